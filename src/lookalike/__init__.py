@@ -1,0 +1,3 @@
+"""lookalike finds images that look alike."""
+
+__version__ = "0.1.0"
