@@ -1,0 +1,1 @@
+"""Training: recipes in, encoder artefacts out. The only part that uses torch."""

@@ -1,0 +1,159 @@
+"""From a trained network to an encoder artefact, checked against the network."""
+
+import platform
+import shutil
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from lookalike.encoders import Card, Encoder
+from lookalike.encoders.card import Input, Provenance
+from lookalike.errors import EncoderError
+from lookalike.learn import data
+from lookalike.learn.networks import Siamese
+from lookalike.learn.recipe import Recipe
+from lookalike.metric import Metric
+
+# How far an embedding of length 1 may move between torch and ONNX Runtime, weights stored as float16.
+_TOLERANCE = 5e-3
+
+# Smaller tensors stay float32: they weigh nothing, and shapes and scales hide among them.
+_SMALL = 256
+
+
+def write(
+    recipe: Recipe,
+    network: Siamese,
+    folder: Path,
+    *,
+    samples: data.Samples,
+    pictures: int,
+    minutes: float,
+    figures: dict[str, float],
+) -> Path:
+    """Write the artefact, then open it and compare its embeddings with the network's own.
+
+    Args:
+        recipe: the run's recipe.
+        network: what was trained.
+        folder: where to; replaced if it is there.
+        samples: pictures to compare on, photos and sketches.
+        pictures: how many were trained on, for the card.
+        minutes: the training took, for the card.
+        figures: measured on validation, for the card.
+
+    Returns:
+        The folder.
+
+    Raises:
+        EncoderError: ONNX and torch disagree.
+    """
+    new = folder.with_suffix(".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    card = Card(
+        name=recipe.name,
+        description=recipe.description,
+        licence=recipe.licence,
+        dimension=recipe.network.dimension,
+        output="float",
+        metric=Metric.EUCLIDEAN,
+        input=Input(size=recipe.data.size, fit=recipe.data.fit, mean=recipe.data.mean, std=recipe.data.std),
+        branches=recipe.branches,
+        provenance=Provenance(
+            recipe=recipe.model_dump(mode="json"),
+            seed=recipe.seed,
+            minutes=round(minutes, 1),
+            machine=f"{torch.get_num_threads()} threads, {platform.machine()}",
+            versions={p: version(p) for p in ("lookalike", "torch", "numpy", "onnx", "pytorch-metric-learning")},
+            pictures=pictures,
+            figures={k: round(v, 5) for k, v in figures.items()},
+        ),
+    )
+    (new / "encoder.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (new / "README.md").write_text(_model_card(card), encoding="utf-8")
+    network = network.float().eval().cpu()
+    for name in recipe.branches:
+        _to_onnx(network.branches[name], recipe.data.size, new / f"{name}.onnx")
+    _check(network, Encoder.open(new), samples)
+    shutil.rmtree(folder, ignore_errors=True)
+    new.replace(folder)
+    return folder
+
+
+def _to_onnx(branch: nn.Module, size: int, path: Path) -> None:
+    example = torch.zeros(2, 3, size, size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own insides
+        program = torch.onnx.export(
+            branch,
+            (example,),
+            input_names=["pictures"],
+            output_names=["embeddings"],
+            dynamic_shapes={"x": {0: torch.export.Dim("n")}},
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise EncoderError("torch made no ONNX program of the network.")
+    onnx.save(_halve(program.model_proto), path)
+
+
+def _halve(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store large weights as float16 with a cast behind each: half the file; the arithmetic stays float32."""
+    kept, casts = [], []
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if array.dtype != np.float32 or array.size <= _SMALL:
+            kept.append(tensor)
+            continue
+        stored = f"{tensor.name}.half"
+        kept.append(numpy_helper.from_array(array.astype(np.float16), stored))
+        casts.append(helper.make_node("Cast", [stored], [tensor.name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(kept)
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    return model
+
+
+@torch.inference_mode()
+def _check(network: Siamese, encoder: Encoder, samples: data.Samples) -> None:
+    size = encoder.card.input
+    for branch in encoder.card.branches:
+        rows = np.flatnonzero(samples.sketch == (branch == "sketch"))[:64]
+        pictures = samples.images[rows]
+        x = (torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255 - torch.tensor(size.mean).view(3, 1, 1)) / torch.tensor(
+            size.std
+        ).view(3, 1, 1)
+        theirs = network.branches[branch](x).numpy()
+        moved = float(np.linalg.norm(encoder.embed(pictures, branch) - theirs, axis=1).max())
+        if moved > _TOLERANCE:
+            raise EncoderError(f"ONNX and torch disagree on {branch} embeddings by {moved:.4f} (at most {_TOLERANCE}).")
+
+
+def _model_card(card: Card) -> str:
+    about = card.provenance
+    assert about is not None  # noqa: S101 -- `write` has just put it there
+    figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in about.figures.items())
+    return f"""# {card.name}
+
+{card.description}
+
+Pictures of {card.input.size} × {card.input.size} pixels ({card.input.fit}) become {card.dimension} numbers; nearness is \
+{card.metric} distance. Branches: {", ".join(card.branches)}. Licence of the weights: {card.licence}.
+
+Trained by lookalike {about.versions["lookalike"]} on {about.pictures:,} pictures in {about.minutes:.0f} minutes \
+({about.machine}), seed {about.seed}. The recipe is in `encoder.json`.
+
+| on the validation split | |
+|---|---|
+{figures}
+"""

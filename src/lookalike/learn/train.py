@@ -1,0 +1,274 @@
+"""A training run, from recipe to encoder."""
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError
+from lookalike.evaluation import retrieval
+from lookalike.learn import augment, checkpoint, data, export
+from lookalike.learn import recipe as recipes
+from lookalike.learn.losses import Loss
+from lookalike.learn.networks import FastNet, Siamese
+from lookalike.learn.sampling import PKBatches
+from lookalike.metric import Metric
+
+CHECKPOINT = "checkpoint.safetensors"
+RECIPE = "recipe.yaml"
+
+# Pictures that are embedded at once for validation and export.
+_CHUNK = 500
+
+
+@dataclass
+class _State:
+    """All that changes while training, and that a checkpoint holds."""
+
+    network: nn.Module
+    loss: Loss
+    optimiser: torch.optim.Optimizer
+    average: AveragedModel | None
+    epoch: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        checkpoint.save(
+            path,
+            {
+                "network": self.network.state_dict(),
+                "loss": self.loss.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "average": self.average.state_dict() if self.average else None,
+                "epoch": self.epoch,
+                "seconds": self.seconds,
+                "history": self.history,
+            },
+        )
+
+    def restore(self, path: Path) -> None:
+        saved = checkpoint.load(path)
+        self.network.load_state_dict(saved["network"])
+        self.loss.load_state_dict(saved["loss"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        if self.average:
+            self.average.load_state_dict(saved["average"])
+        self.epoch, self.seconds, self.history = saved["epoch"], saved["seconds"], saved["history"]
+
+    @property
+    def result(self) -> nn.Module:
+        """The network to judge and to export."""
+        return self.average.module if self.average else self.network
+
+
+def start(recipe: recipes.Recipe, folder: Path, console: Console) -> Path:
+    """Train by a recipe into a folder that does not exist yet, or is empty.
+
+    The folder gets ``recipe.yaml``, ``metrics.jsonl`` (a line an epoch), a checkpoint after every epoch, and in the end
+    ``encoder/``, the artefact.
+
+    Returns:
+        The artefact's folder.
+
+    Raises:
+        AlreadyExistsError: there is a run already.
+        DataError: the data cannot be learned from.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise AlreadyExistsError(f"{folder} is not empty. Continue that run with --resume, or name another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+    return _run(recipe, folder, console)
+
+
+def resume(folder: Path, console: Console) -> Path:
+    """Continue a run after its last whole epoch; a finished one is exported again.
+
+    Raises:
+        NotFoundError: there is no run in the folder.
+        MismatchError: its checkpoint is of another recipe, or damaged.
+    """
+    if not (folder / RECIPE).is_file():
+        raise NotFoundError(f"There is no run in {folder}: it has no {RECIPE}.")
+    return _run(recipes.read(folder / RECIPE), folder, console)
+
+
+def _run(recipe: recipes.Recipe, folder: Path, console: Console) -> Path:
+    fabric = Fabric(accelerator="auto", devices=recipe.train.devices, precision=recipe.train.precision)
+    fabric.launch()
+    torch.manual_seed(recipe.seed)
+    samples = data.load(recipe.data, console.print)
+    training, validation = data.split(samples, recipe.data.validation, recipe.seed)
+    console.print(
+        f"{len(training):,} pictures to train on, {len(validation):,} to validate, {len(samples.classes)} classes"
+    )
+    state = _fresh(recipe, training, fabric)
+    if (folder / CHECKPOINT).is_file():
+        try:
+            state.restore(folder / CHECKPOINT)
+        except RuntimeError as e:  # torch's word for weights that do not fit
+            raise MismatchError(f"The checkpoint in {folder} does not fit its recipe: {e}") from e
+        console.print(f"continuing after epoch {state.epoch}")
+    with _progress(console) as bars:
+        while state.epoch < recipe.train.epochs:
+            _epoch(recipe, state, training, fabric, bars)
+            state.history[-1].update(_validate(recipe, state.result, validation))
+            state.save(folder / CHECKPOINT)
+            _log(folder, state.history)
+            console.print("  ".join(f"{k} {v:.4g}" for k, v in state.history[-1].items()))
+    return export.write(
+        recipe,
+        state.result,
+        folder / "encoder",
+        samples=validation,
+        pictures=len(training),
+        minutes=state.seconds / 60,
+        figures={k: v for k, v in state.history[-1].items() if k.startswith("validation")},
+    )
+
+
+def _fresh(recipe: recipes.Recipe, training: data.Samples, fabric: Fabric) -> _State:
+    network: nn.Module = Siamese(recipe.network, recipe.branches)
+    for name in recipe.branches:
+        body = network.branches[name].body  # type: ignore[union-attr, index, operator]  # modules are untyped
+        if isinstance(body, FastNet):
+            rows = np.flatnonzero(training.sketch == (name == "sketch"))
+            rows = np.random.default_rng(recipe.seed).choice(rows, min(len(rows), 1000), replace=False)
+            body.fit_whitening(_normalise(_tensor(training.images[rows], fabric.device), recipe.data))
+    network = network.to(memory_format=torch.channels_last)
+    loss = Loss(recipe.losses, recipe.network.dimension, len(training.classes))
+    # One-dimensional weights are biases and the scales of normalisations, which decay does no good.
+    weights = [p for p in (*network.parameters(), *loss.parameters()) if p.requires_grad]
+    groups = [
+        {"params": [p for p in weights if p.ndim > 1], "weight_decay": recipe.optimiser.weight_decay},
+        {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.SGD(
+        groups,
+        lr=recipe.optimiser.learning_rate,
+        momentum=recipe.optimiser.momentum,
+        nesterov=recipe.optimiser.nesterov,
+    )
+    average = None
+    if recipe.train.average:
+        average = AveragedModel(
+            network, multi_avg_fn=get_ema_multi_avg_fn(recipe.train.average), use_buffers=True
+        ).to(fabric.device)
+    wrapped, optimiser = fabric.setup(network, optimiser)
+    return _State(wrapped, loss.to(fabric.device), optimiser, average)
+
+
+def _epoch(recipe: recipes.Recipe, state: _State, training: data.Samples, fabric: Fabric, bars: Progress) -> None:
+    """One pass over the data; all chance in it comes from (seed, epoch), so a resumed run is the same run."""
+    torch.manual_seed(recipe.seed * 100_003 + state.epoch)
+    batches = PKBatches(training, recipe.sampler, recipe.seed)
+    change = augment.pipeline(recipe.augment, recipe.data.size)
+    state.network.train()
+    began, total, parts = time.monotonic(), 0.0, np.zeros(len(recipe.losses))
+    bar = bars.add_task(f"epoch {state.epoch + 1}/{recipe.train.epochs}", total=len(batches))
+    for i, rows in enumerate(batches.epoch(state.epoch)):
+        for group in state.optimiser.param_groups:
+            group["lr"] = recipe.optimiser.learning_rate * rate(recipe, state.epoch + i / len(batches))
+        x = _normalise(change(_tensor(training.images[rows], fabric.device)), recipe.data)
+        labels, items, sketch = (
+            torch.from_numpy(a[rows]).to(fabric.device) for a in (training.labels, training.items, training.sketch)
+        )
+        loss, values = state.loss(state.network(x, sketch), labels, items, sketch)
+        state.optimiser.zero_grad()
+        fabric.backward(loss)
+        state.optimiser.step()
+        if state.average:
+            state.average.update_parameters(state.network)
+        total += float(loss.detach())
+        parts += values
+        bars.advance(bar)
+    bars.remove_task(bar)
+    state.epoch += 1
+    state.seconds += time.monotonic() - began
+    line = {"epoch": float(state.epoch), "minutes": state.seconds / 60, "loss": total / len(batches)}
+    line |= {f"loss.{t.kind}.{i}": v / len(batches) for i, (t, v) in enumerate(zip(recipe.losses, parts, strict=True))}
+    state.history.append(line)
+
+
+def rate(recipe: recipes.Recipe, epoch: float) -> float:
+    """The factor of the learning rate at a moment, in epochs since the start."""
+    schedule = recipe.schedule
+    if isinstance(schedule, recipes.StepSchedule):
+        return schedule.gamma ** int(epoch / schedule.every)
+    done = epoch / recipe.train.epochs
+    if done < schedule.warmup:
+        return done / schedule.warmup
+    return 1 - (1 - schedule.final) * (done - schedule.warmup) / (1 - schedule.warmup)
+
+
+def _validate(recipe: recipes.Recipe, network: nn.Module, samples: data.Samples) -> dict[str, float]:
+    """Top-1 among the held-out photos; with sketches, how many find their class and their photo there."""
+    embeddings = embed(network, samples, recipe.data)
+    photos = ~samples.sketch
+    gallery, labels = embeddings[photos], samples.labels[photos]
+    figures = {"validation.top_1": retrieval.top_1(gallery, labels, Metric.EUCLIDEAN)}
+    if samples.sketch.any():
+        drawn = embeddings[samples.sketch]
+        same_class = samples.labels[samples.sketch][:, None] == labels
+        same_item = samples.items[samples.sketch][:, None] == samples.items[photos]
+        for name, relevant in (("class", same_class), ("item", same_item)):
+            for k, v in retrieval.hit_rates(drawn, gallery, relevant, (1, 10), Metric.EUCLIDEAN).items():
+                figures[f"validation.sketch_{name}_at_{k}"] = v
+    return figures
+
+
+@torch.inference_mode()
+def embed(network: nn.Module, samples: data.Samples, config: recipes.Data) -> Float32[np.ndarray, "n d"]:
+    """Embeddings of samples by a network in training, in full precision."""
+    was_training = network.training
+    network.eval()
+    device = next(network.parameters()).device
+    parts = []
+    for start in range(0, len(samples), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        x = _normalise(_tensor(samples.images[rows], device), config)
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            parts.append(network(x, torch.from_numpy(samples.sketch[rows]).to(device)).float().cpu().numpy())
+    network.train(was_training)
+    return np.concatenate(parts)
+
+
+def _tensor(pictures: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 (n, s, s, 3) → float (n, 3, s, s) in 0…1."""
+    return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float().div_(255)
+
+
+def _normalise(x: Tensor, config: recipes.Data) -> Tensor:
+    mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (config.mean, config.std))
+    return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def _log(folder: Path, history: list[dict[str, Any]]) -> None:
+    """Write ``metrics.jsonl`` whole, so that a resumed run has one line an epoch."""
+    new = folder / "metrics.jsonl.new"
+    new.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
+    os.replace(new, folder / "metrics.jsonl")
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )

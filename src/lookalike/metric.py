@@ -1,0 +1,154 @@
+"""Distances: their definition, their unit, and how alike they say two things are.
+
+Smaller is closer, everywhere, and a distance is a true distance: Euclidean, not its square; cosine distance ``1 - cos``;
+Hamming in bits. This is the only place that knows a metric's direction. Nothing here is fast; `lookalike.search` is,
+and it returns exactly these distances.
+"""
+
+from enum import StrEnum
+from typing import TypeVar, assert_never
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+
+from lookalike.errors import UsageError
+
+Distance = TypeVar("Distance", float, np.ndarray)
+
+
+class Metric(StrEnum):
+    """How the distance between two embeddings is measured."""
+
+    EUCLIDEAN = "euclidean"
+    """‖a - b‖, in 0…∞."""
+    COSINE = "cosine"
+    """1 - cos(a, b), in 0…2. A zero vector has no direction: it is at distance 1 from everything, itself included."""
+    HAMMING = "hamming"
+    """Number of differing bits of two packed codes (``numpy.packbits``), in 0…bits."""
+
+    @classmethod
+    def parse(cls, name: str) -> "Metric":
+        """The metric of this name.
+
+        Raises:
+            UsageError: there is none.
+        """
+        try:
+            return cls(name.strip().lower())
+        except ValueError:
+            raise UsageError(f"There is no metric “{name}”; choose one of {', '.join(cls)}.") from None
+
+    @property
+    def unit(self) -> str:
+        """What a distance counts, as it is written behind the number."""
+        match self:
+            case Metric.EUCLIDEAN:
+                return "Euclidean distance"
+            case Metric.COSINE:
+                return "cosine distance"
+            case Metric.HAMMING:
+                return "bits"
+            case _:
+                assert_never(self)
+
+    @property
+    def dtype(self) -> "np.dtype[np.float32] | np.dtype[np.uint8]":
+        """The type of the arrays that it compares: float32 embeddings, or bits packed into uint8."""
+        return np.dtype(np.uint8) if self is Metric.HAMMING else np.dtype(np.float32)
+
+
+def similarity(distances: Distance, metric: Metric, dimension: int) -> Distance:
+    """How alike two things at this distance are, in 0…1 (1: the same).
+
+    Euclidean ``1 / (1 + d)``, cosine ``1 - d / 2``, Hamming ``1 - d / bits``.
+
+    Args:
+        distances: one, or an array of any shape.
+        metric: what they were measured with.
+        dimension: floats, or bits for Hamming, in an embedding.
+
+    Returns:
+        Of the same shape and type.
+    """
+    match metric:
+        case Metric.EUCLIDEAN:
+            return 1 / (1 + distances)
+        case Metric.COSINE:
+            return 1 - distances / 2
+        case Metric.HAMMING:
+            return 1 - distances / dimension
+        case _:
+            assert_never(metric)
+
+
+def distance_at(similarity: float, metric: Metric, dimension: int) -> float:
+    """The distance at which two things are this alike: the inverse of `similarity`, so a threshold can be either.
+
+    Args:
+        similarity: in 0…1.
+        metric: what the distance is measured with.
+        dimension: floats, or bits for Hamming, in an embedding.
+
+    Raises:
+        UsageError: the similarity is not in 0…1.
+    """
+    if not 0 <= similarity <= 1:
+        raise UsageError(f"A similarity lies between 0 and 1, {similarity} does not; a distance may be what you mean.")
+    match metric:
+        case Metric.EUCLIDEAN:
+            return 1 / similarity - 1 if similarity else float("inf")
+        case Metric.COSINE:
+            return 2 * (1 - similarity)
+        case Metric.HAMMING:
+            return dimension * (1 - similarity)
+        case _:
+            assert_never(metric)
+
+
+def pairwise(a: Shaped[np.ndarray, "n d"], b: Shaped[np.ndarray, "m d"], metric: Metric) -> Float64[np.ndarray, "n m"]:
+    """All distances between rows of ``a`` and rows of ``b``, in float64: the definition, for small input and for tests.
+
+    Args:
+        a: embeddings, or codes packed into uint8.
+        b: the same.
+        metric: what to measure with.
+    """
+    return np.stack([paired(row, b, metric) for row in a]) if len(a) else np.empty((0, len(b)))
+
+
+def paired(
+    a: Shaped[np.ndarray, "*#pairs d"], b: Shaped[np.ndarray, "*#pairs d"], metric: Metric
+) -> Float64[np.ndarray, "*pairs"]:
+    """The distances between ``a[i]`` and ``b[i]``, in float64.
+
+    A distance depends on its two rows alone, to the last bit: not on their order, nor on what else is in the arrays.
+
+    Args:
+        a: embeddings, or codes packed into uint8.
+        b: the same.
+        metric: what to measure with.
+    """
+    match metric:
+        case Metric.EUCLIDEAN:
+            difference = np.subtract(a, b, dtype=np.float64, order="C")
+            return np.asarray(np.sqrt(_sums_of_products(difference, difference)))
+        case Metric.COSINE:
+            norms = np.sqrt(_sums_of_products(a, a) * _sums_of_products(b, b))  # √(s·s) is s: the same vector is at 0
+            dots = _sums_of_products(a, b)
+            return np.asarray(np.clip(1 - np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0), 0, 2))
+        case Metric.HAMMING:
+            return np.asarray(np.bitwise_count(a ^ b).sum(axis=-1, dtype=np.float64))
+        case _:
+            assert_never(metric)
+
+
+def squared_norms(vectors: Shaped[np.ndarray, "*n d"]) -> Float64[np.ndarray, "*n"]:
+    """‖v‖² of each row, in float64, where no float32 overflows or vanishes."""
+    return _sums_of_products(vectors, vectors)
+
+
+def _sums_of_products(
+    a: Shaped[np.ndarray, "*#pairs d"], b: Shaped[np.ndarray, "*#pairs d"]
+) -> Float64[np.ndarray, "*pairs"]:
+    # NumPy sums rows that are contiguous one by one, always in the same order. BLAS and einsum promise no such thing.
+    return np.asarray(np.multiply(a, b, dtype=np.float64, order="C").sum(axis=-1))

@@ -1,0 +1,153 @@
+"""What every store can do, and the words it does it in."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Shaped
+
+from lookalike.metric import Metric
+
+Vectors = Shaped[np.ndarray, "n c"]
+"""Embeddings: float32 ``(n, dimension)``, or packed bits uint8 ``(n, dimension / 8)``."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture in a collection.
+
+    Attributes:
+        id: unique in the collection.
+        uri: where the picture is: a path, or a path inside the collection's own folder.
+        label: its class, where it is known.
+        attributes: whatever else is known of it.
+        sha256: of the file's content, hexadecimal.
+        signature: size and times of the file when it was read, to see without reading that it is unchanged.
+    """
+
+    id: str
+    uri: str
+    label: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    sha256: str = ""
+    signature: str = ""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which items a question is about: those that pass every condition given."""
+
+    labels: frozenset[str] | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    ids: frozenset[str] | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is any condition."""
+        return self.labels is not None or self.ids is not None or bool(self.attributes)
+
+
+ALL = Filter()
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An item that answers a query."""
+
+    item: Item
+    distance: float
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one query found: sorted by (distance, id).
+
+    Attributes:
+        hits: nearest first.
+        metric: of the distances.
+        exact: whether these are surely the nearest.
+        complete: whether nothing that was asked for is missing.
+    """
+
+    hits: tuple[Hit, ...]
+    metric: Metric
+    exact: bool = True
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All vectors of a store at one moment, memory-mapped where the store can, and their ids, ascending."""
+
+    ids: Sequence[str]
+    vectors: Vectors
+
+
+class Store(Protocol):
+    """A place for items and their vectors.
+
+    Ids are strings. A write is all or nothing and survives ``kill -9``. Errors are those of `lookalike.errors`:
+    ``UsageError`` for vectors of another dimension or kind, ``BusyError`` where another writer does not let go,
+    ``StorageError`` for a disk that is full or damaged.
+    """
+
+    @property
+    def metric(self) -> Metric:
+        """The metric of a query that names none."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Floats of a vector, or bits of a code."""
+        ...
+
+    def upsert(self, items: Sequence[Item], vectors: Vectors) -> None:
+        """Write items, in place of those with the same ids. Doing it twice changes nothing."""
+        ...
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Delete items; returns how many there were. Ids that are not there are harmless."""
+        ...
+
+    def get(self, ids: Sequence[str]) -> dict[str, Item]:
+        """Items by id; ids that are not there are left out."""
+        ...
+
+    def vectors(self, ids: Sequence[str]) -> Vectors:
+        """Vectors by id, in that order; NotFoundError where one is not there."""
+        ...
+
+    def count(self, where: Filter = ALL) -> int:
+        """How many items."""
+        ...
+
+    def scan(self, where: Filter = ALL, *, after: str = "") -> Iterator[Item]:
+        """Items in ascending order of id, those after an id only. Writes meanwhile do no harm."""
+        ...
+
+    def labels(self) -> dict[str, int]:
+        """Each label with the number of its items."""
+        ...
+
+    def knn(self, queries: Vectors, k: int, where: Filter = ALL, *, metric: Metric | None = None) -> list[Answer]:
+        """The k nearest items of each query."""
+        ...
+
+    def within(
+        self, queries: Vectors, radius: float, where: Filter = ALL, *, metric: Metric | None = None
+    ) -> list[Answer]:
+        """All items within a distance of each query, the radius included."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Everything at one moment, for joins."""
+        ...
+
+    def size(self) -> int:
+        """Bytes on disk."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...
