@@ -101,8 +101,8 @@ class Encoder:
         return out
 
     def _normalise(self, pictures: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n 3 s s"]:
-        mean, std = np.float32(self.card.input.mean), np.float32(self.card.input.std)
-        scaled = pictures * (1 / (255 * std)).astype(np.float32) - mean / std
+        mean, std = (np.asarray(v, np.float32) for v in (self.card.input.mean, self.card.input.std))
+        scaled = pictures * (np.float32(1 / 255) / std) - mean / std
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
     def _session(self, branch: Branch) -> "InferenceSession":

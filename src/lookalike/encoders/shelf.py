@@ -49,7 +49,9 @@ def _from_hub(address: str) -> Path:
     except ImportError as e:
         raise MissingExtraError("hub", "An encoder from a hub") from e
     try:
-        folder = snapshot_download(repo, revision=revision or None, allow_patterns=["encoder.json", "*.onnx", "README.md"])
+        folder = snapshot_download(
+            repo, revision=revision or None, allow_patterns=["encoder.json", "*.onnx", "README.md"]
+        )
     except (HfHubHTTPError, OSError, ValueError) as e:
         raise NotFoundError(f"{address} cannot be fetched: {e}") from e
     return Path(folder)

@@ -96,7 +96,9 @@ def _load_source(source: recipe.Source, config: recipe.Data, report: Report) -> 
 def _read(source: recipe.FolderSource, config: recipe.Data, report: Report) -> Samples:
     photos = _by_class(source.path)
     classes = tuple(sorted(photos))
-    files, labels, items = [], [], []
+    files: list[Path] = []
+    labels: list[int] = []
+    items: list[int] = []
     stems: dict[tuple[str, str], int] = {}
     for label, name in enumerate(classes):
         for path in photos[name]:

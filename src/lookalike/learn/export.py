@@ -130,9 +130,9 @@ def _check(network: Siamese, encoder: Encoder, samples: data.Samples) -> None:
     for branch in encoder.card.branches:
         rows = np.flatnonzero(samples.sketch == (branch == "sketch"))[:64]
         pictures = samples.images[rows]
-        x = (torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255 - torch.tensor(size.mean).view(3, 1, 1)) / torch.tensor(
-            size.std
-        ).view(3, 1, 1)
+        x = (
+            torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255 - torch.tensor(size.mean).view(3, 1, 1)
+        ) / torch.tensor(size.std).view(3, 1, 1)
         theirs = network.branches[branch](x).numpy()
         moved = float(np.linalg.norm(encoder.embed(pictures, branch) - theirs, axis=1).max())
         if moved > _TOLERANCE:

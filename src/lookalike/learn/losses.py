@@ -1,7 +1,5 @@
 """Loss terms of a recipe, built from pytorch-metric-learning."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from jaxtyping import Bool, Float, Int64
@@ -76,5 +74,3 @@ class Loss(nn.Module):
             values.append(term(*args))
         total = torch.stack([w * v for w, v in zip(self._weights, values, strict=True)]).sum()
         return total, [float(v.detach()) for v in values]
-
-

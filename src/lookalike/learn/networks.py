@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lookalike.encoders import card
 from lookalike.learn import recipe
 
 
@@ -178,9 +179,9 @@ def backbone(config: recipe.Network) -> Backbone:
 
 
 class Branch(nn.Module):
-    """One way in: a backbone and a head that projects to the unit sphere."""
+    """One way in: a backbone, and a head that projects to the unit sphere."""
 
-    def __init__(self, body: Backbone, head: nn.Linear) -> None:
+    def __init__(self, body: Backbone, head: nn.Sequential) -> None:
         super().__init__()
         self.body = body
         self.head = head
@@ -193,10 +194,12 @@ class Branch(nn.Module):
 class Siamese(nn.Module):
     """Branches whose early layers are their own and whose late layers and head are one (R4, after Bui et al. 2018)."""
 
-    def __init__(self, config: recipe.Network, branches: tuple[str, ...]) -> None:
+    def __init__(self, config: recipe.Network, branches: tuple[card.Branch, ...]) -> None:
         super().__init__()
         first = backbone(config)
-        head = nn.Linear(first.features, config.dimension, bias=False)
+        # Features are all positive, so they point much the same way; centred ones fill the sphere from the start
+        # (as the BNNeck of Luo et al. 2019).
+        head = nn.Sequential(nn.Linear(first.features, config.dimension, bias=False), nn.BatchNorm1d(config.dimension))
         self.branches = nn.ModuleDict({branches[0]: Branch(first, head)})
         for name in branches[1:]:
             body = deepcopy(first)
@@ -207,8 +210,10 @@ class Siamese(nn.Module):
     def forward(self, x: Float[Tensor, "n 3 s s"], sketch: Tensor | None = None) -> Float[Tensor, "n d"]:
         """Embed images, each through the branch that ``sketch`` (bool, (n,)) says; all are photos without it."""
         if sketch is None or "sketch" not in self.branches:
-            return self.branches["photo"](x)  # type: ignore[no-any-return]  # modules are untyped
-        photos, drawn = self.branches["photo"](x[~sketch]), self.branches["sketch"](x[sketch])
+            whole: Tensor = self.branches["photo"](x)
+            return whole
+        photos: Tensor = self.branches["photo"](x[~sketch])
+        drawn: Tensor = self.branches["sketch"](x[sketch])
         out = photos.new_empty(len(x), photos.shape[1])
         out[~sketch], out[sketch] = photos, drawn
         return out

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from lookalike.encoders.card import Branch
 from lookalike.errors import NotFoundError, RecipeError
 from lookalike.images import Fit
 
@@ -112,7 +113,9 @@ class Augment(_Part):
     flip: bool = True
     shift: int = Field(0, ge=0, description="pixels, each way, the border mirrored")
     erase: float = Field(0.0, ge=0, le=1, description="probability that a rectangle is blanked")
-    colour: float = Field(0.0, ge=0, le=1, description="jitter of brightness, contrast, saturation; a tenth of it of hue")
+    colour: float = Field(
+        0.0, ge=0, le=1, description="jitter of brightness, contrast, saturation; a tenth of it of hue"
+    )
     rotate: float = Field(0.0, ge=0, le=180, description="degrees, each way")
     zoom: float = Field(0.0, ge=0, lt=1, description="scale is drawn from 1 - zoom to 1 + zoom")
 
@@ -179,7 +182,7 @@ class Recipe(_Part):
         return self
 
     @property
-    def branches(self) -> tuple[str, ...]:
+    def branches(self) -> tuple[Branch, ...]:
         """``("photo",)``, or ``("photo", "sketch")`` where a source has sketches."""
         return ("photo", "sketch") if any(s.sketches for s in self.data.sources) else ("photo",)
 
@@ -220,17 +223,20 @@ def _override(tree: Any, override: str) -> None:  # noqa: ANN401 -- a YAML tree 
     where, equals, value = override.partition("=")
     if not equals:
         raise RecipeError(f"“{override}” is no override; write key=value, as in train.epochs=5.")
-    *parents, last = where.split(".")
-    node = tree
-    for key in (*parents, last):
-        holder, step = node, int(key) if isinstance(node, list) and key.isdigit() else key
-        if isinstance(holder, list) and (not isinstance(step, int) or step >= len(holder)):
-            raise RecipeError(f"“{where}” leads nowhere: “{key}” is no position in a list of {len(holder)}.")
-        if not isinstance(holder, list | dict):
-            raise RecipeError(f"“{where}” leads nowhere: “{key}” is asked of a single value.")
-        if key is not last:
-            node = holder[step] if isinstance(holder, list) else holder.setdefault(step, {})
     try:
-        node[step] = yaml.safe_load(value)
+        new = yaml.safe_load(value)
     except yaml.YAMLError as e:
         raise RecipeError(f"“{value}”, given for {where}, is no YAML.") from e
+    *parents, last = where.split(".")
+    for key in parents:
+        step = _step(tree, key, where)
+        tree = tree[step] if isinstance(tree, list) else tree.setdefault(step, {})
+    tree[_step(tree, last, where)] = new
+
+
+def _step(node: Any, key: str, where: str) -> Any:  # noqa: ANN401 -- a number into a list, a name into a mapping
+    if isinstance(node, dict):
+        return key
+    if isinstance(node, list) and key.isdigit() and int(key) < len(node):
+        return int(key)
+    raise RecipeError(f"“{where}” leads nowhere at “{key}”.")

@@ -28,7 +28,7 @@ class PKBatches:
         self._items = [np.unique(samples.items[samples.labels == c]) for c in range(len(samples.classes))]
         order = np.argsort(samples.items, kind="stable")
         numbers, starts = np.unique(samples.items[order], return_index=True)
-        self._rows = dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
+        self._rows: dict[int, np.ndarray] = dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
         self._sketch = samples.sketch
         self._count = len(numbers)
 
@@ -63,5 +63,6 @@ class _Deck:
     def deal(self, n: int) -> np.ndarray:
         while len(self._left) < n:
             self._left = np.concatenate([self._left, self._rng.permutation(self._cards)])
-        hand, self._left = self._left[:n], self._left[n:]
+        hand: np.ndarray = self._left[:n]
+        self._left = self._left[n:]
         return hand

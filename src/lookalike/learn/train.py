@@ -1,7 +1,6 @@
 """A training run, from recipe to encoder."""
 
 import json
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +35,8 @@ _CHUNK = 500
 class _State:
     """All that changes while training, and that a checkpoint holds."""
 
-    network: nn.Module
+    network: Siamese
+    wrapped: nn.Module  # the network under Fabric: what is called in training
     loss: Loss
     optimiser: torch.optim.Optimizer
     average: AveragedModel | None
@@ -68,9 +68,12 @@ class _State:
         self.epoch, self.seconds, self.history = saved["epoch"], saved["seconds"], saved["history"]
 
     @property
-    def result(self) -> nn.Module:
+    def result(self) -> Siamese:
         """The network to judge and to export."""
-        return self.average.module if self.average else self.network
+        if self.average is None:
+            return self.network
+        assert isinstance(self.average.module, Siamese)  # noqa: S101 -- it was made of one
+        return self.average.module
 
 
 def start(recipe: recipes.Recipe, folder: Path, console: Console) -> Path:
@@ -140,14 +143,14 @@ def _run(recipe: recipes.Recipe, folder: Path, console: Console) -> Path:
 
 
 def _fresh(recipe: recipes.Recipe, training: data.Samples, fabric: Fabric) -> _State:
-    network: nn.Module = Siamese(recipe.network, recipe.branches)
+    network = Siamese(recipe.network, recipe.branches)
     for name in recipe.branches:
-        body = network.branches[name].body  # type: ignore[union-attr, index, operator]  # modules are untyped
+        body = network.branches[name].body
         if isinstance(body, FastNet):
             rows = np.flatnonzero(training.sketch == (name == "sketch"))
             rows = np.random.default_rng(recipe.seed).choice(rows, min(len(rows), 1000), replace=False)
             body.fit_whitening(_normalise(_tensor(training.images[rows], fabric.device), recipe.data))
-    network = network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out of its types
     loss = Loss(recipe.losses, recipe.network.dimension, len(training.classes))
     # One-dimensional weights are biases and the scales of normalisations, which decay does no good.
     weights = [p for p in (*network.parameters(), *loss.parameters()) if p.requires_grad]
@@ -164,10 +167,12 @@ def _fresh(recipe: recipes.Recipe, training: data.Samples, fabric: Fabric) -> _S
     average = None
     if recipe.train.average:
         average = AveragedModel(
-            network, multi_avg_fn=get_ema_multi_avg_fn(recipe.train.average), use_buffers=True
+            network,
+            multi_avg_fn=get_ema_multi_avg_fn(recipe.train.average),  # type: ignore[no-untyped-call]
+            use_buffers=True,
         ).to(fabric.device)
     wrapped, optimiser = fabric.setup(network, optimiser)
-    return _State(wrapped, loss.to(fabric.device), optimiser, average)
+    return _State(network, wrapped, loss.to(fabric.device), optimiser, average)
 
 
 def _epoch(recipe: recipes.Recipe, state: _State, training: data.Samples, fabric: Fabric, bars: Progress) -> None:
@@ -175,7 +180,7 @@ def _epoch(recipe: recipes.Recipe, state: _State, training: data.Samples, fabric
     torch.manual_seed(recipe.seed * 100_003 + state.epoch)
     batches = PKBatches(training, recipe.sampler, recipe.seed)
     change = augment.pipeline(recipe.augment, recipe.data.size)
-    state.network.train()
+    state.wrapped.train()
     began, total, parts = time.monotonic(), 0.0, np.zeros(len(recipe.losses))
     bar = bars.add_task(f"epoch {state.epoch + 1}/{recipe.train.epochs}", total=len(batches))
     for i, rows in enumerate(batches.epoch(state.epoch)):
@@ -185,7 +190,7 @@ def _epoch(recipe: recipes.Recipe, state: _State, training: data.Samples, fabric
         labels, items, sketch = (
             torch.from_numpy(a[rows]).to(fabric.device) for a in (training.labels, training.items, training.sketch)
         )
-        loss, values = state.loss(state.network(x, sketch), labels, items, sketch)
+        loss, values = state.loss(state.wrapped(x, sketch), labels, items, sketch)
         state.optimiser.zero_grad()
         fabric.backward(loss)
         state.optimiser.step()
@@ -259,7 +264,7 @@ def _log(folder: Path, history: list[dict[str, Any]]) -> None:
     """Write ``metrics.jsonl`` whole, so that a resumed run has one line an epoch."""
     new = folder / "metrics.jsonl.new"
     new.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
-    os.replace(new, folder / "metrics.jsonl")
+    new.replace(folder / "metrics.jsonl")
 
 
 def _progress(console: Console) -> Progress:

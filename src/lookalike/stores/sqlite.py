@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from threading import RLock
 from typing import Any, Literal, Self
@@ -341,17 +342,13 @@ class SQLiteStore:
         for chunk in _chunks(np.unique(seqs).tolist()):
             for seq, *row in self._read(f"SELECT seq, {_ITEM} FROM items WHERE seq IN ({_marks(chunk)})", chunk):
                 items[seq] = _item(row)
-        bits = self.dimension
-        alike = similarity(hits.distances, metric, bits)
+        alike = similarity(hits.distances, metric, self.dimension)
         found = [
             Hit(items[seq], distance, alike)
             for seq, distance, alike in zip(seqs.tolist(), hits.distances.tolist(), alike.tolist(), strict=True)
         ]
         bounds = hits.offsets.tolist()
-        return [
-            Answer(tuple(found[a:b]), metric, hits.exact, hits.complete)
-            for a, b in zip(bounds[:-1], bounds[1:], strict=True)
-        ]
+        return [Answer(tuple(found[a:b]), metric, hits.exact, hits.complete) for a, b in pairwise(bounds)]
 
     def _current(self) -> _Matrix:
         """The matrix of this generation, from memory, from the cache, or made anew; within a read transaction."""

@@ -1,0 +1,156 @@
+"""What commands print: tables and pictures for people, JSON for programs."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.color import Color
+from rich.columns import Columns
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from lookalike import images
+from lookalike.collection import Collection
+from lookalike.collection import Progress as Adding
+from lookalike.errors import LookalikeError
+from lookalike.metric import Metric
+from lookalike.stores import Answer, Hit
+
+stdout = Console(highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+# Side of a picture in the terminal, in half lines.
+_SIDE = 20
+
+
+def write_json(value: object) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """An answer in the shape that the command line and HTTP share; ``uri`` is the picture's path."""
+    return {
+        "hits": [
+            {
+                "id": hit.item.id,
+                "uri": hit.item.uri,
+                "label": hit.item.label,
+                "attributes": dict(hit.item.attributes),
+                "distance": hit.distance,
+                "similarity": hit.similarity,
+            }
+            for hit in answer.hits
+        ],
+        "metric": answer.metric,
+        "exact": answer.exact,
+        "complete": answer.complete,
+    }
+
+
+def format_distance(distance: float, metric: Metric) -> str:
+    """Bits are whole; other distances have two decimals, as in R1, and more where two would hide a difference from 0."""
+    if metric is Metric.HAMMING:
+        return f"{distance:.0f}"
+    return f"{distance:.2f}" if distance == 0 or distance >= 0.01 else f"{distance:.1e}"  # noqa: PLR2004 -- two decimals
+
+
+def print_answer(answer: Answer, collection: Collection, query: Path | None = None) -> None:
+    """An answer as a table; in a terminal with colours, the query and the first hits also as pictures."""
+    if not answer.hits:
+        stdout.print("Nothing found.")
+        return
+    if stdout.is_terminal and stdout.color_system == "truecolor":
+        _print_pictures(answer.hits, collection, query)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify in (("distance", "right"), ("similarity", "right"), ("label", "left"), ("picture", "left")):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]  # two of the literals
+    for hit in answer.hits:
+        distance = format_distance(hit.distance, answer.metric)
+        table.add_row(distance, f"{hit.similarity:.1%}", hit.item.label or "", Text(str(collection.file(hit.item))))
+    stdout.print(table)
+
+
+def _print_pictures(hits: Sequence[Hit], collection: Collection, query: Path | None) -> None:
+    fits = max(1, stdout.width // (_SIDE + 5) - (query is not None))
+    shown = [(collection.file(hit.item), f"{hit.distance:.2f}") for hit in hits[:fits]]
+    if query is not None:
+        shown.insert(0, (query, "query"))
+    panels = []
+    for path, title in shown:
+        try:
+            panels.append(Panel(_draw(path), title=title, width=_SIDE + 4, border_style="dim"))
+        except LookalikeError:  # a picture that has gone is still listed below
+            continue
+    stdout.print(Columns(panels))
+
+
+def _draw(path: Path) -> Text:
+    """A picture of half blocks: each character is two pixels, its foreground the upper one."""
+    pixels = images.load(path, _SIDE)
+    text = Text()
+    for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
+        for top, bottom in zip(upper.tolist(), lower.tolist(), strict=True):
+            text.append("▀", Style(color=Color.from_rgb(*top), bgcolor=Color.from_rgb(*bottom)))
+        text.append("\n")
+    text.rstrip()
+    return text
+
+
+class _Rate(ProgressColumn):
+    """Pictures a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="dim")
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr with rate and time left; what it yields is told (done, total)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, transient=True) as bars:
+        bar = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+def adding(tell: Callable[[int, int], None]) -> Callable[[Adding], None]:
+    """For `Collection.add`, which tells more than a bar shows."""
+    return lambda state: tell(state.done, state.total)
+
+
+def print_failures(failures: Sequence[tuple[Path, str]], most: int = 10) -> None:
+    """Pictures that were left out, on stderr."""
+    for _, reason in failures[:most]:
+        stderr.print(Text(f"left out: {reason}", style="yellow"))
+    if len(failures) > most:
+        stderr.print(f"left out: and {len(failures) - most:,} more", style="yellow")
+
+
+def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> Table:
+    """A plain table; numbers go right."""
+    out = Table(box=None, pad_edge=False, header_style="bold")
+    for i, name in enumerate(header):
+        numeric = all(row[i].replace(",", "").replace(".", "").replace("%", "").strip().isdigit() for row in rows)
+        out.add_column(name, justify="right" if rows and numeric else "left", overflow="fold")
+    for row in rows:
+        out.add_row(*map(Text, row))
+    return out
+
+
+def decimals(array: np.ndarray) -> list[float]:
+    """A float32 array as the shortest decimals that read back the same."""
+    return [float(str(v)) for v in array]

@@ -1,0 +1,268 @@
+"""A collection: pictures that share one encoder, one metric and a store.
+
+shop = Collection.create("shop.lookalike", encoders.load("toyshop"))
+shop.add(entries(Path("photos"), labels="folder"))
+for hit in shop.knn(shop.embed([Path("mug.jpg")]), k=10)[0].hits:
+    print(hit.distance, hit.item.uri)
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from lookalike import images, ingest, search
+from lookalike.encoders import Encoder
+from lookalike.encoders.card import Branch
+from lookalike.errors import MismatchError, NotFoundError, StorageError, UsageError
+from lookalike.ingest import Added, Entry, Progress, entries
+from lookalike.metric import Metric
+from lookalike.stores import ALL, Answer, Filter, Item, SQLiteStore, Store, open_store
+from lookalike.stores.protocol import Vectors
+from lookalike.stores.sqlite import EncoderPin, Manifest
+
+__all__ = ["Added", "Collection", "Entry", "Matches", "Progress", "entries"]
+
+SUFFIX = ".lookalike"
+
+
+@dataclass(frozen=True)
+class Matches:
+    """A block of a join: pairs of ids with their distances."""
+
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+    distances: tuple[float, ...]
+
+
+class Collection:
+    """See the module. Safe to use from several threads, and while other processes read and write."""
+
+    def __init__(self, path: Path, store: Store, encoder: Encoder) -> None:
+        """Use `create` or `open`."""
+        self.path = path
+        self.store = store
+        self.encoder = encoder
+
+    @classmethod
+    def create(cls, path: str | Path, encoder: Encoder, metric: Metric | None = None) -> Self:
+        """Make an empty collection.
+
+        Args:
+            path: a folder that is not there yet; by custom its name ends in ``.lookalike``.
+            encoder: a copy of it goes into the folder.
+            metric: the encoder's own unless given.
+
+        Raises:
+            AlreadyExistsError: something is at the path.
+            UsageError: a metric that does not fit the encoder's output.
+        """
+        path = Path(path)
+        card = encoder.card
+        metric = metric or card.metric
+        if (metric is Metric.HAMMING) != (card.output == "bits"):
+            raise UsageError(f"“{card.name}” makes {card.output}s, which {metric} does not compare.")
+        manifest = Manifest(
+            metric=metric,
+            dimension=card.dimension,
+            encoder=EncoderPin(name=card.name, fingerprint=encoder.fingerprint),
+        )
+        files = ((f"encoder/{name}", (encoder.folder / name).read_bytes()) for name in encoder.files)
+        SQLiteStore.create(path, manifest, files).close()
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open a collection.
+
+        Raises:
+            NotFoundError: there is none.
+            MismatchError: it is of another format, or its encoder is not the one that made its vectors.
+            StorageError, EncoderError: it is damaged.
+        """
+        path = Path(path)
+        store = open_store(path)
+        encoder = Encoder.open(path / "encoder")
+        if isinstance(store, SQLiteStore) and store.manifest.encoder.fingerprint != encoder.fingerprint:
+            store.close()
+            raise MismatchError(
+                f"The encoder in {path} is not the one that made its vectors (“{store.manifest.encoder.name}”)."
+                " Put that one back, or index the pictures again into another collection."
+            )
+        return cls(path, store, encoder)
+
+    @property
+    def name(self) -> str:
+        """The folder's name without its ending."""
+        return self.path.resolve().name.removesuffix(SUFFIX)
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        """The collection itself; it is closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    # ---- putting in and taking out
+
+    def add(
+        self,
+        new: Sequence[Entry],
+        progress: Callable[[Progress], None] = lambda _: None,
+    ) -> Added:
+        """Add pictures, or bring them up to date.
+
+        See `ingest.add`.
+
+        Args:
+            new: the pictures.
+            progress: is told how far it is, a few times a second.
+
+        Raises:
+            StorageError, BusyError: the collection cannot be written; what was written before stays.
+        """
+        return ingest.add(self.store, self.encoder, new, progress)
+
+    def add_bytes(self, data: bytes, label: str | None = None, attributes: Mapping[str, str] | None = None) -> Item:
+        """Add a picture that has no file, such as an upload; its bytes are kept in the collection's folder.
+
+        The same bytes again are the same item, with the new label and attributes.
+
+        Raises:
+            ImageError: the bytes are no usable picture.
+        """
+        suffix = images.media_type(data, name="the upload").removeprefix("image/")
+        vector = self.embed([data])
+        sha256 = images.fingerprint(data)
+        uri = f"images/{sha256}.{suffix}"
+        path = self.path / uri
+        try:
+            path.parent.mkdir(exist_ok=True)
+            if not path.exists():
+                part = path.with_name(f".{secrets.token_hex(8)}")
+                part.write_bytes(data)
+                part.replace(path)
+        except OSError as e:
+            raise StorageError(f"The picture cannot be kept in {self.path}: {e.strerror}.") from e
+        item = Item(sha256[:20], uri, label, dict(attributes or {}), sha256)
+        self.store.upsert([item], vector)
+        return item
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Take items out; returns how many there were. Pictures kept in the folder go, files elsewhere stay."""
+        items = self.store.get(ids)
+        removed = self.store.delete(ids)
+        for item in items.values():
+            if self.owns(item):
+                self.file(item).unlink(missing_ok=True)
+        return removed
+
+    def gone(self, folder: Path) -> list[Item]:
+        """Items under a folder whose files are not there any more."""
+        root = str(folder.absolute()).rstrip(os.sep) + os.sep
+        return [item for item in self.store.scan() if item.uri.startswith(root) and not Path(item.uri).exists()]
+
+    # ---- looking
+
+    def embed(self, pictures: Sequence[Path | bytes], branch: Branch = "photo") -> Vectors:
+        """Embeddings of pictures, in order.
+
+        Raises:
+            ImageError: one of them cannot be used.
+            UsageError: the encoder has no such branch.
+        """
+        about = self.encoder.card.input
+        fitted = [images.load(p, about.size, about.fit) for p in pictures]
+        return self.encoder.embed(np.reshape(fitted, (-1, about.size, about.size, 3)).astype(np.uint8), branch)
+
+    def vectors(self, ids: Sequence[str]) -> Vectors:
+        """Vectors of items, in order; NotFoundError where one is not there."""
+        return self.store.vectors(ids)
+
+    def get(self, ident: str) -> Item:
+        """One item; NotFoundError where it is not there."""
+        found = self.store.get([ident])
+        if ident not in found:
+            raise NotFoundError(f"“{self.name}” has no item “{ident}”.")
+        return found[ident]
+
+    def owns(self, item: Item) -> bool:
+        """Whether the picture is kept in the collection's folder."""
+        return item.uri.startswith("images/")
+
+    def file(self, item: Item) -> Path:
+        """Where an item's picture is; it may have gone."""
+        return self.path / item.uri  # an absolute uri stands for itself
+
+    def thumbnail(self, item: Item, size: int = 256) -> bytes:
+        """A small JPEG of an item, kept in ``cache/`` for the next time.
+
+        Raises:
+            NotFoundError, ImageError: its picture has gone, or cannot be read.
+        """
+        kept = self.path / "cache" / "thumbnails" / f"{item.sha256}-{size}.jpg"
+        try:
+            return kept.read_bytes()
+        except OSError:
+            pass
+        data = images.read_bytes(self.file(item))
+        small = images.thumbnail(images.decode(data, at_least=size), size)
+        if images.fingerprint(data) == item.sha256:
+            try:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                part = kept.with_name(f".{secrets.token_hex(8)}")
+                part.write_bytes(small)
+                part.replace(kept)
+            except OSError:  # a cache that cannot be written is no reason to show nothing
+                pass
+        return small
+
+    def knn(self, queries: Vectors, k: int, where: Filter = ALL, *, metric: Metric | None = None) -> list[Answer]:
+        """The k nearest items of each query vector; see `embed` and `vectors`."""
+        return self.store.knn(queries, k, where, metric=metric)
+
+    def within(
+        self, queries: Vectors, radius: float, where: Filter = ALL, *, metric: Metric | None = None
+    ) -> list[Answer]:
+        """All items within a distance of each query vector."""
+        return self.store.within(queries, radius, where, metric=metric)
+
+    def join(
+        self, other: "Collection | None" = None, *, k: int | None = None, radius: float | None = None
+    ) -> Iterator[Matches]:
+        """Pairs of items of two collections, or of this one alone: each with its k nearest, or all within a radius.
+
+        Args:
+            other: the right side; none joins the collection with itself, each pair once and none with itself.
+            k: this or
+            radius: this.
+
+        Raises:
+            MismatchError: the two were not made by the same encoder, or have different metrics.
+        """
+        left = self.store.snapshot()
+        if other is None:
+            right, blocks = left, search.self_join(left.vectors, self.store.metric, k=k, radius=radius)
+        else:
+            if self.encoder.fingerprint != other.encoder.fingerprint or self.store.metric != other.store.metric:
+                raise MismatchError(
+                    f"“{self.name}” and “{other.name}” cannot be joined: their vectors were made by different encoders"
+                    " or are compared by different metrics."
+                )
+            right = other.store.snapshot()
+            blocks = search.join(left.vectors, right.vectors, self.store.metric, k=k, radius=radius)
+        for block in blocks:
+            yield Matches(
+                tuple(left.ids[i] for i in block.left.tolist()),
+                tuple(right.ids[i] for i in block.right.tolist()),
+                tuple(block.distances.tolist()),
+            )

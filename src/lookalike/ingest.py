@@ -1,0 +1,323 @@
+"""Pictures into a store: read ahead in threads, embedded in batches, written every few seconds.
+
+A file whose size and times are as they were is not read. One whose content is as it was, or is that of another item, is
+not embedded. So a run that was killed goes on where it was, and a folder that grew costs what it grew by.
+"""
+
+import csv
+import hashlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+from jaxtyping import UInt8
+
+from lookalike import images
+from lookalike.encoders import Encoder
+from lookalike.errors import (
+    DataError,
+    ImageError,
+    LookalikeError,
+    NotFoundError,
+    StorageError,
+    UnreadableImageError,
+)
+from lookalike.stores import Item, Store
+
+# Pictures embedded together, and the items and seconds after which what is embedded is written: few enough that a kill
+# costs little work, enough that the disk is not what one waits for.
+_BATCH = 64
+_WRITE_EVERY = 1024
+_WRITE_AFTER = 5.0
+
+# Files of a task for a reading thread, as tiny pictures would else be lost in the handing over; and tasks ahead.
+_TASK = 16
+_AHEAD = 16
+
+# A file changed so shortly ago may change again without its times showing it (git's "racily clean").
+_RACY_NS = 2 * 10**9
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture file to be added, and what is known of it. ``id`` is made of the path where none is given."""
+
+    path: Path
+    label: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    id: str | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far `Collection.add` is: each picture is counted once, in one of the last four."""
+
+    total: int
+    embedded: int = 0
+    reused: int = 0
+    unchanged: int = 0
+    failed: int = 0
+
+    @property
+    def done(self) -> int:
+        """Pictures that are dealt with."""
+        return self.embedded + self.reused + self.unchanged + self.failed
+
+
+@dataclass(frozen=True)
+class Added:
+    """What `Collection.add` did.
+
+    Attributes:
+        progress: the counts: embedded anew; reused, where the same bytes had been embedded before; unchanged; failed.
+        failures: path and reason of each picture that was left out.
+    """
+
+    progress: Progress
+    failures: tuple[tuple[Path, str], ...]
+
+
+def identify(path: Path) -> str:
+    """The id of a file: 20 hexadecimal digits that tell nothing of its path, the same each time."""
+    return hashlib.blake2b(os.fsencode(path), digest_size=10).hexdigest()
+
+
+def entries(
+    folder: Path,
+    labels: Literal["folder"] | Path | None = None,
+    on_error: Callable[[OSError], None] | None = None,
+) -> list[Entry]:
+    """The pictures under a folder, as entries.
+
+    Args:
+        folder: searched as `images.find` does.
+        labels: ``"folder"`` labels each picture by the first folder on its way (``cat/sub/1.jpg`` is a cat); the path
+            of a CSV names them: column ``path`` relative to the folder, ``label`` if there is one, and all other
+            columns become attributes. Pictures that the CSV does not name have neither.
+        on_error: gets what could not be listed.
+
+    Raises:
+        NotFoundError: no such folder, or no such CSV.
+        DataError: the CSV has no column ``path``, names a picture twice or one that is not there.
+    """
+    folder = folder.absolute()
+    paths = images.find(folder, on_error)
+    if labels is None:
+        return [Entry(p) for p in paths]
+    if labels == "folder":
+        return [Entry(p, parts[0] if len(parts := p.relative_to(folder).parts) > 1 else None) for p in paths]
+    known = _read_labels(labels)
+    if strange := sorted(set(known) - {p.relative_to(folder).as_posix() for p in paths}):
+        raise DataError(f"{labels} names {len(strange)} pictures that are not under {folder}, “{strange[0]}” for one.")
+    out = []
+    for path in paths:
+        row = dict(known.get(path.relative_to(folder).as_posix(), {}))
+        out.append(Entry(path, row.pop("label", None) or None, row))
+    return out
+
+
+def _read_labels(path: Path) -> dict[str, dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            if "path" not in (reader.fieldnames or ()):
+                raise DataError(f"{path} has no column “path”; its first line should read path,label or the like.")
+            known: dict[str, dict[str, str]] = {}
+            for row in reader:
+                key = Path(row.pop("path") or "").as_posix()
+                if key in known:
+                    raise DataError(f"{path} names “{key}” twice.")
+                if None in row:
+                    raise DataError(f"{path}, line {reader.line_num}: more values than there are columns.")
+                known[key] = {k: v for k, v in row.items() if v}
+            return known
+    except OSError as e:
+        raise NotFoundError(f"The labels {path} cannot be read: {e.strerror}.") from e
+    except (UnicodeDecodeError, csv.Error) as e:
+        raise DataError(f"{path} is no CSV in UTF-8: {e}.") from e
+
+
+def add(
+    store: Store, encoder: Encoder, new: Sequence[Entry], tell: Callable[[Progress], None] = lambda _: None
+) -> Added:
+    """Add pictures to a store, or bring them up to date.
+
+    A picture that cannot be used is reported and left out; an item whose file has become unreadable stays as it was.
+    When interrupted, what was embedded is still written.
+
+    Args:
+        store: where to.
+        encoder: the one that made the store's vectors.
+        new: the pictures.
+        tell: hears how far it is, a few times a second.
+
+    Raises:
+        StorageError, BusyError: the store cannot be written; what was written before stays.
+        EncoderError: the encoder fails.
+    """
+    return _Run(store, encoder, new, tell).run()
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What became of reading an entry: its item, and its picture where its content was not known."""
+
+    item: Item
+    picture: UInt8[np.ndarray, "s s 3"] | None
+
+
+class _Run:
+    """One call of `add`: threads read and decode ahead while this one embeds and writes."""
+
+    def __init__(self, store: Store, encoder: Encoder, new: Sequence[Entry], tell: Callable[[Progress], None]) -> None:
+        self._store, self._encoder, self._new, self._tell = store, encoder, new, tell
+        self._state = Progress(len(new))
+        self._failures: list[tuple[Path, str]] = []
+        self._known = {item.id: item for item in store.scan()}
+        # Content → an item in the store that has its vector.
+        self._source = {item.sha256: item.id for item in self._known.values()}
+        # To be embedded; embedded; waiting for the vector of the same content, in the store or among the embedded.
+        self._fresh: list[_Read] = []
+        self._embedded: list[tuple[Item, np.ndarray]] = []
+        self._copies: list[Item] = []
+        self._contents: set[str] = set()  # of the fresh and the embedded
+        self._wrote = time.monotonic()
+
+    def run(self) -> Added:
+        groups = [self._new[i : i + _TASK] for i in range(0, len(self._new), _TASK)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            try:
+                for group, results in zip(groups, _ahead(pool, self._read_all, groups), strict=True):
+                    for entry, result in zip(group, results, strict=True):
+                        self._take(entry, result)
+                    self._tell(self._state)
+            finally:
+                pool.shutdown(cancel_futures=True)
+                self._write()
+        self._tell(self._state)
+        return Added(self._state, tuple(self._failures))
+
+    def _read_all(self, group: Sequence[Entry]) -> list[_Read | LookalikeError]:
+        return [self._read(entry) for entry in group]
+
+    def _read(self, entry: Entry, *, again: bool = False) -> _Read | LookalikeError:
+        """What an entry holds, or why it cannot be used; runs in several threads.
+
+        Its picture is decoded where its content is new, or when it is read ``again``.
+        """
+        path = entry.path.absolute()
+        try:
+            uri = os.fsencode(path).decode()
+        except UnicodeDecodeError:
+            return UnreadableImageError(f"The name of {os.fsencode(path)!r} is no UTF-8; rename the file.")
+        item = Item(entry.id or identify(path), uri, entry.label, dict(entry.attributes))
+        old = self._known.get(item.id)
+        try:
+            signature = _signature(path)
+            if old and signature and signature == old.signature and not again:
+                return _Read(replace(item, sha256=old.sha256, signature=signature), None)
+            data = images.read_bytes(path)
+            item = replace(item, sha256=images.fingerprint(data), signature=signature)
+            if item.sha256 in self._source and not again:
+                return _Read(item, None)
+            about = self._encoder.card.input
+            picture = images.decode(data, name=repr(str(path)), at_least=about.size)
+            return _Read(item, images.fit(picture, about.size, about.fit))
+        except (ImageError, NotFoundError, StorageError) as e:
+            return e
+
+    def _take(self, entry: Entry, result: _Read | LookalikeError) -> None:
+        """Sort what was read: failed, unchanged, the same as another, or to be embedded."""
+        if isinstance(result, LookalikeError):
+            self._failures.append((entry.path, str(result)))
+            self._count(failed=1)
+            return
+        item, old = result.item, self._known.get(result.item.id)
+        if old and old.sha256 == item.sha256:
+            self._count(unchanged=1)
+            if item != old:  # another label, or other times
+                self._copies.append(item)
+        elif item.sha256 in self._source or item.sha256 in self._contents:
+            self._count(reused=1)
+            self._copies.append(item)
+        elif result.picture is None:
+            # The item that had this content has been given another one in this very run.
+            self._take(entry, self._read(entry, again=True))
+        else:
+            self._fresh.append(result)
+            self._contents.add(item.sha256)
+            self._count(embedded=1)
+            if len(self._fresh) == _BATCH:
+                self._embed()
+        waiting = len(self._embedded) + len(self._copies)
+        if waiting >= _WRITE_EVERY or (waiting and time.monotonic() - self._wrote > _WRITE_AFTER):
+            self._write()
+
+    def _count(self, *, embedded: int = 0, reused: int = 0, unchanged: int = 0, failed: int = 0) -> None:
+        s = self._state
+        self._state = Progress(
+            s.total, s.embedded + embedded, s.reused + reused, s.unchanged + unchanged, s.failed + failed
+        )
+
+    def _embed(self) -> None:
+        if self._fresh:
+            pictures = np.stack([read.picture for read in self._fresh if read.picture is not None])
+            vectors = self._encoder.embed(pictures)
+            self._embedded += zip((read.item for read in self._fresh), vectors, strict=True)
+            self._fresh = []
+
+    def _write(self) -> None:
+        """All that has been read so far, in one transaction."""
+        self._embed()
+        vectors = {item.sha256: vector for item, vector in self._embedded}
+        items = [item for item, _ in self._embedded] + self._copies
+        # What only the store has is read before it is written to: a copy's twin may be about to change.
+        wanted = {item.sha256: self._source[item.sha256] for item in self._copies if item.sha256 not in vectors}
+        there = self._store.get(list(wanted.values()))
+        kept = {sha256: i for sha256, i in wanted.items() if i in there and there[i].sha256 == sha256}
+        vectors.update(zip(kept, self._store.vectors(list(kept.values())), strict=True))
+        lost = [item for item in items if item.sha256 not in vectors]
+        for item in lost:
+            why = "another process removed a picture of the same content meanwhile; index again."
+            self._failures.append((Path(item.uri), f"{item.uri!r}: {why}"))
+        items = [item for item in items if item.sha256 in vectors]
+        if items:
+            self._store.upsert(items, np.stack([vectors[item.sha256] for item in items]))
+        for item in items:
+            old = self._known.get(item.id)
+            if old and old.sha256 != item.sha256 and self._source.get(old.sha256) == item.id:
+                del self._source[old.sha256]
+            self._known[item.id] = item
+            self._source[item.sha256] = item.id
+        self._embedded, self._copies, self._contents, self._wrote = [], [], set(), time.monotonic()
+
+
+def _signature(path: Path) -> str:
+    """A file's size and times; nothing where they would not show a change that comes soon after."""
+    try:
+        s = path.stat()
+    except OSError:
+        return ""
+    if time.time_ns() - max(s.st_mtime_ns, s.st_ctime_ns) < _RACY_NS:
+        return ""
+    return f"{s.st_size}-{s.st_mtime_ns}-{s.st_ctime_ns}"
+
+
+def _ahead(pool: ThreadPoolExecutor, work: Callable[[A], B], tasks: Sequence[A]) -> Iterator[B]:
+    """Map in order, a few tasks ahead: `Executor.map` would take them all, and hold all their results."""
+    waiting: deque[Future[B]] = deque()
+    for task in tasks:
+        waiting.append(pool.submit(work, task))
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

@@ -1,0 +1,51 @@
+"""An encoder small enough to be made within a test: mean colours of a 4 by 4 grid, scaled to length 1."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+from lookalike.encoders.card import Branch, Card, Input
+from lookalike.metric import Metric
+
+CELLS = 4
+
+
+def make(folder: Path, branches: Sequence[Branch] = ("photo", "sketch"), size: int = 32) -> Path:
+    """Write the artefact into a folder, which is made; returns the folder, for `Encoder.open`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    card = Card(
+        name="pocket",
+        description="Mean colours of a 4 by 4 grid, for tests.",
+        licence="Apache-2.0",
+        dimension=3 * CELLS * CELLS,
+        output="float",
+        metric=Metric.EUCLIDEAN,
+        input=Input(size=size, fit="squash", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+        branches=tuple(branches),
+    )
+    (folder / "encoder.json").write_text(card.model_dump_json(indent=2), encoding="utf-8")
+    (folder / "README.md").write_text("# pocket\n\nAn encoder for tests.\n", encoding="utf-8")
+    for branch in branches:
+        onnx.save(_network(size), folder / f"{branch}.onnx")
+    return folder
+
+
+def _network(size: int) -> onnx.ModelProto:
+    side = size // CELLS
+    nodes = [
+        helper.make_node("AveragePool", ["pictures"], ["means"], kernel_shape=[side, side], strides=[side, side]),
+        helper.make_node("Flatten", ["means"], ["flat"], axis=1),
+        helper.make_node("LpNormalization", ["flat"], ["embeddings"], axis=1, p=2),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "pocket",
+        [helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", 3, size, size])],
+        [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["n", 3 * CELLS * CELLS])],
+    )
+    # Opsets and IR versions that every ONNX Runtime of recent years reads.
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model
