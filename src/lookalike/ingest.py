@@ -20,6 +20,7 @@ from jaxtyping import UInt8
 
 from lookalike import images
 from lookalike.encoders import Encoder
+from lookalike.encoders.card import Branch
 from lookalike.errors import (
     DataError,
     ImageError,
@@ -321,3 +322,46 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable[[A], B], tasks: Sequence[A])
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+
+def embed(
+    encoder: Encoder,
+    paths: Sequence[Path],
+    branch: Branch = "photo",
+    tell: Callable[[int, int], None] = lambda *_: None,
+) -> tuple[list[Path], np.ndarray, list[tuple[Path, str]]]:
+    """Embed files without keeping them.
+
+    Args:
+        encoder: does it.
+        paths: picture files.
+        branch: which way in.
+        tell: hears (done, total).
+
+    Returns:
+        The paths that could be used, their embeddings in that order, and the failures as (path, reason).
+    """
+    about = encoder.card.input
+
+    def read(path: Path) -> UInt8[np.ndarray, "s s 3"] | LookalikeError:
+        try:
+            return images.load(path, about.size, about.fit)
+        except (ImageError, NotFoundError, StorageError) as e:
+            return e
+
+    done: list[Path] = []
+    failures: list[tuple[Path, str]] = []
+    parts = [encoder.embed(np.empty((0, about.size, about.size, 3), np.uint8), branch)]
+    groups = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            for group, results in zip(groups, _ahead(pool, lambda g: [read(p) for p in g], groups), strict=True):
+                good = [r for r in results if not isinstance(r, LookalikeError)]
+                if good:
+                    parts.append(encoder.embed(np.stack(good), branch))
+                failures += [(p, str(r)) for p, r in zip(group, results, strict=True) if isinstance(r, LookalikeError)]
+                done += [p for p, r in zip(group, results, strict=True) if not isinstance(r, LookalikeError)]
+                tell(len(done) + len(failures), len(paths))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return done, np.concatenate(parts), failures

@@ -1,0 +1,254 @@
+"""Commands about collections: index, search, join, remove, info."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.text import Text
+
+from lookalike import encoders, images
+from lookalike.cli import output, pairs
+from lookalike.collection import SUFFIX, Added, Collection, entries
+from lookalike.errors import MismatchError, NotFoundError, UsageError
+from lookalike.ingest import identify
+from lookalike.metric import Metric, distance_at
+from lookalike.stores import Filter
+
+commands = typer.Typer()
+
+Name = Annotated[Path, typer.Argument(metavar="NAME", help="A collection: shop.lookalike, or shop for short.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", help="Only items of this label; may be repeated.")]
+Nearest = Annotated[int | None, typer.Option("-k", help="How many of the nearest.", show_default="10")]
+Within = Annotated[
+    str | None,
+    typer.Option(metavar="R", help="All within this distance, as 0.35; or at least this similar, as 80%."),
+]
+
+
+def find(name: Path) -> Path:
+    """The folder of a collection: the name itself, or with its ending."""
+    longer = name.with_name(name.name + SUFFIX) if name.name not in ("", "..") else name
+    return longer if not (name / "manifest.json").exists() and name.suffix != SUFFIX else name
+
+
+@commands.command()
+def index(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Pictures, in any folders below it.")],
+    *,
+    to: Annotated[Path, typer.Option(metavar="NAME", help="The collection; made if it is not there.")],
+    encoder: Annotated[
+        str | None, typer.Option(help="For a new collection: a bundled name, a folder, or hf://org/repo.")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="folder|CSV", help="Label by first folder, or by a CSV: path,label[,attribute…]."),
+    ] = None,
+    metric: Annotated[Metric | None, typer.Option(help="For a new collection; the encoder's own if not given.")] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove items whose files under DIR are gone.")] = False,
+    json: Json = False,
+) -> None:
+    """Put a folder of pictures into a collection.
+
+    Run it again after the folder has changed: only what is new or changed is embedded. Stop it at any time: what is
+    done stays, and the next run goes on.
+
+    Example: lookalike index photos --to shop.lookalike --labels folder
+    """
+    unlisted: list[OSError] = []
+    found = entries(folder, _labels(labels), unlisted.append)
+    if not found:
+        raise NotFoundError(f"There are no pictures under {folder} ({', '.join(sorted(images.SUFFIXES))}).")
+    with _open_or_create(find(to), encoder, metric) as collection:
+        with output.progress("indexing") as tell:
+            added = collection.add(found, output.adding(tell))
+        gone = collection.gone(folder)
+        if prune:
+            collection.remove([item.id for item in gone])
+        _report_index(collection, added, len(gone), unlisted, prune=prune, json=json)
+    if added.progress.failed == added.progress.total:
+        sys.exit(1)
+
+
+def _labels(given: str | None) -> Literal["folder"] | Path | None:
+    return Path(given) if given and given != "folder" else "folder" if given else None
+
+
+def _open_or_create(path: Path, encoder: str | None, metric: Metric | None) -> Collection:
+    if not path.exists():
+        return Collection.create(path, encoders.load(encoder or encoders.DEFAULT), metric)
+    collection = Collection.open(path)
+    if encoder and encoders.load(encoder).fingerprint != collection.encoder.fingerprint:
+        raise MismatchError(
+            f"{path} was made with the encoder “{collection.encoder.card.name}”, not with “{encoder}”."
+            " Leave --encoder out, or index into another collection."
+        )
+    if metric and metric != collection.store.metric:
+        raise MismatchError(f"{path} compares by {collection.store.metric}; leave --metric out.")
+    return collection
+
+
+def _report_index(
+    collection: Collection, added: Added, gone: int, unlisted: list[OSError], *, prune: bool, json: bool
+) -> None:
+    state = added.progress
+    for error in unlisted:
+        output.stderr.print(Text(f"not looked into: {error}", style="yellow"))
+    output.print_failures(added.failures)
+    if json:
+        report = {
+            "collection": str(collection.path),
+            "items": collection.store.count(),
+            "embedded": state.embedded,
+            "reused": state.reused,
+            "unchanged": state.unchanged,
+            "failed": [{"path": str(path), "reason": reason} for path, reason in added.failures],
+            "gone": gone,
+            "removed": gone if prune else 0,
+        }
+        output.write_json(report)
+        return
+    parts = [f"{state.embedded:,} embedded"]
+    parts += [
+        f"{n:,} {what}" for n, what in ((state.reused, "copies of known ones"), (state.unchanged, "unchanged")) if n
+    ]
+    parts += [f"{state.failed:,} left out"] if state.failed else []
+    if gone:
+        parts.append(f"{gone:,} gone" + (" and removed" if prune else " (--prune removes them)"))
+    output.stdout.print(f"{', '.join(parts)}. {collection.path} has {collection.store.count():,} items.")
+
+
+@commands.command()
+def search(
+    name: Name,
+    pictures: Annotated[list[str], typer.Argument(metavar="IMAGE…", help="Picture files, or - for standard input.")],
+    *,
+    k: Nearest = None,
+    within: Within = None,
+    metric: Annotated[Metric | None, typer.Option(help="The collection's own if not given.")] = None,
+    sketch: Annotated[bool, typer.Option("--sketch", help="The pictures are sketches.")] = False,
+    label: Labels = None,
+    json: Json = False,
+) -> None:
+    """Find the pictures of a collection that look like this one.
+
+    Example: lookalike search shop mug.jpg -k 5
+    """
+    sources = [sys.stdin.buffer.read() if p == "-" else Path(p) for p in pictures]
+    where = Filter(labels=frozenset(label)) if label else Filter()
+    with Collection.open(find(name)) as collection:
+        queries = collection.embed(sources, "sketch" if sketch else "photo")
+        if within is None:
+            answers = collection.knn(queries, 10 if k is None else k, where, metric=metric)
+        else:
+            if k is not None:
+                raise UsageError("Give -k or --within, not both.")
+            radius = _radius(within, metric or collection.store.metric, collection.store.dimension)
+            answers = collection.within(queries, radius, where, metric=metric)
+        if json:
+            shapes = [output.answer_json(a) for a in answers]
+            output.write_json(shapes[0] if len(shapes) == 1 else shapes)
+            return
+        for source, answer in zip(sources, answers, strict=True):
+            if len(sources) > 1:
+                output.stdout.print(Text(f"\n{source if isinstance(source, Path) else 'standard input'}", style="bold"))
+            output.print_answer(answer, collection, source if isinstance(source, Path) else None)
+
+
+def _radius(given: str, metric: Metric, dimension: int) -> float:
+    """A distance, or the distance at a similarity given in per cent."""
+    number, percent, rest = given.strip().partition("%")
+    try:
+        value = float(number)
+    except ValueError:
+        value, rest = 0.0, given
+    if rest:
+        raise UsageError(f"--within takes a distance such as 0.35 or a similarity such as 80%, not “{given}”.")
+    return distance_at(value / 100, metric, dimension) if percent else value
+
+
+@commands.command()
+def join(
+    left: Name,
+    right: Annotated[
+        Path | None, typer.Argument(metavar="[NAME]", help="Another collection, or none: a self-join.")
+    ] = None,
+    *,
+    k: Nearest = None,
+    within: Within = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="pairs.parquet, .csv or .jsonl; CSV on the terminal if not given."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Find all pairs of pictures of two collections that look alike, or of one with itself.
+
+    Each picture of the left one with its -k nearest in the right one, or all pairs --within a distance. A self-join
+    gives each pair once, and none of a picture with itself.
+
+    Example: lookalike join shop --within 0.2 --out pairs.csv
+    """
+    if (k is None) == (within is None):
+        raise UsageError("Give -k or --within, one of them.")
+    with Collection.open(find(left)) as one, Collection.open(find(right or left)) as other:
+        radius = None if within is None else _radius(within, one.store.metric, one.store.dimension)
+        found = one.join(None if right is None or one.path.samefile(other.path) else other, k=k, radius=radius)
+        count = pairs.write(found, out, one, other)
+    if json:
+        output.write_json({"pairs": count, "out": str(out) if out else None})
+    elif out:
+        output.stdout.print(f"{count:,} pairs in {out}.")
+
+
+@commands.command()
+def remove(
+    name: Name,
+    items: Annotated[list[str], typer.Argument(metavar="ID…", help="Ids, or paths as they were indexed.")],
+    json: Json = False,
+) -> None:
+    """Take items out of a collection. The picture files stay where they are.
+
+    Example: lookalike remove shop photos/mug/mug-0004.jpg
+    """
+    with Collection.open(find(name)) as collection:
+        there = collection.store.get(items)
+        ids = [item if item in there else identify(Path(item).absolute()) for item in items]
+        missing = [item for item, i in zip(items, ids, strict=True) if not collection.store.get([i])]
+        removed = collection.remove(ids)
+        if json:
+            output.write_json({"removed": removed, "missing": missing, "items": collection.store.count()})
+        else:
+            output.stdout.print(f"{removed:,} removed. {collection.path} has {collection.store.count():,} items.")
+    if missing:
+        raise NotFoundError(
+            f"{collection.path} has no “{missing[0]}”" + (f" (and {len(missing) - 1} more)." if missing[1:] else ".")
+        )
+
+
+@commands.command()
+def info(name: Name, json: Json = False) -> None:
+    """Say what a collection holds."""
+    with Collection.open(find(name)) as collection:
+        store, card = collection.store, collection.encoder.card
+        facts = {
+            "name": collection.name,
+            "items": store.count(),
+            "dimension": store.dimension,
+            "metric": store.metric,
+            "codec": "none",
+            "encoder": card.name,
+            "bytes": store.size(),
+            "labels": store.labels(),
+        }
+    if json:
+        output.write_json(facts)
+        return
+    labels = facts.pop("labels")
+    rows = [(key, f"{value:,}" if isinstance(value, int) else str(value)) for key, value in facts.items()]
+    if isinstance(labels, dict) and labels:
+        shown = ", ".join(f"{label} {n:,}" for label, n in list(labels.items())[:12])
+        rows.append(("labels", f"{len(labels)}: {shown}{' …' if len(labels) > 12 else ''}"))  # noqa: PLR2004 -- a line or two
+    for key, value in rows:
+        output.stdout.print(Text.assemble((f"{key:<10}", "bold"), value))

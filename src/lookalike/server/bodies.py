@@ -1,0 +1,85 @@
+"""Requests that are either JSON or a form with a file, read without holding up the others.
+
+The body is received on the event loop; what takes time (decoding, checking) is left to the route, in its thread.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, HTTPException, Request
+from pydantic import BaseModel, TypeAdapter
+from starlette.datastructures import UploadFile
+
+from lookalike import images
+
+_MOST_FIELDS = 20
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Body:
+    """What was received: JSON, or the fields and the files of a form."""
+
+    json: bytes | None = None
+    fields: dict[str, str] = field(default_factory=dict)
+    files: dict[str, UploadFile] = field(default_factory=dict)
+
+    def file(self, name: str) -> bytes | None:
+        """The content of a file."""
+        return self.files[name].file.read() if name in self.files else None
+
+
+async def _received(request: Request) -> AsyncIterator[Body]:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        yield Body(json=await request.body())
+    elif kind == "multipart/form-data":
+        async with request.form(max_files=1, max_fields=_MOST_FIELDS) as form:
+            yield Body(
+                fields={k: v for k, v in form.items() if isinstance(v, str)},
+                files={k: v for k, v in form.items() if isinstance(v, UploadFile)},
+            )
+    else:
+        raise HTTPException(415, "Send application/json, or multipart/form-data with a file.")
+
+
+Received = Annotated[Body, Depends(_received)]
+
+
+def pictures(body: Body, *names: str) -> dict[str, bytes]:
+    """The pictures of a form by name, whether they came as files or as Base64 in a field.
+
+    Raises:
+        ImageError: a field is no Base64.
+    """
+    found = {name: data for name in names if (data := body.file(name)) is not None}
+    return found | {name: images.from_base64(body.fields[name]) for name in names if name in body.fields}
+
+
+def documented(json: type[BaseModel], form: type[BaseModel], *files: str) -> dict[str, Any]:
+    """The request's body for OpenAPI, which cannot be seen in the signature of a route."""
+    schema = _schema(form)
+    schema["properties"] = {
+        **{name: {"type": "string", "format": "binary"} for name in files},
+        **{k: v for k, v in schema["properties"].items() if k not in files},
+    }
+    content = {"application/json": {"schema": _schema(json)}, "multipart/form-data": {"schema": schema}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    """JSON schema, with its definitions in place: OpenAPI keeps them elsewhere."""
+    schema = TypeAdapter(model).json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def inline(part: Any) -> Any:  # noqa: ANN401 -- any piece of JSON
+        if isinstance(part, dict):
+            if "$ref" in part:
+                return inline(definitions[part["$ref"].rpartition("/")[2]])
+            return {k: inline(v) for k, v in part.items()}
+        return [inline(v) for v in part] if isinstance(part, list) else part
+
+    out: dict[str, Any] = inline(schema)
+    return out

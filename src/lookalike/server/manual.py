@@ -1,0 +1,59 @@
+"""``/docs``: the API's description as one plain page, which asks nobody else for a script."""
+
+from collections.abc import Iterator
+from html import escape
+from typing import Any
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title} API</title>
+<link rel="icon" href="icon.svg">
+<link rel="stylesheet" href="manual.css">
+<main>
+<h1>{title} <small>API {version}</small></h1>
+<p>{description} The same for machines: <a href="openapi.json">openapi.json</a>.</p>
+{operations}
+</main>
+</html>
+"""
+
+
+def page(schema: dict[str, Any]) -> str:
+    """An OpenAPI document as HTML."""
+    operations = [
+        "\n".join(_operation(method, path, about))
+        for path, methods in schema["paths"].items()
+        for method, about in methods.items()
+    ]
+    info = schema["info"]
+    return _PAGE.format(
+        title=escape(info["title"]),
+        version=escape(info["version"]),
+        description=escape(info["description"]),
+        operations="\n".join(operations),
+    )
+
+
+def _operation(method: str, path: str, about: dict[str, Any]) -> Iterator[str]:
+    yield f'<section><h2><b class="{method}">{method.upper()}</b> <code>{escape(path)}</code></h2>'
+    yield f"<p>{escape(about.get('description', about['summary']))}</p>"
+    if parameters := about.get("parameters"):
+        yield "<table><caption>Parameters</caption>"
+        for p in parameters:
+            yield _row(f"{p['name']} <i>{p['in']}</i>", p.get("description", ""), escaped=True)
+        yield "</table>"
+    for kind, body in about.get("requestBody", {}).get("content", {}).items():
+        yield f"<table><caption>Body, {escape(kind)}</caption>"
+        for name, field in body["schema"].get("properties", {}).items():
+            yield _row(name, field.get("description") or field.get("format") or field.get("type", ""))
+        yield "</table>"
+    yield "<table><caption>Answers</caption>"
+    for status, response in about["responses"].items():
+        yield _row(status, response["description"])
+    yield "</table></section>"
+
+
+def _row(name: str, text: str, *, escaped: bool = False) -> str:
+    return f"<tr><th>{name if escaped else escape(name)}</th><td>{escape(text)}</td></tr>"

@@ -1,0 +1,106 @@
+"""Routes that search: the API's own, and the simple contract."""
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, TypeAdapter
+
+from lookalike import images
+from lookalike.collection import Collection
+from lookalike.encoders.card import Branch
+from lookalike.errors import UsageError
+from lookalike.server import bodies
+from lookalike.server.problems import responses
+from lookalike.server.shapes import DEFAULT_K, MOST, AnswerOut, PlainOut, Query, QueryForm, hit_out
+from lookalike.server.shelf import One, Served
+from lookalike.stores import Answer
+from lookalike.stores.protocol import Vectors
+
+router = APIRouter(tags=["search"])
+
+_BRANCHES: dict[str, Branch] = {"image": "photo", "sketch": "sketch"}
+
+
+@router.post(
+    "/api/collections/{c}/search",
+    responses=responses(400, 404, 413, 415, 422, 500, 503),
+    openapi_extra=bodies.documented(Query, QueryForm, "image", "sketch"),
+)
+def search(request: Request, collection: One, body: bodies.Received) -> AnswerOut:
+    """The items nearest to an image, a sketch or an item."""
+    start = time.perf_counter()
+    query, pictures = _understood(body)
+    if pictures:
+        ((name, data),) = pictures.items()
+        answer = _ask(collection, collection.embed([data], _BRANCHES[name]), query)
+    else:
+        answer = _ask(collection, collection.vectors([query.item or ""]), query, leaving_out=query.item)
+    hits = [hit_out(request, collection, hit) for hit in answer.hits]
+    took = round((time.perf_counter() - start) * 1000, 2)
+    return AnswerOut(hits=hits, metric=answer.metric, exact=answer.exact, complete=answer.complete, took_ms=took)
+
+
+def _understood(body: bodies.Body) -> tuple[Query, dict[str, bytes]]:
+    """The question, and the picture it is about if it is not about an item."""
+    if body.json is not None:
+        query = Query.model_validate_json(body.json)
+        given = {"image": query.image, "sketch": query.sketch}
+        return query, {name: images.from_base64(text) for name, text in given.items() if text is not None}
+    found = bodies.pictures(body, *_BRANCHES)
+    query = QueryForm.model_validate({k: v for k, v in body.fields.items() if k not in _BRANCHES})
+    if len(found) + (query.item is not None) != 1 or len(found) < len(body.files):
+        raise UsageError("The form needs one file, under the name “image” or “sketch”, or the id of an “item”.")
+    return query, found
+
+
+def _ask(collection: Collection, vectors: Vectors, query: Query, leaving_out: str | None = None) -> Answer:
+    where, metric = query.filter.filter(), query.metric
+    most = MOST if query.within is not None else query.k or DEFAULT_K
+    if query.within is not None:
+        (answer,) = collection.within(vectors, query.within, where, metric=metric)
+    else:
+        (answer,) = collection.knn(vectors, most + (leaving_out is not None), where, metric=metric)
+    hits = [hit for hit in answer.hits if hit.item.id != leaving_out]
+    cut = query.within is not None and len(hits) > most
+    return Answer(tuple(hits[:most]), answer.metric, answer.exact, answer.complete and not cut)
+
+
+class _Wrapped(BaseModel):
+    image: str
+
+
+async def _raw(request: Request) -> bytes:
+    return await request.body()
+
+
+@router.post(
+    "/search",
+    responses=responses(413, 422, 500, 503),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "text/plain": {"schema": {"type": "string", "description": "Base64, plain or as a data URL."}},
+                "application/json": {
+                    "schema": {
+                        "oneOf": [
+                            {"type": "string"},
+                            {"type": "object", "required": ["image"], "properties": {"image": {"type": "string"}}},
+                        ]
+                    }
+                },
+            },
+        }
+    },
+)
+def search_plainly(request: Request, served: Served, body: Annotated[bytes, Depends(_raw)]) -> PlainOut:
+    """The ten nearest items of the first collection to the Base64 image that is the body, whatever type it claims."""
+    collection = served.first()
+    text: str | bytes = body.strip()
+    if text[:1] in {b'"', b"{"}:  # neither is in Base64's alphabet
+        given = TypeAdapter[str | _Wrapped](str | _Wrapped).validate_json(text)
+        text = given.image if isinstance(given, _Wrapped) else given
+    (answer,) = collection.knn(collection.embed([images.from_base64(text)]), DEFAULT_K)
+    urls = (str(request.url_for("image", c=collection.name, ident=hit.item.id)) for hit in answer.hits)
+    return PlainOut(results=dict(zip(urls, (hit.distance for hit in answer.hits), strict=True)))

@@ -1,0 +1,52 @@
+"""What a request can ask for: the collections that are served, by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, HTTPException, Path, Request
+
+from lookalike.collection import Collection
+from lookalike.errors import NotFoundError
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The collections of an application, and whether they may be changed."""
+
+    collections: Mapping[str, Collection]
+    read_only: bool
+
+    def get(self, name: str) -> Collection:
+        """One of them; NotFoundError where there is none of this name."""
+        if name not in self.collections:
+            raise NotFoundError("There is no collection of this name here; /api/collections lists those there are.")
+        return self.collections[name]
+
+    def first(self) -> Collection:
+        """The one that answers where none is named."""
+        return next(iter(self.collections.values()))
+
+
+def shelf(request: Request) -> Shelf:
+    """The collections of the application that a request came to."""
+    return cast("Shelf", request.app.state.shelf)
+
+
+Served = Annotated[Shelf, Depends(shelf)]
+
+
+def _one(served: Served, c: Annotated[str, Path(description="The collection's name.")]) -> Collection:
+    return served.get(c)
+
+
+One = Annotated[Collection, Depends(_one)]
+"""The collection that the path names."""
+
+Id = Annotated[str, Path(description="The item's id.")]
+
+
+def writable(served: Served) -> None:
+    """Refuse what would change a collection where that is not allowed."""
+    if served.read_only:
+        raise HTTPException(403, "This server only reads: items are neither added nor removed here.")
