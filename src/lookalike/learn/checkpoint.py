@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -40,7 +40,7 @@ def load(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             tree = json.loads(file.metadata()["tree"])
             return _lower(tree, file)  # type: ignore[no-any-return]  # a tree of dicts comes back as it went
-    except (OSError, KeyError, TypeError, ValueError) as e:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
         raise MismatchError(f"{path} is no checkpoint of lookalike: {e}") from e
 
 

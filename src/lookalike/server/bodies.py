@@ -3,12 +3,13 @@
 The body is received on the event loop; what takes time (decoding, checking) is left to the route, in its thread.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, HTTPException, Request
-from pydantic import BaseModel, TypeAdapter
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 
 from lookalike import images
@@ -56,6 +57,18 @@ def pictures(body: Body, *names: str) -> dict[str, bytes]:
     """
     found = {name: data for name in names if (data := body.file(name)) is not None}
     return found | {name: images.from_base64(body.fields[name]) for name in names if name in body.fields}
+
+
+def checked(model: type[M], given: bytes | Mapping[str, str]) -> M:
+    """JSON, or the fields of a form, as a model.
+
+    Raises:
+        RequestValidationError: it does not fit.
+    """
+    try:
+        return model.model_validate_json(given) if isinstance(given, bytes) else model.model_validate(given)
+    except ValidationError as e:
+        raise RequestValidationError(e.errors(include_url=False, include_context=False, include_input=False)) from e
 
 
 def documented(json: type[BaseModel], form: type[BaseModel], *files: str) -> dict[str, Any]:

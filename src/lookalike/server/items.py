@@ -33,6 +33,7 @@ _Limit = Annotated[int, Query(ge=1, le=MOST)]
 def list_items(
     request: Request,
     collection: One,
+    *,
     label: _Label = None,
     shuffle: _Shuffle = None,
     cursor: _Cursor = "",
@@ -76,14 +77,14 @@ def add_item(request: Request, response: Response, collection: One, body: bodies
     """Add a picture. The same file again is the same item, with the new label and attributes."""
     about: NewItem | NewItemForm
     if body.json is not None:
-        about = NewItem.model_validate_json(body.json)
+        about = bodies.checked(NewItem, body.json)
         data = images.from_base64(about.image)
     else:
         found = bodies.pictures(body, "image")
         if not found or len(found) < len(body.files):
             raise UsageError("The form needs one file, under the name “image”.")
         data = found["image"]
-        about = NewItemForm.model_validate({k: v for k, v in body.fields.items() if k != "image"})
+        about = bodies.checked(NewItemForm, {k: v for k, v in body.fields.items() if k != "image"})
     item = collection.add_bytes(data, about.label, about.attributes)
     out = item_out(request, collection, item)
     response.headers["Location"] = out.uri.removesuffix("/image")

@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from lookalike.errors import (
@@ -82,7 +82,7 @@ def install(app: FastAPI) -> None:
         return problem(error.status_code, str(error.detail), headers=error.headers)
 
     def invalid(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError | ValidationError)  # noqa: S101 -- as above
+        assert isinstance(error, RequestValidationError)  # noqa: S101 -- as above
         return _invalid(error.errors())
 
     def unexpected(*_: object) -> Response:
@@ -92,7 +92,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(LookalikeError, ours)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(ValidationError, invalid)
     app.add_exception_handler(Exception, unexpected)
 
 

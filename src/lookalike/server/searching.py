@@ -4,7 +4,7 @@ import time
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, RootModel
 
 from lookalike import images
 from lookalike.collection import Collection
@@ -23,7 +23,7 @@ _BRANCHES: dict[str, Branch] = {"image": "photo", "sketch": "sketch"}
 
 
 @router.post(
-    "/api/collections/{c}/search",
+    "/api/collections/{c}/search",  # noqa: FAST003 -- `One` takes it
     responses=responses(400, 404, 413, 415, 422, 500, 503),
     openapi_extra=bodies.documented(Query, QueryForm, "image", "sketch"),
 )
@@ -44,11 +44,11 @@ def search(request: Request, collection: One, body: bodies.Received) -> AnswerOu
 def _understood(body: bodies.Body) -> tuple[Query, dict[str, bytes]]:
     """The question, and the picture it is about if it is not about an item."""
     if body.json is not None:
-        query = Query.model_validate_json(body.json)
+        query = bodies.checked(Query, body.json)
         given = {"image": query.image, "sketch": query.sketch}
         return query, {name: images.from_base64(text) for name, text in given.items() if text is not None}
     found = bodies.pictures(body, *_BRANCHES)
-    query = QueryForm.model_validate({k: v for k, v in body.fields.items() if k not in _BRANCHES})
+    query = bodies.checked(QueryForm, {k: v for k, v in body.fields.items() if k not in _BRANCHES})
     if len(found) + (query.item is not None) != 1 or len(found) < len(body.files):
         raise UsageError("The form needs one file, under the name “image” or “sketch”, or the id of an “item”.")
     return query, found
@@ -68,6 +68,10 @@ def _ask(collection: Collection, vectors: Vectors, query: Query, leaving_out: st
 
 class _Wrapped(BaseModel):
     image: str
+
+
+class _Plain(RootModel[str | _Wrapped]):
+    """JSON that holds Base64."""
 
 
 async def _raw(request: Request) -> bytes:
@@ -98,8 +102,8 @@ def search_plainly(request: Request, served: Served, body: Annotated[bytes, Depe
     """The ten nearest items of the first collection to the Base64 image that is the body, whatever type it claims."""
     collection = served.first()
     text: str | bytes = body.strip()
-    if text[:1] in {b'"', b"{"}:  # neither is in Base64's alphabet
-        given = TypeAdapter[str | _Wrapped](str | _Wrapped).validate_json(text)
+    if isinstance(text, bytes) and text[:1] in {b'"', b"{"}:  # neither is in Base64's alphabet
+        given = bodies.checked(_Plain, text).root
         text = given.image if isinstance(given, _Wrapped) else given
     (answer,) = collection.knn(collection.embed([images.from_base64(text)]), DEFAULT_K)
     urls = (str(request.url_for("image", c=collection.name, ident=hit.item.id)) for hit in answer.hits)

@@ -1,12 +1,13 @@
 """What every store can do, and the words it does it in."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from jaxtyping import Shaped
 
+from lookalike.errors import UsageError
 from lookalike.metric import Metric
 
 Vectors = Shaped[np.ndarray, "n c"]
@@ -84,10 +85,27 @@ class Snapshot:
     vectors: Vectors
 
 
+def check(items: Iterable[Item]) -> None:
+    """Refuse items that not every store can keep, or find again.
+
+    Raises:
+        UsageError: an id is empty, or a text is none, holds a NUL or half a surrogate pair.
+    """
+    for item in items:
+        texts = (item.id, item.uri, item.label or "", item.sha256, item.signature)
+        try:
+            whole = "".join((*texts, *item.attributes.keys(), *item.attributes.values()))
+            whole.encode()
+        except (TypeError, UnicodeEncodeError) as e:
+            raise UsageError(f"The item {item.id!r} holds something else than Unicode text: {e}.") from e
+        if not item.id or "\0" in whole:
+            raise UsageError(f"The item {item.id!r} needs an id, and texts without a NUL character.")
+
+
 class Store(Protocol):
     """A place for items and their vectors.
 
-    Ids are strings. A write is all or nothing and survives ``kill -9``. Errors are those of `lookalike.errors`:
+    Ids are strings, see `check`. A write is all or nothing and survives ``kill -9``. Errors are those of `lookalike.errors`:
     ``UsageError`` for vectors of another dimension or kind, ``BusyError`` where another writer does not let go,
     ``StorageError`` for a disk that is full or damaged.
     """

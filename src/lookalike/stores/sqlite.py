@@ -1,32 +1,35 @@
 """The embedded store: a folder whose ``catalog.sqlite`` is the truth and whose ``cache/`` can be deleted at any time.
 
 Items and vectors are rows of SQLite in WAL mode: one writer at a time, any number of readers, in as many processes. A
-counter, the generation, goes up with every write. Searches run over a matrix of all vectors in the order of ids, written
-once a generation to ``cache/`` and memory-mapped by everybody; whoever finds it out of date makes the next one from the
-last one and the rows that are new, and moves it into place whole.
+counter, the generation, goes up with every write. Searches run over a matrix of all vectors of a generation in the order
+of ids. It lies in ``cache/``, where everybody maps it into memory; who finds none there, or a damaged one, makes it anew
+from the rows and moves it into place whole. Nothing in the cache is believed that the catalogue does not bear out.
 """
 
+import errno
 import json
 import os
+import secrets
 import shutil
 import sqlite3
-import tempfile
+import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 from typing import Any, Literal, Self
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lookalike import search
 from lookalike.errors import AlreadyExistsError, BusyError, MismatchError, NotFoundError, StorageError, UsageError
 from lookalike.metric import Metric, similarity
-from lookalike.stores.protocol import ALL, Answer, Filter, Hit, Item, Snapshot, Vectors
+from lookalike.stores.protocol import ALL, Answer, Filter, Hit, Item, Snapshot, Vectors, check
 
 FORMAT = 1
 
@@ -35,6 +38,12 @@ _PATIENCE = 30
 
 # Rows read, or ids asked for, in one statement; SQLite allows 32,766 placeholders.
 _CHUNK = 5000
+
+# A process that has a matrix in memory writes the next one to the cache where this part of its rows is new: an eighth.
+_WORTH_KEEPING = 8
+
+# Seconds after which a half-written file in the cache belongs to nobody.
+_STALE = 3600
 
 _SCHEMA = """
 CREATE TABLE items (
@@ -49,8 +58,9 @@ CREATE TABLE items (
 CREATE INDEX items_by_label ON items (label);
 -- Apart from the items, so that listing these does not read past the vectors.
 CREATE TABLE vectors (seq INTEGER PRIMARY KEY REFERENCES items (seq) ON DELETE CASCADE, vector BLOB NOT NULL) STRICT;
-CREATE TABLE generation (number INTEGER NOT NULL) STRICT;
-INSERT INTO generation VALUES (0);
+-- The token is random: a catalogue put back from a backup may count up to the same number with other vectors.
+CREATE TABLE generation (number INTEGER NOT NULL, token TEXT NOT NULL) STRICT;
+INSERT INTO generation VALUES (0, lower(hex(randomblob(8))));
 """
 
 _ITEM = "id, uri, label, attributes, sha256, signature"
@@ -111,31 +121,29 @@ class Manifest(BaseModel):
                 " Open it with the version that wrote it, or index the pictures again."
             )
         try:
-            return cls.model_validate(tree)
+            manifest = cls.model_validate(tree)
         except ValidationError as e:
             raise StorageError(f"{path} is damaged: {e.errors()[0]['msg']}.") from e
+        if manifest.codec != "none":
+            raise MismatchError(f"{folder} has the codec “{manifest.codec}”, which this lookalike does not know.")
+        return manifest
 
 
 class _Matrix:
     """All vectors of one generation, in the order of ids."""
 
-    def __init__(self, generation: int, seqs: Int64[np.ndarray, " n"], vectors: Vectors) -> None:
+    def __init__(self, generation: str, seqs: Int64[np.ndarray, " n"], vectors: Vectors, metric: Metric) -> None:
         self.generation, self.seqs, self.vectors = generation, seqs, vectors
-        self._galleries: dict[Metric, search.Gallery] = {}
-
-    def gallery(self, metric: Metric) -> search.Gallery:
-        """Made ready for searching, once."""
-        if metric not in self._galleries:
-            self._galleries[metric] = search.prepare(self.vectors, metric)
-        return self._galleries[metric]
+        # What is prepared for one metric serves all those that compare such vectors.
+        self.gallery = search.prepare(vectors, metric)
 
     @cached_property
     def order(self) -> Int64[np.ndarray, " n"]:
         """Rows in ascending order of seq."""
         return np.argsort(self.seqs)
 
-    def rows(self, seqs: Int64[np.ndarray, " m"]) -> tuple[np.ndarray, np.ndarray]:
-        """(rows of those seqs that are here, ascending with ``seqs``; which of them are here)."""
+    def rows(self, seqs: Int64[np.ndarray, " m"]) -> tuple[Int64[np.ndarray, " k"], Bool[np.ndarray, " m"]]:
+        """(the rows of those seqs that are here, in the order of ``seqs``; which of them are here)."""
         if not len(self.seqs):
             return np.empty(0, np.int64), np.zeros(len(seqs), bool)
         places = np.searchsorted(self.seqs, seqs, sorter=self.order)
@@ -145,15 +153,18 @@ class _Matrix:
 
 
 class SQLiteStore:
-    """The embedded store; see the module. Safe to use from several threads."""
+    """The embedded store; see the module. Safe to use from several threads, which search at the same time."""
 
-    def __init__(self, folder: Path, manifest: Manifest, connection: sqlite3.Connection) -> None:
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
         """Use `create` or `open`."""
         self.folder = folder
         self.manifest = manifest
-        self._connection = connection
-        self._lock = RLock()
+        self._database = (folder / "catalog.sqlite").resolve()
+        self._writable = os.access(self._database.parent, os.W_OK) and os.access(self._database, os.W_OK)
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = False
         self._matrix: _Matrix | None = None
+        self._making = Lock()
 
     @classmethod
     def create(cls, folder: Path, manifest: Manifest, fill: Iterable[tuple[str, bytes]] = ()) -> Self:
@@ -168,26 +179,21 @@ class SQLiteStore:
             AlreadyExistsError: something is there.
             StorageError: it cannot be written.
         """
-        if folder.exists():
-            raise AlreadyExistsError(f"{folder} is there already.")
+        new = folder.with_name(f".new-{secrets.token_hex(8)}")
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        except OSError as e:
-            raise StorageError(f"{folder} cannot be made: {e.strerror}.") from e
-        try:
-            new.chmod(0o755)
+            if folder.exists():
+                raise AlreadyExistsError(f"{folder} is there already.")
+            new.mkdir(parents=True)
             for name, content in fill:
                 (new / name).parent.mkdir(parents=True, exist_ok=True)
                 (new / name).write_bytes(content)
             (new / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            connection = sqlite3.connect(new / "catalog.sqlite")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(_SCHEMA)
-            connection.close()
+            with closing(sqlite3.connect(new / "catalog.sqlite")) as sql:
+                sql.execute("PRAGMA journal_mode = WAL")
+                sql.executescript(_SCHEMA)
             new.rename(folder)
         except (OSError, sqlite3.Error) as e:
-            if folder.exists():
+            if isinstance(e, OSError) and e.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR) and folder.exists():
                 raise AlreadyExistsError(f"{folder} is there already.") from e
             raise StorageError(f"{folder} cannot be made: {e}.") from e
         finally:
@@ -203,21 +209,9 @@ class SQLiteStore:
             MismatchError: it has an unknown format.
             StorageError: it is damaged.
         """
-        manifest = Manifest.read(folder)
-        path = folder / "catalog.sqlite"
-        if not path.is_file():
-            raise StorageError(f"{folder} is damaged: catalog.sqlite is missing.")
-        # Nothing can change on a disk that cannot be written, and SQLite's own files for readers cannot be made there.
-        how = "mode=rw" if os.access(folder, os.W_OK) and os.access(path, os.W_OK) else "immutable=1"
-        with _translated(folder):
-            address = f"{path.resolve().as_uri()}?{how}"
-            # Transactions are begun by hand, below; the lock of this object keeps threads apart.
-            connection = sqlite3.connect(
-                address, uri=True, timeout=_PATIENCE, check_same_thread=False, isolation_level=None
-            )
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA synchronous = FULL")
-        store = cls(folder, manifest, connection)
+        store = cls(folder, Manifest.read(folder))
+        if not store._database.is_file():
+            raise StorageError(f"{folder} is damaged: catalog.sqlite is missing. Index the pictures again.")
         store.count()  # a file that is no database is found out here
         return store
 
@@ -233,9 +227,12 @@ class SQLiteStore:
 
     def upsert(self, items: Sequence[Item], vectors: Vectors) -> None:
         """See `Store.upsert`."""
-        vectors = self._checked(vectors)
-        if len(items) != len(vectors):
-            raise UsageError(f"{len(items)} items came with {len(vectors)} vectors.")
+        blobs = self._checked(vectors).vectors
+        if len(items) != len(blobs):
+            raise UsageError(f"{len(items)} items came with {len(blobs)} vectors.")
+        check(items)
+        if not items:
+            return
         # Of an id that comes twice the last one counts, as if they had been written one after the other.
         last = {item.id: i for i, item in enumerate(items)}
         with self._writing() as sql:
@@ -244,7 +241,7 @@ class SQLiteStore:
                 it = items[i]
                 row = (it.id, it.uri, it.label, json.dumps(dict(it.attributes)), it.sha256, it.signature)
                 seq = sql.execute(f"INSERT INTO items ({_ITEM}) VALUES (?, ?, ?, ?, ?, ?)", row).lastrowid
-                sql.execute("INSERT INTO vectors VALUES (?, ?)", (seq, vectors[i].tobytes()))
+                sql.execute("INSERT INTO vectors VALUES (?, ?)", (seq, blobs[i].tobytes()))
 
     def delete(self, ids: Sequence[str]) -> int:
         """See `Store.delete`."""
@@ -253,18 +250,12 @@ class SQLiteStore:
 
     def get(self, ids: Sequence[str]) -> dict[str, Item]:
         """See `Store.get`."""
-        found: dict[str, Item] = {}
-        for chunk in _chunks(ids):
-            for row in self._read(f"SELECT {_ITEM} FROM items WHERE id IN ({_marks(chunk)})", chunk):
-                found[row[0]] = _item(row)
-        return found
+        rows = self._select(f"SELECT id, {_ITEM} FROM items WHERE id IN (%s)", ids)
+        return {ident: _item(row) for ident, *row in rows}
 
     def vectors(self, ids: Sequence[str]) -> Vectors:
         """See `Store.vectors`."""
-        found: dict[str, bytes] = {}
-        for chunk in _chunks(ids):
-            sql = f"SELECT id, vector FROM items JOIN vectors USING (seq) WHERE id IN ({_marks(chunk)})"
-            found.update(self._read(sql, chunk))
+        found = dict(self._select("SELECT id, vector FROM items JOIN vectors USING (seq) WHERE id IN (%s)", ids))
         if missing := [i for i in ids if i not in found]:
             raise NotFoundError(f"{self.folder} has no item “{missing[0]}”.")
         return self._array([found[i] for i in ids])
@@ -289,163 +280,201 @@ class SQLiteStore:
 
     def knn(self, queries: Vectors, k: int, where: Filter = ALL, *, metric: Metric | None = None) -> list[Answer]:
         """See `Store.knn`; exact."""
-        metric = self._metric(metric)
-        with self._searching(where) as (matrix, rows):
-            hits = search.knn(self._checked(queries), matrix.gallery(metric), k, metric, rows=rows)
-            return self._answers(matrix, hits, metric)
+        metric, asked = self._metric(metric), self._checked(queries)
+        with self._reading() as sql:
+            matrix = self._current(sql)
+            hits = search.knn(asked, matrix.gallery, k, metric, rows=self._rows(sql, matrix, where))
+            return self._answers(sql, matrix, hits, metric)
 
     def within(
         self, queries: Vectors, radius: float, where: Filter = ALL, *, metric: Metric | None = None
     ) -> list[Answer]:
         """See `Store.within`; exact and complete."""
-        metric = self._metric(metric)
-        with self._searching(where) as (matrix, rows):
-            hits = search.within(self._checked(queries), matrix.gallery(metric), radius, metric, rows=rows)
-            return self._answers(matrix, hits, metric)
+        metric, asked = self._metric(metric), self._checked(queries)
+        with self._reading() as sql:
+            matrix = self._current(sql)
+            hits = search.within(asked, matrix.gallery, radius, metric, rows=self._rows(sql, matrix, where))
+            return self._answers(sql, matrix, hits, metric)
 
     def snapshot(self) -> Snapshot:
         """See `Store.snapshot`."""
-        with self._reading():
-            matrix = self._current()
-            return Snapshot([row[0] for row in self._read("SELECT id FROM items ORDER BY id")], matrix.vectors)
+        with self._reading() as sql:
+            matrix = self._current(sql)
+            return Snapshot([row[0] for row in sql.execute("SELECT id FROM items ORDER BY id")], matrix.vectors)
 
     def size(self) -> int:
         """See `Store.size`."""
         total = 0
-        for path in self.folder.rglob("*"):
-            with suppress(OSError):  # another process tidies its cache
-                total += path.stat().st_size if path.is_file() else 0
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with suppress(OSError):  # another process tidies its cache
+                    total += Path(folder, name).stat().st_size
         return total
 
     def close(self) -> None:
-        """See `Store.close`."""
-        with self._lock:
-            self._connection.close()
+        """See `Store.close`; searches that other threads are at come to their end."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
 
     # ---- the matrix
 
-    @contextmanager
-    def _searching(self, where: Filter) -> Iterator[tuple[_Matrix, Int64[np.ndarray, " m"] | None]]:
-        """The matrix, and the rows of it that a filter leaves, all of one moment."""
-        with self._reading():
-            matrix = self._current()
-            rows = None
-            if where:
-                condition, values = _condition(where)
-                seqs = _column(self._read(f"SELECT seq FROM items WHERE {condition}", values))
-                rows = np.sort(matrix.rows(seqs)[0])
-            yield matrix, rows
+    def _rows(self, sql: sqlite3.Connection, matrix: _Matrix, where: Filter) -> Int64[np.ndarray, " m"] | None:
+        """The rows that a filter leaves; none at all where there is no filter."""
+        if not where:
+            return None
+        condition, values = _condition(where)
+        seqs = _column(sql.execute(f"SELECT seq FROM items WHERE {condition}", values).fetchall())
+        return np.sort(matrix.rows(seqs)[0])
 
-    def _answers(self, matrix: _Matrix, hits: search.Hits, metric: Metric) -> list[Answer]:
+    def _answers(self, sql: sqlite3.Connection, matrix: _Matrix, hits: search.Hits, metric: Metric) -> list[Answer]:
         seqs = matrix.seqs[hits.rows]
         items: dict[int, Item] = {}
         for chunk in _chunks(np.unique(seqs).tolist()):
-            for seq, *row in self._read(f"SELECT seq, {_ITEM} FROM items WHERE seq IN ({_marks(chunk)})", chunk):
+            for seq, *row in sql.execute(f"SELECT seq, {_ITEM} FROM items WHERE seq IN ({_marks(chunk)})", chunk):
                 items[seq] = _item(row)
-        alike = similarity(hits.distances, metric, self.dimension)
+        similarities = similarity(hits.distances, metric, self.dimension)
         found = [
             Hit(items[seq], distance, alike)
-            for seq, distance, alike in zip(seqs.tolist(), hits.distances.tolist(), alike.tolist(), strict=True)
+            for seq, distance, alike in zip(seqs.tolist(), hits.distances.tolist(), similarities.tolist(), strict=True)
         ]
         bounds = hits.offsets.tolist()
         return [Answer(tuple(found[a:b]), metric, hits.exact, hits.complete) for a, b in pairwise(bounds)]
 
-    def _current(self) -> _Matrix:
-        """The matrix of this generation, from memory, from the cache, or made anew; within a read transaction."""
-        generation = int(self._read("SELECT number FROM generation")[0][0])
-        if self._matrix is not None and self._matrix.generation == generation:
-            return self._matrix
-        seqs = _column(self._read("SELECT seq FROM items ORDER BY id"))
-        matrix = self._cached(generation)
-        if matrix is None or not np.array_equal(matrix.seqs, seqs):
-            matrix = self._keep(self._next(generation, seqs))
-        self._matrix = matrix
+    def _current(self, sql: sqlite3.Connection) -> _Matrix:
+        """The matrix of a transaction's generation: from memory, from the cache, or made anew."""
+        number, token = sql.execute("SELECT number, token FROM generation").fetchone()
+        generation = f"{number:012}-{token}"
+        with self._making:  # one thread makes it, and the others wait for it
+            matrix = self._matrix
+            if matrix is None or matrix.generation != generation:
+                seqs = _column(sql.execute("SELECT seq FROM items ORDER BY id").fetchall())
+                vectors = self._cached(generation, len(seqs))
+                if vectors is None:
+                    vectors = self._gathered(sql, generation, seqs)
+                matrix = _Matrix(generation, seqs, vectors, self.metric)
+                # Not where a thread that began to read later was faster.
+                if self._matrix is None or self._matrix.generation < generation:
+                    self._matrix = matrix
         return matrix
 
-    def _next(self, generation: int, seqs: Int64[np.ndarray, " n"]) -> _Matrix:
-        """A matrix for these seqs: vectors that the last one has are copied, the others read."""
-        last = self._matrix or self._latest_cached()
+    def _gathered(self, sql: sqlite3.Connection, generation: str, seqs: Int64[np.ndarray, " n"]) -> Vectors:
+        """The vectors of these seqs: those that the last matrix has are copied, the others read."""
         out = np.empty((len(seqs), self.manifest.columns), self.manifest.dtype)
         missing = np.ones(len(seqs), bool)
-        if last is not None:
+        if last := self._matrix:
             rows, here = last.rows(seqs)
-            out[here] = last.vectors[rows]
-            missing = ~here
-        places = np.flatnonzero(missing)
-        for chunk in _chunks(places.tolist()):
-            wanted = seqs[chunk].tolist()
-            found = dict(self._read(f"SELECT seq, vector FROM vectors WHERE seq IN ({_marks(wanted)})", wanted))
-            out[chunk] = self._array([found[seq] for seq in wanted])
-        return _Matrix(generation, seqs, out)
+            out[here], missing = last.vectors[rows], ~here
+        for places in _chunks(np.flatnonzero(missing)):
+            wanted = seqs[places].tolist()
+            found = dict(sql.execute(f"SELECT seq, vector FROM vectors WHERE seq IN ({_marks(wanted)})", wanted))
+            out[places] = self._array([found.get(seq, b"") for seq in wanted])
+        # To write everything for a few changes would cost more than it saves the next process.
+        if last and missing.sum() < len(seqs) / _WORTH_KEEPING:
+            return out
+        self._keep(generation, out)
+        mapped = self._cached(generation, len(seqs))
+        return out if mapped is None else mapped
 
-    def _cached(self, generation: int) -> _Matrix | None:
-        folder = self.folder / "cache" / f"matrix-{generation}"
+    def _cached(self, generation: str, count: int) -> Vectors | None:
+        """The vectors in the cache: memory-mapped, and checked, as the cache is anybody's to spoil."""
+        size = count * self.manifest.columns * self.manifest.dtype.itemsize
         try:
-            seqs = np.load(folder / "seqs.npy", allow_pickle=False)
-            vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            whole = np.memmap(self.folder / "cache" / f"matrix-{generation}", np.uint8, "r")
+        except (OSError, ValueError):  # nothing there; an empty file
             return None
-        fits = vectors.shape == (len(seqs), self.manifest.columns) and vectors.dtype == self.manifest.dtype
-        return _Matrix(generation, seqs, vectors) if fits and seqs.dtype == np.int64 else None
+        body, checksum = whole[:size], whole[size:].tobytes()
+        if len(whole) != size + 4 or zlib.crc32(body) != int.from_bytes(checksum, "little"):
+            return None
+        return body.view(np.ndarray).view(self.manifest.dtype).reshape(count, self.manifest.columns)
 
-    def _latest_cached(self) -> _Matrix | None:
-        numbers = sorted(int(p.name.split("-")[1]) for p in (self.folder / "cache").glob("matrix-*[0-9]"))
-        return self._cached(numbers[-1]) if numbers else None
-
-    def _keep(self, matrix: _Matrix) -> _Matrix:
-        """Write a matrix to the cache and map it; where that cannot be, it stays in memory."""
+    def _keep(self, generation: str, vectors: Vectors) -> None:
+        """Write vectors to the cache, followed by their checksum, and tidy it; where that cannot be, no matter."""
         cache = self.folder / "cache"
-        name = f"matrix-{matrix.generation}"
-        try:
+        with suppress(OSError):
             cache.mkdir(exist_ok=True)
-            new = Path(tempfile.mkdtemp(prefix=".new-", dir=cache))
-        except OSError:
-            return matrix
-        try:
-            np.save(new / "seqs.npy", matrix.seqs)
-            np.save(new / "vectors.npy", matrix.vectors)
-            old = [p for p in cache.glob("matrix-*") if p.name != name]
-            if (cache / name).exists():  # found to be damaged, or another process was faster
-                shutil.rmtree(cache / name, ignore_errors=True)
-            new.rename(cache / name)
-        except OSError:
-            return matrix
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
-        for path in old:  # those who have it mapped keep what they have
-            shutil.rmtree(path, ignore_errors=True)
-        return self._cached(matrix.generation) or matrix
+            name = f"matrix-{generation}"
+            content = (vectors.data.cast("B") if vectors.size else b"", zlib.crc32(vectors).to_bytes(4, "little"))
+            replace(cache / name, *content)
+            for path in cache.glob("matrix-*"):
+                if path.name < name:  # those who have it mapped keep what they have
+                    path.unlink(missing_ok=True)
+            for path in cache.glob(".*.part"):  # of processes that were killed
+                if time.time() - path.stat().st_mtime > _STALE:
+                    path.unlink(missing_ok=True)
 
     # ---- SQLite
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """One moment of the database, whatever others write meanwhile."""
-        with self._lock, _translated(self.folder):
-            self._connection.execute("BEGIN")
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        """A connection that no other thread has meanwhile."""
+        if self._closed:
+            raise UsageError(f"{self.folder} has been closed; open it again.")
+        with _translated(self.folder):
             try:
-                yield
-            finally:
-                self._connection.execute("ROLLBACK")
+                sql = self._idle.pop()
+            except IndexError:
+                sql = self._connect()
+            try:
+                yield sql
+            except BaseException:
+                sql.close()  # and undoes what is not committed
+                raise
+            if self._closed or not self._writable:
+                sql.close()
+            else:
+                self._idle.append(sql)
+
+    def _connect(self) -> sqlite3.Connection:
+        how = "mode=rw"
+        if not self._writable:
+            # SQLite cannot make its own files for readers here. It can do without where all is in the one file; that is
+            # looked at anew each time, as somebody else may be allowed to write.
+            log = self._database.with_name("catalog.sqlite-wal")
+            how = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
+        sql = sqlite3.connect(
+            f"{self._database.as_uri()}?{how}",
+            uri=True,
+            timeout=_PATIENCE,
+            isolation_level=None,  # transactions are begun by hand
+            check_same_thread=False,  # one at a time has it
+        )
+        try:
+            sql.execute("PRAGMA foreign_keys = ON")
+            sql.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            sql.close()
+            raise
+        return sql
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """One moment of the database, whatever others write meanwhile."""
+        with self._connected() as sql:
+            sql.execute("BEGIN")
+            yield sql
+            sql.execute("ROLLBACK")
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _translated(self.folder):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                before = self._connection.total_changes
-                yield self._connection
-                if self._connection.total_changes > before:
-                    self._connection.execute("UPDATE generation SET number = number + 1")
-                self._connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):  # a full disk has rolled back by itself
-                    self._connection.execute("ROLLBACK")
-                raise
+        """A transaction: all of it or nothing."""
+        with self._connected() as sql:
+            sql.execute("BEGIN IMMEDIATE")
+            before = sql.total_changes
+            yield sql
+            if sql.total_changes > before:
+                sql.execute("UPDATE generation SET number = number + 1, token = lower(hex(randomblob(8)))")
+            sql.execute("COMMIT")
 
-    def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._lock, _translated(self.folder):
-            return self._connection.execute(sql, values).fetchall()
+    def _read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._connected() as sql:
+            return sql.execute(statement, values).fetchall()
+
+    def _select(self, statement: str, ids: Sequence[str]) -> Iterator[Any]:
+        """Rows for any number of ids, of one moment."""
+        with self._reading() as sql:
+            for chunk in _chunks(ids):
+                yield from sql.execute(statement % _marks(chunk), chunk).fetchall()
 
     # ---- arrays
 
@@ -455,18 +484,33 @@ class SQLiteStore:
             raise UsageError(f"The vectors of {self.folder} are compared by {self.metric}, not by {metric}.")
         return metric
 
-    def _checked(self, vectors: Vectors) -> Vectors:
-        if vectors.ndim != 2 or vectors.shape[1] != self.manifest.columns:  # noqa: PLR2004 -- rows and columns
+    def _checked(self, vectors: Vectors) -> search.Gallery:
+        gallery = search.prepare(vectors, self.metric)
+        if gallery.vectors.shape[1] != self.manifest.columns:
+            shape = gallery.vectors.shape
             raise UsageError(
-                f"{self.folder} holds vectors of {self.dimension} numbers; these have the shape {vectors.shape}."
+                f"{self.folder} holds vectors of {self.dimension} {'bits' if self.metric is Metric.HAMMING else 'numbers'},"
+                f" {self.manifest.columns} columns; these have the shape {shape}."
             )
-        return search.prepare(vectors, self.metric).vectors
+        return gallery
 
     def _array(self, blobs: Sequence[bytes]) -> Vectors:
         columns, dtype = self.manifest.columns, self.manifest.dtype
         if any(len(b) != columns * dtype.itemsize for b in blobs):
-            raise StorageError(f"{self.folder} is damaged: a vector in catalog.sqlite has a wrong length.")
+            raise StorageError(f"{self.folder} is damaged: a vector in catalog.sqlite is missing or cut off.")
         return np.frombuffer(b"".join(blobs), dtype).reshape(len(blobs), columns)
+
+
+def replace(path: Path, *parts: "bytes | memoryview") -> None:
+    """Write a file that others see whole or not at all."""
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with part.open("wb") as file:
+            for content in parts:
+                file.write(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _condition(where: Filter) -> tuple[str, list[str]]:
@@ -474,14 +518,19 @@ def _condition(where: Filter) -> tuple[str, list[str]]:
     parts, values = ["TRUE"], []
     if where.labels is not None:
         parts.append("label IN (SELECT value FROM json_each(?))")
-        values.append(json.dumps(sorted(where.labels)))
+        values.append(_json(where.labels))
     if where.ids is not None:
         parts.append("id IN (SELECT value FROM json_each(?))")
-        values.append(json.dumps(sorted(where.ids)))
+        values.append(_json(where.ids))
     for key, value in where.attributes.items():
         parts.append("EXISTS (SELECT 1 FROM json_each(attributes) WHERE key = ? AND value = ?)")
         values.extend((key, value))
     return " AND ".join(parts), values
+
+
+def _json(texts: Iterable[str]) -> str:
+    """Texts for ``json_each``, which cuts them off at a NUL; no item has one."""
+    return json.dumps(sorted(text for text in texts if "\0" not in text))
 
 
 def _item(row: Sequence[Any]) -> Item:
@@ -498,7 +547,8 @@ def _marks(values: Sequence[Any]) -> str:
     return ",".join("?" * len(values))
 
 
-def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+def _chunks(values: Any) -> Iterator[Any]:
+    """A sequence or an array in parts that a statement can take."""
     return (values[i : i + _CHUNK] for i in range(0, len(values), _CHUNK))
 
 
@@ -507,12 +557,15 @@ def _translated(folder: Path) -> Iterator[None]:
     """SQLite's errors as ours."""
     try:
         yield
+    except UnicodeEncodeError as e:
+        raise UsageError(f"{e.object!r} is no Unicode text: it has half a surrogate pair.") from e
     except sqlite3.OperationalError as e:
-        if e.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        code = getattr(e, "sqlite_errorcode", 0) & 0xFF  # Python's own have none
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise BusyError(f"Another process has been writing to {folder} for {_PATIENCE} s; try again later.") from e
-        if e.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
+        if code == sqlite3.SQLITE_READONLY:
             raise StorageError(f"{folder} cannot be written to: it is read-only.") from e
-        if e.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+        if code == sqlite3.SQLITE_FULL:
             raise StorageError(f"The disk is full; nothing of what {folder} had is lost.") from e
         raise StorageError(f"{folder} cannot be used: {e}.") from e
     except sqlite3.DatabaseError as e:

@@ -1,0 +1,454 @@
+"""Training: recipes, data, sampling, losses against their formulas, networks, checkpoints, a whole run."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from lookalike import encoders
+from lookalike.errors import AlreadyExistsError, DataError, EncoderError, MismatchError, NotFoundError, RecipeError
+from lookalike.learn import augment, checkpoint, data, export, losses, networks, recipe, sampling, train
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+# What torch, kornia and its exporter warn of among themselves is not for users of lookalike to mend.
+pytestmark = [pytest.mark.filterwarnings("default")]
+
+TINY = """
+name: tiny
+data:
+  sources: [{kind: toyshop, count: 96, seed: 5, sketches: 1}]
+  validation: 0.34
+  size: 32
+network: {backbone: fast, widths: [8, 16, 16], dimension: 16}
+losses:
+  - {kind: triplet, margin: 0.2, target: item, across: true, miner: hard}
+  - {kind: cross_entropy}
+sampler: {classes: 8, items: 2}
+augment: {flip: true, shift: 2, erase: 0.5, colour: 0.1, rotate: 5, zoom: 0.1}
+optimiser: {learning_rate: 0.1}
+schedule: {kind: one_cycle}
+train: {epochs: 3, average: 0.5}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+def pictures(folder: Path, count: int, rng: np.random.Generator) -> None:
+    folder.mkdir(parents=True)
+    for i in range(count):
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+
+
+# ---- recipes
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_recipe_holds_together_and_survives_being_written(path: Path, tmp_path: Path) -> None:
+    read = recipe.read(path)
+    (tmp_path / "again.yaml").write_text(read.to_yaml())
+    assert recipe.read(tmp_path / "again.yaml") == read
+
+
+def test_an_unknown_key_is_refused_by_name(tiny: Path) -> None:
+    tiny.write_text(TINY.replace("flip: true", "flipp: true"))
+    with pytest.raises(RecipeError, match=r"augment\.flipp"):
+        recipe.read(tiny)
+
+
+def test_overrides_reach_into_lists_and_mappings(tiny: Path) -> None:
+    read = recipe.read(tiny, ["train.epochs=7", "losses.0.margin=0.9", "data.mean=[0.1, 0.2, 0.3]"])
+    assert read.train.epochs == 7
+    assert read.losses[0].margin == 0.9  # type: ignore[union-attr]
+    assert read.data.mean == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["train.epochs", "losses.9.margin=1", "train.epochs.x=1", "train.epochs=-1", "x=1", "seed=[", "losses.a=1"],
+)
+def test_an_override_that_leads_nowhere_is_refused(tiny: Path, override: str) -> None:
+    with pytest.raises(RecipeError):
+        recipe.read(tiny, [override])
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "\x00", "name: Tiny", ""])
+def test_what_is_no_recipe_is_refused(tiny: Path, text: str) -> None:
+    tiny.write_text(text)
+    with pytest.raises(RecipeError):
+        recipe.read(tiny)
+
+
+def test_a_loss_across_needs_sketches(tiny: Path) -> None:
+    with pytest.raises(RecipeError, match="no source has sketches"):
+        recipe.read(tiny, ["data.sources.0.sketches=0"])
+
+
+def test_a_missing_recipe_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        recipe.read(tmp_path / "none.yaml")
+
+
+# ---- data
+
+
+def folder_data(path: Path, sketches: Path | None = None, **more: object) -> recipe.Data:
+    source = recipe.FolderSource(path=path, sketches=sketches)
+    return recipe.Data.model_validate({"sources": [source], "size": 8, **more})
+
+
+def test_folders_of_classes_are_read_and_a_broken_picture_is_reported(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures(tmp_path / "d" / "ant", 3, rng)
+    pictures(tmp_path / "d" / "bee", 2, rng)
+    (tmp_path / "d" / "bee" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    said: list[str] = []
+    samples = data.load(folder_data(tmp_path / "d"), said.append)
+    assert samples.classes == ("ant", "bee")
+    assert samples.labels.tolist() == [0, 0, 0, 1, 1]
+    assert len(said) == 1
+    assert "broken.png" in said[0]
+    first = np.asarray(Image.open(tmp_path / "d" / "ant" / "0.png"))
+    assert np.array_equal(samples.images[0], first)
+
+
+def test_a_sketch_belongs_to_the_photo_that_its_name_begins_with(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("ant", "bee"):
+        pictures(tmp_path / "photo" / name, 2, rng)
+    (tmp_path / "sketch" / "bee").mkdir(parents=True)
+    for name in ("0", "1-3", "stranger"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "sketch" / "bee" / f"{name}.png")
+    samples = data.load(folder_data(tmp_path / "photo", tmp_path / "sketch"), print)
+    assert samples.items.tolist()[:4] == [0, 1, 2, 3]
+    assert samples.items.tolist()[4:6] == [2, 3]  # "0" and "1-3" show bees 0 and 1
+    assert samples.items.tolist()[6] not in (0, 1, 2, 3)
+    assert samples.sketch.tolist() == [False] * 4 + [True] * 3
+
+
+def test_data_that_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(DataError, match="no folder"):
+        data.load(folder_data(tmp_path / "none"), print)
+    pictures(tmp_path / "one" / "ant", 3, rng)
+    with pytest.raises(DataError, match="one class only"):
+        data.load(folder_data(tmp_path / "one"), print)
+    (tmp_path / "one" / "bee").mkdir()
+    with pytest.raises(DataError, match="no pictures: bee"):
+        data.load(folder_data(tmp_path / "one"), print)
+    pictures(tmp_path / "few" / "ant", 1, rng)
+    pictures(tmp_path / "few" / "bee", 3, rng)
+    with pytest.raises(DataError, match="“ant” has one picture"):
+        data.split(data.load(folder_data(tmp_path / "few"), print), 0.5, 0)
+    pictures(tmp_path / "small" / "ant", 2, rng)
+    pictures(tmp_path / "small" / "bee", 2, rng)
+    with pytest.raises(DataError, match="holds out no picture"):
+        data.split(data.load(folder_data(tmp_path / "small"), print), 0.5, 0)
+
+
+def shop(count: int = 96, sketches: int = 2) -> data.Samples:
+    source = recipe.ToyShopSource(kind="toyshop", count=count, seed=3, sketches=sketches)
+    return data.load(recipe.Data.model_validate({"sources": [source], "size": 16}), print)
+
+
+def test_a_split_keeps_an_item_and_its_sketches_together_and_every_class_on_both_sides() -> None:
+    samples = shop()
+    training, validation = data.split(samples, 0.34, 1)
+    assert not set(training.items) & set(validation.items)
+    assert len(training) + len(validation) == len(samples)
+    assert set(training.labels) == set(validation.labels) == set(samples.labels)
+    again, _ = data.split(samples, 0.34, 1)
+    assert np.array_equal(again.items, training.items)
+
+
+def test_sources_stand_side_by_side() -> None:
+    source = {"kind": "toyshop", "count": 64, "seed": 1}
+    two = data.load(recipe.Data.model_validate({"sources": [source, source], "size": 16}), print)
+    assert len(two.classes) == 64
+    assert two.labels.tolist()[64:] == (two.labels[:64] + 32).tolist()
+    assert len(set(two.items.tolist())) == 128
+
+
+# ---- sampling
+
+
+def test_a_batch_has_p_classes_with_k_items_each_and_a_photo_and_a_sketch_of_each_item() -> None:
+    samples = shop()
+    batches = sampling.PKBatches(samples, recipe.PKSampler(classes=4, items=3), seed=0)
+    assert len(batches) == 96 // 12
+    for rows in batches.epoch(0):
+        assert len(rows) == 24
+        assert samples.sketch[rows].tolist() == [False, True] * 12
+        assert np.array_equal(samples.items[rows][::2], samples.items[rows][1::2])
+        assert np.unique(samples.labels[rows], return_counts=True)[1].tolist() == [6] * 4
+
+
+def test_an_epoch_shows_every_item_once_where_the_numbers_allow() -> None:
+    samples = shop(sketches=0)
+    batches = sampling.PKBatches(samples, recipe.PKSampler(classes=32, items=3), seed=0)
+    (rows,) = batches.epoch(0)
+    assert sorted(samples.items[rows]) == list(range(96))
+
+
+def test_epochs_follow_from_seed_and_number_alone() -> None:
+    samples = shop(sketches=1)
+    config = recipe.PKSampler(classes=4, items=2)
+    one, other = (sampling.PKBatches(samples, config, seed=7) for _ in range(2))
+    list(one.epoch(0))
+    first = np.concatenate(list(one.epoch(1)))
+    assert np.array_equal(first, np.concatenate(list(other.epoch(1))))
+    assert not np.array_equal(first, np.concatenate(list(other.epoch(2))))
+
+
+def test_more_classes_than_there_are_is_refused() -> None:
+    with pytest.raises(RecipeError, match="33 classes"):
+        sampling.PKBatches(shop(), recipe.PKSampler(classes=33, items=2), seed=0)
+
+
+# ---- losses
+
+
+def embeddings(n: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.nn.functional.normalize(torch.randn(n, 5, generator=generator))
+
+
+@pytest.mark.parametrize("squared", [True, False])
+def test_triplet_is_its_formula_over_all_triplets_that_violate_the_margin(squared: bool) -> None:
+    x, labels = embeddings(12), torch.arange(12) % 3
+    term = recipe.TripletTerm(kind="triplet", margin=0.3, squared=squared, miner="all")
+    nothing = torch.zeros(12, dtype=torch.bool)
+    got = losses.Triplet(term)(x, labels, torch.arange(12), nothing)
+    values = []
+    for a in range(12):
+        for p in range(12):
+            for n in range(12):
+                if a != p and labels[a] == labels[p] != labels[n]:
+                    near, far = (x[a] - x[p]).norm(), (x[a] - x[n]).norm()
+                    value = (near**2 - far**2 if squared else near - far) + 0.3
+                    values += [float(value)] if value > 0 else []
+    assert float(got) == pytest.approx(np.mean(values), rel=1e-4)
+
+
+def test_hard_triplets_across_are_the_farthest_photo_of_the_item_and_the_nearest_of_another() -> None:
+    x, items = embeddings(12), torch.arange(12) // 2
+    sketch = torch.arange(12) % 2 == 1
+    term = recipe.TripletTerm(kind="triplet", margin=0.3, miner="hard", target="item", across=True)
+    got = losses.Triplet(term)(x, items % 3, items, sketch)
+    values = []
+    for a in np.flatnonzero(sketch):
+        squares = {p: float((x[a] - x[p]).norm() ** 2) for p in np.flatnonzero(~sketch)}
+        near = max(d for p, d in squares.items() if items[p] == items[a])
+        far = min(d for p, d in squares.items() if items[p] != items[a])
+        values += [near - far + 0.3] if near - far + 0.3 > 0 else []
+    assert float(got) == pytest.approx(np.mean(values), rel=1e-4)
+
+
+def test_the_cosine_classifier_is_its_formula() -> None:
+    x, labels = embeddings(6), torch.tensor([0, 1, 2, 0, 1, 2])
+    term = recipe.CrossEntropyTerm(kind="cross_entropy", smoothing=0.1, scale=7)
+    head = losses.CosineClassifier(term, 5, 3)
+    w = head.directions.detach()
+    want = 0.0
+    for v, y in zip(x, labels, strict=True):
+        logits = np.array([7 * float(v @ c / c.norm()) for c in w])
+        log_p = logits - np.log(np.exp(logits).sum())
+        target = np.full(3, 0.1 / 3)
+        target[y] += 0.9
+        want -= float((target * log_p).sum()) / 6
+    assert float(head(x, labels).detach()) == pytest.approx(want, rel=1e-4)
+
+
+def test_a_batch_without_triplets_costs_nothing_and_can_be_learned_from() -> None:
+    x = embeddings(4).requires_grad_()
+    term = recipe.TripletTerm(kind="triplet", margin=0.3)
+    value = losses.Triplet(term)(x, torch.arange(4), torch.arange(4), torch.zeros(4, dtype=torch.bool))
+    value.backward()
+    assert float(value.detach()) == 0
+
+
+# ---- networks
+
+
+@pytest.mark.parametrize(
+    ("name", "tensors", "weights"),
+    [("resnet18", 120, 11_176_512), ("resnet34", 216, 21_284_672), ("resnet50", 318, 23_508_032)],
+)
+def test_a_resnet_has_the_names_and_the_size_that_torchvisions_has(name: str, tensors: int, weights: int) -> None:
+    net = networks.backbone(recipe.ResNetwork.model_validate({"backbone": name}))
+    state = net.state_dict()
+    assert len(state) == tensors
+    assert sum(p.numel() for p in net.parameters()) == weights
+    expected = {"conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight", "layer2.0.downsample.0.weight"}
+    assert expected | {"layer4.1.bn2.num_batches_tracked", "layer2.0.downsample.1.bias"} <= set(state)
+    assert tuple(state["conv1.weight"].shape) == (64, 3, 7, 7)
+
+
+def test_the_small_stem_keeps_small_pictures_large() -> None:
+    net = networks.backbone(recipe.ResNetwork(backbone="resnet18", stem="small"))
+    seen: list[torch.Size] = []
+    net.get_submodule("layer1").register_forward_hook(lambda _m, _i, out: seen.append(out.shape))
+    assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 512)
+    assert seen == [torch.Size((2, 64, 32, 32))]
+
+
+def test_whitening_makes_patches_uncorrelated() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.nn.functional.avg_pool2d(torch.randn(200, 3, 34, 34, generator=generator), 3, 1)
+    net = networks.FastNet((8, 8, 8), patch=2, stride=1)
+    net.fit_whitening(x)
+    out = net.whiten(x)[:, :12].transpose(0, 1).reshape(12, -1)
+    covariance = torch.cov(out)
+    # Directions with little in them are held down by the constant under the root.
+    assert torch.allclose(covariance, torch.diag(covariance.diagonal()), atol=0.05)
+    assert covariance[0, 0] == pytest.approx(1, abs=0.1)
+    assert not net.whiten.weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    "network", [{"backbone": "fast", "widths": [8, 8, 8]}, {"backbone": "resnet18", "stem": "small"}]
+)
+def test_branches_share_late_layers_and_head_but_not_early_ones(network: dict[str, object]) -> None:
+    config = recipe.Recipe.model_validate({**recipe.read(RECIPES / "toyshop.yaml").model_dump(), "network": network})
+    net = networks.Siamese(config.network, ("photo", "sketch")).eval()
+    photo, sketch = net.branches["photo"], net.branches["sketch"]
+    late = photo.body.late[-1]
+    assert photo.body.get_submodule(late) is sketch.body.get_submodule(late)
+    assert photo.head is sketch.head
+    first = next(iter(dict(photo.body.named_parameters())))
+    assert photo.body.get_parameter(first) is not sketch.body.get_parameter(first)
+    x, drawn = torch.randn(4, 3, 32, 32), torch.tensor([False, True, True, False])
+    mixed = net(x, drawn)
+    assert torch.allclose(mixed[drawn], sketch(x[drawn]), atol=1e-5)
+    assert torch.allclose(mixed.norm(dim=1), torch.ones(4), atol=1e-5)
+
+
+# ---- augmentation and schedule
+
+
+def test_augmentation_keeps_shape_and_range_and_follows_the_seed() -> None:
+    pipeline = augment.pipeline(recipe.Augment(shift=3, erase=0.5, colour=0.3, rotate=10, zoom=0.2), 16)
+    x = torch.rand(8, 3, 16, 16)
+    torch.manual_seed(1)
+    one = pipeline(x)
+    torch.manual_seed(1)
+    assert torch.equal(one, pipeline(x))
+    assert one.shape == x.shape
+    assert 0 <= one.min() <= one.max() <= 1
+    assert not torch.equal(one, x)
+
+
+def test_no_augmentation_changes_nothing() -> None:
+    x = torch.rand(2, 3, 16, 16)
+    assert torch.equal(augment.pipeline(recipe.Augment(flip=False), 16)(x), x)
+
+
+def test_the_learning_rate_follows_its_schedule(tiny: Path) -> None:
+    one = recipe.read(tiny, ["train.epochs=10", "schedule.warmup=0.2", "schedule.final=0.1"])
+    rates = [train.rate(one, e) for e in (0, 1, 2, 6, 10)]
+    assert rates == pytest.approx([0, 0.5, 1, 0.55, 0.1])
+    steps = recipe.read(tiny, ["schedule={kind: step, every: 10, gamma: 0.1}"])
+    assert [train.rate(steps, e) for e in (0, 9.99, 10, 25)] == pytest.approx([1, 1, 0.1, 0.01])
+
+
+# ---- checkpoints
+
+
+def test_a_checkpoint_comes_back_as_it_went(tmp_path: Path) -> None:
+    shared = torch.arange(4.0)
+    state = {"a": {0: {"m": shared}, 1: None}, "b": [shared, 2.5, "x", True], "c": {}}
+    checkpoint.save(tmp_path / "c.safetensors", state)
+    back = checkpoint.load(tmp_path / "c.safetensors")
+    assert torch.equal(back["a"][0]["m"], shared)
+    assert torch.equal(back["b"][0], shared)
+    assert back["b"][1:] == [2.5, "x", True]
+    assert back["a"][1] is None
+    assert back["c"] == {}
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    checkpoint.save(path, {"x": torch.zeros(100)})
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(MismatchError, match="no checkpoint"):
+        checkpoint.load(path)
+
+
+# ---- a whole run
+
+
+def run(tiny: Path, folder: Path) -> Path:
+    return train.start(recipe.read(tiny), folder, Console(quiet=True))
+
+
+def lines(folder: Path) -> list[dict[str, float]]:
+    """The log without what the clock says."""
+    read = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "minutes"} for line in read]
+
+
+def test_a_run_makes_an_encoder_and_a_killed_and_resumed_one_makes_the_same(tiny: Path, tmp_path: Path) -> None:
+    folder = run(tiny, tmp_path / "whole")
+    encoder = encoders.load(folder)
+    assert encoder.card.branches == ("photo", "sketch")
+    assert encoder.card.provenance is not None
+    assert encoder.card.provenance.recipe["name"] == "tiny"
+    assert {"validation.top_1", "validation.sketch_item_at_10"} <= set(encoder.card.provenance.figures)
+    assert [line["epoch"] for line in lines(tmp_path / "whole")] == [1, 2, 3]
+    with pytest.raises(AlreadyExistsError):
+        run(tiny, tmp_path / "whole")
+
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-m", "lookalike", "train", str(tiny), "--to", str(killed)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not (killed / "metrics.jsonl").exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "encoder").exists()
+    again = encoders.load(train.resume(killed, Console(quiet=True)))
+    assert lines(killed) == lines(tmp_path / "whole")
+    assert again.fingerprint == encoder.fingerprint
+
+
+def test_resuming_what_is_no_run_or_another_one_is_refused(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no run"):
+        train.resume(tmp_path, Console(quiet=True))
+    run(tiny, tmp_path / "run")
+    text = (tmp_path / "run" / train.RECIPE).read_text()
+    (tmp_path / "run" / train.RECIPE).write_text(text.replace("dimension: 16", "dimension: 8"))
+    with pytest.raises(MismatchError, match="does not fit"):
+        train.resume(tmp_path / "run", Console(quiet=True))
+
+
+def test_the_export_is_refused_where_onnx_and_torch_disagree(tiny: Path, tmp_path: Path) -> None:
+    read = recipe.read(tiny)
+    samples = data.load(read.data, print)
+    net = networks.Siamese(read.network, read.branches).eval()
+
+    def write(folder: Path) -> Path:
+        return export.write(read, net, folder, samples=samples, pictures=1, minutes=1, figures={})
+
+    made = write(tmp_path / "good")
+    assert (made / "README.md").read_text().startswith("# tiny")
+    # A network that does something else while it is exported than afterwards.
+    net.branches["photo"].head.register_forward_hook(
+        lambda _m, _i, out: out if torch.compiler.is_compiling() else out + 1
+    )
+    with pytest.raises(EncoderError, match="disagree"):
+        write(tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
