@@ -13,10 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lookalike import search
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
-from lookalike.search import Gallery, Hits, Pairs, join, knn, prepare, self_join, within
+from lookalike.search import Gallery, Hits, Pairs, bounds, join, knn, prepare, self_join, within
 
 Array = np.ndarray[Any, np.dtype[Any]]
 EUCLIDEAN, COSINE, HAMMING = Metric
@@ -137,16 +136,16 @@ def made(case: Case) -> tuple[Metric, Array, Array]:
 
 @pytest.fixture(autouse=True)
 def _usual_budget() -> Iterator[None]:
-    budget = search._BUDGET
+    budget = bounds.BUDGET
     yield
-    search._BUDGET = budget
+    bounds.BUDGET = budget
 
 
 @settings(deadline=None, max_examples=300)
 @given(cases, st.integers(1, 70))
 def test_knn_is_its_definition(case: Case, k: int) -> None:
     metric, a, b = made(case)
-    search._BUDGET = case[-1]
+    bounds.BUDGET = case[-1]
     distances = definition(a, b, metric)
     assert listed(knn(a, b, k, metric)) == nearest(distances, k)
 
@@ -155,7 +154,7 @@ def test_knn_is_its_definition(case: Case, k: int) -> None:
 @given(cases, st.floats(0, 1))
 def test_within_is_its_definition(case: Case, part: float) -> None:
     metric, a, b = made(case)
-    search._BUDGET = case[-1]
+    bounds.BUDGET = case[-1]
     distances = definition(a, b, metric)
     radius = middle(distances, part)
     assert listed(within(a, b, radius, metric)) == inside(distances, radius)
@@ -165,7 +164,7 @@ def test_within_is_its_definition(case: Case, part: float) -> None:
 @given(cases, st.integers(1, 70), st.randoms(use_true_random=False))
 def test_rows_search_only_these(case: Case, k: int, random: Random) -> None:
     metric, a, b = made(case)
-    search._BUDGET = case[-1]
+    bounds.BUDGET = case[-1]
     rows = np.array(sorted(random.sample(range(len(b)), random.randint(0, len(b)))), np.int64)
     distances = definition(a, b[rows], metric)
     radius = middle(distances)
@@ -180,7 +179,7 @@ def test_rows_search_only_these(case: Case, k: int, random: Random) -> None:
 @given(cases, st.integers(1, 70))
 def test_join_is_knn_and_within_of_each_row(case: Case, k: int) -> None:
     metric, a, b = made(case)
-    search._BUDGET = case[-1]
+    bounds.BUDGET = case[-1]
     distances = definition(a, b, metric)
     radius = middle(distances)
     for found, expected in (
@@ -194,7 +193,7 @@ def test_join_is_knn_and_within_of_each_row(case: Case, k: int) -> None:
 @given(cases, st.integers(1, 70))
 def test_self_join_gives_each_pair_once_and_no_row_with_itself(case: Case, k: int) -> None:
     metric, _, b = made(case)
-    search._BUDGET = case[-1]
+    bounds.BUDGET = case[-1]
     distances = definition(b, b, metric)
     radius = middle(distances)
     near = [(i, j, x) for i, row in enumerate(inside(distances, radius)) for j, x in row if i < j]
@@ -295,7 +294,7 @@ def test_a_memory_mapped_gallery_stays_one(metric: Metric, tmp_path: Path) -> No
 def test_a_join_takes_bounded_memory(k: int | None, radius: float | None) -> None:
     rng = np.random.default_rng(0)
     left, right = (prepare(rng.standard_normal((4_000, 8), np.float32), EUCLIDEAN) for _ in range(2))
-    search._BUDGET = 2**20
+    bounds.BUDGET = 2**20
     tracemalloc.start()
     try:
         count = sum(len(block) for block in join(left, right, EUCLIDEAN, k=k, radius=radius))
@@ -304,7 +303,7 @@ def test_a_join_takes_bounded_memory(k: int | None, radius: float | None) -> Non
         tracemalloc.stop()
     assert count == 4_000 * (k or 4_000)
     # The budget, what is measured at a time (a few arrays of 2¹⁶ float64), and the block before, which sum() holds.
-    assert peak < search._BUDGET + 4 * 8 * search._CACHED + 2**20
+    assert peak < bounds.BUDGET + 4 * 8 * bounds.CACHED + 2**20
 
 
 def test_numpy_integers_and_scalars_are_numbers() -> None:

@@ -7,10 +7,11 @@ for hit in shop.knn(shop.embed([Path("mug.jpg")]), k=10)[0].hits:
 """
 
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Self
 
 import numpy as np
@@ -19,15 +20,21 @@ from lookalike import images, ingest, search
 from lookalike.encoders import Encoder
 from lookalike.encoders.card import Branch
 from lookalike.errors import MismatchError, NotFoundError, StorageError, UsageError
-from lookalike.ingest import Added, Entry, Progress, entries
+from lookalike.ingest import Added, Entry, Progress, absolute, entries
 from lookalike.metric import Metric
 from lookalike.stores import ALL, Answer, Filter, Item, SQLiteStore, Store, open_store
-from lookalike.stores.protocol import Vectors
-from lookalike.stores.sqlite import EncoderPin, Manifest
+from lookalike.stores.atomic import replace
+from lookalike.stores.manifest import EncoderPin, Manifest
+from lookalike.stores.protocol import Vectors, check
 
 __all__ = ["Added", "Collection", "Entry", "Matches", "Progress", "entries"]
 
 SUFFIX = ".lookalike"
+
+_THUMBNAILS = "cache/thumbnails"
+
+# Pictures held in memory at a time.
+_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,7 @@ class Collection:
         self.path = path
         self.store = store
         self.encoder = encoder
+        self._pictures = Lock()  # those kept in the folder come and go with their items
 
     @classmethod
     def create(cls, path: str | Path, encoder: Encoder, metric: Metric | None = None) -> Self:
@@ -85,14 +93,15 @@ class Collection:
             StorageError, EncoderError: it is damaged.
         """
         path = Path(path)
-        store = open_store(path)
-        encoder = Encoder.open(path / "encoder")
-        if isinstance(store, SQLiteStore) and store.manifest.encoder.fingerprint != encoder.fingerprint:
-            store.close()
-            raise MismatchError(
-                f"The encoder in {path} is not the one that made its vectors (“{store.manifest.encoder.name}”)."
-                " Put that one back, or index the pictures again into another collection."
-            )
+        with ExitStack() as undo:
+            store = open_store(path)
+            undo.callback(store.close)
+            try:
+                encoder = Encoder.open(path / "encoder")
+            except NotFoundError as e:
+                raise StorageError(f"{path} is damaged: {path / 'encoder'} is missing. Put it back.") from e
+            _check_match(path, store, encoder)
+            undo.pop_all()
         return cls(path, store, encoder)
 
     @property
@@ -141,35 +150,42 @@ class Collection:
             ImageError: the bytes are no usable picture.
         """
         suffix = images.media_type(data, name="the upload").removeprefix("image/")
-        vector = self.embed([data])
         sha256 = images.fingerprint(data)
-        uri = f"images/{sha256}.{suffix}"
-        path = self.path / uri
+        item = Item(sha256[:20], f"images/{sha256}.{suffix}", label, dict(attributes or {}), sha256)
+        check([item])
         try:
-            path.parent.mkdir(exist_ok=True)
-            if not path.exists():
-                part = path.with_name(f".{secrets.token_hex(8)}")
-                part.write_bytes(data)
-                part.replace(path)
-        except OSError as e:
-            raise StorageError(f"The picture cannot be kept in {self.path}: {e.strerror}.") from e
-        item = Item(sha256[:20], uri, label, dict(attributes or {}), sha256)
-        self.store.upsert([item], vector)
+            vector = self.store.vectors([item.id])
+        except NotFoundError:
+            vector = self.embed([data])
+        with self._pictures:
+            try:
+                self.file(item).parent.mkdir(exist_ok=True)
+                replace(self.file(item), data)
+            except OSError as e:
+                raise StorageError(f"The picture cannot be kept in {self.path}: {e.strerror}.") from e
+            self.store.upsert([item], vector)
         return item
 
     def remove(self, ids: Sequence[str]) -> int:
         """Take items out; returns how many there were. Pictures kept in the folder go, files elsewhere stay."""
-        items = self.store.get(ids)
-        removed = self.store.delete(ids)
-        for item in items.values():
-            if self.owns(item):
-                self.file(item).unlink(missing_ok=True)
+        with self._pictures:
+            items = self.store.get(ids)
+            removed = self.store.delete(ids)
+            for item in items.values():
+                if self.owns(item):
+                    with suppress(OSError):  # what is left behind is in nobody's way
+                        self.file(item).unlink()
+        contents = {item.sha256 for item in items.values()}
+        with suppress(OSError):
+            for path in (self.path / _THUMBNAILS).iterdir():
+                if path.name.partition("-")[0] in contents:
+                    path.unlink(missing_ok=True)
         return removed
 
     def gone(self, folder: Path) -> list[Item]:
         """Items under a folder whose files are not there any more."""
-        root = str(folder.absolute()).rstrip(os.sep) + os.sep
-        return [item for item in self.store.scan() if item.uri.startswith(root) and not Path(item.uri).exists()]
+        root = str(absolute(folder)).rstrip(os.sep) + os.sep
+        return [item for item in self.store.scan() if item.uri.startswith(root) and _is_gone(Path(item.uri))]
 
     # ---- looking
 
@@ -181,8 +197,11 @@ class Collection:
             UsageError: the encoder has no such branch.
         """
         about = self.encoder.card.input
-        fitted = [images.load(p, about.size, about.fit) for p in pictures]
-        return self.encoder.embed(np.reshape(fitted, (-1, about.size, about.size, 3)).astype(np.uint8), branch)
+        out = [self.encoder.embed(np.empty((0, about.size, about.size, 3), np.uint8), branch)]
+        for start in range(0, len(pictures), _BATCH):
+            fitted = [images.load(p, about.size, about.fit) for p in pictures[start : start + _BATCH]]
+            out.append(self.encoder.embed(np.stack(fitted), branch))
+        return np.concatenate(out)
 
     def vectors(self, ids: Sequence[str]) -> Vectors:
         """Vectors of items, in order; NotFoundError where one is not there."""
@@ -209,21 +228,17 @@ class Collection:
         Raises:
             NotFoundError, ImageError: its picture has gone, or cannot be read.
         """
-        kept = self.path / "cache" / "thumbnails" / f"{item.sha256}-{size}.jpg"
-        try:
-            return kept.read_bytes()
-        except OSError:
-            pass
+        kept = self.path / _THUMBNAILS / f"{item.sha256}-{size}.jpg"
+        with suppress(OSError):
+            small = kept.read_bytes()
+            if small.startswith(b"\xff\xd8") and small.endswith(b"\xff\xd9"):  # whole, as far as one can see
+                return small
         data = images.read_bytes(self.file(item))
-        small = images.thumbnail(images.decode(data, at_least=size), size)
+        small = images.thumbnail(images.decode(data, name=repr(item.uri), at_least=size), size)
         if images.fingerprint(data) == item.sha256:
-            try:
+            with suppress(OSError):  # a cache that cannot be written is no reason to show nothing
                 kept.parent.mkdir(parents=True, exist_ok=True)
-                part = kept.with_name(f".{secrets.token_hex(8)}")
-                part.write_bytes(small)
-                part.replace(kept)
-            except OSError:  # a cache that cannot be written is no reason to show nothing
-                pass
+                replace(kept, small)
         return small
 
     def knn(self, queries: Vectors, k: int, where: Filter = ALL, *, metric: Metric | None = None) -> list[Answer]:
@@ -248,10 +263,11 @@ class Collection:
 
         Raises:
             MismatchError: the two were not made by the same encoder, or have different metrics.
+            UsageError: both or neither of k and radius. Either is raised at the call, not at the first block.
         """
-        left = self.store.snapshot()
+        left = right = self.store.snapshot()
         if other is None:
-            right, blocks = left, search.self_join(left.vectors, self.store.metric, k=k, radius=radius)
+            blocks = search.self_join(left.vectors, self.store.metric, k=k, radius=radius)
         else:
             if self.encoder.fingerprint != other.encoder.fingerprint or self.store.metric != other.store.metric:
                 raise MismatchError(
@@ -260,9 +276,37 @@ class Collection:
                 )
             right = other.store.snapshot()
             blocks = search.join(left.vectors, right.vectors, self.store.metric, k=k, radius=radius)
-        for block in blocks:
-            yield Matches(
+        return (
+            Matches(
                 tuple(left.ids[i] for i in block.left.tolist()),
                 tuple(right.ids[i] for i in block.right.tolist()),
                 tuple(block.distances.tolist()),
             )
+            for block in blocks
+        )
+
+
+def _check_match(path: Path, store: Store, encoder: Encoder) -> None:
+    """Refuse an encoder that did not make a store's vectors, or cannot have."""
+    card = encoder.card
+    if isinstance(store, SQLiteStore) and store.manifest.encoder.fingerprint != encoder.fingerprint:
+        raise MismatchError(
+            f"The encoder in {path} is not the one that made its vectors (“{store.manifest.encoder.name}”)."
+            " Put that one back, or index the pictures again into another collection."
+        )
+    if store.dimension != card.dimension or (store.metric is Metric.HAMMING) != (card.output == "bits"):
+        raise MismatchError(
+            f"{path} holds vectors of dimension {store.dimension} for the {store.metric} metric, and its encoder makes"
+            f" {card.dimension} {card.output}s. Put back its manifest.json, or index the pictures again."
+        )
+
+
+def _is_gone(path: Path) -> bool:
+    """Whether there is surely no such file; one in a folder that may not be looked into is not gone."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False

@@ -10,7 +10,9 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -22,14 +24,17 @@ from lookalike import images
 from lookalike.encoders import Encoder
 from lookalike.encoders.card import Branch
 from lookalike.errors import (
+    BusyError,
     DataError,
     ImageError,
     LookalikeError,
     NotFoundError,
     StorageError,
     UnreadableImageError,
+    UsageError,
 )
 from lookalike.stores import Item, Store
+from lookalike.stores.protocol import check
 
 # Pictures embedded together, and the items and seconds after which what is embedded is written: few enough that a kill
 # costs little work, enough that the disk is not what one waits for.
@@ -89,7 +94,12 @@ class Added:
 
 def identify(path: Path) -> str:
     """The id of a file: 20 hexadecimal digits that tell nothing of its path, the same each time."""
-    return hashlib.blake2b(os.fsencode(path), digest_size=10).hexdigest()
+    return hashlib.blake2b(os.fsencode(absolute(path)), digest_size=10).hexdigest()
+
+
+def absolute(path: Path) -> Path:
+    """A path from the root, the same whichever way it is written: with ``..``, links on it are followed, else kept."""
+    return Path(os.path.realpath(path)) if ".." in path.parts else path.absolute()
 
 
 def entries(
@@ -103,20 +113,20 @@ def entries(
         folder: searched as `images.find` does.
         labels: ``"folder"`` labels each picture by the first folder on its way (``cat/sub/1.jpg`` is a cat); the path
             of a CSV names them: column ``path`` relative to the folder, ``label`` if there is one, and all other
-            columns become attributes. Pictures that the CSV does not name have neither.
+            named columns become attributes. Pictures that the CSV does not name have neither.
         on_error: gets what could not be listed.
 
     Raises:
         NotFoundError: no such folder, or no such CSV.
-        DataError: the CSV has no column ``path``, names a picture twice or one that is not there.
+        DataError: the CSV has no column ``path`` or two of one name, names a picture twice or one that is not there.
     """
-    folder = folder.absolute()
+    folder = absolute(folder)
     paths = images.find(folder, on_error)
     if labels is None:
         return [Entry(p) for p in paths]
     if labels == "folder":
         return [Entry(p, parts[0] if len(parts := p.relative_to(folder).parts) > 1 else None) for p in paths]
-    known = _read_labels(labels)
+    known = _read_labels(Path(labels))
     if strange := sorted(set(known) - {p.relative_to(folder).as_posix() for p in paths}):
         raise DataError(f"{labels} names {len(strange)} pictures that are not under {folder}, “{strange[0]}” for one.")
     out = []
@@ -130,8 +140,11 @@ def _read_labels(path: Path) -> dict[str, dict[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            if "path" not in (reader.fieldnames or ()):
+            columns = [name for name in reader.fieldnames or () if name]  # one without a name is often a mere number
+            if "path" not in columns:
                 raise DataError(f"{path} has no column “path”; its first line should read path,label or the like.")
+            if len(set(columns)) < len(columns):
+                raise DataError(f"{path} has two columns of one name; rename one.")
             known: dict[str, dict[str, str]] = {}
             for row in reader:
                 key = Path(row.pop("path") or "").as_posix()
@@ -139,7 +152,7 @@ def _read_labels(path: Path) -> dict[str, dict[str, str]]:
                     raise DataError(f"{path} names “{key}” twice.")
                 if None in row:
                     raise DataError(f"{path}, line {reader.line_num}: more values than there are columns.")
-                known[key] = {k: v for k, v in row.items() if v}
+                known[key] = {k: v for k, v in row.items() if k and v}
             return known
     except OSError as e:
         raise NotFoundError(f"The labels {path} cannot be read: {e.strerror}.") from e
@@ -183,14 +196,14 @@ class _Run:
         self._store, self._encoder, self._new, self._tell = store, encoder, new, tell
         self._state = Progress(len(new))
         self._failures: list[tuple[Path, str]] = []
+        # What the store has, and which of its items has the vector of a content.
         self._known = {item.id: item for item in store.scan()}
-        # Content → an item in the store that has its vector.
         self._source = {item.sha256: item.id for item in self._known.values()}
-        # To be embedded; embedded; waiting for the vector of the same content, in the store or among the embedded.
-        self._fresh: list[_Read] = []
-        self._embedded: list[tuple[Item, np.ndarray]] = []
-        self._copies: list[Item] = []
-        self._contents: set[str] = set()  # of the fresh and the embedded
+        # Vectors of contents that the store does not have, or no longer: an item had them before this run changed it.
+        self._vectors: dict[str, np.ndarray] = {}
+        # Contents to be embedded, and items to be written, in the order in which they came.
+        self._fresh: dict[str, np.ndarray] = {}
+        self._items: list[Item] = []
         self._wrote = time.monotonic()
 
     def run(self) -> Added:
@@ -201,112 +214,124 @@ class _Run:
                     for entry, result in zip(group, results, strict=True):
                         self._take(entry, result)
                     self._tell(self._state)
+                self._embed()
+            except (BusyError, StorageError):  # a second try would fail, or wait, as the first one did
+                raise
+            except BaseException:
+                self._write()
+                raise
             finally:
                 pool.shutdown(cancel_futures=True)
-                self._write()
+        self._write()
         self._tell(self._state)
         return Added(self._state, tuple(self._failures))
 
     def _read_all(self, group: Sequence[Entry]) -> list[_Read | LookalikeError]:
         return [self._read(entry) for entry in group]
 
-    def _read(self, entry: Entry, *, again: bool = False) -> _Read | LookalikeError:
-        """What an entry holds, or why it cannot be used; runs in several threads.
-
-        Its picture is decoded where its content is new, or when it is read ``again``.
-        """
-        path = entry.path.absolute()
+    def _read(self, entry: Entry) -> _Read | LookalikeError:
+        """What an entry holds, or why it cannot be used; runs in several threads."""
+        path = absolute(entry.path)
         try:
             uri = os.fsencode(path).decode()
-        except UnicodeDecodeError:
-            return UnreadableImageError(f"The name of {os.fsencode(path)!r} is no UTF-8; rename the file.")
+        except UnicodeError:
+            return UnreadableImageError(f"The name of {str(path)!r} is no UTF-8; rename the file.")
         item = Item(entry.id or identify(path), uri, entry.label, dict(entry.attributes))
         old = self._known.get(item.id)
         try:
+            check([item])
             signature = _signature(path)
-            if old and signature and signature == old.signature and not again:
+            if old and signature and (signature, uri) == (old.signature, old.uri):
                 return _Read(replace(item, sha256=old.sha256, signature=signature), None)
             data = images.read_bytes(path)
             item = replace(item, sha256=images.fingerprint(data), signature=signature)
-            if item.sha256 in self._source and not again:
+            if item.sha256 in self._source or item.sha256 in self._vectors:
                 return _Read(item, None)
             about = self._encoder.card.input
             picture = images.decode(data, name=repr(str(path)), at_least=about.size)
             return _Read(item, images.fit(picture, about.size, about.fit))
-        except (ImageError, NotFoundError, StorageError) as e:
+        except (ImageError, NotFoundError, StorageError, UsageError) as e:
             return e
 
     def _take(self, entry: Entry, result: _Read | LookalikeError) -> None:
         """Sort what was read: failed, unchanged, the same as another, or to be embedded."""
         if isinstance(result, LookalikeError):
             self._failures.append((entry.path, str(result)))
-            self._count(failed=1)
+            self._count("failed")
             return
         item, old = result.item, self._known.get(result.item.id)
         if old and old.sha256 == item.sha256:
-            self._count(unchanged=1)
-            if item != old:  # another label, or other times
-                self._copies.append(item)
-        elif item.sha256 in self._source or item.sha256 in self._contents:
-            self._count(reused=1)
-            self._copies.append(item)
-        elif result.picture is None:
-            # The item that had this content has been given another one in this very run.
-            self._take(entry, self._read(entry, again=True))
+            self._count("unchanged")
+        elif result.picture is None or any(item.sha256 in has for has in (self._fresh, self._vectors, self._source)):
+            self._count("reused")
         else:
-            self._fresh.append(result)
-            self._contents.add(item.sha256)
-            self._count(embedded=1)
-            if len(self._fresh) == _BATCH:
-                self._embed()
-        waiting = len(self._embedded) + len(self._copies)
-        if waiting >= _WRITE_EVERY or (waiting and time.monotonic() - self._wrote > _WRITE_AFTER):
+            self._count("embedded")
+            self._fresh[item.sha256] = result.picture
+        if item != old:  # which may be another label, or other times, alone
+            self._items.append(item)
+        if len(self._fresh) >= _BATCH:
+            self._embed()
+        if len(self._items) >= _WRITE_EVERY or (self._items and time.monotonic() - self._wrote > _WRITE_AFTER):
+            self._embed()
             self._write()
 
-    def _count(self, *, embedded: int = 0, reused: int = 0, unchanged: int = 0, failed: int = 0) -> None:
-        s = self._state
-        self._state = Progress(
-            s.total, s.embedded + embedded, s.reused + reused, s.unchanged + unchanged, s.failed + failed
-        )
+    def _count(self, what: Literal["embedded", "reused", "unchanged", "failed"], by: int = 1) -> None:
+        self._state = replace(self._state, **{what: getattr(self._state, what) + by})
 
     def _embed(self) -> None:
         if self._fresh:
-            pictures = np.stack([read.picture for read in self._fresh if read.picture is not None])
-            vectors = self._encoder.embed(pictures)
-            self._embedded += zip((read.item for read in self._fresh), vectors, strict=True)
-            self._fresh = []
+            vectors = self._encoder.embed(np.stack(list(self._fresh.values())))
+            self._vectors.update(zip(self._fresh, vectors, strict=True))
+            self._fresh = {}
 
     def _write(self) -> None:
-        """All that has been read so far, in one transaction."""
-        self._embed()
-        vectors = {item.sha256: vector for item, vector in self._embedded}
-        items = [item for item, _ in self._embedded] + self._copies
-        # What only the store has is read before it is written to: a copy's twin may be about to change.
-        wanted = {item.sha256: self._source[item.sha256] for item in self._copies if item.sha256 not in vectors}
-        there = self._store.get(list(wanted.values()))
-        kept = {sha256: i for sha256, i in wanted.items() if i in there and there[i].sha256 == sha256}
-        vectors.update(zip(kept, self._store.vectors(list(kept.values())), strict=True))
-        lost = [item for item in items if item.sha256 not in vectors]
-        for item in lost:
-            why = "another process removed a picture of the same content meanwhile; index again."
-            self._failures.append((Path(item.uri), f"{item.uri!r}: {why}"))
-        items = [item for item in items if item.sha256 in vectors]
+        """All items that have a vector by now, in one transaction."""
+        items = [item for item in self._items if item.sha256 not in self._fresh]
+        olds = [old for item in items if (old := self._known.get(item.id)) and old.sha256 != item.sha256]
+        # A content that is about to be written over may come again, under another name.
+        passing = {old.sha256 for old in olds if self._source.get(old.sha256) == old.id}
+        vectors = self._vectors | self._stored({item.sha256 for item in items}.difference(self._vectors) | passing)
+        self._vectors |= {sha256: vectors[sha256] for sha256 in passing & vectors.keys()}
+        for item in [item for item in items if item.sha256 not in vectors]:
+            self._give_up(item)
+            items.remove(item)
         if items:
             self._store.upsert(items, np.stack([vectors[item.sha256] for item in items]))
-        for item in items:
-            old = self._known.get(item.id)
-            if old and old.sha256 != item.sha256 and self._source.get(old.sha256) == item.id:
-                del self._source[old.sha256]
+        for sha256 in passing:
+            del self._source[sha256]
+        for item in {item.id: item for item in items}.values():  # of an id that came twice, the last one
             self._known[item.id] = item
             self._source[item.sha256] = item.id
-        self._embedded, self._copies, self._contents, self._wrote = [], [], set(), time.monotonic()
+            self._vectors.pop(item.sha256, None)
+        self._items, self._wrote = [], time.monotonic()
+
+    def _stored(self, contents: AbstractSet[str]) -> dict[str, np.ndarray]:
+        """Vectors of contents that the store has; other processes may take some of them away meanwhile."""
+        holders = {self._source[sha256]: sha256 for sha256 in contents if sha256 in self._source}
+
+        def left() -> dict[str, str]:
+            there = self._store.get(list(holders))
+            return {i: sha256 for i, sha256 in holders.items() if i in there and there[i].sha256 == sha256}
+
+        while holders := left():
+            with suppress(NotFoundError):  # deleted a moment ago
+                vectors = dict(zip(holders, self._store.vectors(list(holders)), strict=True))
+                return {sha256: vectors[i] for i, sha256 in left().items()}
+        return {}
+
+    def _give_up(self, item: Item) -> None:
+        old = self._known.get(item.id)
+        self._count("unchanged" if old and old.sha256 == item.sha256 else "reused", -1)
+        self._count("failed")
+        reason = "another process took away a picture of the same content meanwhile; index again."
+        self._failures.append((Path(item.uri), f"{item.uri!r}: {reason}"))
 
 
 def _signature(path: Path) -> str:
     """A file's size and times; nothing where they would not show a change that comes soon after."""
     try:
         s = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in the path
         return ""
     if time.time_ns() - max(s.st_mtime_ns, s.st_ctime_ns) < _RACY_NS:
         return ""

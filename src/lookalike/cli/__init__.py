@@ -1,20 +1,40 @@
 """The command line: it translates, it decides nothing."""
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from lookalike.cli import collections, demo, encoders, serving, training
+from lookalike import __version__
+from lookalike.cli import collections, demo, encoders, output, serving, training
 from lookalike.errors import LookalikeError
 
 app = typer.Typer(
-    help="Find images that look alike.\n\nBegin with: lookalike demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        output.stdout.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def lookalike(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Find images that look alike.
+
+    Begin with: lookalike demo
+    """
+
 
 for module in (collections, encoders, training, serving, demo):
     app.registered_commands.extend(module.commands.registered_commands)

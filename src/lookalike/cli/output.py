@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.color import Color
 from rich.columns import Columns
 from rich.console import Console
@@ -149,8 +148,3 @@ def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> Table:
     for row in rows:
         out.add_row(*map(Text, row))
     return out
-
-
-def decimals(array: np.ndarray) -> list[float]:
-    """A float32 array as the shortest decimals that read back the same."""
-    return [float(str(v)) for v in array]

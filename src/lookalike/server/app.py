@@ -66,6 +66,7 @@ def create_app(
     # The last one added is the first to see a request.
     app.add_middleware(BodyLimit, most=max_body)
     app.add_middleware(SameSite, origins=origins)
+    app.add_middleware(Headers)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(origins),
@@ -74,5 +75,4 @@ def create_app(
         expose_headers=["ETag", "Location"],
         max_age=3600,
     )
-    app.add_middleware(Headers)
     return app

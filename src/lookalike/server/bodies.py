@@ -9,10 +9,11 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 
 from lookalike import images
+from lookalike.server.problems import schema
 
 _MOST_FIELDS = 20
 
@@ -73,26 +74,10 @@ def checked(model: type[M], given: bytes | Mapping[str, str]) -> M:
 
 def documented(json: type[BaseModel], form: type[BaseModel], *files: str) -> dict[str, Any]:
     """The request's body for OpenAPI, which cannot be seen in the signature of a route."""
-    schema = _schema(form)
-    schema["properties"] = {
+    with_files = schema(form)
+    with_files["properties"] = {
         **{name: {"type": "string", "format": "binary"} for name in files},
-        **{k: v for k, v in schema["properties"].items() if k not in files},
+        **{k: v for k, v in with_files["properties"].items() if k not in files},
     }
-    content = {"application/json": {"schema": _schema(json)}, "multipart/form-data": {"schema": schema}}
+    content = {"application/json": {"schema": schema(json)}, "multipart/form-data": {"schema": with_files}}
     return {"requestBody": {"required": True, "content": content}}
-
-
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    """JSON schema, with its definitions in place: OpenAPI keeps them elsewhere."""
-    schema = TypeAdapter(model).json_schema()
-    definitions = schema.pop("$defs", {})
-
-    def inline(part: Any) -> Any:  # noqa: ANN401 -- any piece of JSON
-        if isinstance(part, dict):
-            if "$ref" in part:
-                return inline(definitions[part["$ref"].rpartition("/")[2]])
-            return {k: inline(v) for k, v in part.items()}
-        return [inline(v) for v in part] if isinstance(part, list) else part
-
-    out: dict[str, Any] = inline(schema)
-    return out

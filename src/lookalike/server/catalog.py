@@ -19,7 +19,7 @@ def list_collections(served: Served) -> CollectionsOut:
     return CollectionsOut(collections=[_out(c, served.read_only) for c in served.collections.values()])
 
 
-@router.get("/api/collections/{c}", responses=responses(404, 500))  # noqa: FAST003 -- `One` takes it
+@router.get("/api/collections/{c}", responses=responses(404, 422, 500))  # noqa: FAST003 -- `One` takes it
 def get_collection(collection: One, served: Served) -> CollectionOut:
     """One collection."""
     return _out(collection, served.read_only)

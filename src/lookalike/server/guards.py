@@ -1,5 +1,6 @@
 """What stands before every route, as plain ASGI: a limit of size, a check of origin, and headers."""
 
+import logging
 import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -9,7 +10,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lookalike.server.problems import problem
+from lookalike.server.problems import problem, unexpected
+
+log = logging.getLogger(__name__)
 
 _POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'self';"
@@ -30,34 +33,43 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        stated = Fields(scope=scope).get("content-length", "0")
+        fields = Fields(scope=scope)
+        stated = fields.get("content-length", "0")
         detail = f"The request has more than {self.most:,} bytes, which is the most this server takes. Send less."
-        if stated.isdecimal() and int(stated) > self.most:
-            await self._drain(receive)
-            await problem(413, detail)(scope, receive, send)
-            return
-        seen = 0
+        seen, whole = 0, stated == "0" and "transfer-encoding" not in fields
 
         async def counted() -> Message:
-            nonlocal seen
+            nonlocal seen, whole
             message = await receive()
             seen += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
             if seen > self.most:
-                await self._drain(receive)
                 raise HTTPException(413, detail)
             return message
 
-        await self.app(scope, counted, send)
+        async def after_the_body(message: Message) -> None:
+            nonlocal whole
+            if message["type"] == "http.response.start" and not whole:
+                whole = True
+                if not await self._drained(receive):
+                    MutableHeaders(scope=message)["Connection"] = "close"
+            await send(message)
 
-    async def _drain(self, receive: Receive) -> None:
-        # Whoever is cut off while sending sees a broken connection in place of the answer; so some more is read, and
-        # thrown away.
+        if stated.isdecimal() and int(stated) > self.most:
+            await problem(413, detail)(scope, counted, after_the_body)
+        else:
+            await self.app(scope, counted, after_the_body)
+
+    async def _drained(self, receive: Receive) -> bool:
+        # Whoever is cut off while sending sees a broken connection in place of the answer, and what is left of a body
+        # must not stand before the next request. So some more is read, and thrown away.
         left = self.most
         while left > 0:
             message = await receive()
             left -= len(message.get("body", b""))
             if not message.get("more_body", False):
-                return
+                return True
+        return False
 
 
 class SameSite:
@@ -91,7 +103,7 @@ class SameSite:
 
 
 class Headers:
-    """Headers of every answer; and HEAD wherever there is GET."""
+    """Headers of every answer, the one to an unexpected error included; and HEAD wherever there is GET."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -101,10 +113,12 @@ class Headers:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        head = scope["method"] == "HEAD"
+        head, started = scope["method"] == "HEAD", False
 
         async def dressed(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 fields = MutableHeaders(scope=message)
                 fields["Content-Security-Policy"] = _POLICY
                 fields["X-Content-Type-Options"] = "nosniff"
@@ -114,4 +128,10 @@ class Headers:
                 message = {**message, "body": b""}
             await send(message)
 
-        await self.app({**scope, "method": "GET"} if head else scope, receive, dressed)
+        try:
+            await self.app({**scope, "method": "GET"} if head else scope, receive, dressed)
+        except Exception:
+            if started:
+                raise
+            log.exception("%s %s", scope["method"], scope["path"])
+            await unexpected()(scope, receive, dressed)

@@ -95,7 +95,7 @@ def add_item(request: Request, response: Response, collection: One, body: bodies
     "/{ident:path}",
     status_code=204,
     dependencies=[Depends(writable)],
-    responses=responses(403, 404, 500, 503, 507),
+    responses=responses(403, 404, 422, 500, 503, 507),
 )
 def remove_item(collection: One, ident: Id) -> None:
     """Take an item out. A picture that was uploaded goes with it; files that were indexed stay where they are."""

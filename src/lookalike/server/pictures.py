@@ -60,7 +60,7 @@ def thumbnail(collection: One, ident: Id, if_none_match: _IfNoneMatch = None) ->
         raise _gone() from e
 
 
-@router.get("", responses=responses(404, 500))
+@router.get("", responses=responses(404, 422, 500))
 def get_item(request: Request, collection: One, ident: Id) -> ItemOut:
     """One item."""
     return item_out(request, collection, _item(collection, ident))

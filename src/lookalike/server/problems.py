@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter
 from starlette.exceptions import HTTPException
 
 from lookalike.errors import (
@@ -66,33 +66,47 @@ class Problem(BaseModel):
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Of a route, for its documentation."""
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {s: {"description": HTTPStatus(s).phrase, "model": Problem, "content": content} for s in sorted(statuses)}
+    content = {MEDIA_TYPE: {"schema": schema(Problem)}}
+    return {s: {"description": HTTPStatus(s).phrase, "content": content} for s in sorted(statuses)}
+
+
+def schema(model: type[BaseModel]) -> dict[str, Any]:
+    """JSON schema, with its definitions in place: OpenAPI keeps them elsewhere."""
+    whole = TypeAdapter(model).json_schema()
+    definitions = whole.pop("$defs", {})
+
+    def inline(part: Any) -> Any:  # noqa: ANN401 -- any piece of JSON
+        if isinstance(part, dict):
+            if "$ref" in part:
+                return inline(definitions[part["$ref"].rpartition("/")[2]])
+            return {k: inline(v) for k, v in part.items()}
+        return [inline(v) for v in part] if isinstance(part, list) else part
+
+    out: dict[str, Any] = inline(whole)
+    return out
 
 
 def install(app: FastAPI) -> None:
-    """Answer all errors of an application."""
+    """Answer all errors of an application, but for those that nobody thought of: `guards.Headers` does."""
 
     def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, LookalikeError)  # noqa: S101 -- for the type checker
         return _of_lookalike(request, error)
 
-    def http(_: Request, error: Exception) -> Response:
+    def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 -- as above
-        return problem(error.status_code, str(error.detail), headers=error.headers)
+        detail = str(error.detail)
+        if detail == HTTPStatus(error.status_code).phrase:  # the framework's own words, which repeat the title
+            detail = f"{request.method} is not answered at this address. The manual at /docs lists what is."
+        return problem(error.status_code, detail, headers=error.headers)
 
     def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 -- as above
         return _invalid(error.errors())
 
-    def unexpected(*_: object) -> Response:
-        # Starlette passes the error on to the server as well, which logs it.
-        return problem(500, _GENERIC[LookalikeError])
-
     app.add_exception_handler(LookalikeError, ours)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(Exception, unexpected)
 
 
 def problem(
@@ -115,6 +129,11 @@ def problem(
     return Response(
         body.model_dump_json(exclude_none=True), status, {**(headers or {}), "Cache-Control": "no-store"}, MEDIA_TYPE
     )
+
+
+def unexpected() -> Response:
+    """A response for an error that nobody thought of, and that is in the log."""
+    return problem(500, _GENERIC[LookalikeError])
 
 
 def _of_lookalike(request: Request, error: LookalikeError) -> Response:

@@ -20,7 +20,9 @@ class Shelf:
     def get(self, name: str) -> Collection:
         """One of them; NotFoundError where there is none of this name."""
         if name not in self.collections:
-            raise NotFoundError("There is no collection of this name here; /api/collections lists those there are.")
+            raise NotFoundError(
+                "This server has no collection of that name. Its list of collections says which it has."
+            )
         return self.collections[name]
 
     def first(self) -> Collection:

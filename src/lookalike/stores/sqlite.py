@@ -12,26 +12,22 @@ import os
 import secrets
 import shutil
 import sqlite3
-import time
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from threading import Lock
-from typing import Any, Literal, Self
+from threading import Event, Lock
+from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Bool, Int64
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from jaxtyping import Int64
 
 from lookalike import search
-from lookalike.errors import AlreadyExistsError, BusyError, MismatchError, NotFoundError, StorageError, UsageError
+from lookalike.errors import AlreadyExistsError, BusyError, NotFoundError, StorageError, UsageError
 from lookalike.metric import Metric, similarity
+from lookalike.stores.manifest import Manifest
+from lookalike.stores.matrix import Cache, Matrix
 from lookalike.stores.protocol import ALL, Answer, Filter, Hit, Item, Snapshot, Vectors, check
-
-FORMAT = 1
 
 # How long a writer waits for another one, in seconds.
 _PATIENCE = 30
@@ -39,11 +35,9 @@ _PATIENCE = 30
 # Rows read, or ids asked for, in one statement; SQLite allows 32,766 placeholders.
 _CHUNK = 5000
 
-# A process that has a matrix in memory writes the next one to the cache where this part of its rows is new: an eighth.
+# A process that has a matrix in memory writes the next one to the cache where this part of its rows is new, an eighth: to
+# write everything for a few changes would cost more than it saves the next process.
 _WORTH_KEEPING = 8
-
-# Seconds after which a half-written file in the cache belongs to nobody.
-_STALE = 3600
 
 _SCHEMA = """
 CREATE TABLE items (
@@ -66,92 +60,6 @@ INSERT INTO generation VALUES (0, lower(hex(randomblob(8))));
 _ITEM = "id, uri, label, attributes, sha256, signature"
 
 
-class EncoderPin(BaseModel):
-    """Which encoder made the vectors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    fingerprint: str
-
-
-class Manifest(BaseModel):
-    """``manifest.json``: what every vector in the folder has in common."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal["lookalike-collection"] = "lookalike-collection"
-    version: int = FORMAT
-    metric: Metric
-    dimension: int = Field(gt=0, description="floats of a vector, or bits of a code")
-    codec: str = "none"
-    encoder: EncoderPin
-
-    @property
-    def dtype(self) -> "np.dtype[Any]":
-        """Of the vectors."""
-        return self.metric.dtype
-
-    @property
-    def columns(self) -> int:
-        """Of the matrix: floats, or bytes of packed bits."""
-        return self.dimension if self.metric is not Metric.HAMMING else -(-self.dimension // 8)
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Read a collection's manifest.
-
-        Raises:
-            NotFoundError: there is no collection.
-            MismatchError: another version wrote it.
-            StorageError: it is damaged.
-        """
-        path = folder / "manifest.json"
-        try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError) as e:
-            raise NotFoundError(
-                f"There is no collection at {folder}. Make one with: lookalike index PICTURES --to {folder}"
-            ) from e
-        except (OSError, ValueError) as e:
-            raise StorageError(f"{path} cannot be read: {e}.") from e
-        if isinstance(tree, dict) and tree.get("version", FORMAT) != FORMAT:
-            raise MismatchError(
-                f"{folder} has the format {tree['version']}, and this lookalike reads format {FORMAT}."
-                " Open it with the version that wrote it, or index the pictures again."
-            )
-        try:
-            manifest = cls.model_validate(tree)
-        except ValidationError as e:
-            raise StorageError(f"{path} is damaged: {e.errors()[0]['msg']}.") from e
-        if manifest.codec != "none":
-            raise MismatchError(f"{folder} has the codec “{manifest.codec}”, which this lookalike does not know.")
-        return manifest
-
-
-class _Matrix:
-    """All vectors of one generation, in the order of ids."""
-
-    def __init__(self, generation: str, seqs: Int64[np.ndarray, " n"], vectors: Vectors, metric: Metric) -> None:
-        self.generation, self.seqs, self.vectors = generation, seqs, vectors
-        # What is prepared for one metric serves all those that compare such vectors.
-        self.gallery = search.prepare(vectors, metric)
-
-    @cached_property
-    def order(self) -> Int64[np.ndarray, " n"]:
-        """Rows in ascending order of seq."""
-        return np.argsort(self.seqs)
-
-    def rows(self, seqs: Int64[np.ndarray, " m"]) -> tuple[Int64[np.ndarray, " k"], Bool[np.ndarray, " m"]]:
-        """(the rows of those seqs that are here, in the order of ``seqs``; which of them are here)."""
-        if not len(self.seqs):
-            return np.empty(0, np.int64), np.zeros(len(seqs), bool)
-        places = np.searchsorted(self.seqs, seqs, sorter=self.order)
-        rows = self.order[np.minimum(places, len(self.seqs) - 1)]
-        here = self.seqs[rows] == seqs
-        return rows[here], here
-
-
 class SQLiteStore:
     """The embedded store; see the module. Safe to use from several threads, which search at the same time."""
 
@@ -162,8 +70,9 @@ class SQLiteStore:
         self._database = (folder / "catalog.sqlite").resolve()
         self._writable = os.access(self._database.parent, os.W_OK) and os.access(self._database, os.W_OK)
         self._idle: list[sqlite3.Connection] = []
-        self._closed = False
-        self._matrix: _Matrix | None = None
+        self._closed = Event()
+        self._cache = Cache(folder / "cache", manifest.columns, manifest.dtype)
+        self._matrix: Matrix | None = None
         self._making = Lock()
 
     @classmethod
@@ -313,13 +222,14 @@ class SQLiteStore:
 
     def close(self) -> None:
         """See `Store.close`; searches that other threads are at come to their end."""
-        self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        self._closed.set()
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
     # ---- the matrix
 
-    def _rows(self, sql: sqlite3.Connection, matrix: _Matrix, where: Filter) -> Int64[np.ndarray, " m"] | None:
+    def _rows(self, sql: sqlite3.Connection, matrix: Matrix, where: Filter) -> Int64[np.ndarray, " m"] | None:
         """The rows that a filter leaves; none at all where there is no filter."""
         if not where:
             return None
@@ -327,7 +237,7 @@ class SQLiteStore:
         seqs = _column(sql.execute(f"SELECT seq FROM items WHERE {condition}", values).fetchall())
         return np.sort(matrix.rows(seqs)[0])
 
-    def _answers(self, sql: sqlite3.Connection, matrix: _Matrix, hits: search.Hits, metric: Metric) -> list[Answer]:
+    def _answers(self, sql: sqlite3.Connection, matrix: Matrix, hits: search.Hits, metric: Metric) -> list[Answer]:
         seqs = matrix.seqs[hits.rows]
         items: dict[int, Item] = {}
         for chunk in _chunks(np.unique(seqs).tolist()):
@@ -341,21 +251,22 @@ class SQLiteStore:
         bounds = hits.offsets.tolist()
         return [Answer(tuple(found[a:b]), metric, hits.exact, hits.complete) for a, b in pairwise(bounds)]
 
-    def _current(self, sql: sqlite3.Connection) -> _Matrix:
+    def _current(self, sql: sqlite3.Connection) -> Matrix:
         """The matrix of a transaction's generation: from memory, from the cache, or made anew."""
         number, token = sql.execute("SELECT number, token FROM generation").fetchone()
         generation = f"{number:012}-{token}"
         with self._making:  # one thread makes it, and the others wait for it
-            matrix = self._matrix
-            if matrix is None or matrix.generation != generation:
-                seqs = _column(sql.execute("SELECT seq FROM items ORDER BY id").fetchall())
-                vectors = self._cached(generation, len(seqs))
-                if vectors is None:
-                    vectors = self._gathered(sql, generation, seqs)
-                matrix = _Matrix(generation, seqs, vectors, self.metric)
-                # Not where a thread that began to read later was faster.
-                if self._matrix is None or self._matrix.generation < generation:
-                    self._matrix = matrix
+            last = self._matrix
+            if last is not None and last.generation == generation:
+                return last
+            seqs = _column(sql.execute("SELECT seq FROM items ORDER BY id").fetchall())
+            vectors = self._cache.load(generation, len(seqs))
+            if vectors is None:
+                vectors = self._gathered(sql, generation, seqs)
+            matrix = Matrix(generation, seqs, vectors, self.metric)
+            # Not where a thread that began to read later was faster.
+            if last is None or last.generation < generation:
+                self._matrix = matrix
         return matrix
 
     def _gathered(self, sql: sqlite3.Connection, generation: str, seqs: Int64[np.ndarray, " n"]) -> Vectors:
@@ -365,50 +276,22 @@ class SQLiteStore:
         if last := self._matrix:
             rows, here = last.rows(seqs)
             out[here], missing = last.vectors[rows], ~here
-        for places in _chunks(np.flatnonzero(missing)):
-            wanted = seqs[places].tolist()
+        for chunk in _chunks(np.flatnonzero(missing).tolist()):
+            wanted = seqs[chunk].tolist()
             found = dict(sql.execute(f"SELECT seq, vector FROM vectors WHERE seq IN ({_marks(wanted)})", wanted))
-            out[places] = self._array([found.get(seq, b"") for seq in wanted])
-        # To write everything for a few changes would cost more than it saves the next process.
+            out[chunk] = self._array([found.get(seq, b"") for seq in wanted])
         if last and missing.sum() < len(seqs) / _WORTH_KEEPING:
             return out
-        self._keep(generation, out)
-        mapped = self._cached(generation, len(seqs))
+        self._cache.keep(generation, out)
+        mapped = self._cache.load(generation, len(seqs))
         return out if mapped is None else mapped
-
-    def _cached(self, generation: str, count: int) -> Vectors | None:
-        """The vectors in the cache: memory-mapped, and checked, as the cache is anybody's to spoil."""
-        size = count * self.manifest.columns * self.manifest.dtype.itemsize
-        try:
-            whole = np.memmap(self.folder / "cache" / f"matrix-{generation}", np.uint8, "r")
-        except (OSError, ValueError):  # nothing there; an empty file
-            return None
-        body, checksum = whole[:size], whole[size:].tobytes()
-        if len(whole) != size + 4 or zlib.crc32(body) != int.from_bytes(checksum, "little"):
-            return None
-        return body.view(np.ndarray).view(self.manifest.dtype).reshape(count, self.manifest.columns)
-
-    def _keep(self, generation: str, vectors: Vectors) -> None:
-        """Write vectors to the cache, followed by their checksum, and tidy it; where that cannot be, no matter."""
-        cache = self.folder / "cache"
-        with suppress(OSError):
-            cache.mkdir(exist_ok=True)
-            name = f"matrix-{generation}"
-            content = (vectors.data.cast("B") if vectors.size else b"", zlib.crc32(vectors).to_bytes(4, "little"))
-            replace(cache / name, *content)
-            for path in cache.glob("matrix-*"):
-                if path.name < name:  # those who have it mapped keep what they have
-                    path.unlink(missing_ok=True)
-            for path in cache.glob(".*.part"):  # of processes that were killed
-                if time.time() - path.stat().st_mtime > _STALE:
-                    path.unlink(missing_ok=True)
 
     # ---- SQLite
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         """A connection that no other thread has meanwhile."""
-        if self._closed:
+        if self._closed.is_set():
             raise UsageError(f"{self.folder} has been closed; open it again.")
         with _translated(self.folder):
             try:
@@ -420,10 +303,12 @@ class SQLiteStore:
             except BaseException:
                 sql.close()  # and undoes what is not committed
                 raise
-            if self._closed or not self._writable:
-                sql.close()
-            else:
+            if self._writable:
                 self._idle.append(sql)
+            else:
+                sql.close()
+            if self._closed.is_set():
+                self.close()
 
     def _connect(self) -> sqlite3.Connection:
         how = "mode=rw"
@@ -470,11 +355,10 @@ class SQLiteStore:
         with self._connected() as sql:
             return sql.execute(statement, values).fetchall()
 
-    def _select(self, statement: str, ids: Sequence[str]) -> Iterator[Any]:
+    def _select(self, statement: str, ids: Sequence[str]) -> list[Any]:
         """Rows for any number of ids, of one moment."""
         with self._reading() as sql:
-            for chunk in _chunks(ids):
-                yield from sql.execute(statement % _marks(chunk), chunk).fetchall()
+            return [row for chunk in _chunks(ids) for row in sql.execute(statement % _marks(chunk), chunk)]
 
     # ---- arrays
 
@@ -499,18 +383,6 @@ class SQLiteStore:
         if any(len(b) != columns * dtype.itemsize for b in blobs):
             raise StorageError(f"{self.folder} is damaged: a vector in catalog.sqlite is missing or cut off.")
         return np.frombuffer(b"".join(blobs), dtype).reshape(len(blobs), columns)
-
-
-def replace(path: Path, *parts: "bytes | memoryview") -> None:
-    """Write a file that others see whole or not at all."""
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with part.open("wb") as file:
-            for content in parts:
-                file.write(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _condition(where: Filter) -> tuple[str, list[str]]:
@@ -547,8 +419,7 @@ def _marks(values: Sequence[Any]) -> str:
     return ",".join("?" * len(values))
 
 
-def _chunks(values: Any) -> Iterator[Any]:
-    """A sequence or an array in parts that a statement can take."""
+def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
     return (values[i : i + _CHUNK] for i in range(0, len(values), _CHUNK))
 
 

@@ -10,7 +10,7 @@ import { viewer } from "./viewer.js";
 
 const $ = (id) => document.getElementById(id);
 
-const SAMPLE = 24;
+const SAMPLE = 30; // fills rows of two, three, five and six
 const PAUSE_AFTER_STROKE = 350; // milliseconds
 const SKELETONS_AFTER = 150; // sooner than this, an answer needs none
 

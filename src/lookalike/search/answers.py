@@ -1,0 +1,84 @@
+"""What a search gives: pairs of rows, and the hits of queries."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of rows of two arrays, sorted by (left, distance, right).
+
+    Attributes:
+        left: rows of the first array.
+        right: rows of the second.
+        distances: in the metric's unit.
+    """
+
+    left: Int64[np.ndarray, " n"]
+    right: Int64[np.ndarray, " n"]
+    distances: Float32[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        """The number of pairs."""
+        return len(self.left)
+
+    def keep(self, chosen: Bool[np.ndarray, " n"] | Int64[np.ndarray, " m"]) -> "Pairs":
+        """Those of a mask, or those at these places."""
+        return Pairs(self.left[chosen], self.right[chosen], self.distances[chosen])
+
+    def sorted(self) -> "Pairs":
+        """By (left, distance, right)."""
+        return self.keep(np.lexsort((self.right, self.distances, self.left)))
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """The answers to ``q`` queries: those to query ``i`` are ``hits[i]``, sorted by (distance, row).
+
+    Attributes:
+        offsets: ``(q + 1,)``; the answers of query ``i`` stand at ``offsets[i]:offsets[i + 1]`` of the other two.
+        rows: of the gallery.
+        distances: in the metric's unit.
+        exact: these are the very nearest, not approximately.
+        complete: no row within the radius is missing.
+    """
+
+    offsets: Int64[np.ndarray, " offsets"]
+    rows: Int64[np.ndarray, " total"]
+    distances: Float32[np.ndarray, " total"]
+    exact: bool = True
+    complete: bool = True
+
+    def __len__(self) -> int:
+        """The number of queries."""
+        return len(self.offsets) - 1
+
+    def __getitem__(self, query: int) -> tuple[Int64[np.ndarray, " hits"], Float32[np.ndarray, " hits"]]:
+        """Rows and distances of one query's answers."""
+        if not 0 <= query < len(self):
+            raise IndexError(query)
+        mine = slice(self.offsets[query], self.offsets[query + 1])
+        return self.rows[mine], self.distances[mine]
+
+    def __iter__(self) -> Iterator[tuple[Int64[np.ndarray, " hits"], Float32[np.ndarray, " hits"]]]:
+        """Rows and distances, query by query."""
+        return (self[query] for query in range(len(self)))
+
+    @classmethod
+    def from_pairs(cls, parts: list[Pairs], queries: int, *, exact: bool = True, complete: bool = True) -> "Hits":
+        """The answers of which these are the pairs (query, row), in any order."""
+        pairs = joined(parts).sorted()
+        offsets = np.searchsorted(pairs.left, np.arange(queries + 1))
+        return cls(offsets, pairs.right, pairs.distances, exact, complete)
+
+
+def joined(parts: list[Pairs]) -> Pairs:
+    """One after the other."""
+    return Pairs(
+        np.concatenate([np.empty(0, np.int64), *(part.left for part in parts)]),
+        np.concatenate([np.empty(0, np.int64), *(part.right for part in parts)]),
+        np.concatenate([np.empty(0, np.float32), *(part.distances for part in parts)]),
+    )

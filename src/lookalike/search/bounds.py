@@ -1,0 +1,199 @@
+"""Vectors made ready for searching, and lower bounds of their distances at the speed of BLAS."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped, UInt8, UInt64
+
+from lookalike.errors import UsageError
+from lookalike.metric import Metric, paired, squared_norms
+from lookalike.search.answers import Pairs
+
+BUDGET = 64 * 2**20
+"""Bytes that a tile may take beside its answer."""
+
+PAIR = 96
+"""Bytes that one (query, row) pair of a tile may take: its bound, its place in the order, its indices, its distance."""
+
+CACHED = 2**16
+"""Numbers measured at a time: a float64 array of so many stays in the processor's cache."""
+
+_SAFE = (2.0**-80, 2.0**100)
+"""Squared norms between which no step of the float32 bound overflows, or loses more than its margin to underflow."""
+
+_SHORT = 2**20
+"""Dimension below which the margin of the float32 bound is small enough for the bound to say something."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Vectors made ready by `prepare`: checked, and measured once for any number of searches.
+
+    Attributes:
+        vectors: float32, or uint8 for Hamming. A memory-mapped array stays one.
+        squared_norms: of each vector; zeros for Hamming, which needs none.
+        dtype: the precision in which lower bounds of these vectors can be computed.
+    """
+
+    vectors: Float32[np.ndarray, "n d"] | UInt8[np.ndarray, "n d"]
+    squared_norms: Float64[np.ndarray, " n"]
+    dtype: "np.dtype[Any]" = field(default=np.dtype(np.float32))
+
+    def __len__(self) -> int:
+        """The number of vectors."""
+        return len(self.vectors)
+
+    def take(self, rows: slice | Int64[np.ndarray, " m"]) -> "Gallery":
+        """These of its vectors, without checking or measuring them again."""
+        return Gallery(self.vectors[rows], self.squared_norms[rows], self.dtype)
+
+
+def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric) -> Gallery:
+    """Check vectors and compute what every search over them needs. It reads them once, block by block.
+
+    What is prepared for Euclidean distance serves cosine distance too, and the other way round.
+
+    Args:
+        vectors: ``(n, d)``; real numbers, which are converted to float32 where they are something else, or for Hamming
+            bits packed into uint8.
+        metric: what they will be compared with.
+
+    Raises:
+        UsageError: another shape or type, or values that are infinite, NaN, or become so in float32.
+    """
+    vectors = np.asarray(vectors)
+    if vectors.ndim != 2:  # noqa: PLR2004
+        raise UsageError(f"Vectors come as an array of shape (n, d), not {vectors.shape}; one vector v is v[None].")
+    if metric == Metric.HAMMING:
+        if vectors.dtype != np.uint8:
+            raise UsageError(f"Hamming distance compares bits packed into uint8, not {vectors.dtype}: numpy.packbits.")
+        return Gallery(vectors, np.zeros(len(vectors)))
+    if vectors.dtype.kind not in "fiu":
+        raise UsageError(f"The {metric.unit} compares real numbers, not {vectors.dtype}; convert them to float32.")
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused below
+        vectors = vectors.astype(np.float32, copy=False)
+    norms = np.empty(len(vectors))
+    for block in blocks(len(vectors), CACHED // (vectors.shape[1] + 1)):
+        norms[block] = squared_norms(vectors[block])
+    if len(bad := np.flatnonzero(~np.isfinite(norms))):  # no float32 has a square that overflows float64
+        raise UsageError(f"Row {bad[0]} ({len(bad)} in all) holds NaN or infinite values; leave such vectors out.")
+    safe = np.all((norms == 0) | ((norms > _SAFE[0]) & (norms < _SAFE[1]))) and vectors.shape[1] < _SHORT
+    return Gallery(vectors, norms, np.dtype(np.float32 if safe else np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """Some queries, counted from their own first, against some rows of the gallery."""
+
+    queries: Gallery
+    gallery: Gallery
+    rows: Int64[np.ndarray, " m"]
+    metric: Metric
+    bounds: Float[np.ndarray, "q m"]
+    """Lower bounds of distances, each less a constant of its query: see `_lower_bounds`."""
+
+    def near(self, reach: Float32[np.ndarray, " #q"]) -> Bool[np.ndarray, "q m"]:
+        """Pairs that may be within reach, one for all queries or one for each: all that are, and few others."""
+        return np.asarray(self.bounds <= _limits(reach, self.queries, self.metric, self.bounds.dtype)[:, None])
+
+    def measure(self, left: Int64[np.ndarray, " n"], columns: Int64[np.ndarray, " n"]) -> Pairs:
+        """These pairs with their distances, by definition."""
+        distances = np.empty(len(left), np.float32)
+        with np.errstate(over="ignore"):  # beyond float32 there is only infinity
+            for part in blocks(len(left), CACHED // (self.queries.vectors.shape[1] + 1)):
+                ours, theirs = self.queries.vectors[left[part]], self.gallery.vectors[columns[part]]
+                distances[part] = paired(ours, theirs, self.metric)
+        return Pairs(left, self.rows[columns], distances)
+
+
+def tiles(
+    queries: Gallery, gallery: Gallery, metric: Metric, rows: Int64[np.ndarray, " m"] | None = None, begin: int = 0
+) -> Iterator[Tile]:
+    """These queries against the gallery, or these rows of it, from one place on."""
+    # A vector may be copied to float64, and makes a pair with each query.
+    size = BUDGET // (PAIR * len(queries) + 8 * queries.vectors.shape[1])
+    for block in blocks(len(gallery) if rows is None else len(rows), size, begin):
+        some = gallery.take(block if rows is None else rows[block])
+        numbers = np.arange(block.start, block.stop) if rows is None else rows[block]
+        yield Tile(queries, some, numbers, metric, _lower_bounds(queries, some, metric))
+
+
+def _lower_bounds(queries: Gallery, gallery: Gallery, metric: Metric) -> Float[np.ndarray, "q m"]:
+    """A lower bound of each distance, less a constant of its query that `_limits` takes into account.
+
+    With s from `_slack`, x a query and y a row, as BLAS computes them:
+    Euclidean, of the square: ‖x‖²(1 - s) + ‖y‖²(1 - s) - 2xy; here without its first term.
+    Cosine: 1 - s - xy / ‖x‖‖y‖; here without 1 - s.
+    Hamming: the distance itself.
+    """
+    if metric == Metric.HAMMING:
+        return _differing_bits(_words(queries.vectors), _words(gallery.vectors))
+    dtype = np.promote_types(queries.dtype, gallery.dtype)
+    vectors = gallery.vectors.astype(dtype, copy=False)
+    bounds: Float[np.ndarray, "q m"]
+    if metric == Metric.EUCLIDEAN:
+        bounds = (-2 * queries.vectors.astype(dtype, copy=False)) @ vectors.T
+        bounds += (gallery.squared_norms * (1 - _slack(vectors.shape[1], dtype))).astype(dtype)
+    else:
+        directions = queries.vectors * -_inverse(np.sqrt(queries.squared_norms))[:, None]
+        bounds = directions.astype(dtype) @ vectors.T
+        bounds *= _inverse(np.sqrt(gallery.squared_norms)).astype(dtype)
+    return bounds
+
+
+def _limits(
+    reach: Float32[np.ndarray, " #q"], queries: Gallery, metric: Metric, dtype: "np.dtype[Any]"
+) -> Float[np.ndarray, " q"]:
+    """What a query's lower bounds may not exceed for a distance to be within reach after rounding to float32."""
+    with np.errstate(over="ignore", under="ignore"):
+        # What rounds to the reach is smaller than the next float32.
+        limits = np.nextafter(reach, np.float32(np.inf)).astype(np.float64)
+        slack = _slack(queries.vectors.shape[1], dtype)
+        if metric == Metric.EUCLIDEAN:
+            limits = limits**2 - queries.squared_norms * (1 - slack)
+        elif metric == Metric.COSINE:
+            limits = limits - (1 - slack)
+        return np.asarray(np.nextafter(limits.astype(dtype), dtype.type(np.inf)))
+
+
+def _slack(dimension: int, dtype: "np.dtype[Any]") -> float:
+    """How far bound and distance may be wrong together, in proportion to ‖x‖² + ‖y‖² (Euclidean) or to 1 (cosine).
+
+    A sum of d products, in any order, is wrong by at most gamma(d)·Σ|xᵢyᵢ|, where gamma(d) = du / (1 - du) and u is the unit
+    roundoff (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1). Σ|xᵢyᵢ| ≤ ‖x‖‖y‖, and
+    2‖x‖‖y‖ ≤ ‖x‖² + ‖y‖². Each rounding besides (of the norms, the scaled query, the last addition) adds one to d:
+    fewer than 8 of them in the bound. The distance by definition takes three such sums in float64, two of which under
+    a root: 2d and fewer than 16. Underflow, at most 2⁻¹²⁶ for each product, is less than one more u of a `_SAFE` norm.
+    """
+
+    def gamma(roundings: int, unit: float) -> float:
+        return roundings * unit / (1 - roundings * unit)
+
+    return gamma(dimension + 8, float(np.finfo(dtype).eps) / 2) + gamma(2 * dimension + 16, 2.0**-53)
+
+
+def _inverse(norms: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """1 / norm; 0 for a zero vector, whose cosine is 0 by definition."""
+    return np.asarray(np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0))
+
+
+def _words(codes: UInt8[np.ndarray, "n bytes"]) -> UInt64[np.ndarray, "n words"]:
+    """Eight bytes in one number; zeros fill the last."""
+    if codes.shape[1] % 8:
+        codes = np.pad(codes, ((0, 0), (0, -codes.shape[1] % 8)))
+    return np.ascontiguousarray(codes).view(np.uint64)
+
+
+def _differing_bits(a: UInt64[np.ndarray, "q words"], b: UInt64[np.ndarray, "m words"]) -> Float32[np.ndarray, "q m"]:
+    bits = np.zeros((len(a), len(b)), np.float32)
+    for ours, theirs in zip(a.T, b.T, strict=True):
+        bits += np.bitwise_count(ours[:, None] ^ theirs)
+    return bits
+
+
+def blocks(length: int, size: int, begin: int = 0) -> Iterator[slice]:
+    """Parts of a range, each of a size but the last."""
+    size = max(1, size)
+    return (slice(start, min(start + size, length)) for start in range(begin, length, size))

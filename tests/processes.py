@@ -1,0 +1,131 @@
+"""What tests run in processes of their own: python processes.py COMMAND ARGUMENT…"""
+
+import itertools
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from lookalike import images, ingest
+from lookalike.collection import Collection, entries
+from lookalike.encoders import Encoder
+from lookalike.encoders.card import Branch
+from lookalike.errors import StorageError
+from lookalike.stores import Item, open_store
+
+
+def start(command: Callable[..., None], *arguments: object) -> "subprocess.Popen[str]":
+    """Run one of the functions below."""
+    line = [sys.executable, __file__, command.__name__, *map(str, arguments)]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: "subprocess.Popen[str]") -> str:
+    """Wait for a process that should succeed; returns what it printed."""
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out
+
+
+class Logging(Encoder):
+    """Writes the fingerprint of each picture that it embeds to a file, and takes its time."""
+
+    log: int
+    seconds = 0.002
+
+    def embed(self, pictures: np.ndarray, branch: Branch = "photo") -> np.ndarray:
+        vectors = super().embed(pictures, branch)
+        os.write(self.log, "".join(images.fingerprint(p.tobytes()) + "\n" for p in pictures).encode())
+        time.sleep(self.seconds * len(pictures))
+        return vectors
+
+
+def add(path: str, pictures: str, log: str) -> None:
+    """Add a folder of pictures slowly; Ctrl-C ends with exit status 130, as a command line would."""
+    ingest._BATCH, ingest._WRITE_EVERY = 4, 12
+    with Collection.open(path) as collection:
+        encoder = Logging.open(collection.encoder.folder)
+        encoder.log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            Collection(collection.path, collection.store, encoder).add(entries(Path(pictures)))
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+def create(folder: str, encoder: str) -> None:
+    """Make one collection after the other, for ever."""
+    for i in itertools.count():
+        Collection.create(Path(folder) / f"{i}.lookalike", Encoder.open(Path(encoder))).close()
+
+
+def step(number: int, dimension: int, count: int) -> tuple[list[Item], np.ndarray]:
+    """What `advance` writes at once: everything in it says its number."""
+    items = [Item(f"{i:02}", "", str(number)) for i in range(count)]
+    return items, np.full((count, dimension), number, np.float32)
+
+
+def advance(path: str, steps: str) -> None:
+    """Overwrite the same items with each step, and every other time delete one of them first."""
+    store = open_store(path)
+    for number in range(1, int(steps) + 1):
+        if number % 2:
+            store.delete(["00"])
+        store.upsert(*step(number, store.dimension, 20))
+    store.close()
+
+
+def watch(path: str, last: str) -> None:
+    """Search until the last step is seen; every answer must be of one step. Prints how many were seen."""
+    store = open_store(path)
+    seen = set()
+    while last not in seen:
+        hits = store.knn(np.zeros((1, store.dimension), np.float32), 100)[0].hits
+        steps = {hit.item.label for hit in hits}
+        assert len(steps) == 1, steps
+        (label,) = steps
+        assert label is not None
+        assert {hit.distance for hit in hits} == {float(np.float32(np.sqrt(store.dimension) * int(label)))}
+        assert [hit.item.id for hit in hits] == [f"{i:02}" for i in range(20 - len(hits), 20)]
+        seen.add(label)
+    store.close()
+    print(len(seen))  # noqa: T201 -- for the test to read
+
+
+def insert(path: str, prefix: str, count: str) -> None:
+    """Write so many items, one after the other."""
+    store = open_store(path)
+    for i in range(int(count)):
+        store.upsert([Item(f"{prefix}{i}", "")], np.full((1, store.dimension), i, np.float32))
+    store.close()
+
+
+def abandon(path: str, count: str) -> None:
+    """Write so many items and vanish, leaving SQLite's log behind."""
+    store = open_store(path)
+    store.upsert(*step(1, store.dimension, int(count)))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fill(path: str, limit: str) -> None:
+    """Write until no file may grow any more; prints how many items were written."""
+    if int(limit):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+    store = open_store(path)
+    written = 0
+    try:
+        while True:
+            items = [Item(f"{written + i:06}", "") for i in range(10)]
+            store.upsert(items, np.ones((10, store.dimension), np.float32))
+            written += 10
+    except StorageError:
+        print(written)  # noqa: T201 -- for the test to read
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])

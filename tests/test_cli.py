@@ -1,0 +1,329 @@
+"""The command line, as a user types it."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import pocket_encoder
+from lookalike import __version__, sample
+from lookalike.cli import app, main
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401 -- any JSON
+        return json.loads(self.out)
+
+
+class Shell:
+    """Runs commands within this process, in a folder of their own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capfd = monkeypatch, capfd
+
+    def __call__(self, *args: str) -> Result:
+        self._monkeypatch.setattr(sys, "argv", ["lookalike", *args])
+        self._capfd.readouterr()
+        try:
+            main()
+            code: Any = 0
+        except SystemExit as e:
+            code = e.code
+        return Result(code or 0, *self._capfd.readouterr())
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures, sketches and an encoder."""
+    folder = tmp_path_factory.mktemp("shop")
+    sample.write(folder, 40, 0)
+    pocket_encoder.make(folder / "pocket")
+    return folder
+
+
+@pytest.fixture
+def shell(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Shell:
+    shutil.copytree(shop, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return Shell(monkeypatch, capfd)
+
+
+@pytest.fixture
+def indexed(shell: Shell) -> Shell:
+    assert shell("index", "photos", "--to", "shop", "--encoder", "pocket", "--labels", "folder").code == 0
+    return shell
+
+
+@pytest.fixture(scope="module")
+def picture(shop: Path) -> str:
+    """The relative path of some picture."""
+    return str(sorted((shop / "photos").rglob("*.jpg"))[7].relative_to(shop))
+
+
+def test_a_picture_of_the_collection_comes_first_at_distance_zero(indexed: Shell, picture: str) -> None:
+    answer = indexed("search", "shop", picture, "--json").json
+    assert list(answer) == ["hits", "metric", "exact", "complete"]
+    assert len(answer["hits"]) == 10
+    first = answer["hits"][0]
+    assert first["uri"] == str(Path(picture).absolute())
+    assert first["distance"] == 0
+    assert first["similarity"] == 1
+    assert first["label"] == Path(picture).parent.name
+    distances = [hit["distance"] for hit in answer["hits"]]
+    assert distances == sorted(distances)
+
+
+def test_several_queries_give_a_list(indexed: Shell, picture: str) -> None:
+    answers = indexed("search", "shop", picture, picture, "-k", "2", "--json").json
+    assert len(answers) == 2
+    assert answers[0] == answers[1]
+
+
+def test_a_table_shows_distance_label_and_path(indexed: Shell, picture: str) -> None:
+    out = indexed("search", "shop.lookalike", picture, "-k", "1").out
+    assert re.search(rf"0\.00 +100\.0% +{Path(picture).parent.name} +{re.escape(str(Path(picture).absolute()))}", out)
+
+
+def test_within_takes_a_distance_or_a_similarity(indexed: Shell, picture: str) -> None:
+    far = indexed("search", "shop", picture, "-k", "5", "--json").json["hits"][-1]
+    by_distance = indexed("search", "shop", picture, "--within", str(far["distance"]), "--json").json["hits"]
+    by_similarity = indexed("search", "shop", picture, "--within", f"{far['similarity'] * 100 - 1e-6}%", "--json").json[
+        "hits"
+    ]
+    assert by_distance == by_similarity
+    assert len(by_distance) == 5
+
+
+def test_a_label_and_a_metric_narrow_the_search(indexed: Shell, picture: str) -> None:
+    hits = indexed("search", "shop", picture, "--label", "mug", "--metric", "cosine", "--json").json
+    assert {hit["label"] for hit in hits["hits"]} == {"mug"}
+    assert hits["metric"] == "cosine"
+
+
+def test_a_sketch_goes_through_its_own_branch(indexed: Shell) -> None:
+    sketch = str(next(Path("sketches").rglob("*.png")))
+    assert len(indexed("search", "shop", sketch, "--sketch", "--json").json["hits"]) == 10
+
+
+def test_a_picture_may_come_through_a_pipe(indexed: Shell, picture: str) -> None:
+    command = [sys.executable, "-m", "lookalike", "search", "shop", "-", "--json"]
+    done = subprocess.run(command, input=Path(picture).read_bytes(), capture_output=True, check=True)
+    assert json.loads(done.stdout)["hits"][0]["distance"] == 0
+
+
+def test_indexing_again_embeds_only_what_is_new_and_notices_what_is_gone(indexed: Shell, picture: str) -> None:
+    Image.new("RGB", (20, 20), "red").save("photos/new.png")
+    Path(picture).unlink()
+    again = indexed("index", "photos", "--to", "shop", "--labels", "folder", "--json").json
+    assert (again["embedded"], again["unchanged"], again["gone"], again["removed"]) == (1, 39, 1, 0)
+    pruned = indexed("index", "photos", "--to", "shop", "--labels", "folder", "--prune", "--json").json
+    assert (pruned["removed"], pruned["items"]) == (1, 40)
+
+
+def test_labels_and_attributes_come_from_a_csv(shell: Shell, picture: str) -> None:
+    with Path("labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["path", "label", "colour"], [Path(picture).relative_to("photos"), "thing", "red"]])
+    shell("index", "photos", "--to", "shop", "--encoder", "pocket", "--labels", "labels.csv")
+    first = shell("search", "shop", picture, "-k", "1", "--json").json["hits"][0]
+    assert (first["label"], first["attributes"]) == ("thing", {"colour": "red"})
+
+
+def test_a_bad_picture_is_reported_and_left_out(shell: Shell) -> None:
+    Path("photos/broken.jpg").write_bytes(b"no picture")
+    done = shell("index", "photos", "--to", "shop", "--encoder", "pocket")
+    assert done.code == 0
+    assert "broken.jpg" in done.err
+    assert "1 left out" in done.out
+
+
+def test_a_folder_of_bad_pictures_alone_is_a_failure(shell: Shell) -> None:
+    Path("bad").mkdir()
+    Path("bad/broken.jpg").write_bytes(b"no picture")
+    assert shell("index", "bad", "--to", "other", "--encoder", "pocket").code == 1
+
+
+def test_join_writes_the_same_pairs_in_every_format(indexed: Shell) -> None:
+    assert indexed("join", "shop", "-k", "1", "--out", "p.csv").code == 0
+    indexed("join", "shop", "-k", "1", "--out", "p.jsonl")
+    count = indexed("join", "shop", "shop", "-k", "1", "--out", "p.parquet", "--json").json["pairs"]
+    with Path("p.csv").open(newline="") as file:
+        rows = [(r["left"], r["right"], float(r["distance"])) for r in csv.DictReader(file)]
+    assert [tuple(json.loads(line).values()) for line in Path("p.jsonl").read_text().splitlines()] == rows
+    table = pq.read_table("p.parquet").to_pydict()
+    assert list(table) == ["left", "right", "distance"]
+    assert list(zip(table["left"], table["right"], strict=True)) == [r[:2] for r in rows]
+    assert count == len(rows) >= 20
+    assert all(left != right for left, right, _ in rows)
+    assert len({frozenset(r[:2]) for r in rows}) == len(rows)
+
+
+def test_join_of_two_collections_pairs_each_with_its_nearest(indexed: Shell) -> None:
+    indexed("index", "photos/mug", "--to", "mugs", "--encoder", "pocket")
+    lines = indexed("join", "mugs", "shop", "-k", "1").out.splitlines()
+    mugs = len(list(Path("photos/mug").iterdir()))
+    assert len(lines) == 1 + mugs
+    # The same file in both collections is nearest to itself, at 0.
+    assert all(left == right and float(d) == 0 for left, right, d in csv.reader(lines[1:]))
+
+
+def test_embed_writes_paths_and_embeddings(shell: Shell) -> None:
+    done = shell("embed", "photos", "--encoder", "pocket", "--out", "x.npz", "--json").json
+    with np.load("x.npz") as arrays:
+        assert arrays["embeddings"].shape == (40, 48) == (done["embedded"], done["dimension"])
+        assert arrays["embeddings"].dtype == np.float32
+        assert sorted(arrays["paths"]) == sorted(str(p) for p in Path("photos").rglob("*.jpg"))
+
+
+def test_remove_takes_ids_and_paths(indexed: Shell, picture: str) -> None:
+    ident = indexed("search", "shop", picture, "-k", "1", "--json").json["hits"][0]["id"]
+    assert indexed("remove", "shop", ident, "--json").json == {"removed": 1, "missing": [], "items": 39}
+    other = str(next(p for p in Path("photos").rglob("*.jpg") if str(p) != picture))
+    assert indexed("remove", "shop", other).code == 0
+    missing = indexed("remove", "shop", other)
+    assert missing.code == 1
+    assert "has no" in missing.err
+
+
+def test_info_tells_what_the_collection_holds(indexed: Shell) -> None:
+    told = indexed("info", "shop", "--json").json
+    expected = {
+        "name": "shop",
+        "items": 40,
+        "dimension": 48,
+        "metric": "euclidean",
+        "codec": "none",
+        "encoder": "pocket",
+    }
+    assert expected.items() <= told.items()
+    assert told["bytes"] > 40 * 48 * 4
+    assert "40" in indexed("info", "shop").out
+
+
+def test_the_bundled_encoders_are_listed(shell: Shell) -> None:
+    names = [card["name"] for card in shell("encoders", "--json").json]
+    assert names == ["cifar10-triplet", "toyshop"]
+    assert all(name in shell("encoders").out for name in names)
+
+
+def test_the_version_is_told(shell: Shell) -> None:
+    assert shell("--version").out.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [
+        ("search none x.jpg", 1, "There is no collection at none.lookalike"),
+        ("search shop none.jpg", 1, "none.jpg"),
+        ("search shop photos", 1, "photos"),
+        ("search shop shop.lookalike/manifest.json", 1, "not an image"),
+        ("search shop {picture} -k 0", 2, "k"),
+        ("search shop {picture} -k x", 2, "-k"),
+        ("search shop {picture} --within -1", 2, "radius"),
+        ("search shop {picture} --within nan", 2, "radius"),
+        ("search shop {picture} --within much", 2, "0.35"),
+        ("search shop {picture} --within 120%", 2, "between 0 and 1"),
+        ("search shop {picture} --within 1 -k 3", 2, "not both"),
+        ("search shop {picture} --metric hamming", 2, "hamming"),
+        ("search shop {picture} --metric manhattan", 2, "manhattan"),
+        ("search shop", 2, "IMAGE"),
+        ("join shop", 2, "-k or --within"),
+        ("join shop -k 1 --out pairs.xlsx", 2, ".csv"),
+        ("join shop -k 1 --out none/pairs.csv", 1, "cannot be written"),
+        ("index none --to shop", 1, "none"),
+        ("index photos --to shop --encoder none", 1, "no encoder “none”"),
+        ("index photos --to shop --metric cosine", 1, "compares by euclidean"),
+        ("index photos --to shop --encoder other", 1, "was made with the encoder"),
+        ("index photos --to shop --labels none.csv", 1, "none.csv"),
+        ("index pocket --to shop", 1, "no pictures"),
+        ("embed photos --encoder sketches --out x.npz", 1, "no encoder"),
+        ("embed pocket --out x.npz", 1, "no pictures"),
+        ("info photos", 1, "There is no collection"),
+        ("train none.yaml", 1, "none.yaml"),
+        ("train pocket", 1, "no run"),
+        ("serve none", 1, "There is no collection"),
+        ("serve shop shop", 2, "same name"),
+        ("serve shop --host 203.0.113.1", 2, "cannot be served on"),
+        ("dance", 2, "dance"),
+    ],
+)
+def test_a_mistake_is_told_in_words_without_a_traceback(
+    indexed: Shell, picture: str, command: str, code: int, says: str
+) -> None:
+    pocket_encoder.make(Path("other"), size=16)
+    done = indexed(*command.format(picture=picture).split())
+    assert done.code == code
+    assert says in done.err
+    assert "Traceback" not in done.err
+    assert indexed("info", "shop", "--json").json["items"] == 40
+
+
+def test_interrupted_indexing_keeps_what_is_done(shell: Shell) -> None:
+    sample.write(Path("more"), 400, 1)
+    command = [sys.executable, "-m", "lookalike", "index", "more", "--to", "shop", "--encoder", "pocket"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not Path("shop.lookalike").exists():
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode in (130, 0)  # it may have been faster
+    assert "Traceback" not in err
+    assert shell("index", "more", "--to", "shop", "--json").json["items"] == 800
+
+
+def test_output_into_a_closed_pipe_is_no_error(indexed: Shell) -> None:
+    command = f"{sys.executable} -m lookalike join shop --within 9 | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout == "left,right,distance\n"
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_a_search_starts_without_what_it_does_not_need(indexed: Shell, picture: str) -> None:
+    program = (
+        "import sys; from lookalike.cli import main; sys.argv = ['lookalike', 'search', 'shop', sys.argv[1], '--json']; main()"
+        "; assert not {'torch', 'fastapi', 'uvicorn', 'pyarrow'} & set(sys.modules), sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", program, picture], check=True, capture_output=True)
+
+
+def test_every_command_and_option_is_in_the_reference() -> None:
+    text = (DOCS / "reference" / "cli.md").read_text()
+    import typer.main  # noqa: PLC0415
+
+    group: Any = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        assert f"## `lookalike {name}`" in text
+        section = text.split(f"## `lookalike {name}`")[1].split("\n## ")[0]
+        for option in (o for p in command.params for o in p.opts if o.startswith("-")):
+            assert f"`{option}" in section, (name, option)
+
+
+def test_the_demo_finds_the_mug_and_the_drawn_product(shell: Shell) -> None:
+    done = shell("demo", "--to", "demo", "--count", "64", "--no-serve")
+    assert done.code == 0
+    photo, sketch = done.out.split("A sketch of ")
+    assert re.findall(r"% +(\S+)", photo)[0] == "mug"
+    drawn = re.search(r"\((\S+)\)", sketch)
+    assert drawn
+    assert any(drawn[1] in line for line in sketch.splitlines() if "%" in line)
+    assert os.listdir("demo/shop.lookalike")  # noqa: PTH208 -- only whether there is anything
+    assert shell("demo", "--to", "demo", "--count", "64", "--no-serve").code == 0

@@ -1,0 +1,540 @@
+"""Adding pictures: only what is new or changed is embedded, whatever happens to the files and to the process."""
+
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import pictures
+import processes
+from lookalike import images, ingest
+from lookalike.collection import Collection
+from lookalike.encoders import Encoder
+from lookalike.encoders.card import Branch
+from lookalike.errors import DataError, EncoderError, NotFoundError, StorageError
+from lookalike.ingest import Added, Entry, Progress, entries, identify
+from lookalike.stores import Item
+
+
+class Counting(Encoder):
+    """Remembers what it embedded, and fails or is interrupted where it is told to."""
+
+    seen: list[bytes]
+    fails_after: int | None = None
+    error: BaseException = EncoderError("it broke")
+
+    def embed(self, pictures: np.ndarray, branch: Branch = "photo") -> np.ndarray:
+        if self.fails_after is not None and len(self.seen) + len(pictures) > self.fails_after:
+            raise self.error
+        self.seen += [p.tobytes() for p in pictures]
+        return super().embed(pictures, branch)
+
+
+class Desk:
+    """A collection, the folder that it is made of, and a count of what is embedded."""
+
+    def __init__(self, root: Path, pocket: Path) -> None:
+        self.folder, self.path = root / "photos", root / "some.lookalike"
+        self.folder.mkdir()
+        Collection.create(self.path, Encoder.open(pocket)).close()
+        self.plain, self.encoder = Encoder.open(pocket), Counting.open(pocket)
+        self.encoder.seen = []
+        self.collection = Collection(self.path, Collection.open(self.path).store, self.encoder)
+
+    def write(self, **names: int) -> None:
+        pictures.write(self.folder, {f"{name}.png": number for name, number in names.items()})
+
+    def add(self, *new: Entry) -> Added:
+        return self.collection.add(new or entries(self.folder))
+
+    def added(self) -> dict[str, int]:
+        """The counts of adding the folder, without zeros."""
+        p = self.add().progress
+        assert p.done == p.total
+        counts = {"embedded": p.embedded, "reused": p.reused, "unchanged": p.unchanged, "failed": p.failed}
+        self.check()
+        return {name: count for name, count in counts.items() if count}
+
+    def check(self, *, twice: bool = False) -> None:
+        """Every item has the content of its file and the vector of its content; nothing was embedded twice."""
+        assert twice or len(set(self.encoder.seen)) == len(self.encoder.seen)
+        items = list(self.collection.store.scan())
+        for item in items:
+            assert images.fingerprint(Path(item.uri).read_bytes()) == item.sha256
+        if items:
+            right = self.plain.embed(np.stack([images.load(Path(item.uri), 32) for item in items]))
+            assert np.allclose(self.collection.vectors([item.id for item in items]), right, atol=1e-6)
+
+    def items(self) -> dict[str, Item]:
+        return {Path(item.uri).stem: item for item in self.collection.store.scan()}
+
+
+@pytest.fixture
+def desk(tmp_path: Path, pocket: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path, pocket)
+    yield desk
+    desk.collection.close()
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files count as settled at once, so that their size and times are trusted."""
+    monkeypatch.setattr(ingest, "_RACY_NS", 0)
+
+
+# ---- what is new, what has changed
+
+
+def test_again_takes_only_what_is_new(desk: Desk) -> None:
+    desk.write(a=1, b=2)
+    assert desk.added() == {"embedded": 2}
+    assert desk.added() == {"unchanged": 2}
+    desk.write(c=3)
+    assert desk.added() == {"embedded": 1, "unchanged": 2}
+    assert desk.collection.store.count() == 3
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_file_whose_size_and_times_are_the_same_is_not_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.write(a=1)
+    desk.added()
+    with monkeypatch.context() as patched:
+        patched.setattr(images, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
+        assert desk.add().progress.unchanged == 1
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_file_of_the_same_size_and_date_but_other_content_is_seen(desk: Desk) -> None:
+    desk.write(a=1)
+    desk.added()
+    file = desk.folder / "a.png"
+    before, status = file.read_bytes(), file.stat()
+    other = pictures.png(2).ljust(len(before), b"\0")[: max(len(before), len(pictures.png(2)))]
+    file.write_bytes(before.ljust(len(other), b"\0"))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    desk.added()
+    size = file.stat().st_size
+    file.write_bytes(other)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (size, status.st_mtime_ns)
+    assert desk.added() == {"embedded": 1}
+
+
+def test_a_file_that_changes_right_after_it_was_indexed_is_seen(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 10**9 * (time.time_ns() // 10**9)  # on a file system that counts seconds nothing shows the change
+    monkeypatch.setattr(
+        Path, "stat", lambda _: SimpleNamespace(st_size=1000, st_mtime_ns=now, st_ctime_ns=now, st_mode=0o100644)
+    )
+    desk.write(a=1)
+    assert desk.added() == {"embedded": 1}
+    desk.write(a=2)
+    assert desk.added() == {"embedded": 1}
+
+
+def test_identical_copies_are_embedded_once(desk: Desk) -> None:
+    desk.write(a=1, b=1, c=1)
+    assert desk.added() == {"embedded": 1, "reused": 2}
+    desk.write(d=1)
+    assert desk.added() == {"reused": 1, "unchanged": 3}
+
+
+def test_identical_copies_far_apart_are_embedded_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "_BATCH", 2)
+    monkeypatch.setattr(ingest, "_WRITE_EVERY", 5)
+    monkeypatch.setattr(ingest, "_TASK", 3)
+    monkeypatch.setattr(ingest, "_AHEAD", 2)
+    desk.write(**{f"p{i:02}": i % 7 for i in range(60)})
+    assert desk.added() == {"embedded": 7, "reused": 53}
+
+
+def test_a_file_that_moved_is_not_embedded_again(desk: Desk) -> None:
+    desk.write(a=1)
+    desk.added()
+    (desk.folder / "a.png").rename(desk.folder / "b.png")
+    assert desk.add().progress == Progress(1, reused=1)
+    assert [Path(item.uri).name for item in desk.collection.gone(desk.folder)] == ["a.png"]
+    desk.collection.remove([item.id for item in desk.collection.gone(desk.folder)])
+    assert desk.added() == {"unchanged": 1}
+
+
+def test_a_file_that_was_touched_is_unchanged(desk: Desk) -> None:
+    desk.write(a=1)
+    desk.added()
+    os.utime(desk.folder / "a.png", (1, 1))
+    assert desk.added() == {"unchanged": 1}
+
+
+def test_a_file_that_changed_replaces_its_item(desk: Desk) -> None:
+    desk.write(a=1, b=2)
+    desk.added()
+    desk.write(a=3)
+    assert desk.added() == {"embedded": 1, "unchanged": 1}
+    assert desk.collection.store.count() == 2
+
+
+@pytest.mark.parametrize("write_every", [1, 1000])
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ({"a": 1}, {"a": 2, "b": 1}, {"embedded": 1, "reused": 1}),
+        ({"b": 1}, {"b": 2, "a": 1}, {"embedded": 1, "reused": 1}),
+        ({"a": 1, "b": 2}, {"a": 2, "b": 1}, {"reused": 2}),
+        ({"a": 1, "b": 2, "c": 3}, {"a": 2, "b": 3, "c": 1}, {"reused": 3}),
+        ({"a": 1, "b": 1}, {"a": 2, "b": 1, "c": 1}, {"embedded": 1, "reused": 1, "unchanged": 1}),
+        ({"a": 1, "b": 1}, {"a": 1, "b": 2, "c": 1}, {"embedded": 1, "reused": 1, "unchanged": 1}),
+        ({"a": 1, "b": 1}, {"a": 2, "b": 2, "c": 1}, {"embedded": 1, "reused": 2}),
+        ({"a": 1}, {"a": 2, "b": 1, "c": 1, "d": 2}, {"embedded": 1, "reused": 3}),
+    ],
+)
+def test_a_content_that_changes_hands_is_not_embedded_again(
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    before: dict[str, int],
+    after: dict[str, int],
+    expected: dict[str, int],
+    write_every: int,
+) -> None:
+    monkeypatch.setattr(ingest, "_WRITE_EVERY", write_every)
+    desk.write(**before)
+    desk.added()
+    desk.write(**after)
+    assert desk.added() == expected
+    assert desk.added() == {"unchanged": len(after)}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_happens_to_the_files_nothing_is_embedded_twice_in_a_run(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    random = Random(seed)
+    for name, most in {"_BATCH": 5, "_WRITE_EVERY": 9, "_TASK": 4, "_AHEAD": 3}.items():
+        monkeypatch.setattr(ingest, name, random.randint(1, most))
+    for _ in range(4):
+        there = {item.sha256 for item in desk.collection.store.scan()}
+        embedded = len(desk.encoder.seen)
+        desk.write(**{f"p{random.randrange(20):02}": random.randrange(12) for _ in range(12)})
+        new = {images.fingerprint(file.read_bytes()) for file in desk.folder.iterdir()}
+        desk.add()
+        desk.check(twice=True)
+        assert len(desk.encoder.seen) - embedded == len(new - there)
+        assert desk.collection.store.count() == len(list(desk.folder.iterdir()))
+
+
+def test_another_label_is_written_without_embedding(desk: Desk) -> None:
+    desk.write(a=1, b=1)
+    desk.added()
+    for label in ("cat", "dog", None):
+        new = [Entry(desk.folder / f"{name}.png", label, {"of": "me"}) for name in ("a", "b")]
+        assert desk.add(*new).progress == Progress(2, unchanged=2)
+        assert {item.label for item in desk.items().values()} == {label}
+        desk.check()
+
+
+@pytest.mark.parametrize("write_every", [1, 1000])
+def test_another_label_finds_its_vector_when_the_first_of_two_copies_changed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, write_every: int
+) -> None:
+    monkeypatch.setattr(ingest, "_WRITE_EVERY", write_every)
+    desk.write(a=1, b=1)
+    desk.added()
+    desk.write(a=2)
+    for order in (1, -1):
+        desk.add(*[Entry(desk.folder / f"{name}.png", f"label {order}") for name in ("a", "b")][::order])
+        desk.check()
+
+
+def test_a_picture_that_comes_twice_is_one_item(desk: Desk) -> None:
+    desk.write(a=1)
+    twice = [Entry(desk.folder / "a.png", "first"), Entry(desk.folder / ".." / "photos" / "a.png", "last")]
+    desk.add(*twice)
+    assert [item.label for item in desk.items().values()] == ["last"]
+
+
+def test_of_an_id_that_comes_twice_the_last_one_counts(desk: Desk) -> None:
+    desk.write(a=1, b=2, c=1)
+    desk.add(*(Entry(desk.folder / f"{name}.png", id="x") for name in "ab"))
+    desk.check()
+    assert list(desk.items()) == ["b"]
+    desk.add(*(Entry(desk.folder / f"{name}.png", id=i) for name, i in [("a", "x"), ("b", "x"), ("c", "y")]))
+    desk.check(twice=True)
+    assert list(desk.items()) == ["b", "c"]
+
+
+# ---- what cannot be used
+
+
+def test_a_bad_picture_is_reported_and_left_out(desk: Desk) -> None:
+    desk.write(a=1, b=2)
+    (desk.folder / "bad.png").write_bytes(pictures.png(3)[:100])
+    (desk.folder / "text.jpg").write_text("no picture", encoding="utf-8")
+    (desk.folder / "empty.gif").touch()
+    added = desk.add()
+    assert added.progress == Progress(5, embedded=2, failed=3)
+    assert [path.name for path, _ in added.failures] == ["bad.png", "empty.gif", "text.jpg"]
+    assert all(path.name in reason for path, reason in added.failures)
+    assert sorted(desk.items()) == ["a", "b"]
+
+
+def test_a_file_that_became_unreadable_keeps_its_item(desk: Desk) -> None:
+    desk.write(a=1)
+    desk.added()
+    before = desk.items()
+    (desk.folder / "a.png").write_bytes(b"no more")
+    assert desk.add().progress == Progress(1, failed=1)
+    assert desk.items() == before
+
+
+@pytest.mark.parametrize(
+    "path", [b"nowhere.png", b"na\xefve.png", b"nul\0.png", b"folder"], ids=["missing", "no UTF-8", "NUL", "folder"]
+)
+def test_a_path_that_cannot_be_used_is_reported(desk: Desk, path: bytes) -> None:
+    (desk.folder / "folder").mkdir()
+    desk.write(a=1)
+    added = desk.add(Entry(desk.folder / os.fsdecode(path)), Entry(desk.folder / "a.png"))
+    assert added.progress == Progress(2, embedded=1, failed=1)
+    added.failures[0][1].encode()  # it can be printed
+
+
+def test_a_file_name_that_is_no_utf_8_is_reported(desk: Desk) -> None:
+    (desk.folder / os.fsdecode(b"na\xefve.png")).write_bytes(pictures.png(1))
+    assert desk.added() == {"failed": 1}
+
+
+def test_a_label_that_cannot_be_kept_is_reported(desk: Desk) -> None:
+    desk.write(a=1, b=2)
+    added = desk.add(Entry(desk.folder / "a.png", "a\0"), Entry(desk.folder / "b.png", attributes={"\ud800": ""}))
+    assert added.progress == Progress(2, failed=2)
+
+
+def test_an_empty_folder_adds_nothing(desk: Desk) -> None:
+    assert desk.added() == {}
+
+
+def test_strange_names_are_kept(desk: Desk) -> None:
+    desk.write(**{"ü \u2028'\"%s": 1, "-rf": 2, "\n": 3})
+    assert desk.added() == {"embedded": 3}
+    assert sorted(desk.items()) == sorted(["ü \u2028'\"%s", "-rf", "\n"])
+
+
+# ---- labels
+
+
+def names(found: list[Entry]) -> list[tuple[str, str | None, dict[str, str]]]:
+    return [(entry.path.name, entry.label, dict(entry.attributes)) for entry in found]
+
+
+def test_labels_are_the_first_folder_on_the_way(tmp_path: Path) -> None:
+    pictures.write(tmp_path, {"cat/1.png": 1, "cat/kittens/2.png": 1, "dog/3.png": 1, "4.png": 1})
+    expected = [("4.png", None, {}), ("1.png", "cat", {}), ("2.png", "cat", {}), ("3.png", "dog", {})]
+    assert names(entries(tmp_path, "folder")) == expected
+    assert {entry.label for entry in entries(tmp_path)} == {None}
+
+
+@pytest.mark.parametrize(
+    ("csv", "expected"),
+    [
+        ("path,label\na.png,cat\n", [("a.png", "cat", {}), ("b c.png", None, {})]),
+        ("\ufeffpath,label\na.png,cat\n", [("a.png", "cat", {}), ("b c.png", None, {})]),
+        ("path\r\na.png\r\n", [("a.png", None, {}), ("b c.png", None, {})]),
+        ("colour,path\n,./a.png\nred,b c.png", [("a.png", None, {}), ("b c.png", None, {"colour": "red"})]),
+        ('path,label\n"b c.png","a ""cat"", or\ntwo"\n\n', [("a.png", None, {}), ("b c.png", 'a "cat", or\ntwo', {})]),
+        (",path,label\n0,a.png,cat\n1,b c.png\n", [("a.png", "cat", {}), ("b c.png", None, {})]),
+    ],
+    ids=["plain", "BOM", "no labels", "attributes", "quotes", "a column without a name, a short row"],
+)
+def test_labels_come_from_a_csv(tmp_path: Path, csv: str, expected: list[object]) -> None:
+    pictures.write(tmp_path, {"a.png": 1, "b c.png": 2})
+    (tmp_path / "labels.csv").write_text(csv, encoding="utf-8", newline="")
+    assert names(entries(tmp_path, tmp_path / "labels.csv")) == expected
+
+
+@pytest.mark.parametrize(
+    "csv",
+    [
+        b"",
+        b"label\ncat\n",
+        b"path;label\na.png;cat\n",
+        b"path,label\nnowhere.png,cat\n",
+        b"path,label\na.png,cat\na.png,dog\n",
+        b"path,label\na.png,cat\n./a.png,dog\n",
+        b"path,label\na.png,cat,brown\n",
+        b"path,label,label\na.png,cat,dog\n",
+        b"path,label\n,cat\n",
+        b'path,label\n"a.png,cat\n',
+        b"path,label\na.png,\xff\n",
+    ],
+)
+def test_a_csv_that_does_not_fit_is_refused(tmp_path: Path, csv: bytes) -> None:
+    pictures.write(tmp_path, {"a.png": 1})
+    (tmp_path / "labels.csv").write_bytes(csv)
+    with pytest.raises(DataError, match="labels.csv"):
+        entries(tmp_path, tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize("name", ["nowhere.csv", ""])
+def test_a_csv_that_is_not_there_is_reported(tmp_path: Path, name: str) -> None:
+    with pytest.raises(NotFoundError):
+        entries(tmp_path, tmp_path / name)
+
+
+def test_a_folder_has_the_same_ids_whichever_way_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures.write(tmp_path, {"photos/a.png": 1})
+    monkeypatch.chdir(tmp_path / "photos")
+    ways = [Path(), Path("../photos"), tmp_path / "photos" / ".." / "photos", tmp_path / "photos"]
+    assert len({identify(entries(way)[0].path) for way in ways}) == 1
+
+
+# ---- interrupted, failing, killed
+
+
+def test_when_interrupted_what_was_embedded_is_written(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "_BATCH", 4)
+    desk.write(**{f"p{i:02}": i % 30 for i in range(40)})
+    for error in (KeyboardInterrupt(), EncoderError("it broke"), MemoryError()):
+        desk.encoder.error, desk.encoder.fails_after = error, len(desk.encoder.seen) + 8
+        with pytest.raises(type(error)):
+            desk.add()
+        desk.check()
+        assert len({item.sha256 for item in desk.collection.store.scan()}) == len(desk.encoder.seen)
+    desk.encoder.fails_after = None
+    desk.added()
+    assert desk.collection.store.count() == 40
+
+
+def test_a_store_that_cannot_be_written_is_not_tried_twice(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    def fail(*_: object) -> None:
+        tries.append(1)
+        raise StorageError("full")
+
+    monkeypatch.setattr(desk.collection.store, "upsert", fail)
+    desk.write(a=1)
+    with pytest.raises(StorageError):
+        desk.add()
+    assert len(tries) == 1
+
+
+def test_a_twin_that_another_process_took_away_is_reported(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.write(a=1)
+    desk.added()
+    desk.write(b=1, c=2)
+    store = desk.collection.store
+    write = ingest._Run._write
+
+    def late(run: ingest._Run) -> None:
+        store.delete([identify(desk.folder / "a.png")])
+        write(run)
+
+    monkeypatch.setattr(ingest._Run, "_write", late)
+    added = desk.add(*(Entry(desk.folder / f"{name}.png") for name in "bc"))
+    assert added.progress == Progress(2, embedded=1, failed=1)
+    assert "another process" in added.failures[0][1]
+    monkeypatch.undo()
+    assert desk.add().progress.done == 3
+    assert sorted(desk.items()) == ["a", "b", "c"]
+
+
+def test_progress_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "_TASK", 2)
+    desk.write(a=1, b=2, c=3, d=4, e=5)
+    told: list[Progress] = []
+    desk.collection.add(entries(desk.folder), told.append)
+    assert [p.done for p in told] == [2, 4, 5, 5]
+    assert {p.total for p in told} == {5}
+
+
+def make_many(folder: Path, count: int) -> None:
+    pictures.write(folder, {f"{i:03}.png": i for i in range(count)})
+
+
+def logged(log: Path) -> list[str]:
+    return log.read_text().split() if log.exists() else []
+
+
+def embedding(path: Path) -> str:
+    """The fingerprint under which a picture is logged when it is embedded."""
+    return images.fingerprint(images.load(path, 32).tobytes())
+
+
+def test_killed_at_any_moment_it_loses_nothing_and_carries_on(tmp_path: Path, pocket: Path) -> None:
+    make_many(tmp_path / "photos", 300)
+    path, log, random = tmp_path / "some.lookalike", tmp_path / "log", Random(0)
+    encoder = Encoder.open(pocket)
+    Collection.create(path, encoder).close()
+    kills = [random.randrange(0, 300, 7) for _ in range(8)]
+    before: set[str] = set()
+    done = 0
+    for enough in sorted(kills):
+        already = len(logged(log))
+        process = processes.start(processes.add, path, tmp_path / "photos", log)
+        while process.poll() is None and len(logged(log)) < max(enough, already + 1):
+            time.sleep(0.001)
+        time.sleep(random.random() / 20)
+        process.kill()
+        process.communicate()
+        assert before.isdisjoint(logged(log)[already:])  # what was written is not embedded again
+        with closing(sqlite3.connect(path / "catalog.sqlite")) as sql:
+            assert sql.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        with Collection.open(path) as collection:
+            files = [Path(item.uri) for item in collection.store.scan()]
+            assert len(files) >= done
+            done = len(files)
+            before = {embedding(file) for file in files}
+            right = encoder.embed(np.stack([images.load(file, 32) for file in files])) if files else np.empty((0, 48))
+            assert np.allclose(collection.store.snapshot().vectors, right, atol=1e-6)
+    processes.finish(processes.start(processes.add, path, tmp_path / "photos", log))
+    with Collection.create(tmp_path / "at once.lookalike", encoder) as whole, Collection.open(path) as collection:
+        whole.add(entries(tmp_path / "photos"))
+        assert [i.uri for i in whole.store.scan()] == [i.uri for i in collection.store.scan()]
+        assert len(list(whole.store.scan())) == 300
+
+
+def test_ctrl_c_writes_what_was_embedded(tmp_path: Path, pocket: Path) -> None:
+    make_many(tmp_path / "photos", 200)
+    path, log = tmp_path / "some.lookalike", tmp_path / "log"
+    Collection.create(path, Encoder.open(pocket)).close()
+    process = processes.start(processes.add, path, tmp_path / "photos", log)
+    while len(logged(log)) < 30:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    with Collection.open(path) as collection:
+        files = [Path(item.uri) for item in collection.store.scan()]
+    assert len(files) < 200
+    assert len(set(logged(log)) - {embedding(file) for file in files}) <= 4  # a batch that was under way
+
+
+def test_two_processes_add_the_same_pictures_at_once(tmp_path: Path, pocket: Path) -> None:
+    make_many(tmp_path / "photos", 60)
+    path = tmp_path / "some.lookalike"
+    Collection.create(path, Encoder.open(pocket)).close()
+    for process in [processes.start(processes.add, path, tmp_path / "photos", tmp_path / f"log{i}") for i in range(2)]:
+        processes.finish(process)
+    with Collection.open(path) as collection:
+        assert collection.store.count() == 60
+
+
+# ---- embedding without keeping
+
+
+def test_embed_gives_vectors_in_order_and_the_failures(tmp_path: Path, pocket: Path) -> None:
+    make_many(tmp_path, 70)
+    (tmp_path / "035.png").write_bytes(b"broken")
+    paths, encoder, told = sorted(tmp_path.iterdir()), Encoder.open(pocket), list[tuple[int, int]]()
+    done, vectors, failures = ingest.embed(encoder, paths, tell=lambda *done: told.append(done))
+    assert done == [p for p in paths if p.stem != "035"]
+    assert [path.stem for path, _ in failures] == ["035"]
+    assert np.allclose(vectors, encoder.embed(np.stack([images.load(p, 32) for p in done])), atol=1e-6)
+    assert told == [(64, 70), (70, 70)]
+    assert ingest.embed(encoder, [])[1].shape == (0, 48)

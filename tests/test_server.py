@@ -1,0 +1,580 @@
+import base64
+import io
+import json
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+from PIL import Image
+
+from lookalike import sample
+from lookalike.collection import Collection, Entry, entries
+from lookalike.encoders import Encoder
+from lookalike.errors import EncoderError, LookalikeError, NotFoundError, StorageError, UsageError
+from lookalike.server import create_app
+from lookalike.server.problems import public
+from lookalike.server.shelf import Shelf
+from pocket_encoder import make
+from pocket_server import serving
+
+DOCS = Path(__file__).parent.parent / "docs" / "reference" / "http.md"
+MAX_BODY = 300_000
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures, encoders, and a collection of them that no test changes."""
+    folder = tmp_path_factory.mktemp("secretplace")
+    sample.write(folder / "toys", 40, seed=1)
+    make(folder / "both")
+    make(folder / "photos-only", ("photo",))
+    shop = Collection.create(folder / "shop.lookalike", Encoder.open(folder / "both"))
+    shop.add(entries(folder / "toys" / "photos", "folder"))
+    shop.close()
+    plain = Collection.create(folder / "plain.lookalike", Encoder.open(folder / "photos-only"))
+    plain.add([Entry(p, attributes={"colour": "red"}, id=p.stem) for p in sorted(pictures(folder))[:5]])
+    plain.close()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(home: Path) -> Iterator[SimpleNamespace]:
+    """The collections that no test changes, behind HTTP."""
+    with Collection.open(home / "shop.lookalike") as shop, Collection.open(home / "plain.lookalike") as plain:
+        app = create_app([shop, plain], read_only=True, max_body=MAX_BODY)
+        with serving(app) as url, watched(url, home) as client:
+            yield SimpleNamespace(app=app, shop=shop, client=client, url=url, api="/api/collections/shop")
+
+
+@pytest.fixture
+def writable(home: Path, tmp_path: Path) -> Iterator[SimpleNamespace]:
+    """An empty collection behind HTTP."""
+    Collection.create(tmp_path / "new.lookalike", Encoder.open(home / "both")).close()
+    with Collection.open(tmp_path / "new.lookalike") as new:
+        app = create_app([new], origins=["https://shop.example"], max_body=MAX_BODY)
+        with serving(app) as url, watched(url, tmp_path) as client:
+            yield SimpleNamespace(app=app, new=new, client=client, items="/api/collections/new/items", path=new.path)
+
+
+def watched(url: str, secret: Path) -> httpx.Client:
+    """A client that checks every answer: no path of the server, nosniff, and problem details where it failed."""
+
+    def check(response: httpx.Response) -> None:
+        response.read()
+        everything = response.content + repr(response.headers).encode()
+        for part in {str(secret), secret.name, str(Path(__file__).parent.parent)}:
+            assert part.encode() not in everything
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'self'" in response.headers["content-security-policy"]
+        if response.status_code >= 400 and response.request.method != "HEAD":
+            assert response.headers["content-type"] == "application/problem+json"
+            body = response.json()
+            assert {"type", "title", "status", "detail"} <= set(body)
+            assert body["status"] == response.status_code
+            assert len(body["detail"]) > 10
+
+    return httpx.Client(base_url=url, event_hooks={"response": [check]}, timeout=20)
+
+
+def pictures(folder: Path) -> list[Path]:
+    return sorted((folder / "toys" / "photos").rglob("*.jpg"))
+
+
+def encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds one row."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+
+
+def small(colour: str = "red") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+# ---- the simple contract
+
+
+def test_each_image_comes_first_at_distance_zero(server: SimpleNamespace, home: Path) -> None:
+    for path in pictures(home)[:20]:
+        results = server.client.post("/search", content=encoded(path.read_bytes())).json()["results"]
+        assert len(results) == 10
+        first, nearest = next(iter(results.items()))
+        assert nearest == 0.0
+        assert httpx.get(first).content == path.read_bytes()
+        assert list(results.values()) == sorted(results.values())
+        assert all(url.startswith(server.url + "/api/collections/shop/items/") for url in results)
+
+
+def test_the_simple_contract_takes_base64_however_it_is_wrapped(server: SimpleNamespace, home: Path) -> None:
+    text = encoded(pictures(home)[0].read_bytes())
+    plain = server.client.post("/search", content=text).json()
+    bodies: list[dict[str, Any]] = [
+        {"content": text, "headers": {"content-type": "text/plain"}},
+        {"content": text, "headers": {"content-type": "application/x-www-form-urlencoded"}},
+        {"content": f"data:image/jpeg;base64,{text}\n"},
+        {"json": text},
+        {"json": {"image": text}},
+        {"json": f"data:image/jpeg;base64,{text}"},
+    ]
+    for body in bodies:
+        assert server.client.post("/search", **body).json() == plain
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"not base64!", b"{", b'"', b"{}", b'{"image": 3}', b"[]", b"\xff\xfe", b"aGVsbG8="]
+)
+def test_the_simple_contract_refuses_what_is_no_image(server: SimpleNamespace, body: bytes) -> None:
+    assert server.client.post("/search", content=body).status_code == 422
+
+
+# ---- searching
+
+
+def test_search_by_image_sketch_and_item(server: SimpleNamespace, home: Path) -> None:
+    data = pictures(home)[3].read_bytes()
+    by_file = server.client.post(f"{server.api}/search", files={"image": data}).json()
+    by_json = server.client.post(f"{server.api}/search", json={"image": encoded(data)}).json()
+    assert by_file["hits"] == by_json["hits"]
+    assert by_file["metric"] == "euclidean"
+    assert by_file["exact"] is by_file["complete"] is True
+    assert by_file["took_ms"] > 0
+    assert len(by_file["hits"]) == 10
+    first = by_file["hits"][0]
+    assert (first["distance"], first["similarity"], first["label"]) == (0.0, 1.0, pictures(home)[3].parent.name)
+    assert server.client.get(first["uri"]).content == data
+    by_item = server.client.post(f"{server.api}/search", json={"item": first["id"], "k": 9}).json()
+    assert [h["id"] for h in by_item["hits"]] == [h["id"] for h in by_file["hits"][1:]]
+    sketched = server.client.post(f"{server.api}/search", files={"sketch": data}, data={"k": "3"}).json()
+    assert len(sketched["hits"]) == 3
+    assert server.client.post(f"{server.api}/search", data={"item": first["id"]}, files={"x": b""}).status_code == 422
+
+
+def test_search_within_a_distance_by_another_metric_and_among_some(server: SimpleNamespace, home: Path) -> None:
+    data = pictures(home)[5].read_bytes()
+    label = pictures(home)[5].parent.name
+
+    def ask(**question: object) -> Any:  # noqa: ANN401 -- JSON
+        return server.client.post(f"{server.api}/search", json={"image": encoded(data), **question}).json()
+
+    near = ask(within=0.12)["hits"]
+    assert near == [h for h in ask(k=40)["hits"] if h["distance"] <= 0.12]
+    assert 0 < len(near) < 40
+    assert ask(metric="cosine")["metric"] == "cosine"
+    assert {h["label"] for h in ask(filter={"labels": [label]})["hits"]} == {label}
+    assert ask(filter={"labels": []})["hits"] == []
+    form = {"within": "0.12", "filter": json.dumps({"labels": [label]})}
+    filtered = server.client.post(f"{server.api}/search", files={"image": data}, data=form).json()["hits"]
+    assert filtered == [h for h in near if h["label"] == label]
+    red = {"image": encoded(data), "filter": {"attributes": {"colour": "red"}}}
+    assert len(server.client.post("/api/collections/plain/search", json=red).json()["hits"]) == 5
+
+
+def test_an_answer_says_where_it_was_cut(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lookalike.server.searching.MOST", 7)
+    with Collection.open(home / "shop.lookalike") as shop, serving(create_app([shop])) as url:
+        body = {"image": encoded(pictures(home)[0].read_bytes()), "within": 2}
+        answer = httpx.post(f"{url}/api/collections/shop/search", json=body).json()
+    assert len(answer["hits"]) == 7
+    assert answer["complete"] is False
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"k": 0}, 422),
+        ({"k": -1}, 422),
+        ({"k": 10**9}, 422),
+        ({"k": 1.5}, 422),
+        ({"k": "many"}, 422),
+        ({"within": -0.1}, 422),
+        ({"within": 1e999}, 422),
+        ({"within": float("nan")}, 422),
+        ({"k": 3, "within": 0.5}, 422),
+        ({"metric": "manhattan"}, 422),
+        ({"metric": "hamming"}, 422),
+        ({"filter": {"colour": "red"}}, 422),
+        ({"filter": 3}, 422),
+        ({"surprise": 1}, 422),
+        ({"item": "x"}, 422),
+        ({"image": None}, 422),
+        ({"image": None, "item": "../../etc/passwd"}, 404),
+        ({"image": None, "item": "\0"}, 404),
+        ({"image": None, "item": "\ud800"}, 422),
+        ({"image": "no base64"}, 422),
+        ({"image": ""}, 422),
+        ({"image": encoded(b"some text, and no image at all")}, 422),
+        ({"image": encoded(small()[:60])}, 422),
+        ({"image": encoded(png(30_000, 30_000))}, 413),
+    ],
+)
+def test_a_bad_question_is_refused(server: SimpleNamespace, change: dict[str, Any], status: int) -> None:
+    body = {k: v for k, v in {"image": encoded(small()), **change}.items() if v is not None}
+    response = server.client.post(
+        f"{server.api}/search", content=json.dumps(body), headers={"content-type": "application/json"}
+    )
+    assert response.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ("application/json", b"{", 422),
+        ("application/json", b"", 422),
+        ("application/json", b"[]", 422),
+        ("application/json", b"[" * 5000, 422),
+        ("text/plain", b"hello", 415),
+        ("application/x-www-form-urlencoded", b"k=3", 415),
+        ("", b"hello", 415),
+        ("multipart/form-data", b"hello", 400),
+        ("multipart/form-data; boundary=x", b"hello", 400),
+        ("multipart/form-data; boundary=x", b"--x--\r\n", 422),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\n!\r\n--x--\r\n',
+            422,
+        ),
+    ],
+)
+def test_a_body_that_is_not_what_it_should_be(server: SimpleNamespace, kind: str, body: bytes, status: int) -> None:
+    response = server.client.post(f"{server.api}/search", content=body, headers={"content-type": kind} if kind else {})
+    assert response.status_code == status
+
+
+@pytest.mark.parametrize("name", ["k", "within", "filter", "metric", "other"])
+def test_a_form_is_checked_like_json(server: SimpleNamespace, name: str) -> None:
+    response = server.client.post(f"{server.api}/search", files={"image": small()}, data={name: "nan"})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"].startswith(name)
+
+
+def test_a_form_has_one_file_and_few_fields(server: SimpleNamespace) -> None:
+    files = [("image", small()), ("sketch", small())]
+    assert server.client.post(f"{server.api}/search", files=files).status_code == 400
+    assert server.client.post(f"{server.api}/search", files={"picture": small()}).status_code == 422
+    many = {f"f{i}": "x" for i in range(50)}
+    assert server.client.post(f"{server.api}/search", files={"image": small()}, data=many).status_code == 400
+    for data in (b"", b"text", small()[:50]):
+        assert server.client.post(f"{server.api}/search", files={"image": data}).status_code == 422
+
+
+def test_an_encoder_without_sketches_says_so(server: SimpleNamespace) -> None:
+    response = server.client.post("/api/collections/plain/search", files={"sketch": small()})
+    assert response.status_code == 422
+    assert "sketch" in response.json()["detail"]
+
+
+def test_too_many_bytes_are_refused_with_and_without_a_stated_length(server: SimpleNamespace) -> None:
+    def flood() -> Iterator[bytes]:
+        for _ in range(40):
+            yield b"A" * 10_000
+
+    for path in ("/search", f"{server.api}/search"):
+        headers = {"content-type": "application/json"}
+        assert server.client.post(path, content=b"A" * (MAX_BODY + 1), headers=headers).status_code == 413
+        assert server.client.post(path, content=flood(), headers=headers).status_code == 413
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n'
+    endless = (head if i == 0 else part for i, part in enumerate(flood()))
+    assert server.client.post(f"{server.api}/search", content=endless, headers=form).status_code == 413
+    # What was left unread does not spoil the connection for what comes after.
+    for kind in ("text/plain", "multipart/form-data; boundary=x"):
+        headers = {"content-type": kind}
+        assert server.client.post(f"{server.api}/search", content=b"A" * 290_000, headers=headers).status_code in {
+            400,
+            415,
+        }
+        assert server.client.post("/search", content=flood()).status_code == 413
+    assert server.client.post(f"{server.api}/search", files={"image": b"A" * MAX_BODY}).status_code == 413
+
+
+# ---- collections and items
+
+
+def test_collections_tell_what_they_are(server: SimpleNamespace) -> None:
+    shop, plain = server.client.get("/api/collections").json()["collections"]
+    assert shop == server.client.get("/api/collections/shop").json()
+    assert (shop["name"], shop["items"], shop["dimension"], shop["metric"]) == ("shop", 40, 48, "euclidean")
+    assert shop["encoder"]["branches"] == ["photo", "sketch"]
+    assert shop["encoder"]["size"] == 32
+    assert sum(shop["labels"].values()) == 40
+    assert plain["labels"] == {}
+    assert server.client.get("/health").json()["collections"] == {"shop": 40, "plain": 5}
+
+
+@pytest.mark.parametrize("shuffle", [None, 0, 7])
+def test_items_come_page_by_page_each_once(server: SimpleNamespace, shuffle: int | None) -> None:
+    asked = {} if shuffle is None else {"shuffle": shuffle}
+
+    def all_pages() -> list[str]:
+        found, cursor = [], ""
+        while cursor is not None:
+            page = server.client.get(f"{server.api}/items", params={"limit": 7, "cursor": cursor, **asked}).json()
+            assert page["total"] == 40
+            found += [item["id"] for item in page["items"]]
+            cursor = page["cursor"]
+        return found
+
+    found = all_pages()
+    assert found == all_pages()
+    assert len(found) == len(set(found)) == 40
+    assert (found == sorted(found)) == (shuffle is None)
+
+
+def test_items_of_a_label(server: SimpleNamespace) -> None:
+    page = server.client.get(f"{server.api}/items", params={"label": ["chair", "mug"], "shuffle": 1}).json()
+    assert {item["label"] for item in page["items"]} == {"chair", "mug"}
+    assert page["cursor"] is None
+    assert page["total"] == len(page["items"])
+    assert server.client.get(f"{server.api}/items?label=nothing").json() == {"items": [], "cursor": None, "total": 0}
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=5000", "limit=x", "shuffle=-1", "shuffle=99999999999999999999"])
+def test_bad_paging_is_refused(server: SimpleNamespace, query: str) -> None:
+    assert server.client.get(f"{server.api}/items?{query}").status_code == 422
+
+
+def test_pictures_are_sent_whole_and_small_and_only_when_they_are_new(server: SimpleNamespace) -> None:
+    item = server.client.get(f"{server.api}/items?limit=1").json()["items"][0]
+    assert server.client.get(f"{server.api}/items/{item['id']}").json() == item
+    for address in (item["uri"], item["thumbnail"]):
+        response = server.client.get(address)
+        assert response.headers["content-type"] == "image/jpeg"
+        Image.open(io.BytesIO(response.content)).verify()
+        tag = response.headers["etag"]
+        again = server.client.get(address, headers={"if-none-match": f'W/"x", {tag}'})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+        assert server.client.get(address, headers={"if-none-match": '"other"'}).status_code == 200
+        head = server.client.head(address)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == str(len(response.content))
+    for path in ("/", "/health", "/api/collections"):
+        assert server.client.head(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing",
+        "/api",
+        "/api/collections/other",
+        "/api/collections/other/items",
+        "/api/collections/%2e%2e",
+        "/api/collections/shop/items/x",
+        "/api/collections/shop/items/x/image",
+        "/api/collections/shop/items/%2e%2e%2f%2e%2e%2fetc%2fpasswd/image",
+        "/api/collections/shop/items/../../../../etc/passwd/thumbnail",
+        "/api/collections/shop/items/%00/image",
+        "/api/collections/shop/items/%ff%fe/thumbnail",
+        "/api/collections/shop/items//etc/passwd/image",
+        "/%2e%2e/app.py",
+        "/..%2fapp.py",
+        "/%2fetc%2fpasswd",
+        "/%00",
+        "//etc/passwd",
+    ],
+)
+def test_what_is_not_there(server: SimpleNamespace, path: str) -> None:
+    url = httpx.URL(server.url).copy_with(raw_path=path.encode())  # as it is: httpx would tidy it
+    assert server.client.get(url).status_code == 404
+
+
+def test_a_wrong_method_or_host(server: SimpleNamespace) -> None:
+    assert server.client.put("/search").status_code == 405
+    assert server.client.delete("/").status_code == 405
+    assert server.client.get("/health", headers={"host": "[bad"}).status_code == 400
+    assert server.client.get("/health", headers={"host": "a/b@c"}).status_code == 400
+
+
+def test_an_item_whose_file_went_or_turned_into_something_else(writable: SimpleNamespace, tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(small())
+    writable.new.add([Entry(path, id="x")])
+    path.write_text("root:x:0:0")
+    assert writable.client.get(f"{writable.items}/x/image").status_code == 422
+    path.unlink()
+    assert writable.client.get(f"{writable.items}/x/image").status_code == 404
+    assert writable.client.get(f"{writable.items}/x/thumbnail").status_code == 404
+    assert writable.client.get(f"{writable.items}/x").status_code == 200
+
+
+# ---- changing
+
+
+def test_items_are_added_and_removed(writable: SimpleNamespace) -> None:
+    form = {"label": "red", "attributes": '{"title": "All red"}'}
+    response = writable.client.post(writable.items, files={"image": small("red")}, data=form)
+    assert response.status_code == 201
+    red = response.json()
+    assert (red["label"], red["attributes"]) == ("red", {"title": "All red"})
+    assert writable.client.get(response.headers["location"]).json() == red
+    blue = writable.client.post(writable.items, json={"image": encoded(small("blue")), "label": "blue"}).json()
+    assert writable.client.get(blue["uri"]).content == small("blue")
+    results = writable.client.post("/search", content=encoded(small("blue"))).json()["results"]
+    assert list(results.values())[0] == 0.0  # noqa: RUF015 -- order matters here
+    assert len(results) == 2
+    assert writable.client.delete(f"{writable.items}/{blue['id']}").status_code == 204
+    assert writable.client.delete(f"{writable.items}/{blue['id']}").status_code == 404
+    assert writable.client.get(blue["uri"]).status_code == 404
+    assert len(writable.client.post("/search", content=encoded(small("blue"))).json()["results"]) == 1
+    assert len(list((writable.path / "images").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ({"files": {"image": b"text"}}, {}, 422),
+        ({"files": {"image": png(30_000, 30_000)}}, {}, 413),
+        ({"files": {"other": small()}}, {}, 422),
+        ({"files": {"image": small()}}, {"attributes": "{"}, 422),
+        ({"files": {"image": small()}}, {"attributes": '{"a": 1}'}, 422),
+        ({"files": {"image": small()}}, {"label": "x" * 3000}, 422),
+        ({"json": {"image": encoded(small()), "uri": "/etc/passwd"}}, None, 422),
+        ({"json": {"label": "x"}}, None, 422),
+    ],
+)
+def test_bad_items_are_refused(
+    writable: SimpleNamespace, kind: dict[str, Any], body: dict[str, str] | None, status: int
+) -> None:
+    assert writable.client.post(writable.items, data=body, **kind).status_code == status
+    assert writable.new.store.count() == 0
+
+
+def test_a_server_that_only_reads(server: SimpleNamespace) -> None:
+    item = server.client.get(f"{server.api}/items?limit=1").json()["items"][0]
+    assert server.client.post(f"{server.api}/items", files={"image": small()}).status_code == 403
+    assert server.client.delete(f"{server.api}/items/{item['id']}").status_code == 403
+    assert server.client.get("/api/collections/shop").json()["read_only"] is True
+
+
+def test_other_sites_may_not_write_unless_they_are_named(writable: SimpleNamespace) -> None:
+    def send(**headers: str) -> httpx.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        response: httpx.Response = writable.client.post(writable.items, files={"image": small()}, headers=named)
+        return response
+
+    assert send(origin="https://evil.example").status_code == 403
+    assert send(origin="https://evil.example", sec_fetch_site="cross-site").status_code == 403
+    assert send(origin="null").status_code == 403
+    assert send(origin=str(writable.client.base_url).rstrip("/")).status_code == 201
+    allowed = send(origin="https://shop.example", sec_fetch_site="cross-site")
+    assert allowed.status_code == 201
+    assert allowed.headers["access-control-allow-origin"] == "https://shop.example"
+    asked = {"origin": "https://evil.example", "access-control-request-method": "DELETE"}
+    assert (
+        "access-control-allow-origin" not in httpx.options(f"{writable.client.base_url}/search", headers=asked).headers
+    )
+
+
+def test_what_another_process_writes_is_seen(writable: SimpleNamespace, home: Path) -> None:
+    path = pictures(home)[0]
+    with Collection.open(writable.path) as other:
+        other.add([Entry(path, id="theirs")])
+        found = writable.client.post("/search", content=encoded(path.read_bytes())).json()["results"]
+        assert [url.split("/")[-2] for url in found] == ["theirs"]
+        other.remove(["theirs"])
+    assert writable.client.post("/search", content=encoded(path.read_bytes())).json() == {"results": {}}
+    assert writable.client.get("/health").json()["collections"] == {"new": 0}
+
+
+def test_many_at_once(writable: SimpleNamespace) -> None:
+    colours = [f"rgb({9 * i}, {255 - 9 * i}, {40 * (i % 3)})" for i in range(24)]
+
+    def one(colour: str) -> tuple[int, list[float], str]:
+        added = writable.client.post(writable.items, files={"image": small(colour)})
+        found = writable.client.post("/search", content=encoded(small(colour))).json()["results"]
+        return added.status_code, list(found.values()), next(iter(found)).split("/")[-2]
+
+    with ThreadPoolExecutor(8) as pool:
+        for status, distances, _ in pool.map(one, colours):
+            assert status == 201
+            assert distances[0] == 0.0
+            assert distances == sorted(distances)
+    assert writable.new.store.count() == 24
+
+
+# ---- errors and the rest
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (StorageError("{path}/catalog.sqlite is damaged: x."), 507),
+        (EncoderError("The network photo.onnx of “x” fails: {path}"), 500),
+        (NotFoundError("There is no file '{path}/a b.jpg'. Check the path."), 404),
+        (LookalikeError("{path}"), 500),
+        (RuntimeError("{path}"), 500),
+    ],
+)
+def test_errors_keep_paths_to_themselves(
+    writable: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise type(error)(str(error).replace("{path}", str(writable.path)))
+
+    monkeypatch.setattr(writable.new.store, "count", fail)
+    assert writable.client.get("/health").status_code == status  # the client looks for the path
+
+
+def test_a_message_is_passed_on_where_it_names_no_file(home: Path) -> None:
+    with Collection.open(home / "shop.lookalike") as shop:
+        shelf = Shelf({"shop": shop}, read_only=True)
+        assert public(UsageError("k must be at least 1, not 0."), shelf) == "k must be at least 1, not 0."
+        assert public(UsageError(f"{shop.path} holds vectors."), shelf) == "“shop” holds vectors."
+        for told in ("/etc/passwd", "see '/srv/x'", "C:\\x", "~/x", "../x/y", "shop.lookalike", "<_Reader at 0x7f>"):
+            assert told not in public(UsageError(f"It is {told}."), shelf)
+
+
+def test_an_application_needs_collections_with_different_names(home: Path) -> None:
+    with pytest.raises(UsageError):
+        create_app([])
+    with Collection.open(home / "shop.lookalike") as shop, pytest.raises(UsageError):
+        create_app([shop, shop])
+
+
+def test_every_route_is_documented(server: SimpleNamespace) -> None:
+    schema = server.client.get("/openapi.json").json()
+    manual, reference = server.client.get("/docs").text, DOCS.read_text(encoding="utf-8")
+    assert "<script" not in manual
+    routes = [(m, path, about) for path, methods in schema["paths"].items() for m, about in methods.items()]
+    for method, path, about in routes:
+        name = f"{method.upper()} {path}"
+        assert about["description"], name
+        assert f"`{name}`" in reference
+        assert f"<code>{path}</code>" in manual
+        for status, answer in about["responses"].items():
+            if int(status) >= 400:
+                assert list(answer["content"]) == ["application/problem+json"], (name, status)
+    assert len(routes) == 11
+    told = set(re.findall(r"^### `([A-Z]+ \S+)`$", reference, re.MULTILINE))
+    assert told == {f"{m.upper()} {path}" for m, path, _ in routes} | {"GET /docs", "GET /openapi.json", "GET /"}
+
+
+def test_every_function_of_a_route_is_plain(server: SimpleNamespace) -> None:
+    # What searches or decodes must not hold up the event loop, so it is left to the thread pool.
+    endpoints = [route.endpoint for route in server.app.routes if isinstance(route, APIRoute)]
+    assert endpoints
+    assert not [e for e in endpoints if e.__code__.co_flags & 0x80]
+
+
+def test_serving_needs_no_torch() -> None:
+    code = "import sys, lookalike.server; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False).returncode == 0

@@ -1,0 +1,474 @@
+"""The embedded store as a folder: its cache, damage, full and read-only disks, and several processes at once."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+
+import processes
+from lookalike.errors import (
+    AlreadyExistsError,
+    BusyError,
+    LookalikeError,
+    MismatchError,
+    NotFoundError,
+    StorageError,
+    UsageError,
+)
+from lookalike.metric import Metric
+from lookalike.stores import Item, SQLiteStore, open_store, sqlite
+from lookalike.stores.manifest import EncoderPin, Manifest
+
+MANIFEST = Manifest(metric=Metric.EUCLIDEAN, dimension=8, encoder=EncoderPin(name="none", fingerprint=""))
+QUERY = np.zeros((1, 8), np.float32)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store of 20 items at different distances."""
+    folder = tmp_path / "some.lookalike"
+    with closing(SQLiteStore.create(folder, MANIFEST)) as store:
+        vectors = np.arange(160, dtype=np.float32).reshape(20, 8)
+        store.upsert([Item(f"{i:02}", "") for i in range(20)], vectors)
+    return folder
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SQLiteStore]:
+    with closing(SQLiteStore.open(path)) as store:
+        yield store
+
+
+def found(store: SQLiteStore) -> list[tuple[str, float]]:
+    return [(hit.item.id, hit.distance) for hit in store.knn(QUERY, 10_000)[0].hits]
+
+
+def matrix(path: Path) -> Path:
+    (only,) = (path / "cache").iterdir()
+    return only
+
+
+def intact(path: Path) -> bool:
+    with closing(sqlite3.connect(path / "catalog.sqlite")) as sql:
+        return bool(sql.execute("PRAGMA integrity_check").fetchall() == [("ok",)])
+
+
+# ---- the cache
+
+
+def test_the_cache_is_mapped_into_memory_and_used_by_the_next_process(path: Path) -> None:
+    with closing(SQLiteStore.open(path)) as store:
+        before = found(store)
+        assert store._matrix is not None
+        assert not store._matrix.vectors.flags.writeable  # mapped
+    with closing(sqlite3.connect(path / "catalog.sqlite")) as sql:
+        sql.execute("UPDATE vectors SET vector = zeroblob(32)")  # behind its back: what is found comes from the cache
+        sql.commit()
+    with closing(SQLiteStore.open(path)) as store:
+        assert found(store) == before
+
+
+def test_the_cache_may_be_deleted_at_any_time(path: Path, store: SQLiteStore) -> None:
+    expected = found(store)
+    for _ in range(3):
+        shutil.rmtree(path / "cache")
+        assert found(store) == expected
+        with closing(SQLiteStore.open(path)) as other:
+            assert found(other) == expected
+
+
+def test_the_cache_may_be_deleted_while_others_search(path: Path, store: SQLiteStore) -> None:
+    expected, wrong = found(store), list[object]()
+
+    def look() -> None:
+        for _ in range(30):
+            with closing(SQLiteStore.open(path)) as other:
+                if found(other) != expected:
+                    wrong.append(1)
+
+    threads = [Thread(target=look) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        shutil.rmtree(path / "cache", ignore_errors=True)
+    assert not wrong
+
+
+def flip(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [flip, lambda c: c[:-1], lambda c: c[:-40], lambda c: c[:0], lambda c: c + b"more", lambda c: bytes(len(c))],
+    ids=["one bit", "one byte short", "one row short", "empty", "longer", "zeros"],
+)
+def test_a_damaged_cache_is_made_anew(path: Path, damage: Callable[[bytes], bytes]) -> None:
+    with closing(SQLiteStore.open(path)) as store:
+        expected = found(store)
+    good = matrix(path).read_bytes()
+    matrix(path).write_bytes(damage(good))
+    with closing(SQLiteStore.open(path)) as store:
+        assert found(store) == expected
+    assert matrix(path).read_bytes() == good
+
+
+def test_a_file_in_place_of_the_cache_does_no_harm(path: Path) -> None:
+    (path / "cache").write_text("in the way", encoding="utf-8")
+    with closing(SQLiteStore.open(path)) as store:
+        assert len(found(store)) == 20
+
+
+def test_the_cache_of_another_time_is_not_believed(path: Path, tmp_path: Path) -> None:
+    shutil.copytree(path, tmp_path / "backup")
+
+    def one_more(value: float) -> list[tuple[str, float]]:
+        with closing(SQLiteStore.open(path)) as store:
+            store.upsert([Item("x", "")], np.full((1, 8), value, np.float32))
+            return found(store)
+
+    first = one_more(1)
+    shutil.copy(tmp_path / "backup" / "catalog.sqlite", path)  # the same number of writes leads to other vectors
+    assert one_more(2) != first
+
+
+def test_the_cache_keeps_the_latest_matrix_alone(path: Path) -> None:
+    for i in range(3):
+        with closing(SQLiteStore.open(path)) as store:
+            store.upsert([Item(f"x{i}", "")], QUERY)
+            assert len(found(store)) == 21 + i
+    assert matrix(path).stat().st_size == 23 * 32 + 4
+
+
+def test_what_killed_processes_left_in_the_cache_goes(path: Path) -> None:
+    (path / "cache").mkdir()
+    old, new = path / "cache" / ".0.part", path / "cache" / ".1.part"
+    for part in (old, new):
+        part.touch()
+    os.utime(old, (0, 0))
+    with closing(SQLiteStore.open(path)) as store:
+        found(store)
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_a_few_changes_are_not_worth_writing_the_matrix(path: Path, store: SQLiteStore) -> None:
+    before = found(store)
+    kept = matrix(path)
+    store.upsert([Item("x", "")], QUERY)
+    assert found(store) == [("x", 0.0), *before]
+    assert matrix(path) == kept
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"version": 2}, MismatchError),
+        ({"version": 2, "something": "new"}, MismatchError),
+        ({"codec": "pca"}, MismatchError),
+        ({"dimension": 0}, StorageError),
+        ({"metric": "manhattan"}, StorageError),
+        ({"format": "a cake"}, StorageError),
+        ({"something": "new"}, StorageError),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(path: Path, change: dict[str, object], error: type[Exception]) -> None:
+    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    (path / "manifest.json").write_text(json.dumps(manifest | change), encoding="utf-8")
+    with pytest.raises(error, match="some"):
+        open_store(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"{}", b'{"version": 1}'])
+def test_a_damaged_manifest_is_reported(path: Path, content: bytes) -> None:
+    (path / "manifest.json").write_bytes(content)
+    with pytest.raises(StorageError, match="manifest"):
+        open_store(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 1000, b"SQLite format 3\0" + b"\0" * 5000])
+def test_a_catalogue_that_is_none_is_reported(path: Path, content: bytes) -> None:
+    (path / "catalog.sqlite").write_bytes(content)
+    with pytest.raises(StorageError):
+        open_store(path)
+
+
+def test_a_catalogue_that_is_missing_is_reported_and_not_made_anew(path: Path) -> None:
+    (path / "catalog.sqlite").unlink()
+    with pytest.raises(StorageError, match="missing"):
+        open_store(path)
+    assert not (path / "catalog.sqlite").exists()
+
+
+def test_vectors_that_are_cut_off_or_missing_are_reported(path: Path, store: SQLiteStore) -> None:
+    for damage in ("UPDATE vectors SET vector = x'00' WHERE seq = 3", "DELETE FROM vectors WHERE seq = 3"):
+        with closing(sqlite3.connect(path / "catalog.sqlite")) as sql:
+            sql.execute(damage)
+            sql.commit()
+        with pytest.raises(StorageError, match="damaged"):
+            found(store)
+
+
+@pytest.mark.parametrize("name", ["nothing", "a file", "empty"])
+def test_where_there_is_no_collection_it_says_so(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a file").touch()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NotFoundError, match=name):
+        open_store(tmp_path / name)
+
+
+def test_an_unknown_kind_of_store_is_refused() -> None:
+    with pytest.raises(UsageError, match="milvus"):
+        open_store("milvus://localhost/shop")
+
+
+@pytest.mark.parametrize("there", ["file", "folder", "store"])
+def test_nothing_is_overwritten(tmp_path: Path, there: str) -> None:
+    path = tmp_path / "x.lookalike"
+    if there == "file":
+        path.touch()
+    elif there == "folder":
+        path.mkdir()
+    else:
+        SQLiteStore.create(path, MANIFEST).close()
+    with pytest.raises(AlreadyExistsError):
+        SQLiteStore.create(path, MANIFEST)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_where_a_store_cannot_be_made_nothing_stays_behind(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError):
+        SQLiteStore.create(tmp_path / "file" / "x.lookalike", MANIFEST)
+
+    def broken() -> Iterator[tuple[str, bytes]]:
+        yield "encoder/photo.onnx", b""
+        raise OSError(5, "the disk hums")
+
+    with pytest.raises(StorageError, match="hums"):
+        SQLiteStore.create(tmp_path / "y.lookalike", MANIFEST, broken())
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_closed_store_says_so(store: SQLiteStore) -> None:
+    store.close()
+    store.close()
+    with pytest.raises(UsageError, match="closed"):
+        store.count()
+
+
+# ---- several at once
+
+
+def test_readers_see_one_step_of_a_writer_at_a_time(path: Path, store: SQLiteStore) -> None:
+    store.delete([f"{i:02}" for i in range(20)])
+    store.upsert(*processes.step(0, 8, 20))
+    last = 120
+    watchers = [processes.start(processes.watch, path, last) for _ in range(2)]
+    writer = processes.start(processes.advance, path, last)
+    seen, wrong = set(), list[object]()
+    while str(last) not in seen:  # a reader that was open before the writer began
+        hits = store.knn(QUERY, 100)[0].hits
+        steps = {hit.item.label for hit in hits}
+        if len(steps) != 1:
+            wrong.append(steps)
+        seen |= steps
+    processes.finish(writer)
+    for watcher in watchers:
+        assert int(processes.finish(watcher)) >= 1
+    assert not wrong
+    assert len(seen) > 2
+
+
+def test_two_writers_at_once_both_succeed(path: Path, store: SQLiteStore) -> None:
+    for writer in [processes.start(processes.insert, path, prefix, 60) for prefix in ("a", "b")]:
+        processes.finish(writer)
+    assert store.count() == 20 + 2 * 60
+    assert intact(path)
+
+
+def test_a_writer_that_does_not_let_go_makes_others_busy_and_readers_not(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_PATIENCE", 0.05)
+    with closing(SQLiteStore.open(path)) as store, closing(sqlite3.connect(path / "catalog.sqlite")) as other:
+        expected = found(store)
+        other.execute("BEGIN IMMEDIATE")
+        for write in (lambda: store.upsert([Item("x", "")], QUERY), lambda: store.delete(["00"])):
+            with pytest.raises(BusyError, match="later"):
+                write()
+        assert found(store) == expected
+        other.rollback()
+        store.delete(["00"])
+        assert found(store) == expected[1:]
+
+
+def test_threads_share_a_store(store: SQLiteStore) -> None:
+    wrong: list[object] = []
+
+    def work(number: int) -> None:
+        try:
+            for i in range(15):
+                store.upsert([Item(f"{number}-{i}", "")], np.full((1, 8), -number, np.float32))
+                mine = [hit for hit in store.knn(QUERY, 1000)[0].hits if hit.item.id.startswith(f"{number}-")]
+                if len(mine) != i + 1 or {hit.distance for hit in mine} != {np.float32(8**0.5 * number).item()}:
+                    wrong.append(mine)
+        except Exception as e:  # noqa: BLE001 -- whatever it is, the test is to hear of it
+            wrong.append(e)
+
+    threads = [Thread(target=work, args=[number]) for number in range(1, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert store.count() == 20 + 6 * 15
+
+
+def test_a_search_does_not_wait_for_a_thread_that_waits_to_write(
+    path: Path, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(path / "catalog.sqlite", check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        thread = Thread(target=store.delete, args=[["00"]])
+        thread.start()
+        assert len(found(store)) == 20
+        assert thread.is_alive()
+        other.rollback()
+        thread.join()
+    assert len(found(store)) == 19
+
+
+# ---- full and read-only disks
+
+
+def test_a_full_database_is_reported_and_loses_nothing(
+    path: Path, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, connect = found(store), SQLiteStore._connect
+
+    def confined(store: SQLiteStore) -> sqlite3.Connection:
+        sql = connect(store)
+        sql.execute(f"PRAGMA max_page_count = {sql.execute('PRAGMA page_count').fetchone()[0] + 2}")
+        return sql
+
+    monkeypatch.setattr(SQLiteStore, "_connect", confined)
+    with closing(SQLiteStore.open(path)) as small:
+        with pytest.raises(StorageError, match="full"):
+            small.upsert([Item(f"x{i}", "") for i in range(1000)], np.zeros((1000, 8), np.float32))
+        assert found(small) == expected
+        small.upsert([Item("x", "")], QUERY)  # one still fits
+        assert found(small) == [("x", 0.0), *expected]
+
+
+def test_files_that_may_not_grow_are_reported_and_lose_nothing(path: Path, store: SQLiteStore) -> None:
+    written = int(processes.finish(processes.start(processes.fill, path, 300_000)))
+    assert written > 0
+    assert store.count() == 20 + written
+    assert len(found(store)) == 20 + written
+    assert intact(path)
+
+
+def test_a_reader_with_a_full_disk_does_without_a_cache(path: Path) -> None:
+    with closing(SQLiteStore.open(path)) as store:
+        expected = found(store)
+    shutil.rmtree(path / "cache")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with closing(SQLiteStore.open(path)) as store:
+        store.count()
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+            assert found(store) == expected
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((path / "cache").iterdir()) == []
+
+
+Remount = Callable[..., None]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[tuple[Path, Remount]]:
+    """A disk of a megabyte, and how to mount it again."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(*options: str) -> None:
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(["size=1m", *options]), "lookalike-test", str(folder)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("mounting takes root")
+
+    mount()
+    yield folder, lambda *options: mount("remount", *options)
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_reported_and_loses_nothing(disk: tuple[Path, Any]) -> None:
+    path = disk[0] / "some.lookalike"
+    SQLiteStore.create(path, MANIFEST).close()
+    written = int(processes.finish(processes.start(processes.fill, path, 0)))
+    assert written > 0
+    with closing(SQLiteStore.open(path)) as store:
+        assert store.count() == written
+        assert len(found(store)) == written
+        with pytest.raises(StorageError):
+            SQLiteStore.create(disk[0] / "other.lookalike", MANIFEST, [("big", bytes(2_000_000))])
+    assert intact(path)
+    assert [p.name for p in disk[0].iterdir()] == ["some.lookalike"]
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_a_read_only_folder_is_searched(path: Path, disk: tuple[Path, Remount], crashed: bool) -> None:
+    there, remount = disk[0] / path.name, disk[1]
+    shutil.copytree(path, there)
+    if crashed:  # what was committed last is in SQLite's log alone
+        process = processes.start(processes.abandon, there, 20)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert (there / "catalog.sqlite-wal").stat().st_size
+    remount("ro")
+    with closing(SQLiteStore.open(there)) as store:
+        distances = [distance for _, distance in found(store)]
+        assert len(distances) == 20
+        assert (len(set(distances)) == 1) == crashed
+        for write in (lambda: store.upsert([Item("x", "")], QUERY), lambda: store.delete(["00"])):
+            with pytest.raises(StorageError, match="read-only"):
+                write()
+    with pytest.raises(LookalikeError):
+        SQLiteStore.create(disk[0] / "new.lookalike", MANIFEST)
+
+
+# ---- kill -9
+
+
+def test_killed_while_making_stores_it_leaves_whole_ones_alone(tmp_path: Path, pocket: Path) -> None:
+    for i in range(3):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        process = processes.start(processes.create, folder, pocket)
+        while not (folder / "1.lookalike").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.001)
+        time.sleep(0.004 * i)
+        process.kill()
+        process.communicate()
+        for path in folder.glob("*.lookalike"):
+            with closing(SQLiteStore.open(path)) as store:
+                assert store.count() == 0
+            assert {p.name for p in (path / "encoder").iterdir()} >= {"encoder.json", "photo.onnx", "sketch.onnx"}
+            assert intact(path)
