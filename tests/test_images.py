@@ -25,6 +25,7 @@ from lookalike.errors import (
     UnreadableImageError,
     UsageError,
 )
+from lookalike.images import opening
 
 LOSSLESS: dict[str, dict[str, object]] = {
     "PNG": {},
@@ -679,7 +680,7 @@ def test_a_tiff_tile_larger_than_its_picture_is_refused() -> None:
         images.decode(data)
 
 
-class _Counted(images._Reader):
+class _Counted(opening._Reader):
     most = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -691,7 +692,7 @@ def test_a_gif_of_5000_frames_costs_its_first(monkeypatch: pytest.MonkeyPatch) -
     one = encode(picture(), "GIF")
     start = 13 + 3 * (2 << (one[10] & 7))
     data = one[:start] + one[start:-1] * 5_000 + b";"
-    monkeypatch.setattr(images, "_Reader", _Counted)
+    monkeypatch.setattr(opening, "_Reader", _Counted)
     _Counted.most = 0
     assert off(images.decode(data), images.decode(one)) == 0
     assert 0 < _Counted.most < 100_000 < len(data)
@@ -737,7 +738,7 @@ def test_no_memory_is_our_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_self: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(images._OPENERS["image/png"], "load", full)
+    monkeypatch.setattr(opening._OPENERS["image/png"], "load", full)
     with pytest.raises(ImageTooLargeError, match="memory"):
         images.decode(encode(picture(), "PNG"))
 

@@ -171,7 +171,7 @@ def add(
     Args:
         store: where to.
         encoder: the one that made the store's vectors.
-        new: the pictures.
+        new: the pictures; of those with the same id the last one counts.
         tell: hears how far it is, a few times a second.
 
     Raises:
@@ -193,8 +193,9 @@ class _Run:
     """One call of `add`: threads read and decode ahead while this one embeds and writes."""
 
     def __init__(self, store: Store, encoder: Encoder, new: Sequence[Entry], tell: Callable[[Progress], None]) -> None:
-        self._store, self._encoder, self._new, self._tell = store, encoder, new, tell
-        self._state = Progress(len(new))
+        self._store, self._encoder, self._tell = store, encoder, tell
+        self._new = list({entry.id or str(absolute(entry.path)): entry for entry in new}.values())
+        self._state = Progress(len(self._new))
         self._failures: list[tuple[Path, str]] = []
         # What the store has, and which of its items has the vector of a content.
         self._known = {item.id: item for item in store.scan()}
@@ -299,7 +300,7 @@ class _Run:
             self._store.upsert(items, np.stack([vectors[item.sha256] for item in items]))
         for sha256 in passing:
             del self._source[sha256]
-        for item in {item.id: item for item in items}.values():  # of an id that came twice, the last one
+        for item in items:
             self._known[item.id] = item
             self._source[item.sha256] = item.id
             self._vectors.pop(item.sha256, None)

@@ -32,8 +32,8 @@ function state() {
     upload: uploads[parameters.get("upload")],
     within: parameters.get("within"),
     k: parameters.get("k") ?? "10",
-    metric: parameters.get("metric") ?? collection.metric,
-    labels: parameters.getAll("label").filter((label) => label in collection.labels),
+    metric: parameters.get("metric") ?? collection?.metric,
+    labels: parameters.getAll("label").filter((label) => label in (collection?.labels ?? {})),
   };
 }
 
@@ -46,7 +46,7 @@ function go(changes, { replace = false } = {}) {
   }
   const url = `${location.pathname}${location.search}#${parameters}`;
   history[replace ? "replaceState" : "pushState"](null, "", url);
-  render();
+  if (collections.length) render(); // else `begin` will
 }
 
 const searchFrom = (item) => {

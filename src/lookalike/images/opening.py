@@ -1,26 +1,16 @@
-"""Pictures: find, open, check, orient, fit, fingerprint and shrink them. All decoding happens here.
-
-Every picture that comes in, from a disk or from a stranger, passes through `decode`: content decides the format, only
-the formats listed here are ever opened, the size is checked before a pixel is decoded, and whatever Pillow raises comes
-out as an `ImageError`. What comes out is upright RGB, transparency on white.
-
-Animated pictures are their first frame. How many frames follow is never asked, so a thousand of them cost nothing.
-Colour profiles are ignored: encoders are trained on pictures opened the same way, and a wrong profile does no harm.
-"""
+"""From a file's bytes to upright RGB."""
 
 import binascii
 import contextlib
 import hashlib
 import io
-import logging
-import os
 import re
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -37,15 +27,9 @@ from lookalike.errors import (
     ImageError,
     ImageTooLargeError,
     NotFoundError,
-    StorageError,
     UnreadableImageError,
     UsageError,
 )
-
-log = logging.getLogger(__name__)
-
-Fit = Literal["squash", "crop", "pad"]
-"""How a picture becomes square: ignoring its aspect, cut at the longer side's ends, or on a white square."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +47,8 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 
-SUFFIXES: frozenset[str] = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif"},
-)
-"""Lower-case endings of the files that `find` lists."""
-
 _FORMATS = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
-_THE_UPLOAD = "the upload"
+THE_UPLOAD = "the upload"
 
 _MOST_SCANS = 100
 _MOST_READS = 250_000
@@ -126,87 +105,6 @@ _UPRIGHT = {
 }
 """EXIF orientation → what makes it upright (EXIF 2.32, 4.6.4 A)."""
 
-_NOT_PICTURES = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin", "thumbs.db", "lost+found"})
-
-
-def find(folder: Path, on_error: Callable[[OSError], None] | None = None) -> list[Path]:
-    """List the pictures under a folder, by their endings.
-
-    Left out are hidden files and folders (a leading dot), the thumbnails and waste that systems leave about, and
-    lookalike's own collections. A folder reached in several ways, by links or by a loop of links, is listed once,
-    under its real path if that lies in `folder`; so a new link never changes the paths of what was there. A link to a
-    file is listed like a file.
-
-    Args:
-        folder: Where to begin; it may itself be hidden or a link.
-        on_error: Called with the error (its `filename` is set) for each sub-folder that cannot be listed and each link
-            that leads nowhere; by default these are logged as warnings. Neither stops the search.
-
-    Returns:
-        Paths that begin with `folder`, sorted part by part.
-
-    Raises:
-        NotFoundError: There is no such folder.
-        UsageError: It is a file.
-        StorageError: The folder itself cannot be listed.
-    """
-    report = on_error or (lambda error: log.warning("Left out: %s", error))
-    found: list[Path] = []
-    seen: set[tuple[int, int]] = set()
-    # Real folders first, links to folders only when no real one is left.
-    folders, links = [folder], list[Path]()
-    while folders or links:
-        here = folders.pop() if folders else links.pop(0)
-        try:
-            status = here.stat()
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(here) as scan:
-                entries = sorted(scan, key=lambda entry: entry.name)
-        except OSError as error:
-            if here == folder:
-                raise _no_folder(folder, error) from error
-            report(error)
-            continue
-        for entry in entries:
-            path = here / entry.name
-            match _kind(entry, report):
-                case "folder":
-                    folders.append(path)
-                case "link":
-                    links.append(path)
-                case "picture":
-                    found.append(path)
-    return sorted(found)
-
-
-def _kind(entry: os.DirEntry[str], report: Callable[[OSError], None]) -> Literal["folder", "link", "picture"] | None:
-    name = entry.name.lower()
-    if name.startswith(".") or name in _NOT_PICTURES or name.endswith(".lookalike"):
-        return None
-    try:
-        if entry.is_dir():
-            return "link" if entry.is_symlink() else "folder"
-        if Path(name).suffix not in SUFFIXES:
-            return None
-        if entry.is_file():
-            return "picture"
-        if entry.is_symlink():
-            Path(entry.path).stat()  # raises, and says why the link leads nowhere
-    except OSError as error:  # a link to itself, for one
-        report(error)
-    return None
-
-
-def _no_folder(folder: Path, error: OSError) -> NotFoundError | UsageError | StorageError:
-    quoted = repr(str(folder))
-    if isinstance(error, FileNotFoundError):
-        return NotFoundError(f"There is no folder {quoted}. Check the path.")
-    if isinstance(error, NotADirectoryError):
-        return UsageError(f"{quoted} is a file, not a folder. Give the folder that it is in.")
-    return StorageError(f"The folder {quoted} cannot be listed: {error.strerror}. Check its permissions.")
-
 
 def read_bytes(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """Read a picture's file whole; bytes pass through if they are not too many.
@@ -217,9 +115,9 @@ def read_bytes(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> bytes:
         ImageTooLargeError: More than `limits.file_bytes`; found out before reading.
     """
     if isinstance(source, bytes):
-        _check_bytes(len(source), _THE_UPLOAD, limits)
+        _check_bytes(len(source), THE_UPLOAD, limits)
         return source
-    name = _name(source)
+    name = quote(source)
     try:
         status = source.stat()
         # Before opening: to open a pipe is to wait for someone to write to it.
@@ -261,7 +159,7 @@ def from_base64(text: str | bytes, limits: Limits = DEFAULT_LIMITS) -> bytes:
                 raise UnreadableImageError("The data URL is not Base64. Begin it with 'data:image/png;base64,'.")
             body = rest
         body = body.rstrip(b"=")
-        _check_bytes(len(body) * 3 // 4, _THE_UPLOAD, limits)
+        _check_bytes(len(body) * 3 // 4, THE_UPLOAD, limits)
         return binascii.a2b_base64(body + b"=" * (-len(body) % 4), strict_mode=True)
     except ValueError as error:
         raise UnreadableImageError(
@@ -336,7 +234,7 @@ def decode(
             if at_least is not None:
                 image.draft(None, (2 * at_least, 2 * at_least))
             image.load()
-            return _upright(_rgb(image), _orientation(image.info))
+            return _upright(to_rgb(image), _orientation(image.info))
     except ImageError:
         raise
     except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -402,7 +300,7 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """A plain copy in RGB: no file behind it, no metadata."""
     if image.mode.startswith("I") or image.mode == "F":
         image = Image.fromarray(_eight_bits(np.asarray(image), image.mode))
@@ -437,95 +335,7 @@ def _parts(flat: np.ndarray) -> Iterator[np.ndarray]:
     return (flat[at : at + 2**20] for at in range(0, len(flat), 2**20))
 
 
-def fit(image: Image.Image, size: int, how: Fit = "squash") -> UInt8[np.ndarray, "size size 3"]:
-    """Make a picture a square of `size` pixels; one that is already is left as it is.
-
-    Resizing is bicubic, stretched over all the pixels that become one (so it does not alias): what image networks are
-    trained with, and less prone to halos than Lanczos. Reductions above 6 first take whole-pixel means to thrice the
-    size, which is much faster; the result differs by a fraction of a grey level.
-
-    Args:
-        image: In any mode.
-        size: The side, in pixels.
-        how: "squash" ignores the aspect. "crop" resizes the shorter side to `size` and keeps the middle. "pad" resizes
-            the longer side and centres it on white.
-
-    Raises:
-        UsageError: `size` is below 1 or `how` is none of these.
-    """
-    if size < 1:
-        raise UsageError(f"The size is {size}; a side has at least 1 pixel.")
-    if how not in get_args(Fit):
-        raise UsageError(f"There is no fit {how!r}. Choose one of {', '.join(get_args(Fit))}.")
-    if image.mode != "RGB":
-        image = _rgb(image)
-    width, height = image.size
-    if how == "squash":
-        return np.array(_resize(image, (size, size)))
-    if how == "crop":
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        return np.array(_resize(image, (size, size), (left, top, left + side, top + side)))
-    small = _resize(image, _inside(image.size, size))
-    square = Image.new("RGB", (size, size), "white")
-    square.paste(small, ((size - small.width) // 2, (size - small.height) // 2))
-    return np.array(square)
-
-
-def _inside(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """The largest size of the same aspect whose longer side is `side`."""
-    width, height = size
-    longer = max(size)
-    return max(1, round(width * side / longer)), max(1, round(height * side / longer))
-
-
-def _resize(
-    image: Image.Image,
-    size: tuple[int, int],
-    box: tuple[int, int, int, int] | None = None,
-) -> Image.Image:
-    if image.size == size and box is None:
-        return image
-    return image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
-
-
-def load(
-    source: Path | bytes,
-    size: int,
-    how: Fit = "squash",
-    limits: Limits = DEFAULT_LIMITS,
-) -> UInt8[np.ndarray, "size size 3"]:
-    """Read, decode (no larger than needed) and fit a picture: what an encoder sees.
-
-    Raises:
-        NotFoundError: There is no such file.
-        UnreadableImageError: No image, or a damaged one.
-        ImageTooLargeError: Over a limit.
-        UsageError: As `fit`.
-    """
-    data = read_bytes(source, limits)
-    name = _THE_UPLOAD if isinstance(source, bytes) else _name(source)
-    return fit(decode(data, name=name, at_least=size, limits=limits), size, how)
-
-
-def _name(path: Path) -> str:
+def quote(path: Path) -> str:
+    """A path as messages show it."""
     # `repr` keeps a message on one line and printable, whatever bytes a file system allows in a name.
     return repr(str(path))
-
-
-def thumbnail(image: Image.Image, size: int = 256) -> bytes:
-    """Shrink a picture to fit into a square of `size` pixels: a JPEG file's bytes, without metadata.
-
-    The aspect is kept; a smaller picture is not enlarged.
-
-    Raises:
-        UsageError: `size` is below 1.
-    """
-    if size < 1:
-        raise UsageError(f"The size is {size}; a side has at least 1 pixel.")
-    if image.mode != "RGB":
-        image = _rgb(image)
-    small = _rgb(_resize(image, _inside(image.size, min(size, max(image.size)))))
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=85)
-    return file.getvalue()
