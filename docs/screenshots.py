@@ -53,8 +53,11 @@ def take(url: str, photo: Path, collection: Collection) -> None:
         path = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
         page = browser.new_page(viewport=DESKTOP, locale="en-GB", color_scheme="light")
-        page.goto(url)
-        page.set_input_files("#file", photo)
+        # Once in vain: a first search loads the network, and would show how long that takes.
+        for _ in range(2):
+            page.goto(url)
+            page.set_input_files("#file", photo)
+            page.locator("#grid .far").first.wait_for()
         save(page, "page")
         if "sketch" in collection.encoder.card.branches:
             page.goto(url)
@@ -62,7 +65,7 @@ def take(url: str, photo: Path, collection: Collection) -> None:
             for stroke in mug():
                 draw(page, stroke)
             save(page, "sketch")
-        page = browser.new_page(viewport=PHONE, device_scale_factor=2, locale="en-GB", color_scheme="light")
+        page = browser.new_page(viewport=PHONE, device_scale_factor=1.5, locale="en-GB", color_scheme="light")
         page.goto(url)
         page.set_input_files("#file", photo)
         save(page, "phone")
@@ -94,15 +97,14 @@ def draw(page: Page, stroke: Stroke) -> None:
 
 
 def save(page: Page, name: str) -> None:
-    """The window as it is once results are there, in 256 colours: a quarter of the bytes, and no one sees it."""
+    """The window as it is once results are there."""
     page.locator("#grid .far").first.wait_for()
     page.mouse.move(0, 0)
     page.wait_for_timeout(1500)  # for a search after the last stroke, and for what moves
     path = IMAGES / f"{name}.png"
     page.screenshot(path=path)
     with Image.open(path) as image:
-        small = image.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG)
-    small.save(path, optimize=True)
+        image.convert("RGB").save(path, optimize=True)
 
 
 if __name__ == "__main__":

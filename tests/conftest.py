@@ -1,13 +1,13 @@
 """What the tests share. Shapes in annotations are checked while they run."""
 
+import os
 from pathlib import Path
 
 import jaxtyping
 import pytest
 
-# Not in the modules of tight loops over tiny arrays, where the checks would take ten times as long as the work: what
-# goes into these is checked at the doors, and `test_search.py` and `test_metric.py` compare what comes out with plain
-# loops.
+# Not in the modules of tight loops over tiny arrays, where the checks take longer than the work: what goes into these is
+# checked by those that call them, and what comes out is compared with plain loops. LOOKALIKE_SHAPES=all checks them too.
 CHECKED = [
     "lookalike.images",
     "lookalike.encoders",
@@ -18,6 +18,9 @@ CHECKED = [
     "lookalike.cli",
     "lookalike.server",
 ]
+
+if os.environ.get("LOOKALIKE_SHAPES") == "all":
+    CHECKED += ["lookalike.metric", "lookalike.search"]
 
 jaxtyping.install_import_hook(CHECKED, "shapes.checked")
 

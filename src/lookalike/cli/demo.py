@@ -10,7 +10,7 @@ from rich.rule import Rule
 from lookalike import encoders, sample
 from lookalike.cli import output
 from lookalike.cli.serving import run
-from lookalike.collection import Collection, entries
+from lookalike.collection import Collection, Entry
 
 commands = typer.Typer()
 
@@ -28,22 +28,21 @@ def demo(
     """Draw a toy shop, index it, search it by photo and by sketch, and serve it. Nothing is downloaded."""
     began = time.monotonic()
     output.stdout.print(Rule("The shop", align="left"))
-    sample.write(to, count, _SEED)
+    products = sample.write(to, count, _SEED)
     output.stdout.print(f"{count:,} products drawn in {time.monotonic() - began:.1f} s: {to}/photos, {to}/sketches")
     path = to / "shop.lookalike"
     collection = Collection.open(path) if path.exists() else Collection.create(path, encoders.load(encoders.DEFAULT))
     with collection:
         began = time.monotonic()
         with output.progress("indexing") as tell:
-            # The CSV names the sketches too; only photos are put in the shop.
-            added = collection.add(entries(to / "photos", labels="folder"), output.adding(tell))
+            added = collection.add([_entry(product, to) for product in products], output.adding(tell))
         output.print_failures(added.failures)
         output.stdout.print(f"{added.progress.done:,} photos indexed in {time.monotonic() - began:.1f} s: {path}")
 
         asked = sample.catalogue(len(sample.CLASSES), _QUERIES)
         photo = to / "query-photo.jpg"
         asked[sample.CLASSES.index("mug")].photo().save(photo, quality=92)
-        drawn = next(p for p in sample.catalogue(count, _SEED) if p.label == sample.CLASSES[min(count, 6) - 1])
+        drawn = products[len(products) // 2]
         sketch = to / "query-sketch.png"
         drawn.sketch(variant=1).save(sketch)
 
@@ -55,3 +54,8 @@ def demo(
         output.stdout.print(f"Yours to try: lookalike search {path} {photo} -k 3")
         if serve:
             run([collection], "127.0.0.1", port, read_only=False, origins=[])
+
+
+def _entry(product: sample.Product, shop: Path) -> Entry:
+    path = shop / "photos" / product.label / f"{product.id}.jpg"
+    return Entry(path, product.label, {"title": product.title, **product.attributes})

@@ -37,7 +37,7 @@ def encoders(json: Json = False) -> None:
         (c.name, str(c.dimension), f"{c.input.size} px", ", ".join(c.branches), f"{size / 1e6:.1f}", c.description)
         for c, size in found
     ]
-    output.stdout.print(output.table(lines, header))
+    output.stdout.print(output.columns(lines, header))
 
 
 @commands.command()

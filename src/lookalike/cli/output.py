@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.style import Style
-from rich.table import Table
 from rich.text import Text
 
 from lookalike import images
@@ -69,13 +68,16 @@ def print_answer(answer: Answer, collection: Collection, query: Path | None = No
         return
     if stdout.is_terminal and stdout.color_system == "truecolor":
         _print_pictures(answer.hits, collection, query)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("distance", "right"), ("similarity", "right"), ("label", "left"), ("picture", "left")):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]  # two of the literals
-    for hit in answer.hits:
-        distance = format_distance(hit.distance, answer.metric)
-        table.add_row(distance, f"{hit.similarity:.1%}", hit.item.label or "", Text(str(collection.file(hit.item))))
-    stdout.print(table)
+    rows = [
+        (
+            format_distance(hit.distance, answer.metric),
+            f"{hit.similarity:.1%}",
+            hit.item.label or "",
+            str(collection.file(hit.item)),
+        )
+        for hit in answer.hits
+    ]
+    stdout.print(columns(rows, ("distance", "similarity", "label", "picture")))
 
 
 def _print_pictures(hits: Sequence[Hit], collection: Collection, query: Path | None) -> None:
@@ -139,12 +141,13 @@ def print_failures(failures: Sequence[tuple[Path, str]], most: int = 10) -> None
         stderr.print(f"left out: and {len(failures) - most:,} more", style="yellow")
 
 
-def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> Table:
-    """A plain table; numbers go right."""
-    out = Table(box=None, pad_edge=False, header_style="bold")
-    for i, name in enumerate(header):
-        numeric = all(row[i].replace(",", "").replace(".", "").replace("%", "").strip().isdigit() for row in rows)
-        out.add_column(name, justify="right" if rows and numeric else "left", overflow="fold")
-    for row in rows:
-        out.add_row(*map(Text, row))
-    return out
+def columns(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> Text:
+    """A plain table whose lines are never folded, so that paths can be copied and piped; numbers go right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    numeric = [all(row[i][:1].isdigit() for row in rows) for i in range(len(header))]
+    text = Text()
+    for j, row in enumerate((header, *rows)):
+        cells = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)]
+        text.append("  ".join(cells).rstrip() + "\n", "bold" if j == 0 else "")
+    text.rstrip()
+    return text

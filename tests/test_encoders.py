@@ -1,0 +1,280 @@
+"""Encoder artefacts: what is read, what is refused, and what comes out of them."""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jaxtyping
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from lookalike import encoders
+from lookalike.encoders import Encoder
+from lookalike.errors import EncoderError, LookalikeError, MismatchError, MissingExtraError, NotFoundError, UsageError
+
+SIZE = 32
+DIMENSION = 48
+
+
+@pytest.fixture
+def folder(tmp_path: Path, pocket: Path) -> Path:
+    return Path(shutil.copytree(pocket, tmp_path / "pocket"))
+
+
+def pictures(count: int, size: int = SIZE) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+def write_card(folder: Path, **changes: object) -> None:
+    card = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+    (folder / "encoder.json").write_text(json.dumps(card | changes), encoding="utf-8")
+
+
+def write_network(
+    folder: Path, nodes: list[onnx.NodeProto], shape: list[str | int], *constants: onnx.TensorProto
+) -> None:
+    """A network of these nodes from "in" to "out"."""
+    inputs = [helper.make_tensor_value_info("in", TensorProto.FLOAT, ["n", 3, SIZE, SIZE])]
+    outputs = [helper.make_tensor_value_info("out", TensorProto.FLOAT, shape)]
+    graph = helper.make_graph(nodes, "test", inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "photo.onnx")
+
+
+def means(*, then: str) -> list[onnx.NodeProto]:
+    """Means of a 4 by 4 grid, and one operation more."""
+    return [
+        helper.make_node("AveragePool", ["in"], ["means"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Flatten", ["means"], ["flat"], axis=1),
+        helper.make_node(then, ["flat"], ["out"]),
+    ]
+
+
+# ---- embedding
+
+
+def test_one_by_one_or_all_at_once_is_the_same(pocket: Path) -> None:
+    encoder, some = Encoder.open(pocket), pictures(150)
+    together = encoder.embed(some)
+    assert together.dtype == np.float32
+    assert together.shape == (150, DIMENSION)
+    apart = np.concatenate([encoder.embed(some[i : i + 1]) for i in range(150)])
+    assert np.allclose(together, apart, atol=1e-5)
+    assert encoder.embed(some[:0]).shape == (0, DIMENSION)
+
+
+def test_pictures_are_scaled_as_the_card_says(folder: Path) -> None:
+    about = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))["input"]
+    write_card(folder, input=about | {"mean": [0.1, 0.2, 0.3], "std": [0.5, 2.0, 4.0]})
+    write_network(folder, means(then="Identity"), ["n", DIMENSION])
+    some = pictures(3)
+    scaled = (some / 255 - [0.1, 0.2, 0.3]) / [0.5, 2.0, 4.0]
+    expected = scaled.reshape(3, 4, 8, 4, 8, 3).mean((2, 4)).transpose(0, 3, 1, 2).reshape(3, DIMENSION)
+    assert np.allclose(Encoder.open(folder).embed(some), expected, atol=1e-5)
+
+
+def test_bits_are_packed(folder: Path) -> None:
+    write_card(folder, output="bits", metric="hamming")
+    threshold = helper.make_tensor("half", TensorProto.FLOAT, [1], [0.5])
+    nodes = [*means(then="Identity")[:2], helper.make_node("Sub", ["flat", "half"], ["out"])]
+    write_network(folder, nodes, ["n", DIMENSION], threshold)
+    some = pictures(5)
+    codes = Encoder.open(folder).embed(some)
+    grid = some.reshape(5, 4, 8, 4, 8, 3).mean((2, 4)).transpose(0, 3, 1, 2).reshape(5, DIMENSION) / 255
+    assert codes.dtype == np.uint8
+    assert codes.shape == (5, DIMENSION // 8)
+    assert np.array_equal(np.unpackbits(codes, axis=1), grid > 0.5)
+
+
+def test_threads_share_an_encoder(pocket: Path) -> None:
+    encoder, some = Encoder.open(pocket), pictures(8)
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: encoder.embed(some), range(16)))
+    assert all(np.array_equal(result, results[0]) for result in results)
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16, 3), (1, 32, 16, 3), (1, 32, 32, 4)])
+def test_pictures_of_another_size_are_refused(pocket: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises((UsageError, jaxtyping.TypeCheckError)):
+        Encoder.open(pocket).embed(np.zeros(shape, np.uint8))
+
+
+def test_shapes_and_types_are_checked_while_testing(pocket: Path) -> None:
+    wrong: Any = np.zeros((1, SIZE, SIZE, 3), np.float32)
+    with pytest.raises(jaxtyping.TypeCheckError):
+        Encoder.open(pocket).embed(wrong)
+
+
+def test_a_branch_that_is_not_there_is_refused(folder: Path) -> None:
+    write_card(folder, branches=["photo"])
+    (folder / "sketch.onnx").unlink()
+    with pytest.raises(UsageError, match="sketch"):
+        Encoder.open(folder).embed(pictures(1), "sketch")
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("card", "error"),
+    [
+        ("", EncoderError),
+        ("{", EncoderError),
+        ("[]", EncoderError),
+        ("\udcff", EncoderError),
+        ({"format": 2}, MismatchError),
+        ({"dimension": 0}, EncoderError),
+        ({"dimension": "many"}, EncoderError),
+        ({"output": "words"}, EncoderError),
+        ({"metric": "manhattan"}, EncoderError),
+        ({"branches": []}, EncoderError),
+        ({"branches": ["sketch"]}, EncoderError),
+        ({"branches": ["../photo"]}, EncoderError),
+        ({"input": {}}, EncoderError),
+        ({"colour": "red"}, EncoderError),
+    ],
+    ids=repr,
+)
+def test_a_card_that_does_not_fit_is_refused(
+    folder: Path, card: str | dict[str, object], error: type[Exception]
+) -> None:
+    if isinstance(card, str):
+        (folder / "encoder.json").write_bytes(card.encode(errors="surrogateescape"))
+    else:
+        write_card(folder, **card)
+    with pytest.raises(error, match=r"encoder\.json"):
+        Encoder.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [("encoder.json", NotFoundError), ("photo.onnx", EncoderError), ("sketch.onnx", EncoderError)]
+)
+def test_a_file_that_is_missing_is_named(folder: Path, name: str, error: type[LookalikeError]) -> None:
+    (folder / name).unlink()
+    with pytest.raises(error, match=re.escape(name)):
+        Encoder.open(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 100])
+def test_a_network_that_is_none_is_reported(folder: Path, content: bytes) -> None:
+    (folder / "photo.onnx").write_bytes(content)
+    with pytest.raises(EncoderError, match=r"photo\.onnx"):
+        Encoder.open(folder).embed(pictures(1))
+
+
+def another_dimension(folder: Path) -> None:
+    write_card(folder, dimension=64)
+
+
+def another_size(folder: Path) -> None:
+    about = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))["input"]
+    write_card(folder, input=about | {"size": 48})
+
+
+def not_a_number(folder: Path) -> None:
+    write_network(folder, means(then="Log"), ["n", DIMENSION])
+
+
+def two_outputs(folder: Path) -> None:
+    model = onnx.load(folder / "photo.onnx")
+    model.graph.output.append(helper.make_tensor_value_info("flat", TensorProto.FLOAT, ["n", DIMENSION]))
+    onnx.save(model, folder / "photo.onnx")
+
+
+@pytest.mark.parametrize("damage", [another_dimension, another_size, not_a_number, two_outputs])
+def test_a_network_that_does_not_keep_the_cards_promise_is_reported(
+    folder: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(folder)
+    encoder = Encoder.open(folder)
+    size = encoder.card.input.size
+    with pytest.raises(EncoderError, match="pocket"):
+        encoder.embed(np.zeros((1, size, size, 3), np.uint8))
+
+
+# ---- the fingerprint
+
+
+def test_the_fingerprint_is_of_what_changes_an_embedding(folder: Path) -> None:
+    before = Encoder.open(folder).fingerprint
+    write_card(folder, calibration={"distance_at_far": {"0.001": 0.4}}, description="Another word for it.")
+    (folder / "README.md").write_text("# better", encoding="utf-8")
+    assert Encoder.open(folder).fingerprint == before
+    moved = folder.rename(folder.with_name("moved"))
+    assert Encoder.open(moved).fingerprint == before
+    changes: list[Callable[[], object]] = [
+        lambda: write_card(moved, branches=["photo"]),
+        lambda: write_card(moved, dimension=24),
+        lambda: (moved / "photo.onnx").write_bytes((moved / "photo.onnx").read_bytes() + b"\0"),
+    ]
+    seen = {before}
+    for change in changes:
+        change()
+        seen.add(Encoder.open(moved).fingerprint)
+    assert len(seen) == 4
+
+
+# ---- the shelf
+
+
+def test_encoders_are_found_by_path(pocket: Path) -> None:
+    for name in (pocket, str(pocket)):
+        assert encoders.load(name).card.name == "pocket"
+
+
+def test_bundled_encoders_are_found_by_name() -> None:
+    for name, folder in encoders.bundled().items():
+        assert encoders.load(name).folder == folder
+        assert encoders.load(name).card.name == name
+
+
+@pytest.mark.parametrize("name", ["nonsense", "/nowhere/at/all", "~/nowhere at all"])
+def test_an_encoder_that_is_not_there_is_reported(name: str) -> None:
+    with pytest.raises(NotFoundError, match=r"nowhere|nonsense"):
+        encoders.load(name)
+
+
+def test_a_folder_that_is_no_encoder_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"encoder\.json"):
+        encoders.load(tmp_path)
+
+
+@pytest.mark.parametrize("address", ["hf://", "hf://org", "hf://org/repo/file", "hf://org@rev"])
+def test_an_address_on_the_hub_that_cannot_be_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match="org/repo"):
+        encoders.load(address)
+
+
+@pytest.mark.parametrize("address", ["hf://org/repo", "hf://org/repo@v1.0"])
+def test_the_hub_is_an_extra(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingExtraError, match=r"lookalike\[hub\]"):
+        encoders.load(address)
+
+
+def test_the_hub_is_asked_for_the_repository_and_the_revision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def snapshot_download(repo: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        assert "*.onnx" in allow_patterns
+        asked.append((repo, revision))
+        if repo == "org/missing":
+            raise OSError("404")
+        return str(folder)
+
+    hub = type("Hub", (), {"snapshot_download": staticmethod(snapshot_download)})
+    errors = type("Errors", (), {"HfHubHTTPError": OSError})
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
+    assert encoders.load("hf://org/repo").card.name == "pocket"
+    assert encoders.load("hf://org/repo@v1.0").card.name == "pocket"
+    assert asked == [("org/repo", None), ("org/repo", "v1.0")]
+    with pytest.raises(NotFoundError, match="404"):
+        encoders.load("hf://org/missing")
