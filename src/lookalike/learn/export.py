@@ -1,10 +1,12 @@
 """From a trained network to an encoder artefact, checked against the network."""
 
+import logging
 import platform
 import shutil
 import warnings
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -67,7 +69,7 @@ def write(
         input=Input(size=recipe.data.size, fit=recipe.data.fit, mean=recipe.data.mean, std=recipe.data.std),
         branches=recipe.branches,
         provenance=Provenance(
-            recipe=recipe.model_dump(mode="json"),
+            recipe=_without_paths(recipe.model_dump(mode="json")),
             seed=recipe.seed,
             minutes=round(minutes, 1),
             machine=f"{torch.get_num_threads()} threads, {platform.machine()}",
@@ -87,10 +89,23 @@ def write(
     return folder
 
 
+def _without_paths(tree: dict[str, Any]) -> dict[str, Any]:
+    """A recipe for the card: encoders travel, and where its maker keeps data is nobody's business."""
+    for source in tree["data"]["sources"]:
+        for key in ("path", "sketches"):
+            if isinstance(source.get(key), str):
+                source[key] = "/".join(Path(source[key]).parts[-2:])
+    return tree
+
+
 def _to_onnx(branch: nn.Module, size: int, path: Path) -> None:
     example = torch.zeros(2, 3, size, size)
+    chatter = logging.getLogger("torch.onnx")
+    level = chatter.level
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of its own insides
+        # The exporter warns and logs of its own insides.
+        warnings.simplefilter("ignore")
+        chatter.setLevel(logging.ERROR)
         program = torch.onnx.export(
             branch,
             (example,),
@@ -100,6 +115,7 @@ def _to_onnx(branch: nn.Module, size: int, path: Path) -> None:
             dynamo=True,
             verbose=False,
         )
+    chatter.setLevel(level)
     if program is None:
         raise EncoderError("torch made no ONNX program of the network.")
     onnx.save(_halve(program.model_proto), path)
