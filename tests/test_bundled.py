@@ -64,8 +64,16 @@ def cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tarfile.open(fileobj=stream, mode="r|") as tar,
     ):
         tar.extractall(folder, (m for m in tar if m.name.lstrip("./").startswith("test")), filter="data")
-    command = [sys.executable, "-m", "lookalike", "index", folder / "test", "--to", folder / "cifar10.lookalike"]
-    command += ["--encoder", "cifar10-triplet", "--labels", "folder", "--json"]
+    command = [sys.executable, "-m", "lookalike", "index", str(folder / "test")]
+    command += [
+        "--to",
+        str(folder / "cifar10.lookalike"),
+        "--encoder",
+        "cifar10-triplet",
+        "--labels",
+        "folder",
+        "--json",
+    ]
     told = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     assert (told["items"], told["failed"]) == (10_000, [])
     return folder

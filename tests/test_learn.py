@@ -324,7 +324,7 @@ def test_whitening_makes_patches_uncorrelated() -> None:
 def test_branches_share_late_layers_and_head_but_not_early_ones(network: dict[str, object]) -> None:
     config = recipe.Recipe.model_validate({**recipe.read(RECIPES / "toyshop.yaml").model_dump(), "network": network})
     net = networks.Siamese(config.network, ("photo", "sketch")).eval()
-    photo, sketch = net.branches["photo"], net.branches["sketch"]
+    photo, sketch = net.branch("photo"), net.branch("sketch")
     late = photo.body.late[-1]
     assert photo.body.get_submodule(late) is sketch.body.get_submodule(late)
     assert photo.head is sketch.head
@@ -446,7 +446,7 @@ def test_the_export_is_refused_where_onnx_and_torch_disagree(tiny: Path, tmp_pat
     made = write(tmp_path / "good")
     assert (made / "README.md").read_text().startswith("# tiny")
     # A network that does something else while it is exported than afterwards.
-    net.branches["photo"].head.register_forward_hook(
+    net.branch("photo").head.register_forward_hook(
         lambda _m, _i, out: out if torch.compiler.is_compiling() else out + 1
     )
     with pytest.raises(EncoderError, match="disagree"):

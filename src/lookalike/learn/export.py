@@ -82,7 +82,7 @@ def write(
     (new / "README.md").write_text(_model_card(card), encoding="utf-8")
     network = network.float().eval().cpu()
     for name in recipe.branches:
-        _to_onnx(network.branches[name], recipe.data.size, new / f"{name}.onnx")
+        _to_onnx(network.branch(name), recipe.data.size, new / f"{name}.onnx")
     _check(network, Encoder.open(new), samples)
     shutil.rmtree(folder, ignore_errors=True)
     new.replace(folder)
@@ -149,7 +149,7 @@ def _check(network: Siamese, encoder: Encoder, samples: data.Samples) -> None:
         x = (
             torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255 - torch.tensor(size.mean).view(3, 1, 1)
         ) / torch.tensor(size.std).view(3, 1, 1)
-        theirs = network.branches[branch](x).numpy()
+        theirs = network.branch(branch)(x).numpy()
         moved = float(np.linalg.norm(encoder.embed(pictures, branch) - theirs, axis=1).max())
         if moved > _TOLERANCE:
             raise EncoderError(f"ONNX and torch disagree on {branch} embeddings by {moved:.4f} (at most {_TOLERANCE}).")

@@ -207,6 +207,12 @@ class Siamese(nn.Module):
                 body.add_module(late, first.get_submodule(late))
             self.branches[name] = Branch(body, head)
 
+    def branch(self, name: card.Branch) -> Branch:
+        """One of its branches."""
+        found = self.branches[name]
+        assert isinstance(found, Branch)  # noqa: S101 -- nothing else is put there
+        return found
+
     def forward(self, x: Float[Tensor, "n 3 s s"], sketch: Tensor | None = None) -> Float[Tensor, "n d"]:
         """Embed images, each through the branch that ``sketch`` (bool, (n,)) says; all are photos without it."""
         if sketch is None or "sketch" not in self.branches:

@@ -145,7 +145,7 @@ def _run(recipe: recipes.Recipe, folder: Path, console: Console) -> Path:
 def _fresh(recipe: recipes.Recipe, training: data.Samples, fabric: Fabric) -> _State:
     network = Siamese(recipe.network, recipe.branches)
     for name in recipe.branches:
-        body = network.branches[name].body
+        body = network.branch(name).body
         if isinstance(body, FastNet):
             rows = np.flatnonzero(training.sketch == (name == "sketch"))
             rows = np.random.default_rng(recipe.seed).choice(rows, min(len(rows), 1000), replace=False)
