@@ -48,6 +48,7 @@ class Logging(Encoder):
 
 def add(path: str, pictures: str, log: str) -> None:
     """Add a folder of pictures slowly; Ctrl-C ends with exit status 130, as a command line would."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started without
     ingest._BATCH, ingest._WRITE_EVERY = 4, 12
     with Collection.open(path) as collection:
         encoder = Logging.open(collection.encoder.folder)

@@ -4,8 +4,9 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -420,7 +421,8 @@ def test_a_store_that_cannot_be_written_is_not_tried_twice(desk: Desk, monkeypat
         raise StorageError("full")
 
     monkeypatch.setattr(desk.collection.store, "upsert", fail)
-    desk.write(a=1)
+    monkeypatch.setattr(ingest, "_WRITE_EVERY", 1)
+    desk.write(a=1, b=2)
     with pytest.raises(StorageError):
         desk.add()
     assert len(tries) == 1
@@ -444,6 +446,30 @@ def test_a_twin_that_another_process_took_away_is_reported(desk: Desk, monkeypat
     monkeypatch.undo()
     assert desk.add().progress.done == 3
     assert sorted(desk.items()) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["deleted", "changed"])
+def test_a_twin_that_goes_while_its_vector_is_read_is_reported(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, *, changed: bool
+) -> None:
+    desk.write(a=1)
+    desk.added()
+    desk.write(b=1)
+    store, twin = desk.collection.store, desk.items()["a"]
+    vectors = store.vectors
+
+    def late(ids: Sequence[str]) -> np.ndarray:
+        if changed:
+            store.upsert([replace(twin, sha256="other")], np.ones((1, 48)))
+        else:
+            store.delete([twin.id])
+        return vectors(ids)
+
+    monkeypatch.setattr(store, "vectors", late)
+    added = desk.add(Entry(desk.folder / "b.png"))
+    assert added.progress == Progress(1, failed=1)
+    assert "another process" in added.failures[0][1]
+    assert store.get([identify(desk.folder / "b.png")]) == {}
 
 
 def test_progress_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from lookalike.errors import (
     UsageError,
 )
 from lookalike.metric import Metric
-from lookalike.stores import Item, SQLiteStore, open_store, sqlite
+from lookalike.stores import Item, SQLiteStore, atomic, open_store, sqlite
 from lookalike.stores.manifest import EncoderPin, Manifest
 
 MANIFEST = Manifest(metric=Metric.EUCLIDEAN, dimension=8, encoder=EncoderPin(name="none", fingerprint=""))
@@ -265,6 +265,31 @@ def test_where_a_store_cannot_be_made_nothing_stays_behind(tmp_path: Path) -> No
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_store_is_not_to_be_seen_before_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x.lookalike"
+
+    def fill() -> Iterator[tuple[str, bytes]]:
+        yield "encoder/photo.onnx", b"network"
+        assert not path.exists()
+        yield "encoder/encoder.json", b"card"
+        assert not path.exists()
+
+    with closing(SQLiteStore.create(path, MANIFEST, fill())):
+        assert (path / "encoder" / "photo.onnx").read_bytes() == b"network"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_written_to_its_end_leaves_the_old_one(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    rubbish: Any = None
+    file.write_bytes(b"old")
+    with pytest.raises(TypeError):
+        atomic.replace(file, b"new", rubbish)
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"old")]
+    atomic.replace(file, b"new", b"er")
+    assert file.read_bytes() == b"newer"
+
+
 def test_a_closed_store_says_so(store: SQLiteStore) -> None:
     store.close()
     store.close()
@@ -461,9 +486,12 @@ def test_killed_while_making_stores_it_leaves_whole_ones_alone(tmp_path: Path, p
         folder = tmp_path / str(i)
         folder.mkdir()
         process = processes.start(processes.create, folder, pocket)
-        while not (folder / "1.lookalike").exists():
+        until = time.monotonic() + 60
+        while not (folder / "2.lookalike").exists():
+            for path in folder.glob("*.lookalike"):
+                assert {p.name for p in path.iterdir()} >= {"manifest.json", "catalog.sqlite", "encoder"}
             assert process.poll() is None, process.communicate()
-            time.sleep(0.001)
+            assert time.monotonic() < until
         time.sleep(0.004 * i)
         process.kill()
         process.communicate()

@@ -287,15 +287,13 @@ class _Run:
 
     def _write(self) -> None:
         """All items that have a vector by now, in one transaction."""
-        items = [item for item in self._items if item.sha256 not in self._fresh]
-        olds = [old for item in items if (old := self._known.get(item.id)) and old.sha256 != item.sha256]
+        olds = [old for item in self._items if (old := self._known.get(item.id)) and old.sha256 != item.sha256]
         # A content that is about to be written over may come again, under another name.
         passing = {old.sha256 for old in olds if self._source.get(old.sha256) == old.id}
-        vectors = self._vectors | self._stored({item.sha256 for item in items}.difference(self._vectors) | passing)
+        wanted = {item.sha256 for item in self._items}.difference(self._vectors)
+        vectors = self._vectors | self._stored(wanted | passing)
         self._vectors |= {sha256: vectors[sha256] for sha256 in passing & vectors.keys()}
-        for item in [item for item in items if item.sha256 not in vectors]:
-            self._give_up(item)
-            items.remove(item)
+        items = [item for item in self._items if item.sha256 in vectors or self._give_up(item)]
         if items:
             self._store.upsert(items, np.stack([vectors[item.sha256] for item in items]))
         for sha256 in passing:
@@ -320,12 +318,14 @@ class _Run:
                 return {sha256: vectors[i] for i, sha256 in left().items()}
         return {}
 
-    def _give_up(self, item: Item) -> None:
+    def _give_up(self, item: Item) -> Literal[False]:
+        """Report an item without a vector: its content was the store's when it was read, and is no longer."""
         old = self._known.get(item.id)
         self._count("unchanged" if old and old.sha256 == item.sha256 else "reused", -1)
         self._count("failed")
         reason = "another process took away a picture of the same content meanwhile; index again."
         self._failures.append((Path(item.uri), f"{item.uri!r}: {reason}"))
+        return False
 
 
 def _signature(path: Path) -> str:
