@@ -130,6 +130,12 @@ def test_a_branch_that_is_not_there_is_refused(folder: Path) -> None:
         ("[]", EncoderError),
         ("\udcff", EncoderError),
         ({"format": 2}, MismatchError),
+        ({"format": 2, "colour": "red"}, MismatchError),
+        ({"metric": "hamming"}, EncoderError),
+        ({"output": "bits"}, EncoderError),
+        ({"output": "bits", "metric": "hamming", "dimension": 12}, EncoderError),
+        ({"input": {"size": 32, "fit": "squash", "mean": [0, 0, 0], "std": [1, 0, 1]}}, EncoderError),
+        ({"input": {"size": 32, "fit": "squash", "mean": [0, 0, float("nan")], "std": [1, 1, 1]}}, EncoderError),
         ({"dimension": 0}, EncoderError),
         ({"dimension": "many"}, EncoderError),
         ({"output": "words"}, EncoderError),
@@ -188,7 +194,12 @@ def two_outputs(folder: Path) -> None:
     onnx.save(model, folder / "photo.onnx")
 
 
-@pytest.mark.parametrize("damage", [another_dimension, another_size, not_a_number, two_outputs])
+def bits_of_not_a_number(folder: Path) -> None:
+    write_card(folder, output="bits", metric="hamming")
+    not_a_number(folder)
+
+
+@pytest.mark.parametrize("damage", [another_dimension, another_size, not_a_number, bits_of_not_a_number, two_outputs])
 def test_a_network_that_does_not_keep_the_cards_promise_is_reported(
     folder: Path, damage: Callable[[Path], None]
 ) -> None:

@@ -90,14 +90,12 @@ class Encoder:
                 (result,) = session.run(None, {session.get_inputs()[0].name: self._normalise(batch)})
             except Exception as e:  # ONNX Runtime raises classes of its own that share no public parent
                 raise EncoderError(f"The network {branch}.onnx of “{self.card.name}” fails: {e}") from e
-            if self.card.output == "bits":
-                result = np.packbits(result > 0, axis=1)
-            if result.shape != (len(batch), columns) or not np.isfinite(result).all():
+            if np.shape(result) != (len(batch), self.card.dimension) or not np.isfinite(result).all():
                 raise EncoderError(
-                    f"“{self.card.name}” promises {columns} finite numbers a picture, but {branch}.onnx gave an array of"
-                    f" shape {result.shape} (or numbers that are not finite)."
+                    f"“{self.card.name}” promises {self.card.dimension} finite numbers a picture, but {branch}.onnx gave an"
+                    f" array of shape {np.shape(result)} (or numbers that are not finite)."
                 )
-            out[start : start + BATCH] = result
+            out[start : start + BATCH] = np.packbits(result > 0, axis=1) if self.card.output == "bits" else result
         return out
 
     def _normalise(self, pictures: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n 3 s s"]:

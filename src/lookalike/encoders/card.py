@@ -1,9 +1,11 @@
 """``encoder.json``: what an encoder is and where it comes from."""
 
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from lookalike.errors import EncoderError, MismatchError, NotFoundError
 from lookalike.images import Fit
@@ -15,7 +17,7 @@ Branch = Literal["photo", "sketch"]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Input(_Part):
@@ -24,7 +26,7 @@ class Input(_Part):
     size: int = Field(gt=0, le=4096)
     fit: Fit
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
 class Calibration(_Part):
@@ -61,10 +63,13 @@ class Card(_Part):
     provenance: Provenance | None = None
 
     @model_validator(mode="after")
-    def _has_photos(self) -> Self:
+    def _holds_together(self) -> Self:
         if "photo" not in self.branches:
-            msg = "an encoder needs the branch “photo”"
-            raise ValueError(msg)
+            raise ValueError("an encoder needs the branch “photo”")
+        if (self.output == "bits") != (self.metric is Metric.HAMMING):
+            raise ValueError(f"{self.output}s are not compared by {self.metric}")
+        if self.output == "bits" and self.dimension % 8:
+            raise ValueError(f"{self.dimension} bits fill no whole bytes")
         return self
 
     @classmethod
@@ -83,14 +88,17 @@ class Card(_Part):
             raise NotFoundError(f"{folder} is no encoder: it has no encoder.json.") from e
         except (OSError, UnicodeDecodeError) as e:
             raise EncoderError(f"{path} cannot be read: {e}.") from e
+        # Before anything else: another format may have other fields.
+        with suppress(ValueError):
+            tree = json.loads(text)
+            if isinstance(tree, dict) and tree.get("format", FORMAT) != FORMAT:
+                raise MismatchError(
+                    f"{path} has format {tree['format']}; this lookalike reads format {FORMAT}. Update lookalike, or export"
+                    " again."
+                )
         try:
-            card = cls.model_validate_json(text)
+            return cls.model_validate_json(text)
         except ValidationError as e:
             first = e.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"
             raise EncoderError(f"{path} is no encoder card; {where}: {first['msg']}.") from e
-        if card.format != FORMAT:
-            raise MismatchError(
-                f"{path} has format {card.format}; this lookalike reads format {FORMAT}. Update lookalike, or export again."
-            )
-        return card
