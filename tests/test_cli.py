@@ -139,6 +139,13 @@ def test_indexing_again_embeds_only_what_is_new_and_notices_what_is_gone(indexed
     assert (pruned["removed"], pruned["items"]) == (1, 40)
 
 
+def test_indexing_again_without_labels_keeps_them(indexed: Shell, picture: str) -> None:
+    Path(picture).touch()
+    indexed("index", "photos", "--to", "shop")
+    first = indexed("search", "shop", picture, "-k", "1", "--json").json["hits"][0]
+    assert first["label"] == Path(picture).parent.name
+
+
 def test_labels_and_attributes_come_from_a_csv(shell: Shell, picture: str) -> None:
     with Path("labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["path", "label", "colour"], [Path(picture).relative_to("photos"), "thing", "red"]])

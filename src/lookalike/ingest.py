@@ -55,7 +55,11 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture file to be added, and what is known of it. ``id`` is made of the path where none is given."""
+    """A picture file to be added, and what is known of it.
+
+    Where nothing is known, neither label nor attribute, an item that is there already keeps what it has. ``id`` is made of
+    the path where none is given.
+    """
 
     path: Path
     label: str | None = None
@@ -239,6 +243,8 @@ class _Run:
             return UnreadableImageError(f"The name of {str(path)!r} is no UTF-8; rename the file.")
         item = Item(entry.id or identify(path), uri, entry.label, dict(entry.attributes))
         old = self._known.get(item.id)
+        if old and item.label is None and not item.attributes:
+            item = replace(item, label=old.label, attributes=old.attributes)
         try:
             check([item])
             signature = _signature(path)
