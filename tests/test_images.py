@@ -776,7 +776,7 @@ def test_messages_name_the_file_on_one_printable_line(tmp_path: Path) -> None:
     assert "two\\nlines" in message
     assert "\n" not in message
     message.encode()
-    with pytest.raises(UnreadableImageError, match="the upload"):
+    with pytest.raises(UnreadableImageError, match="The upload"):
         images.load(b"no image", 8)
 
 

@@ -149,7 +149,7 @@ class Collection:
         Raises:
             ImageError: the bytes are no usable picture.
         """
-        suffix = images.media_type(data, name="the upload").removeprefix("image/")
+        suffix = images.media_type(data, name="The upload").removeprefix("image/")
         sha256 = images.fingerprint(data)
         item = Item(sha256[:20], f"images/{sha256}.{suffix}", label, dict(attributes or {}), sha256)
         check([item])

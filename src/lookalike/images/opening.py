@@ -48,7 +48,7 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 _FORMATS = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
-THE_UPLOAD = "the upload"
+THE_UPLOAD = "The upload"
 
 _MOST_SCANS = 100
 _MOST_READS = 250_000
@@ -172,7 +172,7 @@ def fingerprint(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def media_type(data: bytes, *, name: str = "the image") -> str:
+def media_type(data: bytes, *, name: str = "The image") -> str:
     """Tell the format from the first bytes of a file, such as "image/jpeg".
 
     Raises:
@@ -194,7 +194,7 @@ def media_type(data: bytes, *, name: str = "the image") -> str:
 def decode(
     data: bytes,
     *,
-    name: str = "the image",
+    name: str = "The image",
     at_least: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Image.Image:
