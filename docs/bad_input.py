@@ -27,7 +27,7 @@ PAGE = Path(__file__).parent / "bad-input.md"
 HEAD = """# Bad input, and what it gives
 
 Every line was tried by `python docs/bad_input.py` on the real command line and the real server; a test checks that the page
-is what that gives. Nothing below changes a collection, and no line shows a path that the asker did not give.
+is what that gives. None of the bad pictures gets into a collection, and no line shows a path that the asker did not give.
 """
 
 # What `index`, `search` and the server are given as pictures: name → (what it is, bytes).

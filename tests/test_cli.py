@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -294,6 +295,27 @@ def test_interrupted_indexing_keeps_what_is_done(shell: Shell) -> None:
     assert process.returncode in (130, 0)  # it may have been faster
     assert "Traceback" not in err
     assert shell("index", "more", "--to", "shop", "--json").json["items"] == 800
+
+
+def test_serve_says_where_and_sees_what_another_command_adds(indexed: Shell) -> None:
+    command = [sys.executable, "-m", "lookalike", "serve", "shop", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        address = re.search(r"http://\S+", process.stdout.readline())
+        assert address
+        for _ in range(200):
+            try:
+                assert httpx.get(f"{address[0]}health").json()["collections"] == {"shop": 40}
+                break
+            except httpx.ConnectError:
+                time.sleep(0.05)
+        Image.new("RGB", (20, 20), "red").save("photos/new.png")
+        indexed("index", "photos", "--to", "shop")
+        assert httpx.get(f"{address[0]}health").json()["collections"] == {"shop": 41}
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in err
 
 
 def test_output_into_a_closed_pipe_is_no_error(indexed: Shell) -> None:

@@ -14,7 +14,15 @@ from PIL import Image
 from rich.console import Console
 
 from lookalike import encoders
-from lookalike.errors import AlreadyExistsError, DataError, EncoderError, MismatchError, NotFoundError, RecipeError
+from lookalike.errors import (
+    AlreadyExistsError,
+    DataError,
+    EncoderError,
+    MismatchError,
+    NotFoundError,
+    RecipeError,
+    StorageError,
+)
 from lookalike.learn import augment, checkpoint, data, export, losses, networks, recipe, sampling, train
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -78,7 +86,22 @@ def test_overrides_reach_into_lists_and_mappings(tiny: Path) -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["train.epochs", "losses.9.margin=1", "train.epochs.x=1", "train.epochs=-1", "x=1", "seed=[", "losses.a=1"],
+    [
+        "train.epochs",
+        "losses.9.margin=1",
+        "optimiser.momentum=0",
+        "augment.shift=32",
+        "data.size=8",
+        "network.widths=[0, 8, 8]",
+        "seed=-1",
+        "data.std=[0, 1, 1]",
+        "losses.0.margin=.inf",
+        "train.epochs.x=1",
+        "train.epochs=-1",
+        "x=1",
+        "seed=[",
+        "losses.a=1",
+    ],
 )
 def test_an_override_that_leads_nowhere_is_refused(tiny: Path, override: str) -> None:
     with pytest.raises(RecipeError):
@@ -151,11 +174,11 @@ def test_data_that_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
         data.load(folder_data(tmp_path / "one"), print)
     pictures(tmp_path / "few" / "ant", 1, rng)
     pictures(tmp_path / "few" / "bee", 3, rng)
-    with pytest.raises(DataError, match="“ant” has one picture"):
+    with pytest.raises(DataError, match="“ant” has 1 usable"):
         data.split(data.load(folder_data(tmp_path / "few"), print), 0.5, 0)
     pictures(tmp_path / "small" / "ant", 2, rng)
     pictures(tmp_path / "small" / "bee", 2, rng)
-    with pytest.raises(DataError, match="holds out no picture"):
+    with pytest.raises(DataError, match="fewer than two photos"):
         data.split(data.load(folder_data(tmp_path / "small"), print), 0.5, 0)
 
 
@@ -410,6 +433,8 @@ def test_a_run_makes_an_encoder_and_a_killed_and_resumed_one_makes_the_same(tiny
     assert [line["epoch"] for line in lines(tmp_path / "whole")] == [1, 2, 3]
     with pytest.raises(AlreadyExistsError):
         run(tiny, tmp_path / "whole")
+    with pytest.raises(AlreadyExistsError):
+        run(tiny, tiny)
 
     killed = tmp_path / "killed"
     command = [sys.executable, "-m", "lookalike", "train", str(tiny), "--to", str(killed)]
@@ -433,6 +458,31 @@ def test_resuming_what_is_no_run_or_another_one_is_refused(tiny: Path, tmp_path:
     (tmp_path / "run" / train.RECIPE).write_text(text.replace("dimension: 16", "dimension: 8"))
     with pytest.raises(MismatchError, match="does not fit"):
         train.resume(tmp_path / "run", Console(quiet=True))
+
+
+def test_what_cannot_be_learned_from_leaves_no_folder_behind(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        train.start(recipe.read(tiny, ["data.sources.0.count=40"]), tmp_path / "run", Console(quiet=True))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_diverges_says_so(tiny: Path, tmp_path: Path) -> None:
+    wild = recipe.read(tiny, ["optimiser.learning_rate=1e30"])
+    with pytest.raises(RecipeError, match=r"Lower optimiser\.learning_rate"):
+        train.start(wild, tmp_path / "run", Console(quiet=True))
+
+
+def test_a_disk_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be written"):
+        checkpoint.save(tmp_path / "none" / "c.safetensors", {"x": torch.zeros(3)})
+
+
+def test_a_hand_has_no_card_twice_and_a_lone_sketch_stays_away() -> None:
+    samples = shop(count=96, sketches=0)
+    samples.sketch[5] = True
+    for rows in sampling.PKBatches(samples, recipe.PKSampler(classes=20, items=2), seed=0).epoch(0):
+        assert len(np.unique(samples.labels[rows])) == 20
+        assert samples.sketch[rows].sum() != 1
 
 
 def test_the_export_is_refused_where_onnx_and_torch_disagree(tiny: Path, tmp_path: Path) -> None:

@@ -41,16 +41,10 @@ for module in (collections, encoders, training, serving, demo):
 
 
 def main() -> None:
-    """Run the command line. A user's mistake is one line on stderr and exit code 2; a failure is 1; Ctrl-C is 130."""
+    """Run the command line. A user's mistake is one line on stderr and exit code 2; a failure is 1."""
     stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     try:
         app()
     except LookalikeError as e:
         stderr.print(f"Error: {e}", style="red")
         sys.exit(e.exit_code)
-    except KeyboardInterrupt:
-        stderr.print("Stopped. What was finished is kept.")
-        sys.exit(130)
-    except BrokenPipeError:  # `lookalike … | head` has read enough
-        sys.stderr.close()
-        sys.exit(0)

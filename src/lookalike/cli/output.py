@@ -22,8 +22,9 @@ from lookalike.errors import LookalikeError
 from lookalike.metric import Metric
 from lookalike.stores import Answer, Hit
 
-stdout = Console(highlight=False, soft_wrap=True)
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+# No markup: brackets in a name are part of the name.
+stdout = Console(highlight=False, soft_wrap=True, markup=False)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 # Side of a picture in the terminal, in half lines.
 _SIDE = 20
@@ -67,7 +68,7 @@ def print_answer(answer: Answer, collection: Collection, query: Path | None = No
         stdout.print("Nothing found.")
         return
     if stdout.is_terminal and stdout.color_system == "truecolor":
-        _print_pictures(answer.hits, collection, query)
+        _print_pictures(answer.hits, answer.metric, collection, query)
     rows = [
         (
             format_distance(hit.distance, answer.metric),
@@ -80,9 +81,9 @@ def print_answer(answer: Answer, collection: Collection, query: Path | None = No
     stdout.print(columns(rows, ("distance", "similarity", "label", "picture")))
 
 
-def _print_pictures(hits: Sequence[Hit], collection: Collection, query: Path | None) -> None:
+def _print_pictures(hits: Sequence[Hit], metric: Metric, collection: Collection, query: Path | None) -> None:
     fits = max(1, stdout.width // (_SIDE + 5) - (query is not None))
-    shown = [(collection.file(hit.item), f"{hit.distance:.2f}") for hit in hits[:fits]]
+    shown = [(collection.file(hit.item), format_distance(hit.distance, metric)) for hit in hits[:fits]]
     if query is not None:
         shown.insert(0, (query, "query"))
     panels = []

@@ -37,7 +37,7 @@ def train(
         from lookalike.learn import recipe as recipes  # noqa: PLC0415
         from lookalike.learn import train as training  # noqa: PLC0415
     except ImportError as e:
-        raise MissingExtraError("learn", "Training") from e
+        raise MissingExtraError("learn", f"Training ({e})") from e
     if recipe.is_dir():
         if to or override:
             raise UsageError("A run is continued as it was begun, without --to and -o.")

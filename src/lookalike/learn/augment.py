@@ -13,7 +13,7 @@ def pipeline(config: Augment, size: int) -> nn.Sequential:
         steps.append(kornia.RandomHorizontalFlip())
     if config.rotate or config.zoom:
         zoom = (1 - config.zoom, 1 + config.zoom)
-        steps.append(kornia.RandomAffine(config.rotate, scale=zoom, padding_mode="border"))
+        steps.append(kornia.RandomAffine(config.rotate, scale=zoom, padding_mode="border", p=0.5))
     if config.shift:
         # Cut out by slicing: kornia's default resamples each picture, which costs ten times as much.
         steps.append(kornia.RandomCrop((size, size), config.shift, padding_mode="reflect", cropping_mode="slice"))

@@ -26,8 +26,9 @@ def save(path: Path, state: dict[str, Any]) -> None:
         with new.open("rb") as file:
             os.fsync(file.fileno())
         new.replace(path)
-    except OSError as e:
-        raise StorageError(f"The checkpoint {path} cannot be written: {e.strerror}.") from e
+    except (OSError, SafetensorError) as e:
+        new.unlink(missing_ok=True)
+        raise StorageError(f"The checkpoint {path} cannot be written: {e}.") from e
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -79,12 +79,17 @@ def split(samples: Samples, share: float, seed: int) -> tuple[Samples, Samples]:
     for label, name in enumerate(samples.classes):
         items = np.unique(samples.items[samples.labels == label])
         if len(items) < 2:  # noqa: PLR2004 -- a pair is what is learned from
-            raise DataError(f"The class “{name}” has one picture only; learning takes two at least of each class.")
+            raise DataError(
+                f"The class “{name}” has {len(items)} usable pictures; learning takes two at least of each class."
+            )
         held.append(rng.permutation(items)[: min(round(share * len(items)), len(items) - 2)])
     out = np.isin(samples.items, np.concatenate(held))
-    if not out.any():
-        raise DataError(f"A validation share of {share} holds out no picture at all; raise data.validation.")
-    return samples.take(~out), samples.take(out)
+    training, validation = samples.take(~out), samples.take(out)
+    if (~validation.sketch).sum() < 2:  # noqa: PLR2004 -- a nearest other takes two
+        raise DataError(f"A validation share of {share} holds out fewer than two photos; raise data.validation.")
+    if samples.sketch.any() and not (training.sketch.any() and validation.sketch.any()):
+        raise DataError("There are too few sketches to train on some and validate on others.")
+    return training, validation
 
 
 def _load_source(source: recipe.Source, config: recipe.Data, report: Report) -> Samples:
@@ -113,7 +118,7 @@ def _read(source: recipe.FolderSource, config: recipe.Data, report: Report) -> S
             raise DataError(f"{source.sketches} has classes that {source.path} lacks: {', '.join(strange[:5])}.")
         for label, name in enumerate(classes):
             for path in drawn.get(name, []):
-                item = stems.get((name, path.stem), stems.get((name, path.stem.rpartition("-")[0])))
+                item = next((stems[name, stem] for stem in _beginnings(path.stem) if (name, stem) in stems), None)
                 files.append(path)
                 labels.append(label)
                 items.append(len(items) if item is None else item)
@@ -125,6 +130,13 @@ def _read(source: recipe.FolderSource, config: recipe.Data, report: Report) -> S
         sketch=(np.arange(len(files)) >= count)[good],
         classes=classes,
     )
+
+
+def _beginnings(stem: str) -> Iterator[str]:
+    """``cup-7-2``, ``cup-7``, ``cup``."""
+    while stem:
+        yield stem
+        stem = stem.rpartition("-")[0]
 
 
 def _by_class(folder: Path) -> dict[str, list[Path]]:

@@ -11,9 +11,16 @@ from lookalike.encoders.card import Branch
 from lookalike.errors import NotFoundError, RecipeError
 from lookalike.images import Fit
 
+# The fast network halves its map three times.
+_FAST_SMALLEST = 8
+
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+_Positive = Annotated[float, Field(gt=0)]
+_Count = Annotated[int, Field(gt=0)]
 
 
 class FolderSource(_Part):
@@ -33,7 +40,7 @@ class ToyShopSource(_Part):
 
     kind: Literal["toyshop"]
     count: int = Field(gt=0)
-    seed: int
+    seed: int = Field(ge=0)
     sketches: int = Field(0, ge=0)
 
 
@@ -45,17 +52,17 @@ class Data(_Part):
 
     sources: tuple[Source, ...] = Field(min_length=1)
     validation: float = Field(0.1, gt=0, lt=1, description="share of each class's items held out of training")
-    size: int = Field(gt=0, description="pixels a side")
+    size: int = Field(ge=8, le=4096, description="pixels a side")
     fit: Fit = "squash"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[_Positive, _Positive, _Positive] = (0.5, 0.5, 0.5)
 
 
 class FastNetwork(_Part):
     """The small network for two CPU cores; see ``networks.FastNet``."""
 
     backbone: Literal["fast"]
-    widths: tuple[int, int, int] = (64, 256, 256)
+    widths: tuple[_Count, _Count, _Count] = (64, 256, 256)
     patch: int = Field(2, gt=0, description="pixels a side that the first, whitening layer sees")
     stride: int = Field(1, gt=0)
     dimension: int = Field(128, gt=0)
@@ -154,7 +161,6 @@ class Train(_Part):
     epochs: int = Field(gt=0)
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
     average: float = Field(0.0, ge=0, lt=1, description="decay of the exponential average of weights; 0 is none")
-    devices: int = Field(1, gt=0)
 
 
 class Recipe(_Part):
@@ -163,7 +169,7 @@ class Recipe(_Part):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="the encoder's name")
     description: str = ""
     licence: str = "Apache-2.0"
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     data: Data
     network: Network
     losses: tuple[LossTerm, ...] = Field(min_length=1)
@@ -178,6 +184,16 @@ class Recipe(_Part):
         drawn = any(s.sketches for s in self.data.sources)
         if any(isinstance(t, TripletTerm) and t.across for t in self.losses) and not drawn:
             msg = "a loss goes across sketches and photos, but no source has sketches"
+            raise ValueError(msg)
+        if self.optimiser.nesterov and not self.optimiser.momentum:
+            msg = "optimiser.nesterov needs a momentum above 0"
+            raise ValueError(msg)
+        if self.augment.shift >= self.data.size:
+            msg = "augment.shift must be smaller than data.size"
+            raise ValueError(msg)
+        net = self.network
+        if isinstance(net, FastNetwork) and (self.data.size - net.patch) // net.stride + 1 < _FAST_SMALLEST:
+            msg = f"pictures of {self.data.size} pixels are too small for this network's patch and stride"
             raise ValueError(msg)
         return self
 

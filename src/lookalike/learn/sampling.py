@@ -43,7 +43,10 @@ class PKBatches:
         classes = _Deck(np.arange(len(decks)), rng)
         for _ in range(len(self)):
             items = np.concatenate([decks[c].deal(self._k) for c in classes.deal(self._p)])
-            yield np.concatenate([self._show(i, rng) for i in items.tolist()])
+            rows = np.concatenate([self._show(i, rng) for i in items.tolist()])
+            drawn = self._sketch[rows]
+            # Batch normalisation needs two: a sketch that is alone stays away.
+            yield rows[~drawn] if drawn.sum() == 1 else rows
 
     def _show(self, item: int, rng: np.random.Generator) -> np.ndarray:
         rows = self._rows[item]
@@ -62,7 +65,10 @@ class _Deck:
 
     def deal(self, n: int) -> np.ndarray:
         while len(self._left) < n:
-            self._left = np.concatenate([self._left, self._rng.permutation(self._cards)])
+            # Those on the table first go under the new cards, so that a hand has no card twice where there are enough.
+            fresh = self._rng.permutation(self._cards)
+            seen = np.isin(fresh, self._left)
+            self._left = np.concatenate([self._left, fresh[~seen], fresh[seen]])
         hand: np.ndarray = self._left[:n]
         self._left = self._left[n:]
         return hand

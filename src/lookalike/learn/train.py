@@ -1,7 +1,10 @@
 """A training run, from recipe to encoder."""
 
+import hashlib
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError
+from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, RecipeError, StorageError
 from lookalike.evaluation import retrieval
 from lookalike.learn import augment, checkpoint, data, export
 from lookalike.learn import recipe as recipes
@@ -44,22 +47,20 @@ class _State:
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 
-    def save(self, path: Path) -> None:
-        checkpoint.save(
-            path,
-            {
-                "network": self.network.state_dict(),
-                "loss": self.loss.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "average": self.average.state_dict() if self.average else None,
-                "epoch": self.epoch,
-                "seconds": self.seconds,
-                "history": self.history,
-            },
-        )
+    def tree(self) -> dict[str, Any]:
+        """All of it as a tree of tensors and plain values."""
+        return {
+            "network": self.network.state_dict(),
+            "loss": self.loss.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "history": self.history,
+        }
 
-    def restore(self, path: Path) -> None:
-        saved = checkpoint.load(path)
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Take up what `tree` gave."""
         self.network.load_state_dict(saved["network"])
         self.loss.load_state_dict(saved["loss"])
         self.optimiser.load_state_dict(saved["optimiser"])
@@ -89,11 +90,23 @@ def start(recipe: recipes.Recipe, folder: Path, console: Console) -> Path:
         AlreadyExistsError: there is a run already.
         DataError: the data cannot be learned from.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise AlreadyExistsError(f"{folder} is not empty. Continue that run with --resume, or name another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
-    return _run(recipe, folder, console)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise AlreadyExistsError(
+            f"{folder} is there already. If it is a run, continue it with: lookalike train {folder}; or name another folder."
+        )
+    # So that it can be continued from another working directory.
+    sources = [
+        s.model_copy(update={"path": s.path.absolute(), "sketches": s.sketches and s.sketches.absolute()})
+        if isinstance(s, recipes.FolderSource)
+        else s
+        for s in recipe.data.sources
+    ]
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"sources": tuple(sources)})})
+    run = _prepare(recipe, console)  # what cannot be learned from leaves no folder behind
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+        return _train(run, folder, console)
 
 
 def resume(folder: Path, console: Console) -> Path:
@@ -101,15 +114,51 @@ def resume(folder: Path, console: Console) -> Path:
 
     Raises:
         NotFoundError: there is no run in the folder.
-        MismatchError: its checkpoint is of another recipe, or damaged.
+        MismatchError: its checkpoint is of another recipe or of other pictures, or damaged.
     """
     if not (folder / RECIPE).is_file():
         raise NotFoundError(f"There is no run in {folder}: it has no {RECIPE}.")
-    return _run(recipes.read(folder / RECIPE), folder, console)
+    run = _prepare(recipes.read(folder / RECIPE), console)
+    with _writing(folder):
+        if (folder / CHECKPOINT).is_file():
+            run.restore(folder / CHECKPOINT)
+            _log(folder, run.state.history)
+            console.print(f"continuing after epoch {run.state.epoch}")
+        return _train(run, folder, console)
 
 
-def _run(recipe: recipes.Recipe, folder: Path, console: Console) -> Path:
-    fabric = Fabric(accelerator="auto", devices=recipe.train.devices, precision=recipe.train.precision)
+@dataclass
+class _Run:
+    """A recipe with all that it takes."""
+
+    recipe: recipes.Recipe
+    fabric: Fabric
+    training: data.Samples
+    validation: data.Samples
+    state: _State
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a checkpoint must have in common with the run that takes it up: recipe and pictures."""
+        digest = hashlib.sha256()
+        for part in (self.training, self.validation):
+            for array in (part.images, part.labels, part.items):
+                digest.update(array.data)
+        return {"recipe": self.recipe.model_dump_json(), "pictures": digest.hexdigest()}
+
+    def save(self, path: Path) -> None:
+        checkpoint.save(path, {"identity": self.identity, "state": self.state.tree()})
+
+    def restore(self, path: Path) -> None:
+        saved = checkpoint.load(path)
+        for what, mine in self.identity.items():
+            if saved["identity"][what] != mine:
+                raise MismatchError(f"{path} does not fit: the {what} changed since the run began. Begin another run.")
+        self.state.restore(saved["state"])
+
+
+def _prepare(recipe: recipes.Recipe, console: Console) -> _Run:
+    fabric = Fabric(accelerator="auto", devices=1, precision=recipe.train.precision)
     fabric.launch()
     torch.manual_seed(recipe.seed)
     samples = data.load(recipe.data, console.print)
@@ -117,29 +166,35 @@ def _run(recipe: recipes.Recipe, folder: Path, console: Console) -> Path:
     console.print(
         f"{len(training):,} pictures to train on, {len(validation):,} to validate, {len(samples.classes)} classes"
     )
-    state = _fresh(recipe, training, fabric)
-    if (folder / CHECKPOINT).is_file():
-        try:
-            state.restore(folder / CHECKPOINT)
-        except RuntimeError as e:  # torch's word for weights that do not fit
-            raise MismatchError(f"The checkpoint in {folder} does not fit its recipe: {e}") from e
-        console.print(f"continuing after epoch {state.epoch}")
+    return _Run(recipe, fabric, training, validation, _fresh(recipe, training, fabric))
+
+
+def _train(run: _Run, folder: Path, console: Console) -> Path:
+    recipe, state = run.recipe, run.state
     with _progress(console) as bars:
         while state.epoch < recipe.train.epochs:
-            _epoch(recipe, state, training, fabric, bars)
-            state.history[-1].update(_validate(recipe, state.result, validation))
-            state.save(folder / CHECKPOINT)
+            _epoch(recipe, state, run.training, run.fabric, bars)
+            state.history[-1].update(_validate(recipe, state.result, run.validation))
+            run.save(folder / CHECKPOINT)
             _log(folder, state.history)
             console.print("  ".join(f"{k} {v:.4g}" for k, v in state.history[-1].items()))
     return export.write(
         recipe,
         state.result,
         folder / "encoder",
-        samples=validation,
-        pictures=len(training),
+        samples=run.validation,
+        pictures=len(run.training),
         minutes=state.seconds / 60,
         figures={k: v for k, v in state.history[-1].items() if k.startswith("validation")},
     )
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise StorageError(f"The run in {folder} cannot be written: {e}. What was written stays.") from e
 
 
 def _fresh(recipe: recipes.Recipe, training: data.Samples, fabric: Fabric) -> _State:
@@ -149,7 +204,7 @@ def _fresh(recipe: recipes.Recipe, training: data.Samples, fabric: Fabric) -> _S
         if isinstance(body, FastNet):
             rows = np.flatnonzero(training.sketch == (name == "sketch"))
             rows = np.random.default_rng(recipe.seed).choice(rows, min(len(rows), 1000), replace=False)
-            body.fit_whitening(_normalise(_tensor(training.images[rows], fabric.device), recipe.data))
+            body.fit_whitening(_normalise(_tensor(training.images[rows], torch.device("cpu")), recipe.data))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out of its types
     loss = Loss(recipe.losses, recipe.network.dimension, len(training.classes))
     # One-dimensional weights are biases and the scales of normalisations, which decay does no good.
@@ -191,6 +246,10 @@ def _epoch(recipe: recipes.Recipe, state: _State, training: data.Samples, fabric
             torch.from_numpy(a[rows]).to(fabric.device) for a in (training.labels, training.items, training.sketch)
         )
         loss, values = state.loss(state.wrapped(x, sketch), labels, items, sketch)
+        if not torch.isfinite(loss):
+            raise RecipeError(
+                f"The loss is {float(loss.detach())} in epoch {state.epoch + 1}. Lower optimiser.learning_rate."
+            )
         state.optimiser.zero_grad()
         fabric.backward(loss)
         state.optimiser.step()
@@ -220,7 +279,7 @@ def rate(recipe: recipes.Recipe, epoch: float) -> float:
 
 def _validate(recipe: recipes.Recipe, network: nn.Module, samples: data.Samples) -> dict[str, float]:
     """Top-1 among the held-out photos; with sketches, how many find their class and their photo there."""
-    embeddings = embed(network, samples, recipe.data)
+    embeddings = _embed(network, samples, recipe)
     photos = ~samples.sketch
     gallery, labels = embeddings[photos], samples.labels[photos]
     figures = {"validation.top_1": retrieval.top_1(gallery, labels, Metric.EUCLIDEAN)}
@@ -235,16 +294,16 @@ def _validate(recipe: recipes.Recipe, network: nn.Module, samples: data.Samples)
 
 
 @torch.inference_mode()
-def embed(network: nn.Module, samples: data.Samples, config: recipes.Data) -> Float32[np.ndarray, "n d"]:
-    """Embeddings of samples by a network in training, in full precision."""
+def _embed(network: nn.Module, samples: data.Samples, recipe: recipes.Recipe) -> Float32[np.ndarray, "n d"]:
+    """Embeddings of samples by a network in training, in the recipe's precision."""
     was_training = network.training
     network.eval()
     device = next(network.parameters()).device
     parts = []
     for start in range(0, len(samples), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        x = _normalise(_tensor(samples.images[rows], device), config)
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        x = _normalise(_tensor(samples.images[rows], device), recipe.data)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.train.precision == "bf16-mixed"):
             parts.append(network(x, torch.from_numpy(samples.sketch[rows]).to(device)).float().cpu().numpy())
     network.train(was_training)
     return np.concatenate(parts)
