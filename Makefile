@@ -24,7 +24,7 @@ lint: $(VENV)/dev.stamp
 
 screenshots: $(VENV)/dev.stamp $(VENV)/core.stamp
 	$(BIN)/lookalike demo --no-serve
-	$(BIN)/python docs/screenshots.py demo/shop.lookalike
+	$(BIN)/python docs/screenshots.py demo/shop.lookalike demo/photos/mug/mug-0007.jpg
 
 clean:
 	rm -rf $(VENV) demo build dist
