@@ -17,6 +17,7 @@ import pocket_server
 from lookalike import encoders, sample
 from lookalike.collection import Collection
 from lookalike.evaluation import retrieval
+from lookalike.learn import recipe
 from lookalike.server import create_app
 
 BUNDLED = sorted(encoders.bundled())
@@ -33,6 +34,7 @@ def test_a_bundled_encoder_has_a_card_that_says_where_it_comes_from_and_is_small
     assert encoder.card.name == name
     assert encoder.card.provenance is not None
     assert encoder.card.provenance.figures
+    assert recipe.Recipe.model_validate(encoder.card.provenance.recipe).name == name
     assert (encoder.folder / "README.md").read_text(encoding="utf-8").startswith(f"# {name}\n")
     assert sum((encoder.folder / file).stat().st_size for file in encoder.files) < 12e6
 

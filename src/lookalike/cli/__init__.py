@@ -4,7 +4,6 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from lookalike import __version__
 from lookalike.cli import collections, demo, encoders, output, serving, training
@@ -42,9 +41,8 @@ for module in (collections, encoders, training, serving, demo):
 
 def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit code 2; a failure is 1."""
-    stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     try:
         app()
     except LookalikeError as e:
-        stderr.print(f"Error: {e}", style="red")
+        output.stderr.print(f"Error: {e}", style="red")
         sys.exit(e.exit_code)

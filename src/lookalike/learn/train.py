@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ class _Run:
     validation: data.Samples
     state: _State
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, str]:
         """What a checkpoint must have in common with the run that takes it up: recipe and pictures."""
         digest = hashlib.sha256()
@@ -152,7 +153,7 @@ class _Run:
     def restore(self, path: Path) -> None:
         saved = checkpoint.load(path)
         for what, mine in self.identity.items():
-            if saved["identity"][what] != mine:
+            if saved.get("identity", {}).get(what) != mine:
                 raise MismatchError(f"{path} does not fit: the {what} changed since the run began. Begin another run.")
         self.state.restore(saved["state"])
 
