@@ -179,16 +179,23 @@ def backbone(config: recipe.Network) -> Backbone:
 
 
 class Branch(nn.Module):
-    """One way in: a backbone, and a head that projects to the unit sphere."""
+    """One way in: a backbone, and a head that projects to the unit sphere.
 
-    def __init__(self, body: Backbone, head: nn.Sequential) -> None:
+    With ``mirror`` an embedding is, outside training, the direction of the sum over a picture and its mirror image.
+    """
+
+    def __init__(self, body: Backbone, head: nn.Sequential, *, mirror: bool) -> None:
         super().__init__()
         self.body = body
         self.head = head
+        self._mirror = mirror
 
     def forward(self, x: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n d"]:
         """Normalised images → embeddings of length 1, float32."""
-        return F.normalize(self.head(self.body(x)).float())
+        out = self.head(self.body(x)).float()
+        if self._mirror and not self.training:
+            out = F.normalize(out) + F.normalize(self.head(self.body(x.flip(3))).float())
+        return F.normalize(out)
 
 
 class Siamese(nn.Module):
@@ -200,12 +207,12 @@ class Siamese(nn.Module):
         # Features are all positive, so they point much the same way; centred ones fill the sphere from the start
         # (as the BNNeck of Luo et al. 2019).
         head = nn.Sequential(nn.Linear(first.features, config.dimension, bias=False), nn.BatchNorm1d(config.dimension))
-        self.branches = nn.ModuleDict({branches[0]: Branch(first, head)})
+        self.branches = nn.ModuleDict({branches[0]: Branch(first, head, mirror=config.mirror)})
         for name in branches[1:]:
             body = deepcopy(first)
             for late in body.late:
                 body.add_module(late, first.get_submodule(late))
-            self.branches[name] = Branch(body, head)
+            self.branches[name] = Branch(body, head, mirror=config.mirror)
 
     def branch(self, name: card.Branch) -> Branch:
         """One of its branches."""

@@ -58,22 +58,27 @@ class Data(_Part):
     std: tuple[_Positive, _Positive, _Positive] = (0.5, 0.5, 0.5)
 
 
-class FastNetwork(_Part):
+class _Network(_Part):
+    dimension: int = Field(128, gt=0)
+    mirror: bool = Field(
+        False, description="embed a picture as the mean of itself and its mirror image: better, at twice the work"
+    )
+
+
+class FastNetwork(_Network):
     """The small network for two CPU cores; see ``networks.FastNet``."""
 
     backbone: Literal["fast"]
     widths: tuple[_Count, _Count, _Count] = (64, 256, 256)
     patch: int = Field(2, gt=0, description="pixels a side that the first, whitening layer sees")
     stride: int = Field(1, gt=0)
-    dimension: int = Field(128, gt=0)
 
 
-class ResNetwork(_Part):
+class ResNetwork(_Network):
     """ResNet with torchvision's parameter names (He et al. 2016)."""
 
     backbone: Literal["resnet18", "resnet34", "resnet50"]
     stem: Literal["imagenet", "small"] = "imagenet"
-    dimension: int = Field(128, gt=0)
 
 
 Network = Annotated[FastNetwork | ResNetwork, Field(discriminator="backbone")]
