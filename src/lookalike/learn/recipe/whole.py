@@ -10,14 +10,11 @@ from pydantic import Field, ValidationError, model_validator
 from lookalike.encoders.card import Branch
 from lookalike.errors import NotFoundError, RecipeError
 from lookalike.learn.recipe.data import Data
-from lookalike.learn.recipe.loss import LossTerm, TripletTerm
-from lookalike.learn.recipe.network import FastNetwork, Network
+from lookalike.learn.recipe.loss import Comparison, LossTerm
+from lookalike.learn.recipe.network import Network
 from lookalike.learn.recipe.part import Part
 from lookalike.learn.recipe.run import Optimiser, Schedule, Train
-from lookalike.learn.recipe.sampling import Augment, PKSampler
-
-# The fast network halves its map three times.
-_FAST_SMALLEST = 8
+from lookalike.learn.recipe.sampling import Augment, Sampler, check_suits
 
 
 class Recipe(Part):
@@ -30,7 +27,7 @@ class Recipe(Part):
     data: Data
     network: Network
     losses: tuple[LossTerm, ...] = Field(min_length=1)
-    sampler: PKSampler
+    sampler: Sampler
     augment: Augment = Augment()
     optimiser: Optimiser
     schedule: Schedule
@@ -38,10 +35,11 @@ class Recipe(Part):
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
-        drawn = any(s.sketches for s in self.data.sources)
-        if any(isinstance(t, TripletTerm) and t.across for t in self.losses) and not drawn:
+        drawn = self.data.has_sketches
+        if any(isinstance(t, Comparison) and t.across for t in self.losses) and not drawn:
             msg = "a loss goes across sketches and photos, but no source has sketches"
             raise ValueError(msg)
+        check_suits(self.sampler, self.losses)
         if self.optimiser.nesterov and not self.optimiser.momentum:
             msg = "optimiser.nesterov needs a momentum above 0"
             raise ValueError(msg)
@@ -49,15 +47,16 @@ class Recipe(Part):
             msg = "augment.shift must be smaller than data.size"
             raise ValueError(msg)
         net = self.network
-        if isinstance(net, FastNetwork) and (self.data.size - net.patch) // net.stride + 1 < _FAST_SMALLEST:
-            msg = f"pictures of {self.data.size} pixels are too small for this network's patch and stride"
+        if not net.smallest <= self.data.size <= (net.largest or self.data.size):
+            fits = f"at least {net.smallest}" if net.largest is None else f"between {net.smallest} and {net.largest}"
+            msg = f"the {net.backbone} network of this recipe takes pictures of {fits} pixels, not of {self.data.size}"
             raise ValueError(msg)
         return self
 
     @property
     def branches(self) -> tuple[Branch, ...]:
         """``("photo",)``, or ``("photo", "sketch")`` where a source has sketches."""
-        return ("photo", "sketch") if any(s.sketches for s in self.data.sources) else ("photo",)
+        return ("photo", "sketch") if self.data.has_sketches else ("photo",)
 
     def to_yaml(self) -> str:
         """The recipe with every default written out."""

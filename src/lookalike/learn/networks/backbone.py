@@ -1,0 +1,38 @@
+"""The backbone that a recipe names."""
+
+from lookalike.learn import recipe
+from lookalike.learn.networks import weights
+from lookalike.learn.networks.fast import FastNet
+from lookalike.learn.networks.plain import KochNet, SmallCNN
+from lookalike.learn.networks.resnet import ResNet
+from lookalike.learn.networks.vgg import VGG16
+
+# Each maps images (n, 3, s, s) to features (n, outputs), and names in `late` the modules that branches share.
+Backbone = FastNet | KochNet | ResNet | SmallCNN | VGG16
+
+
+def backbone(config: recipe.Network) -> Backbone:
+    """The backbone that a recipe names, freshly initialised or with the public weights that it names.
+
+    Raises:
+        NotFoundError: the weights are not there.
+        MismatchError: they are another network's.
+    """
+    body = _fresh(config)
+    if isinstance(config, recipe.ResNetwork | recipe.VGGNetwork) and config.weights is not None:
+        weights.load(body, config.weights)
+    return body
+
+
+def _fresh(config: recipe.Network) -> Backbone:
+    match config:
+        case recipe.FastNetwork():
+            return FastNet(config.widths, config.patch, config.stride)
+        case recipe.ResNetwork():
+            return ResNet(config.backbone, small=config.stem == "small")
+        case recipe.VGGNetwork():
+            return VGG16()
+        case recipe.CNNetwork():
+            return SmallCNN(config.channels)
+        case recipe.KochNetwork():
+            return KochNet(config.channels)
