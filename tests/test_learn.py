@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from rich.console import Console
 
-from lookalike import encoders
+from lookalike import datasets, encoders
 from lookalike.errors import (
     AlreadyExistsError,
     DataError,
@@ -23,7 +22,7 @@ from lookalike.errors import (
     RecipeError,
     StorageError,
 )
-from lookalike.learn import augment, checkpoint, data, export, losses, networks, recipe, sampling, train
+from lookalike.learn import augment, checkpoint, export, losses, networks, recipe, sampling, train
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -53,12 +52,6 @@ def tiny(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY)
     return path
-
-
-def pictures(folder: Path, count: int, rng: np.random.Generator) -> None:
-    folder.mkdir(parents=True)
-    for i in range(count):
-        Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(folder / f"{i}.png")
 
 
 # ---- recipes
@@ -125,84 +118,9 @@ def test_a_missing_recipe_is_not_found(tmp_path: Path) -> None:
         recipe.read(tmp_path / "none.yaml")
 
 
-# ---- data
-
-
-def folder_data(path: Path, sketches: Path | None = None, **more: object) -> recipe.Data:
-    source = recipe.FolderSource(path=path, sketches=sketches)
-    return recipe.Data.model_validate({"sources": [source], "size": 8, **more})
-
-
-def test_folders_of_classes_are_read_and_a_broken_picture_is_reported(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    pictures(tmp_path / "d" / "ant", 3, rng)
-    pictures(tmp_path / "d" / "bee", 2, rng)
-    (tmp_path / "d" / "bee" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    said: list[str] = []
-    samples = data.load(folder_data(tmp_path / "d"), said.append)
-    assert samples.classes == ("ant", "bee")
-    assert samples.labels.tolist() == [0, 0, 0, 1, 1]
-    assert len(said) == 1
-    assert "broken.png" in said[0]
-    first = np.asarray(Image.open(tmp_path / "d" / "ant" / "0.png"))
-    assert np.array_equal(samples.images[0], first)
-
-
-def test_a_sketch_belongs_to_the_photo_that_its_name_begins_with(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    for name in ("ant", "bee"):
-        pictures(tmp_path / "photo" / name, 2, rng)
-    (tmp_path / "sketch" / "bee").mkdir(parents=True)
-    for name in ("0", "1-3", "stranger"):
-        Image.new("RGB", (8, 8)).save(tmp_path / "sketch" / "bee" / f"{name}.png")
-    samples = data.load(folder_data(tmp_path / "photo", tmp_path / "sketch"), print)
-    assert samples.items.tolist()[:4] == [0, 1, 2, 3]
-    assert samples.items.tolist()[4:6] == [2, 3]  # "0" and "1-3" show bees 0 and 1
-    assert samples.items.tolist()[6] not in (0, 1, 2, 3)
-    assert samples.sketch.tolist() == [False] * 4 + [True] * 3
-
-
-def test_data_that_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    with pytest.raises(DataError, match="no folder"):
-        data.load(folder_data(tmp_path / "none"), print)
-    pictures(tmp_path / "one" / "ant", 3, rng)
-    with pytest.raises(DataError, match="one class only"):
-        data.load(folder_data(tmp_path / "one"), print)
-    (tmp_path / "one" / "bee").mkdir()
-    with pytest.raises(DataError, match="no pictures: bee"):
-        data.load(folder_data(tmp_path / "one"), print)
-    pictures(tmp_path / "few" / "ant", 1, rng)
-    pictures(tmp_path / "few" / "bee", 3, rng)
-    with pytest.raises(DataError, match="“ant” has 1 usable"):
-        data.split(data.load(folder_data(tmp_path / "few"), print), 0.5, 0)
-    pictures(tmp_path / "small" / "ant", 2, rng)
-    pictures(tmp_path / "small" / "bee", 2, rng)
-    with pytest.raises(DataError, match="fewer than two photos"):
-        data.split(data.load(folder_data(tmp_path / "small"), print), 0.5, 0)
-
-
-def shop(count: int = 96, sketches: int = 2) -> data.Samples:
-    source = recipe.ToyShopSource(kind="toyshop", count=count, seed=3, sketches=sketches)
-    return data.load(recipe.Data.model_validate({"sources": [source], "size": 16}), print)
-
-
-def test_a_split_keeps_an_item_and_its_sketches_together_and_every_class_on_both_sides() -> None:
-    samples = shop()
-    training, validation = data.split(samples, 0.34, 1)
-    assert not set(training.items) & set(validation.items)
-    assert len(training) + len(validation) == len(samples)
-    assert set(training.labels) == set(validation.labels) == set(samples.labels)
-    again, _ = data.split(samples, 0.34, 1)
-    assert np.array_equal(again.items, training.items)
-
-
-def test_sources_stand_side_by_side() -> None:
-    source = {"kind": "toyshop", "count": 64, "seed": 1}
-    two = data.load(recipe.Data.model_validate({"sources": [source, source], "size": 16}), print)
-    assert len(two.classes) == 64
-    assert two.labels.tolist()[64:] == (two.labels[:64] + 32).tolist()
-    assert len(set(two.items.tolist())) == 128
+def shop(count: int = 96, sketches: int = 2) -> datasets.Samples:
+    source = datasets.ToyShopSource(kind="toyshop", count=count, seed=3, sketches=sketches)
+    return datasets.load([source], 16, "squash", print)
 
 
 # ---- sampling
@@ -487,7 +405,7 @@ def test_a_hand_has_no_card_twice_and_a_lone_sketch_stays_away() -> None:
 
 def test_the_export_is_refused_where_onnx_and_torch_disagree(tiny: Path, tmp_path: Path) -> None:
     read = recipe.read(tiny)
-    samples = data.load(read.data, print)
+    samples = datasets.load(read.data.sources, read.data.size, read.data.fit, print)
     net = networks.Siamese(read.network, read.branches).eval()
 
     def write(folder: Path) -> Path:

@@ -14,10 +14,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from lookalike.datasets import Samples
 from lookalike.encoders import Card, Encoder
 from lookalike.encoders.card import Input, Provenance
 from lookalike.errors import EncoderError
-from lookalike.learn import data
 from lookalike.learn.networks import Siamese
 from lookalike.learn.recipe import Recipe
 from lookalike.metric import Metric
@@ -34,7 +34,7 @@ def write(
     network: Siamese,
     folder: Path,
     *,
-    samples: data.Samples,
+    samples: Samples,
     pictures: int,
     minutes: float,
     figures: dict[str, float],
@@ -141,7 +141,7 @@ def _halve(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @torch.inference_mode()
-def _check(network: Siamese, encoder: Encoder, samples: data.Samples) -> None:
+def _check(network: Siamese, encoder: Encoder, samples: Samples) -> None:
     size = encoder.card.input
     for branch in encoder.card.branches:
         rows = np.flatnonzero(samples.sketch == (branch == "sketch"))[:64]

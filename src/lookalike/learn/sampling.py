@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Int64
 
+from lookalike.datasets import Samples
 from lookalike.errors import RecipeError
-from lookalike.learn.data import Samples
 from lookalike.learn.recipe import PKSampler
 
 

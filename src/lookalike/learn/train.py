@@ -19,9 +19,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lookalike import datasets
+from lookalike.datasets import Samples
 from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, RecipeError, StorageError
 from lookalike.evaluation import retrieval
-from lookalike.learn import augment, checkpoint, data, export
+from lookalike.learn import augment, checkpoint, export
 from lookalike.learn import recipe as recipes
 from lookalike.learn.losses import Loss
 from lookalike.learn.networks import FastNet, Siamese
@@ -95,14 +97,7 @@ def start(recipe: recipes.Recipe, folder: Path, console: Console) -> Path:
         raise AlreadyExistsError(
             f"{folder} is there already. If it is a run, continue it with: lookalike train {folder}; or name another folder."
         )
-    # So that it can be continued from another working directory.
-    sources = [
-        s.model_copy(update={"path": s.path.absolute(), "sketches": s.sketches and s.sketches.absolute()})
-        if isinstance(s, recipes.FolderSource)
-        else s
-        for s in recipe.data.sources
-    ]
-    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"sources": tuple(sources)})})
+    recipe = recipe.model_copy(update={"data": recipe.data.absolute()})
     run = _prepare(recipe, console)  # what cannot be learned from leaves no folder behind
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,8 +129,8 @@ class _Run:
 
     recipe: recipes.Recipe
     fabric: Fabric
-    training: data.Samples
-    validation: data.Samples
+    training: Samples
+    validation: Samples
     state: _State
 
     @cached_property
@@ -162,10 +157,18 @@ def _prepare(recipe: recipes.Recipe, console: Console) -> _Run:
     fabric = Fabric(accelerator="auto", devices=1, precision=recipe.train.precision)
     fabric.launch()
     torch.manual_seed(recipe.seed)
-    samples = data.load(recipe.data, console.print)
-    training, validation = data.split(samples, recipe.data.validation, recipe.seed)
+    data = recipe.data
+    training, validation = datasets.divide(
+        data.sources,
+        size=data.size,
+        fit=data.fit,
+        share=data.validation,
+        by=data.validation_by,
+        seed=recipe.seed,
+        report=console.print,
+    )
     console.print(
-        f"{len(training):,} pictures to train on, {len(validation):,} to validate, {len(samples.classes)} classes"
+        f"{len(training):,} pictures to train on, {len(validation):,} to validate, {len(training.classes)} classes"
     )
     return _Run(recipe, fabric, training, validation, _fresh(recipe, training, fabric))
 
@@ -198,7 +201,7 @@ def _writing(folder: Path) -> Iterator[None]:
         raise StorageError(f"The run in {folder} cannot be written: {e}. What was written stays.") from e
 
 
-def _fresh(recipe: recipes.Recipe, training: data.Samples, fabric: Fabric) -> _State:
+def _fresh(recipe: recipes.Recipe, training: Samples, fabric: Fabric) -> _State:
     network = Siamese(recipe.network, recipe.branches)
     for name in recipe.branches:
         body = network.branch(name).body
@@ -231,7 +234,7 @@ def _fresh(recipe: recipes.Recipe, training: data.Samples, fabric: Fabric) -> _S
     return _State(network, wrapped, loss.to(fabric.device), optimiser, average)
 
 
-def _epoch(recipe: recipes.Recipe, state: _State, training: data.Samples, fabric: Fabric, bars: Progress) -> None:
+def _epoch(recipe: recipes.Recipe, state: _State, training: Samples, fabric: Fabric, bars: Progress) -> None:
     """One pass over the data; all chance in it comes from (seed, epoch), so a resumed run is the same run."""
     torch.manual_seed(recipe.seed * 100_003 + state.epoch)
     batches = PKBatches(training, recipe.sampler, recipe.seed)
@@ -278,7 +281,7 @@ def rate(recipe: recipes.Recipe, epoch: float) -> float:
     return 1 - (1 - schedule.final) * (done - schedule.warmup) / (1 - schedule.warmup)
 
 
-def _validate(recipe: recipes.Recipe, network: nn.Module, samples: data.Samples) -> dict[str, float]:
+def _validate(recipe: recipes.Recipe, network: nn.Module, samples: Samples) -> dict[str, float]:
     """Top-1 among the held-out photos; with sketches, how many find their class and their photo there."""
     embeddings = _embed(network, samples, recipe)
     photos = ~samples.sketch
@@ -295,7 +298,7 @@ def _validate(recipe: recipes.Recipe, network: nn.Module, samples: data.Samples)
 
 
 @torch.inference_mode()
-def _embed(network: nn.Module, samples: data.Samples, recipe: recipes.Recipe) -> Float32[np.ndarray, "n d"]:
+def _embed(network: nn.Module, samples: Samples, recipe: recipes.Recipe) -> Float32[np.ndarray, "n d"]:
     """Embeddings of samples by a network in training, in the recipe's precision."""
     was_training = network.training
     network.eval()

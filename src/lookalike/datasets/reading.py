@@ -1,21 +1,24 @@
 """Labelled pictures in memory: read from folders of classes or drawn by the toy shop, and split by item."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from lookalike import images, sample
+from lookalike.datasets.sources import FolderSource, Report, Source, ToyShopSource
 from lookalike.errors import DataError, ImageError
-from lookalike.learn import recipe
+from lookalike.images import Fit
 
-Report = Callable[[str], None]
 T = TypeVar("T")
+
+By = Literal["item", "class"]
+"""What is held out: a share of each class's items, or a share of the classes, whole."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +44,19 @@ class Samples:
         return Samples(self.images[rows], self.labels[rows], self.items[rows], self.sketch[rows], self.classes)
 
 
-def load(config: recipe.Data, report: Report) -> Samples:
+def load(sources: Sequence[Source], size: int, fit: Fit, report: Report) -> Samples:
     """Read all sources, their classes side by side.
 
     Args:
-        config: sources, size and fit.
+        sources: what is read.
+        size: pixels a side.
+        fit: how a picture becomes square.
         report: gets a line for every picture that is left out.
 
     Raises:
         DataError: a source without classes, a class without pictures, fewer than two classes.
     """
-    parts = [_load_source(source, config, report) for source in config.sources]
+    parts = [_load_source(source, size, fit, report) for source in sources]
     if sum(len(p.classes) for p in parts) < 2:  # noqa: PLR2004 -- nothing differs from a single class
         raise DataError("There is one class only; learning what differs takes two at least.")
     first_class = np.cumsum([0, *(len(p.classes) for p in parts)])
@@ -65,40 +70,85 @@ def load(config: recipe.Data, report: Report) -> Samples:
     )
 
 
-def split(samples: Samples, share: float, seed: int) -> tuple[Samples, Samples]:
-    """Hold out a share of each class's items, photos and sketches of an item together.
+def divide(
+    sources: Sequence[Source], *, size: int, fit: Fit, share: float, by: By = "item", seed: int, report: Report
+) -> tuple[Samples, Samples]:
+    """Read the sources and hold a share of them out of training.
+
+    Args:
+        sources: what is read, classes side by side.
+        size: pixels a side.
+        fit: how a picture becomes square.
+        share: how much is held out, 0…1.
+        by: what is held out.
+        seed: what is drawn follows from it.
+        report: gets a line for every picture that is left out.
 
     Returns:
-        Training and validation samples. Every class keeps two items to train on where it has them.
+        Training and validation samples.
 
     Raises:
-        DataError: a class has a single item, or so few that none can be held out of any class.
+        DataError: as `load` and `hold_out`.
+    """
+    return hold_out(load(sources, size, fit, report), share, seed, by)
+
+
+def hold_out(samples: Samples, share: float, seed: int, by: By = "item") -> tuple[Samples, Samples]:
+    """Hold out a share of each class's items, photos and sketches of an item together; or of the classes, whole.
+
+    Returns:
+        Training and validation samples. Every class keeps two items to train on where it has them. By class, the
+        classes of either are its own.
+
+    Raises:
+        DataError: a class has a single item, or there are so few that none can be held out.
     """
     rng = np.random.default_rng(seed)
-    held = []
     for label, name in enumerate(samples.classes):
-        items = np.unique(samples.items[samples.labels == label])
-        if len(items) < 2:  # noqa: PLR2004 -- a pair is what is learned from
+        count = len(np.unique(samples.items[samples.labels == label]))
+        if count < 2:  # noqa: PLR2004 -- a pair is what is learned from
             raise DataError(
-                f"The class “{name}” has {len(items)} usable pictures; learning takes two at least of each class."
+                f"The class “{name}” has {count} usable pictures; learning takes two at least of each class."
             )
-        held.append(rng.permutation(items)[: min(round(share * len(items)), len(items) - 2)])
-    out = np.isin(samples.items, np.concatenate(held))
+    out = _some_classes(samples, share, rng) if by == "class" else _some_items(samples, share, rng)
     training, validation = samples.take(~out), samples.take(out)
     if (~validation.sketch).sum() < 2:  # noqa: PLR2004 -- a nearest other takes two
         raise DataError(f"A validation share of {share} holds out fewer than two photos; raise data.validation.")
     if samples.sketch.any() and not (training.sketch.any() and validation.sketch.any()):
         raise DataError("There are too few sketches to train on some and validate on others.")
-    return training, validation
+    return (_own_classes(training), _own_classes(validation)) if by == "class" else (training, validation)
 
 
-def _load_source(source: recipe.Source, config: recipe.Data, report: Report) -> Samples:
-    if isinstance(source, recipe.ToyShopSource):
-        return _draw(source, config.size)
-    return _read(source, config, report)
+def _some_items(samples: Samples, share: float, rng: np.random.Generator) -> Bool[np.ndarray, " n"]:
+    held = []
+    for label in range(len(samples.classes)):
+        items = np.unique(samples.items[samples.labels == label])
+        held.append(rng.permutation(items)[: min(round(share * len(items)), len(items) - 2)])
+    return np.isin(samples.items, np.concatenate(held))
 
 
-def _read(source: recipe.FolderSource, config: recipe.Data, report: Report) -> Samples:
+def _some_classes(samples: Samples, share: float, rng: np.random.Generator) -> Bool[np.ndarray, " n"]:
+    # A nearest other says something only among two classes, on either side.
+    count = len(samples.classes)
+    if count < 4:  # noqa: PLR2004
+        raise DataError(f"There are {count} classes; to hold whole classes out takes four, two for either side.")
+    held = rng.permutation(count)[: min(max(round(share * count), 2), count - 2)]
+    return np.isin(samples.labels, held)
+
+
+def _own_classes(samples: Samples) -> Samples:
+    """The same with only those classes that it has pictures of."""
+    there, labels = np.unique(samples.labels, return_inverse=True)
+    return replace(samples, labels=labels.astype(np.int64), classes=tuple(samples.classes[i] for i in there))
+
+
+def _load_source(source: Source, size: int, fit: Fit, report: Report) -> Samples:
+    if isinstance(source, ToyShopSource):
+        return _draw(source, size)
+    return _read(source, size, fit, report)
+
+
+def _read(source: FolderSource, size: int, fit: Fit, report: Report) -> Samples:
     photos = _by_class(source.path)
     classes = tuple(sorted(photos))
     files: list[Path] = []
@@ -122,7 +172,7 @@ def _read(source: recipe.FolderSource, config: recipe.Data, report: Report) -> S
                 files.append(path)
                 labels.append(label)
                 items.append(len(items) if item is None else item)
-    pictures, good = _decode(files, config, report)
+    pictures, good = _decode(files, size, fit, report)
     return Samples(
         images=pictures,
         labels=np.asarray(labels, dtype=np.int64)[good],
@@ -151,13 +201,13 @@ def _by_class(folder: Path) -> dict[str, list[Path]]:
     return classes
 
 
-def _decode(files: list[Path], config: recipe.Data, report: Report) -> tuple[np.ndarray, np.ndarray]:
+def _decode(files: list[Path], size: int, fit: Fit, report: Report) -> tuple[np.ndarray, np.ndarray]:
     """Pictures of the files that could be read, and their positions."""
-    out = np.empty((len(files), config.size, config.size, 3), dtype=np.uint8)
+    out = np.empty((len(files), size, size, 3), dtype=np.uint8)
 
     def one(i: int) -> int | None:
         try:
-            out[i] = images.load(files[i], config.size, config.fit)
+            out[i] = images.load(files[i], size, fit)
         except ImageError as e:
             report(str(e))
             return None
@@ -169,7 +219,7 @@ def _decode(files: list[Path], config: recipe.Data, report: Report) -> tuple[np.
     return (out if len(good) == len(files) else out[good]), np.asarray(good)
 
 
-def _draw(source: recipe.ToyShopSource, size: int) -> Samples:
+def _draw(source: ToyShopSource, size: int) -> Samples:
     products = sample.catalogue(source.count, source.seed)
     each = 1 + source.sketches
     out = np.empty((len(products) * each, size, size, 3), dtype=np.uint8)
