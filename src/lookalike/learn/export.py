@@ -129,8 +129,14 @@ def _halve(model: onnx.ModelProto) -> onnx.ModelProto:
         if array.dtype != np.float32 or array.size <= _SMALL:
             kept.append(tensor)
             continue
+        with np.errstate(over="ignore"):
+            half = array.astype(np.float16)
+        # A channel that is always the same has hardly a variance to be divided by: its weights can pass float16's end.
+        if not np.isfinite(half).all():
+            kept.append(tensor)
+            continue
         stored = f"{tensor.name}.half"
-        kept.append(numpy_helper.from_array(array.astype(np.float16), stored))
+        kept.append(numpy_helper.from_array(half, stored))
         casts.append(helper.make_node("Cast", [stored], [tensor.name], to=TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
     del model.graph.initializer[:], model.graph.node[:]
