@@ -5,9 +5,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
+from jaxtyping import Float64, Shaped
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
-from lookalike.errors import EncoderError, MismatchError, NotFoundError
+from lookalike.errors import EncoderError, MismatchError, NotFoundError, UsageError
 from lookalike.images import Fit
 from lookalike.metric import Metric
 
@@ -30,9 +32,37 @@ class Input(_Part):
 
 
 class Calibration(_Part):
-    """What distances mean, fitted on held-out pairs."""
+    """What distances mean, fitted on held-out pairs.
+
+    A card of before this was measured may tell the distances at given false accept rates alone.
+    """
 
     distance_at_far: dict[str, float] = Field(description="false accept rate, as a decimal, to distance")
+    metric: Metric | None = Field(default=None, description="of the distances; none: the card's")
+    threshold: float | None = Field(
+        default=None, ge=0, description="the distance of best accuracy; no farther is the same"
+    )
+    knots: tuple[tuple[float, float], ...] = Field(
+        default=(), description="(distance, probability of the same), straight in between and constant outside"
+    )
+    prior: float = Field(default=0.5, gt=0, lt=1, description="share of genuine pairs that the probabilities assume")
+    genuine: int = Field(default=0, ge=0, description="pairs of the same that it was fitted on")
+    impostors: int = Field(default=0, ge=0, description="pairs of different ones")
+    data: str = Field(default="", description="what it was fitted on")
+
+    def probability(self, distances: Shaped[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
+        """P(same | distance) in 0…1, as if half of all pairs were of the same; it never rises with the distance.
+
+        Where genuine pairs are rarer than that, as among all pairs of a collection, it is too high: with odds ``o``
+        of meeting one, ``p / (1 - p)`` is to be multiplied by ``o``.
+
+        Raises:
+            UsageError: this calibration has no probabilities.
+        """
+        if not self.knots:
+            raise UsageError("This encoder's calibration tells no probabilities; run: lookalike calibrate.")
+        at, values = np.array(self.knots).T
+        return np.asarray(np.interp(distances, at, values))
 
 
 class Provenance(_Part):
@@ -102,3 +132,22 @@ class Card(_Part):
             first = e.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"
             raise EncoderError(f"{path} is no encoder card; {where}: {first['msg']}.") from e
+
+
+def calibrate(folder: Path, calibration: Calibration) -> Card:
+    """Write a calibration into the card of an artefact, in place of one that may be there.
+
+    Others see the old card or the new one, whole. The encoder's fingerprint stays as it is: embeddings do not change.
+
+    Args:
+        folder: of the artefact.
+        calibration: what its distances mean.
+
+    Returns:
+        The card as it is now.
+
+    Raises:
+        NotFoundError, MismatchError, EncoderError: as `Card.read`.
+        StorageError: the folder cannot be written.
+    """
+    raise NotImplementedError
