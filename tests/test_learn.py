@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -22,7 +21,7 @@ from lookalike.errors import (
     RecipeError,
     StorageError,
 )
-from lookalike.learn import augment, checkpoint, export, losses, networks, recipe, sampling, train
+from lookalike.learn import augment, checkpoint, export, networks, recipe, train
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -116,165 +115,6 @@ def test_a_loss_across_needs_sketches(tiny: Path) -> None:
 def test_a_missing_recipe_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
         recipe.read(tmp_path / "none.yaml")
-
-
-def shop(count: int = 96, sketches: int = 2) -> datasets.Samples:
-    source = datasets.ToyShopSource(kind="toyshop", count=count, seed=3, sketches=sketches)
-    return datasets.load([source], 16, "squash", print)
-
-
-# ---- sampling
-
-
-def test_a_batch_has_p_classes_with_k_items_each_and_a_photo_and_a_sketch_of_each_item() -> None:
-    samples = shop()
-    batches = sampling.PKBatches(samples, recipe.PKSampler(classes=4, items=3), seed=0)
-    assert len(batches) == 96 // 12
-    for rows in batches.epoch(0):
-        assert len(rows) == 24
-        assert samples.sketch[rows].tolist() == [False, True] * 12
-        assert np.array_equal(samples.items[rows][::2], samples.items[rows][1::2])
-        assert np.unique(samples.labels[rows], return_counts=True)[1].tolist() == [6] * 4
-
-
-def test_an_epoch_shows_every_item_once_where_the_numbers_allow() -> None:
-    samples = shop(sketches=0)
-    batches = sampling.PKBatches(samples, recipe.PKSampler(classes=32, items=3), seed=0)
-    (rows,) = batches.epoch(0)
-    assert sorted(samples.items[rows]) == list(range(96))
-
-
-def test_epochs_follow_from_seed_and_number_alone() -> None:
-    samples = shop(sketches=1)
-    config = recipe.PKSampler(classes=4, items=2)
-    one, other = (sampling.PKBatches(samples, config, seed=7) for _ in range(2))
-    list(one.epoch(0))
-    first = np.concatenate(list(one.epoch(1)))
-    assert np.array_equal(first, np.concatenate(list(other.epoch(1))))
-    assert not np.array_equal(first, np.concatenate(list(other.epoch(2))))
-
-
-def test_more_classes_than_there_are_is_refused() -> None:
-    with pytest.raises(RecipeError, match="33 classes"):
-        sampling.PKBatches(shop(), recipe.PKSampler(classes=33, items=2), seed=0)
-
-
-# ---- losses
-
-
-def embeddings(n: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.nn.functional.normalize(torch.randn(n, 5, generator=generator))
-
-
-@pytest.mark.parametrize("squared", [True, False])
-def test_triplet_is_its_formula_over_all_triplets_that_violate_the_margin(squared: bool) -> None:
-    x, labels = embeddings(12), torch.arange(12) % 3
-    term = recipe.TripletTerm(kind="triplet", margin=0.3, squared=squared, miner="all")
-    nothing = torch.zeros(12, dtype=torch.bool)
-    got = losses.Triplet(term)(x, labels, torch.arange(12), nothing)
-    values = []
-    for a in range(12):
-        for p in range(12):
-            for n in range(12):
-                if a != p and labels[a] == labels[p] != labels[n]:
-                    near, far = (x[a] - x[p]).norm(), (x[a] - x[n]).norm()
-                    value = (near**2 - far**2 if squared else near - far) + 0.3
-                    values += [float(value)] if value > 0 else []
-    assert float(got) == pytest.approx(np.mean(values), rel=1e-4)
-
-
-def test_hard_triplets_across_are_the_farthest_photo_of_the_item_and_the_nearest_of_another() -> None:
-    x, items = embeddings(12), torch.arange(12) // 2
-    sketch = torch.arange(12) % 2 == 1
-    term = recipe.TripletTerm(kind="triplet", margin=0.3, miner="hard", target="item", across=True)
-    got = losses.Triplet(term)(x, items % 3, items, sketch)
-    values = []
-    for a in np.flatnonzero(sketch):
-        squares = {p: float((x[a] - x[p]).norm() ** 2) for p in np.flatnonzero(~sketch)}
-        near = max(d for p, d in squares.items() if items[p] == items[a])
-        far = min(d for p, d in squares.items() if items[p] != items[a])
-        values += [near - far + 0.3] if near - far + 0.3 > 0 else []
-    assert float(got) == pytest.approx(np.mean(values), rel=1e-4)
-
-
-def test_the_cosine_classifier_is_its_formula() -> None:
-    x, labels = embeddings(6), torch.tensor([0, 1, 2, 0, 1, 2])
-    term = recipe.CrossEntropyTerm(kind="cross_entropy", smoothing=0.1, scale=7)
-    head = losses.CosineClassifier(term, 5, 3)
-    w = head.directions.detach()
-    want = 0.0
-    for v, y in zip(x, labels, strict=True):
-        logits = np.array([7 * float(v @ c / c.norm()) for c in w])
-        log_p = logits - np.log(np.exp(logits).sum())
-        target = np.full(3, 0.1 / 3)
-        target[y] += 0.9
-        want -= float((target * log_p).sum()) / 6
-    assert float(head(x, labels).detach()) == pytest.approx(want, rel=1e-4)
-
-
-def test_a_batch_without_triplets_costs_nothing_and_can_be_learned_from() -> None:
-    x = embeddings(4).requires_grad_()
-    term = recipe.TripletTerm(kind="triplet", margin=0.3)
-    value = losses.Triplet(term)(x, torch.arange(4), torch.arange(4), torch.zeros(4, dtype=torch.bool))
-    value.backward()
-    assert float(value.detach()) == 0
-
-
-# ---- networks
-
-
-@pytest.mark.parametrize(
-    ("name", "tensors", "weights"),
-    [("resnet18", 120, 11_176_512), ("resnet34", 216, 21_284_672), ("resnet50", 318, 23_508_032)],
-)
-def test_a_resnet_has_the_names_and_the_size_that_torchvisions_has(name: str, tensors: int, weights: int) -> None:
-    net = networks.backbone(recipe.ResNetwork.model_validate({"backbone": name}))
-    state = net.state_dict()
-    assert len(state) == tensors
-    assert sum(p.numel() for p in net.parameters()) == weights
-    expected = {"conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight", "layer2.0.downsample.0.weight"}
-    assert expected | {"layer4.1.bn2.num_batches_tracked", "layer2.0.downsample.1.bias"} <= set(state)
-    assert tuple(state["conv1.weight"].shape) == (64, 3, 7, 7)
-
-
-def test_the_small_stem_keeps_small_pictures_large() -> None:
-    net = networks.backbone(recipe.ResNetwork(backbone="resnet18", stem="small"))
-    seen: list[torch.Size] = []
-    net.get_submodule("layer1").register_forward_hook(lambda _m, _i, out: seen.append(out.shape))
-    assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 512)
-    assert seen == [torch.Size((2, 64, 32, 32))]
-
-
-def test_whitening_makes_patches_uncorrelated() -> None:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.nn.functional.avg_pool2d(torch.randn(200, 3, 34, 34, generator=generator), 3, 1)
-    net = networks.FastNet((8, 8, 8), patch=2, stride=1)
-    net.fit_whitening(x)
-    out = net.whiten(x)[:, :12].transpose(0, 1).reshape(12, -1)
-    covariance = torch.cov(out)
-    # Directions with little in them are held down by the constant under the root.
-    assert torch.allclose(covariance, torch.diag(covariance.diagonal()), atol=0.05)
-    assert covariance[0, 0] == pytest.approx(1, abs=0.1)
-    assert not net.whiten.weight.requires_grad
-
-
-@pytest.mark.parametrize(
-    "network", [{"backbone": "fast", "widths": [8, 8, 8]}, {"backbone": "resnet18", "stem": "small"}]
-)
-def test_branches_share_late_layers_and_head_but_not_early_ones(network: dict[str, object]) -> None:
-    config = recipe.Recipe.model_validate({**recipe.read(RECIPES / "toyshop.yaml").model_dump(), "network": network})
-    net = networks.Siamese(config.network, ("photo", "sketch")).eval()
-    photo, sketch = net.branch("photo"), net.branch("sketch")
-    late = photo.body.late[-1]
-    assert photo.body.get_submodule(late) is sketch.body.get_submodule(late)
-    assert photo.head is sketch.head
-    first = next(iter(dict(photo.body.named_parameters())))
-    assert photo.body.get_parameter(first) is not sketch.body.get_parameter(first)
-    x, drawn = torch.randn(4, 3, 32, 32), torch.tensor([False, True, True, False])
-    mixed = net(x, drawn)
-    assert torch.allclose(mixed[drawn], sketch(x[drawn]), atol=1e-5)
-    assert torch.allclose(mixed.norm(dim=1), torch.ones(4), atol=1e-5)
 
 
 # ---- augmentation and schedule
@@ -393,14 +233,6 @@ def test_a_run_that_diverges_says_so(tiny: Path, tmp_path: Path) -> None:
 def test_a_disk_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be written"):
         checkpoint.save(tmp_path / "none" / "c.safetensors", {"x": torch.zeros(3)})
-
-
-def test_a_hand_has_no_card_twice_and_a_lone_sketch_stays_away() -> None:
-    samples = shop(count=96, sketches=0)
-    samples.sketch[5] = True
-    for rows in sampling.PKBatches(samples, recipe.PKSampler(classes=20, items=2), seed=0).epoch(0):
-        assert len(np.unique(samples.labels[rows])) == 20
-        assert samples.sketch[rows].sum() != 1
 
 
 def test_the_export_is_refused_where_onnx_and_torch_disagree(tiny: Path, tmp_path: Path) -> None:

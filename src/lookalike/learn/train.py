@@ -25,9 +25,9 @@ from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, R
 from lookalike.evaluation import retrieval
 from lookalike.learn import augment, checkpoint, export
 from lookalike.learn import recipe as recipes
-from lookalike.learn.losses import Loss
+from lookalike.learn.losses import Loss, Targets
 from lookalike.learn.networks import FastNet, Siamese
-from lookalike.learn.sampling import PKBatches
+from lookalike.learn.sampling import Batch, batches
 from lookalike.metric import Metric
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -237,19 +237,17 @@ def _fresh(recipe: recipes.Recipe, training: Samples, fabric: Fabric) -> _State:
 def _epoch(recipe: recipes.Recipe, state: _State, training: Samples, fabric: Fabric, bars: Progress) -> None:
     """One pass over the data; all chance in it comes from (seed, epoch), so a resumed run is the same run."""
     torch.manual_seed(recipe.seed * 100_003 + state.epoch)
-    batches = PKBatches(training, recipe.sampler, recipe.seed)
+    drawn = batches(training, recipe.sampler, recipe.seed)
     change = augment.pipeline(recipe.augment, recipe.data.size)
     state.wrapped.train()
     began, total, parts = time.monotonic(), 0.0, np.zeros(len(recipe.losses))
-    bar = bars.add_task(f"epoch {state.epoch + 1}/{recipe.train.epochs}", total=len(batches))
-    for i, rows in enumerate(batches.epoch(state.epoch)):
+    bar = bars.add_task(f"epoch {state.epoch + 1}/{recipe.train.epochs}", total=len(drawn))
+    for i, batch in enumerate(drawn.epoch(state.epoch)):
         for group in state.optimiser.param_groups:
-            group["lr"] = recipe.optimiser.learning_rate * rate(recipe, state.epoch + i / len(batches))
-        x = _normalise(change(_tensor(training.images[rows], fabric.device)), recipe.data)
-        labels, items, sketch = (
-            torch.from_numpy(a[rows]).to(fabric.device) for a in (training.labels, training.items, training.sketch)
-        )
-        loss, values = state.loss(state.wrapped(x, sketch), labels, items, sketch)
+            group["lr"] = recipe.optimiser.learning_rate * rate(recipe, state.epoch + i / len(drawn))
+        x = _normalise(change(_tensor(training.images[batch.rows], fabric.device)), recipe.data)
+        targets = _targets(training, batch, fabric.device)
+        loss, values = state.loss(state.wrapped(x, targets.sketch), targets)
         if not torch.isfinite(loss):
             raise RecipeError(
                 f"The loss is {float(loss.detach())} in epoch {state.epoch + 1}. Lower optimiser.learning_rate."
@@ -265,9 +263,16 @@ def _epoch(recipe: recipes.Recipe, state: _State, training: Samples, fabric: Fab
     bars.remove_task(bar)
     state.epoch += 1
     state.seconds += time.monotonic() - began
-    line = {"epoch": float(state.epoch), "minutes": state.seconds / 60, "loss": total / len(batches)}
-    line |= {f"loss.{t.kind}.{i}": v / len(batches) for i, (t, v) in enumerate(zip(recipe.losses, parts, strict=True))}
+    line = {"epoch": float(state.epoch), "minutes": state.seconds / 60, "loss": total / len(drawn)}
+    line |= {f"loss.{t.kind}.{i}": v / len(drawn) for i, (t, v) in enumerate(zip(recipe.losses, parts, strict=True))}
     state.history.append(line)
+
+
+def _targets(samples: Samples, batch: Batch, device: torch.device) -> Targets:
+    labels, items, sketch = (
+        torch.from_numpy(a[batch.rows]).to(device) for a in (samples.labels, samples.items, samples.sketch)
+    )
+    return Targets(labels, items, sketch, None if batch.tuples is None else torch.from_numpy(batch.tuples).to(device))
 
 
 def rate(recipe: recipes.Recipe, epoch: float) -> float:
