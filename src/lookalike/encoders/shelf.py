@@ -3,8 +3,9 @@
 from importlib import resources
 from pathlib import Path
 
+from lookalike.encoders import hub
 from lookalike.encoders.artefact import Encoder
-from lookalike.errors import MissingExtraError, NotFoundError, UsageError
+from lookalike.errors import NotFoundError
 
 # What `lookalike index` takes where nothing is said.
 DEFAULT = "toyshop"
@@ -24,10 +25,12 @@ def load(name: str | Path) -> Encoder:
 
     Raises:
         NotFoundError: no such encoder.
+        UsageError: an address on the hub that is none.
+        MissingExtraError: the hub's client is not installed.
         EncoderError: its files are damaged.
     """
-    if isinstance(name, str) and name.startswith("hf://"):
-        return Encoder.open(_from_hub(name))
+    if isinstance(name, str) and name.startswith(hub.SCHEME):
+        return Encoder.open(hub.fetch(name, ["encoder.json", "*.onnx", "README.md"], "An encoder from a hub"))
     shelf = bundled()
     if str(name) in shelf:
         return Encoder.open(shelf[str(name)])
@@ -37,21 +40,3 @@ def load(name: str | Path) -> Encoder:
             f"There is no encoder “{name}”. Bundled: {', '.join(shelf)}; or give a folder, or hf://org/repo."
         )
     return Encoder.open(folder)
-
-
-def _from_hub(address: str) -> Path:
-    repo, _, revision = address.removeprefix("hf://").partition("@")
-    if repo.count("/") != 1:
-        raise UsageError(f"“{address}” should read hf://org/repo or hf://org/repo@revision.")
-    try:
-        from huggingface_hub import snapshot_download  # noqa: PLC0415 -- an extra
-        from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415 -- an extra
-    except ImportError as e:
-        raise MissingExtraError("hub", "An encoder from a hub") from e
-    try:
-        folder = snapshot_download(
-            repo, revision=revision or None, allow_patterns=["encoder.json", "*.onnx", "README.md"]
-        )
-    except (HfHubHTTPError, OSError, ValueError) as e:
-        raise NotFoundError(f"{address} cannot be fetched: {e}") from e
-    return Path(folder)

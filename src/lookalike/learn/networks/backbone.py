@@ -16,6 +16,8 @@ def backbone(config: recipe.Network) -> Backbone:
 
     Raises:
         NotFoundError: the weights are not there.
+        MissingExtraError: they are on a hub, whose client is not installed.
+        RecipeError: they are no safetensors file.
         MismatchError: they are another network's.
     """
     body = _fresh(config)

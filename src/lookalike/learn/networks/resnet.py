@@ -80,7 +80,7 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
 
 
 # Block, its depths, and whether channels are squeezed and excited.
-_KINDS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int, int], bool]] = {
+KINDS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int, int], bool]] = {
     "resnet18": (BasicBlock, (2, 2, 2, 2), False),
     "resnet34": (BasicBlock, (3, 4, 6, 3), False),
     "resnet50": (Bottleneck, (3, 4, 6, 3), False),
@@ -99,7 +99,7 @@ class ResNet(nn.Module):
 
     def __init__(self, kind: str, *, small: bool) -> None:
         super().__init__()
-        block, depths, squeeze = _KINDS[kind]
+        block, depths, squeeze = KINDS[kind]
         kernel, stride, padding = (3, 1, 1) if small else (7, 2, 3)
         self.conv1 = nn.Conv2d(3, 64, kernel, stride, padding, bias=False)
         self.bn1 = nn.BatchNorm2d(64)

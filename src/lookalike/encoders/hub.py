@@ -1,0 +1,39 @@
+"""Files of a repository on the Hugging Face hub, by ``hf://``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lookalike.errors import MissingExtraError, NotFoundError, UsageError
+
+SCHEME = "hf://"
+
+
+def fetch(address: str, files: Sequence[str], purpose: str) -> Path:
+    """Bring files here, or find them where an earlier call brought them.
+
+    Args:
+        address: ``hf://org/repo[@revision]``.
+        files: names, or patterns such as ``*.onnx``.
+        purpose: what they are for, to begin the sentence that says what is not installed.
+
+    Returns:
+        A folder that holds those of the files that the repository has.
+
+    Raises:
+        UsageError: the address is none.
+        MissingExtraError: the hub's client is not installed.
+        NotFoundError: no such repository or revision, or no way to it.
+    """
+    repo, _, revision = address.removeprefix(SCHEME).partition("@")
+    if repo.count("/") != 1 or not all(repo.split("/")):
+        raise UsageError(f"“{address}” should read hf://org/repo or hf://org/repo@revision.")
+    try:
+        from huggingface_hub import snapshot_download  # noqa: PLC0415 -- an extra
+        from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415 -- an extra
+    except ImportError as e:
+        raise MissingExtraError("hub", purpose) from e
+    try:
+        folder = snapshot_download(repo, revision=revision or None, allow_patterns=list(files))
+    except (HfHubHTTPError, OSError, ValueError) as e:
+        raise NotFoundError(f"{address} cannot be fetched: {e}") from e
+    return Path(folder)
