@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 from lookalike import search
 from lookalike.errors import UsageError
 from lookalike.evaluation import distances
+from lookalike.evaluation.labels import Classes
 from lookalike.metric import Metric
 
 RECALLS = 101
@@ -83,20 +84,20 @@ class Retrieval:
 
 
 def evaluate(
-    queries: Shaped[np.ndarray, "q d"],
-    gallery: Shaped[np.ndarray, "n d"],
-    query_labels: Shaped[np.ndarray, " q"],
-    gallery_labels: Shaped[np.ndarray, " n"],
+    queries: Shaped[np.ndarray, "..."],
+    gallery: Shaped[np.ndarray, "..."],
+    query_labels: Shaped[np.ndarray, "..."],
+    gallery_labels: Shaped[np.ndarray, "..."],
     metric: Metric,
     *,
     ks: tuple[int, ...] = (1, 5, 10),
-    itself: Int64[np.ndarray, " q"] | None = None,
+    itself: Int64[np.ndarray, " queries"] | None = None,
 ) -> Retrieval:
     """Rank the whole gallery for each query, and measure. Memory does not grow with the product of the two.
 
     Args:
-        queries: float32, or codes packed into uint8 for Hamming.
-        gallery: the same.
+        queries: ``(q, d)``; float32, or codes packed into uint8 for Hamming.
+        gallery: ``(n, d)``, the same.
         query_labels: whole numbers or strings. An item is relevant where it has its query's label; labels that are
             numbers of products, say, ask for the very product.
         gallery_labels: the same.
@@ -108,18 +109,156 @@ def evaluate(
         UsageError: no query has a relevant item, a cut below 1, labels or rows that do not fit the arrays, or vectors
             that `lookalike.search.prepare` refuses.
     """
-    raise NotImplementedError
+    left, right = distances.sides(queries, gallery, metric)
+    if not ks or min(ks) < 1:
+        raise UsageError(f"A cut k must be at least 1; {ks} is no list of such.")
+    if itself is not None and not (len(itself) == len(left) and np.all((itself >= 0) & (itself < len(right)))):
+        raise UsageError(f"Each of the {len(left)} queries is itself one gallery row between 0 and {len(right) - 1}.")
+    asked, classes = Classes.of(query_labels, len(left)), Classes.of(gallery_labels, len(right))
+    if (asked.names.dtype.kind == "U") != (classes.names.dtype.kind == "U") and len(left) and len(right):
+        raise UsageError("The labels of one side are strings and those of the other are numbers; give both alike.")
+    cuts = np.array(ks, np.int64)
+    singles, by_cut = np.full((len(left), 4), np.nan), np.full((len(left), 4, len(ks)), np.nan)
+    curve = np.zeros(RECALLS)
+    for query, ranking in _rankings(left, right, asked, classes, metric, itself):
+        singles[query] = ranking.figures()
+        by_cut[query] = ranking.at(cuts)
+        curve += ranking.curve()
+    return _means(singles, by_cut, curve, asked, ks)
 
 
 def leave_one_out(
-    embeddings: Shaped[np.ndarray, "n d"],
-    labels: Shaped[np.ndarray, " n"],
+    embeddings: Shaped[np.ndarray, "..."],
+    labels: Shaped[np.ndarray, "..."],
     metric: Metric,
     *,
     ks: tuple[int, ...] = (1, 5, 10),
 ) -> Retrieval:
     """Each item is a query against all others: `evaluate` with one array on both sides."""
     return evaluate(embeddings, embeddings, labels, labels, metric, ks=ks, itself=np.arange(len(embeddings)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Ranking:
+    """Where one query's relevant items stand: the distances at which there are some, ascending.
+
+    Attributes:
+        before: items nearer than that.
+        items: items at that distance.
+        hits: relevant ones among them.
+    """
+
+    before: Int64[np.ndarray, " t"]
+    items: Int64[np.ndarray, " t"]
+    hits: Int64[np.ndarray, " t"]
+
+    @classmethod
+    def of(cls, gallery: Float32[np.ndarray, " n"], relevant: Float32[np.ndarray, " r"]) -> "_Ranking":
+        """Of the distances of all items, sorted, and of the relevant ones."""
+        at, hits = np.unique(relevant, return_counts=True)
+        before = np.searchsorted(gallery, at)
+        return cls(before, np.searchsorted(gallery, at, "right") - before, hits)
+
+    def figures(self) -> tuple[float, float, float, float]:
+        """Top-1, R-precision, average precision and reciprocal rank."""
+        relevant = int(self.hits.sum())
+        (top, first_r), _ = self._up_to(np.array([1, relevant]))
+        _, (whole,) = self._up_to(self.before[-1:] + self.items[-1:])
+        return float(top), float(first_r) / relevant, float(whole) / relevant, self._reciprocal_rank()
+
+    def at(self, cuts: Int64[np.ndarray, " k"]) -> Float64[np.ndarray, "4 k"]:
+        """Precision, recall, hit rate and average precision of the nearest so many."""
+        relevant = int(self.hits.sum())
+        found, gained = self._up_to(cuts)
+        hit = [1 - self._none_in(cut) for cut in cuts - self.before[0]]
+        return np.stack([found / cuts, found / relevant, np.array(hit), gained / np.minimum(cuts, relevant)])
+
+    def curve(self) -> Float64[np.ndarray, " 101"]:
+        """Interpolated precision at each recall: the highest at this one or above it."""
+        found = self.hits.cumsum()
+        highest = np.maximum.accumulate((found / (self.before + self.items))[::-1])[::-1]
+        # In whole numbers: 0.1 · 30 is not 3 as floats go.
+        reached = np.searchsorted((RECALLS - 1) * found, np.arange(RECALLS) * found[-1])
+        return np.asarray(highest[reached])
+
+    def _up_to(self, cuts: Int64[np.ndarray, " k"]) -> tuple[Float64[np.ndarray, " k"], Float64[np.ndarray, " k"]]:
+        """Relevant items among the nearest so many, expected, and the sum of precisions over them."""
+        hits = self.hits * np.clip((cuts[:, None] - self.before) / self.items, 0, 1)
+        found = hits.cumsum(axis=1)
+        precision = found / np.minimum(self.before + self.items, cuts[:, None])
+        return found[:, -1], (hits * precision).sum(axis=1)
+
+    def _none_in(self, places: int) -> float:
+        """The chance that so many, drawn from the items at the first distance, are all irrelevant."""
+        drawn = np.arange(min(max(places, 0), self.items[0]))
+        return float(np.prod(np.maximum(1 - self.hits[0] / (self.items[0] - drawn), 0)))
+
+    def _reciprocal_rank(self) -> float:
+        """Expected: the sum over places of the chance that the first relevant item stands there, by the place."""
+        drawn = np.arange(self.items[0] - self.hits[0] + 1)
+        chance = self.hits[0] / (self.items[0] - drawn)  # to be relevant, where all drawn before are not
+        first = chance * np.concatenate([[1.0], np.cumprod(1 - chance[:-1])])
+        return float(np.sum(first / (self.before[0] + 1 + drawn)))
+
+
+def _rankings(
+    queries: search.Gallery,
+    gallery: search.Gallery,
+    asked: Classes,
+    classes: Classes,
+    metric: Metric,
+    itself: Int64[np.ndarray, " q"] | None,
+) -> Iterator[tuple[int, _Ranking]]:
+    """The queries that have a relevant item, and where they have them."""
+    codes = np.searchsorted(classes.names, asked.names)  # of what is asked for, among what there is
+    known = np.isin(asked.names, classes.names)
+    for part, block in distances.rows(queries, gallery, metric):
+        for query, row in enumerate(block, part.start):
+            asks = asked.codes[query]
+            relevant = classes.members(codes[asks]) if known[asks] else np.empty(0, np.int64)
+            others = row
+            if itself is not None:
+                relevant, others = relevant[relevant != itself[query]], np.delete(row, itself[query])
+            if len(relevant):
+                yield query, _Ranking.of(np.sort(others), row[relevant])
+
+
+def _means(
+    singles: Float64[np.ndarray, "q 4"],
+    by_cut: Float64[np.ndarray, "q 4 k"],
+    curve: Float64[np.ndarray, " 101"],
+    asked: Classes,
+    ks: tuple[int, ...],
+) -> Retrieval:
+    counted = np.flatnonzero(~np.isnan(singles[:, 0]))
+    if not len(counted):
+        raise UsageError("No query has a relevant item in the gallery: none has its label. Are these the right labels?")
+    by_class = {}
+    for code, name in enumerate(asked.names.tolist()):
+        rows = asked.members(code)
+        mine = singles[rows[~np.isnan(singles[rows, 0])]]
+        if len(mine):
+            top, first_r, average, _ = mine.mean(axis=0).tolist()
+            by_class[name] = ClassFigures(len(mine), top, average, first_r)
+    top, first_r, average, rank = singles[counted].mean(axis=0).tolist()
+    precision, recall, hit_rate, cut_average = (
+        dict(zip(ks, row, strict=True)) for row in by_cut[counted].mean(axis=0).tolist()
+    )
+    return Retrieval(
+        queries=len(counted),
+        without_relevant=len(singles) - len(counted),
+        top_1=top,
+        precision_at=precision,
+        recall_at=recall,
+        hit_rate_at=hit_rate,
+        map_at=cut_average,
+        r_precision=first_r,
+        map=average,
+        mrr=rank,
+        curve=curve / len(counted),
+        by_class=by_class,
+        average_precision=singles[:, 2],
+    )
 
 
 def top_1(embeddings: Shaped[np.ndarray, "n d"], labels: Int64[np.ndarray, " n"], metric: Metric) -> float:
