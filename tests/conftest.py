@@ -10,10 +10,12 @@ import pytest
 # checked by those that call them, and what comes out is compared with plain loops. LOOKALIKE_SHAPES=all checks them too.
 CHECKED = [
     "lookalike.images",
+    "lookalike.datasets",
     "lookalike.encoders",
     "lookalike.evaluation",
     "lookalike.stores",
     "lookalike.ingest",
+    "lookalike.compare",
     "lookalike.collection",
     "lookalike.cli",
     "lookalike.server",

@@ -249,7 +249,7 @@ def test_the_version_is_told(shell: Shell) -> None:
         ("search shop {picture} --within nan", 2, "radius"),
         ("search shop {picture} --within much", 2, "0.35"),
         ("search shop {picture} --within 120%", 2, "between 0 and 1"),
-        ("search shop {picture} --within 1 -k 3", 2, "not both"),
+        ("search shop {picture} --within 1 -k 3", 2, "one of them"),
         ("search shop {picture} --metric hamming", 2, "hamming"),
         ("search shop {picture} --metric manhattan", 2, "manhattan"),
         ("search shop", 2, "IMAGE"),

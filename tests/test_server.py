@@ -563,7 +563,7 @@ def test_every_route_is_documented(server: SimpleNamespace) -> None:
         for status, answer in about["responses"].items():
             if int(status) >= 400:
                 assert list(answer["content"]) == ["application/problem+json"], (name, status)
-    assert len(routes) == 11
+    assert len(routes) == 13
     told = set(re.findall(r"^### `([A-Z]+ \S+)`$", reference, re.MULTILINE))
     assert told == {f"{m.upper()} {path}" for m, path, _ in routes} | {"GET /docs", "GET /openapi.json", "GET /"}
 

@@ -9,21 +9,22 @@ for hit in shop.knn(shop.embed([Path("mug.jpg")]), k=10)[0].hits:
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Self
 
 import numpy as np
 
-from lookalike import images, ingest, search
+from lookalike import compare, images, ingest, search
+from lookalike.compare import Ranked, Verdict
 from lookalike.encoders import Encoder
 from lookalike.encoders.card import Branch
 from lookalike.errors import MismatchError, NotFoundError, StorageError, UsageError
+from lookalike.evaluation.fewshot import By
 from lookalike.ingest import Added, Entry, Progress, absolute, entries
 from lookalike.metric import Metric
-from lookalike.stores import ALL, Answer, Filter, Item, SQLiteStore, Store, open_store
-from lookalike.stores.atomic import replace
+from lookalike.stores import ALL, Answer, Filter, Item, SQLiteStore, Store, atomic, open_store
 from lookalike.stores.manifest import EncoderPin, Manifest
 from lookalike.stores.protocol import Vectors, check
 
@@ -32,9 +33,6 @@ __all__ = ["Added", "Collection", "Entry", "Matches", "Progress", "entries"]
 SUFFIX = ".lookalike"
 
 _THUMBNAILS = "cache/thumbnails"
-
-# Pictures held in memory at a time.
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ class Collection:
         with self._pictures:
             try:
                 self.file(item).parent.mkdir(exist_ok=True)
-                replace(self.file(item), data)
+                atomic.replace(self.file(item), data)
             except OSError as e:
                 raise StorageError(f"The picture cannot be kept in {self.path}: {e.strerror}.") from e
             self.store.upsert([item], vector)
@@ -196,12 +194,7 @@ class Collection:
             ImageError: one of them cannot be used.
             UsageError: the encoder has no such branch.
         """
-        about = self.encoder.card.input
-        out = [self.encoder.embed(np.empty((0, about.size, about.size, 3), np.uint8), branch)]
-        for start in range(0, len(pictures), _BATCH):
-            fitted = [images.load(p, about.size, about.fit) for p in pictures[start : start + _BATCH]]
-            out.append(self.encoder.embed(np.stack(fitted), branch))
-        return np.concatenate(out)
+        return compare.embed(self.encoder, pictures, branch)
 
     def vectors(self, ids: Sequence[str]) -> Vectors:
         """Vectors of items, in order; NotFoundError where one is not there."""
@@ -238,18 +231,125 @@ class Collection:
         if images.fingerprint(data) == item.sha256:
             with suppress(OSError):  # a cache that cannot be written is no reason to show nothing
                 kept.parent.mkdir(parents=True, exist_ok=True)
-                replace(kept, small)
+                atomic.replace(kept, small)
         return small
 
-    def knn(self, queries: Vectors, k: int, where: Filter = ALL, *, metric: Metric | None = None) -> list[Answer]:
-        """The k nearest items of each query vector; see `embed` and `vectors`."""
-        return self.store.knn(queries, k, where, metric=metric)
+    def knn(
+        self,
+        queries: Vectors,
+        k: int,
+        where: Filter = ALL,
+        *,
+        metric: Metric | None = None,
+        branch: Branch = "photo",
+    ) -> list[Answer]:
+        """The k nearest items of each query vector; see `embed` and `vectors`.
+
+        Args:
+            queries: their vectors.
+            k: how many.
+            where: among which items.
+            metric: the collection's own unless given.
+            branch: which way the queries came in; hits get a probability where the encoder is calibrated for it.
+        """
+        return self._calibrated(self.store.knn(queries, k, where, metric=metric), branch)
 
     def within(
-        self, queries: Vectors, radius: float, where: Filter = ALL, *, metric: Metric | None = None
+        self,
+        queries: Vectors,
+        radius: float,
+        where: Filter = ALL,
+        *,
+        metric: Metric | None = None,
+        branch: Branch = "photo",
     ) -> list[Answer]:
-        """All items within a distance of each query vector."""
-        return self.store.within(queries, radius, where, metric=metric)
+        """All items within a distance of each query vector; the rest as in `knn`."""
+        return self._calibrated(self.store.within(queries, radius, where, metric=metric), branch)
+
+    def _calibrated(self, answers: list[Answer], branch: Branch) -> list[Answer]:
+        out = []
+        for answer in answers:
+            distances = np.asarray([hit.distance for hit in answer.hits])
+            likely = compare.probabilities(self.encoder, distances, answer.metric, branch)
+            if likely is None:
+                return answers
+            hits = (replace(hit, probability=p) for hit, p in zip(answer.hits, likely.tolist(), strict=True))
+            out.append(replace(answer, hits=tuple(hits)))
+        return out
+
+    # ---- judging
+
+    def verify(
+        self,
+        left: Vectors,
+        right: Vectors,
+        *,
+        metric: Metric | None = None,
+        threshold: float | None = None,
+        far: float | None = None,
+        branch: Branch = "photo",
+    ) -> Verdict:
+        """Whether two vectors are of the same thing, by the collection's metric unless another is given.
+
+        See `embed` and `vectors` for the vectors, and `compare.verify` for the rest.
+        """
+        metric = metric or self.store.metric
+        return compare.judge(self.encoder, left, right, metric=metric, threshold=threshold, far=far, branch=branch)
+
+    def classify(
+        self,
+        queries: Vectors,
+        k: int = 5,
+        *,
+        by: By = "example",
+        metric: Metric | None = None,
+        branch: Branch = "photo",
+    ) -> list[tuple[Ranked, ...]]:
+        """The labels of the collection that are nearest to each query vector, nearest first.
+
+        Args:
+            queries: see `embed` and `vectors`.
+            k: how many labels.
+            by: a label is as near as its nearest item, or as its prototype; see `compare.classify`.
+            metric: the collection's own unless given.
+            branch: which way the queries came in.
+
+        Raises:
+            UsageError: k < 1, no item has a label, or vectors that do not fit.
+        """
+        if k < 1:
+            raise UsageError(f"k must be at least 1, not {k}.")
+        if not (labels := self.store.labels()):
+            raise UsageError(f"No item of “{self.name}” has a label. Index with --labels, or give a folder of classes.")
+        if by == "example":
+            return [
+                self._nearest_labels(queries[i : i + 1], k, set(labels), metric, branch) for i in range(len(queries))
+            ]
+        vectors, known = self.labelled()
+        ranked = compare.rank(self.encoder, queries, vectors, known, by=by, metric=metric or self.store.metric)
+        return [classes[:k] for classes in ranked]
+
+    def _nearest_labels(
+        self, query: Vectors, k: int, left: set[str], metric: Metric | None, branch: Branch
+    ) -> tuple[Ranked, ...]:
+        """By the store's index: each round finds at least the nearest of the labels that are left."""
+        ranked: list[Ranked] = []
+        while left and len(ranked) < k:
+            (answer,) = self.knn(query, k, Filter(labels=frozenset(left)), metric=metric, branch=branch)
+            if not answer.hits:  # they were removed a moment ago
+                break
+            for hit in answer.hits:
+                if hit.item.label in left:
+                    left.remove(hit.item.label)
+                    ranked.append(Ranked(hit.item.label, hit.distance, hit.similarity, hit.probability))
+        return tuple(ranked[:k])
+
+    def labelled(self) -> tuple[Vectors, list[str]]:
+        """The vectors of all items that have a label, in the order of ids, and their labels."""
+        snapshot = self.store.snapshot()
+        labels = {item.id: item.label for item in self.store.scan() if item.label is not None}
+        rows = [row for row, ident in enumerate(snapshot.ids) if ident in labels]
+        return snapshot.vectors[rows], [labels[snapshot.ids[row]] for row in rows]
 
     def join(
         self, other: "Collection | None" = None, *, k: int | None = None, radius: float | None = None

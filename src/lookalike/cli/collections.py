@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 import typer
 from rich.text import Text
 
-from lookalike import encoders, images
+from lookalike import compare, encoders, images
 from lookalike.cli import output, pairs
 from lookalike.collection import SUFFIX, Added, Collection, entries
+from lookalike.encoders.card import Branch
 from lookalike.errors import MismatchError, NotFoundError, UsageError
 from lookalike.ingest import identify
 from lookalike.metric import Metric, distance_at
@@ -24,6 +25,16 @@ Nearest = Annotated[int | None, typer.Option("-k", help="How many of the nearest
 Within = Annotated[
     str | None,
     typer.Option(metavar="R", help="All within this distance, as 0.35; or at least this similar, as 80%."),
+]
+
+Far = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        metavar="RATE",
+        help="All within the distance of this false accept rate, as 0.01; the encoder must be calibrated.",
+    ),
 ]
 
 
@@ -126,6 +137,7 @@ def search(
     *,
     k: Nearest = None,
     within: Within = None,
+    far: Far = None,
     metric: Annotated[Metric | None, typer.Option(help="The collection's own if not given.")] = None,
     sketch: Annotated[bool, typer.Option("--sketch", help="The pictures are sketches.")] = False,
     label: Labels = None,
@@ -138,14 +150,15 @@ def search(
     sources = [sys.stdin.buffer.read() if p == "-" else Path(p) for p in pictures]
     where = Filter(labels=frozenset(label)) if label else Filter()
     with Collection.open(find(name)) as collection:
-        queries = collection.embed(sources, "sketch" if sketch else "photo")
-        if within is None:
-            answers = collection.knn(queries, 10 if k is None else k, where, metric=metric)
+        way = branch(sketch)
+        queries = collection.embed(sources, way)
+        if within is None and far is None:
+            answers = collection.knn(queries, 10 if k is None else k, where, metric=metric, branch=way)
         else:
-            if k is not None:
-                raise UsageError("Give -k or --within, not both.")
-            radius = _radius(within, metric or collection.store.metric, collection.store.dimension)
-            answers = collection.within(queries, radius, where, metric=metric)
+            if [k, within, far].count(None) < 2:  # noqa: PLR2004 -- all but one
+                raise UsageError("Give -k, --within or --far, one of them.")
+            reach = _reach(collection, within, far, metric or collection.store.metric, way)
+            answers = collection.within(queries, reach, where, metric=metric, branch=way)
         if json:
             shapes = [output.answer_json(a) for a in answers]
             output.write_json(shapes[0] if len(shapes) == 1 else shapes)
@@ -156,7 +169,18 @@ def search(
             output.print_answer(answer, collection, source if isinstance(source, Path) else None)
 
 
-def _radius(given: str, metric: Metric, dimension: int) -> float:
+def _reach(collection: Collection, within: str | None, far: float | None, metric: Metric, way: Branch) -> float:
+    if far is not None:
+        return compare.radius(collection.encoder, far, metric, way)
+    return radius(within or "", metric, collection.store.dimension)
+
+
+def branch(sketch: bool) -> Branch:
+    """Which way pictures come in."""
+    return "sketch" if sketch else "photo"
+
+
+def radius(given: str, metric: Metric, dimension: int) -> float:
     """A distance, or the distance at a similarity given in per cent."""
     number, percent, rest = given.strip().partition("%")
     try:
@@ -193,8 +217,8 @@ def join(
     if (k is None) == (within is None):
         raise UsageError("Give -k or --within, one of them.")
     with Collection.open(find(left)) as one, Collection.open(find(right or left)) as other:
-        radius = None if within is None else _radius(within, one.store.metric, one.store.dimension)
-        found = one.join(None if right is None or one.path.samefile(other.path) else other, k=k, radius=radius)
+        reach = None if within is None else radius(within, one.store.metric, one.store.dimension)
+        found = one.join(None if right is None or one.path.samefile(other.path) else other, k=k, radius=reach)
         count = pairs.write(found, out, one, other)
     if json:
         output.write_json({"pairs": count, "out": str(out) if out else None})

@@ -46,6 +46,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
                 "attributes": dict(hit.item.attributes),
                 "distance": hit.distance,
                 "similarity": hit.similarity,
+                "probability": hit.probability,
             }
             for hit in answer.hits
         ],
@@ -62,6 +63,11 @@ def format_distance(distance: float, metric: Metric) -> str:
     return f"{distance:.2f}" if distance == 0 or distance >= 0.01 else f"{distance:.1e}"  # noqa: PLR2004 -- two decimals
 
 
+def format_probability(probability: float | None) -> str:
+    """Whole per cent, and never certainty: a calibration has seen some pairs, not all. Nothing where it is not known."""
+    return "" if probability is None else f"{min(max(probability, 0.01), 0.99):.0%}"
+
+
 def print_answer(answer: Answer, collection: Collection, query: Path | None = None) -> None:
     """An answer as a table; in a terminal with colours, the query and the first hits also as pictures."""
     if not answer.hits:
@@ -69,16 +75,19 @@ def print_answer(answer: Answer, collection: Collection, query: Path | None = No
         return
     if stdout.is_terminal and stdout.color_system == "truecolor":
         _print_pictures(answer.hits, answer.metric, collection, query)
+    known = answer.hits[0].probability is not None
     rows = [
         (
             format_distance(hit.distance, answer.metric),
             f"{hit.similarity:.1%}",
+            *((format_probability(hit.probability),) if known else ()),
             hit.item.label or "",
             str(collection.file(hit.item)),
         )
         for hit in answer.hits
     ]
-    stdout.print(columns(rows, ("distance", "similarity", "label", "picture")))
+    header = ("distance", "similarity", *(("same",) if known else ()), "label", "picture")
+    stdout.print(columns(rows, header))
 
 
 def _print_pictures(hits: Sequence[Hit], metric: Metric, collection: Collection, query: Path | None) -> None:
@@ -134,12 +143,17 @@ def adding(tell: Callable[[int, int], None]) -> Callable[[Adding], None]:
     return lambda state: tell(state.done, state.total)
 
 
-def print_failures(failures: Sequence[tuple[Path, str]], most: int = 10) -> None:
+def print_failures(failures: Sequence[tuple[Path, str]]) -> None:
     """Pictures that were left out, on stderr."""
-    for _, reason in failures[:most]:
+    print_left_out([reason for _, reason in failures])
+
+
+def print_left_out(reasons: Sequence[str], most: int = 10) -> None:
+    """Why pictures were left out, on stderr."""
+    for reason in reasons[:most]:
         stderr.print(Text(f"left out: {reason}", style="yellow"))
-    if len(failures) > most:
-        stderr.print(f"left out: and {len(failures) - most:,} more", style="yellow")
+    if len(reasons) > most:
+        stderr.print(f"left out: and {len(reasons) - most:,} more", style="yellow")
 
 
 def columns(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> Text:

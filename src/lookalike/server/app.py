@@ -15,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from lookalike import __version__
 from lookalike.collection import Collection
 from lookalike.errors import UsageError
-from lookalike.server import catalog, items, manual, pictures, problems, searching
+from lookalike.server import catalog, items, judging, manual, pictures, problems, searching
 from lookalike.server.guards import BodyLimit, Headers, SameSite
 from lookalike.server.shelf import Shelf
 
@@ -54,7 +54,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.shelf = Shelf(dict(zip(names, collections, strict=True)), read_only)
-    for part in (catalog, items, pictures, searching):
+    for part in (catalog, items, pictures, searching, judging):
         app.include_router(part.router)
 
     @app.get("/docs", include_in_schema=False)

@@ -3,7 +3,7 @@
 The body is received on the event loop; what takes time (decoding, checking) is left to the route, in its thread.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
@@ -33,21 +33,28 @@ class Body:
         return self.files[name].file.read() if name in self.files else None
 
 
-async def _received(request: Request) -> AsyncIterator[Body]:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/json":
-        yield Body(json=await request.body())
-    elif kind == "multipart/form-data":
-        async with request.form(max_files=1, max_fields=_MOST_FIELDS) as form:
-            yield Body(
-                fields={k: v for k, v in form.items() if isinstance(v, str)},
-                files={k: v for k, v in form.items() if isinstance(v, UploadFile)},
-            )
-    else:
-        raise HTTPException(415, "Send application/json, or multipart/form-data with a file.")
+def _receiver(most_files: int) -> Callable[[Request], AsyncIterator[Body]]:
+    async def received(request: Request) -> AsyncIterator[Body]:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "application/json":
+            yield Body(json=await request.body())
+        elif kind == "multipart/form-data":
+            async with request.form(max_files=most_files, max_fields=_MOST_FIELDS) as form:
+                yield Body(
+                    fields={k: v for k, v in form.items() if isinstance(v, str)},
+                    files={k: v for k, v in form.items() if isinstance(v, UploadFile)},
+                )
+        else:
+            raise HTTPException(415, "Send application/json, or multipart/form-data with a file.")
+
+    return received
 
 
-Received = Annotated[Body, Depends(_received)]
+Received = Annotated[Body, Depends(_receiver(1))]
+"""With one picture."""
+
+ReceivedPair = Annotated[Body, Depends(_receiver(2))]
+"""With two."""
 
 
 def pictures(body: Body, *names: str) -> dict[str, bytes]:

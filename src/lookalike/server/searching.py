@@ -19,7 +19,7 @@ from lookalike.stores.protocol import Vectors
 
 router = APIRouter(tags=["search"])
 
-_BRANCHES: dict[str, Branch] = {"image": "photo", "sketch": "sketch"}
+BRANCHES: dict[str, Branch] = {"image": "photo", "sketch": "sketch"}
 
 
 @router.post(
@@ -33,7 +33,8 @@ def search(request: Request, collection: One, body: bodies.Received) -> AnswerOu
     query, pictures = _understood(body)
     if pictures:
         ((name, data),) = pictures.items()
-        answer = _ask(collection, collection.embed([data], _BRANCHES[name]), query)
+        branch = BRANCHES[name]
+        answer = _ask(collection, collection.embed([data], branch), query, branch)
     else:
         answer = _ask(collection, collection.vectors([query.item or ""]), query, leaving_out=query.item)
     hits = [hit_out(request, collection, hit) for hit in answer.hits]
@@ -47,20 +48,22 @@ def _understood(body: bodies.Body) -> tuple[Query, dict[str, bytes]]:
         query = bodies.checked(Query, body.json)
         given = {"image": query.image, "sketch": query.sketch}
         return query, {name: images.from_base64(text) for name, text in given.items() if text is not None}
-    found = bodies.pictures(body, *_BRANCHES)
-    query = bodies.checked(QueryForm, {k: v for k, v in body.fields.items() if k not in _BRANCHES})
+    found = bodies.pictures(body, *BRANCHES)
+    query = bodies.checked(QueryForm, {k: v for k, v in body.fields.items() if k not in BRANCHES})
     if len(found) + (query.item is not None) != 1 or len(found) < len(body.files):
         raise UsageError("The form needs one file, under the name “image” or “sketch”, or the id of an “item”.")
     return query, found
 
 
-def _ask(collection: Collection, vectors: Vectors, query: Query, leaving_out: str | None = None) -> Answer:
+def _ask(
+    collection: Collection, vectors: Vectors, query: Query, branch: Branch = "photo", leaving_out: str | None = None
+) -> Answer:
     where, metric = query.filter.filter(), query.metric
     most = MOST if query.within is not None else query.k or DEFAULT_K
     if query.within is not None:
-        (answer,) = collection.within(vectors, query.within, where, metric=metric)
+        (answer,) = collection.within(vectors, query.within, where, metric=metric, branch=branch)
     else:
-        (answer,) = collection.knn(vectors, most + (leaving_out is not None), where, metric=metric)
+        (answer,) = collection.knn(vectors, most + (leaving_out is not None), where, metric=metric, branch=branch)
     hits = [hit for hit in answer.hits if hit.item.id != leaving_out]
     cut = query.within is not None and len(hits) > most
     return Answer(tuple(hits[:most]), answer.metric, answer.exact, answer.complete and not cut)

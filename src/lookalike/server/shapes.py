@@ -7,6 +7,8 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, Json, StringConstraints, model_validator
 
 from lookalike.collection import Collection
+from lookalike.compare import Ranked, Verdict
+from lookalike.evaluation.fewshot import By
 from lookalike.metric import Metric
 from lookalike.stores import Filter, Hit, Item
 
@@ -17,6 +19,12 @@ DEFAULT_K = 10
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Attributes = Annotated[dict[Text, Text], Field(max_length=100)]
+
+
+_PROBABILITY = (
+    "Of being the same, where pairs of the same and of different things are as frequent; null where the encoder is not"
+    " calibrated for the question."
+)
 
 
 class _In(BaseModel):
@@ -74,6 +82,53 @@ class QueryForm(Query):
         return self.bounded()  # pictures are files, and not here
 
 
+class ItemOf(_In):
+    """An item in place of a picture."""
+
+    collection: str | None = Field(None, description="Where it is; the one whose encoder judges where nothing is said.")
+    item: str
+
+
+class PairForm(_In):
+    """What comes beside the two pictures that are compared."""
+
+    collection: str | None = Field(None, description="Whose encoder judges; the first one's where nothing is said.")
+    within: float | None = Field(None, ge=0, allow_inf_nan=False, description="The same is what is this close.")
+    far: float | None = Field(
+        None, gt=0, lt=1, description="The distance of this false accept rate in place of within."
+    )
+    metric: Metric | None = Field(None, description="The collection's own where nothing is said.")
+    sketch: bool = Field(default=False, description="The left picture is a sketch.")
+
+
+class Pair(PairForm):
+    """Two pictures to be compared, each in Base64 or as an item."""
+
+    left: str | ItemOf
+    right: str | ItemOf
+
+
+class ClassQueryForm(_In):
+    """What comes beside the picture whose class is asked for."""
+
+    k: int = Field(5, ge=1, le=MOST, description="How many classes, at most.")
+    by: By = Field("example", description="A class is as near as its nearest item, or as the mean of its items.")
+    metric: Metric | None = Field(None, description="The collection's own where nothing is said.")
+
+
+class ClassQuery(ClassQueryForm):
+    """A picture whose class is asked for: one of image and sketch."""
+
+    image: str | None = Field(None, description="A photo in Base64, plain or as a data URL.")
+    sketch: str | None = Field(None, description="A sketch in Base64, plain or as a data URL.")
+
+    @model_validator(mode="after")
+    def _one_picture(self) -> Self:
+        if (self.image is None) == (self.sketch is None):
+            raise ValueError("Give one of image and sketch.")
+        return self
+
+
 class NewItem(_In):
     """A picture to be added."""
 
@@ -104,6 +159,7 @@ class HitOut(ItemOut):
 
     distance: float
     similarity: float = Field(description="In 0…1, 1 for the same.")
+    probability: float | None = Field(description=_PROBABILITY)
 
 
 class ItemsOut(_Out):
@@ -122,6 +178,36 @@ class AnswerOut(_Out):
     exact: bool = Field(description="Whether these are surely the nearest.")
     complete: bool = Field(description="Whether nothing that was asked for is missing.")
     took_ms: float
+
+
+class VerdictOut(_Out):
+    """Whether two pictures are the same."""
+
+    distance: float
+    similarity: float = Field(description="In 0…1, 1 for the same.")
+    probability: float | None = Field(description=_PROBABILITY)
+    metric: Metric
+    threshold: float | None = Field(
+        description="The same is what lies at most this far apart; null where none is known."
+    )
+    same: bool | None = Field(description="What follows; null without a threshold.")
+
+
+class ClassOut(_Out):
+    """A class, as near as it comes."""
+
+    label: str
+    distance: float
+    similarity: float = Field(description="In 0…1, 1 for the same.")
+    probability: float | None = Field(description=_PROBABILITY)
+
+
+class ClassesOut(_Out):
+    """The classes that a picture may be of, nearest first."""
+
+    classes: list[ClassOut]
+    metric: Metric
+    by: By
 
 
 class PlainOut(_Out):
@@ -174,7 +260,22 @@ def item_out(request: Request, collection: Collection, item: Item) -> ItemOut:
 
 def hit_out(request: Request, collection: Collection, hit: Hit) -> HitOut:
     """A hit as a client sees it."""
-    return HitOut(**_common(request, collection, hit.item), distance=hit.distance, similarity=hit.similarity)
+    return HitOut(
+        **_common(request, collection, hit.item),
+        distance=hit.distance,
+        similarity=hit.similarity,
+        probability=hit.probability,
+    )
+
+
+def verdict_out(verdict: Verdict) -> VerdictOut:
+    """A verdict as a client sees it."""
+    return VerdictOut(**vars(verdict))
+
+
+def class_out(ranked: Ranked) -> ClassOut:
+    """A class as a client sees it."""
+    return ClassOut(**vars(ranked))
 
 
 def _common(request: Request, collection: Collection, item: Item) -> dict[str, Any]:

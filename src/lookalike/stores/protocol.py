@@ -53,11 +53,20 @@ ALL = Filter()
 
 @dataclass(frozen=True)
 class Hit:
-    """An item that answers a query."""
+    """An item that answers a query.
+
+    Attributes:
+        item: the item.
+        distance: in the metric's unit.
+        similarity: in 0…1, see `metric.similarity`.
+        probability: of being the same as the query, where pairs of both kinds are as frequent; none where the encoder is
+            not calibrated for the metric. Stores leave it out, as they know no encoder: `Collection` fills it in.
+    """
 
     item: Item
     distance: float
     similarity: float
+    probability: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 // The grid of pictures: results, the sample to start from, and skeletons meanwhile.
 
 import { address } from "./api.js";
-import { distance, t } from "./i18n.js";
+import { distance, percent, t } from "./i18n.js";
 
 /** What to call an item: its title, its label, or else its id. */
 export function nameOf(item) {
@@ -29,10 +29,18 @@ export function showHits(grid, answer, { open, again }) {
     bar.style.setProperty("--similarity", hit.similarity);
     const caption = make("div", "caption");
     caption.append(make("span", "name", name), make("span", "far", far));
+    if (hit.probability != null) caption.append(same(hit));
     card.append(picture, retry, bar, caption);
     return card;
   });
   fill(grid, cards);
+}
+
+/** How likely a hit is the same, where the encoder was calibrated. */
+function same(hit) {
+  const odds = make("span", "same", t("same", { probability: percent(hit.probability) }));
+  odds.title = t("sameHow");
+  return odds;
 }
 
 /** Items to start from: a click searches. */

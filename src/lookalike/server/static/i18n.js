@@ -56,6 +56,13 @@ export function number(value, digits = 2) {
   return new Intl.NumberFormat(language, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 }
 
+/** A probability in whole per cent, and never as a certainty. */
+export function percent(value) {
+  const format = new Intl.NumberFormat(language, { style: "percent" });
+  if (value > 0.99) return `>${format.format(0.99)}`;
+  return value < 0.01 ? `<${format.format(0.01)}` : format.format(value);
+}
+
 /** A distance: whole for bits, else two digits. */
 export function distance(value, metric) {
   return number(value, metric === "hamming" ? 0 : 2);

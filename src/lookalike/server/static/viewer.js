@@ -2,7 +2,7 @@
 
 import { address } from "./api.js";
 import { nameOf } from "./grid.js";
-import { distance, number, t } from "./i18n.js";
+import { distance, number, percent, t } from "./i18n.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -31,6 +31,9 @@ export function viewer(again) {
         similarity: number(hit.similarity),
       }),
     ];
+    const known = hit.probability != null;
+    if (known) facts.push(t("same", { probability: percent(hit.probability) }));
+    $("viewer-facts").title = known ? t("sameHow") : "";
     if (hit.label && hit.label !== nameOf(hit)) facts.unshift(hit.label);
     $("viewer-facts").textContent = facts.join(" · ");
     $("original").href = address(hit.uri);

@@ -51,6 +51,8 @@ export default {
   againFrom: "Hledat podle: {name}",
   unnamed: "Obrázek {id}",
   facts: "{metric} vzdálenost {distance}, podobnost {similarity}",
+  same: "stejné: {probability}",
+  sameHow: "Jak je pravděpodobné, že jde o stejný druh věci, kdyby stejné a různé byly stejně časté; změřeno na dvojicích obrázků",
   identical: "Totožný",
   nothingFound: "Takhle blízko nic není. Povolte větší vzdálenost nebo víc tříd.",
   empty: "Tato sbírka je prázdná. Přidané obrázky se objeví zde.",

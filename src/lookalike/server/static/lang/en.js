@@ -51,6 +51,8 @@ export default {
   againFrom: "Search from {name}",
   unnamed: "Image {id}",
   facts: "{metric} distance {distance}, similarity {similarity}",
+  same: "same: {probability}",
+  sameHow: "How likely it is the same kind of thing, if same and different were equally frequent; measured on pairs of images",
   identical: "Identical",
   nothingFound: "Nothing is that close. Allow a larger distance, or more labels.",
   empty: "This collection is empty. Images that are added to it show up here.",

@@ -51,6 +51,8 @@ export default {
   againFrom: "Buscar a partir de {name}",
   unnamed: "Imagen {id}",
   facts: "Distancia ({metric}) {distance}, similitud {similarity}",
+  same: "igual: {probability}",
+  sameHow: "Probabilidad de que sea el mismo tipo de cosa, si iguales y distintas fueran igual de frecuentes; medida en pares de imágenes",
   identical: "Idéntica",
   nothingFound: "Nada está tan cerca. Permite una distancia mayor, o más etiquetas.",
   empty: "Esta colección está vacía. Las imágenes que se añadan aparecerán aquí.",

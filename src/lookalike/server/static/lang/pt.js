@@ -51,6 +51,8 @@ export default {
   againFrom: "Buscar a partir de {name}",
   unnamed: "Imagem {id}",
   facts: "Distância ({metric}) {distance}, semelhança {similarity}",
+  same: "igual: {probability}",
+  sameHow: "Probabilidade de ser o mesmo tipo de coisa, se iguais e diferentes fossem igualmente frequentes; medida em pares de imagens",
   identical: "Idêntica",
   nothingFound: "Nada está tão perto. Aceite uma distância maior, ou mais rótulos.",
   empty: "Esta coleção está vazia. As imagens que forem adicionadas aparecem aqui.",

@@ -1,0 +1,173 @@
+"""The command calibrate."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from lookalike import compare, datasets
+from lookalike import encoders as shelf
+from lookalike.cli import output
+from lookalike.cli.collections import Json, find
+from lookalike.collection import Collection
+from lookalike.compare import Calibrated
+from lookalike.encoders import Encoder, card
+from lookalike.errors import AlreadyExistsError, StorageError, UsageError
+from lookalike.metric import Metric
+from lookalike.stores.protocol import Vectors
+
+commands = typer.Typer()
+
+# Of the curve in the terminal: distances it has a line for, and characters of a certain pair.
+_LINES = 12
+_WIDTH = 40
+
+# Pictures decoded together.
+_BATCH = 64
+
+
+@commands.command()
+def calibrate(
+    encoder: Annotated[
+        str, typer.Argument(metavar="ENCODER|NAME", help="An encoder, or a collection for its own copy.")
+    ],
+    *,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="Labelled pictures: a folder for each class, a CSV, an npz. A collection has its own."
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="train|validation|test", help="Which pictures of the data.")
+    ] = None,
+    pairs: Annotated[int, typer.Option(min=2, help="Pairs to draw, half of them of the same class.")] = 20_000,
+    seed: Annotated[int, typer.Option(min=0, help="The same pictures and seed give the same pairs.")] = 0,
+    metric: Annotated[
+        Metric | None, typer.Option(help="To calibrate for; the encoder's or the collection's own if not given.")
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A copy of the encoder to be calibrated in place of it.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Learn from labelled pictures what an encoder's distances mean, and write it into its card.
+
+    Then search, verify and classify tell probabilities, verify has a threshold, and --far works. Take pictures like
+    those that it will see, and none that it was trained on.
+
+    Example: lookalike calibrate runs/mine/encoder --data held-out
+    """
+    if to is not None and to.exists():
+        raise AlreadyExistsError(f"{to} is there already; give --to a folder that is not.")
+    given = _of_collection(find(Path(encoder)), data, split, metric) if _is_collection(encoder) else None
+    chosen, metric, vectors, labels, what = given or _of_encoder(encoder, data, split, metric, to)
+    found = compare.calibrate(vectors, labels, metric, data=what, pairs=pairs, seed=seed)
+    folder = chosen.folder if to is None else _copy(chosen, to)
+    card.calibrate(folder, found.calibration)
+    if json:
+        output.write_json(_as_json(found, folder))
+        return
+    _print(found, metric)
+    output.stdout.print(f"\nFitted on {what}; written into {folder}.")
+    if given and to is None:
+        output.stdout.print("Programs that have the collection open see it when they open it again.")
+
+
+Labelled = tuple[Encoder, Metric, Vectors, np.ndarray, str]
+"""An encoder, the metric to calibrate for, vectors, their labels, and what they are of in words."""
+
+
+def _is_collection(name: str) -> bool:
+    return name not in shelf.bundled() and (find(Path(name)) / "manifest.json").exists()
+
+
+def _of_collection(path: Path, data: Path | None, split: str | None, metric: Metric | None) -> Labelled:
+    with Collection.open(path) as collection:
+        encoder, by = collection.encoder, metric or collection.store.metric
+        if data is not None:
+            return encoder, by, *_embedded(encoder, data, split)
+        vectors, labels = collection.labelled()
+        return (
+            encoder,
+            by,
+            vectors,
+            np.asarray(labels, dtype=str),
+            f"{len(labels):,} labelled items of “{collection.name}”",
+        )
+
+
+def _of_encoder(name: str, data: Path | None, split: str | None, metric: Metric | None, to: Path | None) -> Labelled:
+    encoder = shelf.load(name)
+    if data is None:
+        raise UsageError("An encoder is calibrated on labelled pictures; say where they are, with --data PATH.")
+    if to is None and (name in shelf.bundled() or name.startswith("hf://")):
+        raise UsageError(f"“{name}” is shared and stays as it is; say where a calibrated copy goes, with --to DIR.")
+    return encoder, metric or encoder.card.metric, *_embedded(encoder, data, split)
+
+
+def _embedded(encoder: Encoder, data: Path, split: str | None) -> tuple[Vectors, np.ndarray, str]:
+    """The photos of a data set: their vectors, their labels, and what they are in words."""
+    found = datasets.find(datasets.guess(data, split=split))
+    if split is None and found.splits is not None:
+        raise UsageError(
+            f"{data} has the splits {', '.join(map(str, found.parts))}; say which with --split: one that neither the encoder"
+            " was trained on nor figures will be reported of."
+        )
+    photos = found.take(~found.sketch)
+    about, broken = encoder.card.input, list[str]()
+    rows, vectors = [], []
+    with output.progress("embedding") as tell:
+        for some, pictures in datasets.batches(photos, about.size, about.fit, broken.append, _BATCH):
+            rows.append(some)
+            vectors.append(encoder.embed(pictures))
+            tell(sum(map(len, rows)), len(photos))
+    output.print_left_out(broken)
+    used = np.concatenate(rows)
+    what = f"{len(used):,} pictures of {len(found.classes):,} classes, {data.name}" + (
+        f", split {split}" if split else ""
+    )
+    return np.concatenate(vectors), photos.labels[used], what
+
+
+def _copy(encoder: Encoder, to: Path) -> Path:
+    try:
+        to.mkdir(parents=True)
+        for name in (*encoder.files, "README.md"):
+            if (encoder.folder / name).exists():
+                shutil.copyfile(encoder.folder / name, to / name)
+    except FileExistsError as e:
+        raise AlreadyExistsError(f"{to} is there already; give --to a folder that is not.") from e
+    except OSError as e:
+        raise StorageError(f"{to} cannot be written: {e.strerror}.") from e
+    return to
+
+
+def _as_json(found: Calibrated, folder: Path) -> dict[str, Any]:
+    verdicts = found.verdicts
+    figures = {"accuracy": verdicts.accuracy, "far": verdicts.far, "frr": verdicts.frr, "auc": found.auc}
+    return {"encoder": str(folder), "calibration": found.calibration.model_dump(mode="json"), **figures}
+
+
+def _print(found: Calibrated, metric: Metric) -> None:
+    fitted, verdicts = found.calibration, found.verdicts
+    if fitted.genuine + fitted.impostors < found.asked:
+        output.stderr.print(
+            f"There are only {fitted.genuine + fitted.impostors:,} such pairs; all are used.", style="yellow"
+        )
+    rows = [(f"{float(rate):.1%}", output.format_distance(d, metric)) for rate, d in fitted.distance_at_far.items()]
+    if rows:
+        output.stdout.print(output.columns(rows, ("false accept rate", "distance")))
+    threshold = output.format_distance(verdicts.threshold, metric)
+    output.stdout.print(
+        f"\nBest threshold {threshold}: accuracy {verdicts.accuracy:.1%}, FAR {verdicts.far:.1%}, FRR {verdicts.frr:.1%};"
+        f" AUC {found.auc:.4f}\n"
+    )
+    at = np.linspace(0, fitted.knots[-1][0], _LINES)
+    lines = [
+        (output.format_distance(d, metric), output.format_probability(p), "█" * round(p * _WIDTH))
+        for d, p in zip(at.tolist(), fitted.probability(at).tolist(), strict=True)
+    ]
+    output.stdout.print(output.columns(lines, ("distance", "same", "")))
