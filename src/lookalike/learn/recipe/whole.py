@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from lookalike.encoders.card import Branch
 from lookalike.errors import NotFoundError, RecipeError
 from lookalike.learn.recipe.data import Data
-from lookalike.learn.recipe.loss import Comparison, LossTerm
+from lookalike.learn.recipe.loss import Comparison, LossTerm, TripletTerm
 from lookalike.learn.recipe.network import Network
 from lookalike.learn.recipe.part import Part
 from lookalike.learn.recipe.run import Optimiser, Schedule, Train
@@ -38,6 +38,9 @@ class Recipe(Part):
         drawn = self.data.has_sketches
         if any(isinstance(t, Comparison) and t.across for t in self.losses) and not drawn:
             msg = "a loss goes across sketches and photos, but no source has sketches"
+            raise ValueError(msg)
+        if any(isinstance(t, TripletTerm) and t.miner == "distance" for t in self.losses) and not self.network.unit:
+            msg = "the miner distance is for embeddings on the unit sphere; leave network.unit true, or use another"
             raise ValueError(msg)
         check_suits(self.sampler, self.losses)
         if self.optimiser.nesterov and not self.optimiser.momentum:

@@ -1,0 +1,540 @@
+"""Losses against their formulas in plain loops, the library's as well; gradients; what a batch may lack."""
+
+import dataclasses
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+from torch.nn.functional import normalize, softplus
+
+from lookalike.errors import RecipeError
+from lookalike.learn import losses, recipe
+
+TERMS: TypeAdapter[recipe.LossTerm] = TypeAdapter(recipe.LossTerm)
+
+ALL: list[dict[str, Any]] = [
+    {"kind": "triplet", "margin": 0.3, "miner": "all"},
+    {"kind": "triplet", "margin": 0.3, "miner": "semihard", "squared": False},
+    {"kind": "triplet", "margin": 0.3, "miner": "hard", "squared": False},
+    {"kind": "triplet", "margin": 0.3, "miner": "distance"},
+    {"kind": "contrastive", "margin": 1.0},
+    {"kind": "contrastive", "margin": 1.0, "form": "linear"},
+    {"kind": "binary_cross_entropy"},
+    {"kind": "binary_cross_entropy", "power": 2},
+    {"kind": "cross_entropy"},
+    {"kind": "supervised_contrastive"},
+    {"kind": "multi_similarity"},
+    {"kind": "proxy_anchor"},
+]
+
+
+COMPARISONS = [t for t in ALL if t["kind"] in ("triplet", "contrastive", "binary_cross_entropy")]
+
+
+def term(**settings: object) -> recipe.LossTerm:
+    return TERMS.validate_python(settings)
+
+
+def loss(dimension: int = 5, classes: int = 4, **settings: object) -> losses.Loss:
+    return losses.Loss((term(**settings),), dimension, classes).double()
+
+
+def vectors(n: int, *, unit: bool = False, seed: int = 0) -> Tensor:
+    x = torch.randn(n, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return normalize(x) if unit else x
+
+
+def targets(
+    labels: Tensor, items: Tensor | None = None, sketch: Tensor | None = None, tuples: list[list[int]] | None = None
+) -> losses.Targets:
+    n = len(labels)
+    return losses.Targets(
+        labels=labels,
+        items=torch.arange(n) if items is None else items,
+        sketch=torch.zeros(n, dtype=torch.bool) if sketch is None else sketch,
+        tuples=None if tuples is None else torch.tensor(tuples, dtype=torch.int64),
+    )
+
+
+def value(made: losses.Loss, x: Tensor, known: losses.Targets) -> float:
+    total: Tensor
+    only: float
+    total, (only,) = made(x, known)
+    assert float(total.detach()) == pytest.approx(only)
+    return only
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def length(v: Tensor) -> float:
+    return math.sqrt(sum(float(c) ** 2 for c in v))
+
+
+def cosines(x: Tensor) -> list[list[float]]:
+    return [[float(a @ b) / length(a) / length(b) for b in x] for a in x]
+
+
+# ---- contrastive
+
+
+def contrastive(d: float, same: bool, margin: float, form: str) -> float:
+    apart = d if same else max(0.0, margin - d)
+    return apart if form == "linear" else apart**2 / 2
+
+
+@pytest.mark.parametrize("form", ["squared", "linear"])
+@pytest.mark.parametrize("n", [2, 3, 12, 40])
+def test_contrastive_on_a_batch_is_half_the_mean_of_positives_and_half_that_of_negatives(form: str, n: int) -> None:
+    x, labels = vectors(n), torch.arange(n) % 4
+    sides: dict[bool, list[float]] = {True: [], False: []}
+    for i, j in itertools.combinations(range(n), 2):
+        same = bool(labels[i] == labels[j])
+        sides[same].append(contrastive(length(x[i] - x[j]), same, 3.5, form))
+    got = value(loss(kind="contrastive", margin=3.5, form=form), x, targets(labels))
+    assert got == pytest.approx((mean(sides[True]) + mean(sides[False])) / 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("form", ["squared", "linear"])
+def test_contrastive_on_drawn_pairs_is_their_mean_each_as_often_as_it_is_given(form: str) -> None:
+    x, labels = vectors(6), torch.tensor([0, 0, 1, 1, 2, 2])
+    pairs = [[0, 1], [0, 2], [0, 2], [3, 2], [5, 0]]
+    values = [contrastive(length(x[i] - x[j]), bool(labels[i] == labels[j]), 3.5, form) for i, j in pairs]
+    got = value(loss(kind="contrastive", margin=3.5, form=form), x, targets(labels, tuples=pairs))
+    assert got == pytest.approx(mean(values), rel=1e-12)
+
+
+def test_a_triplet_is_two_pairs() -> None:
+    x, labels = vectors(6), torch.tensor([0, 0, 1, 1, 2, 2])
+    made = loss(kind="contrastive", margin=3.5)
+    as_triplets = value(made, x, targets(labels, tuples=[[0, 1, 2], [3, 2, 5]]))
+    as_pairs = value(made, x, targets(labels, tuples=[[0, 1], [0, 2], [3, 2], [3, 5]]))
+    assert as_triplets == pytest.approx(as_pairs, rel=1e-12)
+
+
+def test_across_pairs_sketches_with_photos_by_item() -> None:
+    x, items, sketch = vectors(10), torch.arange(10) // 2, torch.arange(10) % 2 == 1
+    sides: dict[bool, list[float]] = {True: [], False: []}
+    for i, j in itertools.product(np.flatnonzero(sketch), np.flatnonzero(~sketch)):
+        same = bool(items[i] == items[j])
+        sides[same].append(contrastive(length(x[i] - x[j]), same, 3.5, "squared"))
+    made = loss(kind="contrastive", margin=3.5, target="item", across=True)
+    got = value(made, x, targets(items % 2, items, sketch))
+    assert got == pytest.approx((mean(sides[True]) + mean(sides[False])) / 2, rel=1e-12)
+
+
+def test_across_uses_those_tuples_that_go_from_a_sketch_to_photos() -> None:
+    x, labels, sketch = vectors(4), torch.tensor([0, 0, 1, 1]), torch.tensor([True, False, False, True])
+    pairs = loss(kind="contrastive", margin=3.5, across=True)
+    got = value(pairs, x, targets(labels, sketch=sketch, tuples=[[0, 1], [1, 0], [0, 3], [1, 2]]))
+    assert got == pytest.approx(value(pairs, x, targets(labels, sketch=sketch, tuples=[[0, 1]])))
+    triplets = loss(kind="triplet", margin=9.0, across=True)
+    got = value(triplets, x, targets(labels, sketch=sketch, tuples=[[0, 1, 2], [0, 1, 3], [3, 2, 1], [1, 0, 2]]))
+    alone = value(triplets, x, targets(labels, sketch=sketch, tuples=[[0, 1, 2], [3, 2, 1]]))
+    assert got == pytest.approx(alone)
+
+
+@given(st.integers(2, 9), st.integers(1, 4), st.integers(0, 2**31))
+@settings(max_examples=50, deadline=None)
+def test_all_pairs_of_a_batch_and_the_same_pairs_given_differ_in_their_weights_alone(n: int, k: int, seed: int) -> None:
+    x, labels = vectors(n, seed=seed), torch.randint(k, (n,), generator=torch.Generator().manual_seed(seed))
+    pairs = [list(p) for p in itertools.combinations(range(n), 2)]
+    same = [p for p in pairs if labels[p[0]] == labels[p[1]]]
+    other = [p for p in pairs if p not in same]
+    made = loss(kind="binary_cross_entropy")
+    sides = [value(made, x, targets(labels, tuples=side)) if side else 0.0 for side in (same, other)]
+    assert value(made, x, targets(labels)) == pytest.approx(sum(sides) / 2, rel=1e-9)
+
+
+# ---- binary cross-entropy
+
+
+def same_or_not(x: Tensor, y: Tensor, same: bool, made: losses.Loss, power: int) -> float:
+    head = made.terms[0]
+    assert isinstance(head, losses.BinaryCrossEntropy)
+    weights = softplus(head.raw_weights.detach())
+    apart = sum(float(w) * abs(float(a - b)) ** power for w, a, b in zip(weights, x, y, strict=True))
+    p = 1 / (1 + math.exp(apart - float(head.bias.detach())))
+    return -math.log(p if same else 1 - p)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_binary_cross_entropy_is_its_formula_on_a_batch_and_on_drawn_pairs(power: int) -> None:
+    x, labels = vectors(12), torch.arange(12) % 4
+    made = loss(kind="binary_cross_entropy", power=power)
+    head = made.terms[0]
+    assert isinstance(head, losses.BinaryCrossEntropy)
+    with torch.no_grad():
+        head.raw_weights.copy_(torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0]))
+        head.bias.fill_(2.5)
+    sides: dict[bool, list[float]] = {True: [], False: []}
+    for i, j in itertools.combinations(range(12), 2):
+        same = bool(labels[i] == labels[j])
+        sides[same].append(same_or_not(x[i], x[j], same, made, power))
+    want = (mean(sides[True]) + mean(sides[False])) / 2
+    assert value(made, x, targets(labels)) == pytest.approx(want, rel=1e-9)
+    pairs = [[0, 4], [1, 2], [9, 3]]
+    want = mean([same_or_not(x[i], x[j], i % 4 == j % 4, made, power) for i, j in pairs])
+    assert value(made, x, targets(labels, tuples=pairs)) == pytest.approx(want, rel=1e-9)
+
+
+def test_at_first_all_dimensions_weigh_one() -> None:
+    head = losses.BinaryCrossEntropy(recipe.BinaryCrossEntropyTerm(kind="binary_cross_entropy"), 7)
+    assert softplus(head.raw_weights.detach()).numpy() == pytest.approx(np.ones(7))
+
+
+def test_what_a_loss_learns_is_among_its_parameters() -> None:
+    made = losses.Loss(tuple(TERMS.validate_python(t) for t in ALL), 5, 4)
+    learned = {name.rpartition(".")[2] for name, _ in made.named_parameters()}
+    assert learned == {"raw_weights", "bias", "directions", "proxies"}
+    total, _ = made(vectors(12).float(), targets(torch.arange(12) % 4))
+    total.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in made.parameters())
+
+
+# ---- triplet
+
+
+def triplet(x: Tensor, a: int, p: int, n: int, margin: float, *, squared: bool) -> float:
+    near, far = length(x[a] - x[p]), length(x[a] - x[n])
+    return max(0.0, (near**2 - far**2 if squared else near - far) + margin)
+
+
+@pytest.mark.parametrize("squared", [True, False])
+def test_triplet_is_its_formula_over_all_triplets_that_violate_the_margin(squared: bool) -> None:
+    x, labels = vectors(12), torch.arange(12) % 3
+    values = [
+        triplet(x, a, p, n, 0.3, squared=squared)
+        for a, p, n in itertools.product(range(12), repeat=3)
+        if a != p and labels[a] == labels[p] != labels[n]
+    ]
+    got = value(loss(kind="triplet", margin=0.3, squared=squared, miner="all"), x, targets(labels))
+    assert got == pytest.approx(mean([v for v in values if v > 0]), rel=1e-9)
+
+
+@pytest.mark.parametrize("squared", [True, False])
+def test_triplet_on_drawn_triplets_is_the_mean_of_those_that_violate_the_margin(squared: bool) -> None:
+    x, labels = vectors(6), torch.tensor([0, 0, 1, 1, 2, 2])
+    given_ones = [[0, 1, 2], [1, 0, 5], [3, 2, 4], [3, 2, 4], [4, 5, 0]]
+    values = [triplet(x, a, p, n, 0.3, squared=squared) for a, p, n in given_ones]
+    assert 0 < sum(v > 0 for v in values) < 5
+    got = value(loss(kind="triplet", margin=0.3, squared=squared), x, targets(labels, tuples=given_ones))
+    assert got == pytest.approx(mean([v for v in values if v > 0]), rel=1e-9)
+
+
+def test_hard_triplets_across_are_the_farthest_photo_of_the_item_and_the_nearest_of_another() -> None:
+    x, items, sketch = vectors(12, unit=True), torch.arange(12) // 2, torch.arange(12) % 2 == 1
+    values = []
+    for a in np.flatnonzero(sketch):
+        squares = {p: length(x[a] - x[p]) ** 2 for p in np.flatnonzero(~sketch)}
+        near = max(d for p, d in squares.items() if items[p] == items[a])
+        far = min(d for p, d in squares.items() if items[p] != items[a])
+        values += [near - far + 0.3] if near - far + 0.3 > 0 else []
+    made = loss(kind="triplet", margin=0.3, miner="hard", target="item", across=True)
+    assert value(made, x, targets(items % 3, items, sketch)) == pytest.approx(mean(values), rel=1e-9)
+
+
+def test_semihard_triplets_are_the_nearest_positive_and_the_nearest_negative_beyond_it() -> None:
+    x, labels = vectors(12, unit=True), torch.arange(12) % 3
+    values = []
+    for a in range(12):
+        far = {i: length(x[a] - x[i]) for i in range(12)}
+        p = min((i for i in range(12) if i != a and labels[i] == labels[a]), key=far.__getitem__)
+        beyond = [i for i in range(12) if labels[i] != labels[a] and far[i] > far[p]]
+        if beyond:
+            values.append(triplet(x, a, p, min(beyond, key=far.__getitem__), 0.5, squared=True))
+    got = value(loss(kind="triplet", margin=0.5, miner="semihard"), x, targets(labels))
+    assert got == pytest.approx(mean([v for v in values if v > 0]), rel=1e-9)
+
+
+def test_the_distance_weighted_miner_draws_negatives_against_the_density_of_distances() -> None:
+    # Of one anchor, negatives at chosen distances on the sphere; how often each is drawn against Wu et al. 2017, section 4.
+    distances = [0.3, 0.6, 0.9, 1.2, 1.5]
+    angles = torch.tensor([0.0, 0.1, *(2 * math.asin(d / 2) for d in distances)], dtype=torch.float64)
+    x = torch.stack([angles.cos(), angles.sin(), *torch.zeros(3, len(angles), dtype=torch.float64)], 1)
+    labels = torch.tensor([0, 0, 1, 2, 3, 4, 5])
+    head = losses.Triplet(recipe.TripletTerm(kind="triplet", margin=0.1, miner="distance"))
+    torch.manual_seed(0)
+    found: list[int] = []
+    for _ in range(1000):
+        anchors, _, negatives = head._miner(3 * x, labels)
+        found += negatives[anchors == 0].tolist()
+    weights = []
+    for d in distances:
+        cut = max(d, 0.5)
+        weights.append(
+            1 / (cut**3 * (1 - cut**2 / 4)) if d < 1.4 else 0.0
+        )  # q(d) ∝ d^(n-2) (1 - d²/4)^((n-3)/2), n = 5
+    shares = np.bincount(found, minlength=7)[2:] / len(found)
+    assert shares == pytest.approx(np.asarray(weights) / sum(weights), abs=0.03)
+
+
+# ---- losses of classes
+
+
+def test_the_cosine_classifier_is_its_formula() -> None:
+    x, labels = vectors(6), torch.tensor([0, 1, 2, 0, 1, 2])
+    made = loss(kind="cross_entropy", smoothing=0.1, scale=7, classes=3)
+    head = made.terms[0]
+    assert isinstance(head, losses.CosineClassifier)
+    want = 0.0
+    for v, y in zip(x, labels, strict=True):
+        logits = np.array([7 * float(v @ c) / length(v) / length(c) for c in head.directions.detach()])
+        log_p = logits - np.log(np.exp(logits).sum())
+        target = np.full(3, 0.1 / 3)
+        target[y] += 0.9
+        want -= float((target * log_p).sum()) / 6
+    assert value(made, x, targets(labels)) == pytest.approx(want, rel=1e-9)
+
+
+def test_proxy_anchor_is_equation_4_of_its_paper() -> None:
+    x, labels = vectors(7), torch.tensor([0, 0, 1, 1, 1, 3, 3])  # class 2 is not in the batch
+    made = loss(kind="proxy_anchor", margin=0.2, alpha=5)
+    (proxies,) = (p.detach() for p in made.parameters())
+    pull, push = [], []
+    for k, proxy in enumerate(proxies):
+        s = [float(v @ proxy) / length(v) / length(proxy) for v in x]
+        mine = [math.exp(-5 * (c - 0.2)) for c, y in zip(s, labels, strict=True) if y == k]
+        others = [math.exp(5 * (c + 0.2)) for c, y in zip(s, labels, strict=True) if y != k]
+        pull += [math.log1p(sum(mine))] if mine else []
+        push.append(math.log1p(sum(others)))
+    assert len(pull) == 3
+    assert value(made, x, targets(labels)) == pytest.approx(mean(pull) + mean(push), rel=1e-6)
+
+
+# ---- losses of the batch's similarities
+
+
+def test_supervised_contrastive_is_equation_2_of_its_paper() -> None:
+    x, labels = vectors(8), torch.tensor([0, 0, 0, 1, 1, 2, 2, 3])  # the last has no positive
+    s, values = cosines(x), []
+    for i in range(8):
+        positives = [p for p in range(8) if p != i and labels[p] == labels[i]]
+        whole = sum(math.exp(s[i][a] / 0.3) for a in range(8) if a != i)
+        if positives:
+            values.append(-mean([math.log(math.exp(s[i][p] / 0.3) / whole) for p in positives]))
+    assert len(values) == 7
+    got = value(loss(kind="supervised_contrastive", temperature=0.3), x, targets(labels))
+    assert got == pytest.approx(mean(values), rel=1e-6)
+
+
+def test_multi_similarity_is_equation_15_of_its_paper_on_the_pairs_of_11_and_12() -> None:
+    x, labels = vectors(9, seed=2), torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 3])
+    alpha, beta, base, epsilon = 3.0, 7.0, 0.4, 0.2
+    s, values, kept = cosines(x), [], 0
+    for i in range(9):
+        positives = [s[i][j] for j in range(9) if j != i and labels[j] == labels[i]]
+        negatives = [s[i][j] for j in range(9) if labels[j] != labels[i]]
+        hard_n = [c for c in negatives if positives and c > min(positives) - epsilon]
+        hard_p = [c for c in positives if c < max(negatives) + epsilon]
+        kept += len(hard_n) + len(hard_p)
+        values.append(
+            math.log1p(sum(math.exp(-alpha * (c - base)) for c in hard_p)) / alpha
+            + math.log1p(sum(math.exp(beta * (c - base)) for c in hard_n)) / beta
+        )
+    assert 10 < kept < 72
+    made = loss(kind="multi_similarity", alpha=alpha, beta=beta, base=base, epsilon=epsilon)
+    assert value(made, x, targets(labels)) == pytest.approx(mean(values), rel=1e-6)
+
+
+@pytest.mark.parametrize("settings", [t for t in ALL if t["kind"] not in ("triplet", "contrastive")], ids=str)
+def test_losses_of_cosines_take_embeddings_of_any_length(settings: dict[str, Any]) -> None:
+    x, labels = vectors(12), torch.arange(12) % 4
+    made = loss(**settings)
+    one, twice = (value(made, factor * x, targets(labels)) for factor in (1, 2))
+    assert (one == pytest.approx(twice, rel=1e-6)) == (settings["kind"] != "binary_cross_entropy")
+
+
+# ---- the sum
+
+
+def test_the_sum_weighs_its_terms_and_gives_each_its_own_value() -> None:
+    x, known = vectors(12), targets(torch.arange(12) % 4)
+    terms = (term(kind="contrastive", margin=1, weight=0.3), term(kind="supervised_contrastive", weight=4))
+    total, values = losses.Loss(terms, 5, 4)(x, known)
+    alone = [value(losses.Loss((t,), 5, 4), x, known) for t in (t.model_copy(update={"weight": 1.0}) for t in terms)]
+    assert values == pytest.approx(alone)
+    assert float(total) == pytest.approx(0.3 * alone[0] + 4 * alone[1])
+
+
+def test_open_only_leaves_out_what_knows_the_training_classes_alone() -> None:
+    kinds = ["cross_entropy", "supervised_contrastive", "proxy_anchor", "multi_similarity"]
+    made = losses.Loss(tuple(term(kind=k) for k in kinds), 5, 2)
+    assert made.closed == (True, False, True, False)
+    known = targets(torch.arange(12) % 4 + 7)  # classes that no proxy stands for
+    total, values = made(vectors(12).float(), known, open_only=True)
+    assert len(values) == 2
+    assert float(total.detach()) == pytest.approx(sum(values))
+
+
+def test_a_sum_without_open_terms_is_zero() -> None:
+    total, values = loss(kind="cross_entropy")(vectors(4), targets(torch.arange(4)), open_only=True)
+    assert float(total.detach()) == 0
+    assert values == []
+
+
+@pytest.mark.parametrize("settings", ALL, ids=str)
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_embeddings_that_are_no_numbers_are_no_loss_of_zero(settings: dict[str, Any], broken: float) -> None:
+    x = vectors(12)
+    x[3] = broken
+    total, _ = loss(**settings)(x, targets(torch.arange(12) % 4))
+    assert torch.isnan(total)
+
+
+# ---- gradients, and what a batch may lack
+
+
+def gradient(made: losses.Loss, x: Tensor, known: losses.Targets) -> tuple[float, Tensor]:
+    x = x.clone().requires_grad_()
+    total, _ = made(x, known)
+    total.backward()
+    assert x.grad is not None
+    return float(total.detach()), x.grad
+
+
+@pytest.mark.parametrize("settings", [t for t in ALL if t.get("miner") != "distance"], ids=str)
+def test_gradients_are_those_of_finite_differences(settings: dict[str, Any]) -> None:
+    x, known = vectors(8, unit=True).requires_grad_(), targets(torch.arange(8) % 4)
+    made = loss(**settings)
+    assert torch.autograd.gradcheck(lambda v: made(v, known)[0], (x,), atol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [t for t in COMPARISONS if t["kind"] != "triplet"], ids=str)
+def test_gradients_on_drawn_pairs_are_those_of_finite_differences(settings: dict[str, Any]) -> None:
+    x, known = vectors(8).requires_grad_(), targets(torch.arange(8) % 4, tuples=[[0, 4], [1, 2], [2, 6]])
+    made = loss(**settings)
+    assert torch.autograd.gradcheck(lambda v: made(v, known)[0], (x,))
+
+
+@pytest.mark.parametrize("settings", ALL, ids=str)
+@pytest.mark.parametrize("n", [8, 40])
+@pytest.mark.parametrize("alike", ["the same picture twice", "all the same", "all zero"])
+def test_identical_pictures_have_finite_gradients(settings: dict[str, Any], n: int, alike: str) -> None:
+    x = vectors(n, unit=True).float()
+    if alike == "the same picture twice":
+        x[4:8] = x[:4]
+    else:
+        x[:] = x[0] * (alike == "all the same")
+    total, moves = gradient(loss(**settings).float(), x, targets(torch.arange(n) % 4))
+    assert math.isfinite(total)
+    assert torch.isfinite(moves).all()
+
+
+@pytest.mark.parametrize("form", ["squared", "linear"])
+def test_an_identical_pair_is_no_force_where_it_is_positive(form: str) -> None:
+    x = vectors(1).repeat(2, 1)
+    made = loss(kind="contrastive", margin=1.0, form=form)
+    total, moves = gradient(made, x, targets(torch.zeros(2, dtype=torch.int64), tuples=[[0, 1]]))
+    assert total == 0
+    assert not moves.any()
+
+
+@pytest.mark.parametrize("settings", ALL, ids=str)
+@pytest.mark.parametrize(
+    "labels", [[0, 1, 2, 3], [0, 0, 0, 0], [0]], ids=["no positives", "no negatives", "one picture"]
+)
+def test_a_batch_that_lacks_a_side_can_be_learned_from(settings: dict[str, Any], labels: list[int]) -> None:
+    x, known = vectors(len(labels)), targets(torch.tensor(labels, dtype=torch.int64))
+    total, moves = gradient(loss(**settings), x, known)
+    assert math.isfinite(total)
+    assert torch.isfinite(moves).all()
+    if settings["kind"] == "triplet":
+        assert total == 0
+
+
+@pytest.mark.parametrize("settings", COMPARISONS, ids=str)
+def test_no_tuples_cost_nothing(settings: dict[str, Any]) -> None:
+    none = torch.zeros((0, 3), dtype=torch.int64)
+    known = dataclasses.replace(targets(torch.arange(8) % 4), tuples=none)
+    total, moves = gradient(loss(**settings), vectors(8), known)
+    assert total == 0
+    assert not moves.any()
+
+
+@pytest.mark.parametrize("settings", COMPARISONS, ids=str)
+@pytest.mark.parametrize("sketch", [True, False])
+def test_across_a_batch_of_one_branch_costs_nothing(settings: dict[str, Any], sketch: bool) -> None:
+    known = targets(torch.arange(8) % 4, sketch=torch.full((8,), sketch))
+    total, moves = gradient(loss(**settings, across=True), vectors(8), known)
+    assert total == 0
+    assert not moves.any()
+
+
+def test_small_distances_are_not_lost_to_rounding() -> None:
+    # A product of matrices would see these far from the origin, 1e-3 apart, as identical or as far.
+    x = (100 + 1e-3 * torch.arange(30)[:, None].expand(-1, 5)).float()
+    got = value(
+        loss(kind="contrastive", margin=1e-9, form="linear").float(), x, targets(torch.zeros(30, dtype=torch.int64))
+    )
+    want = mean([length(x[i].double() - x[j].double()) for i, j in itertools.combinations(range(30), 2)]) / 2
+    assert got == pytest.approx(want, rel=1e-3)
+
+
+# ---- recipes
+
+
+@pytest.mark.parametrize("settings", ALL, ids=str)
+def test_a_term_refuses_what_it_does_not_know_and_weights_that_are_none(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        term(**settings, colour="blue")
+    for weight in (0, -1, math.inf):
+        with pytest.raises(ValidationError):
+            term(**{**settings, "weight": weight})
+
+
+RECIPE = """
+name: small
+data: {sources: [{kind: toyshop, count: 96, seed: 5}], size: 32}
+network: {backbone: fast}
+losses: [{kind: triplet, margin: 0.2}]
+sampler: {classes: 8, items: 2}
+optimiser: {learning_rate: 0.1}
+schedule: {kind: one_cycle}
+train: {epochs: 3}
+"""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sampler={kind: pairs, pairs: 8}"], "cannot be made of pairs"),
+        (["sampler={kind: triplets, triplets: 8}", "losses.0.target=item"], "draws by class"),
+        (["losses=[{kind: contrastive, margin: 1, across: true}]"], "no source has sketches"),
+        (["losses.0.miner=distance", "network.unit=false"], "unit sphere"),
+        (["losses.0.miner=none"], "distance"),
+        (["sampler={kind: triples}"], "pk, pairs or triplets"),
+    ],
+)
+def test_a_recipe_whose_loss_and_sampler_do_not_suit_is_refused(
+    tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(RECIPE)
+    with pytest.raises(RecipeError, match=message):
+        recipe.read(path, overrides)
+
+
+@pytest.mark.parametrize("settings", ALL, ids=str)
+@pytest.mark.parametrize(
+    "sampler", ["{classes: 8, items: 2}", "{kind: pairs, pairs: 8}", "{kind: triplets, triplets: 8}"]
+)
+def test_a_recipe_with_any_loss_and_a_sampler_that_suits_survives_being_written(
+    tmp_path: Path, settings: dict[str, Any], sampler: str
+) -> None:
+    if "pairs" in sampler and settings["kind"] == "triplet":
+        return
+    (tmp_path / "small.yaml").write_text(RECIPE)
+    read = recipe.read(tmp_path / "small.yaml", [f"sampler={sampler}", f"losses=[{json.dumps(settings)}]"])
+    (tmp_path / "again.yaml").write_text(read.to_yaml())
+    assert recipe.read(tmp_path / "again.yaml") == read
