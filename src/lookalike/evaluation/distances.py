@@ -16,7 +16,7 @@ BUDGET = 32 * 2**20
 _PAIR = 64
 """Bytes that a pair takes while its distance is computed."""
 
-_QUERIES = 256
+QUERIES = 256
 """Queries in a block: enough for BLAS to run at its peak."""
 
 _CACHED = 2**16
@@ -43,7 +43,7 @@ def rows(queries: Gallery, gallery: Gallery, metric: Metric) -> Iterator[tuple[s
     They are `lookalike.metric.pairwise` rounded to float32, to the last bit: the same two vectors are at the same
     distance wherever they stand, so that a tie is a tie.
     """
-    size = min(_QUERIES, BUDGET // (4 * max(1, len(gallery))))
+    size = min(QUERIES, BUDGET // (4 * max(1, len(gallery))))
     for part in blocks(len(queries), size):
         some = queries.take(part)
         distances = np.empty((len(some), len(gallery)), np.float32)
