@@ -136,10 +136,11 @@ class PairBatches:
         """The batches of an epoch, in each the positive pairs first."""
         rng = np.random.default_rng((self._seed, number))
         for _ in range(len(self)):
+            anchors, others, _ = self._pool.positives(self._same, rng)
             classes = rng.integers(self._pool.classes, size=self._different)
-            apart = [self._pool.anchors(classes, rng), self._pool.negatives(classes, rng)]
-            rows = np.concatenate([np.stack(self._pool.positives(self._same, rng)[:2], 1), np.stack(apart, 1)])
-            yield self._pool.batch(rows, rng)
+            left = np.concatenate([anchors, self._pool.anchors(classes, rng)])
+            right = np.concatenate([others, self._pool.negatives(classes, rng)])
+            yield self._pool.batch(np.stack([left, right], 1), rng)
 
 
 class TripletBatches:
