@@ -1,14 +1,26 @@
 """Labelled pictures: what is read, what is held out, what is refused."""
 
+import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
+from typer.testing import CliRunner
 
-from lookalike import datasets
-from lookalike.datasets import FolderSource, Report, Samples, ToyShopSource
-from lookalike.errors import DataError
+from lookalike import cli, datasets, images
+from lookalike.datasets import CsvSource, FolderSource, NpzSource, Report, Samples, ToyShopSource
+from lookalike.datasets.dataset import narrow
+from lookalike.datasets.pictures import Seen
+from lookalike.errors import DataError, LookalikeError, NotFoundError, UsageError
+from lookalike.learn import recipe
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(os.environ.get("LOOKALIKE_DATA", ROOT.parent / "shared" / "data"))
 
 
 def pictures(folder: Path, count: int, rng: np.random.Generator) -> None:
@@ -105,3 +117,591 @@ def test_classes_held_out_are_whole_and_each_side_has_its_own() -> None:
         kept = np.isin(names, part.classes)
         assert np.array_equal(np.asarray(part.classes)[part.labels], names[kept])
         assert np.array_equal(part.images, samples.images[kept])
+
+
+def test_more_pictures_held_out_never_leave_a_class_with_fewer_than_two_items() -> None:
+    samples = shop(count=96, sketches=0)
+    training, _ = datasets.hold_out(samples, 0.99, 0)
+    assert np.bincount(training.labels).tolist() == [2] * 32
+
+
+def test_too_few_classes_to_hold_whole_ones_out_are_refused(tmp_path: Path) -> None:
+    for name in "abc":
+        pictures(tmp_path / name, 3, np.random.default_rng(0))
+    with pytest.raises(DataError, match="takes four"):
+        datasets.hold_out(load(tmp_path), 0.5, 0, "class")
+
+
+# ---- splits, classes, limits
+
+
+def splits(path: Path, **counts: dict[str, int]) -> Path:
+    rng = np.random.default_rng(0)
+    for split, classes in counts.items():
+        for name, count in classes.items():
+            pictures(path / split / name, count, rng)
+    return path
+
+
+def names(dataset: datasets.Dataset) -> list[str]:
+    return [Path(dataset.pictures.name(row)).relative_to(dataset.name).as_posix() for row in range(len(dataset))]
+
+
+def test_split_folders_are_recognised_whatever_they_are_called(tmp_path: Path) -> None:
+    splits(tmp_path, Training={"a": 2, "b": 1}, val={"a": 1, "b": 1}, test={"a": 1, "b": 2})
+    (tmp_path / ".hidden").mkdir()
+    found = datasets.find(FolderSource(path=tmp_path))
+    assert found.splits is not None
+    assert found.classes == ("a", "b")
+    for row, name in enumerate(names(found)):
+        split, label, _ = name.split("/")
+        assert {"Training": "train", "val": "validation", "test": "test"}[split] == found.splits[row]
+        assert label == found.classes[found.labels[row]]
+    assert len(found) == 8
+
+
+def test_classes_called_train_and_test_are_classes(tmp_path: Path) -> None:
+    pictures(tmp_path / "train", 2, np.random.default_rng(0))
+    pictures(tmp_path / "test", 2, np.random.default_rng(0))
+    found = datasets.find(FolderSource(path=tmp_path))
+    assert found.splits is None
+    assert found.classes == ("test", "train")
+
+
+def test_a_split_and_classes_can_be_asked_for(tmp_path: Path) -> None:
+    splits(tmp_path, train={"a": 2, "b": 2, "c": 1}, test={"a": 1, "b": 1})
+    test = datasets.find(FolderSource(path=tmp_path, split="testing"))
+    assert names(test) == ["test/a/0.png", "test/b/0.png"]
+    assert test.classes == ("a", "b")
+    some = datasets.find(FolderSource(path=tmp_path, classes=("c", "a")))
+    assert some.classes == ("a", "c")
+    assert names(some) == ["test/a/0.png", "train/a/0.png", "train/a/1.png", "train/c/0.png"]
+    with pytest.raises(DataError, match=r"no pictures in its split “validation”; it has train, test"):
+        datasets.find(FolderSource(path=tmp_path, split="validation"))
+    with pytest.raises(DataError, match=r"no class “d”, “e”; it has a, b, c"):
+        datasets.find(FolderSource(path=tmp_path, classes=("a", "e", "d")))
+    with pytest.raises(DataError, match="has no splits"):
+        datasets.find(FolderSource(path=tmp_path / "train", split="test"))
+
+
+def test_sketches_follow_their_photos_into_splits_and_limits(tmp_path: Path) -> None:
+    splits(tmp_path / "photo", train={"a": 4, "b": 4}, test={"a": 2, "b": 2})
+    splits(tmp_path / "sketch", train={"a": 4, "b": 4}, test={"a": 2})
+    pictures(tmp_path / "strange" / "a", 1, np.random.default_rng(0))
+    found = datasets.find(FolderSource(path=tmp_path / "photo", sketches=tmp_path / "sketch", limit=1))
+    assert found.sketch.tolist() == [False] * 4 + [True] * 3
+    photos = found.items[:4].tolist()  # of test a, test b, train a, train b
+    assert found.items[4:].tolist() == [photos[0], photos[2], photos[3]]
+    with pytest.raises(DataError, match="other splits"):
+        datasets.find(FolderSource(path=tmp_path / "photo", sketches=tmp_path / "strange"))
+
+
+@given(
+    labels=st.lists(st.integers(0, 3), min_size=1, max_size=40),
+    limit=st.integers(1, 6),
+    divided=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_a_limit_keeps_so_many_of_each_class_in_each_split_the_same_each_time(
+    labels: list[int], limit: int, divided: bool, seed: int
+) -> None:
+    splits = np.random.default_rng(seed).choice(["train", "test"], len(labels)) if divided else None
+    dataset = datasets.Dataset(
+        name="it",
+        pictures=Nothing(len(labels)),
+        labels=np.asarray(labels),
+        classes=tuple("abcd"),
+        items=np.arange(len(labels)),
+        sketch=np.zeros(len(labels), bool),
+        splits=splits,
+    )
+    less = narrow(dataset, None, None, limit)
+    for label in range(4):
+        for split in ("train", "test") if divided else (None,):
+            kept, there = (d.labels[d.rows(split)].tolist().count(label) for d in (less, dataset))
+            assert kept == min(limit, there)
+    assert less.items.tolist() == narrow(dataset, None, None, limit).items.tolist() == sorted(less.items.tolist())
+    assert set(less.items.tolist()) <= set(narrow(dataset, None, None, limit + 1).items.tolist())
+
+
+class Nothing:
+    """Pictures that are never looked at."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def take(self, rows: np.ndarray) -> "Nothing":
+        return Nothing(len(rows))
+
+    def load(self, row: int, size: int, fit: images.Fit) -> np.ndarray:
+        raise AssertionError((row, size, fit))
+
+    def look(self, row: int) -> Seen:
+        raise AssertionError(row)
+
+    def name(self, row: int) -> str:
+        raise AssertionError(row)
+
+
+# ---- tables
+
+
+def table(folder: Path, text: str, *files: str) -> CsvSource:
+    rng = np.random.default_rng(0)
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(folder / file)
+    (folder / "t.csv").write_text(text, encoding="utf-8")
+    return CsvSource(path=folder / "t.csv")
+
+
+def test_a_table_says_path_label_split_and_part_and_paths_are_relative_to_it(tmp_path: Path) -> None:
+    text = (
+        "colour,path, label ,split,is_query,is_gallery\n"
+        "red,x/1.png,b,train,,\nblue,2.png,a,VAL,true,0\n,3.png,b,test,no,1\n"
+    )
+    found = datasets.find(table(tmp_path, "\ufeff" + text, "x/1.png", "2.png", "3.png"))
+    assert found.classes == ("a", "b")
+    assert found.labels.tolist() == [1, 0, 1]
+    assert found.splits is not None
+    assert found.splits.tolist() == ["train", "validation", "test"]
+    assert found.is_query is not None
+    assert found.is_query.tolist() == [False, True, False]
+    assert found.is_gallery is not None
+    assert found.is_gallery.tolist() == [False, False, True]
+    samples = datasets.read(found, 8, "squash", pytest.fail)
+    assert np.array_equal(samples.images[0], np.asarray(Image.open(tmp_path / "x" / "1.png")))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,label\n1.png,a\n", r"no column “path”; its first line has file, label\."),
+        ("path;label\n1.png;a\n", r"no column “path” and no column “label”; its first line has path;label\."),
+        ("", "its first line has nothing"),
+        ("path,label\n", "has no rows"),
+        ("path,label,label\n1.png,a,b\n", "two columns of the name label"),
+        ("path,label\n1.png,a\n,b\n", "line 3: there is no path"),
+        ("path,label\n1.png\n", "line 2: there is no label"),
+        ("path,label\n1.png,a\n2.png,a\n1.png,b\n", r"lines 2 and 4 both name 1\.png"),
+        ("path,label,split\n1.png,a,dev\n", "line 2: “dev” is no split"),
+        ("path,label,split\n1.png,a,\n", "“” is no split"),
+        ("path,label,is_query\n1.png,a,perhaps\n", "line 2: is_query is “perhaps”"),
+        ('path,label\n"1.png,a\n', "no table of comma-separated values"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        datasets.find(table(tmp_path, text))
+
+
+def test_a_table_in_another_encoding_or_none_at_all_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("path,label\nä.png,é\n".encode("latin-1"))
+    with pytest.raises(DataError, match="not in UTF-8"):
+        datasets.find(CsvSource(path=tmp_path / "t.csv"))
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        datasets.find(CsvSource(path=tmp_path / "none.csv"))
+
+
+def test_a_listed_file_that_is_not_there_is_reported_and_left_out(tmp_path: Path) -> None:
+    found = datasets.find(table(tmp_path, "path,label\n1.png,a\nnone.png,a\n2.png,b\n", "1.png", "2.png"))
+    said: list[str] = []
+    samples = datasets.read(found, 8, "squash", said.append)
+    assert samples.labels.tolist() == [0, 1]
+    assert samples.items.tolist() == [0, 2]
+    assert len(said) == 1
+    assert "none.png" in said[0]
+    with pytest.raises(DataError, match="None of the 1 pictures"):
+        datasets.read(found.take(np.asarray([1])), 8, "squash", said.append)
+
+
+# ---- arrays
+
+
+def saved(path: Path, **arrays: object) -> NpzSource:
+    np.savez(path / "a.npz", **arrays)  # type: ignore[arg-type]  # what is no array becomes one
+    return NpzSource(path=path / "a.npz")
+
+
+def grey(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_splits_of_arrays_and_their_labels_sorted_as_numbers(tmp_path: Path) -> None:
+    x = {"x_train": grey(3, 8, 8), "x_val": grey(1, 8, 8, 3), "x_test": grey(2, 8, 8, 1)}
+    y = {"y_train": [10, 2, 2], "y_val": np.array([[10]], np.uint8), "y_test": [2, 10]}
+    source = saved(tmp_path, **x, **y)
+    found = datasets.find(source)
+    assert found.classes == ("2", "10")
+    assert found.labels.tolist() == [1, 0, 0, 1, 0, 1]
+    assert found.splits is not None
+    assert found.splits.tolist() == ["train"] * 3 + ["validation"] + ["test"] * 2
+    read = datasets.read(found, 8, "squash", pytest.fail)
+    assert np.array_equal(read.images[1], np.repeat(x["x_train"][1][..., None], 3, axis=2))
+    assert np.array_equal(read.images[3], x["x_val"][0])
+    assert np.array_equal(read.images[5], np.repeat(x["x_test"][1], 3, axis=2))
+    test = datasets.find(source.model_copy(update={"split": "test"}))
+    assert len(test) == 2
+    with pytest.raises(DataError, match="split “validation”"):
+        datasets.find(saved(tmp_path, x_test=grey(2, 8, 8), y_test=[0, 1]).model_copy(update={"split": "validation"}))
+
+
+def test_leading_axes_are_flattened_and_true_is_white(tmp_path: Path) -> None:
+    ink = grey(4, 5, 8, 9) > 99
+    labels = np.repeat(np.arange(4)[:, None], 5, axis=1)
+    found = datasets.find(saved(tmp_path, images=ink, labels=labels))
+    assert found.labels.tolist() == labels.reshape(-1).tolist()
+    for rows, pictures in datasets.batches(found, 8, "crop", pytest.fail, count=7):
+        for row, picture in zip(rows, pictures, strict=True):
+            whole = Image.fromarray(np.where(ink.reshape(20, 8, 9)[row], 255, 0).astype(np.uint8))
+            assert np.array_equal(picture, images.fit(whole, 8, "crop"))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_are_grey_levels_of_255(tmp_path: Path, dtype: type[np.floating]) -> None:
+    levels = np.arange(256).reshape(1, 16, 16)
+    source = saved(tmp_path, pics=(levels / 255).astype(dtype), names=np.array([b"\xc3\xa4"]))
+    found = datasets.find(source.model_copy(update={"images": "pics", "labels": "names"}))
+    assert found.classes == ("ä",)
+    assert np.array_equal(datasets.read(found, 16, "squash", pytest.fail).images[0, ..., 1], levels[0])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({}, "has the arrays of nothing"),
+        ({"pics": [1], "labels": [1]}, "has the arrays pics, labels; looked for were images and labels, or x_train"),
+        ({"x_train": grey(2, 8, 8)}, "only one of x_train and y_train"),
+        ({"images": grey(2, 8, 8), "labels": [0, 1, 2]}, "do not go together"),
+        ({"images": grey(2, 8, 8), "labels": 3}, "do not go together"),
+        ({"images": grey(2, 8), "labels": [0, 1]}, r"would be of shape \(8,\)"),
+        ({"images": grey(2, 8, 8, 4), "labels": [0, 1]}, r"would be of shape \(8, 8, 4\)"),
+        ({"images": grey(2, 0, 8), "labels": [0, 1]}, "would be of shape"),
+        ({"images": grey(0, 8, 8), "labels": np.zeros(0, int)}, "there are no pictures"),
+        ({"images": np.zeros((2, 8, 8), int), "labels": [0, 1]}, "holds int64; pictures are uint8"),
+        ({"images": np.full((2, 8, 8), np.nan), "labels": [0, 1]}, "not from 0 to 1"),
+        ({"images": np.full((2, 8, 8), 1.01), "labels": [0, 1]}, "not from 0 to 1"),
+        ({"images": np.full((2, 8, 8), -0.01), "labels": [0, 1]}, "not from 0 to 1"),
+        ({"images": grey(2, 8, 8), "labels": [0.5, 1]}, "holds float64; labels are"),
+        ({"images": grey(2, 8, 8), "labels": np.array([b"\xff", b"a"])}, "“labels” in .* is not in UTF-8"),
+        ({"images": grey(2, 8, 8), "labels": np.array([0, "a"], object)}, "“labels” in .* holds Python objects"),
+        (
+            {"x_train": grey(1, 8, 8), "y_train": [0], "x_test": grey(1, 8, 8), "y_test": ["a"]},
+            "numbers for labels in one split and names in another",
+        ),
+    ],
+)
+def test_arrays_that_cannot_be_used_are_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        datasets.find(saved(tmp_path, **arrays))
+
+
+def test_arrays_named_by_the_source_must_be_there(tmp_path: Path) -> None:
+    source = saved(tmp_path, x_train=grey(1, 8, 8), y_train=[0])
+    with pytest.raises(DataError, match="looked for were pics and labels"):
+        datasets.find(NpzSource(path=source.path, images="pics"))
+
+
+def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    source = saved(tmp_path, images=grey(4, 30, 30), labels=[0, 1, 2, 3])
+    whole = path.read_bytes()
+    for content in (b"", b"nonsense", whole[: len(whole) // 2], whole[:300] + b"xxxx" + whole[304:]):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.npz"):
+            datasets.find(source)
+    with path.open("wb") as file:
+        np.save(file, grey(2, 2))
+    with pytest.raises(DataError, match="a single array"):
+        datasets.find(source)
+    with pytest.raises(DataError, match="cannot be read: No such file"):
+        datasets.find(NpzSource(path=tmp_path / "none.npz"))
+
+
+# ---- batches
+
+
+@pytest.mark.parametrize("count", [1, 16, 50, 1000])
+def test_batches_are_what_reading_all_gives(tmp_path: Path, count: int) -> None:
+    for name in "ab":
+        pictures(tmp_path / name, 40, np.random.default_rng(len(name)))
+    (tmp_path / "a" / "17.png").write_bytes(b"no picture")
+    found = datasets.find(FolderSource(path=tmp_path))
+    said: list[str] = []
+    got = list(datasets.batches(found, 8, "squash", said.append, count))
+    assert [len(rows) for rows, _ in got] == [count] * (79 // count) + ([79 % count] if 79 % count else [])
+    assert len(said) == 1
+    rows = np.concatenate([rows for rows, _ in got])
+    bad = next(row for row, name in enumerate(names(found)) if name == "a/17.png")
+    assert rows.tolist() == [row for row in range(80) if row != bad]
+    for row, picture in zip(rows, np.concatenate([p for _, p in got]), strict=True):
+        assert np.array_equal(picture, images.load(Path(found.pictures.name(row)), 8))
+
+
+def test_batches_read_only_so_far_ahead_and_stop_when_nobody_listens() -> None:
+    loaded = []
+
+    class Counted(Nothing):
+        def take(self, rows: np.ndarray) -> "Counted":
+            return Counted(len(rows))
+
+        def load(self, row: int, size: int, fit: images.Fit) -> np.ndarray:
+            loaded.append(row)
+            return images.fit(Image.new("L", (1, 1), row % 256), size, fit)
+
+    n = 5000
+    many = datasets.Dataset("it", Counted(n), np.zeros(n, int), ("a",), np.arange(n), np.zeros(n, bool))
+    stream = datasets.batches(many, 4, "squash", print, count=10)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]  # it is a generator
+    assert len(loaded) <= 17 * 16 + 16
+
+
+# ---- what is trained on
+
+
+def divide(*sources: datasets.Source, by: datasets.By = "item", share: float = 0.5) -> tuple[Samples, Samples]:
+    return datasets.divide(sources, size=8, fit="squash", share=share, by=by, seed=0, report=print)
+
+
+def marked(path: Path, **counts: dict[str, int]) -> FolderSource:
+    """Pictures whose one grey level says the split: train 0, validation 100, test 200."""
+    for split, classes in counts.items():
+        for name, count in classes.items():
+            (path / split / name).mkdir(parents=True)
+            level = {"train": 0, "val": 100, "test": 200}[split]
+            for i in range(count):
+                Image.new("RGB", (8, 8), (level, level, level)).save(path / split / name / f"{i}.png")
+    return FolderSource(path=path)
+
+
+def levels(samples: Samples) -> set[int]:
+    return set(samples.images.reshape(-1).tolist())
+
+
+def test_a_validation_split_validates_and_test_pictures_are_never_touched(tmp_path: Path) -> None:
+    same = {"a": 3, "b": 4}
+    training, validation = divide(marked(tmp_path / "x", train=same, val=same, test=same))
+    assert levels(training) == {0}
+    assert levels(validation) == {100}
+    assert np.bincount(training.labels).tolist() == np.bincount(validation.labels).tolist() == [3, 4]
+    training, validation = divide(marked(tmp_path / "y", train={"a": 4, "b": 4}, test=same))
+    assert levels(training) == levels(validation) == {0}
+    assert (len(training), len(validation)) == (4, 4)
+
+
+def test_sources_with_and_without_a_validation_split_stand_side_by_side(tmp_path: Path) -> None:
+    with_one = marked(tmp_path / "x", train={"a": 2, "b": 2}, val={"a": 2, "b": 2})
+    without = marked(tmp_path / "y", train={"c": 4, "d": 4})
+    training, validation = divide(with_one, without)
+    assert training.classes == validation.classes == ("a", "b", "c", "d")
+    assert np.bincount(training.labels).tolist() == np.bincount(validation.labels).tolist() == [2, 2, 2, 2]
+    assert not set(training.items) & set(validation.items)
+
+
+def test_splits_with_other_classes_are_refused_unless_whole_classes_are_held_out(tmp_path: Path) -> None:
+    source = marked(tmp_path / "x", train={"a": 3, "b": 3}, val={"b": 2, "c": 2}, test={"a": 1})
+    with pytest.raises(DataError, match=r"no class is in all splits.*validation_by: class"):
+        divide(source)
+    training, validation = divide(source, by="class")
+    assert training.classes == ("a", "b")
+    assert validation.classes == ("b", "c")
+    assert training.labels.tolist() == validation.labels.tolist()[:1] * 3 + [1] * 3
+    lacking = marked(tmp_path / "z", train={"a": 3, "b": 3, "c": 2}, test={"a": 1})
+    with pytest.raises(DataError, match="test lacks b, c"):
+        divide(lacking)
+
+
+def test_a_source_with_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
+    source = marked(tmp_path / "x", train={"a": 3, "b": 3}, test={"a": 2, "b": 2})
+    for given_source in (source.model_copy(update={"split": "test"}), marked(tmp_path / "t", test={"a": 2, "b": 2})):
+        with pytest.raises(DataError, match="nothing to train on: its split is test"):
+            divide(given_source)
+
+
+def test_one_class_or_one_picture_to_train_on_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="“b” has 1 usable"):
+        divide(marked(tmp_path / "x", train={"a": 3, "b": 1}, val={"a": 3, "b": 3}))
+    with pytest.raises(DataError, match="one class only"):
+        divide(marked(tmp_path / "y", train={"a": 3}, val={"a": 3}))
+    with pytest.raises(DataError, match="one class only to train on"):
+        divide(marked(tmp_path / "z", train={"a": 3}, val={"b": 3}), by="class")
+    with pytest.raises(DataError, match="fewer than two photos"):
+        divide(marked(tmp_path / "w", train={"a": 3, "b": 3}, val={"b": 1}), by="class")
+
+
+# ---- sources
+
+
+def test_a_source_without_a_kind_is_a_folder_and_digits_are_names() -> None:
+    read = TypeAdapter[datasets.Source](datasets.Source)
+    source = read.validate_python({"path": "x", "classes": [0, 1], "split": "val"})
+    assert source == FolderSource(path=Path("x"), classes=("0", "1"), split="validation")
+    assert read.validate_python(source) is source
+    for wrong in ({"kind": "zip", "path": "x"}, {"path": "x", "split": "dev"}, {"path": "x", "limit": 0}, {}, 3):
+        with pytest.raises(ValidationError):
+            read.validate_python(wrong)
+
+
+def test_a_source_is_guessed_by_its_path(tmp_path: Path) -> None:
+    assert datasets.guess(tmp_path, limit=3) == FolderSource(path=tmp_path, limit=3)
+    for name, kind in (("a.CSV", CsvSource), ("b.npz", NpzSource)):
+        (tmp_path / name).touch()
+        assert datasets.guess(tmp_path / name, split="test") == kind(path=tmp_path / name, split="test")
+    (tmp_path / "c.zip").touch()
+    with pytest.raises(DataError, match=r"no folder, \.csv or \.npz"):
+        datasets.guess(tmp_path / "c.zip")
+    with pytest.raises(NotFoundError):
+        datasets.guess(tmp_path / "d.npz")
+    with pytest.raises(UsageError, match="split: “dev” is no split"):
+        datasets.guess(tmp_path, split="dev")
+    with pytest.raises(UsageError, match="images"):
+        datasets.guess(tmp_path, images="x")
+
+
+def test_a_recipe_keeps_all_paths_from_the_root() -> None:
+    sources = [
+        {"path": "a", "sketches": "b"},
+        {"kind": "csv", "path": "c.csv"},
+        {"kind": "npz", "path": "d.npz", "images": "x"},
+        {"kind": "toyshop", "count": 32, "seed": 1},
+    ]
+    data = recipe.Data.model_validate({"sources": sources, "size": 8})
+    folder, table, array, shop = data.absolute().sources
+    assert (folder.path, folder.sketches) == (Path.cwd() / "a", Path.cwd() / "b")  # type: ignore[union-attr]
+    assert (table.path, array.path) == (Path.cwd() / "c.csv", Path.cwd() / "d.npz")  # type: ignore[union-attr]
+    assert shop == data.sources[3]
+    assert data.has_sketches
+    assert not recipe.Data.model_validate({"sources": sources[1:], "size": 8}).has_sketches
+
+
+def test_every_field_of_every_source_is_documented() -> None:
+    text = (ROOT / "docs" / "reference" / "datasets.md").read_text(encoding="utf-8")
+    sources = (FolderSource, CsvSource, NpzSource, ToyShopSource)
+    assert {model.model_fields["kind"].annotation.__args__[0] for model in sources} == set(datasets.LAYOUTS)  # type: ignore[union-attr]
+    for model in sources:
+        section = text.split(f"## `{model.model_fields['kind'].annotation.__args__[0]}`")[1].split("\n## ")[0]  # type: ignore[union-attr]
+        shared = text.split("## All")[1]
+        for name in model.model_fields:
+            assert f"`{name}`" in section + shared or f"`{name}:" in section, f"{model.__name__}.{name}"
+
+
+# ---- checking
+
+
+def command(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(cli.app, ["datasets", *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit | LookalikeError)
+    return result.exit_code, result.output
+
+
+def test_good_data_is_counted_and_nothing_is_wrong(tmp_path: Path) -> None:
+    splits(tmp_path, train={"a": 2, "b": 5, "c": 3}, test={"a": 2, "b": 2, "c": 2})
+    code, text = command(tmp_path, "--json")
+    (found,) = json.loads(text)
+    assert code == 0
+    assert found["splits"][0] == {
+        "split": "train",
+        "photos": 10,
+        "sketches": 0,
+        "classes": 3,
+        "fewest": {"class": "a", "photos": 2},
+        "median": 3.0,
+        "most": {"class": "b", "photos": 5},
+    }
+    assert found["sizes"] == [{"width": 8, "height": 8, "pictures": 16}]
+    assert found["problems"] == found["broken"] == found["leaks"] == found["notes"] == []
+    code, text = command(tmp_path)
+    assert code == 0
+    assert "Nothing is wrong." in text
+    assert command(tmp_path, "--split", "test", "--json")[1].count('"split":') == 1
+
+
+def test_what_is_wrong_is_told_and_the_exit_code_is_1(tmp_path: Path) -> None:
+    splits(tmp_path, train={"a": 2, "b": 2, "c": 1}, test={"a": 2, "b": 2})
+    (tmp_path / "test" / "a" / "copy.png").write_bytes((tmp_path / "train" / "a" / "0.png").read_bytes())
+    (tmp_path / "test" / "b" / "copy.png").write_bytes((tmp_path / "train" / "a" / "0.png").read_bytes())
+    (tmp_path / "train" / "b" / "1.png").write_bytes(b"GIF89a")
+    code, text = command(tmp_path, "--json")
+    (found,) = json.loads(text)
+    assert code == 1
+    assert [[Path(p).relative_to(tmp_path).as_posix() for p in pair] for pair in found["leaks"]] == [
+        ["test/a/copy.png", "train/a/0.png"]
+    ]
+    assert len(found["broken"]) == 1
+    problems = " ".join(found["problems"])
+    assert "cannot be used, and are left out: 1" in problems
+    assert "in two splits: 1" in problems
+    assert "one usable picture to train on: “b”, “c”" in problems
+    assert "test lacks c" in problems
+    assert found["notes"] == ["Copies of other pictures, byte by byte: 2; pictures that stand in several classes: 1."]
+    code, text = command(tmp_path)
+    assert code == 1
+    assert "the same: " in text
+
+
+def test_splits_without_a_class_in_common_are_no_mistake(tmp_path: Path) -> None:
+    splits(tmp_path, train={"a": 2, "b": 2}, test={"c": 2, "d": 2})
+    found = datasets.check(FolderSource(path=tmp_path))
+    assert found.problems == ()
+    assert "validation_by: class" in found.notes[0]
+
+
+def test_paths_that_cannot_be_read_do_not_keep_others_from_being_checked(tmp_path: Path) -> None:
+    splits(tmp_path / "good", train={"a": 2, "b": 2})
+    code, text = command(tmp_path / "none", tmp_path / "good", "--json")
+    assert code == 1
+    none, good = json.loads(text)
+    assert "There is no folder and no file" in none["problems"][0]
+    assert good["problems"] == []
+
+
+def test_arrays_and_the_toy_shop_are_looked_at_too(tmp_path: Path) -> None:
+    x = grey(2, 8, 9)
+    source = saved(tmp_path, x_train=x, y_train=[0, 0], x_test=x[::-1], y_test=[0, 0])
+    found = datasets.check(source)
+    assert found.sizes == {(9, 8): 4}
+    assert len(found.leaks) == 2
+    assert found.leaks[0][0].endswith("x_train[0]")
+    assert found.leaks[0][1].endswith("x_test[1]")
+    assert "one class only" in found.problems[1]
+    shop = datasets.check(ToyShopSource(kind="toyshop", count=64, seed=1, sketches=1))
+    assert (shop.parts[0].photos, shop.parts[0].sketches, shop.problems) == (64, 64, ())
+
+
+def test_without_a_path_the_layouts_are_listed() -> None:
+    code, text = command()
+    assert code == 0
+    assert all(f"{kind}: " in text for kind in datasets.LAYOUTS)
+    assert [entry["kind"] for entry in json.loads(command("--json")[1])] == list(datasets.LAYOUTS)
+
+
+# ---- real data
+
+
+def real(name: str) -> Path:
+    if not (DATA / name).exists():
+        pytest.skip(f"{name} is not at hand; LOOKALIKE_DATA says where")
+    return DATA / name
+
+
+def test_mnist_is_read() -> None:
+    found = datasets.find(datasets.guess(real("mnist.npz"), limit=5))
+    assert found.classes == tuple("0123456789")
+    assert len(found) == 100
+    assert datasets.read(found, 28, "squash", pytest.fail).images.shape == (100, 28, 28, 3)
+
+
+def test_omniglot_is_read_and_its_classes_held_out_whole() -> None:
+    source = datasets.guess(real("omniglot_background.npz"), limit=2)
+    training, validation = divide(source, by="class", share=0.1)
+    assert (len(training.classes), len(validation.classes)) == (868, 96)
+    assert len(training) == 2 * 868
+
+
+def test_a_table_of_another_make_is_told_what_it_lacks() -> None:
+    with pytest.raises(DataError, match=r"no column “path” and no column “label”; its first line has file, title"):
+        datasets.find(datasets.guess(real("fashion-60.csv")))

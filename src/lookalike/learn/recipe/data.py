@@ -1,10 +1,11 @@
 """What is learned from, and how a picture becomes the network's input."""
 
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field
 
-from lookalike.datasets import By, FolderSource, Source
+from lookalike.datasets import By, FolderSource, Source, ToyShopSource
 from lookalike.images import Fit
 from lookalike.learn.recipe.part import Part, Positive
 
@@ -25,14 +26,12 @@ class Data(Part):
     @property
     def has_sketches(self) -> bool:
         """Whether a source has sketches beside its photos."""
-        return any(source.sketches for source in self.sources)
+        return any(isinstance(s, FolderSource | ToyShopSource) and s.sketches for s in self.sources)
 
     def absolute(self) -> Self:
         """The same with paths from the root, so that a run can be continued from another working directory."""
-        sources = [
-            s.model_copy(update={"path": s.path.absolute(), "sketches": s.sketches and s.sketches.absolute()})
-            if isinstance(s, FolderSource)
-            else s
-            for s in self.sources
-        ]
+        sources = []
+        for source in self.sources:
+            paths = {name: path.absolute() for name, path in source if isinstance(path, Path)}
+            sources.append(source.model_copy(update=paths))
         return self.model_copy(update={"sources": tuple(sources)})
