@@ -1,7 +1,9 @@
 """``encoder.json``: what an encoder is and where it comes from."""
 
 import json
+import secrets
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -9,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
-from lookalike.errors import EncoderError, MismatchError, NotFoundError, UsageError
+from lookalike.errors import EncoderError, MismatchError, NotFoundError, StorageError, UsageError
 from lookalike.images import Fit
 from lookalike.metric import Metric
 
@@ -49,6 +51,15 @@ class Calibration(_Part):
     genuine: int = Field(default=0, ge=0, description="pairs of the same that it was fitted on")
     impostors: int = Field(default=0, ge=0, description="pairs of different ones")
     data: str = Field(default="", description="what it was fitted on")
+
+    @model_validator(mode="after")
+    def _falls(self) -> Self:
+        distances, values = [knot[0] for knot in self.knots], [knot[1] for knot in self.knots]
+        if any(a >= b for a, b in pairwise(distances)) or any(a < b for a, b in pairwise(values)):
+            raise ValueError("the knots of a probability ascend in distance, and the probability never rises")
+        if not all(0 <= value <= 1 for value in values):
+            raise ValueError("a probability lies between 0 and 1")
+        return self
 
     def probability(self, distances: Shaped[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
         """P(same | distance) in 0…1, as if half of all pairs were of the same; it never rises with the distance.
@@ -100,6 +111,9 @@ class Card(_Part):
             raise ValueError(f"{self.output}s are not compared by {self.metric}")
         if self.output == "bits" and self.dimension % 8:
             raise ValueError(f"{self.dimension} bits fill no whole bytes")
+        known = self.calibration.metric if self.calibration else None
+        if known and (known is Metric.HAMMING) != (self.output == "bits"):
+            raise ValueError(f"{self.output}s are not calibrated for {known}")
         return self
 
     @classmethod
@@ -147,7 +161,26 @@ def calibrate(folder: Path, calibration: Calibration) -> Card:
         The card as it is now.
 
     Raises:
-        NotFoundError, MismatchError, EncoderError: as `Card.read`.
+        NotFoundError, EncoderError: as `Card.read`.
+        MismatchError: as there, or the calibration is of bits and the encoder gives floats, or the other way round.
         StorageError: the folder cannot be written.
     """
-    raise NotImplementedError
+    card = Card.read(folder)
+    try:
+        # Through the model again: a calibration that does not go with the encoder is refused.
+        card = Card.model_validate(card.model_dump() | {"calibration": calibration.model_dump()})
+    except ValidationError as e:
+        raise MismatchError(f"The calibration is not of the encoder in {folder}: {e.errors()[0]['msg']}.") from e
+    path = folder / "encoder.json"
+    part = folder / f".{secrets.token_hex(8)}.part"
+    try:
+        part.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as e:
+        raise StorageError(
+            f"{path} cannot be written ({e.strerror}); calibrate a copy of the encoder in a folder of your own."
+        ) from e
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+    return card
