@@ -6,7 +6,18 @@ from typing import Annotated
 import typer
 
 from lookalike import __version__
-from lookalike.cli import collections, demo, encoders, output, serving, training
+from lookalike.cli import (
+    calibrating,
+    collections,
+    datasets,
+    demo,
+    encoders,
+    evaluation,
+    judging,
+    output,
+    serving,
+    training,
+)
 from lookalike.errors import LookalikeError
 
 app = typer.Typer(
@@ -35,7 +46,7 @@ def lookalike(
     """
 
 
-for module in (collections, encoders, training, serving, demo):
+for module in (collections, judging, encoders, datasets, evaluation, calibrating, training, serving, demo):
     app.registered_commands.extend(module.commands.registered_commands)
 
 
