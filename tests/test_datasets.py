@@ -1,12 +1,14 @@
 """Labelled pictures: what is read, what is held out, what is refused."""
 
+import io
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
@@ -286,6 +288,7 @@ def test_a_table_says_path_label_split_and_part_and_paths_are_relative_to_it(tmp
         ("path,label,label\n1.png,a,b\n", "two columns of the name label"),
         ("path,label\n1.png,a\n,b\n", "line 3: there is no path"),
         ("path,label\n1.png\n", "line 2: there is no label"),
+        ("path,label\n1.png,a\n2.png,a\0\n", "line 3: the label has a NUL"),
         ("path,label\n1.png,a\n2.png,a\n1.png,b\n", r"lines 2 and 4 both name 1\.png"),
         ("path,label,split\n1.png,a,dev\n", "line 2: “dev” is no split"),
         ("path,label,split\n1.png,a,\n", "“” is no split"),
@@ -377,6 +380,7 @@ def test_floats_are_grey_levels_of_255(tmp_path: Path, dtype: type[np.floating])
         ({"x_train": grey(2, 8, 8)}, "only one of x_train and y_train"),
         ({"images": grey(2, 8, 8), "labels": [0, 1, 2]}, "do not go together"),
         ({"images": grey(2, 8, 8), "labels": 3}, "do not go together"),
+        ({"images": 0.5, "labels": [0]}, "would be of shape"),
         ({"images": grey(2, 8), "labels": [0, 1]}, r"would be of shape \(8,\)"),
         ({"images": grey(2, 8, 8, 4), "labels": [0, 1]}, r"would be of shape \(8, 8, 4\)"),
         ({"images": grey(2, 0, 8), "labels": [0, 1]}, "would be of shape"),
@@ -419,6 +423,52 @@ def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:
         datasets.find(source)
     with pytest.raises(DataError, match="cannot be read: No such file"):
         datasets.find(NpzSource(path=tmp_path / "none.npz"))
+
+
+@settings(max_examples=50, deadline=None)
+@given(flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4))
+def test_a_damaged_npz_is_refused_or_read_and_nothing_else(flips: list[tuple[int, int]]) -> None:
+    whole = io.BytesIO()
+    np.savez_compressed(whole, images=grey(6, 8, 8), labels=["a", "b", "c"] * 2)
+    content = bytearray(whole.getvalue())
+    for at, value in flips:
+        content[at % len(content)] = value
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "a.npz").write_bytes(content)
+        try:
+            assert len(datasets.find(NpzSource(path=Path(folder) / "a.npz"))) == 6
+        except DataError as e:
+            assert "\n" not in str(e)  # noqa: PT017 -- either way is right
+
+
+def test_an_npz_that_is_packed_in_an_unknown_way_is_refused(tmp_path: Path) -> None:
+    source = saved(tmp_path, images=grey(2, 8, 8), labels=[0, 1])
+    content = source.path.read_bytes()
+    # The method stands at 8 in the local header and at 10 in the central one (APPNOTE 4.3.7, 4.3.12).
+    for mark, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        at = content.index(mark) + offset
+        content = content[:at] + b"\x63" + content[at + 1 :]
+    source.path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged"):
+        datasets.find(source)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    text=st.text(st.sampled_from('path,label\n\r"; 1é\0\ufeff'), max_size=60),
+    head=st.sampled_from(["path,label\n", "path,label,split\n", ""]),
+)
+def test_any_table_is_refused_or_read_and_nothing_else(text: str, head: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.csv"
+        path.write_bytes((head + text).encode())
+        try:
+            found = datasets.find(CsvSource(path=path))
+        except DataError:
+            return
+        assert len(found) > 0
+        assert len(found.pictures) == len(found.labels) == len(found.items)
+        assert all(found.classes)
 
 
 # ---- batches

@@ -19,6 +19,9 @@ _ENDINGS: tuple[tuple[str, Split], ...] = (
     ("test", "test"),
 )
 
+# What zipfile raises on bytes that lie; RuntimeError says that they are encrypted, or packed in an unknown way.
+_BROKEN = (zipfile.BadZipFile, EOFError, RuntimeError)
+
 # Pictures of floats that are looked at and converted at once.
 _CHUNK = 1024
 
@@ -41,7 +44,7 @@ def find(source: NpzSource) -> Dataset:
             read = [(split, x, _pictures(path, file, x), _labels(path, file, y), y) for split, x, y in pairs]
     except OSError as e:
         raise DataError(f"{path} cannot be read: {e.strerror or e}.") from e
-    except (ValueError, EOFError, zipfile.BadZipFile) as e:
+    except (ValueError, *_BROKEN) as e:
         raise DataError(f"{path} is no npz file, or a damaged one; save it with np.savez.") from e
     kinds = {labels.dtype.kind for _, _, _, labels, _ in read}
     if len(kinds) > 1:
@@ -90,11 +93,12 @@ def _read(path: Path, file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
     try:
         array: object = file[name]
     except ValueError as e:
-        # Of a file whose header could be read, pickles are what NumPy refuses.
+        if "pickle" not in str(e):
+            raise DataError(f"“{name}” in {path} is damaged; save or download it again.") from e
         raise DataError(
             f"“{name}” in {path} holds Python objects, which could run anything when read; save it as numbers or text."
         ) from e
-    except (zipfile.BadZipFile, zlib.error, EOFError) as e:
+    except (*_BROKEN, zlib.error) as e:
         raise DataError(f"“{name}” in {path} is damaged; save or download it again.") from e
     if not isinstance(array, np.ndarray):  # any zip opens, and gives the bytes of what is no array
         raise DataError(f"“{name}” in {path} is no array; save the file with np.savez.")
@@ -116,7 +120,7 @@ def _labels(path: Path, file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
 
 
 def _pictures(path: Path, file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
-    values = _read(path, file, name)
+    values = np.atleast_1d(_read(path, file, name))
     if values.dtype in (np.uint8, np.bool_):
         return values
     if values.dtype.kind != "f":

@@ -77,7 +77,10 @@ def _layout(folder: Path) -> Layout:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [d for d in sorted(folder.iterdir()) if d.is_dir() and d.name[0] != "."]
+    try:
+        return [d for d in sorted(folder.iterdir()) if d.is_dir() and d.name[0] != "."]
+    except OSError as e:
+        raise DataError(f"The folder {folder} cannot be listed: {e.strerror}. Check its permissions.") from e
 
 
 def _by_class(folder: Path) -> dict[str, list[Path]]:

@@ -35,6 +35,8 @@ def find(source: CsvSource) -> Dataset:
         for name in ("path", "label"):
             if not row[name]:
                 raise DataError(f"{path}, line {line}: there is no {name}. Fill it in or leave the row out.")
+            if "\0" in row[name]:  # NumPy would drop it at a label's end, and take it for another one
+                raise DataError(f"{path}, line {line}: the {name} has a NUL in it, which no text has. Save it anew.")
         if row["path"] in seen:
             raise DataError(f"{path}, lines {seen[row['path']]} and {line} both name {row['path']}; keep one of them.")
         seen[row["path"]] = line
