@@ -6,10 +6,21 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from lookalike.encoders.card import Branch, Card, Input
+from lookalike.encoders.card import Branch, Calibration, Card, Input
 from lookalike.metric import Metric
 
 CELLS = 4
+
+KNOWN = Calibration(
+    metric=Metric.EUCLIDEAN,
+    distance_at_far={"0.1": 0.5, "0.01": 0.25},
+    threshold=0.4,
+    knots=((0.0, 1.0), (0.5, 0.5), (1.0, 0.0)),
+    genuine=100,
+    impostors=100,
+    data="made up",
+)
+"""What `calibrated` writes: same and different are as likely at 0.5."""
 
 
 def make(folder: Path, branches: Sequence[Branch] = ("photo", "sketch"), size: int = 32) -> Path:
@@ -29,6 +40,13 @@ def make(folder: Path, branches: Sequence[Branch] = ("photo", "sketch"), size: i
     (folder / "README.md").write_text("# pocket\n\nAn encoder for tests.\n", encoding="utf-8")
     for branch in branches:
         onnx.save(_network(size), folder / f"{branch}.onnx")
+    return folder
+
+
+def calibrated(folder: Path, calibration: Calibration | None = KNOWN) -> Path:
+    """Write a calibration into an artefact; returns the folder."""
+    card = Card.read(folder).model_copy(update={"calibration": calibration})
+    (folder / "encoder.json").write_text(card.model_dump_json(), encoding="utf-8")
     return folder
 
 

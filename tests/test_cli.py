@@ -120,6 +120,77 @@ def test_a_label_and_a_metric_narrow_the_search(indexed: Shell, picture: str) ->
     assert hits["metric"] == "cosine"
 
 
+def test_without_calibration_there_is_no_verdict_and_no_probability(indexed: Shell, picture: str) -> None:
+    done = indexed("verify", picture, picture, "--encoder", "pocket")
+    assert (done.code, "0.00" in done.out) == (0, True)
+    assert "verdict" not in done.out
+    assert "lookalike calibrate" in done.err
+    assert indexed("verify", picture, picture, "--encoder", "pocket", "--json").json["same"] is None
+    assert "the same, by the threshold 0.50" in indexed("verify", picture, picture, "--within", "0.5").out
+    assert {h["probability"] for h in indexed("search", "shop", picture, "--json").json["hits"]} == {None}
+    assert "same" not in indexed("search", "shop", picture).out
+
+
+def test_a_calibrated_collection_tells_what_its_distances_mean(indexed: Shell, picture: str) -> None:
+    sample.write(Path("more"), 120, 1)
+    indexed("index", "more/photos", "--to", "shop", "--labels", "folder")
+    done = indexed("calibrate", "shop")
+    assert done.code == 0
+    for part in ("false accept rate", "Best threshold", "AUC", "█", "open it again", "all are used"):
+        assert part in done.out + done.err
+    hits = indexed("search", "shop", picture, "-k", "160", "--json").json["hits"]
+    odds = [hit["probability"] for hit in hits]
+    assert odds == sorted(odds, reverse=True)
+    assert odds[0] > 0.5 > odds[-1]
+    assert re.search(r"^ *0\.00 +100\.0% +\d\d% ", indexed("search", "shop", picture, "-k", "1").out, re.MULTILINE)
+    card = json.loads(Path("shop.lookalike/encoder/encoder.json").read_text(encoding="utf-8"))
+    near = indexed("search", "shop", picture, "--far", "0.1", "--json").json["hits"]
+    assert near == [hit for hit in hits if hit["distance"] <= card["calibration"]["distance_at_far"]["0.1"]]
+    assert indexed("search", "shop", picture, "--far", "0.0001").code == 2
+    told = indexed("calibrate", "shop", "--to", "copy", "--json").json
+    assert told["calibration"] == card["calibration"]
+    assert 0.5 < told["accuracy"] <= 1
+    verdict = indexed("verify", picture, picture, "--encoder", "copy", "--json").json
+    assert (verdict["distance"], verdict["same"]) == (0, True)
+    assert verdict["threshold"] == card["calibration"]["threshold"]
+    assert "99%, were both as frequent" in indexed("verify", picture, picture, "--encoder", "copy").out
+    assert indexed("join", "shop", "-k", "1").code == 0  # the encoder is the same one still
+
+
+def test_an_encoder_is_calibrated_on_data_and_a_bundled_one_only_as_a_copy(shell: Shell) -> None:
+    sample.write(Path(), 120, 0)
+    Path("photos/mug/broken.jpg").write_bytes(b"no picture")
+    done = shell("calibrate", "pocket", "--data", "photos", "--seed", "3")
+    assert done.code == 0
+    assert "broken.jpg" in done.err
+    assert "120 pictures" in done.out
+    refused = shell("calibrate", "toyshop", "--data", "photos")
+    assert (refused.code, "--to DIR" in refused.err) == (2, True)
+    told = shell("calibrate", "toyshop", "--data", "photos", "--to", "mine", "--json").json
+    assert told["auc"] > 0.8
+    assert shell("calibrate", "toyshop", "--data", "photos", "--to", "mine").code == 1
+    assert shell("index", "photos", "--to", "shop", "--encoder", "mine").code == 0
+    shutil.move("photos", "split/train")
+    shutil.copytree("split/train", "split/test")
+    which = shell("calibrate", "pocket", "--data", "split")
+    assert (which.code, "--split" in which.err) == (2, True)
+    assert shell("calibrate", "pocket", "--data", "split", "--split", "test").code == 0
+
+
+def test_pictures_are_classified_by_a_folder_and_by_a_collection(indexed: Shell, picture: str) -> None:
+    label = Path(picture).parent.name
+    answer = indexed("classify", picture, "--support", "photos", "--encoder", "pocket", "--json").json
+    assert (answer["by"], answer["metric"], len(answer["classes"])) == ("example", "euclidean", 5)
+    assert (answer["classes"][0]["label"], answer["classes"][0]["distance"]) == (label, 0)
+    assert indexed("classify", picture, "--support", "shop", "--json").json == answer
+    several = indexed("classify", picture, picture, "--support", "shop", "--by", "prototype", "-k", "2", "--json").json
+    assert [len(one["classes"]) for one in several] == [2, 2]
+    Path(f"photos/{label}/broken.jpg").write_bytes(b"no picture")
+    done = indexed("classify", picture, picture, "--support", "photos", "--encoder", "pocket")
+    assert "broken.jpg" in done.err
+    assert len(re.findall(rf"0\.00 +100\.0% +{label}$", done.out, re.MULTILINE)) == 2
+
+
 def test_a_sketch_goes_through_its_own_branch(indexed: Shell) -> None:
     sketch = str(next(Path("sketches").rglob("*.png")))
     assert len(indexed("search", "shop", sketch, "--sketch", "--json").json["hits"]) == 10
@@ -253,6 +324,20 @@ def test_the_version_is_told(shell: Shell) -> None:
         ("search shop {picture} --metric hamming", 2, "hamming"),
         ("search shop {picture} --metric manhattan", 2, "manhattan"),
         ("search shop", 2, "IMAGE"),
+        ("search shop {picture} --far 0.01", 2, "not calibrated"),
+        ("search shop {picture} --far 0.01 -k 3", 2, "one of them"),
+        ("verify {picture} none.jpg", 1, "none.jpg"),
+        ("verify {picture} {picture} --far 0.01 --encoder pocket", 2, "not calibrated"),
+        ("verify {picture} {picture} --far 0.01 --within 1", 2, "not both"),
+        ("verify {picture} {picture} --within much", 2, "0.35"),
+        ("classify {picture} --support none", 1, "none"),
+        ("classify {picture} --support photos/mug", 1, "no folders of examples"),
+        ("classify {picture} --support shop --encoder pocket", 2, "encoder of its own"),
+        ("classify {picture} --support . --encoder pocket", 1, "no picture"),
+        ("calibrate pocket", 2, "--data PATH"),
+        ("calibrate none --data photos", 1, "no encoder “none”"),
+        ("calibrate pocket --data none", 1, "none"),
+        ("calibrate pocket --data photos --to other", 1, "is there already"),
         ("join shop", 2, "-k or --within"),
         ("join shop -k 1 --out pairs.xlsx", 2, ".csv"),
         ("join shop -k 1 --out none/pairs.csv", 1, "cannot be written"),

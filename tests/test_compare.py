@@ -8,30 +8,15 @@ import numpy as np
 import pytest
 
 import pictures
+import pocket_encoder
 from lookalike import compare, encoders, metric, sample
 from lookalike.collection import Collection, Entry, entries
-from lookalike.encoders import Card, Encoder
+from lookalike.encoders import Encoder
 from lookalike.encoders.card import Calibration
 from lookalike.errors import DataError, UnreadableImageError, UsageError
 from lookalike.evaluation.fewshot import By
 from lookalike.metric import Metric
 from lookalike.stores import Filter
-
-KNOWN = Calibration(
-    metric=Metric.EUCLIDEAN,
-    distance_at_far={"0.1": 0.5, "0.01": 0.25},
-    threshold=0.4,
-    knots=((0.0, 1.0), (0.5, 0.5), (1.0, 0.0)),
-    genuine=100,
-    impostors=100,
-    data="made up",
-)
-
-
-def with_calibration(folder: Path, calibration: Calibration | None) -> Encoder:
-    card = Card.read(folder).model_copy(update={"calibration": calibration})
-    (folder / "encoder.json").write_text(card.model_dump_json(), encoding="utf-8")
-    return Encoder.open(folder)
 
 
 @pytest.fixture
@@ -41,7 +26,7 @@ def plain(pocket: Path) -> Encoder:
 
 @pytest.fixture
 def calibrated(pocket: Path, tmp_path: Path) -> Encoder:
-    return with_calibration(Path(shutil.copytree(pocket, tmp_path / "calibrated")), KNOWN)
+    return Encoder.open(pocket_encoder.calibrated(Path(shutil.copytree(pocket, tmp_path / "calibrated"))))
 
 
 @pytest.fixture
@@ -111,7 +96,7 @@ def test_a_calibration_holds_for_its_metric_and_for_photos_alone(calibrated: Enc
 
 def test_a_calibration_that_names_no_metric_is_of_the_cards_own(pocket: Path, tmp_path: Path) -> None:
     old = Calibration(distance_at_far={"0.01": 0.25})
-    encoder = with_calibration(Path(shutil.copytree(pocket, tmp_path / "old")), old)
+    encoder = Encoder.open(pocket_encoder.calibrated(Path(shutil.copytree(pocket, tmp_path / "old")), old))
     assert compare.radius(encoder, 0.01, Metric.EUCLIDEAN) == 0.25
     assert compare.calibration(encoder, Metric.COSINE) is None
     assert compare.probabilities(encoder, np.zeros(3), Metric.EUCLIDEAN) is None
@@ -267,7 +252,8 @@ def blobs(spread: float, seed: int = 0) -> tuple[np.ndarray, list[str]]:
 
 def test_classes_that_lie_apart_calibrate_to_certainty() -> None:
     found = compare.calibrate(*blobs(0.01), Metric.EUCLIDEAN, data="blobs", pairs=1000)
-    assert (found.auc, found.verdicts.accuracy, found.asked) == (1, 1, 1000)
+    assert (found.auc, found.asked) == (1, 1000)
+    assert found.verdicts.accuracy > 0.99  # the threshold is the greatest distance among one half of the same
     assert sum(map(sum, found.verdicts.matrix)) == 1000
     assert found.calibration.probability(np.asarray([0.0, 0.05, 2.0])).round(2).tolist() == [1, 1, 0]
     assert (found.calibration.metric, found.calibration.data) == (Metric.EUCLIDEAN, "blobs")

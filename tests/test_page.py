@@ -15,7 +15,7 @@ from lookalike import sample
 from lookalike.collection import Collection, entries
 from lookalike.encoders import Encoder
 from lookalike.server import create_app
-from pocket_encoder import make
+from pocket_encoder import calibrated, make
 from pocket_server import serving
 
 STATIC = Path(__file__).parent.parent / "src" / "lookalike" / "server" / "static"
@@ -36,7 +36,7 @@ class Shop:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("page")
     sample.write(folder / "toys", 40, seed=1)
-    both, photos = Encoder.open(make(folder / "both")), Encoder.open(make(folder / "one", ("photo",)))
+    both, photos = Encoder.open(calibrated(make(folder / "both"))), Encoder.open(make(folder / "one", ("photo",)))
     made = [
         Collection.create(folder / f"{name}.lookalike", encoder)
         for name, encoder in (("shop", both), ("photos", photos), ("empty", both))
@@ -124,6 +124,22 @@ def test_an_uploaded_image_finds_itself_first(visit: Visit, shop: Shop) -> None:
     assert distances == sorted(distances)
     page.get_by_label("Start over").click()
     expect(page.get_by_role("heading", name="Or start from one of these")).to_be_visible()
+
+
+def test_how_likely_results_are_the_same_is_shown_where_it_is_known(visit: Visit, shop: Shop) -> None:
+    page = visit()
+    page.set_input_files("#file", shop.photos[7])
+    hits(page)
+    expect(page.locator("#grid .same")).to_have_count(10)
+    expect(page.locator("#grid .same").first).to_have_text("same: >99%")
+    expect(page.locator("#grid .same").first).to_have_attribute("title", re.compile("equally frequent"))
+    page.locator("#grid .picture").nth(1).click()
+    expect(page.locator("#viewer-facts")).to_contain_text(page.locator("#grid .same").nth(1).inner_text())
+    page.keyboard.press("Escape")
+    page.get_by_label("Metric", exact=True).select_option("cosine")
+    expect(page.locator("#grid .same")).to_have_count(0)
+    page.locator("#grid .picture").first.click()
+    expect(page.locator("#viewer-facts")).not_to_contain_text("same")
 
 
 def test_how_many_by_which_metric_and_of_which_labels(visit: Visit, shop: Shop) -> None:

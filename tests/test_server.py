@@ -24,7 +24,7 @@ from lookalike.errors import EncoderError, LookalikeError, NotFoundError, Storag
 from lookalike.server import create_app
 from lookalike.server.problems import public
 from lookalike.server.shelf import Shelf
-from pocket_encoder import make
+from pocket_encoder import calibrated, make
 from pocket_server import serving
 
 DOCS = Path(__file__).parent.parent / "docs" / "reference" / "http.md"
@@ -36,7 +36,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures, encoders, and a collection of them that no test changes."""
     folder = tmp_path_factory.mktemp("secretplace")
     sample.write(folder / "toys", 40, seed=1)
-    make(folder / "both")
+    calibrated(make(folder / "both"))
     make(folder / "photos-only", ("photo",))
     shop = Collection.create(folder / "shop.lookalike", Encoder.open(folder / "both"))
     shop.add(entries(folder / "toys" / "photos", "folder"))
@@ -304,6 +304,103 @@ def test_too_many_bytes_are_refused_with_and_without_a_stated_length(server: Sim
         }
         assert server.client.post("/search", content=flood()).status_code == 413
     assert server.client.post(f"{server.api}/search", files={"image": b"A" * MAX_BODY}).status_code == 413
+
+
+# ---- judging
+
+
+def test_hits_tell_how_likely_they_are_the_same_where_that_is_known(server: SimpleNamespace, home: Path) -> None:
+    image = encoded(pictures(home)[3].read_bytes())
+    hits = server.client.post(f"{server.api}/search", json={"image": image}).json()["hits"]
+    assert hits[0]["probability"] == 1
+    assert all(hit["probability"] == pytest.approx(max(0, 1 - hit["distance"])) for hit in hits)
+    for question in ({"image": image, "metric": "cosine"}, {"sketch": image}):
+        answer = server.client.post(f"{server.api}/search", json=question).json()
+        assert {hit["probability"] for hit in answer["hits"]} == {None}
+    plain = server.client.post("/api/collections/plain/search", json={"image": image}).json()
+    assert {hit["probability"] for hit in plain["hits"]} == {None}
+
+
+def test_two_pictures_are_compared_however_they_are_sent(server: SimpleNamespace, home: Path) -> None:
+    one, other = (pictures(home)[i].read_bytes() for i in (3, 30))
+    by_file = server.client.post("/api/verify", files={"left": one, "right": other}).json()
+    found = server.client.post(f"{server.api}/search", json={"image": encoded(one), "k": 40}).json()["hits"]
+    ids = {server.client.get(hit["uri"]).content: hit["id"] for hit in found}
+    distance = next(hit["distance"] for hit in found if hit["id"] == ids[other])
+    assert by_file == {
+        "distance": distance,
+        "similarity": pytest.approx(1 / (1 + distance)),
+        "probability": pytest.approx(max(0, 1 - distance)),
+        "metric": "euclidean",
+        "threshold": 0.4,
+        "same": distance <= 0.4,
+    }
+    for body in (
+        {"left": encoded(one), "right": encoded(other)},
+        {"left": {"item": ids[one]}, "right": {"item": ids[other], "collection": "shop"}},
+        {"left": {"item": ids[one]}, "right": encoded(other), "collection": "shop"},
+    ):
+        assert server.client.post("/api/verify", json=body).json() == by_file
+    form = {"far": "0.01", "metric": "euclidean", "collection": "shop"}
+    by_rate = server.client.post("/api/verify", files={"left": one, "right": one}, data=form).json()
+    assert (by_rate["threshold"], by_rate["same"]) == (0.25, True)
+    unknown = server.client.post(
+        "/api/verify", files={"left": one, "right": other}, data={"collection": "plain"}
+    ).json()
+    assert (unknown["probability"], unknown["threshold"], unknown["same"]) == (None, None, None)
+    drawn = server.client.post("/api/verify", files={"left": one, "right": other}, data={"sketch": "true"}).json()
+    assert (drawn["probability"], drawn["same"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 422),
+        ({"left": encoded(small())}, 422),
+        ({"left": encoded(small()), "right": "no base64"}, 422),
+        ({"left": encoded(small()), "right": {"item": "gone"}}, 404),
+        ({"left": encoded(small()), "right": {"item": "x", "collection": "gone"}}, 404),
+        ({"left": encoded(small()), "right": encoded(small()), "collection": "gone"}, 404),
+        ({"left": encoded(small()), "right": {"item": "x", "collection": "plain"}}, 409),
+        ({"left": encoded(small()), "right": encoded(small()), "far": 0.02}, 422),
+        ({"left": encoded(small()), "right": encoded(small()), "far": 0.01, "within": 1}, 422),
+        ({"left": encoded(small()), "right": encoded(small()), "within": -1}, 422),
+        ({"left": encoded(small()), "right": encoded(small()), "metric": "hamming"}, 422),
+        ({"left": encoded(small()), "right": encoded(small()), "metric": "cosine", "far": 0.01}, 422),
+        ({"left": {"item": "x"}, "right": encoded(small()), "sketch": True}, 422),
+        ({"left": encoded(small()), "right": encoded(small()), "surprise": 1}, 422),
+    ],
+)
+def test_a_bad_pair_is_refused(server: SimpleNamespace, body: dict[str, Any], status: int) -> None:
+    assert server.client.post("/api/verify", json=body).status_code == status
+
+
+def test_a_pair_is_two_files_of_the_right_names(server: SimpleNamespace) -> None:
+    for names in (["left"], ["left", "x"], ["left", "left"]):
+        files = [(name, small()) for name in names]
+        assert server.client.post("/api/verify", files=files).status_code == 422
+    three = [("left", small()), ("right", small()), ("right", small())]
+    assert server.client.post("/api/verify", files=three).status_code == 400
+
+
+def test_a_picture_is_classified_by_the_labels_of_a_collection(server: SimpleNamespace, home: Path) -> None:
+    path = pictures(home)[3]
+    by_file = server.client.post(f"{server.api}/classify", files={"image": path.read_bytes()}).json()
+    assert (by_file["metric"], by_file["by"], len(by_file["classes"])) == ("euclidean", "example", 5)
+    assert by_file["classes"][0] == {"label": path.parent.name, "distance": 0, "similarity": 1, "probability": 1}
+    image = encoded(path.read_bytes())
+    assert server.client.post(f"{server.api}/classify", json={"image": image}).json() == by_file
+    many = server.client.post(f"{server.api}/classify", json={"image": image, "k": 100, "by": "prototype"}).json()
+    assert {one["label"] for one in many["classes"]} == {p.parent.name for p in pictures(home)}
+    assert {one["probability"] for one in many["classes"]} == {None}
+    drawn = server.client.post(f"{server.api}/classify", files={"sketch": path.read_bytes()}, data={"k": "1"}).json()
+    assert [one["probability"] for one in drawn["classes"]] == [None]
+    for bad in ({}, {"image": image, "sketch": image}, {"image": image, "k": 0}, {"image": image, "by": "vote"}):
+        assert server.client.post(f"{server.api}/classify", json=bad).status_code == 422
+    assert server.client.post(f"{server.api}/classify", files={"x": small()}).status_code == 422
+    no_labels = server.client.post("/api/collections/plain/classify", json={"image": image})
+    assert no_labels.status_code == 422
+    assert "label" in no_labels.json()["detail"]
 
 
 # ---- collections and items

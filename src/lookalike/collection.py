@@ -15,6 +15,7 @@ from threading import Lock
 from typing import Self
 
 import numpy as np
+from jaxtyping import Shaped
 
 from lookalike import compare, images, ingest, search
 from lookalike.compare import Ranked, Verdict
@@ -281,8 +282,8 @@ class Collection:
 
     def verify(
         self,
-        left: Vectors,
-        right: Vectors,
+        left: Shaped[np.ndarray, "1 c"],
+        right: Shaped[np.ndarray, "1 c"],
         *,
         metric: Metric | None = None,
         threshold: float | None = None,

@@ -123,8 +123,8 @@ def radius(encoder: Encoder, far: float, metric: Metric, branch: Branch = "photo
 
 def judge(
     encoder: Encoder,
-    left: Vectors,
-    right: Vectors,
+    left: Shaped[np.ndarray, "1 c"],
+    right: Shaped[np.ndarray, "1 c"],
     *,
     metric: Metric | None = None,
     threshold: float | None = None,
@@ -196,8 +196,8 @@ def verify(
 
 def rank(
     encoder: Encoder,
-    queries: Vectors,
-    support: Vectors,
+    queries: Shaped[np.ndarray, "q c"],
+    support: Shaped[np.ndarray, "n c"],
     labels: Sequence[str],
     *,
     by: By = "example",
