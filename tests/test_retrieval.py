@@ -146,7 +146,8 @@ def test_average_precision_at_k_and_curves_are_what_a_loop_finds(seed: int) -> N
     labels, wanted = rng.integers(0, 3, 40), rng.integers(0, 3, 6)
     found = evaluate(queries, gallery, wanted, labels, Metric.EUCLIDEAN, ks=(1, 3, 10, 100))
     order = pairwise(queries, gallery, Metric.EUCLIDEAN).argsort(axis=1)
-    curves, at = [], {k: [] for k in (1, 3, 10, 100)}
+    curves = []
+    at: dict[int, list[float]] = {k: [] for k in (1, 3, 10, 100)}
     for ranked, label in zip(order, wanted, strict=True):
         hits = (labels[ranked] == label).tolist()
         total = sum(hits)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_score, roc_auc_score
 
 from lookalike.errors import DataError, UsageError
+from lookalike.evaluation import distances as measured
 from lookalike.evaluation import verification
 from lookalike.evaluation.verification import Roc, Verdicts, draw, judge
 from lookalike.metric import Metric, pairwise
@@ -137,7 +138,7 @@ def test_pairs_that_are_told_apart_have_no_error() -> None:
     roc = Roc.of_pairs(np.array([0.1, 0.2, 0.8, 0.9]), np.array([True, True, False, False]))
     assert (roc.auc, roc.eer) == (1, 0)
     point = roc.best_accuracy()
-    assert (point.threshold, point.accuracy) == (pytest.approx(0.2), 1)
+    assert (point.threshold, point.accuracy) == pytest.approx((0.2, 1))
     assert roc.at_far(0.5).threshold == pytest.approx(0.8)
 
 
@@ -177,8 +178,8 @@ def all_pairs(embeddings: np.ndarray, labels: np.ndarray, metric: Metric) -> Roc
 def test_all_pairs_of_a_set_streamed_are_as_if_held(metric: Metric, kind: str) -> None:
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 7, 300)
-    embeddings = rng.standard_normal((300, 4)) if kind == "many" else rng.integers(-1, 2, (300, 2))
-    embeddings = embeddings.astype(np.float32) if metric is not Metric.HAMMING else embeddings.astype(np.uint8)
+    drawn = rng.standard_normal((300, 4)) * 9 if kind == "many" else rng.integers(-1, 2, (300, 2))
+    embeddings = drawn.astype(np.int8).view(np.uint8) if metric is Metric.HAMMING else drawn.astype(np.float32)
     expected, found = all_pairs(embeddings, labels, metric), Roc.of_all(embeddings, labels, metric)
     assert np.array_equal(found.thresholds, expected.thresholds)
     assert np.array_equal(found.genuine_accepted, expected.genuine_accepted)
@@ -203,6 +204,18 @@ def test_impostors_that_are_only_counted_change_no_figure(
         assert found.at_far(low) == expected.at_far(low)
     for rate in (0.1, 0.5, 1):
         assert found.at_far(rate).frr == expected.at_far(rate).frr
+
+
+def test_all_pairs_of_a_set_are_never_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "HELD", 1000)
+    monkeypatch.setattr(measured, "BUDGET", 2**20)
+    embeddings = np.random.default_rng(0).standard_normal((3000, 4)).astype(np.float32)
+    tracemalloc.start()
+    roc = Roc.of_all(embeddings, np.arange(3000) // 3, Metric.EUCLIDEAN)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (roc.genuine, roc.impostors) == (3000, 3000 * 2999 // 2 - 3000)
+    assert peak < 6e6  # their distances alone would take 18 MB
 
 
 def test_more_genuine_pairs_than_can_be_held_are_refused() -> None:
@@ -237,8 +250,9 @@ def test_the_figures_of_r2_follow_from_its_matrix() -> None:
 
 
 def test_the_threshold_itself_is_the_same() -> None:
-    found = judge(np.float32([0.3, 0.3]), np.array([True, False]), 0.3)
+    found = judge(np.array([0.3, 0.3], np.float32), np.array([True, False]), 0.3)
     assert found.matrix == ((0, 1), (0, 1))
+    assert judge(np.array([0.3, 0.4]), np.array([True, False]), 1e300).matrix == ((0, 1), (0, 1))
 
 
 def test_verdicts_on_nothing_have_no_shares() -> None:

@@ -53,20 +53,21 @@ def fit(distances: Shaped[np.ndarray, " n"], same: Bool[np.ndarray, " n"], metri
 
 def _knots(roc: Roc) -> tuple[tuple[float, float], ...]:
     """(distance, probability): both ends of each distance range in which the probability is one."""
-    shares = np.stack([np.diff(1 - roc.frr, prepend=0), np.diff(roc.far, prepend=0)], axis=1)
+    genuine_at = np.diff(roc.genuine_accepted, prepend=0) / roc.genuine
+    impostors_at = np.diff(roc.impostors_accepted, prepend=0) / roc.impostors
     blocks: list[_Block] = []
-    for distance, (genuine, impostors) in zip(roc.thresholds.tolist(), shares.tolist(), strict=True):
-        block = (distance, distance, genuine, impostors)
+    for at, genuine, impostors in zip(roc.thresholds.tolist(), genuine_at.tolist(), impostors_at.tolist(), strict=True):
+        block = (at, at, genuine, impostors)
         # Pool adjacent violators: the probability may not rise with the distance.
         while blocks and _probability(blocks[-1]) <= _probability(block):
             block = _pooled(blocks.pop(), block)
         blocks.append(block)
     while len(blocks) > KNOTS // 2:
-        at = min(range(len(blocks) - 1), key=lambda i: _loss(blocks[i], blocks[i + 1]))
-        blocks[at : at + 2] = [_pooled(blocks[at], blocks[at + 1])]
+        i = min(range(len(blocks) - 1), key=lambda i: _loss(blocks[i], blocks[i + 1]))
+        blocks[i : i + 2] = [_pooled(blocks[i], blocks[i + 1])]
     # What never happened in n pairs is no more likely than 1 / (n + 2) (Laplace's rule of succession).
     least, most = 1 / (roc.genuine + 2), 1 - 1 / (roc.impostors + 2)
-    ends = [(at, min(max(_probability(block), least), most)) for block in blocks for at in block[:2]]
+    ends = [(end, min(max(_probability(block), least), most)) for block in blocks for end in block[:2]]
     return tuple(dict.fromkeys(ends))
 
 

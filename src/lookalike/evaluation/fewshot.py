@@ -55,7 +55,7 @@ class Classification:
     @property
     def labels(self) -> Shaped[np.ndarray, " q"]:
         """The nearest class of each query; of several at the same distance the first in sorted order."""
-        return self.classes[self.distances.argmin(axis=1)]
+        return np.asarray(self.classes[self.distances.argmin(axis=1)])
 
     @property
     def nearest(self) -> Float32[np.ndarray, " q"]:
@@ -255,7 +255,7 @@ def _prototype(examples: Shaped[np.ndarray, "m d"], metric: Metric) -> Shaped[np
     if metric == Metric.COSINE:
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
-    return vectors.mean(axis=0)
+    return np.asarray(vectors.mean(axis=0))
 
 
 def _runs(root: "Path | zipfile.Path", path: Path) -> tuple[Run, ...]:

@@ -120,7 +120,7 @@ def evaluate(
     cuts = np.array(ks, np.int64)
     singles, by_cut = np.full((len(left), 4), np.nan), np.full((len(left), 4, len(ks)), np.nan)
     curve = np.zeros(RECALLS)
-    for query, ranking in _rankings(left, right, asked, classes, metric, itself):
+    for query, ranking in _rankings(left, right, asked, classes, metric, itself=itself):
         singles[query] = ranking.figures()
         by_cut[query] = ranking.at(cuts)
         curve += ranking.curve()
@@ -207,6 +207,7 @@ def _rankings(
     asked: Classes,
     classes: Classes,
     metric: Metric,
+    *,
     itself: Int64[np.ndarray, " q"] | None,
 ) -> Iterator[tuple[int, _Ranking]]:
     """The queries that have a relevant item, and where they have them."""

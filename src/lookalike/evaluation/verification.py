@@ -263,7 +263,8 @@ class Roc:
             return points
         levels = np.geomspace(1 / max(self.genuine, self.impostors), 1, max(2, most // 2))
         by_far, by_frr = np.searchsorted(points[:, 0], levels), np.searchsorted(-points[:, 1], -levels)
-        return points[np.unique(np.concatenate([[0, len(points) - 1], by_far, by_frr]).clip(0, len(points) - 1))]
+        chosen = np.concatenate([[0, len(points) - 1], by_far, by_frr]).clip(0, len(points) - 1)
+        return np.asarray(points[np.unique(chosen)])
 
     def _points(self) -> Float64[np.ndarray, "p 2"]:
         """(FAR, FRR) of accepting nothing, and of each threshold."""
@@ -339,7 +340,8 @@ def judge(distances: Shaped[np.ndarray, " n"], same: Bool[np.ndarray, " n"], thr
         raise UsageError(f"{len(same)} truths do not go with {len(values)} distances: give one of each a pair.")
     if math.isnan(threshold):
         raise UsageError("A threshold must be a distance, not NaN.")
-    accepted = values <= np.float32(threshold)
+    with np.errstate(over="ignore"):  # as above: beyond float32 there is only infinity
+        accepted = values <= np.float32(threshold)
     return Verdicts(
         threshold=threshold,
         true_negatives=int(np.sum(~accepted & ~same)),
@@ -385,12 +387,7 @@ def _triangle(
         later = side.take(slice(part.start, None))
         for some, block in measured.rows(side.take(part), later, metric):
             in_order = np.arange(some.start, some.stop)[:, None] < np.arange(len(later))
-            yield (
-                slice(part.start + some.start, part.start + some.stop),
-                slice(part.start, None),
-                block,
-                in_order,
-            )
+            yield slice(part.start + some.start, part.start + some.stop), slice(part.start, None), block, in_order
 
 
 def _drawn(
