@@ -103,7 +103,8 @@ def _of_encoder(name: str, data: Path | None, split: str | None, metric: Metric 
     encoder = shelf.load(name)
     if data is None:
         raise UsageError("An encoder is calibrated on labelled pictures; say where they are, with --data PATH.")
-    if to is None and (name in shelf.bundled() or name.startswith("hf://")):
+    shared = name.startswith("hf://") or encoder.folder.resolve() in {f.resolve() for f in shelf.bundled().values()}
+    if to is None and shared:
         raise UsageError(f"“{name}” is shared and stays as it is; say where a calibrated copy goes, with --to DIR.")
     return encoder, metric or encoder.card.metric, *_embedded(encoder, data, split)
 

@@ -65,13 +65,15 @@ def _print_verdict(verdict: Verdict, encoder: str) -> None:
         ("similarity", f"{verdict.similarity:.1%}"),
     ]
     if verdict.probability is not None:
-        rows.append(("same", f"{output.format_probability(verdict.probability)}, were both as frequent"))
+        rows.append(
+            ("same", f"{output.format_probability(verdict.probability)}, if same and different were equally frequent")
+        )
     if verdict.threshold is not None:
         answer = "the same" if verdict.same else "different"
         threshold = output.format_distance(verdict.threshold, verdict.metric)
         rows.append(("verdict", f"{answer}, by the threshold {threshold}"))
     for key, value in rows:
-        output.stdout.print(Text.assemble((f"{key:<10}", "bold"), value))
+        output.stdout.print(Text.assemble((f"{key:<12}", "bold"), value))
     if verdict.threshold is None:
         output.stderr.print(
             f"No verdict: “{encoder}” is not calibrated for this. Give --within, or see lookalike calibrate --help."
