@@ -134,6 +134,7 @@ def _embedded(
 ) -> tuple[Subject, Dataset, Subject | None]:
     """What to measure, its pictures, and what to choose a threshold on, where that is apart."""
     dataset, validation = choose(data, split, **({} if sketches is None else {"sketches": sketches}))
+    protocol.check(dataset.labels)
     if threshold_from is not None:
         validation = choose(threshold_from, None)[0]
     found = []
@@ -169,7 +170,9 @@ def _one_shot(encoder: Encoder, path: Path) -> fewshot.FewShot:
 
 
 def _name_of(data: Path, split: str | None) -> str:
-    return f"{data.absolute().name} ({split})" if split else data.absolute().name
+    """The last two names of a path: the last alone is often a mere “test”."""
+    name = "/".join(data.absolute().parts[-2:]).lstrip("/")
+    return f"{name} ({split})" if split else name
 
 
 def _plain(name: str) -> str:

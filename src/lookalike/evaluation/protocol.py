@@ -114,7 +114,7 @@ def measure(
     Raises:
         DataError: the labels tell nothing apart; or, where that is insisted on, a task that they do not suffice for.
     """
-    _check(subject)
+    check(subject.labels)
     left_out: list[str] = []
 
     def attempt(task: Task, work: Callable[[], T], otherwise: T) -> T:
@@ -137,10 +137,15 @@ def measure(
     )
 
 
-def _check(subject: Subject) -> None:
-    counts = np.unique(subject.labels, return_counts=True)[1]
+def check(labels: Int64[np.ndarray, " n"]) -> None:
+    """See whether anything can be measured, before much work goes into it.
+
+    Raises:
+        DataError: the labels tell nothing apart, or nothing is alike.
+    """
+    counts = np.unique(labels, return_counts=True)[1]
     if len(counts) < 2:  # noqa: PLR2004 -- of one class everything is right
-        raise DataError(f"There are {len(counts)} classes; measuring what is told apart takes two at least.")
+        raise DataError("There is one class only; measuring what is told apart takes two at least.")
     if counts.max() < 2:  # noqa: PLR2004 -- two of a class are what should be found alike
         raise DataError("No class has two pictures; measuring what is alike takes two of one class.")
 

@@ -17,7 +17,7 @@ from lookalike.evaluation.report.pictures import Picture
 from lookalike.evaluation.subject import Subject
 
 # Pairs of each kind that are shown, queries of each kind, and nearest of each.
-_RIGHT, _WRONG = 3, 6
+_RIGHT, _WRONG = 2, 6
 _BEST, _WORST = 3, 6
 _NEAREST = 8
 
@@ -100,9 +100,24 @@ def _examples(measured: Verification, seed: int) -> tuple[int, ...]:
         right = np.flatnonzero(kind)
         chosen += np.sort(rng.choice(right, min(_RIGHT, len(right)), replace=False)).tolist()
     accepts, rejects = np.flatnonzero(~same & said), np.flatnonzero(same & ~said)
-    chosen += accepts[np.argsort(distances[accepts], kind="stable")][:_WRONG].tolist()
-    chosen += rejects[np.argsort(-distances[rejects], kind="stable")][:_WRONG].tolist()
+    for worst in (
+        accepts[np.argsort(distances[accepts], kind="stable")],
+        rejects[np.argsort(-distances[rejects], kind="stable")],
+    ):
+        chosen += _of_different_pictures(worst, measured)
     return tuple(chosen)
+
+
+def _of_different_pictures(order: Int64[np.ndarray, " n"], measured: Verification) -> list[int]:
+    """The first pairs of an order, no picture twice: one strange picture would fill them all."""
+    seen: set[int] = set()
+    chosen: list[int] = []
+    for i in order.tolist():
+        rows = {int(measured.pairs.left[i]), int(measured.pairs.right[i])}
+        if len(chosen) < _WRONG and not rows & seen:
+            chosen.append(i)
+            seen |= rows
+    return chosen
 
 
 def _neighbours(ranking: Ranking, subject: Subject, seed: int) -> tuple[Neighbours, ...]:

@@ -82,7 +82,7 @@ def _sampled(labels: Int64[np.ndarray, " n"], seed: int, most: int) -> Int64[np.
     return np.sort(rng.choice(rows, most, replace=False)) if len(rows) > most else rows
 
 
-def _in_space(embeddings: Shaped[np.ndarray, "n d"], metric: Metric) -> Float64[np.ndarray, "n d"]:
+def _in_space(embeddings: Shaped[np.ndarray, "n d"], metric: Metric) -> Float64[np.ndarray, "n dimensions"]:
     if metric is Metric.HAMMING:
         return np.unpackbits(embeddings, axis=1).astype(np.float64)
     vectors = embeddings.astype(np.float64)

@@ -20,9 +20,9 @@ if (map) {
     dots[i].classList.add("shown");
     picture.style.backgroundPosition = `${-(i % columns) * 2}em ${-Math.floor(i / columns) * 2}em`;
     text.textContent = names[i];
-    const box = svg.getBoundingClientRect();
+    const dot = dots[i].getBoundingClientRect();
     const frame = map.getBoundingClientRect();
-    const [x, y] = [(places[i][0] / 1000) * box.width + box.left - frame.left, (places[i][1] / 1000) * box.height + box.top - frame.top];
+    const [x, y] = [dot.left + dot.width / 2 - frame.left, dot.top + dot.height / 2 - frame.top];
     tip.style.left = `${Math.min(Math.max(x, 56), frame.width - 56)}px`;
     tip.style.top = `${y}px`;
     tip.classList.toggle("below", y < 140);
@@ -35,11 +35,12 @@ if (map) {
     });
     return at;
   };
-  svg.addEventListener("pointermove", (event) => {
-    const box = svg.getBoundingClientRect();
-    const scale = 1000 / box.width;
-    show(nearest((event.clientX - box.left) * scale, (event.clientY - box.top) * scale, 14 * scale));
-  });
+  const point = (event) => {
+    const { x, y } = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+    show(nearest(x, y, 14 / svg.getScreenCTM().a));
+  };
+  svg.addEventListener("pointermove", point);
+  svg.addEventListener("pointerdown", point);
   svg.addEventListener("pointerleave", () => show(-1));
   svg.addEventListener("blur", () => show(-1));
   svg.addEventListener("keydown", (event) => {
