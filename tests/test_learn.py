@@ -21,7 +21,7 @@ from lookalike.errors import (
     RecipeError,
     StorageError,
 )
-from lookalike.learn import augment, checkpoint, export, networks, recipe, train
+from lookalike.learn import augment, checkpoint, export, networks, recipe, schedules, train
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -139,10 +139,13 @@ def test_no_augmentation_changes_nothing() -> None:
 
 def test_the_learning_rate_follows_its_schedule(tiny: Path) -> None:
     one = recipe.read(tiny, ["train.epochs=10", "schedule.warmup=0.2", "schedule.final=0.1"])
-    rates = [train.rate(one, e) for e in (0, 1, 2, 6, 10)]
+    rates = [schedules.factor(one, e) for e in (0, 1, 2, 6, 10)]
     assert rates == pytest.approx([0, 0.5, 1, 0.55, 0.1])
     steps = recipe.read(tiny, ["schedule={kind: step, every: 10, gamma: 0.1}"])
-    assert [train.rate(steps, e) for e in (0, 9.99, 10, 25)] == pytest.approx([1, 1, 0.1, 0.01])
+    assert [schedules.factor(steps, e) for e in (0, 9.99, 10, 25)] == pytest.approx([1, 1, 0.1, 0.01])
+    cosine = recipe.read(tiny, ["train.epochs=10", "schedule={kind: cosine, warmup: 0.2, final: 0.1}"])
+    assert [schedules.factor(cosine, e) for e in (0, 1, 2, 6, 10)] == pytest.approx([0, 0.5, 1, 0.55, 0.1])
+    assert schedules.factor(recipe.read(tiny, ["schedule={kind: constant}"]), 3) == 1
 
 
 # ---- checkpoints

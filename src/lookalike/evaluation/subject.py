@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt8
 
 from lookalike import datasets, images
-from lookalike.datasets import Dataset
+from lookalike.datasets import Dataset, Samples
 from lookalike.encoders import Encoder
 from lookalike.metric import Metric
 
@@ -89,6 +89,17 @@ def embed(
         dataset.is_gallery,
     )
     return subject, dataset
+
+
+def of_samples(encoder: Encoder, samples: Samples) -> Subject:
+    """Pictures that are in memory already, embedded as `embed` does."""
+    return Subject(
+        _embed(encoder, samples.images, samples.sketch),
+        samples.labels,
+        encoder.card.metric,
+        samples.items,
+        samples.sketch if samples.sketch.any() else None,
+    )
 
 
 def _embed(encoder: Encoder, pictures: UInt8[np.ndarray, "b s s 3"], sketch: Bool[np.ndarray, " b"]) -> np.ndarray:

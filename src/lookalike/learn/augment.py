@@ -11,9 +11,10 @@ def pipeline(config: Augment, size: int) -> nn.Sequential:
     steps = nn.Sequential()
     if config.flip:
         steps.append(kornia.RandomHorizontalFlip())
-    if config.rotate or config.zoom:
+    if config.rotate or config.zoom or config.shear:
         zoom = (1 - config.zoom, 1 + config.zoom)
-        steps.append(kornia.RandomAffine(config.rotate, scale=zoom, padding_mode="border", p=0.5))
+        shear = (-config.shear, config.shear) * 2 if config.shear else None
+        steps.append(kornia.RandomAffine(config.rotate, scale=zoom, shear=shear, padding_mode="border", p=0.5))
     if config.shift:
         # Cut out by slicing: kornia's default resamples each picture, which costs ten times as much.
         steps.append(kornia.RandomCrop((size, size), config.shift, padding_mode="reflect", cropping_mode="slice"))

@@ -14,18 +14,34 @@ from lookalike.learn.recipe.loss import (
     TripletTerm,
 )
 from lookalike.learn.recipe.network import CNNetwork, FastNetwork, KochNetwork, Network, ResNetwork, VGGNetwork
-from lookalike.learn.recipe.run import OneCycle, Optimiser, Schedule, StepSchedule, Train
+from lookalike.learn.recipe.run import (
+    SGD,
+    Adam,
+    ConstantSchedule,
+    CosineSchedule,
+    EarlyStopping,
+    OneCycle,
+    Optimiser,
+    Schedule,
+    StepSchedule,
+    Train,
+)
 from lookalike.learn.recipe.sampling import Augment, PairSampler, PKSampler, Sampler, TripletSampler
 from lookalike.learn.recipe.whole import Recipe, read
 
 __all__ = [
+    "SGD",
+    "Adam",
     "Augment",
     "BinaryCrossEntropyTerm",
     "CNNetwork",
     "Comparison",
+    "ConstantSchedule",
     "ContrastiveTerm",
+    "CosineSchedule",
     "CrossEntropyTerm",
     "Data",
+    "EarlyStopping",
     "FastNetwork",
     "FolderSource",
     "KochNetwork",

@@ -18,6 +18,9 @@ class Data(Part):
         0.1, gt=0, lt=1, description="share held out of training, of sources without a split for it"
     )
     validation_by: By = Field("item", description="hold out a share of each class's items, or whole classes")
+    quarter_turns: bool = Field(
+        False, description="a class turned by 90°, 180° and 270° is another class to train on (Santoro et al. 2016)"
+    )
     size: int = Field(ge=8, le=4096, description="pixels a side")
     fit: Fit = "squash"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)

@@ -1,19 +1,44 @@
 """How the weights are changed, and for how long."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from lookalike.learn.recipe.part import Part
+from lookalike.learn.recipe.part import Count, Part
 
 
-class Optimiser(Part):
+class SGD(Part):
     """Stochastic gradient descent with momentum."""
 
+    kind: Literal["sgd"] = "sgd"
     learning_rate: float = Field(gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = True
     weight_decay: float = Field(5e-4, ge=0)
+
+
+class Adam(Part):
+    """Adam (Kingma & Ba 2015); ``adamw`` takes the decay out of the moments (Loshchilov & Hutter 2019)."""
+
+    kind: Literal["adam", "adamw"]
+    learning_rate: float = Field(gt=0)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    weight_decay: float = Field(0.0, ge=0)
+
+
+def _optimiser_kind(value: Any) -> str:  # noqa: ANN401 -- what stands in the YAML, or a model
+    kind = value.get("kind", "sgd") if isinstance(value, dict) else getattr(value, "kind", "sgd")
+    return "adam" if kind == "adamw" else str(kind)
+
+
+Optimiser = Annotated[
+    Annotated[SGD, Tag("sgd")] | Annotated[Adam, Tag("adam")],
+    Discriminator(
+        _optimiser_kind,
+        custom_error_type="optimiser_kind",
+        custom_error_message="the kind should be sgd, adam or adamw",
+    ),
+]
 
 
 class OneCycle(Part):
@@ -24,6 +49,14 @@ class OneCycle(Part):
     final: float = Field(0.01, ge=0, le=1)
 
 
+class CosineSchedule(Part):
+    """Linear warm-up over a share of the run, then half a cosine down to ``final`` of the peak (Loshchilov & Hutter 2017)."""
+
+    kind: Literal["cosine"]
+    warmup: float = Field(0.0, ge=0, lt=1)
+    final: float = Field(0.0, ge=0, le=1)
+
+
 class StepSchedule(Part):
     """Times ``gamma`` every ``every`` epochs, as R1 does."""
 
@@ -32,7 +65,23 @@ class StepSchedule(Part):
     gamma: float = Field(0.1, gt=0, le=1)
 
 
-Schedule = Annotated[OneCycle | StepSchedule, Field(discriminator="kind")]
+class ConstantSchedule(Part):
+    """The same learning rate throughout."""
+
+    kind: Literal["constant"]
+
+
+Schedule = Annotated[OneCycle | CosineSchedule | StepSchedule | ConstantSchedule, Field(discriminator="kind")]
+
+
+class EarlyStopping(Part):
+    """Stop when a figure of the validation split has not become better for ``patience`` epochs.
+
+    The epoch in which it was best is then the one that is exported.
+    """
+
+    figure: Literal["top_1", "auc", "loss", "sketch_class_at_1", "sketch_item_at_1", "sketch_item_at_10"] = "top_1"
+    patience: Count
 
 
 class Train(Part):
@@ -41,3 +90,4 @@ class Train(Part):
     epochs: int = Field(gt=0)
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
     average: float = Field(0.0, ge=0, lt=1, description="decay of the exponential average of weights; 0 is none")
+    early_stopping: EarlyStopping | None = None

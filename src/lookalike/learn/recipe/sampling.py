@@ -69,3 +69,4 @@ class Augment(Part):
     )
     rotate: float = Field(0.0, ge=0, le=180, description="degrees, each way")
     zoom: float = Field(0.0, ge=0, lt=1, description="scale is drawn from 1 - zoom to 1 + zoom")
+    shear: float = Field(0.0, ge=0, lt=90, description="degrees, each way, along both axes")

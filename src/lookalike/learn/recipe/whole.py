@@ -13,7 +13,7 @@ from lookalike.learn.recipe.data import Data
 from lookalike.learn.recipe.loss import Comparison, LossTerm, TripletTerm
 from lookalike.learn.recipe.network import Network
 from lookalike.learn.recipe.part import Part
-from lookalike.learn.recipe.run import Optimiser, Schedule, Train
+from lookalike.learn.recipe.run import SGD, Optimiser, Schedule, Train
 from lookalike.learn.recipe.sampling import Augment, Sampler, check_suits
 
 
@@ -43,7 +43,7 @@ class Recipe(Part):
             msg = "the miner distance is for embeddings on the unit sphere; leave network.unit true, or use another"
             raise ValueError(msg)
         check_suits(self.sampler, self.losses)
-        if self.optimiser.nesterov and not self.optimiser.momentum:
+        if isinstance(self.optimiser, SGD) and self.optimiser.nesterov and not self.optimiser.momentum:
             msg = "optimiser.nesterov needs a momentum above 0"
             raise ValueError(msg)
         if self.augment.shift >= self.data.size:
