@@ -1,7 +1,8 @@
 """Takes the pictures of the page for the documentation: ``python docs/screenshots.py COLLECTION PHOTO``.
 
 Pictures go to ``docs/images``: ``page.png`` (results of a photo), ``sketch.png`` (of a drawing) and ``phone.png``. PHOTO is
-best a picture that the collection has. Chromium has to be installed.
+best a picture that the collection has. ``python docs/screenshots.py --report REPORT.HTML`` takes ``report.png``, of a report
+of `lookalike evaluate`. Chromium has to be installed.
 """
 
 import argparse
@@ -31,9 +32,14 @@ Stroke = list[tuple[float, float]]
 def main() -> None:
     """Serve the collection, and take all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("collection", type=Path)
-    parser.add_argument("photo", type=Path)
+    parser.add_argument("collection", type=Path, nargs="?")
+    parser.add_argument("photo", type=Path, nargs="?")
+    parser.add_argument("--report", type=Path)
     given = parser.parse_args()
+    if given.report:
+        take_report(given.report)
+    if not given.photo:
+        return
     collection = Collection.open(given.collection)
     server = uvicorn.Server(uvicorn.Config(create_app([collection], read_only=True), port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
@@ -72,6 +78,17 @@ def take(url: str, photo: Path, collection: Collection) -> None:
         browser.close()
 
 
+def take_report(path: Path) -> None:
+    """The head of a report, down to the map of the embedding."""
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS.split())
+        page = browser.new_page(viewport={"width": 1280, "height": 2310}, color_scheme="light")
+        page.goto(path.absolute().as_uri())
+        write(page, "report")
+        browser.close()
+
+
 def mug() -> list[Stroke]:
     """A mug, as anyone would draw it."""
 
@@ -101,6 +118,11 @@ def save(page: Page, name: str) -> None:
     page.locator("#grid .far").first.wait_for()
     page.mouse.move(0, 0)
     page.wait_for_timeout(1500)  # for a search after the last stroke, and for what moves
+    write(page, name)
+
+
+def write(page: Page, name: str) -> None:
+    """The window as it is, as a small file."""
     path = IMAGES / f"{name}.png"
     page.screenshot(path=path)
     with Image.open(path) as image:
