@@ -38,6 +38,9 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(help="Measure train, validation or test.", show_default="test, where there are splits")
     ] = None,
+    classes: Annotated[
+        str | None, typer.Option(metavar="NAME,…", help="Measure these classes alone.", show_default="all")
+    ] = None,
     sketches: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Sketches of the pictures, which then ask for these.")
     ] = None,
@@ -89,7 +92,9 @@ def evaluate(
     about = About(given.card.name, name, given.card.metric, seed, _facts(given))
     made = Report(about, Figures(), history=tuple(history))
     if data is not None:
-        subject, dataset, validation = _embedded(given, data, split, sketches, threshold_from)
+        settings = {"sketches": sketches, "classes": classes and tuple(c.strip() for c in classes.split(","))}
+        asked = {name: value for name, value in settings.items() if value is not None}
+        subject, dataset, validation = _embedded(given, choose(data, split, **asked), data, threshold_from)
         figures = _measured(subject, plan, validation, insist=on is not None)
         made = replace(made, figures=figures, labels=subject.labels, classes=dataset.classes)
     if runs is not None:
@@ -130,10 +135,10 @@ def _open(name: str) -> tuple[Encoder, list[Mapping[str, float]]]:
 
 
 def _embedded(
-    encoder: Encoder, data: Path, split: str | None, sketches: Path | None, threshold_from: Path | None
+    encoder: Encoder, chosen: tuple[Dataset, Dataset | None], data: Path, threshold_from: Path | None
 ) -> tuple[Subject, Dataset, Subject | None]:
     """What to measure, its pictures, and what to choose a threshold on, where that is apart."""
-    dataset, validation = choose(data, split, **({} if sketches is None else {"sketches": sketches}))
+    dataset, validation = chosen
     protocol.check(dataset.labels)
     if threshold_from is not None:
         validation = choose(threshold_from, None)[0]

@@ -1,5 +1,6 @@
-"""The command train."""
+"""The commands train and study."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -17,18 +18,23 @@ def train(
     recipe: Annotated[
         Path, typer.Argument(metavar="RECIPE|RUN", help="A recipe in YAML, or a run's folder to continue.")
     ],
+    *,
     to: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run's folder.", show_default="runs/ and the recipe's name")
     ] = None,
     override: Annotated[
         list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Override a value, as -o train.epochs=5.")
     ] = None,
+    devices: Annotated[
+        int, typer.Option(min=1, help="GPUs, or processes where there is none, that train together.")
+    ] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Hosts that train together; start the command on each.")] = 1,
     json: Json = False,
 ) -> None:
     """Train an encoder by a recipe, or continue a run.
 
     The run's folder gets the recipe with all its values, metrics.jsonl with a line an epoch, a checkpoint after each,
-    and in the end encoder/, which index --encoder takes. Stop it at any time; to go on, give the folder.
+    and in the end encoder/, which index --encoder takes, and report.html. Stop it at any time; to go on, give the folder.
 
     Example: lookalike train recipes/cifar10-triplet.yaml -o data.sources.0.path=cifar10/train
     """
@@ -41,13 +47,50 @@ def train(
     if recipe.is_dir():
         if to or override:
             raise UsageError("A run is continued as it was begun, without --to and -o.")
-        encoder = training.resume(recipe, output.stderr)
+        encoder = training.resume(recipe, output.stderr, devices=devices, nodes=nodes)
     else:
         read = recipes.read(recipe, override or [])
-        encoder = training.start(read, to or Path("runs") / read.name, output.stderr)
+        encoder = training.start(read, to or Path("runs") / read.name, output.stderr, devices=devices, nodes=nodes)
     if json:
         output.write_json({"encoder": str(encoder)})
     else:
         output.stdout.print(
             f"The encoder is in {encoder}. Use it: lookalike index PICTURES --to NAME --encoder {encoder}"
         )
+
+
+@commands.command()
+def study(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study in YAML.")],
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The study's folder.", show_default="studies/ and the study's name"),
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-o", metavar="KEY=VALUE", help="Override a value of every cell's recipe, or of the study: measure.…=…"
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Train a recipe in many variants, measure each, and put the figures into one table.
+
+    The folder gets each cell's run, results.json and table.md, both up to date after every cell. Stop it at any time; the
+    same command goes on where it was.
+
+    Example: lookalike study recipes/r1-grid.yaml -o train.epochs=2
+    """
+    try:
+        from lookalike.learn import study as studies  # noqa: PLC0415 -- as in train
+    except ImportError as e:
+        raise MissingExtraError("learn", f"Training ({e})") from e
+    read, cells = studies.read(study, override or [])
+    folder = to or Path("studies") / read.name
+    results = studies.run(read, cells, folder, output.stderr)
+    if json:
+        output.write_json({"folder": str(folder), "cells": [asdict(result) for result in results]})
+        return
+    header, rows = studies.table(read, results)
+    output.stdout.print(output.columns(rows, header))
+    output.stdout.print(f"All figures are in {folder / studies.RESULTS}.")

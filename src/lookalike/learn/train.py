@@ -35,6 +35,7 @@ from lookalike.learn.state import State
 
 CHECKPOINT = "checkpoint.safetensors"
 RECIPE = "recipe.yaml"
+_LOG = "metrics.jsonl"
 
 
 def start(recipe: recipes.Recipe, folder: Path, console: Console, *, devices: int = 1, nodes: int = 1) -> Path:
@@ -293,11 +294,19 @@ def _gather(embeddings: Tensor, fabric: Fabric) -> Tensor:
     return gathered.flatten(0, 1)
 
 
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """What was measured after each epoch of a run; nothing where there is none yet."""
+    try:
+        return [json.loads(line) for line in (folder / _LOG).read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        return []
+
+
 def _log(folder: Path, history: list[dict[str, Any]]) -> None:
     """Write ``metrics.jsonl`` whole, so that a resumed run has one line an epoch."""
-    new = folder / "metrics.jsonl.new"
+    new = folder / f"{_LOG}.new"
     new.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
-    new.replace(folder / "metrics.jsonl")
+    new.replace(folder / _LOG)
 
 
 def _progress(console: Console) -> Progress:

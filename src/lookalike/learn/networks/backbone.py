@@ -29,7 +29,7 @@ def backbone(config: recipe.Network) -> Backbone:
 def _fresh(config: recipe.Network) -> Backbone:
     match config:
         case recipe.FastNetwork():
-            return FastNet(config.widths, config.patch, config.stride)
+            return FastNet(config.widths, config.patch, config.stride, config.grid)
         case recipe.ResNetwork():
             return ResNet(config.backbone, small=config.stem == "small")
         case recipe.VGGNetwork():

@@ -33,13 +33,13 @@ class FastNet(nn.Module):
     """A small network that two CPU cores train in minutes.
 
     A frozen first layer whitens patches of the training pictures; three stages follow, each halving the map; the
-    pooled maximum is the feature. The recipe of K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU"
+    maximum over each cell of a grid is the feature. The recipe of K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU"
     (arXiv:2404.00498), inspired whitening, identity filters and pooling inside the stage.
     """
 
     late: ClassVar[tuple[str, ...]] = ("stage2", "stage3")
 
-    def __init__(self, widths: tuple[int, int, int], patch: int, stride: int) -> None:
+    def __init__(self, widths: tuple[int, int, int], patch: int, stride: int, grid: int = 1) -> None:
         super().__init__()
         # An eigenvector and its opposite for each leading direction, so that the activation loses no sign.
         self.whiten = nn.Conv2d(3, 2 * min(3 * patch * patch, 16), patch, stride)
@@ -47,7 +47,8 @@ class FastNet(nn.Module):
         self.stage1 = _FastStage(self.whiten.out_channels, widths[0])
         self.stage2 = _FastStage(widths[0], widths[1])
         self.stage3 = _FastStage(widths[1], widths[2])
-        self.outputs = widths[2]
+        self._grid = grid
+        self.outputs = widths[2] * grid * grid
 
     def fit_whitening(self, x: Float[Tensor, "n 3 s s"]) -> None:
         """Set the first layer from the patches of some training pictures, already normalised.
@@ -68,4 +69,5 @@ class FastNet(nn.Module):
         """Images → pooled features."""
         x = F.silu(self.whiten(x))
         x = self.stage3(self.stage2(self.stage1(x)))
-        return x.amax(dim=(2, 3))
+        step = x.shape[-1] // self._grid
+        return F.max_pool2d(x, x.shape[-1] - (self._grid - 1) * step, step).flatten(1)

@@ -53,11 +53,14 @@ class FastNetwork(_Network):
     widths: tuple[Count, Count, Count] = (64, 256, 256)
     patch: int = Field(2, gt=0, description="pixels a side that the first, whitening layer sees")
     stride: int = Field(1, gt=0)
+    grid: int = Field(
+        1, gt=0, description="cells a side that the last map is pooled to; above 1, an embedding knows where things are"
+    )
 
     @property
     def smallest(self) -> int:
-        """What leaves a map of 8×8 behind the first layer, to be halved three times."""
-        return self.patch + 7 * self.stride
+        """What leaves a map of 8×8 for each cell behind the first layer, to be halved three times."""
+        return self.patch + (8 * self.grid - 1) * self.stride
 
 
 class ResNetwork(_Network):

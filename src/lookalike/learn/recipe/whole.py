@@ -85,8 +85,8 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path} is no YAML: {e}") from e
     if not isinstance(tree, dict):
         raise RecipeError(f"{path} should hold a mapping with the keys {', '.join(Recipe.model_fields)}.")
-    for override in overrides:
-        _override(tree, override)
+    for one in overrides:
+        override(tree, one)
     try:
         return Recipe.model_validate(tree)
     except ValidationError as e:
@@ -94,10 +94,19 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path} does not hold together:\n" + "\n".join(lines)) from e
 
 
-def _override(tree: Any, override: str) -> None:  # noqa: ANN401 -- a YAML tree has any shape
-    where, equals, value = override.partition("=")
+def override(tree: Any, change: str) -> None:  # noqa: ANN401 -- a YAML tree has any shape
+    """Set one value of a tree.
+
+    Args:
+        tree: what was read from YAML.
+        change: where, and what: ``"train.epochs=5"``.
+
+    Raises:
+        RecipeError: it leads nowhere, or is no YAML.
+    """
+    where, equals, value = change.partition("=")
     if not equals:
-        raise RecipeError(f"“{override}” is no override; write key=value, as in train.epochs=5.")
+        raise RecipeError(f"“{change}” is no override; write key=value, as in train.epochs=5.")
     try:
         new = yaml.safe_load(value)
     except yaml.YAMLError as e:
