@@ -3,6 +3,7 @@
 ```yaml
 name: r1-grid
 recipe: r1.yaml                                   # beside this file
+set: {train.epochs: 5}                            # in all cells
 grid:                                             # every combination is a cell
   network.backbone: [resnet18, resnet34]
   losses.0.margin: [0.1, 0.3, 0.5]
@@ -62,6 +63,7 @@ class Study(Part):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="the folder's, under studies/")
     description: str = ""
     recipe: Path = Field(description="beside the study's file")
+    set: dict[str, JsonValue] = Field(default_factory=dict, description="a recipe's keys and values, for all cells")
     grid: dict[str, tuple[JsonValue, ...]] = Field(
         default_factory=dict, description="a recipe's keys, each with the values it takes"
     )
@@ -132,10 +134,16 @@ def read(path: Path, overrides: Sequence[str] = ()) -> tuple[Study, list[Cell]]:
     except ValidationError as e:
         lines = (f"  {'.'.join(map(str, err['loc'])) or 'study'}: {err['msg']}" for err in e.errors())
         raise RecipeError(f"{path} does not hold together:\n" + "\n".join(lines)) from e
-    shared = [o for o in overrides if o not in own]
-    return study, [
-        Cell(place, recipes.read(path.parent / study.recipe, [*changes, *shared])) for place, changes in _cells(study)
+    first = [f"{key}={json.dumps(value)}" for key, value in study.set.items()]
+    last = [o for o in overrides if o not in own]
+    cells = [
+        Cell(place, recipes.read(path.parent / study.recipe, [*first, *changes, *last]))
+        for place, changes in _cells(study)
     ]
+    folders = [cell.folder for cell in cells]
+    if twice := [cell for cell in cells if folders.count(cell.folder) > 1]:
+        raise RecipeError(f"{path} has the cell {_words(twice[0].place)} twice, or another that is written like it.")
+    return study, cells
 
 
 def _cells(study: Study) -> list[tuple[dict[str, str], list[str]]]:
@@ -211,6 +219,7 @@ def _result(cell: Cell, study: Study, folder: Path, measured: Mapping[str, Datas
     result = Result(cell.place, cell.recipe.model_dump(mode="json"))
     try:
         if (folder / train.RECIPE).is_file():
+            _check_same(folder, cell)
             artefact = train.resume(folder, console)
         else:
             artefact = train.start(cell.recipe, folder, console)
@@ -227,6 +236,15 @@ def _result(cell: Cell, study: Study, folder: Path, measured: Mapping[str, Datas
     result.epochs = train.read_log(folder)
     result.minutes = result.epochs[-1]["minutes"] if result.epochs else 0.0
     return result
+
+
+def _check_same(folder: Path, cell: Cell) -> None:
+    """A cell that was begun is not continued by another recipe."""
+    wanted = cell.recipe.model_copy(update={"data": cell.recipe.data.absolute()})
+    if recipes.read(folder / train.RECIPE) != wanted:
+        raise MismatchError(
+            f"{folder} was begun by another recipe of {_words(cell.place)}. Name another folder with --to, or delete it."
+        )
 
 
 def _measure(encoder: Encoder, dataset: Dataset, measure: Measure, console: Console) -> dict[str, float]:
@@ -262,9 +280,10 @@ def _begun(folder: Path, cells: Sequence[Cell]) -> dict[str, Result]:
 def _write(study: Study, results: Sequence[Result], folder: Path) -> None:
     header, rows = table(study, results)
     lines = [f"| {' | '.join(row)} |" for row in (header, ("---",) * len(header), *rows)]
-    failed = [f"{_words(r.place)}: {r.error}" for r in results if r.error]
+    failed = [f"- {_words(r.place)}: {r.error}" for r in results if r.error]
     text = "\n".join([f"# {study.name}", "", study.description.strip(), "", *lines, "", *failed]).rstrip() + "\n"
     try:
+        folder.mkdir(parents=True, exist_ok=True)  # a cell that fails at once leaves nothing behind
         for name, content in ((RESULTS, json.dumps([asdict(r) for r in results], indent=1)), (TABLE, text)):
             new = folder / f"{name}.new"
             new.write_text(content, encoding="utf-8")
