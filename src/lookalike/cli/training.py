@@ -51,6 +51,8 @@ def train(
     else:
         read = recipes.read(recipe, override or [])
         encoder = training.start(read, to or Path("runs") / read.name, output.stderr, devices=devices, nodes=nodes)
+    if not training.leads():
+        return
     if json:
         output.write_json({"encoder": str(encoder)})
     else:

@@ -30,7 +30,7 @@ def write(
     line: Mapping[str, float],
     console: Console,
 ) -> None:
-    """Write ``encoder/``, calibrated on the validation split, and ``report.html`` beside it.
+    """Write ``encoder/``, calibrated on the validation split, and ``report.html`` beside it, where pairs can be drawn.
 
     Args:
         recipe: the run's.
@@ -65,9 +65,13 @@ def write(
         seed=recipe.seed,
         facts={"trained on": f"{len(training):,} pictures of {len(training.classes)} classes"},
     )
-    made = report.measure(
-        subject, validation.classes, about, picture=lambda row: validation.images[row], history=history
-    )
+    try:
+        made = report.measure(
+            subject, validation.classes, about, picture=lambda row: validation.images[row], history=history
+        )
+    except DataError as e:  # the encoder is none the worse for it
+        console.print(f"no report of what it has learned: {e}")
+        return
     console.print(f"what it has learned: {report.write(made, folder)}")
 
 

@@ -2,22 +2,26 @@
 
 On several devices or hosts each process reads all the data, embeds its share of every batch, and the losses see the whole
 batch: embeddings are gathered with their gradients. What processes do not share are the statistics of batch normalisation,
-which are those of each one's share.
+which are those of each one's share. The first process alone measures, writes and speaks; a mistake that another one meets
+is said by it too.
 """
 
 import hashlib
 import json
+import logging
+import sys
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
@@ -26,16 +30,26 @@ from torch import Tensor
 
 from lookalike import datasets
 from lookalike.datasets import Samples
-from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, RecipeError, StorageError
+from lookalike.errors import (
+    AlreadyExistsError,
+    DataError,
+    LookalikeError,
+    MismatchError,
+    NotFoundError,
+    RecipeError,
+    StorageError,
+)
 from lookalike.learn import augment, checkpoint, pixels, schedules, state, validating
 from lookalike.learn import recipe as recipes
 from lookalike.learn.result import write
-from lookalike.learn.sampling import batches
+from lookalike.learn.sampling import Batches, batches
 from lookalike.learn.state import State
 
 CHECKPOINT = "checkpoint.safetensors"
 RECIPE = "recipe.yaml"
 _LOG = "metrics.jsonl"
+
+T = TypeVar("T")
 
 
 def start(recipe: recipes.Recipe, folder: Path, console: Console, *, devices: int = 1, nodes: int = 1) -> Path:
@@ -49,28 +63,29 @@ def start(recipe: recipes.Recipe, folder: Path, console: Console, *, devices: in
         folder: where to.
         console: what is said on the way.
         devices: GPUs, or processes where there are none, on each of
-        nodes: so many hosts. Every host starts the same command, with torchrun or Fabric's variables around it.
+        nodes: so many hosts. Every host starts the same command, with torchrun or Fabric's variables around it. Where
+            devices are more than one, the other processes are this program, started again.
 
     Returns:
-        The artefact's folder.
+        The artefact's folder. Processes other than the first do not wait until it is there.
 
     Raises:
         AlreadyExistsError: there is a run already.
         DataError: the data cannot be learned from.
+        RecipeError: the recipe asks for what the data does not have, or the run diverges.
+        StorageError: the folder cannot be written.
     """
     # Before the other processes are started: they find the folder that this one makes.
-    first = getattr(rank_zero_only, "rank", 0) == 0
-    if first and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if leads() and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise AlreadyExistsError(
             f"{folder} is there already. If it is a run, continue it with: lookalike train {folder}; or name another folder."
         )
     recipe = recipe.model_copy(update={"data": recipe.data.absolute()})
-    run = _prepare(recipe, console, devices, nodes)  # what cannot be learned from leaves no folder behind
-    with _writing(folder):
-        if run.leads:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
-        return _train(run, folder)
+    with _one_voice():
+        run = _prepare(recipe, console, devices, nodes)  # what cannot be learned from leaves no folder behind
+        with _writing(folder):
+            _alone(run, lambda: _begin(run, folder))
+            return _train(run, folder)
 
 
 def resume(folder: Path, console: Console, *, devices: int = 1, nodes: int = 1) -> Path:
@@ -82,14 +97,20 @@ def resume(folder: Path, console: Console, *, devices: int = 1, nodes: int = 1) 
     """
     if not (folder / RECIPE).is_file():
         raise NotFoundError(f"There is no run in {folder}: it has no {RECIPE}.")
-    run = _prepare(recipes.read(folder / RECIPE), console, devices, nodes)
-    with _writing(folder):
-        if (folder / CHECKPOINT).is_file():
-            run.restore(folder / CHECKPOINT)
-            if run.leads:
-                _log(folder, run.state.history)
-            run.console.print(f"continuing after epoch {run.state.epoch}")
-        return _train(run, folder)
+    with _one_voice():
+        run = _prepare(recipes.read(folder / RECIPE), console, devices, nodes)
+        with _writing(folder):
+            if _alone(run, (folder / CHECKPOINT).is_file):
+                with _agreed(run.fabric):
+                    run.restore(folder / CHECKPOINT)
+                _alone(run, lambda: _log(folder, run.state.history))
+                run.console.print(f"continuing after epoch {run.state.epoch}")
+            return _train(run, folder)
+
+
+def leads() -> bool:
+    """Whether this process is the first of those that train together: the one that writes and speaks."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 @dataclass
@@ -100,13 +121,9 @@ class _Run:
     fabric: Fabric
     training: Samples
     validation: Samples
+    batches: Batches
     state: State
     console: Console
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
-        return self.fabric.is_global_zero
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -130,6 +147,7 @@ class _Run:
 
 def _prepare(recipe: recipes.Recipe, console: Console, devices: int, nodes: int) -> _Run:
     several = devices * nodes > 1
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces each process that it starts
     fabric = Fabric(
         accelerator="auto",
         devices=devices,
@@ -138,25 +156,27 @@ def _prepare(recipe: recipes.Recipe, console: Console, devices: int, nodes: int)
         precision=recipe.train.precision,
     )
     fabric.launch()
-    if not fabric.is_global_zero:
+    if not leads():
         console = Console(quiet=True)
     torch.manual_seed(recipe.seed)
     data = recipe.data
-    training, validation = datasets.divide(
-        data.sources,
-        size=data.size,
-        fit=data.fit,
-        share=data.validation,
-        by=data.validation_by,
-        seed=recipe.seed,
-        report=console.print,
-    )
-    if data.quarter_turns:
-        training = _turned(training)
+    with _agreed(fabric):
+        training, validation = datasets.divide(
+            data.sources,
+            size=data.size,
+            fit=data.fit,
+            share=data.validation,
+            by=data.validation_by,
+            seed=recipe.seed,
+            report=console.print,
+        )
+        if data.quarter_turns:
+            training = _turned(training)
+        drawn = batches(training, recipe.sampler, recipe.seed)
     console.print(
         f"{len(training):,} pictures to train on, {len(validation):,} to validate, {len(training.classes)} classes"
     )
-    return _Run(recipe, fabric, training, validation, state.fresh(recipe, training, fabric), console)
+    return _Run(recipe, fabric, training, validation, drawn, state.fresh(recipe, training, fabric), console)
 
 
 def _turned(samples: Samples) -> Samples:
@@ -171,39 +191,62 @@ def _turned(samples: Samples) -> Samples:
     )
 
 
+def _begin(run: _Run, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECIPE).write_text(run.recipe.to_yaml(), encoding="utf-8")
+
+
 def _train(run: _Run, folder: Path) -> Path:
     recipe, now = run.recipe, run.state
     with _progress(run.console) as bars:
         while not _is_over(recipe, now):
             _epoch(run, bars)
-            figures: dict[str, float] = {}
-            if run.leads:
-                embeddings = validating.embed(now.result, run.validation, recipe)
-                figures = validating.figures(recipe, now.loss, run.validation, embeddings)
-            now.history[-1].update(run.fabric.broadcast(figures))
+            now.history[-1].update(_alone(run, lambda: _validate(run)))
             if (stopping := recipe.train.early_stopping) and _best(now.history, stopping) == now.epoch:
                 now.keep()
-            if run.leads:
-                run.save(folder / CHECKPOINT)
-                _log(folder, now.history)
+            _alone(run, lambda: _save(run, folder))
             run.console.print("  ".join(f"{k} {v:.4g}" for k, v in now.history[-1].items()))
-    if run.leads:
-        line = now.history[-1]
-        if now.best is not None and recipe.train.early_stopping:
-            now.result.load_state_dict(now.best)
-            line = now.history[_best(now.history, recipe.train.early_stopping) - 1]
-        write(
-            recipe,
-            now.result,
-            folder,
-            training=run.training,
-            validation=run.validation,
-            history=now.history,
-            line=line,
-            console=run.console,
-        )
-    run.fabric.barrier()
+    # The other processes do not wait for this: it can take longer than their patience.
+    if leads():
+        _finish(run, folder)
     return folder / "encoder"
+
+
+def _validate(run: _Run) -> dict[str, float]:
+    """What the held-out pictures say after an epoch."""
+    embeddings = validating.embed(run.state.result, run.validation, run.recipe)
+    # Batch normalisation can keep the loss finite while the weights, and the statistics it goes by outside training,
+    # leave all bounds.
+    if not np.isfinite(embeddings).all():
+        raise RecipeError(
+            f"The network gives {embeddings[~np.isfinite(embeddings)][0]} for held-out pictures after epoch "
+            f"{run.state.epoch}. Lower optimiser.learning_rate."
+        )
+    return validating.figures(run.recipe, run.state.loss, run.validation, embeddings)
+
+
+def _save(run: _Run, folder: Path) -> None:
+    run.save(folder / CHECKPOINT)
+    _log(folder, run.state.history)
+
+
+def _finish(run: _Run, folder: Path) -> None:
+    """Export the last epoch, or the best one where the run stops early."""
+    recipe, now = run.recipe, run.state
+    line = now.history[-1]
+    if now.best is not None and recipe.train.early_stopping:
+        now.result.load_state_dict(now.best)
+        line = now.history[_best(now.history, recipe.train.early_stopping) - 1]
+    write(
+        recipe,
+        now.result,
+        folder,
+        training=run.training,
+        validation=run.validation,
+        history=now.history,
+        line=line,
+        console=run.console,
+    )
 
 
 def _is_over(recipe: recipes.Recipe, now: State) -> bool:
@@ -228,6 +271,51 @@ def _best(history: list[dict[str, float]], stopping: recipes.EarlyStopping) -> i
 
 
 @contextmanager
+def _one_voice() -> Iterator[None]:
+    """Of processes that train together the first says what goes wrong; the others end in silence."""
+    try:
+        yield
+    except (LookalikeError, KeyboardInterrupt):
+        if leads():
+            raise
+        # As if all were well: Fabric kills the first where another failed, which may be before it has spoken. Unless
+        # the two have not met yet, when the first would wait for ever.
+        sys.exit(0 if torch.distributed.is_initialized() else 1)
+
+
+@contextmanager
+def _agreed(fabric: Fabric) -> Iterator[None]:
+    """What is wrong for one process is wrong for all, so that none waits for one that is gone.
+
+    One may lack what another has: hosts have disks of their own.
+    """
+    mine: LookalikeError | None = None
+    try:
+        yield
+    except LookalikeError as e:
+        mine = e
+    said = [fabric.broadcast(str(mine or ""), src=process) for process in range(fabric.world_size)]
+    if mine:
+        raise mine
+    for process, wrong in enumerate(said):
+        if wrong:
+            raise DataError(f"Process {process} of {fabric.world_size}: {wrong}")
+
+
+def _alone(run: _Run, work: Callable[[], T]) -> T:
+    """Have the first process do something while the others wait for what comes of it; if it goes wrong, they end."""
+    came: list[T] = []
+    try:
+        if leads():
+            came.append(work())
+    finally:
+        came = run.fabric.broadcast(came)
+    if not came:
+        sys.exit(0)  # as `_one_voice`
+    return came[0]
+
+
+@contextmanager
 def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
@@ -239,7 +327,7 @@ def _epoch(run: _Run, bars: Progress) -> None:
     """One pass over the data; all chance in it comes from (seed, epoch), so a resumed run is the same run."""
     recipe, now, fabric, training = run.recipe, run.state, run.fabric, run.training
     torch.manual_seed(recipe.seed * 100_003 + now.epoch + 1_000_003 * fabric.global_rank)
-    drawn = batches(training, recipe.sampler, recipe.seed)
+    drawn = run.batches
     change = augment.pipeline(recipe.augment, recipe.data.size)
     now.wrapped.train()
     began, total, parts = time.monotonic(), 0.0, np.zeros(len(recipe.losses))
@@ -247,10 +335,11 @@ def _epoch(run: _Run, bars: Progress) -> None:
     for i, batch in enumerate(drawn.epoch(now.epoch)):
         for group in now.optimiser.param_groups:
             group["lr"] = recipe.optimiser.learning_rate * schedules.factor(recipe, now.epoch + i / len(drawn))
-        mine = _share(batch.rows, fabric)
+        deal = _deal(training.sketch[batch.rows], fabric.world_size)
+        mine = batch.rows[deal[fabric.global_rank]]
         x = pixels.normalise(change(pixels.tensor(training.images[mine], fabric.device)), recipe.data)
         embeddings = now.wrapped(x, torch.from_numpy(training.sketch[mine]).to(fabric.device))
-        whole = _gather(embeddings, fabric)[: len(batch.rows)]
+        whole = _gather(embeddings, deal, fabric)
         loss, values = now.loss(whole, validating.targets(training, batch, fabric.device))
         if not torch.isfinite(loss):
             raise RecipeError(
@@ -272,16 +361,19 @@ def _epoch(run: _Run, bars: Progress) -> None:
     now.history.append(line)
 
 
-def _share(rows: Int64[np.ndarray, " b"], fabric: Fabric) -> Int64[np.ndarray, " m"]:
-    """This process's rows of a batch: as many as every other's, the first ones again where it does not come out even.
+def _deal(sketch: Bool[np.ndarray, " b"], processes: int) -> Int64[np.ndarray, "p m"]:
+    """The positions in a batch that each process embeds.
 
-    They stand side by side, as in the batch, so that each share has its photos and its sketches.
+    Each has as many photos and as many sketches as every other, two at least, which batch normalisation needs; some
+    stand twice where it does not come out even.
     """
-    each = -(-len(rows) // fabric.world_size)
-    return np.resize(rows, each * fabric.world_size)[fabric.global_rank * each :][:each]
+    if processes == 1:
+        return np.arange(len(sketch))[None]
+    kinds = [rows for kind in (False, True) if len(rows := np.flatnonzero(sketch == kind))]
+    return np.concatenate([np.resize(rows, (processes, max(2, -(-len(rows) // processes)))) for rows in kinds], axis=1)
 
 
-def _gather(embeddings: Tensor, fabric: Fabric) -> Tensor:
+def _gather(embeddings: Tensor, deal: Int64[np.ndarray, "p m"], fabric: Fabric) -> Tensor:
     """Every process's embeddings, in the batch's order; gradients flow back to the process that they came from.
 
     Each process computes the loss of the whole batch. Gathering sums the gradients of all of them and the strategy then
@@ -289,9 +381,13 @@ def _gather(embeddings: Tensor, fabric: Fabric) -> Tensor:
     """
     if fabric.world_size == 1:
         return embeddings
-    gathered = fabric.all_gather(embeddings, sync_grads=True)
+    with warnings.catch_warnings():
+        # Fabric gathers by a function that torch deprecates.
+        warnings.filterwarnings("ignore", ".*all_gather is deprecated", FutureWarning)
+        gathered = fabric.all_gather(embeddings, sync_grads=True)
     assert isinstance(gathered, Tensor)  # noqa: S101 -- as it is given one
-    return gathered.flatten(0, 1)
+    _, first = np.unique(deal, return_index=True)
+    return gathered.flatten(0, 1)[torch.from_numpy(first).to(gathered.device)]
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
