@@ -92,10 +92,63 @@ COMMANDS = (
     "join shop",
     "join shop -k 1 --out pairs.xlsx",
     "remove shop nothing",
+    "datasets nowhere",
+    "datasets strange.csv",
+    "datasets torn.npz",
+    "datasets one",
+    "datasets single",
+    "datasets classes --split test",
+    "evaluate toyshop",
+    "evaluate nobody --data classes",
+    "evaluate toyshop --data empty",
+    "evaluate toyshop --data one",
+    "evaluate toyshop --data single",
+    "evaluate toyshop --data classes --classes mugs",
+    "evaluate toyshop --data classes --on cooking",
+    "evaluate toyshop --data classes --ways 5,many",
+    "evaluate toyshop --data classes --pairs 1",
+    "evaluate toyshop --data classes --on few-shot --no-report",
+    "evaluate toyshop --data classes --out recipe.yaml",
+    "evaluate toyshop --runs recipe.yaml",
+    "evaluate cifar10-triplet --data classes --sketches classes --no-report",
+    "calibrate toyshop",
+    "calibrate toyshop --data classes",
+    "calibrate toyshop --data classes --to photos",
+    "calibrate toyshop --data one --to copy",
+    "calibrate shop",
+    "verify photos/cup.png none.jpg",
+    "verify photos/cup.png photos/cup.png --far 0.01",
+    "verify photos/cup.png photos/cup.png --far 2",
+    "verify photos/cup.png photos/cup.png --within -1",
+    "verify photos/cup.png photos/cup.png --within 1 --far 0.1",
+    "verify photos/cup.png photos/cup.png --metric hamming",
+    "verify photos/cup.png photos/cup.png --sketch --encoder cifar10-triplet",
+    "classify photos/cup.png --support nowhere",
+    "classify photos/cup.png --support photos",
+    "classify photos/cup.png --support shop",
+    "classify photos/cup.png --support classes -k 0",
+    "train nowhere.yaml",
     "train strange.csv",
     "train recipe.yaml",
+    "train photos",
+    "study nowhere.yaml",
+    "study recipe.yaml",
     "serve shop shop",
 )
+
+
+def labelled_pictures() -> None:
+    """Pictures in folders that are classes: two of them, a single one, two with a picture each, and none."""
+    products = sample.catalogue(32)
+    for folder, pictures in (("classes", 2), ("single", 1)):
+        for name in ("cups", "hats"):
+            (Path(folder) / name).mkdir(parents=True)
+            for i in range(pictures):
+                products.pop().photo(64).save(f"{folder}/{name}/{i}.png")
+    Path("one/cups").mkdir(parents=True)
+    products.pop().photo(64).save("one/cups/0.png")
+    Path("empty").mkdir()
+    Path("torn.npz").write_bytes(b"PK\x03\x04 and no more")
 
 
 def rows_of_commands() -> list[tuple[str, str, str]]:
@@ -114,6 +167,10 @@ def rows_of_commands() -> list[tuple[str, str, str]]:
     sample.catalogue(1)[0].photo().save("mixed/good.jpg")
     code, words = command("index mixed --to mixed --json")
     rows.append(("`index mixed`: the seven files above and one good picture", f"exit {code}", words))
+    Path("classes/hats/broken.png").write_bytes(b"no picture")
+    for line in ("datasets classes", "evaluate toyshop --data classes --on retrieval --no-report"):
+        code, words = command(line)
+        rows.append((f"`{line}`: one picture of five is broken", f"exit {code}", words))
     return rows
 
 
@@ -166,6 +223,7 @@ def page() -> str:
             network.write_bytes(network.read_bytes() + b"\0")
             Path("strange.csv").write_text("picture,label\ncup.png,cup\n")
             Path("recipe.yaml").write_text("name: x\ncolour: blue\n")
+            labelled_pictures()
             commands = rows_of_commands()
             with Collection.open("shop.lookalike") as collection, TestClient(create_app([collection])) as client:
                 requests = rows_of_requests(client)

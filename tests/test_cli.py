@@ -136,7 +136,7 @@ def test_a_calibrated_collection_tells_what_its_distances_mean(indexed: Shell, p
     indexed("index", "more/photos", "--to", "shop", "--labels", "folder")
     done = indexed("calibrate", "shop")
     assert done.code == 0
-    for part in ("false accept rate", "Best threshold", "AUC", "█", "open it again", "all are used"):
+    for part in ("false accept rate", "Best threshold", "AUC", "█", "open it again", "cannot be drawn"):
         assert part in done.out + done.err
     hits = indexed("search", "shop", picture, "-k", "160", "--json").json["hits"]
     odds = [hit["probability"] for hit in hits]
@@ -250,6 +250,8 @@ def test_join_writes_the_same_pairs_in_every_format(indexed: Shell) -> None:
     with Path("p.csv").open(newline="") as file:
         rows = [(r["left"], r["right"], float(r["distance"])) for r in csv.DictReader(file)]
     assert [tuple(json.loads(line).values()) for line in Path("p.jsonl").read_text().splitlines()] == rows
+    printed = indexed("join", "shop", "-k", "1", "--json").out.splitlines()
+    assert [tuple(json.loads(line).values()) for line in printed] == rows
     table = pq.read_table("p.parquet").to_pydict()
     assert list(table) == ["left", "right", "distance"]
     assert list(zip(table["left"], table["right"], strict=True)) == [r[:2] for r in rows]

@@ -272,6 +272,23 @@ def test_bad_input_is_one_line(
     assert result.out == ""
 
 
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_measured(
+    run: Shell, pocket: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").write_text("a file")
+    for out in ("taken", "taken/below"):
+        result = run(pocket, "--data", "nowhere", "--out", out)  # to look for the data comes later
+        assert result.code == 1
+        assert "a file, not a folder" in result.err
+    assert [path.name for path in tmp_path.iterdir() if "report" in path.name] == []
+
+
+def test_without_a_terminal_nothing_but_words_goes_to_standard_error(run: Shell, pocket: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        pictures.write(tmp_path / "data", {f"{name}/{i}.png": ord(name) + i for i in range(4)})
+    assert run(pocket, "--data", tmp_path / "data", "--no-report", "--on", "retrieval").err == ""
+
+
 def test_the_one_shot_runs_are_measured_alone(run: Shell, pocket: Path, tmp_path: Path) -> None:
     for place in ("training", "test"):
         (tmp_path / "runs" / "run01" / place).mkdir(parents=True)

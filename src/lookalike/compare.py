@@ -117,8 +117,15 @@ def radius(encoder: Encoder, far: float, metric: Metric, branch: Branch = "photo
     for rate, distance in known.distance_at_far.items():
         if float(rate) == far:
             return distance
-    rates = ", ".join(known.distance_at_far) or "no false accept rate at all: it saw too few pairs"
-    raise UsageError(f"“{name}” is calibrated for {rates}; {far:g} is none of them. Calibrate it with more pairs.")
+    rates = ", ".join(known.distance_at_far)
+    if not rates:
+        raise UsageError(
+            f"“{name}” was calibrated on too few pairs to know any false accept rate. Give it more pictures."
+        )
+    raise UsageError(
+        f"“{name}” is calibrated for the false accept rates {rates}; {far:g} is none of them. Give one of these, or a"
+        " distance; small rates take more pairs to calibrate."
+    )
 
 
 def judge(
@@ -146,7 +153,7 @@ def judge(
     if threshold is not None and far is not None:
         raise UsageError("Give a threshold or a false accept rate, not both.")
     if threshold is not None and not threshold >= 0:
-        raise UsageError(f"A threshold is a distance of at least 0, {threshold} is none.")
+        raise UsageError(f"A threshold is a distance of at least 0, {threshold:g} is none.")
     if far is not None:
         threshold = radius(encoder, far, metric, branch)
     elif threshold is None and (known := calibration(encoder, metric, branch)):

@@ -62,6 +62,8 @@ def calibrate(
     """
     if to is not None and to.exists():
         raise AlreadyExistsError(f"{to} is there already; give --to a folder that is not.")
+    if to is not None:
+        output.check_folder(to)
     given = _of_collection(find(Path(encoder)), data, split, metric) if _is_collection(encoder) else None
     chosen, metric, vectors, labels, what = given or _of_encoder(encoder, data, split, metric, to)
     found = compare.calibrate(vectors, labels, metric, data=what, pairs=pairs, seed=seed)
@@ -156,7 +158,9 @@ def _print(found: Calibrated, metric: Metric) -> None:
     fitted, verdicts = found.calibration, found.verdicts
     if fitted.genuine + fitted.impostors < found.asked:
         output.stderr.print(
-            f"There are only {fitted.genuine + fitted.impostors:,} such pairs; all are used.", style="yellow"
+            f"{found.asked:,} pairs, half of them of the same class, cannot be drawn here: these are"
+            f" {fitted.genuine:,} of the same and {fitted.impostors:,} of different classes.",
+            style="yellow",
         )
     rows = [(f"{float(rate):.1%}", output.format_distance(d, metric)) for rate, d in fitted.distance_at_far.items()]
     if rows:

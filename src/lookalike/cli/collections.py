@@ -205,7 +205,9 @@ def join(
         Path | None,
         typer.Option(metavar="FILE", help="pairs.parquet, .csv or .jsonl; CSV on the terminal if not given."),
     ] = None,
-    json: Json = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: a line for each pair, or what --out's file got.")
+    ] = False,
 ) -> None:
     """Find all pairs of pictures of two collections that look alike, or of one with itself.
 
@@ -219,9 +221,9 @@ def join(
     with Collection.open(find(left)) as one, Collection.open(find(right or left)) as other:
         reach = None if within is None else radius(within, one.store.metric, one.store.dimension)
         found = one.join(None if right is None or one.path.samefile(other.path) else other, k=k, radius=reach)
-        count = pairs.write(found, out, one, other)
-    if json:
-        output.write_json({"pairs": count, "out": str(out) if out else None})
+        count = pairs.write(found, out, one, other, lines=json)
+    if out and json:
+        output.write_json({"pairs": count, "out": str(out)})
     elif out:
         output.stdout.print(f"{count:,} pairs in {out}.")
 

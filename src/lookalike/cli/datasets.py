@@ -74,12 +74,13 @@ def _print(path: Path, kind: str, found: data.Findings) -> None:
             f"{part.sketches:,}",
             f"{part.classes:,}",
             f"{part.smallest[1]:,} ({part.smallest[0]})",
-            f"{part.median:g}",
+            f"{part.median:,g}",
             f"{part.largest[1]:,} ({part.largest[0]})",
         )
         for part in found.parts
     ]
-    output.stdout.print(output.columns(rows, header))
+    if rows:
+        output.stdout.print(output.columns(rows, header))
     if found.sizes:
         (width, height), count = next(iter(found.sizes.items()))
         others = f", and {len(found.sizes) - 1:,} other sizes" if len(found.sizes) > 1 else ""

@@ -85,10 +85,12 @@ def evaluate(
         raise UsageError("There is nothing to measure on; give labelled pictures by --data, or Omniglot's by --runs.")
     tasks = protocol.parse_tasks([name.strip() for name in on.split(",")]) if on else protocol.TASKS
     plan = Plan(tasks, pairs, _whole("--ways", ways, 2), _whole("--shots", shots, 1), episodes, seed)
-    if not no_report:
-        report.require()
     given, history = _open(encoder)
     name = _name_of(data, split) if data else "Omniglot's one-shot runs"
+    folder = out or Path("reports") / _plain(f"{given.card.name}-{name}")
+    if not no_report:
+        report.require()
+        output.check_folder(folder)
     about = About(given.card.name, name, given.card.metric, seed, _facts(given))
     made = Report(about, Figures(), history=tuple(history))
     if data is not None:
@@ -104,7 +106,7 @@ def evaluate(
         with output.stderr.status("writing the report"):
             if data is not None:
                 made = report.illustrate(made, subject, shown(dataset))
-            page = report.write(made, out or Path("reports") / _plain(f"{given.card.name}-{name}"))
+            page = report.write(made, folder)
     _print(made, page, json=json)
 
 

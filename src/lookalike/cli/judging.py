@@ -36,7 +36,10 @@ def verify(
     far: Annotated[
         float | None,
         typer.Option(
-            metavar="RATE", help="The threshold of this false accept rate, as 0.01; the encoder must be calibrated."
+            min=0,
+            max=1,
+            metavar="RATE",
+            help="The threshold of this false accept rate, as 0.01; the encoder must be calibrated.",
         ),
     ] = None,
     metric: MetricName = None,

@@ -1,6 +1,7 @@
 """What commands print: tables and pictures for people, JSON for programs."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from rich.text import Text
 from lookalike import images
 from lookalike.collection import Collection
 from lookalike.collection import Progress as Adding
-from lookalike.errors import LookalikeError
+from lookalike.errors import LookalikeError, StorageError
 from lookalike.metric import Metric
 from lookalike.stores import Answer, Hit
 
@@ -133,7 +134,8 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
         _Rate(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=stderr, transient=True) as bars:
+    # Into a file or a pipe, Rich would still write an empty line.
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
         bar = bars.add_task(what, total=None)
         yield lambda done, total: bars.update(bar, completed=done, total=total)
 
@@ -154,6 +156,19 @@ def print_left_out(reasons: Sequence[str], most: int = 10) -> None:
         stderr.print(Text(f"left out: {reason}", style="yellow"))
     if len(reasons) > most:
         stderr.print(f"left out: and {len(reasons) - most:,} more", style="yellow")
+
+
+def check_folder(folder: Path) -> None:
+    """Found out before an hour's work whose results go there; nothing is made yet.
+
+    Raises:
+        StorageError: the folder is none, or cannot be written or made.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise StorageError(f"{there} is a file, not a folder. Give another place.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise StorageError(f"The folder {there} cannot be written into. Give another place.")
 
 
 def columns(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> Text:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from lookalike import atomic
 from lookalike.collection import Collection, Matches
 from lookalike.errors import MissingExtraError, StorageError, UsageError
 
@@ -15,10 +16,19 @@ Row = tuple[str, str, float]
 Write = Callable[[list[Row]], None]
 
 
-def write(pairs: Iterator[Matches], out: Path | None, left: Collection, right: Collection) -> int:
-    """Stream a join into a file, or as CSV to standard output; returns the number of pairs.
+def write(
+    pairs: Iterator[Matches], out: Path | None, left: Collection, right: Collection, *, lines: bool = False
+) -> int:
+    """Stream a join into a file, or to standard output as CSV or JSON lines; returns the number of pairs.
 
     A file appears under its name when it is whole, so an interrupted join leaves none.
+
+    Args:
+        pairs: of the join.
+        out: the file.
+        left: the collection on the left.
+        right: that on the right.
+        lines: JSON lines on standard output rather than CSV.
 
     Raises:
         UsageError: an ending that is none of .csv, .jsonl, .parquet.
@@ -26,7 +36,7 @@ def write(pairs: Iterator[Matches], out: Path | None, left: Collection, right: C
         StorageError: the file cannot be written.
     """
     count = 0
-    with _opened(out) as put:
+    with _opened(out, lines=lines) as put:
         for block in pairs:
             ours, theirs = left.store.get(block.left), right.store.get(block.right)
             # An item removed since the join began has no uri any more.
@@ -41,23 +51,19 @@ def write(pairs: Iterator[Matches], out: Path | None, left: Collection, right: C
 
 
 @contextmanager
-def _opened(out: Path | None) -> Iterator[Write]:
+def _opened(out: Path | None, *, lines: bool) -> Iterator[Write]:
     kinds = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
     if out is None:
-        with _csv(None) as put:
+        with (_jsonl if lines else _csv)(None) as put:
             yield put
         return
     if out.suffix not in kinds:
         raise UsageError(f"{out} should end in {', '.join(kinds)}.")
-    part = out.with_name(f".{out.name}.part")
     try:
-        with kinds[out.suffix](part) as put:
+        with atomic.replacing(out) as part, kinds[out.suffix](part) as put:
             yield put
-        part.replace(out)
     except OSError as e:
         raise StorageError(f"{out} cannot be written: {e.strerror}.") from e
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -69,8 +75,8 @@ def _csv(path: Path | None) -> Iterator[Write]:
 
 
 @contextmanager
-def _jsonl(path: Path) -> Iterator[Write]:
-    with path.open("w", encoding="utf-8") as file:
+def _jsonl(path: Path | None) -> Iterator[Write]:
+    with nullcontext(sys.stdout) if path is None else path.open("w", encoding="utf-8") as file:
         yield lambda rows: file.writelines(
             json.dumps({"left": a, "right": b, "distance": d}, ensure_ascii=False) + "\n" for a, b, d in rows
         )

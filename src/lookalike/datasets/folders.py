@@ -62,7 +62,7 @@ def _beginnings(stem: str) -> Iterator[str]:
 
 def _layout(folder: Path) -> Layout:
     if not folder.is_dir():
-        raise DataError(f"There is no folder {folder} to learn from.")
+        raise DataError(f"There is no folder {folder}. Check the path.")
     inside = _folders(folder)
     # A class may be called train, or test: splits have folders in them.
     if not inside or not all(split_of(d.name) for d in inside) or not any(_folders(d) for d in inside):

@@ -60,7 +60,7 @@ class Files:
     def look(self, row: int) -> Seen:
         """As `Pictures`."""
         data = images.read_bytes(self.paths[row])
-        return Seen(*images.decode(data, name=self.name(row)).size, images.fingerprint(data))
+        return Seen(*images.decode(data, name=repr(self.name(row))).size, images.fingerprint(data))
 
     def name(self, row: int) -> str:
         """As `Pictures`."""

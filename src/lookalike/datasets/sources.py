@@ -119,7 +119,7 @@ def guess(path: Path, **fields: object) -> FolderSource | CsvSource | NpzSource:
     """
     kinds: dict[str, type[FolderSource | CsvSource | NpzSource]] = {".csv": CsvSource, ".npz": NpzSource}
     if not path.exists():
-        raise NotFoundError(f"There is no folder and no file {path}.")
+        raise NotFoundError(f"There is no folder and no file {path}. Check the path.")
     model = FolderSource if path.is_dir() else kinds.get(path.suffix.lower())
     if model is None:
         raise DataError(f"{path} is no folder, .csv or .npz; see what can be read: lookalike datasets.")

@@ -68,7 +68,10 @@ def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric) -> Gallery:
         raise UsageError(f"Vectors come as an array of shape (n, d), not {vectors.shape}; one vector v is v[None].")
     if metric == Metric.HAMMING:
         if vectors.dtype != np.uint8:
-            raise UsageError(f"Hamming distance compares bits packed into uint8, not {vectors.dtype}: numpy.packbits.")
+            raise UsageError(
+                f"Hamming distance compares bits, packed into uint8 (numpy.packbits), and these are {vectors.dtype}."
+                " Choose another metric, or vectors of bits."
+            )
         return Gallery(vectors, np.zeros(len(vectors)))
     if vectors.dtype.kind not in "fiu":
         raise UsageError(f"The {metric.unit} compares real numbers, not {vectors.dtype}; convert them to float32.")
