@@ -15,7 +15,7 @@ import pytest
 
 import pictures
 import processes
-from lookalike import images, ingest
+from lookalike import images, ingest, threads
 from lookalike.collection import Collection
 from lookalike.encoders import Encoder
 from lookalike.encoders.card import Branch
@@ -149,7 +149,7 @@ def test_identical_copies_far_apart_are_embedded_once(desk: Desk, monkeypatch: p
     monkeypatch.setattr(ingest, "_BATCH", 2)
     monkeypatch.setattr(ingest, "_WRITE_EVERY", 5)
     monkeypatch.setattr(ingest, "_TASK", 3)
-    monkeypatch.setattr(ingest, "_AHEAD", 2)
+    monkeypatch.setattr(threads, "_AHEAD", 2)
     desk.write(**{f"p{i:02}": i % 7 for i in range(60)})
     assert desk.added() == {"embedded": 7, "reused": 53}
 
@@ -215,8 +215,9 @@ def test_whatever_happens_to_the_files_nothing_is_embedded_twice_in_a_run(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     random = Random(seed)
-    for name, most in {"_BATCH": 5, "_WRITE_EVERY": 9, "_TASK": 4, "_AHEAD": 3}.items():
+    for name, most in {"_BATCH": 5, "_WRITE_EVERY": 9, "_TASK": 4}.items():
         monkeypatch.setattr(ingest, name, random.randint(1, most))
+    monkeypatch.setattr(threads, "_AHEAD", random.randint(1, 3))
     for _ in range(4):
         there = {item.sha256 for item in desk.collection.store.scan()}
         embedded = len(desk.encoder.seen)

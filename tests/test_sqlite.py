@@ -28,7 +28,7 @@ from lookalike.errors import (
     UsageError,
 )
 from lookalike.metric import Metric
-from lookalike.stores import Item, SQLiteStore, atomic, open_store, sqlite
+from lookalike.stores import Item, SQLiteStore, open_store, sqlite
 from lookalike.stores.manifest import EncoderPin, Manifest
 
 MANIFEST = Manifest(metric=Metric.EUCLIDEAN, dimension=8, encoder=EncoderPin(name="none", fingerprint=""))
@@ -277,17 +277,6 @@ def test_a_store_is_not_to_be_seen_before_it_is_whole(tmp_path: Path) -> None:
     with closing(SQLiteStore.create(path, MANIFEST, fill())):
         assert (path / "encoder" / "photo.onnx").read_bytes() == b"network"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_file_that_cannot_be_written_to_its_end_leaves_the_old_one(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    rubbish: Any = None
-    file.write_bytes(b"old")
-    with pytest.raises(TypeError):
-        atomic.replace(file, b"new", rubbish)
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"old")]
-    atomic.replace(file, b"new", b"er")
-    assert file.read_bytes() == b"newer"
 
 
 def test_a_closed_store_says_so(store: SQLiteStore) -> None:

@@ -17,7 +17,7 @@ from typing import Self
 import numpy as np
 from jaxtyping import Shaped
 
-from lookalike import compare, images, ingest, search
+from lookalike import atomic, compare, images, ingest, search
 from lookalike.compare import Ranked, Verdict
 from lookalike.encoders import Encoder
 from lookalike.encoders.card import Branch
@@ -25,7 +25,7 @@ from lookalike.errors import MismatchError, NotFoundError, StorageError, UsageEr
 from lookalike.evaluation.fewshot import By
 from lookalike.ingest import Added, Entry, Progress, absolute, entries
 from lookalike.metric import Metric
-from lookalike.stores import ALL, Answer, Filter, Item, SQLiteStore, Store, atomic, open_store
+from lookalike.stores import ALL, Answer, Filter, Item, SQLiteStore, Store, open_store
 from lookalike.stores.manifest import EncoderPin, Manifest
 from lookalike.stores.protocol import Vectors, check
 

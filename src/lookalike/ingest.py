@@ -8,14 +8,12 @@ import csv
 import hashlib
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -35,6 +33,7 @@ from lookalike.errors import (
 )
 from lookalike.stores import Item, Store
 from lookalike.stores.protocol import check
+from lookalike.threads import ahead
 
 # Pictures embedded together, and the items and seconds after which what is embedded is written: few enough that a kill
 # costs little work, enough that the disk is not what one waits for.
@@ -42,15 +41,11 @@ _BATCH = 64
 _WRITE_EVERY = 1024
 _WRITE_AFTER = 5.0
 
-# Files of a task for a reading thread, as tiny pictures would else be lost in the handing over; and tasks ahead.
+# Files of a task for a reading thread, as tiny pictures would else be lost in the handing over.
 _TASK = 16
-_AHEAD = 16
 
 # A file changed so shortly ago may change again without its times showing it (git's "racily clean").
 _RACY_NS = 2 * 10**9
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 @dataclass(frozen=True)
@@ -213,9 +208,9 @@ class _Run:
 
     def run(self) -> Added:
         groups = [self._new[i : i + _TASK] for i in range(0, len(self._new), _TASK)]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with closing(ahead(self._read_all, groups)) as read:
             try:
-                for group, results in zip(groups, _ahead(pool, self._read_all, groups), strict=True):
+                for group, results in zip(groups, read, strict=True):
                     for entry, result in zip(group, results, strict=True):
                         self._take(entry, result)
                     self._tell(self._state)
@@ -225,8 +220,6 @@ class _Run:
             except BaseException:
                 self._write()
                 raise
-            finally:
-                pool.shutdown(cancel_futures=True)
         self._write()
         self._tell(self._state)
         return Added(self._state, tuple(self._failures))
@@ -345,17 +338,6 @@ def _signature(path: Path) -> str:
     return f"{s.st_size}-{s.st_mtime_ns}-{s.st_ctime_ns}"
 
 
-def _ahead(pool: ThreadPoolExecutor, work: Callable[[A], B], tasks: Sequence[A]) -> Iterator[B]:
-    """Map in order, a few tasks ahead: `Executor.map` would take them all, and hold all their results."""
-    waiting: deque[Future[B]] = deque()
-    for task in tasks:
-        waiting.append(pool.submit(work, task))
-        if len(waiting) > _AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
 def embed(
     encoder: Encoder,
     paths: Sequence[Path],
@@ -385,15 +367,12 @@ def embed(
     failures: list[tuple[Path, str]] = []
     parts = [encoder.embed(np.empty((0, about.size, about.size, 3), np.uint8), branch)]
     groups = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            for group, results in zip(groups, _ahead(pool, lambda g: [read(p) for p in g], groups), strict=True):
-                good = [r for r in results if not isinstance(r, LookalikeError)]
-                if good:
-                    parts.append(encoder.embed(np.stack(good), branch))
-                failures += [(p, str(r)) for p, r in zip(group, results, strict=True) if isinstance(r, LookalikeError)]
-                done += [p for p, r in zip(group, results, strict=True) if not isinstance(r, LookalikeError)]
-                tell(len(done) + len(failures), len(paths))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with closing(ahead(lambda group: [read(path) for path in group], groups)) as pictures:
+        for group, results in zip(groups, pictures, strict=True):
+            good = [r for r in results if not isinstance(r, LookalikeError)]
+            if good:
+                parts.append(encoder.embed(np.stack(good), branch))
+            failures += [(p, str(r)) for p, r in zip(group, results, strict=True) if isinstance(r, LookalikeError)]
+            done += [p for p, r in zip(group, results, strict=True) if not isinstance(r, LookalikeError)]
+            tell(len(done) + len(failures), len(paths))
     return done, np.concatenate(parts), failures

@@ -6,8 +6,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from lookalike import atomic, images, ingest
 from lookalike import encoders as shelf
-from lookalike import images, ingest
 from lookalike.cli import output
 from lookalike.cli.collections import Json
 from lookalike.errors import NotFoundError, StorageError
@@ -62,14 +62,11 @@ def embed(
     output.print_failures(failures)
     if not done:
         raise NotFoundError(f"None of the {len(paths):,} pictures could be used.")
-    part = out.with_name(f".{out.name}.part.npz")
     try:
-        np.savez(part, paths=np.asarray([str(p) for p in done]), embeddings=vectors)
-        part.replace(out)
+        with atomic.replacing(out) as part, part.open("wb") as file:
+            np.savez(file, paths=np.asarray([str(p) for p in done]), embeddings=vectors)
     except OSError as e:
         raise StorageError(f"{out} cannot be written: {e.strerror}.") from e
-    finally:
-        part.unlink(missing_ok=True)
     if json:
         failed = [{"path": str(path), "reason": reason} for path, reason in failures]
         output.write_json({"out": str(out), "embedded": len(done), "dimension": vectors.shape[1], "failed": failed})

@@ -1,9 +1,7 @@
 """From a source to labelled pictures: found, streamed in batches, or read into memory."""
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TypeVar
 
 import numpy as np
@@ -16,10 +14,10 @@ from lookalike.datasets.pictures import Drawn
 from lookalike.datasets.sources import CsvSource, FolderSource, NpzSource, Report, Source, ToyShopSource
 from lookalike.errors import DataError, ImageError, NotFoundError
 from lookalike.images import Fit
+from lookalike.threads import ahead
 
-# Pictures of a task for a reading thread, as tiny pictures would else be lost in the handing over; and tasks ahead.
+# Pictures of a task for a reading thread, as tiny pictures would else be lost in the handing over.
 _TASK = 16
-_AHEAD = 16
 
 T = TypeVar("T")
 
@@ -79,10 +77,7 @@ def batches(
 
 
 def in_threads(work: Callable[[int], T], count: int) -> Iterator[tuple[int, T | ImageError | NotFoundError]]:
-    """Work on 0, 1, … in all cores, a few tasks ahead; pictures that cannot be used come as their errors.
-
-    Pillow lets go of the interpreter's lock while it decodes and draws.
-    """
+    """Work on 0, 1, … in all cores, a few tasks ahead; pictures that cannot be used come as their errors."""
 
     def each(rows: Sequence[int]) -> list[tuple[int, T | ImageError | NotFoundError]]:
         return [(row, one(row)) for row in rows]
@@ -93,17 +88,10 @@ def in_threads(work: Callable[[int], T], count: int) -> Iterator[tuple[int, T | 
         except (ImageError, NotFoundError) as e:
             return e
 
-    waiting: deque[Future[list[tuple[int, T | ImageError | NotFoundError]]]] = deque()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            for start in range(0, count, _TASK):
-                waiting.append(pool.submit(each, range(start, min(start + _TASK, count))))
-                if len(waiting) > _AHEAD:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    tasks = [range(start, min(start + _TASK, count)) for start in range(0, count, _TASK)]
+    with closing(ahead(each, tasks)) as results:
+        for some in results:
+            yield from some
 
 
 def read(dataset: Dataset, size: int, fit: Fit, report: Report) -> Samples:

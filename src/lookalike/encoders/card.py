@@ -1,7 +1,6 @@
 """``encoder.json``: what an encoder is and where it comes from."""
 
 import json
-import secrets
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
+from lookalike import atomic
 from lookalike.errors import EncoderError, MismatchError, NotFoundError, StorageError, UsageError
 from lookalike.images import Fit
 from lookalike.metric import Metric
@@ -172,15 +172,10 @@ def calibrate(folder: Path, calibration: Calibration) -> Card:
     except ValidationError as e:
         raise MismatchError(f"The calibration is not of the encoder in {folder}: {e.errors()[0]['msg']}.") from e
     path = folder / "encoder.json"
-    part = folder / f".{secrets.token_hex(8)}.part"
     try:
-        part.write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        part.replace(path)
+        atomic.replace(path, (card.model_dump_json(indent=2) + "\n").encode())
     except OSError as e:
         raise StorageError(
             f"{path} cannot be written ({e.strerror}); calibrate a copy of the encoder in a folder of your own."
         ) from e
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
     return card

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from lookalike import search
+from lookalike import atomic, search
 from lookalike.metric import Metric
-from lookalike.stores.atomic import replace
 from lookalike.stores.protocol import Vectors
 
 # Seconds after which a half-written file in the cache belongs to nobody.
@@ -66,7 +65,7 @@ class Cache:
         with suppress(OSError):
             self.folder.mkdir(exist_ok=True)
             here = self._file(generation)
-            replace(here, vectors.data, zlib.crc32(vectors.data).to_bytes(4, "little"))
+            atomic.replace(here, vectors.data, zlib.crc32(vectors.data).to_bytes(4, "little"))
             for path in self.folder.glob("matrix-*"):
                 if path.name < here.name:  # those who have it mapped keep what they have
                     path.unlink(missing_ok=True)

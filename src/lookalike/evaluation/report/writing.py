@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lookalike import atomic
 from lookalike.errors import MissingExtraError, StorageError
 from lookalike.evaluation.protocol import Ranking, Verification
 from lookalike.evaluation.report import charts, pictures
@@ -42,9 +43,7 @@ def write(report: Report, folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in (("report.json", figures), ("report.html", page)):
-            part = folder / f".{name}.part"
-            part.write_text(text, encoding="utf-8")
-            part.replace(folder / name)
+            atomic.replace(folder / name, text.encode())
     except OSError as e:
         raise StorageError(f"The report cannot be written into {folder}: {e.strerror}.") from e
     return folder / "report.html"

@@ -1,0 +1,35 @@
+"""Files that others see whole or not at all."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lookalike import atomic
+
+
+def test_a_file_that_cannot_be_written_to_its_end_leaves_the_old_one(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    rubbish: Any = None
+    file.write_bytes(b"old")
+    with pytest.raises(TypeError):
+        atomic.replace(file, b"new", rubbish)
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"old")]
+    atomic.replace(file, b"new", b"er")
+    assert file.read_bytes() == b"newer"
+
+
+def test_until_the_end_the_old_file_is_seen(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("old")
+    with atomic.replacing(file) as part:
+        part.write_text("new")
+        assert file.read_text() == "old"
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("file", "new")]
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "taken"])
+def test_where_nothing_can_be_written_the_first_error_is_told(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "taken").write_text("a file, not a folder")
+    with pytest.raises((FileNotFoundError, NotADirectoryError)):
+        atomic.replace(tmp_path / folder / "file", b"new")

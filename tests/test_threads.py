@@ -1,0 +1,55 @@
+"""Work that is done ahead."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from lookalike import threads
+
+
+def test_results_come_in_order_whoever_is_done_first() -> None:
+    def work(task: int) -> int:
+        time.sleep(0.002 * (task % 3))
+        return task * task
+
+    assert list(threads.ahead(work, range(50))) == [n * n for n in range(50)]
+    assert list(threads.ahead(work, ())) == []
+
+
+def test_only_a_few_tasks_are_taken_ahead() -> None:
+    taken = []
+
+    def tasks() -> Iterator[int]:
+        for task in range(1000):
+            taken.append(task)
+            yield task
+
+    with closing(threads.ahead(lambda task: task, tasks())) as results:
+        assert next(results) == 0
+        assert len(taken) < 50
+
+
+def test_an_error_comes_where_its_result_would_and_ends_it() -> None:
+    results = threads.ahead(lambda task: 6 // (3 - task), range(5))
+    assert [next(results) for _ in range(3)] == [2, 3, 6]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_closed_early_it_drops_what_was_not_begun() -> None:
+    begun, gate = [], threading.Event()
+
+    def work(task: int) -> int:
+        begun.append(task)
+        gate.wait(0.01)
+        return task
+
+    with closing(threads.ahead(work, range(1000))) as results:
+        next(results)
+    done = len(begun)
+    assert done < 100
+    time.sleep(0.03)
+    assert len(begun) == done
