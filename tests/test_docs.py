@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from lookalike.learn import recipe
+from lookalike.learn import recipe, study
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -20,11 +20,11 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
-def test_every_setting_of_a_recipe_is_documented() -> None:
+def test_every_setting_of_recipes_and_studies_is_documented() -> None:
     text = (ROOT / "docs" / "reference" / "recipe.md").read_text(encoding="utf-8")
     models = [m for m in vars(recipe).values() if isinstance(m, type) and issubclass(m, BaseModel)]
     assert len(models) > 10
-    for model in models:
+    for model in (*models, study.Study, study.Measure):
         for name in model.model_fields:
             assert re.search(rf"`(\w+\.)?{name}[`:]", text), f"{model.__name__}.{name}"
 
