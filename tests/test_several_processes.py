@@ -1,0 +1,164 @@
+"""Training in two processes: the same figures, one voice, and none left behind.
+
+Each test reads the output to its end, which comes when the last process that could write to it has ended.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import tiny_run
+from lookalike import encoders
+from lookalike.learn import train
+
+pytestmark = [pytest.mark.filterwarnings("default")]
+
+# Seconds: each process imports torch first, and the machine may be busy.
+PATIENCE = 400
+
+# Runs the command with something broken: {0} is done in the process whose rank is {1}.
+BROKEN = """
+import os, sys
+from lookalike import datasets
+from lookalike.cli import main
+from lookalike.errors import DataError, StorageError
+from lookalike.learn import checkpoint
+
+def broken(*_, **__):
+    raise {error}("broken on purpose.")
+
+if int(os.environ.get("LOCAL_RANK", 0)) == {rank}:
+    {where} = broken
+main()
+"""
+
+
+def begin(*arguments: object, program: Sequence[str] = ("-m", "lookalike")) -> "subprocess.Popen[str]":
+    """Start ``lookalike train ARGUMENTS --devices 2`` in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, *program, "train", *map(str, arguments), "--devices", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Here, two processes stand for two devices, and gloo needs no network but this one.
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+
+
+def end(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    """Exit status, output and errors, once all processes of the group have ended."""
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return process.returncode, out, err
+
+
+def test_two_processes_compute_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tiny_run.write(tmp_path)
+    code, out, err = end(begin(path, "--to", tmp_path / "two", "--json"))
+    assert code == 0, err
+    assert json.loads(out) == {"encoder": str(tmp_path / "two" / "encoder")}  # one document
+    assert err.count("36 pictures to train on") == err.count("epoch 2 ") == 1
+    assert "deprecated" not in err
+    assert encoders.load(tmp_path / "two" / "encoder").card.name == "tiny"
+
+    tiny_run.unexported(monkeypatch)
+    tiny_run.start(path, tmp_path / "one")
+    one, two = tiny_run.lines(tmp_path / "one"), tiny_run.lines(tmp_path / "two")
+    assert [line["epoch"] for line in two] == [1, 2]
+    for mine, theirs in zip(one, two, strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-4)
+    left, right = tiny_run.tensors(tmp_path / "one"), tiny_run.tensors(tmp_path / "two")
+    assert left.keys() == right.keys()
+    assert all(torch.allclose(value, right[name], rtol=1e-3, atol=1e-5) for name, value in left.items())
+
+
+def test_ctrl_c_ends_both_processes_and_the_run_can_be_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With sketches and batch normalisation, of which each process needs its part."""
+    path = tiny_run.write(tmp_path, tiny_run.SKETCHES, train={"epochs": 500, "precision": "32-true"})
+    folder = tmp_path / "run"
+    process = begin(path, "--to", folder)
+    deadline = time.monotonic() + PATIENCE
+    while not (folder / "metrics.jsonl").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    code, out, err = end(process)
+    assert code == 130, err
+    assert "Traceback" not in err
+    assert out == ""
+    assert not (folder / "encoder").exists()
+
+    epoch = len(tiny_run.lines(folder))
+    assert 1 <= epoch < 500
+    tiny_run.unexported(monkeypatch)
+    monkeypatch.setattr(train, "_is_over", lambda _, now: now.epoch == epoch + 1)
+    train.resume(folder, tiny_run.QUIET)
+    assert [line["epoch"] for line in tiny_run.lines(folder)] == list(range(1, epoch + 2))
+
+
+def test_missing_pictures_are_told_once(tmp_path: Path) -> None:
+    path = tiny_run.write(tmp_path)
+    (tmp_path / "pictures.npz").unlink()
+    code, out, err = end(begin(path, "--to", tmp_path / "run"))
+    assert (code, out) == (1, "")
+    assert err.count("Error: ") == err.count("pictures.npz") == 1
+    assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("rank", "where", "error", "said"),
+    [
+        (1, "datasets.divide", "DataError", "Error: Process 1 of 2: broken on purpose."),
+        (0, "checkpoint.save", "StorageError", "Error: broken on purpose."),
+    ],
+    ids=["another process", "the first process alone"],
+)
+def test_what_goes_wrong_in_one_process_ends_both_and_is_told_once(
+    tmp_path: Path, rank: int, where: str, error: str, said: str
+) -> None:
+    program = tmp_path / "broken.py"
+    program.write_text(BROKEN.format(rank=rank, where=where, error=error))
+    code, out, err = end(begin(tiny_run.write(tmp_path), "--to", tmp_path / "run", program=[str(program)]))
+    assert (code, out) == (1, "")
+    assert [line for line in err.splitlines() if "broken" in line] == [said]
+    assert "Traceback" not in err
+
+
+# ---- who embeds what
+
+
+@pytest.mark.parametrize("photos", [0, 1, 2, 5, 8])
+@pytest.mark.parametrize("sketches", [0, 1, 2, 3, 8])
+@pytest.mark.parametrize("processes", [2, 3])
+def test_each_process_gets_as_many_photos_and_sketches_as_every_other(
+    photos: int, sketches: int, processes: int
+) -> None:
+    if photos + sketches == 0:
+        return
+    sketch = np.random.default_rng(0).permutation(np.arange(photos + sketches) < sketches)
+    deal = train._deal(sketch, processes)
+    assert deal.shape[0] == processes
+    assert set(deal.ravel().tolist()) == set(range(len(sketch)))
+    for kind, count in ((False, photos), (True, sketches)):
+        each = (sketch[deal] == kind).sum(axis=1)
+        assert (each == (max(2, -(-count // processes)) if count else 0)).all()
+
+
+def test_one_process_gets_the_batch_as_it_is() -> None:
+    sketch = np.asarray([True, False, True, False])
+    assert train._deal(sketch, 1).tolist() == [[0, 1, 2, 3]]
