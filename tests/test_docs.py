@@ -22,9 +22,10 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
 
 def test_every_setting_of_recipes_and_studies_is_documented() -> None:
     text = (ROOT / "docs" / "reference" / "recipe.md").read_text(encoding="utf-8")
-    models = [m for m in vars(recipe).values() if isinstance(m, type) and issubclass(m, BaseModel)]
-    assert len(models) > 10
-    for model in (*models, study.Study, study.Measure):
+    parts = [m for m in vars(recipe).values() if isinstance(m, type) and issubclass(m, BaseModel)]
+    assert len(parts) > 10
+    models: list[type[BaseModel]] = [*parts, study.Study, study.Measure]
+    for model in models:
         for name in model.model_fields:
             assert re.search(rf"`(\w+\.)?{name}[`:]", text), f"{model.__name__}.{name}"
 

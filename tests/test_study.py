@@ -23,6 +23,8 @@ from lookalike.learn import recipe, study, train
 
 pytestmark = [pytest.mark.filterwarnings("default")]
 
+RECIPES = Path(__file__).parent.parent / "recipes"
+
 Writer = Callable[..., Path]
 
 
@@ -103,6 +105,17 @@ def test_variants_are_crossed_with_the_grid_and_the_last_axis_goes_fastest(write
     assert isinstance(last.losses[0], recipe.TripletTerm)
     assert last.losses[0].miner == "hard"
     assert isinstance(cells[0].recipe.optimiser, recipe.SGD)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in sorted(RECIPES.glob("*.yaml")) if "\nrecipe:" in p.read_text(encoding="utf-8")],
+    ids=lambda p: p.stem,
+)
+def test_every_study_of_the_recipes_holds_together(path: Path) -> None:
+    read, cells = study.read(path)
+    assert read.name == path.stem
+    assert len(cells) > 1
 
 
 def test_without_axes_the_recipe_itself_is_the_cell(write: Writer) -> None:

@@ -400,7 +400,7 @@ def test_two_branches_are_exported(tmp_path: Path) -> None:
 
 
 def test_weights_are_halved_but_small_ones_and_those_beyond_float16() -> None:
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "large": np.linspace(-1, 1, 400, dtype=np.float32),
         "huge": np.linspace(-1, 1e6, 400, dtype=np.float32),
         "small": np.ones(256, np.float32),
