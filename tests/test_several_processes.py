@@ -25,9 +25,9 @@ pytestmark = [pytest.mark.filterwarnings("default")]
 # Seconds: each process imports torch first, and the machine may be busy.
 PATIENCE = 400
 
-# Runs the command with something broken: {0} is done in the process whose rank is {1}.
+# The command, where a function raises an error in the process of a rank.
 BROKEN = """
-import os, sys
+import os
 from lookalike import datasets
 from lookalike.cli import main
 from lookalike.errors import DataError, StorageError
