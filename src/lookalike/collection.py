@@ -346,11 +346,15 @@ class Collection:
         return tuple(ranked[:k])
 
     def labelled(self) -> tuple[Vectors, list[str]]:
-        """The vectors of all items that have a label, in the order of ids, and their labels."""
+        """The vectors of all items that have a label, and their labels.
+
+        They come in the order of the pictures' contents: ids follow paths, and what is drawn of the same pictures should not.
+        """
         snapshot = self.store.snapshot()
-        labels = {item.id: item.label for item in self.store.scan() if item.label is not None}
-        rows = [row for row, ident in enumerate(snapshot.ids) if ident in labels]
-        return snapshot.vectors[rows], [labels[snapshot.ids[row]] for row in rows]
+        known = {item.id: (item.sha256, item.label) for item in self.store.scan() if item.label is not None}
+        rows = [row for row, ident in enumerate(snapshot.ids) if ident in known]
+        rows.sort(key=lambda row: known[snapshot.ids[row]][0])
+        return snapshot.vectors[rows], [known[snapshot.ids[row]][1] for row in rows]
 
     def join(
         self, other: "Collection | None" = None, *, k: int | None = None, radius: float | None = None

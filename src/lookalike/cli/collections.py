@@ -72,7 +72,8 @@ def index(
     if not found:
         raise NotFoundError(f"There are no pictures under {folder} ({', '.join(sorted(images.SUFFIXES))}).")
     with _open_or_create(find(to), encoder, metric) as collection:
-        with output.progress("indexing") as tell:
+        kept = "What is in the collection stays; the same command goes on from there."
+        with output.stoppable(kept), output.progress("indexing") as tell:
             added = collection.add(found, output.adding(tell))
         gone = collection.gone(folder)
         if prune:

@@ -123,17 +123,14 @@ def _whole(option: str, text: str, least: int) -> tuple[int, ...]:
 
 def _open(name: str) -> tuple[Encoder, list[Mapping[str, float]]]:
     """An encoder; and where it is a training run's, what was measured after each epoch."""
-    run = Path(name).expanduser()
-    if not (run / "encoder" / "encoder.json").is_file():
-        return encoders.load(name), []
-    log = run / "metrics.jsonl"
+    log = Path(name).expanduser() / "metrics.jsonl"
     try:
         history = [formats.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
         history = []
     except (OSError, ValueError) as e:
         raise DataError(f"{log} is no log of a training run: {e}.") from e
-    return encoders.load(run / "encoder"), history
+    return encoders.load(name), history
 
 
 def _embedded(

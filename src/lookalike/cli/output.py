@@ -140,6 +140,16 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
+@contextmanager
+def stoppable(go_on: str) -> Iterator[None]:
+    """Work that Ctrl-C may end at any time; then it is said how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        stderr.print(f"Stopped. {go_on}", style="yellow")
+        raise
+
+
 def adding(tell: Callable[[int, int], None]) -> Callable[[Adding], None]:
     """For `Collection.add`, which tells more than a bar shows."""
     return lambda state: tell(state.done, state.total)

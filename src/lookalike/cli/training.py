@@ -47,10 +47,13 @@ def train(
     if recipe.is_dir():
         if to or override:
             raise UsageError("A run is continued as it was begun, without --to and -o.")
-        encoder = training.resume(recipe, output.stderr, devices=devices, nodes=nodes)
+        with output.stoppable(f"Go on with: lookalike train {recipe}"):
+            encoder = training.resume(recipe, output.stderr, devices=devices, nodes=nodes)
     else:
         read = recipes.read(recipe, override or [])
-        encoder = training.start(read, to or Path("runs") / read.name, output.stderr, devices=devices, nodes=nodes)
+        folder = to or Path("runs") / read.name
+        with output.stoppable(f"After the first epoch, go on with: lookalike train {folder}"):
+            encoder = training.start(read, folder, output.stderr, devices=devices, nodes=nodes)
     if not training.leads():
         return
     if json:
@@ -89,7 +92,8 @@ def study(
         raise MissingExtraError("learn", f"Training ({e})") from e
     read, cells = studies.read(study, override or [])
     folder = to or Path("studies") / read.name
-    results = studies.run(read, cells, folder, output.stderr)
+    with output.stoppable("The same command goes on from there."):
+        results = studies.run(read, cells, folder, output.stderr)
     if json:
         output.write_json({"folder": str(folder), "cells": [asdict(result) for result in results]})
         return

@@ -21,7 +21,8 @@ def load(name: str | Path) -> Encoder:
     """Find and open an encoder.
 
     Args:
-        name: of a bundled encoder; or the path of an artefact's folder; or ``hf://org/repo[@revision]``.
+        name: of a bundled encoder; or the path of an artefact's folder, or of a training run's or a collection's, which hold
+            theirs in ``encoder/``; or ``hf://org/repo[@revision]``.
 
     Raises:
         NotFoundError: no such encoder.
@@ -39,4 +40,5 @@ def load(name: str | Path) -> Encoder:
         raise NotFoundError(
             f"There is no encoder “{name}”. Bundled: {', '.join(shelf)}; or give a folder, or hf://org/repo."
         )
-    return Encoder.open(folder)
+    inside = folder / "encoder"
+    return Encoder.open(inside if (inside / "encoder.json").is_file() else folder)
