@@ -1,6 +1,7 @@
 """What the tests share. Shapes in annotations are checked while they run."""
 
 import os
+import signal
 from pathlib import Path
 
 import jaxtyping
@@ -25,6 +26,9 @@ if os.environ.get("LOOKALIKE_SHAPES") == "all":
     CHECKED += ["lookalike.metric", "lookalike.search"]
 
 jaxtyping.install_import_hook(CHECKED, "shapes.checked")
+
+# What a shell starts in the background ignores Ctrl-C, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
