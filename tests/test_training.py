@@ -379,7 +379,17 @@ def test_quarter_turns_leave_the_validation_split_as_it_is(tmp_path: Path) -> No
 # ---- export
 
 
-def test_two_branches_are_exported(tmp_path: Path) -> None:
+def blurred(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model as if float16 had lost much of what its weights say."""
+    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    for tensor in copy.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if array.dtype == np.float32 and array.ndim > 1:
+            tensor.CopyFrom(numpy_helper.from_array(array + np.float32(0.1), tensor.name))
+    return copy
+
+
+def test_two_branches_are_exported_in_halves_or_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = recipe.read(tiny_run.write(tmp_path, tiny_run.SKETCHES))
     samples = datasets.load(read.data.sources, read.data.size, read.data.fit, print)
     net = networks.Siamese(read.network, read.branches).eval()
@@ -390,6 +400,11 @@ def test_two_branches_are_exported(tmp_path: Path) -> None:
     made = write(tmp_path / "good")
     assert (made / "README.md").read_text().startswith("# sketches")
     assert Encoder.open(made).card.branches == ("photo", "sketch")
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "_halved", blurred)
+        whole = write(tmp_path / "whole")
+    pictures = samples.images[~samples.sketch][:8]
+    assert np.allclose(Encoder.open(whole).embed(pictures), Encoder.open(made).embed(pictures), atol=1e-2)
     # A network that does something else while it is exported than afterwards.
     net.branch("photo").head.register_forward_hook(
         lambda _m, _i, out: out if torch.compiler.is_compiling() else out + 1
@@ -416,12 +431,15 @@ def test_weights_are_halved_but_small_ones_and_those_beyond_float16() -> None:
         [numpy_helper.from_array(array, name) for name, array in arrays.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    stored = {tensor.name: tensor.data_type for tensor in export._halve(model).graph.initializer}
+    before = model.SerializeToString()
+    halved = export._halved(model)
+    assert model.SerializeToString() == before
+    stored = {tensor.name: tensor.data_type for tensor in halved.graph.initializer}
     kinds["large.half"] = TensorProto.FLOAT16
     del kinds["large"]
     assert stored == kinds
-    onnx.checker.check_model(model)
-    runs = onnx.reference.ReferenceEvaluator(model).run(None, {})
+    onnx.checker.check_model(halved)
+    runs = onnx.reference.ReferenceEvaluator(halved).run(None, {})
     for array, out in zip(arrays.values(), runs, strict=True):
         assert np.allclose(out, array, rtol=1e-3, atol=1e-4)
 
