@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -381,7 +382,7 @@ def test_quarter_turns_leave_the_validation_split_as_it_is(tmp_path: Path) -> No
 
 def blurred(model: onnx.ModelProto) -> onnx.ModelProto:
     """A model as if float16 had lost much of what its weights say."""
-    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    copy = deepcopy(model)
     for tensor in copy.graph.initializer:
         array = numpy_helper.to_array(tensor)
         if array.dtype == np.float32 and array.ndim > 1:
