@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
-from lookalike.search import Gallery, Hits, Pairs, bounds, join, knn, prepare, self_join, within
+from lookalike.search import Block, Gallery, Hits, Pairs, bounds, join, knn, prepare, self_join, within, within_sorted
 
 Array = np.ndarray[Any, np.dtype[Any]]
 EUCLIDEAN, COSINE, HAMMING = Metric
@@ -44,9 +44,9 @@ def nearest(distances: Array, k: int) -> list[list[tuple[int, float]]]:
     return [[(j, row[j]) for j in np.argsort(row, kind="stable")[:k].tolist()] for row in distances]
 
 
-def inside(distances: Array, radius: float) -> list[list[tuple[int, float]]]:
-    reach = np.float32(radius)
-    return [[(j, x) for j, x in row if x <= reach] for row in nearest(distances, distances.shape[1])]
+def inside(distances: Array, radius: float, least: float = 0) -> list[list[tuple[int, float]]]:
+    reach, floor = np.float32(radius), np.float32(least)
+    return [[(j, x) for j, x in row if floor <= x <= reach] for row in nearest(distances, distances.shape[1])]
 
 
 def listed(hits: Hits) -> list[list[tuple[int, float]]]:
@@ -56,10 +56,13 @@ def listed(hits: Hits) -> list[list[tuple[int, float]]]:
     return [list(zip(rows.tolist(), distances, strict=True)) for rows, distances in hits]
 
 
-def triples(blocks: Iterator[Pairs]) -> list[tuple[int, int, float]]:
+def triples(blocks: Iterator[Block]) -> list[tuple[int, int, float]]:
     found: list[tuple[int, int, float]] = []
+    done = 0
     for block in blocks:
-        assert len(block)
+        assert block.done >= done
+        assert len(block) or block.done > done
+        done = block.done
         assert [array.dtype.name for array in (block.left, block.right, block.distances)] == [
             "int64",
             "int64",
@@ -161,6 +164,59 @@ def test_within_is_its_definition(case: Case, part: float) -> None:
 
 
 @settings(deadline=None)
+@given(cases, st.floats(0, 1), st.floats(0, 1))
+def test_within_from_a_least_distance_on(case: Case, one: float, other: float) -> None:
+    metric, a, b = made(case)
+    bounds.BUDGET = case[-1]
+    distances = definition(a, b, metric)
+    least, radius = (middle(distances, part) for part in sorted((one, other)))
+    expected = inside(distances, radius, least)
+    assert listed(within(a, b, radius, metric, least=least)) == expected
+    assert triples(join(a, b, metric, radius=radius, least=least)) == sorted(
+        (i, j, x) for i, row in enumerate(expected) for j, x in row
+    )
+    once = [(i, j, x) for i, row in enumerate(inside(definition(b, b, metric), radius, least)) for j, x in row if i < j]
+    assert triples(self_join(b, metric, radius=radius, least=least)) == sorted(once)
+
+
+@settings(deadline=None)
+@given(cases, st.floats(0, 1), st.floats(0, 1), st.randoms(use_true_random=False))
+def test_within_sorted_is_within_in_blocks(case: Case, one: float, other: float, random: Random) -> None:
+    metric, a, b = made(case)
+    bounds.BUDGET = case[-1]
+    rows = np.array(sorted(random.sample(range(len(b)), random.randint(0, len(b)))), np.int64)
+    for query in a[:3, None]:
+        distances = definition(query, b[rows], metric)
+        least, radius = (middle(distances, part) for part in sorted((one, other)))
+        blocks = list(within_sorted(query, b, radius, metric, least=least, rows=rows))
+        found = [pair for block in blocks for pair in zip(block.right.tolist(), block.distances, strict=True)]
+        assert found == [(rows[j], x) for j, x in inside(distances, radius, least)[0]]
+        assert all(0 < len(block) <= max(1, bounds.BUDGET // bounds.PAIR) for block in blocks)
+        assert not any(block.left.any() for block in blocks)
+
+
+@settings(deadline=None)
+@given(cases, st.integers(1, 70), st.integers(0, 20))
+def test_a_join_goes_on_where_it_ended(case: Case, k: int, stop: int) -> None:
+    metric, a, b = made(case)
+    bounds.BUDGET = case[-1]
+    radius = middle(definition(b, b, metric))
+    asks: list[Callable[[int], Iterator[Block]]] = [
+        lambda begin: join(b, a, metric, k=k, begin=begin),
+        lambda begin: join(b, a, metric, radius=radius, begin=begin),
+        lambda begin: self_join(b, metric, k=k, begin=begin),
+        lambda begin: self_join(b, metric, radius=radius, begin=begin),
+    ]
+    for ask in asks:
+        whole = triples(ask(0))
+        given: list[Block] = list(itertools.islice(ask(0), stop))
+        grown = [i for i, block in enumerate(given) if block.done > (given[i - 1].done if i else 0)]
+        kept = given[: grown[-1] + 1] if grown else []
+        rest = ask(kept[-1].done if kept else 0)
+        assert triples(itertools.chain(kept, rest)) == whole
+
+
+@settings(deadline=None)
 @given(cases, st.integers(1, 70), st.randoms(use_true_random=False))
 def test_rows_search_only_these(case: Case, k: int, random: Random) -> None:
     metric, a, b = made(case)
@@ -251,9 +307,16 @@ def test_one_side_empty(metric: Metric) -> None:
         assert listed(ask(none, some)) == []
         assert listed(ask(some, none)) == [[]] * 4
         assert listed(ask(none, none)) == []
-    for blocks in (join(none, some, metric, k=1), join(some, none, metric, radius=1), self_join(none, metric, k=1)):
-        assert list(blocks) == []
-    assert list(self_join(some[:1], metric, k=3)) == []
+    for blocks in (
+        join(none, some, metric, k=1),
+        join(some, none, metric, radius=1),
+        join(some, none, metric, k=1),
+        self_join(none, metric, k=1),
+        self_join(none, metric, radius=1),
+        self_join(some[:1], metric, k=3),
+    ):
+        assert triples(blocks) == []
+    assert list(within_sorted(some[:1], none, 1, metric)) == []
 
 
 def test_what_is_prepared_for_one_serves_the_other() -> None:
@@ -353,6 +416,13 @@ DATA_2 = np.ones((3, 2), np.float32)
         (lambda: join(DATA_2, DATA_2, EUCLIDEAN, k=0), "at least 1"),
         (lambda: self_join(DATA_2, EUCLIDEAN), "either k or a radius"),
         (lambda: self_join(DATA_2, EUCLIDEAN, radius=-1), "at least 0"),
+        (lambda: within(DATA_2, DATA_2, 1, EUCLIDEAN, least=-1), "at least 0, not -1"),
+        (lambda: within(DATA_2, DATA_2, 1, EUCLIDEAN, least=math.nan), "at least 0, not nan"),
+        (lambda: within(DATA_2, DATA_2, 1, EUCLIDEAN, least=2), "Nothing lies between 2 and 1"),
+        (lambda: within_sorted(DATA_2, DATA_2, 1, EUCLIDEAN), r"shape \(1, d\), not for 3"),
+        (lambda: join(DATA_2, DATA_2, EUCLIDEAN, k=1, least=1), "goes with a radius"),
+        (lambda: join(DATA_2, DATA_2, EUCLIDEAN, k=1, begin=4), "between 0 and 3, not at 4"),
+        (lambda: self_join(DATA_2, EUCLIDEAN, radius=1, begin=-1), "between 0 and 3, not at -1"),
     ],
 )
 def test_a_question_that_makes_no_sense_is_refused_at_once(ask: Callable[[], object], says: str) -> None:

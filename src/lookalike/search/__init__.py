@@ -10,8 +10,8 @@ So rounding in BLAS, and the cancellation in ‖a‖² - 2ab + ‖b‖², cost a
 Queries and galleries go through in tiles, so that the memory in use does not grow with either.
 """
 
-from lookalike.search.answers import Hits, Pairs
+from lookalike.search.answers import Block, Hits, Pairs
 from lookalike.search.bounds import Gallery, prepare
-from lookalike.search.exact import join, knn, self_join, within
+from lookalike.search.exact import join, knn, self_join, within, within_sorted
 
-__all__ = ["Gallery", "Hits", "Pairs", "join", "knn", "prepare", "self_join", "within"]
+__all__ = ["Block", "Gallery", "Hits", "Pairs", "join", "knn", "prepare", "self_join", "within", "within_sorted"]

@@ -35,6 +35,24 @@ class Pairs:
 
 
 @dataclass(frozen=True, eq=False)
+class Block(Pairs):
+    """Some of the pairs of a join.
+
+    Attributes:
+        done: of the rows before this one all pairs are given, in this block and those before it. A join that ended goes
+            on from the last block whose ``done`` was larger than that of the block before: by ``begin=done``, without
+            the pairs that came after that block, which come again.
+    """
+
+    done: int
+
+    @classmethod
+    def of(cls, pairs: Pairs, done: int) -> "Block":
+        """These pairs, after which so many rows are done."""
+        return cls(pairs.left, pairs.right, pairs.distances, done)
+
+
+@dataclass(frozen=True, eq=False)
 class Hits:
     """The answers to ``q`` queries: those to query ``i`` are ``hits[i]``, sorted by (distance, row).
 

@@ -3,6 +3,7 @@
 import math
 import operator
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import SupportsFloat, SupportsIndex
 
 import numpy as np
@@ -11,11 +12,23 @@ from jaxtyping import Float32, Int64, Shaped
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
 from lookalike.search import bounds
-from lookalike.search.answers import Hits, Pairs, joined
+from lookalike.search.answers import Block, Hits, Pairs, joined
 from lookalike.search.bounds import PAIR, Gallery, blocks, prepare, tiles
 
 _QUERIES = 256
 """Queries in a tile: enough for BLAS to run at its peak."""
+
+
+@dataclass(frozen=True)
+class Ring:
+    """The distances that are asked for, both ends included."""
+
+    least: np.float32
+    radius: np.float32
+
+    def of(self, pairs: Pairs) -> Pairs:
+        """Those of these pairs that lie in it."""
+        return pairs.keep((pairs.distances >= self.least) & (pairs.distances <= self.radius))
 
 
 def knn(
@@ -51,9 +64,10 @@ def within(
     radius: SupportsFloat,
     metric: Metric,
     *,
+    least: SupportsFloat = 0,
     rows: Shaped[np.ndarray, "..."] | None = None,
 ) -> Hits:
-    """All gallery rows whose distance from the query is at most the radius.
+    """All gallery rows whose distance from the query is at most the radius, and at least so much.
 
     Args:
         queries: ``(q, d)``, as `prepare` takes them.
@@ -61,14 +75,51 @@ def within(
         radius: at least 0; infinity is everything. It is rounded to float32, as distances are, so a distance that an
             earlier answer gave, taken as the radius, includes that answer.
         metric: what to measure with.
+        least: distances below this are left out. At most the radius, and rounded as it is.
         rows: search only these gallery rows, ascending. Answers are gallery rows all the same.
 
     Raises:
-        UsageError: a radius that is negative or NaN, and what `knn` raises.
+        UsageError: a radius or a least distance that is negative or NaN, a least distance above the radius, and what
+            `knn` raises.
     """
     left, right = _sides(queries, gallery, metric)
-    chosen, reach = _checked_rows(rows, len(right)), _checked_radius(radius)
-    return Hits.from_pairs(list(_inside(left, right, reach, metric, rows=chosen)), len(left))
+    chosen, ring = _checked_rows(rows, len(right)), _checked_ring(least, radius)
+    return Hits.from_pairs(list(_inside(left, right, ring, metric, rows=chosen)), len(left))
+
+
+def within_sorted(
+    query: Shaped[np.ndarray, "..."] | Gallery,
+    gallery: Shaped[np.ndarray, "..."] | Gallery,
+    radius: SupportsFloat,
+    metric: Metric,
+    *,
+    least: SupportsFloat = 0,
+    rows: Shaped[np.ndarray, "..."] | None = None,
+) -> Iterator[Pairs]:
+    """What `within` gives for one query, however much it is: nearest first, in blocks of bounded size.
+
+    A block holds as many hits as `bounds.BUDGET` allows, some hundred thousand, and takes one pass over the gallery.
+    So whoever stops early, or asks for fewer, waits for one pass only.
+
+    Args:
+        query: ``(1, d)``, as `prepare` takes it.
+        gallery: as in `within`.
+        radius: as in `within`.
+        metric: what to measure with.
+        least: as in `within`.
+        rows: as in `within`.
+
+    Returns:
+        Blocks of pairs, none empty, one after the other sorted by (distance, right); left is always 0.
+
+    Raises:
+        UsageError: more or fewer queries than one, and what `within` raises. At the call, not at the first block.
+    """
+    left, right = _sides(query, gallery, metric)
+    if len(left) != 1:
+        raise UsageError(f"Sorted answers in blocks are for one query of shape (1, d), not for {len(left)}.")
+    chosen, ring = _checked_rows(rows, len(right)), _checked_ring(least, radius)
+    return _ascending(left, right, ring, metric, chosen)
 
 
 def join(
@@ -78,7 +129,9 @@ def join(
     *,
     k: SupportsIndex | None = None,
     radius: SupportsFloat | None = None,
-) -> Iterator[Pairs]:
+    least: SupportsFloat = 0,
+    begin: SupportsIndex = 0,
+) -> Iterator[Block]:
     """Pair each left row with its k nearest right rows, or with all right rows within the radius.
 
     Args:
@@ -87,23 +140,27 @@ def join(
         metric: what to measure with.
         k: as in `knn`.
         radius: as in `within`. Give this or k.
+        least: as in `within`; with a radius only.
+        begin: start at this left row, to go on with a join that ended early: see `Block.done`.
 
     Returns:
-        Blocks of pairs in bounded memory, none empty. Each is sorted by (left, distance, right). With a radius a left
-        row may go on in a later block; with k it never does.
+        Blocks of pairs in bounded memory, in the order of left rows. Each is sorted by (left, distance, right). With a
+        radius a left row may go on in a later block; with k it never does. A block may be empty: it says that more left
+        rows are done.
 
     Raises:
-        UsageError: both or neither of k and radius, and what `knn` and `within` raise. At the call, not at the first block.
+        UsageError: both or neither of k and radius, a left row to begin at that is not there, and what `knn` and
+            `within` raise. At the call, not at the first block.
     """
     one, other = _sides(left, right, metric)
-    _check_one_of(k, radius)
-    blocks: Iterator[Pairs]
-    if k is not None:
-        most = min(_checked_k(k), max(1, len(other)))
-        blocks = (_nearest(one, part, other, most, metric) for part in _query_blocks(len(one), most))
-    else:
-        blocks = _inside(one, other, _checked_radius(radius), metric)
-    return (block for block in blocks if len(block))
+    start = _checked_begin(begin, len(one))
+    _check_one_of(k, radius, least)
+    if k is None:
+        return _inside(one, other, _checked_ring(least, radius), metric, begin=start)
+    most = min(_checked_k(k), max(1, len(other)))
+    return (
+        Block.of(_nearest(one, part, other, most, metric), part.stop) for part in _query_blocks(len(one), most, start)
+    )
 
 
 def self_join(
@@ -112,7 +169,9 @@ def self_join(
     *,
     k: SupportsIndex | None = None,
     radius: SupportsFloat | None = None,
-) -> Iterator[Pairs]:
+    least: SupportsFloat = 0,
+    begin: SupportsIndex = 0,
+) -> Iterator[Block]:
     """Pair the rows of one array with each other: never a row with itself, each pair once, with left < right.
 
     With k, two rows are a pair where either is among the k nearest others of the other one. With a radius, where they
@@ -123,21 +182,23 @@ def self_join(
         metric: what to measure with.
         k: as in `knn`.
         radius: as in `within`. Give this or k.
+        least: as in `within`; with a radius only.
+        begin: start at this row, to go on with a join that ended early: see `Block.done`. With k, rows before it that
+            turn up as neighbours are searched once more.
 
     Returns:
-        Blocks of pairs in bounded memory (with k, and 12 bytes for each row), none empty. Each is sorted by (left,
-        distance, right). A left row may go on in a later block.
+        Blocks of pairs in bounded memory (with k, and 12 bytes for each row). Each is sorted by (left, distance,
+        right). A left row may go on in a later block. A block may be empty: it says that more rows are done.
 
     Raises:
         UsageError: as in `join`.
     """
     side, _ = _sides(vectors, vectors, metric)
-    _check_one_of(k, radius)
-    if k is not None:
-        blocks = _neighbours(side, _checked_k(k), metric)
-    else:
-        blocks = _inside(side, side, _checked_radius(radius), metric, once=True)
-    return (block for block in blocks if len(block))
+    start = _checked_begin(begin, len(side))
+    _check_one_of(k, radius, least)
+    if k is None:
+        return _inside(side, side, _checked_ring(least, radius), metric, begin=start, once=True)
+    return _neighbours(side, _checked_k(k), metric, start)
 
 
 def _nearest(
@@ -170,39 +231,72 @@ def _nearest(
 def _inside(
     queries: Gallery,
     gallery: Gallery,
-    radius: np.float32,
+    ring: Ring,
     metric: Metric,
     *,
     rows: Int64[np.ndarray, " m"] | None = None,
+    begin: int = 0,
     once: bool = False,
-) -> Iterator[Pairs]:
-    """All pairs within the radius, tile by tile; with ``once``, only those whose left row comes before the right one."""
-    for part in _query_blocks(len(queries)):
+) -> Iterator[Block]:
+    """All pairs in the ring, tile by tile; with ``once``, only those whose left row comes before the right one."""
+    for part in _query_blocks(len(queries), begin=begin):
         for tile in tiles(queries.take(part), gallery, metric, rows, part.start if once else 0):
-            near = tile.near(np.full(1, radius))
+            near = tile.near(np.full(1, ring.radius))
             if once:
                 near &= np.arange(part.start, part.stop)[:, None] < tile.rows
-            found = tile.measure(*np.divmod(np.flatnonzero(near), len(tile.rows)))
-            found = found.keep(found.distances <= radius).sorted()
-            yield Pairs(found.left + part.start, found.right, found.distances)
+            found = ring.of(tile.measure(*np.divmod(np.flatnonzero(near), len(tile.rows)))).sorted()
+            if len(found):
+                yield Block(found.left + part.start, found.right, found.distances, part.start)
+        yield Block.of(joined([]), part.stop)
 
 
-def _neighbours(side: Gallery, k: int, metric: Metric) -> Iterator[Pairs]:
+def _ascending(
+    query: Gallery, gallery: Gallery, ring: Ring, metric: Metric, rows: Int64[np.ndarray, " m"] | None
+) -> Iterator[Pairs]:
+    """All of one query's pairs in the ring, sorted, a block in each pass over the gallery."""
+    size = max(1, bounds.BUDGET // PAIR)
+    last: tuple[np.float32, int] = ring.least, -1  # the pair that went out last, as (distance, right)
+    while True:
+        best = joined([])
+        for tile in tiles(query, gallery, metric, rows):
+            reach = min(ring.radius, best.distances[size - 1]) if len(best) >= size else ring.radius
+            found = ring.of(tile.measure(*np.divmod(np.flatnonzero(tile.near(np.full(1, reach))), len(tile.rows))))
+            after = (found.distances > last[0]) | ((found.distances == last[0]) & (found.right > last[1]))
+            best = _first(joined([best, found.keep(after)]).sorted(), size, 1)
+        if len(best):
+            yield best
+        if len(best) < size:
+            return
+        last = best.distances[-1], int(best.right[-1])
+
+
+def _neighbours(side: Gallery, k: int, metric: Metric, begin: int) -> Iterator[Block]:
     """Rows of which either is among the k nearest others of the other one, each pair once."""
     k = min(k, len(side) - 1)
     farthest = np.full(len(side), -1, np.float32)  # a row's last neighbour, as (distance, row)
     last = np.full(len(side), -1)
-    for part in _query_blocks(len(side), k + 1) if k > 0 else ():
-        found = _nearest(side, part, side, k + 1, metric)
-        # A row may have so many duplicates that it is not among its own k + 1 nearest; then the last one goes.
-        found = found.keep(found.left != found.right)
-        local = _first(Pairs(found.left - part.start, found.right, found.distances), k, part.stop - part.start)
-        left, right, distances = local.left + part.start, local.right, local.distances
-        farthest[part], last[part] = distances[k - 1 :: k], right[k - 1 :: k]
+    for part in _query_blocks(len(side), k + 1, begin) if k > 0 else ():
+        pairs = _others(side, np.arange(part.start, part.stop), k, metric)
+        farthest[part], last[part] = pairs.distances[k - 1 :: k], pairs.right[k - 1 :: k]
+        unknown = np.unique(pairs.right[(pairs.right < begin) & (last[pairs.right] < 0)])
+        for some in _query_blocks(len(unknown), k + 1):
+            earlier = _others(side, unknown[some], k, metric)
+            farthest[unknown[some]] = earlier.distances[k - 1 :: k]
+            last[unknown[some]] = earlier.right[k - 1 :: k]
         # Where the other row came before and has this one among its own, the pair is known.
+        left, right, distances = pairs.left, pairs.right, pairs.distances
         nearer = (distances < farthest[right]) | ((distances == farthest[right]) & (left <= last[right]))
         new = (left < right) | ~nearer
-        yield Pairs(np.minimum(left, right), np.maximum(left, right), distances).keep(new).sorted()
+        found = Pairs(np.minimum(left, right), np.maximum(left, right), distances).keep(new).sorted()
+        yield Block.of(found, part.stop)
+
+
+def _others(side: Gallery, rows: Int64[np.ndarray, " m"], k: int, metric: Metric) -> Pairs:
+    """The k nearest others of each of these rows, of which there are as many."""
+    found = _nearest(side.take(rows), slice(0, len(rows)), side, k + 1, metric)
+    # A row may have so many duplicates that it is not among its own k + 1 nearest; then the last one goes.
+    found = _first(found.keep(rows[found.left] != found.right), k, len(rows))
+    return Pairs(rows[found.left], found.right, found.distances)
 
 
 def _first(pairs: Pairs, k: int, queries: int) -> Pairs:
@@ -220,8 +314,8 @@ def _kth(pairs: Pairs, k: int, queries: int) -> Float32[np.ndarray, " q"]:
     return farthest
 
 
-def _query_blocks(queries: int, k: int = 1) -> Iterator[slice]:
-    return blocks(queries, min(_QUERIES, math.isqrt(bounds.BUDGET // PAIR), bounds.BUDGET // (PAIR * k)))
+def _query_blocks(queries: int, k: int = 1, begin: int = 0) -> Iterator[slice]:
+    return blocks(queries, min(_QUERIES, math.isqrt(bounds.BUDGET // PAIR), bounds.BUDGET // (PAIR * k)), begin)
 
 
 def _sides(
@@ -259,14 +353,27 @@ def _checked_k(k: SupportsIndex) -> int:
     return number
 
 
-def _checked_radius(radius: SupportsFloat | None) -> np.float32:
-    number = float(0 if radius is None else radius)
-    if not number >= 0:
-        raise UsageError(f"A radius must be a distance of at least 0, not {number:g}.")
+def _checked_begin(begin: SupportsIndex, length: int) -> int:
+    number = operator.index(begin)
+    if not 0 <= number <= length:
+        raise UsageError(f"A join of {length} left rows begins between 0 and {length}, not at {number}.")
+    return number
+
+
+def _checked_ring(least: SupportsFloat, radius: SupportsFloat | None) -> Ring:
+    lower, upper = float(least), float(0 if radius is None else radius)
+    if not upper >= 0:
+        raise UsageError(f"A radius must be a distance of at least 0, not {upper:g}.")
+    if not lower >= 0:
+        raise UsageError(f"A least distance must be at least 0, not {lower:g}.")
+    if lower > upper:
+        raise UsageError(f"Nothing lies between {lower:g} and {upper:g}: the least distance comes first.")
     with np.errstate(over="ignore"):
-        return np.float32(number)
+        return Ring(np.float32(lower), np.float32(upper))
 
 
-def _check_one_of(k: SupportsIndex | None, radius: SupportsFloat | None) -> None:
+def _check_one_of(k: SupportsIndex | None, radius: SupportsFloat | None, least: SupportsFloat) -> None:
     if (k is None) == (radius is None):
         raise UsageError("A join takes either k or a radius: give one of them.")
+    if k is not None and float(least) != 0:
+        raise UsageError("A least distance goes with a radius; the k nearest are taken wherever they are.")
