@@ -1,0 +1,198 @@
+"""The vectors on which everything is measured: real embeddings, and more of them by repetition with noise.
+
+    python benchmarks/data.py --data data/cifar10          embeds the pictures once, and keeps what it made
+
+How a vector comes about, all of it repeatable to the last bit on one machine:
+
+1. 16,000 pictures, spread evenly over those of the folder in the order of their names (all, if there are fewer); without
+   a folder 4,000 products of the toy shop, drawn with the seed 0. They are shuffled; the last 1,000 are the queries.
+2. A picture is described three ways, each of length 1: by the two encoders `ENCODERS` (128 numbers each) and by its own
+   pixels (16 × 16, RGB, mean 0). One after the other they are a base vector of 1,024 numbers.
+3. A vector of d numbers is the base vector times one random matrix: with orthonormal rows for d ≥ 1,024, which keeps
+   every distance, and with orthonormal columns for fewer. It is brought to length 1.
+4. A gallery larger than the set repeats it. The first copy is as it is. Each further one is moved, before it is brought to
+   length 1, by ∑ wᵢ (neighbourᵢ - x) / √8 over the 8 nearest neighbours of x, with wᵢ from a normal distribution: about as
+   far as its neighbours are, in the directions in which they lie. So copies thicken the cloud where it is and give it no
+   dimensions that it has not. Noise in all directions alike would, and no index would be fast on it.
+
+Codes are the signs of another random map of the vectors of 256 numbers, their mean taken off, as in random hyperplane
+hashing (Charikar 2002).
+"""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lookalike import atomic, encoders, images, sample, threads
+from lookalike.metric import Metric
+from lookalike.search import knn
+
+CACHE = Path(__file__).parent / "cache"
+ENCODERS = ("cifar10-triplet", "toyshop")
+PICTURES = 16_000
+PRODUCTS = 4_000
+QUERIES = 1_000
+BASE = 1_024
+NEIGHBOURS = 8
+PIXELS = 16
+VERSION = 1
+"""Goes up with every change of what is kept."""
+
+CODED = 256
+"""Numbers of the vectors that codes are made of."""
+
+_BLOCK = 8_192
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Base vectors, from which vectors of any number and dimension are made.
+
+    Attributes:
+        name: what the pictures are, for a table's heading.
+        base: float32 ``(n, 1024)``, shuffled; the last `QUERIES` are asked, the others are there to be found.
+        neighbours: ``(n - QUERIES, 8)``, the nearest others of each that is there to be found, nearest first.
+    """
+
+    name: str
+    base: np.ndarray
+    neighbours: np.ndarray
+
+    def gallery(self, rows: int, dimension: int) -> np.ndarray:
+        """So many vectors: float32 ``(rows, dimension)``. The first of a larger gallery are a smaller one."""
+        real = _lift(self.base[:-QUERIES], dimension)
+        vectors = np.empty((rows, dimension), np.float32)
+        vectors[: len(real)] = real[:rows]
+        for start in range(len(real), rows, _BLOCK):
+            chosen = np.arange(start, min(start + _BLOCK, rows))
+            # A generator for each block, so that a gallery's first rows do not depend on its size.
+            weights = np.random.default_rng([start, dimension]).standard_normal((_BLOCK, NEIGHBOURS), np.float32)
+            mine = chosen % len(real)
+            moved = np.zeros((len(chosen), dimension), np.float32)
+            for place in range(NEIGHBOURS):
+                steps = real[self.neighbours[mine, place]] - real[mine]
+                moved += weights[: len(chosen), place, None] * steps
+            vectors[chosen] = _unit(real[mine] + moved / np.float32(np.sqrt(NEIGHBOURS)))
+        return vectors
+
+    def queries(self, count: int, dimension: int) -> np.ndarray:
+        """So many vectors of pictures that are in no gallery: float32 ``(count, dimension)``."""
+        if count > QUERIES:
+            raise ValueError(f"There are {QUERIES} queries, not {count}.")
+        return _lift(self.base[-QUERIES:][:count], dimension)
+
+    def codes(self, rows: int, bits: int) -> np.ndarray:
+        """So many codes of the gallery: uint8 ``(rows, bits / 8)``."""
+        packed = np.empty((rows, bits // 8), np.uint8)
+        gallery, centre = self.gallery(rows, CODED), self._centre()
+        for start in range(0, rows, _BLOCK):
+            packed[start : start + _BLOCK] = _signs(gallery[start : start + _BLOCK] - centre, bits)
+        return packed
+
+    def query_codes(self, count: int, bits: int) -> np.ndarray:
+        """So many codes of queries: uint8 ``(count, bits / 8)``."""
+        return _signs(self.queries(count, CODED) - self._centre(), bits)
+
+    def _centre(self) -> np.ndarray:
+        centre: np.ndarray = _lift(self.base[:-QUERIES], CODED).mean(axis=0)
+        return centre
+
+
+def source(folder: Path | None) -> Source:
+    """The vectors of a folder's pictures, or of the toy shop's, as they were kept or made anew."""
+    loaded = [encoders.load(name) for name in ENCODERS]
+    paths = [] if folder is None else images.find(folder)
+    if 0 < len(paths) < 2 * QUERIES:
+        raise SystemExit(f"{folder} holds {len(paths)} pictures; the benchmarks need {2 * QUERIES:,} or more.")
+    if folder is not None and not paths:
+        raise SystemExit(f"{folder} holds no pictures.")
+    if len(paths) > PICTURES:
+        paths = [paths[i] for i in np.linspace(0, len(paths) - 1, PICTURES).astype(int)]
+    name = f"{len(paths):,} pictures of {folder.name}" if folder else f"{PRODUCTS:,} products of the toy shop"
+    key = [str(VERSION), *(encoder.fingerprint for encoder in loaded), name]
+    key += [f"{path.relative_to(folder)} {path.stat().st_size}" for path in paths if folder]
+    kept = CACHE / f"source-{hashlib.sha256(chr(10).join(key).encode()).hexdigest()[:16]}.npz"
+    if kept.exists():
+        with np.load(kept) as arrays:
+            return Source(name, arrays["base"], arrays["neighbours"])
+    say(f"Describing {name}: once, since it is kept in {CACHE.name}/.")
+    base = np.concatenate(list(_described(paths, loaded)))
+    base = base[np.random.default_rng(0).permutation(len(base))]
+    there = base[:-QUERIES]
+    hits = knn(there, there, NEIGHBOURS + 1, Metric.EUCLIDEAN)
+    found = hits.rows.reshape(len(there), NEIGHBOURS + 1)
+    # A picture that is there twice may not be its own first neighbour; either way the others are at most nine.
+    others = found != np.arange(len(there))[:, None]
+    others[others.all(axis=1), -1] = False
+    neighbours = found[others].reshape(len(there), NEIGHBOURS)
+    CACHE.mkdir(exist_ok=True)
+    with atomic.replacing(kept) as part, part.open("wb") as file:
+        np.savez(file, base=base, neighbours=neighbours)
+    return Source(name, base, neighbours)
+
+
+def say(line: str) -> None:
+    """A line of progress."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def _described(paths: list[Path], loaded: list[encoders.Encoder]) -> Iterator[np.ndarray]:
+    total, step = len(paths) or PRODUCTS, 1_000
+    products = [] if paths else sample.catalogue(PRODUCTS, 0)
+    for start in range(0, total, step):
+        here = slice(start, min(start + step, total))
+        pictures = list(threads.ahead(_open, paths[here]) if paths else threads.ahead(_draw, products[here]))
+        parts = [_unit(_pixels(pictures))]
+        for encoder in loaded:
+            about = encoder.card.input
+            parts.append(encoder.embed(np.stack([images.fit(p, about.size, about.fit) for p in pictures])))
+        yield np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(parts)))
+        say(f"  {here.stop:,} of {total:,}")
+
+
+def _open(path: Path) -> Image.Image:
+    return images.decode(images.read_bytes(path))
+
+
+def _draw(product: sample.Product) -> Image.Image:
+    return product.photo(64)
+
+
+def _pixels(pictures: list[Image.Image]) -> np.ndarray:
+    flat = np.stack([images.fit(p, PIXELS, "squash") for p in pictures]).reshape(len(pictures), -1).astype(np.float32)
+    return flat - flat.mean(axis=1, keepdims=True)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0))
+
+
+def _lift(base: np.ndarray, dimension: int) -> np.ndarray:
+    tall = np.random.default_rng([1, dimension]).standard_normal((max(BASE, dimension), min(BASE, dimension)))
+    orthonormal = np.linalg.qr(tall)[0].astype(np.float32)
+    return _unit(base @ (orthonormal if dimension < BASE else orthonormal.T))
+
+
+def _signs(vectors: np.ndarray, bits: int) -> np.ndarray:
+    planes = np.random.default_rng([2, bits]).standard_normal((vectors.shape[1], bits), np.float32)
+    return np.packbits(vectors @ planes > 0, axis=1)
+
+
+def main() -> None:
+    """Make the vectors and say what they are."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="a folder of pictures; without it, the toy shop")
+    vectors = source(parser.parse_args().data)
+    say(f"{vectors.name}: {len(vectors.base):,} base vectors, {QUERIES:,} of them queries.")
+
+
+if __name__ == "__main__":
+    main()
