@@ -88,10 +88,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All vectors of a store at one moment, memory-mapped where the store can, and their ids, ascending."""
+    """All vectors of a store at one moment, memory-mapped where the store can, and their ids, ascending.
+
+    Attributes:
+        ids: of the items.
+        vectors: of each.
+        generation: another one after every write.
+    """
 
     ids: Sequence[str]
     vectors: Vectors
+    generation: str
 
 
 def check(items: Iterable[Item]) -> None:

@@ -209,7 +209,8 @@ class SQLiteStore:
         """See `Store.snapshot`."""
         with self._reading() as sql:
             matrix = self._current(sql)
-            return Snapshot([row[0] for row in sql.execute("SELECT id FROM items ORDER BY id")], matrix.vectors)
+            ids = [row[0] for row in sql.execute("SELECT id FROM items ORDER BY id")]
+            return Snapshot(ids, matrix.vectors, matrix.generation)
 
     def size(self) -> int:
         """See `Store.size`."""
