@@ -10,7 +10,16 @@ Colour profiles are ignored: encoders are trained on pictures opened the same wa
 
 from lookalike.images.finding import SUFFIXES, find
 from lookalike.images.fitting import Fit, fit, load, thumbnail
-from lookalike.images.opening import DEFAULT_LIMITS, Limits, decode, fingerprint, from_base64, media_type, read_bytes
+from lookalike.images.opening import (
+    DEFAULT_LIMITS,
+    Limits,
+    decode,
+    dimensions,
+    fingerprint,
+    from_base64,
+    media_type,
+    read_bytes,
+)
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -18,6 +27,7 @@ __all__ = [
     "Fit",
     "Limits",
     "decode",
+    "dimensions",
     "find",
     "fingerprint",
     "fit",

@@ -19,6 +19,9 @@ SUFFIXES: frozenset[str] = frozenset(
 )
 """Lower-case endings of the files that `find` lists."""
 
+TRASH_LIST = "lookalike-trash.jsonl"
+"""A folder with this file is a trash of `lookalike.duplicates`, and lists what is in it."""
+
 _NOT_PICTURES = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin", "thumbs.db", "lost+found"})
 
 
@@ -26,7 +29,7 @@ def find(folder: Path, on_error: Callable[[OSError], None] | None = None) -> lis
     """List the pictures under a folder, by their endings.
 
     Left out are hidden files and folders (a leading dot), the thumbnails and waste that systems leave about, and
-    lookalike's own collections. A folder reached in several ways, by links or by a loop of links, is listed once,
+    lookalike's own collections and trash. A folder reached in several ways, by links or by a loop of links, is listed once,
     under its real path if that lies in `folder`; so a new link never changes the paths of what was there. A link to a
     file is listed like a file.
 
@@ -57,6 +60,8 @@ def find(folder: Path, on_error: Callable[[OSError], None] | None = None) -> lis
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(here) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name)
+            if here != folder and any(entry.name == TRASH_LIST for entry in entries):
+                continue
         except OSError as error:
             if here == folder:
                 raise _no_folder(folder, error) from error

@@ -4,6 +4,7 @@ import binascii
 import contextlib
 import hashlib
 import io
+import os
 import re
 import stat
 import struct
@@ -105,6 +106,8 @@ _UPRIGHT = {
 }
 """EXIF orientation → what makes it upright (EXIF 2.32, 4.6.4 A)."""
 
+_SIDEWAYS = frozenset({5, 6, 7, 8})  # those that exchange width and height
+
 
 def read_bytes(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """Read a picture's file whole; bytes pass through if they are not too many.
@@ -120,9 +123,7 @@ def read_bytes(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> bytes:
     name = quote(source)
     try:
         status = source.stat()
-        # Before opening: to open a pipe is to wait for someone to write to it.
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableImageError(f"{name} is a folder or a device, not an image file. Give a file.")
+        _check_file(status, name)
         _check_bytes(status.st_size, name, limits)
         with source.open("rb", buffering=0) as stream:
             return stream.read(status.st_size)
@@ -131,6 +132,12 @@ def read_bytes(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UnreadableImageError(f"{name} cannot be read: {reason}. Check the path and its permissions.") from error
+
+
+def _check_file(status: os.stat_result, name: str) -> None:
+    # Before opening: to open a pipe is to wait for someone to write to it.
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableImageError(f"{name} is a folder or a device, not an image file. Give a file.")
 
 
 def _check_bytes(count: int, name: str, limits: Limits) -> None:
@@ -243,6 +250,32 @@ def decode(
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise UnreadableImageError(f"{name} is damaged or incomplete ({reason}). Export or upload it again.") from error
+
+
+def dimensions(path: Path) -> tuple[int, int]:
+    """Width and height of a picture as one sees it, upright; its header alone is read where the format allows it.
+
+    Raises:
+        NotFoundError: There is no such file.
+        UnreadableImageError: It is no image, or its header is damaged.
+    """
+    name = quote(path)
+    try:
+        _check_file(path.stat(), name)
+        with path.open("rb") as file:
+            media = media_type(file.read(256), name=name)
+            file.seek(0)
+            with _OPENERS[media](file) as image:
+                tags = getattr(image, "tag_v2", None)  # of a TIFF, which is not turned before it is loaded
+                orientation = _orientation(image.info) if tags is None else tags.get(_ORIENTATION, 1)
+                width, height = image.size
+    except ImageError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFoundError(f"There is no file {name}. Check the path.") from error
+    except Exception as error:  # as in `decode`
+        raise UnreadableImageError(f"{name} cannot be read ({str(error) or type(error).__name__}).") from error
+    return (height, width) if orientation in _SIDEWAYS else (width, height)
 
 
 def _check_pixels(size: tuple[int, int], name: str, limits: Limits) -> None:

@@ -1,0 +1,124 @@
+"""How near is near: the distances of the tiers, from what the encoder's calibration knows."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+
+import numpy as np
+
+from lookalike import compare
+from lookalike.encoders import Encoder
+from lookalike.encoders.card import Calibration
+from lookalike.errors import UsageError
+from lookalike.metric import Metric
+
+
+class Tier(StrEnum):
+    """How alike two pictures are."""
+
+    IDENTICAL = "identical"
+    """The same bytes."""
+    NEAR = "near-duplicate"
+    """One picture, saved twice."""
+    SIMILAR = "similar"
+    """Perhaps one picture; to be looked at, never offered for deletion."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far the tiers reach.
+
+    Attributes:
+        near: near-duplicates lie at most this far apart.
+        similar: similar ones at most this far; none where they are not looked for.
+        how: where the distances come from, in words.
+    """
+
+    near: float
+    similar: float | None
+    how: str
+
+    @property
+    def widest(self) -> float:
+        """The distance that pairs are looked for within."""
+        return self.near if self.similar is None else max(self.near, self.similar)
+
+
+# An encoder that tells copies finds some distance at which a pair is a thousand times as likely to be of the same as of
+# different pictures; one that tells classes does not. And so few pictures are taken for a sample of at least as many.
+_FINE = 1000
+
+# A similar pair may be this many times less likely to be of the same than a near-duplicate.
+_WIDER = 20
+
+
+def calibrated(encoder: Encoder, metric: Metric, pictures: int) -> Reach:
+    """The reach for a number of pictures.
+
+    A false accept rate would not do: among 10,000 pictures are 50 million pairs, of which a rate of 0.001 takes 50,000
+    that are not the same. So the rarity of duplicates is counted in (Bayes' rule): where each picture has one duplicate
+    among n pictures, the odds of a pair are 1 : (n - 1) before it is looked at, and its distance multiplies them by the
+    likelihood ratio p / (1 - p), p being `Calibration.probability`. A pair is a near-duplicate where that makes it as
+    likely as not, and similar where it makes it a twentieth of that.
+
+    Args:
+        encoder: made the vectors.
+        metric: of the vectors.
+        pictures: how many there are; fewer than a thousand count as a thousand.
+
+    Raises:
+        UsageError: the encoder is not calibrated for the metric, or can tell classes but no duplicates.
+    """
+    known, name = compare.calibration(encoder, metric), encoder.card.name
+    if known is None or not known.knots:
+        raise UsageError(
+            f"“{name}” is not calibrated for the {metric} metric, so nobody knows which distances are those of duplicates."
+            " Give --within, a distance such as 0.1 or a similarity such as 95%; or see lookalike calibrate --help."
+        )
+    best, wanted = _ratio(known.knots[0][1]), max(_FINE, pictures - 1)
+    if best < _FINE:
+        raise UsageError(
+            f"“{name}” is calibrated to tell things of one kind, not duplicates: even the nearest pictures are only"
+            f" {best:,.0f} times as likely to be the same as not, and among {pictures:,} it takes {wanted:,}. Give"
+            " --within, a distance such as 0.1 or a similarity such as 95%; or an encoder that is calibrated on copies."
+        )
+    how = f"a pair within {{near:.3g}} is at least {min(best, wanted):,.0f} times as likely to be the same as not"
+    if best < wanted:
+        how += f"; the calibration of “{name}” has seen too few pairs to tell the {wanted:,} times that it takes here"
+    near, similar = (_farthest(known, min(best, wanted) / wider) for wider in (1, _WIDER))
+    return Reach(near, similar if similar > near else None, how.format(near=near))
+
+
+def tier_of(distance: float, reach: Reach) -> Tier:
+    """The tier of two pictures that are not of the same bytes."""
+    return Tier.NEAR if np.float32(distance) <= np.float32(reach.near) else Tier.SIMILAR  # as `search` rounds
+
+
+def given(distance: float) -> Reach:
+    """The reach that somebody chose: near-duplicates alone.
+
+    Raises:
+        UsageError: it is no distance.
+    """
+    if not distance >= 0:
+        raise UsageError(f"A radius must be a distance of at least 0, not {distance:g}.")
+    return Reach(distance, None, "as given")
+
+
+def at_rate(encoder: Encoder, metric: Metric, rate: float) -> Reach:
+    """The reach of a false accept rate; UsageError where the encoder is not calibrated for it."""
+    return Reach(compare.radius(encoder, rate, metric), None, f"the distance of the false accept rate {rate:g}")
+
+
+def _ratio(probability: float) -> float:
+    return probability / (1 - probability) if probability < 1 else float("inf")
+
+
+def _farthest(known: Calibration, ratio: float) -> float:
+    """The farthest distance of at least this likelihood ratio; the probability falls from knot to knot in straight lines."""
+    least = ratio / (1 + ratio) if ratio != float("inf") else 1.0
+    inside = [distance for distance, probability in known.knots if probability >= least]
+    for (a, p), (b, q) in pairwise(known.knots):
+        if p >= least > q:
+            return a + (b - a) * (p - least) / (p - q)
+    return inside[-1]
