@@ -66,20 +66,23 @@ class Source:
 
     def gallery(self, rows: int, dimension: int) -> np.ndarray:
         """So many vectors: float32 ``(rows, dimension)``. The first of a larger gallery are a smaller one."""
-        real = _lift(self.base[:-QUERIES], dimension)
         vectors = np.empty((rows, dimension), np.float32)
-        vectors[: len(real)] = real[:rows]
+        for start, block in self._blocks(rows, dimension):
+            vectors[start : start + len(block)] = block
+        return vectors
+
+    def _blocks(self, rows: int, dimension: int) -> Iterator[tuple[int, np.ndarray]]:
+        real = _lift(self.base[:-QUERIES], dimension)
+        yield 0, real[:rows]
         for start in range(len(real), rows, _BLOCK):
-            chosen = np.arange(start, min(start + _BLOCK, rows))
+            mine = np.arange(start, min(start + _BLOCK, rows)) % len(real)
             # A generator for each block, so that a gallery's first rows do not depend on its size.
             weights = np.random.default_rng([start, dimension]).standard_normal((_BLOCK, NEIGHBOURS), np.float32)
-            mine = chosen % len(real)
-            moved = np.zeros((len(chosen), dimension), np.float32)
+            moved = np.zeros((len(mine), dimension), np.float32)
             for place in range(NEIGHBOURS):
                 steps = real[self.neighbours[mine, place]] - real[mine]
-                moved += weights[: len(chosen), place, None] * steps
-            vectors[chosen] = _unit(real[mine] + moved / np.float32(np.sqrt(NEIGHBOURS)))
-        return vectors
+                moved += weights[: len(mine), place, None] * steps
+            yield start, _unit(real[mine] + moved / np.float32(np.sqrt(NEIGHBOURS)))
 
     def queries(self, count: int, dimension: int) -> np.ndarray:
         """So many vectors of pictures that are in no gallery: float32 ``(count, dimension)``."""
@@ -89,10 +92,9 @@ class Source:
 
     def codes(self, rows: int, bits: int) -> np.ndarray:
         """So many codes of the gallery: uint8 ``(rows, bits / 8)``."""
-        packed = np.empty((rows, bits // 8), np.uint8)
-        gallery, centre = self.gallery(rows, CODED), self._centre()
-        for start in range(0, rows, _BLOCK):
-            packed[start : start + _BLOCK] = _signs(gallery[start : start + _BLOCK] - centre, bits)
+        packed, centre = np.empty((rows, bits // 8), np.uint8), self._centre()
+        for start, block in self._blocks(rows, CODED):
+            packed[start : start + len(block)] = _signs(block - centre, bits)
         return packed
 
     def query_codes(self, count: int, bits: int) -> np.ndarray:

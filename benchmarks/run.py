@@ -1,0 +1,120 @@
+"""All benchmarks, or some: ``make bench``, or
+
+    python benchmarks/run.py --data data/cifar10                    everything
+    python benchmarks/run.py --data data/cifar10 single batch       these sections
+
+A section is saved to ``benchmarks/results/SECTION.json`` as soon as it is measured. A section that was measured by the same
+code, on the same data and machine, with the same packages and threads, is not measured again; so a run that was stopped goes
+on where it was. ``--again`` measures all the same. In the end tables and plots are made of all that is there: `results.md`,
+a PNG for each section that has a plot, and the tables in ``docs/performance.md``.
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import data
+import growth
+import indexes
+import measuring
+import pairs
+import peers
+import scans
+import showing
+from data import Source, say
+
+from lookalike import atomic
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Section:
+    """Part of the run.
+
+    Attributes:
+        measure: gives the figures, as plain data. It gets the vectors and the folder of pictures.
+        protocol: how they come about.
+    """
+
+    measure: Callable[[Source, Path | None], Any]
+    protocol: str
+
+
+SECTIONS = {
+    "single": Section(lambda source, _: scans.single(source), measuring.PROTOCOL),
+    "batch": Section(lambda source, _: scans.batch(source), measuring.PROTOCOL),
+    "bits": Section(lambda source, _: scans.bits(source), measuring.PROTOCOL),
+    "hnsw": Section(lambda source, _: indexes.hnsw(source), indexes.PROTOCOL),
+    "ivfpq": Section(lambda source, _: indexes.ivfpq(source), indexes.PROTOCOL),
+    "selfjoin": Section(lambda source, folder: pairs.compare(source, folder), pairs.PROTOCOL),
+    "growth": Section(lambda source, _: growth.measure(source), growth.PROTOCOL),
+    "index": Section(lambda _, folder: growth.indexing(folder), growth.PROTOCOL),
+    "duplicates": Section(lambda _, folder: growth.indexing(folder), growth.PROTOCOL),
+}
+
+
+def measure(names: list[str], folder: Path | None, threads: int, *, again: bool) -> None:
+    """Measure sections and save each."""
+    peers.limit_threads(threads)
+    source = data.source(folder)
+    place = measuring.environment(threads, source.name)
+    key = _key(place)
+    RESULTS.mkdir(exist_ok=True)
+    for name in names:
+        path = RESULTS / f"{name}.json"
+        if not again and path.exists() and json.loads(path.read_text(encoding="utf-8"))["key"] == key:
+            say(f"{name}: measured already, by the same code on the same data; --again measures it anew")
+            continue
+        say(f"{name}: measuring")
+        begun = time.perf_counter()
+        cases = SECTIONS[name].measure(source, folder)
+        seconds = round(time.perf_counter() - begun, 1)
+        place = measuring.environment(threads, source.name)
+        saved = {"section": name, "key": key, "seconds": seconds, "protocol": SECTIONS[name].protocol}
+        text = json.dumps({**saved, "environment": place, "cases": cases}, indent=1, ensure_ascii=False)
+        atomic.replace(path, f"{text}\n".encode())
+        say(f"{name}: {seconds:.0f} s")
+
+
+def _key(place: dict[str, Any]) -> str:
+    """Of all that a figure depends on: code, packages, machine, data."""
+    digest = hashlib.sha256()
+    here = Path(__file__).parent
+    for path in sorted([*here.glob("*.py"), *(here.parent / "src" / "lookalike").rglob("*.py")]):
+        if path.stem not in {"showing", "plots"}:
+            digest.update(path.read_bytes())
+    fixed = {name: place[name] for name in ("processor", "cores", "python", "versions", "blas", "threads", "data")}
+    digest.update(json.dumps(fixed, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def main() -> None:
+    """Measure what is asked for, then show all that was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all without")
+    parser.add_argument("--data", type=Path, help="a folder of pictures; without it, the toy shop")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--again", action="store_true", help="measure what was measured already")
+    parser.add_argument("--show", action="store_true", help="measure nothing; make tables and plots anew")
+    asked = parser.parse_args()
+    if unknown := [name for name in asked.sections if name not in SECTIONS]:
+        parser.error(f"there is no section {unknown[0]}; choose of {', '.join(SECTIONS)}")
+    if asked.data is not None and not asked.data.is_dir():
+        parser.error(f"there is no folder {asked.data}")
+    try:
+        if not asked.show:
+            measure(asked.sections or list(SECTIONS), asked.data, asked.threads, again=asked.again)
+    except KeyboardInterrupt:
+        raise SystemExit("Stopped. What was measured is saved; the same command goes on.") from None
+    finally:
+        showing.write(RESULTS)
+
+
+if __name__ == "__main__":
+    main()
