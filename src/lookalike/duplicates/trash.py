@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from lookalike import atomic, images
 from lookalike.collection import Collection, Entry
@@ -42,6 +42,13 @@ class Record(BaseModel):
     uri: str
     label: str | None
     attributes: dict[str, str]
+
+    @field_validator("trashed")
+    @classmethod
+    def _inside(cls, path: str) -> str:
+        if Path(path).is_absolute() or ".." in Path(path).parts:
+            raise ValueError("what is in the trash is inside its folder")
+        return path
 
 
 @dataclass(frozen=True)
@@ -159,20 +166,19 @@ def restore(
     records = _read(trash)
     back: list[Record] = []
     left: list[tuple[Path, str]] = []
-    for i, record in enumerate(records):
-        problem = _put_back(trash, record)
-        if problem:
+    size = 0
+    for i, record in enumerate(reversed(records)):  # what went last was there last
+        if problem := _put_back(trash, record):
             left.append((Path(record.file), problem))
         else:
             back.append(record)
+            size += Path(record.file).stat().st_size
         tell(i + 1, len(records))
-    stay = {record.file for record in records} - {record.file for record in back}
-    waiting: list[Record] = [record for record in records if record.file in stay]
-    size = sum(Path(record.file).stat().st_size for record in back)
     for folder in dict.fromkeys(record.collection for record in back):
         mine = [record for record in back if record.collection == folder]
         left += _add_again(Path(folder), mine, open_collection)
-    _finish(trash, waiting)
+    done = {record.trashed for record in back}
+    _finish(trash, [record for record in records if record.trashed not in done])
     return Moved(tuple(Path(record.file) for record in back), size, tuple(left))
 
 
@@ -200,14 +206,13 @@ def _add_again(
     """Put items into their collection; returns path and reason of each that could not be."""
     try:
         with open_collection(folder) as collection:
-            outside = [record for record in records if not record.uri.startswith("images/")]
-            left = []
-            for record in (record for record in records if record.uri.startswith("images/")):
-                data = images.read_bytes(Path(record.file))
-                collection.add_bytes(data, record.label, record.attributes)
-            new = [Entry(Path(r.file), r.label, r.attributes, r.id) for r in outside]
-            left += [(path, reason) for path, reason in collection.add(new).failures]
-            return left
+            new = []
+            for record in records:
+                if Path(record.uri).is_absolute():
+                    new.append(Entry(Path(record.file), record.label, record.attributes, record.id))
+                else:  # it is kept in the collection's folder
+                    collection.add_bytes(images.read_bytes(Path(record.file)), record.label, record.attributes)
+            return list(collection.add(new).failures)
     except LookalikeError as e:
         return [(Path(record.file), f"it is back, but not in {folder}: {e}") for record in records]
 
