@@ -12,7 +12,7 @@ import pytest
 
 import pictures
 from lookalike import images, search
-from lookalike.collection import Collection, Entry, entries
+from lookalike.collection import Collection, Entry, Join, entries
 from lookalike.encoders import Encoder
 from lookalike.errors import (
     AlreadyExistsError,
@@ -189,9 +189,8 @@ def test_an_item_that_is_not_there_is_reported(shop: Collection) -> None:
 
 @pytest.mark.parametrize("question", [{"k": 3}, {"radius": 0.5}, {"radius": 99.0}])
 def test_joins_are_those_of_search(shop: Collection, tmp_path: Path, photos: Path, question: dict[str, float]) -> None:
-    def pairs(join: object) -> list[tuple[str, str, float]]:
-        assert isinstance(join, Iterator)
-        return sorted(pair for m in join for pair in zip(m.left, m.right, m.distances, strict=True))
+    def pairs(join: Join) -> list[tuple[str, str, float]]:
+        return sorted(pair for m in join.matches() for pair in zip(m.left, m.right, m.distances, strict=True))
 
     def expected(blocks: Iterator[search.Pairs], left: list[str], right: list[str]) -> list[tuple[str, str, float]]:
         rows = [(b.left.tolist(), b.right.tolist(), b.distances.tolist()) for b in blocks]

@@ -7,9 +7,9 @@ for hit in shop.knn(shop.embed([Path("mug.jpg")]), k=10)[0].hits:
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Self
@@ -17,32 +17,24 @@ from typing import Self
 import numpy as np
 from jaxtyping import Shaped
 
-from lookalike import atomic, compare, images, ingest, search
+from lookalike import atomic, compare, images, ingest
 from lookalike.compare import Ranked, Verdict
 from lookalike.encoders import Encoder
 from lookalike.encoders.card import Branch
 from lookalike.errors import MismatchError, NotFoundError, StorageError, UsageError
 from lookalike.evaluation.fewshot import By
 from lookalike.ingest import Added, Entry, Progress, absolute, entries
+from lookalike.joins import Join
 from lookalike.metric import Metric
 from lookalike.stores import ALL, Answer, Filter, Item, SQLiteStore, Store, open_store
 from lookalike.stores.manifest import EncoderPin, Manifest
 from lookalike.stores.protocol import Vectors, check
 
-__all__ = ["Added", "Collection", "Entry", "Matches", "Progress", "entries"]
+__all__ = ["Added", "Collection", "Entry", "Join", "Progress", "entries"]
 
 SUFFIX = ".lookalike"
 
 _THUMBNAILS = "cache/thumbnails"
-
-
-@dataclass(frozen=True)
-class Matches:
-    """A block of a join: pairs of ids with their distances."""
-
-    left: tuple[str, ...]
-    right: tuple[str, ...]
-    distances: tuple[float, ...]
 
 
 class Collection:
@@ -357,38 +349,35 @@ class Collection:
         return snapshot.vectors[rows], [known[snapshot.ids[row]][1] for row in rows]
 
     def join(
-        self, other: "Collection | None" = None, *, k: int | None = None, radius: float | None = None
-    ) -> Iterator[Matches]:
+        self,
+        other: "Collection | None" = None,
+        *,
+        k: int | None = None,
+        radius: float | None = None,
+        least: float = 0,
+    ) -> Join:
         """Pairs of items of two collections, or of this one alone: each with its k nearest, or all within a radius.
+
+        ``for block in shop.join(radius=0.2).matches()`` gives them as ids; `joins.write` puts them into a file.
 
         Args:
             other: the right side; none joins the collection with itself, each pair once and none with itself.
             k: this or
             radius: this.
+            least: with a radius, leave out what is nearer.
 
         Raises:
             MismatchError: the two were not made by the same encoder, or have different metrics.
-            UsageError: both or neither of k and radius. Either is raised at the call, not at the first block.
+            UsageError: both or neither of k and radius, or values that make no sense.
         """
-        left = right = self.store.snapshot()
         if other is None:
-            blocks = search.self_join(left.vectors, self.store.metric, k=k, radius=radius)
-        else:
-            if self.encoder.fingerprint != other.encoder.fingerprint or self.store.metric != other.store.metric:
-                raise MismatchError(
-                    f"“{self.name}” and “{other.name}” cannot be joined: their vectors were made by different encoders"
-                    " or are compared by different metrics."
-                )
-            right = other.store.snapshot()
-            blocks = search.join(left.vectors, right.vectors, self.store.metric, k=k, radius=radius)
-        return (
-            Matches(
-                tuple(left.ids[i] for i in block.left.tolist()),
-                tuple(right.ids[i] for i in block.right.tolist()),
-                tuple(block.distances.tolist()),
+            return Join.of(self.store, k=k, radius=radius, least=least)
+        if self.encoder.fingerprint != other.encoder.fingerprint or self.store.metric != other.store.metric:
+            raise MismatchError(
+                f"“{self.name}” and “{other.name}” cannot be joined: their vectors were made by different encoders"
+                " or are compared by different metrics."
             )
-            for block in blocks
-        )
+        return Join.of(self.store, other.store, k=k, radius=radius, least=least)
 
 
 def _check_match(path: Path, store: Store, encoder: Encoder) -> None:

@@ -11,8 +11,10 @@ from lookalike.cli import (
     collections,
     datasets,
     demo,
+    duplicates,
     encoders,
     evaluation,
+    joining,
     judging,
     output,
     serving,
@@ -46,7 +48,19 @@ def lookalike(
     """
 
 
-for module in (collections, judging, encoders, datasets, evaluation, calibrating, training, serving, demo):
+for module in (
+    collections,
+    joining,
+    duplicates,
+    judging,
+    encoders,
+    datasets,
+    evaluation,
+    calibrating,
+    training,
+    serving,
+    demo,
+):
     app.registered_commands.extend(module.commands.registered_commands)
 
 

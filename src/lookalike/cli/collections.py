@@ -1,4 +1,4 @@
-"""Commands about collections: index, search, join, remove, info."""
+"""Commands about collections: index, search, remove, info."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from lookalike import compare, encoders, images
-from lookalike.cli import output, pairs
+from lookalike.cli import output
 from lookalike.collection import SUFFIX, Added, Collection, entries
 from lookalike.encoders.card import Branch
 from lookalike.errors import MismatchError, NotFoundError, UsageError
@@ -188,45 +188,9 @@ def radius(given: str, metric: Metric, dimension: int) -> float:
         value = float(number)
     except ValueError:
         value, rest = 0.0, given
-    if rest:
+    if rest or not number:
         raise UsageError(f"--within takes a distance such as 0.35 or a similarity such as 80%, not “{given}”.")
     return distance_at(value / 100, metric, dimension) if percent else value
-
-
-@commands.command()
-def join(
-    left: Name,
-    right: Annotated[
-        Path | None, typer.Argument(metavar="[NAME]", help="Another collection, or none: a self-join.")
-    ] = None,
-    *,
-    k: Nearest = None,
-    within: Within = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="pairs.parquet, .csv or .jsonl; CSV on the terminal if not given."),
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print JSON: a line for each pair, or what --out's file got.")
-    ] = False,
-) -> None:
-    """Find all pairs of pictures of two collections that look alike, or of one with itself.
-
-    Each picture of the left one with its -k nearest in the right one, or all pairs --within a distance. A self-join
-    gives each pair once, and none of a picture with itself.
-
-    Example: lookalike join shop --within 0.2 --out pairs.csv
-    """
-    if (k is None) == (within is None):
-        raise UsageError("Give -k or --within, one of them.")
-    with Collection.open(find(left)) as one, Collection.open(find(right or left)) as other:
-        reach = None if within is None else radius(within, one.store.metric, one.store.dimension)
-        found = one.join(None if right is None or one.path.samefile(other.path) else other, k=k, radius=reach)
-        count = pairs.write(found, out, one, other, lines=json)
-    if out and json:
-        output.write_json({"pairs": count, "out": str(out)})
-    elif out:
-        output.stdout.print(f"{count:,} pairs in {out}.")
 
 
 @commands.command()

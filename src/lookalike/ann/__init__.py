@@ -1,0 +1,1 @@
+"""Searching without looking at every row: approximate indexes, and pivots that leave distances out."""

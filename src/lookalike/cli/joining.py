@@ -1,0 +1,123 @@
+"""The command that joins collections."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from lookalike import compare, joins
+from lookalike.cli import output
+from lookalike.cli.collections import Far, Name, find, radius
+from lookalike.collection import Collection, Join
+from lookalike.errors import UsageError
+from lookalike.joins import formats
+
+commands = typer.Typer()
+
+# Of the work, that the bar shows.
+_PARTS = 10**6
+
+
+@commands.command()
+def join(
+    left: Name,
+    right: Annotated[
+        Path | None, typer.Argument(metavar="[NAME]", help="Another collection, or none: a self-join.")
+    ] = None,
+    *,
+    k: Annotated[int | None, typer.Option("-k", help="How many of the nearest.")] = None,
+    within: Annotated[
+        str | None,
+        typer.Option(
+            metavar="R|LO..HI",
+            help="All pairs within this distance, as 0.35, or between two; or at least this similar, as 80%.",
+        ),
+    ] = None,
+    far: Far = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="pairs.parquet, .csv or .jsonl; CSV on the terminal if not given."),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: a line for each pair, or what --out's file got.")
+    ] = False,
+) -> None:
+    """Find all pairs of pictures of two collections that look alike, or of one with itself.
+
+    Each picture of the left one with its -k nearest in the right one, or all pairs --within a distance. A self-join
+    gives each pair once, and none of a picture with itself. Stopped in any way before --out is whole, the same command
+    goes on where it was.
+
+    Example: lookalike join shop --within 0.2 --out pairs.csv
+    """
+    if [k, within, far].count(None) != 2:  # noqa: PLR2004 -- all but one
+        raise UsageError("Give -k, --within or --far, one of them.")
+    with Collection.open(find(left)) as one, Collection.open(find(right or left)) as other:
+        least, reach = _reach(one, within, far)
+        itself = right is None or one.path.samefile(other.path)
+        asked = one.join(None if itself else other, k=k, radius=reach, least=least)
+        if out is None:
+            joins.stream(asked, formats.LINES if json else formats.CSV, lambda data: sys.stdout.write(data.decode()))
+            return
+        written = _write(asked, out)
+    if json:
+        output.write_json({"pairs": written.pairs, "removed": written.removed, "out": str(out)})
+    else:
+        output.stdout.print(f"{written.pairs:,} pairs in {out}.")
+        if written.removed:
+            output.stderr.print(f"{written.removed:,} pairs left out: one of their items was removed meanwhile.")
+
+
+def _reach(collection: Collection, within: str | None, far: float | None) -> tuple[float, float | None]:
+    """(the least distance, the radius), if there is one."""
+    metric = collection.store.metric
+    if far is not None:
+        return 0, compare.radius(collection.encoder, far, metric, "photo")
+    if within is None:
+        return 0, None
+    ends = [radius(end, metric, collection.store.dimension) for end in within.split("..")]
+    if len(ends) > 2:  # noqa: PLR2004 -- two ends
+        raise UsageError(f"--within takes one distance, or two as 0.1..0.3, not “{within}”.")
+    if "%" in within:  # the more similar, the nearer
+        ends.sort()
+    return (0 if len(ends) == 1 else ends[0]), ends[-1]
+
+
+def _write(asked: Join, out: Path) -> joins.Written:
+    kept = "What is done stays beside it; the same command goes on there."
+    with output.stoppable(kept), _progress() as tell:
+        return joins.write(asked, out, tell, lambda text: output.stderr.print(Text(text, style="yellow")))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[joins.Progress], None]]:
+    """A bar of the work, with rows done, pairs found, rate and time left."""
+    columns = (
+        TextColumn("joining"),
+        BarColumn(),
+        TextColumn("{task.fields[rows]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=output.stderr, transient=True, disable=not output.stderr.is_terminal) as bars:
+        bar = bars.add_task("joining", total=_PARTS, rows="")
+        began: tuple[float, int] | None = None
+
+        def tell(state: joins.Progress) -> None:
+            nonlocal began
+            now = time.monotonic()
+            if began is None:
+                began = now, state.done
+                bars.reset(
+                    bar, completed=round(_PARTS * state.share)
+                )  # what an earlier run did says nothing of this one's speed
+            rate = (state.done - began[1]) / max(now - began[0], 1e-3)
+            rows = f"{state.done:,}/{state.total:,} rows, {rate:,.0f} rows/s, {state.pairs:,} pairs"
+            bars.update(bar, completed=round(_PARTS * state.share), rows=rows)
+
+        yield tell

@@ -1,0 +1,122 @@
+"""What is joined with what, and the pairs that this gives."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lookalike import search
+from lookalike.search import Block, Gallery
+from lookalike.stores import Snapshot, Store
+
+
+@dataclass(frozen=True)
+class Matches:
+    """A block of a join: pairs of ids with their distances.
+
+    Attributes:
+        left: ids of items on the left.
+        right: ids of items on the right.
+        distances: in the metric's unit.
+        done: of so many items on the left, in the order of ids, all pairs are given.
+    """
+
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+    distances: tuple[float, ...]
+    done: int
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """A store as it was at one moment, ready to be joined."""
+
+    store: Store
+    snapshot: Snapshot
+    gallery: Gallery
+
+    @classmethod
+    def of(cls, store: Store) -> "Side":
+        """The store as it is now."""
+        snapshot = store.snapshot()
+        return cls(store, snapshot, search.prepare(snapshot.vectors, store.metric))
+
+
+@dataclass(frozen=True, eq=False)
+class Join:
+    """A question about two sides, or about one with itself; `of` checks it.
+
+    Attributes:
+        left: the side on the left.
+        right: that on the right; the same one for a self-join, which gives each pair once and none of an item with itself.
+        k: each item on the left with so many nearest on the right. This or
+        radius: all pairs within a distance.
+        least: pairs nearer than this are left out; with a radius.
+    """
+
+    left: Side
+    right: Side
+    k: int | None
+    radius: float | None
+    least: float
+
+    @classmethod
+    def of(
+        cls,
+        left: Store,
+        right: Store | None = None,
+        *,
+        k: int | None = None,
+        radius: float | None = None,
+        least: float = 0,
+    ) -> "Join":
+        """A join of two stores, or of one with itself, as they are now.
+
+        Raises:
+            UsageError: both or neither of k and radius, or values that `search.join` refuses.
+        """
+        one = Side.of(left)
+        other = one if right is None else Side.of(right)
+        none = one.gallery.take(slice(0, 0))
+        search.join(none, none, left.metric, k=k, radius=radius, least=least)  # a mistake is told here
+        return cls(one, other, k, radius, least)
+
+    @property
+    def total(self) -> int:
+        """Items on the left."""
+        return len(self.left.gallery)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the pairs follow from, by name: joins of one identity give the same pairs in the same order."""
+        return {
+            "the left collection": self.left.snapshot.generation,
+            "the right collection": "itself" if self.right is self.left else self.right.snapshot.generation,
+            "k": str(self.k),
+            "the radius": str(self.radius),
+            "the least distance": str(self.least),
+        }
+
+    def share(self, done: int) -> float:
+        """How much of the work is behind when so many items on the left are done, in 0…1."""
+        part = done / self.total if self.total else 1.0
+        # A self-join by radius looks at the pairs of a row with those after it.
+        return part * (2 - part) if self.right is self.left and self.k is None else part
+
+    def blocks(self, begin: int = 0) -> Iterator[Block]:
+        """Its pairs as rows of the snapshots, from one row on the left on."""
+        metric, k, radius, least = self.left.store.metric, self.k, self.radius, self.least
+        if self.right is self.left:
+            return search.self_join(self.left.gallery, metric, k=k, radius=radius, least=least, begin=begin)
+        return search.join(self.left.gallery, self.right.gallery, metric, k=k, radius=radius, least=least, begin=begin)
+
+    def matches(self, begin: int = 0) -> Iterator[Matches]:
+        """Its pairs as ids, from one item on the left on."""
+        ours, theirs = self.left.snapshot.ids, self.right.snapshot.ids
+        return (
+            Matches(
+                tuple(ours[i] for i in block.left.tolist()),
+                tuple(theirs[i] for i in block.right.tolist()),
+                tuple(block.distances.tolist()),
+                block.done,
+            )
+            for block in self.blocks(begin)
+        )
