@@ -39,8 +39,8 @@ class Logging(Encoder):
     log: int
     seconds = 0.002
 
-    def embed(self, pictures: np.ndarray, branch: Branch = "photo") -> np.ndarray:
-        vectors = super().embed(pictures, branch)
+    def embed_batch(self, pictures: np.ndarray, branch: Branch = "photo") -> np.ndarray:
+        vectors = super().embed_batch(pictures, branch)
         os.write(self.log, "".join(images.fingerprint(p.tobytes()) + "\n" for p in pictures).encode())
         time.sleep(self.seconds * len(pictures))
         return vectors

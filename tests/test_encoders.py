@@ -70,6 +70,20 @@ def test_one_by_one_or_all_at_once_is_the_same(pocket: Path) -> None:
     assert encoder.embed(some[:0]).shape == (0, DIMENSION)
 
 
+@pytest.mark.parametrize("name", ["cifar10-triplet", "toyshop"])
+def test_an_embedding_does_not_depend_on_its_batch(name: str) -> None:
+    encoder = encoders.load(name)
+    some = pictures(40, encoder.card.input.size)
+    together = encoder.embed(some)
+    for batch in (1, 7, 16):
+        parts = [some[i : i + batch] for i in range(0, 40, batch)]
+        for embed in (encoder.embed, encoder.embed_batch):
+            # To the last bit on x86-64, but ONNX Runtime does not promise that.
+            assert np.allclose(np.concatenate([embed(part) for part in parts]), together, rtol=0, atol=1e-6)
+    order = np.random.default_rng(1).permutation(40)
+    assert np.allclose(encoder.embed(some[order]), together[order], rtol=0, atol=1e-6)
+
+
 def test_pictures_are_scaled_as_the_card_says(folder: Path) -> None:
     about = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))["input"]
     write_card(folder, input=about | {"mean": [0.1, 0.2, 0.3], "std": [0.5, 2.0, 4.0]})

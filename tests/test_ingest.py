@@ -3,6 +3,7 @@
 import os
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -31,11 +32,11 @@ class Counting(Encoder):
     fails_after: int | None = None
     error: BaseException = EncoderError("it broke")
 
-    def embed(self, pictures: np.ndarray, branch: Branch = "photo") -> np.ndarray:
+    def embed_batch(self, pictures: np.ndarray, branch: Branch = "photo") -> np.ndarray:
         if self.fails_after is not None and len(self.seen) + len(pictures) > self.fails_after:
             raise self.error
         self.seen += [p.tobytes() for p in pictures]
-        return super().embed(pictures, branch)
+        return super().embed_batch(pictures, branch)
 
 
 class Desk:
@@ -422,11 +423,61 @@ def test_a_store_that_cannot_be_written_is_not_tried_twice(desk: Desk, monkeypat
         raise StorageError("full")
 
     monkeypatch.setattr(desk.collection.store, "upsert", fail)
-    monkeypatch.setattr(ingest, "_WRITE_EVERY", 1)
-    desk.write(a=1, b=2)
+    for name, value in {"_BATCH": 1, "_UNDER_WAY": 0, "_WRITE_EVERY": 1, "_TASK": 1}.items():
+        monkeypatch.setattr(ingest, name, value)
+    desk.write(**{f"p{i:03}": i for i in range(100)})
+    threads_before = threading.active_count()
     with pytest.raises(StorageError):
         desk.add()
     assert len(tries) == 1
+    assert len(desk.encoder.seen) < 100
+    assert threading.active_count() == threads_before
+
+
+def test_interrupted_while_it_writes_it_loses_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "_BATCH", 2)
+    monkeypatch.setattr(ingest, "_WRITE_EVERY", 8)
+    upsert, writes = desk.collection.store.upsert, list[int]()
+
+    def interrupted(items: Sequence[Item], vectors: np.ndarray) -> None:
+        writes.append(len(items))
+        if len(writes) == 2:
+            raise KeyboardInterrupt
+        upsert(items, vectors)
+
+    monkeypatch.setattr(desk.collection.store, "upsert", interrupted)
+    desk.write(**{f"p{i:02}": i for i in range(40)})
+    with pytest.raises(KeyboardInterrupt):
+        desk.add()
+    assert len(writes) == 3
+    assert desk.collection.store.count() == len(desk.encoder.seen)
+    desk.added()
+    assert desk.collection.store.count() == 40
+
+
+def test_what_is_written_waits_for_no_picture_that_comes_later(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, written = threading.Event(), list[list[str]]()
+    upsert, embed = desk.collection.store.upsert, desk.encoder.embed_batch
+
+    def slow(pictures: np.ndarray, branch: Branch = "photo") -> np.ndarray:
+        if desk.encoder.seen:  # the second batch
+            assert gate.wait(60)
+        return embed(pictures, branch)
+
+    def noted(items: Sequence[Item], vectors: np.ndarray) -> None:
+        written.append([Path(item.uri).stem for item in items])
+        gate.set()
+        upsert(items, vectors)
+
+    monkeypatch.setattr(desk.collection.store, "upsert", noted)
+    monkeypatch.setattr(desk.encoder, "embed_batch", slow)
+    for name, value in {"_BATCH": 2, "_WRITE_AFTER": 0.0, "_TASK": 1}.items():
+        monkeypatch.setattr(ingest, name, value)
+    names = [f"p{i:02}" for i in range(40)]
+    desk.write(**{name: i for i, name in enumerate(names)})
+    desk.added()
+    assert written[0] == names[: len(written[0])]
+    assert [name for names in written for name in names] == names
 
 
 def test_a_twin_that_another_process_took_away_is_reported(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -566,5 +617,5 @@ def test_embed_gives_vectors_in_order_and_the_failures(tmp_path: Path, pocket: P
     assert done == [p for p in paths if p.stem != "035"]
     assert [path.stem for path, _ in failures] == ["035"]
     assert np.allclose(vectors, encoder.embed(np.stack([images.load(p, 32) for p in done])), atol=1e-6)
-    assert told == [(64, 70), (70, 70)]
+    assert told == [(16, 70), (32, 70), (48, 70), (64, 70), (70, 70)]
     assert ingest.embed(encoder, [])[1].shape == (0, 48)

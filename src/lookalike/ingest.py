@@ -1,4 +1,4 @@
-"""Pictures into a store: read ahead in threads, embedded in batches, written every few seconds.
+"""Pictures into a store: read and embedded in a thread for each core, written every few seconds.
 
 A file whose size and times are as they were is not read. One whose content is as it was, or is that of another item, is
 not embedded. So a run that was killed goes on where it was, and a folder that grew costs what it grew by.
@@ -8,8 +8,10 @@ import csv
 import hashlib
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from jaxtyping import UInt8
 
 from lookalike import images
 from lookalike.encoders import Encoder
+from lookalike.encoders.artefact import BATCH
 from lookalike.encoders.card import Branch
 from lookalike.errors import (
     BusyError,
@@ -33,16 +36,20 @@ from lookalike.errors import (
 )
 from lookalike.stores import Item, Store
 from lookalike.stores.protocol import check
-from lookalike.threads import ahead
+from lookalike.threads import ahead, cores
 
-# Pictures embedded together, and the items and seconds after which what is embedded is written: few enough that a kill
-# costs little work, enough that the disk is not what one waits for.
-_BATCH = 64
+# Pictures embedded together, and the batches for each core that wait for it or are at it: enough that no core waits while
+# a transaction is written.
+_BATCH = BATCH
+_UNDER_WAY = 2
+
+# The items and seconds after which what is embedded is written: few enough that a kill costs little work, enough that the
+# disk is not what one waits for.
 _WRITE_EVERY = 1024
 _WRITE_AFTER = 5.0
 
-# Files of a task for a reading thread, as tiny pictures would else be lost in the handing over.
-_TASK = 16
+# Files that a thread reads at a time, as tiny pictures would else be lost in the handing over.
+_TASK = 8
 
 # A file changed so shortly ago may change again without its times showing it (git's "racily clean").
 _RACY_NS = 2 * 10**9
@@ -189,7 +196,10 @@ class _Read:
 
 
 class _Run:
-    """One call of `add`: threads read and decode ahead while this one embeds and writes."""
+    """One call of `add`: a thread for each core reads and decodes ahead, and embeds; this one sorts and writes.
+
+    Both kinds of work go through the same threads: where one of them takes most of the time it gets most of the cores.
+    """
 
     def __init__(self, store: Store, encoder: Encoder, new: Sequence[Entry], tell: Callable[[Progress], None]) -> None:
         self._store, self._encoder, self._tell = store, encoder, tell
@@ -201,25 +211,33 @@ class _Run:
         self._source = {item.sha256: item.id for item in self._known.values()}
         # Vectors of contents that the store does not have, or no longer: an item had them before this run changed it.
         self._vectors: dict[str, np.ndarray] = {}
-        # Contents to be embedded, and items to be written, in the order in which they came.
+        # Contents to be handed to the threads, those that are with them, and both together.
         self._fresh: dict[str, np.ndarray] = {}
+        self._under_way: deque[tuple[Sequence[str], Future[np.ndarray]]] = deque()
+        self._coming: set[str] = set()
+        # Items to be written, in the order in which they came, and how many of them the last write left.
         self._items: list[Item] = []
+        self._left = 0
         self._wrote = time.monotonic()
+        self._threads = ThreadPoolExecutor(cores())
 
     def run(self) -> Added:
         groups = [self._new[i : i + _TASK] for i in range(0, len(self._new), _TASK)]
-        with closing(ahead(self._read_all, groups)) as read:
-            try:
+        try:
+            with closing(ahead(self._read_all, groups, self._threads)) as read:
                 for group, results in zip(groups, read, strict=True):
                     for entry, result in zip(group, results, strict=True):
                         self._take(entry, result)
                     self._tell(self._state)
-                self._embed()
-            except (BusyError, StorageError):  # a second try would fail, or wait, as the first one did
-                raise
-            except BaseException:
-                self._write()
-                raise
+            self._embed()
+            self._gather(0)
+        except (BusyError, StorageError):  # a second try would fail, or wait, as the first one did
+            raise
+        except BaseException:
+            self._rescue()
+            raise
+        finally:
+            self._threads.shutdown(cancel_futures=True)
         self._write()
         self._tell(self._state)
         return Added(self._state, tuple(self._failures))
@@ -262,16 +280,17 @@ class _Run:
         item, old = result.item, self._known.get(result.item.id)
         if old and old.sha256 == item.sha256:
             self._count("unchanged")
-        elif result.picture is None or any(item.sha256 in has for has in (self._fresh, self._vectors, self._source)):
+        elif result.picture is None or any(item.sha256 in has for has in (self._coming, self._vectors, self._source)):
             self._count("reused")
         else:
             self._count("embedded")
             self._fresh[item.sha256] = result.picture
+            self._coming.add(item.sha256)
         if item != old:  # which may be another label, or other times, alone
             self._items.append(item)
         if len(self._fresh) >= _BATCH:
             self._embed()
-        if len(self._items) >= _WRITE_EVERY or (self._items and time.monotonic() - self._wrote > _WRITE_AFTER):
+        if len(self._items) >= self._left + _WRITE_EVERY or time.monotonic() - self._wrote > _WRITE_AFTER:
             self._embed()
             self._write()
 
@@ -279,20 +298,43 @@ class _Run:
         self._state = replace(self._state, **{what: getattr(self._state, what) + by})
 
     def _embed(self) -> None:
+        """Hand the fresh contents over; wait where the threads have enough to do."""
         if self._fresh:
-            vectors = self._encoder.embed(np.stack(list(self._fresh.values())))
-            self._vectors.update(zip(self._fresh, vectors, strict=True))
+            pictures = np.stack(list(self._fresh.values()))
+            self._under_way.append((tuple(self._fresh), self._threads.submit(self._encoder.embed_batch, pictures)))
             self._fresh = {}
+        self._gather(_UNDER_WAY * cores())
+
+    def _gather(self, most: int) -> None:
+        """Take back what is embedded until so many batches are left."""
+        while len(self._under_way) > most or (self._under_way and self._under_way[0][1].done()):
+            self._keep(*self._under_way[0])
+            self._under_way.popleft()
+
+    def _keep(self, contents: Sequence[str], vectors: "Future[np.ndarray]") -> None:
+        self._vectors.update(zip(contents, vectors.result(), strict=True))
+        self._coming.difference_update(contents)
+
+    def _rescue(self) -> None:
+        """When interrupted: write what is embedded or just being embedded, and drop the rest."""
+        self._threads.shutdown(cancel_futures=True)
+        for contents, vectors in self._under_way:
+            if not vectors.cancelled() and vectors.exception() is None:
+                self._keep(contents, vectors)
+        self._coming.clear()
+        self._write()
 
     def _write(self) -> None:
-        """All items that have a vector by now, in one transaction."""
-        olds = [old for item in self._items if (old := self._known.get(item.id)) and old.sha256 != item.sha256]
+        """The items up to the first one whose vector is still to come, in one transaction."""
+        ready = next((i for i, item in enumerate(self._items) if item.sha256 in self._coming), len(self._items))
+        new = self._items[:ready]
+        olds = [old for item in new if (old := self._known.get(item.id)) and old.sha256 != item.sha256]
         # A content that is about to be written over may come again, under another name.
         passing = {old.sha256 for old in olds if self._source.get(old.sha256) == old.id}
-        wanted = {item.sha256 for item in self._items}.difference(self._vectors)
+        wanted = {item.sha256 for item in new}.difference(self._vectors)
         vectors = self._vectors | self._stored(wanted | passing)
         self._vectors |= {sha256: vectors[sha256] for sha256 in passing & vectors.keys()}
-        items = [item for item in self._items if item.sha256 in vectors or self._give_up(item)]
+        items = [item for item in new if item.sha256 in vectors or self._give_up(item)]
         if items:
             self._store.upsert(items, np.stack([vectors[item.sha256] for item in items]))
         for sha256 in passing:
@@ -301,7 +343,8 @@ class _Run:
             self._known[item.id] = item
             self._source[item.sha256] = item.id
             self._vectors.pop(item.sha256, None)
-        self._items, self._wrote = [], time.monotonic()
+        self._items = self._items[ready:]  # not before they are written: one may be interrupted here too
+        self._left, self._wrote = len(self._items), time.monotonic()
 
     def _stored(self, contents: AbstractSet[str]) -> dict[str, np.ndarray]:
         """Vectors of contents that the store has; other processes may take some of them away meanwhile."""
@@ -363,16 +406,21 @@ def embed(
         except (ImageError, NotFoundError, StorageError) as e:
             return e
 
+    def work(group: Sequence[Path]) -> tuple[list[LookalikeError | None], np.ndarray]:
+        """The reasons of those that cannot be used, and the embeddings of the others."""
+        results = [read(path) for path in group]
+        good = [r for r in results if not isinstance(r, LookalikeError)]
+        reasons = [r if isinstance(r, LookalikeError) else None for r in results]
+        return reasons, encoder.embed_batch(np.stack(good), branch) if good else parts[0]
+
     done: list[Path] = []
     failures: list[tuple[Path, str]] = []
     parts = [encoder.embed(np.empty((0, about.size, about.size, 3), np.uint8), branch)]
     groups = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
-    with closing(ahead(lambda group: [read(path) for path in group], groups)) as pictures:
-        for group, results in zip(groups, pictures, strict=True):
-            good = [r for r in results if not isinstance(r, LookalikeError)]
-            if good:
-                parts.append(encoder.embed(np.stack(good), branch))
-            failures += [(p, str(r)) for p, r in zip(group, results, strict=True) if isinstance(r, LookalikeError)]
-            done += [p for p, r in zip(group, results, strict=True) if not isinstance(r, LookalikeError)]
+    with closing(ahead(work, groups)) as results:
+        for group, (reasons, vectors) in zip(groups, results, strict=True):
+            parts.append(vectors)
+            failures += [(path, str(reason)) for path, reason in zip(group, reasons, strict=True) if reason]
+            done += [path for path, reason in zip(group, reasons, strict=True) if not reason]
             tell(len(done) + len(failures), len(paths))
     return done, np.concatenate(parts), failures

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import os
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -13,12 +13,14 @@ from jaxtyping import Float32, UInt8
 
 from lookalike.encoders.card import Branch, Card
 from lookalike.errors import EncoderError, UsageError
+from lookalike.threads import ahead, cores
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-# Pictures that go through the network at once: enough to keep both cores busy, few enough to stay in cache.
-BATCH = 64
+# Pictures that go through the network at once: of more than eight none is cheaper on a core (`benchmarks/indexing.py`),
+# and few are divided evenly among many cores.
+BATCH = 16
 
 
 class Encoder:
@@ -28,7 +30,7 @@ class Encoder:
         """Use `open`; this takes a card that has been read and files that are there."""
         self.folder = folder
         self.card = card
-        self._sessions: dict[Branch, InferenceSession] = {}
+        self._sessions: dict[tuple[Branch, int], InferenceSession] = {}
         self._lock = Lock()
 
     @classmethod
@@ -63,7 +65,11 @@ class Encoder:
         return ("encoder.json", *(f"{b}.onnx" for b in self.card.branches))
 
     def embed(self, pictures: UInt8[np.ndarray, "n s s 3"], branch: Branch = "photo") -> np.ndarray:
-        """Embed pictures that were fitted to the encoder's size.
+        """Embed pictures that were fitted to the encoder's size, in all cores.
+
+        Several pictures are divided among the cores; a single one has them all. ONNX Runtime does not promise that the
+        last bit of an embedding is the same in whatever batch, on however many cores; on x86-64 the embeddings of the
+        bundled encoders are, bit for bit.
 
         Args:
             pictures: RGB, s = ``card.input.size``.
@@ -76,50 +82,71 @@ class Encoder:
             UsageError: the encoder has no such branch, or the pictures have another size.
             EncoderError: the network fails, or yields what its card does not promise.
         """
+        self._check(pictures, branch)
+        if len(pictures) == 0:
+            bits = self.card.output == "bits"
+            return np.empty((0, self.card.dimension // (8 if bits else 1)), np.uint8 if bits else np.float32)
+        if len(pictures) == 1:
+            return self._run(pictures, branch, cores())
+        each = min(BATCH, -(-len(pictures) // cores()))
+        parts = (pictures[start : start + each] for start in range(0, len(pictures), each))
+        with closing(ahead(lambda part: self.embed_batch(part, branch), parts)) as embedded:
+            return np.concatenate(list(embedded))
+
+    def embed_batch(self, pictures: UInt8[np.ndarray, "n s s 3"], branch: Branch = "photo") -> np.ndarray:
+        """As `embed`, all at once in the thread that calls: for those who divide their work among the cores themselves."""
+        self._check(pictures, branch)
+        return self._run(pictures, branch, 1)
+
+    def _check(self, pictures: np.ndarray, branch: Branch) -> None:
         size = self.card.input.size
-        if pictures.ndim != 4 or pictures.shape[1:] != (size, size, 3):  # noqa: PLR2004 -- n, height, width, channels
-            raise UsageError(
-                f"“{self.card.name}” takes pictures of shape (n, {size}, {size}, 3), not {pictures.shape}."
-            )
-        session = self._session(branch)
-        columns = self.card.dimension // 8 if self.card.output == "bits" else self.card.dimension
-        out = np.empty((len(pictures), columns), np.uint8 if self.card.output == "bits" else np.float32)
-        for start in range(0, len(pictures), BATCH):
-            batch = pictures[start : start + BATCH]
-            try:
-                (result,) = session.run(None, {session.get_inputs()[0].name: self._normalise(batch)})
-            except Exception as e:  # ONNX Runtime raises classes of its own that share no public parent
-                raise EncoderError(f"The network {branch}.onnx of “{self.card.name}” fails: {e}") from e
-            if np.shape(result) != (len(batch), self.card.dimension) or not np.isfinite(result).all():
-                raise EncoderError(
-                    f"“{self.card.name}” promises {self.card.dimension} finite numbers a picture, but {branch}.onnx gave an"
-                    f" array of shape {np.shape(result)} (or numbers that are not finite)."
-                )
-            out[start : start + BATCH] = np.packbits(result > 0, axis=1) if self.card.output == "bits" else result
-        return out
-
-    def _normalise(self, pictures: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n 3 s s"]:
-        mean, std = (np.asarray(v, np.float32) for v in (self.card.input.mean, self.card.input.std))
-        scaled = pictures * (np.float32(1 / 255) / std) - mean / std
-        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
-
-    def _session(self, branch: Branch) -> "InferenceSession":
         if branch not in self.card.branches:
             raise UsageError(
                 f"“{self.card.name}” has no {branch} branch; it takes {' and '.join(self.card.branches)} queries."
             )
+        if pictures.ndim != 4 or pictures.shape[1:] != (size, size, 3):  # noqa: PLR2004 -- n, height, width, channels
+            raise UsageError(
+                f"“{self.card.name}” takes pictures of shape (n, {size}, {size}, 3), not {pictures.shape}."
+            )
+
+    def _run(self, pictures: UInt8[np.ndarray, "n s s 3"], branch: Branch, threads: int) -> np.ndarray:
+        about, session = self.card, self._session(branch, threads)
+        try:
+            (result,) = session.run(None, {session.get_inputs()[0].name: self._normalise(pictures)})
+        except Exception as e:  # ONNX Runtime raises classes of its own that share no public parent
+            raise EncoderError(f"The network {branch}.onnx of “{about.name}” fails: {e}") from e
+        if np.shape(result) != (len(pictures), about.dimension) or not np.isfinite(result).all():
+            raise EncoderError(
+                f"“{about.name}” promises {about.dimension} finite numbers a picture, but {branch}.onnx gave an"
+                f" array of shape {np.shape(result)} (or numbers that are not finite)."
+            )
+        values: np.ndarray = (
+            np.packbits(result > 0, axis=1) if about.output == "bits" else np.asarray(result, np.float32)
+        )
+        return values
+
+    def _normalise(self, pictures: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n 3 s s"]:
+        mean, std = (np.array(v, np.float32)[:, None, None] for v in (self.card.input.mean, self.card.input.std))
+        # Channels first before anything else: over the last axis, of three, NumPy takes eight times as long.
+        scaled = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)) * (np.float32(1 / 255) / std)
+        scaled -= mean / std
+        return scaled
+
+    def _session(self, branch: Branch, threads: int) -> "InferenceSession":
         with self._lock:
-            if branch not in self._sessions:
+            if (branch, threads) not in self._sessions:
                 # Here, since it is the one slow import of a search; the doors that ask no encoder start without it.
                 import onnxruntime  # noqa: PLC0415
 
                 options = onnxruntime.SessionOptions()
-                options.intra_op_num_threads = os.cpu_count() or 1
+                options.intra_op_num_threads = threads
+                # Threads that wait for their next part would else keep a core from those who have work.
+                options.add_session_config_entry("session.intra_op.allow_spinning", "0")
                 options.log_severity_level = 3
                 try:
-                    self._sessions[branch] = onnxruntime.InferenceSession(
+                    self._sessions[branch, threads] = onnxruntime.InferenceSession(
                         self.folder / f"{branch}.onnx", options, providers=["CPUExecutionProvider"]
                     )
                 except Exception as e:  # as in `embed`
                     raise EncoderError(f"{self.folder / branch}.onnx cannot be loaded: {e}") from e
-        return self._sessions[branch]
+        return self._sessions[branch, threads]
