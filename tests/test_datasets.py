@@ -572,6 +572,57 @@ def test_a_source_with_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
             divide(given_source)
 
 
+def each_picture(path: Path, share: float = 0.25, seed: int = 0) -> tuple[Samples, Samples]:
+    return datasets.divide(
+        [FolderSource(path=path)],
+        size=8,
+        fit="squash",
+        share=share,
+        by="class",
+        each_picture=True,
+        seed=seed,
+        report=print,
+    )
+
+
+def test_without_labels_each_picture_in_whatever_folder_is_a_class(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures(tmp_path / "d", 5, rng)
+    pictures(tmp_path / "d" / "2024" / "may", 3, rng)
+    training, validation = each_picture(tmp_path / "d")
+    assert (len(training), len(validation)) == (6, 2)
+    for part in (training, validation):
+        assert part.labels.tolist() == list(range(len(part)))
+        assert len(part.classes) == len(set(part.classes)) == len(part)
+    assert not set(training.classes) & set(validation.classes)
+    shown = {picture.tobytes() for part in (training, validation) for picture in part.images}
+    assert len(shown) == 8
+
+
+def test_without_labels_splits_are_still_kept(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures(tmp_path / "d" / "train", 5, rng)
+    pictures(tmp_path / "d" / "val" / "deep", 3, rng)
+    pictures(tmp_path / "d" / "test", 4, rng)
+    training, validation = each_picture(tmp_path / "d")
+    assert (len(training), len(validation)) == (5, 3)
+    # A picture beside them says that they are no splits.
+    Image.new("RGB", (8, 8)).save(tmp_path / "d" / "cover.png")
+    training, validation = each_picture(tmp_path / "d", share=0.5)
+    assert len(training) + len(validation) == 13
+
+
+def test_without_labels_too_little_to_learn_from_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="There is no folder"):
+        each_picture(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="There are no pictures in"):
+        each_picture(tmp_path / "empty")
+    pictures(tmp_path / "d", 3, np.random.default_rng(0))
+    with pytest.raises(DataError, match="There are 3 classes"):
+        each_picture(tmp_path / "d")
+
+
 def test_one_class_or_one_picture_to_train_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="“b” has 1 usable"):
         divide(marked(tmp_path / "x", train={"a": 3, "b": 1}, val={"a": 3, "b": 3}))

@@ -83,6 +83,24 @@ def test_a_hand_has_no_card_twice_and_a_lone_sketch_stays_away() -> None:
         assert shop.sketch[batch.rows].sum() != 1
 
 
+def test_where_each_picture_is_a_class_each_is_drawn_several_times_at_once() -> None:
+    album = samples([1] * 20)
+    batches = sampling.batches(album, pk(5, 3), seed=0)
+    assert len(batches) == 20 // 15
+    seen = [batch.rows for number in range(4) for batch in batches.epoch(number)]
+    for rows in seen:
+        assert np.unique(rows, return_counts=True)[1].tolist() == [3] * 5
+    assert len(np.unique(np.concatenate(seen))) > 10
+
+
+def test_a_class_with_fewer_than_k_items_shows_some_again() -> None:
+    few = samples([1, 2, 3, 5])
+    for batch in sampling.batches(few, pk(4, 4), seed=0).epoch(0):
+        shown = [len(np.unique(batch.rows[few.labels[batch.rows] == label])) for label in range(4)]
+        assert shown == [1, 2, 3, 4]
+        assert np.unique(few.labels[batch.rows], return_counts=True)[1].tolist() == [4] * 4
+
+
 def test_classes_without_pictures_are_left_alone() -> None:
     half = samples([4] * 6)
     half = half.take(half.labels % 2 == 0)

@@ -30,7 +30,7 @@ from lookalike.errors import (
     RecipeError,
     StorageError,
 )
-from lookalike.learn import checkpoint, export, networks, recipe, schedules, train, validating
+from lookalike.learn import augment, checkpoint, export, networks, recipe, schedules, train, validating
 from lookalike.learn.losses import Loss, Targets
 from lookalike.learn.networks import Siamese
 
@@ -346,6 +346,132 @@ def test_the_auc_is_the_share_of_pairs_in_the_right_order(tmp_path: Path) -> Non
     assert 0 < figures["validation.auc"] < 1
     apart = np.eye(8, dtype=np.float32)[few.labels]
     assert validating.figures(read, Loss(read.losses, 8, 4), few, apart)["validation.auc"] == 1
+
+
+# ---- without labels
+
+
+UNLABELLED = """
+name: unlabelled
+data: {sources: [{kind: npz, path: PICTURES}], classes: picture, validation: 0.25, size: 12}
+network: {backbone: cnn, dimension: 8, unit: true, neck: false, channels: 3}
+losses: [{kind: supervised_contrastive}]
+sampler: {classes: 12, items: 2}
+augment: {flip: false, crop: 0.3, rotate: 5, colour: 0.2, erase: 0.2, blur: 0.7, jpeg: 0.5}
+optimiser: {learning_rate: 0.1}
+schedule: {kind: constant}
+train: {epochs: 3, precision: 32-true}
+"""
+
+
+@pytest.fixture(scope="module")
+def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run that saw no labels."""
+    folder = tmp_path_factory.mktemp("unlabelled")
+    tiny_run.start(tiny_run.write(folder, UNLABELLED), folder / "run")
+    return folder / "run"
+
+
+def test_without_labels_two_views_of_each_held_out_picture_are_compared(unlabelled: Path) -> None:
+    lines = tiny_run.lines(unlabelled)
+    for line in lines:
+        assert {"validation.loss", "validation.top_1", "validation.auc"} < set(line)
+    assert lines[-1]["validation.auc"] > 0.7
+    report = json.loads((unlabelled / "report.json").read_text(encoding="utf-8"))
+    assert report["about"]["data"] == "24 views of 12 pictures held out of training"
+    assert report["about"]["facts"] == {"trained on": "36 pictures each a class of its own"}
+
+
+def test_without_labels_calibration_tells_views_from_all_other_pictures(unlabelled: Path) -> None:
+    calibration = encoders.load(unlabelled / "encoder").card.calibration
+    assert calibration is not None
+    assert calibration.genuine == 12
+    # Of 24 views are 276 pairs, 12 of them of the same picture; drawn a million times, each comes, and counts once.
+    assert calibration.impostors == 264
+
+
+def test_views_are_changed_pictures_of_the_same_class_and_the_same_each_time() -> None:
+    rng = np.random.default_rng(0)
+    some = Samples(
+        images=rng.integers(0, 256, (5, 20, 20, 3), dtype=np.uint8),
+        labels=np.arange(5),
+        items=np.arange(5),
+        sketch=np.zeros(5, dtype=bool),
+        classes=tuple("abcde"),
+    )
+    config = recipe.Augment(flip=False, crop=0.3, rotate=5, colour=0.3, erase=0.5, blur=1, jpeg=1)
+    before = torch.random.get_rng_state()
+    one, again, other = (augment.views(some, config, 3, seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert one.labels.tolist() == np.repeat(np.arange(5), 3).tolist()
+    assert one.items.tolist() == list(range(15))
+    assert np.array_equal(one.images, again.images)
+    assert not np.array_equal(one.images, other.images)
+    assert len(np.unique(one.images.reshape(15, -1), axis=0)) == 15
+    unchanged = augment.views(some, recipe.Augment(flip=False), 2, 1)
+    assert np.array_equal(unchanged.images, some.images.repeat(2, axis=0))
+
+
+@pytest.mark.parametrize("setting", [{"crop": 0.5}, {"blur": 1.0}, {"jpeg": 1.0}], ids=lambda s: next(iter(s)))
+@pytest.mark.parametrize("size", [8, 20, 33])
+def test_a_change_keeps_size_and_range_and_changes_few_or_all(setting: dict[str, float], size: int) -> None:
+    torch.manual_seed(0)
+    x = torch.rand(40, 3, size, size)
+    whole = x.clone()
+    out = augment.pipeline(recipe.Augment.model_validate({"flip": False, **setting}), size)(x)
+    assert torch.equal(x, whole)
+    assert out.shape == x.shape
+    assert torch.isfinite(out).all()
+    assert -0.01 < out.min() <= out.max() < 1.01
+    changed = (out != x).flatten(1).any(1).float().mean()
+    assert 0.2 < changed < 0.8 if "blur" in setting else changed > 0.9
+
+
+def test_a_share_of_pictures_is_recompressed_and_the_others_stay() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(400, 3, 16, 16)
+    for share in (0.0, 0.3):
+        out = augment.pipeline(recipe.Augment(flip=False, jpeg=share), 16)(x)
+        changed = (out != x).flatten(1).any(1).float().mean()
+        assert float(changed) == pytest.approx(share, abs=0.08)
+
+
+@pytest.mark.parametrize(
+    ("section", "setting", "message"),
+    [
+        ("sampler", {"kind": "pairs", "pairs": 8}, "sampler pairs takes two pictures of a class"),
+        ("sampler", {"kind": "triplets", "triplets": 8}, "sampler triplets takes two pictures of a class"),
+        (
+            "data",
+            {"sources": [{"kind": "toyshop", "count": 8, "seed": 1, "sketches": 1}], "classes": "picture", "size": 12},
+            "a sketch and its photo are one thing",
+        ),
+        ("data", {"sources": [{"path": "x"}], "classes": "pictures", "size": 12}, "data.classes"),
+    ],
+)
+def test_what_cannot_be_learned_without_labels_is_refused(
+    tmp_path: Path, section: str, setting: dict[str, object], message: str
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipe.read(tiny_run.write(tmp_path, UNLABELLED, **{section: setting}))
+
+
+def test_a_classifier_of_pictures_is_not_asked_about_others(tmp_path: Path, quick: None) -> None:
+    path = tiny_run.write(tmp_path, UNLABELLED, losses=[{"kind": "cross_entropy"}], train={"epochs": 1})
+    tiny_run.start(path, tmp_path / "run")
+    (line,) = tiny_run.lines(tmp_path / "run")
+    assert "validation.top_1" in line
+    assert "validation.loss" not in line
+
+
+def test_a_run_without_labels_goes_on_as_if_it_had_never_stopped(tmp_path: Path, quick: None) -> None:
+    path = tiny_run.write(tmp_path, UNLABELLED)
+    tiny_run.start(path, tmp_path / "one")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "_is_over", lambda _, now: now.epoch == 1)
+        tiny_run.start(path, tmp_path / "two")
+    train.resume(tmp_path / "two", tiny_run.QUIET)
+    assert tiny_run.lines(tmp_path / "one") == tiny_run.lines(tmp_path / "two")
 
 
 # ---- quarter turns

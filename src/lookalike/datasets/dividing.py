@@ -1,6 +1,7 @@
 """What is trained on, and what is held out of it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,15 @@ By = Literal["item", "class"]
 
 
 def divide(
-    sources: Sequence[Source], *, size: int, fit: Fit, share: float, by: By = "item", seed: int, report: Report
+    sources: Sequence[Source],
+    *,
+    size: int,
+    fit: Fit,
+    share: float,
+    by: By = "item",
+    each_picture: bool = False,
+    seed: int,
+    report: Report,
 ) -> tuple[Samples, Samples]:
     """Read what is trained on and what validates; test pictures are not even decoded.
 
@@ -30,6 +39,8 @@ def divide(
         fit: how a picture becomes square.
         share: how much is held out, 0…1, of each source without a validation split.
         by: what is held out. By class, validation splits too may have other classes than training.
+        each_picture: each picture is a class of its own; labels do not count, and folders need no folders of classes.
+            Then ``by`` should be ``class``.
         seed: what is drawn follows from it.
         report: gets a line for every picture that is left out.
 
@@ -41,12 +52,20 @@ def divide(
     """
     parts, given, shared = [], [], []
     for source in sources:
-        samples, validates = _read(find(source), size, fit, by, report)
+        samples, validates = _read(find(source, labelled=not each_picture), size, fit, by, report)
+        if each_picture:
+            samples = _each_a_class(samples)
         parts.append(samples)
         given.append(validates)
         shared.append(np.full(len(samples), not validates.any()))
     return _divide(
-        join(parts), given=np.concatenate(given), shared=np.concatenate(shared), share=share, seed=seed, by=by
+        join(parts),
+        given=np.concatenate(given),
+        shared=np.concatenate(shared),
+        share=share,
+        seed=seed,
+        by=by,
+        least=1 if each_picture else 2,
     )
 
 
@@ -121,9 +140,11 @@ def _divide(
     share: float,
     seed: int,
     by: By,
+    least: int = 2,
 ) -> tuple[Samples, Samples]:
-    """Those ``given`` validate; of those ``shared``, a share is held out to do so."""
-    few_items = [(name, n) for name, n in lone(samples, ~given) if n or by == "item"]  # by class, some only validate
+    """Those ``given`` validate; of those ``shared``, a share is held out to do so. A class takes ``least`` items."""
+    # By class, some only validate.
+    few_items = [(name, n) for name, n in lone(samples, ~given) if n < least and (n or by == "item")]
     if few_items:
         name, count = few_items[0]
         raise DataError(f"The class “{name}” has {count} usable pictures; learning takes two at least of each class.")
@@ -144,6 +165,12 @@ def _divide(
     if samples.sketch.any() and not (training.sketch.any() and validation.sketch.any()):
         raise DataError("There are too few sketches to train on some and validate on others.")
     return (own_classes(training), own_classes(validation)) if by == "class" else (training, validation)
+
+
+def _each_a_class(samples: Samples) -> Samples:
+    numbers = np.arange(len(samples))
+    names = tuple(f"picture {i}" for i in numbers.tolist())
+    return replace(samples, labels=numbers, items=numbers, classes=names)
 
 
 def _items(samples: Samples | Dataset, mask: Bool[np.ndarray, " n"]) -> list[np.ndarray]:

@@ -53,6 +53,32 @@ def find(source: FolderSource) -> Dataset:
     )
 
 
+def find_unlabelled(source: FolderSource) -> Dataset:
+    """List all pictures under a folder, those of its splits where it has nothing but folders of splits in it.
+
+    Raises:
+        DataError: there is no such folder, or no picture in it.
+    """
+    if not source.path.is_dir():
+        raise DataError(f"There is no folder {source.path}. Check the path.")
+    inside = _folders(source.path)
+    found = images.find(source.path)
+    in_splits = (
+        bool(inside) and all(split_of(d.name) for d in inside) and not any(p.parent == source.path for p in found)
+    )
+    if not found:
+        raise DataError(f"There are no pictures in {source.path}. Check the path.")
+    return Dataset(
+        name=str(source.path),
+        pictures=Files(tuple(found)),
+        labels=np.zeros(len(found), dtype=np.int64),
+        classes=("picture",),
+        items=np.arange(len(found)),
+        sketch=np.zeros(len(found), dtype=bool),
+        splits=np.asarray([split_of(p.relative_to(source.path).parts[0]) for p in found]) if in_splits else None,
+    )
+
+
 def _beginnings(stem: str) -> Iterator[str]:
     """``cup-7-2``, ``cup-7``, ``cup``."""
     while stem:

@@ -22,15 +22,19 @@ _TASK = 16
 T = TypeVar("T")
 
 
-def find(source: Source) -> Dataset:
+def find(source: Source, *, labelled: bool = True) -> Dataset:
     """What a source offers, its pictures not decoded yet.
+
+    Args:
+        source: where to look.
+        labelled: false where labels do not count: all pictures in a folder are then found, in whatever folders.
 
     Raises:
         DataError: nothing there, or what is there cannot be used; no such split or class.
     """
     match source:
         case FolderSource():
-            dataset = folders.find(source)
+            dataset = folders.find(source) if labelled else folders.find_unlabelled(source)
         case CsvSource():
             dataset = tables.find(source)
         case NpzSource():

@@ -1,9 +1,19 @@
 """Random changes to training pictures, on tensors, by kornia."""
 
-import kornia.augmentation as kornia
-from torch import nn
+import math
 
+import kornia.augmentation as kornia
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lookalike.datasets import Samples
+from lookalike.learn import pixels
 from lookalike.learn.recipe import Augment
+
+# Pictures that are changed at once where memory has to hold all the results.
+_CHUNK = 500
 
 
 def pipeline(config: Augment, size: int) -> nn.Sequential:
@@ -11,6 +21,8 @@ def pipeline(config: Augment, size: int) -> nn.Sequential:
     steps = nn.Sequential()
     if config.flip:
         steps.append(kornia.RandomHorizontalFlip())
+    if config.crop:
+        steps.append(kornia.RandomResizedCrop((size, size), scale=(1 - config.crop, 1.0), ratio=(4 / 5, 5 / 4)))
     if config.rotate or config.zoom or config.shear:
         zoom = (1 - config.zoom, 1 + config.zoom)
         shear = (-config.shear, config.shear) * 2 if config.shear else None
@@ -23,4 +35,41 @@ def pipeline(config: Augment, size: int) -> nn.Sequential:
         steps.append(kornia.ColorJiggle(jitter, jitter, jitter, jitter / 10))
     if config.erase:
         steps.append(kornia.RandomErasing(scale=(0.02, 0.2), value=0.5, p=config.erase))
+    if config.blur:
+        steps.append(kornia.RandomGaussianBlur(_kernel(config.blur), (0.1, config.blur), p=0.5))
+    if config.jpeg:
+        # Kornia compresses all pictures and then takes those of chance, which costs as much as a small network.
+        steps.append(_Some(kornia.RandomJPEG((30.0, 95.0), p=1.0), config.jpeg))
     return steps
+
+
+def views(samples: Samples, config: Augment, count: int, seed: int) -> Samples:
+    """Each picture so many times, changed at random: of the same class, and an item of its own each time."""
+    change = pipeline(config, samples.images.shape[1])
+    rows = np.repeat(np.arange(len(samples)), count)
+    images = np.empty((len(rows), *samples.images.shape[1:]), np.uint8)
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        torch.manual_seed(seed)
+        for start in range(0, len(rows), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            x = change(pixels.tensor(samples.images[rows[part]])).clamp(0, 1)
+            images[part] = (x * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    return Samples(images, samples.labels[rows], np.arange(len(rows)), samples.sketch[rows], samples.classes)
+
+
+class _Some(nn.Module):
+    """A change of a share of the pictures, whichever."""
+
+    def __init__(self, change: nn.Module, share: float) -> None:
+        super().__init__()
+        self._change, self._share = change, share
+
+    def forward(self, x: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 s s"]:
+        rows = torch.nonzero(torch.rand(len(x)) < self._share).flatten().to(x.device)
+        return x.index_copy(0, rows, self._change(x[rows])) if len(rows) else x
+
+
+def _kernel(sigma: float) -> tuple[int, int]:
+    """Odd, and three times the largest sigma to either side, beyond which a Gaussian is nothing."""
+    side = 2 * math.ceil(3 * sigma) + 1
+    return side, side

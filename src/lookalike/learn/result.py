@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from lookalike.datasets import Samples
@@ -17,6 +18,9 @@ from lookalike.learn.networks import Siamese
 
 # Pairs that distances are calibrated on.
 _PAIRS = 40_000
+
+# Pairs of different pictures where each picture is a class: copies are looked for among millions of pairs.
+_IMPOSTORS = 1_000_000
 
 
 def write(
@@ -60,10 +64,10 @@ def write(
         calibrate(artefact, fitted)
     about = report.About(
         encoder=recipe.name,
-        data=f"{len(validation):,} pictures held out of training",
+        data=_held_out(recipe, validation),
         metric=subject.metric,
         seed=recipe.seed,
-        facts={"trained on": f"{len(training):,} pictures of {len(training.classes)} classes"},
+        facts={"trained on": _trained_on(recipe, training)},
     )
     try:
         made = report.measure(
@@ -75,12 +79,37 @@ def write(
     console.print(f"what it has learned: {report.write(made, folder)}")
 
 
+def _held_out(recipe: recipes.Recipe, validation: Samples) -> str:
+    if recipe.data.each_picture:
+        return f"{len(validation):,} views of {len(validation.classes):,} pictures held out of training"
+    return f"{len(validation):,} pictures held out of training"
+
+
+def _trained_on(recipe: recipes.Recipe, training: Samples) -> str:
+    told = "each a class of its own" if recipe.data.each_picture else f"of {len(training.classes)} classes"
+    return f"{len(training):,} pictures {told}"
+
+
 def _calibration(subject: Subject, recipe: recipes.Recipe) -> Calibration | None:
     """What distances mean, from pairs of held-out photos; None where there are no pairs to draw."""
     photos = subject.photos
     try:
         pairs = verification.draw(subject.labels[photos], _PAIRS, recipe.seed)
+        if recipe.data.each_picture:
+            pairs = _with_impostors(pairs, subject.labels[photos], recipe.seed)
     except DataError:
         return None
     distances = pairs.distances(subject.embeddings[photos], subject.metric)
     return calibration.fit(distances, pairs.same, subject.metric, f"the validation split of {recipe.name}")
+
+
+def _with_impostors(pairs: verification.LabelledPairs, labels: np.ndarray, seed: int) -> verification.LabelledPairs:
+    """The genuine pairs among these, and as many impostor pairs as copies are to be told from."""
+    rng = np.random.default_rng(seed)
+    drawn = np.sort(rng.integers(len(labels), size=(_IMPOSTORS, 2)), axis=1)
+    drawn = np.unique(drawn[labels[drawn[:, 0]] != labels[drawn[:, 1]]], axis=0)
+    left, right = (
+        np.concatenate([one[pairs.same], other]) for one, other in zip((pairs.left, pairs.right), drawn.T, strict=True)
+    )
+    same = np.arange(len(left)) < pairs.same.sum()
+    return verification.LabelledPairs(left, right, same, len(left))

@@ -54,7 +54,8 @@ def batches(samples: Samples, config: recipe.Sampler, seed: int) -> Batches:
 class PKBatches:
     """Batches of P classes with K items each (Hermans et al. 2017, "In Defense of the Triplet Loss", section 2).
 
-    Within an epoch a class's items are dealt like cards: each is seen once before any is seen again.
+    Within an epoch a class's items are dealt like cards: each is seen once before any is seen again. A class with fewer
+    than K shows some several times, as one of a single picture does its views.
     An item with sketches comes as its photo and one of its sketches. An epoch is as many batches as it takes to show as
     many items as there are.
     """
@@ -67,7 +68,9 @@ class PKBatches:
                 f"sampler.classes asks for {config.classes} classes a batch, but there are {len(present)}."
             )
         self._p, self._k, self._seed = config.classes, config.items, seed
-        self._items = [np.unique(samples.items[samples.labels == c]) for c in present]
+        by_class = np.argsort(samples.labels, kind="stable")
+        ends = np.searchsorted(samples.labels[by_class], present[1:])
+        self._items = [np.unique(items) for items in np.split(samples.items[by_class], ends)]
         order = np.argsort(samples.items, kind="stable")
         numbers, starts = np.unique(samples.items[order], return_index=True)
         self._rows: dict[int, np.ndarray] = dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
@@ -106,6 +109,8 @@ class _Deck:
         self._left = rng.permutation(cards)
 
     def deal(self, n: int) -> np.ndarray:
+        if len(self._cards) == 1:
+            return self._cards.repeat(n)
         while len(self._left) < n:
             # Those on the table first go under the new cards, so that a hand has no card twice where there are enough.
             fresh = self._rng.permutation(self._cards)

@@ -166,16 +166,19 @@ def _prepare(recipe: recipes.Recipe, console: Console, devices: int, nodes: int)
             size=data.size,
             fit=data.fit,
             share=data.validation,
-            by=data.validation_by,
+            by=data.held_out,
+            each_picture=data.each_picture,
             seed=recipe.seed,
             report=console.print,
         )
         if data.quarter_turns:
             training = _turned(training)
+        if data.each_picture:
+            # Two views of each stand for the pairs of a class.
+            validation = augment.views(validation, recipe.augment, 2, recipe.seed)
         drawn = batches(training, recipe.sampler, recipe.seed)
-    console.print(
-        f"{len(training):,} pictures to train on, {len(validation):,} to validate, {len(training.classes)} classes"
-    )
+    told = "each a class of its own" if data.each_picture else f"{len(training.classes)} classes"
+    console.print(f"{len(training):,} pictures to train on, {len(validation):,} to validate, {told}")
     return _Run(recipe, fabric, training, validation, drawn, state.fresh(recipe, training, fabric), console)
 
 

@@ -83,7 +83,7 @@ def _loss(
     recipe: recipes.Recipe, loss: Loss, samples: Samples, embeddings: Float32[np.ndarray, "n d"]
 ) -> dict[str, float]:
     """The mean loss over batches drawn as in training, always the same ones."""
-    new_classes = recipe.data.validation_by == "class"
+    new_classes = recipe.data.held_out == "class"
     if new_classes and all(loss.closed):
         return {}
     sampler = recipe.sampler

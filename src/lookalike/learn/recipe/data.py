@@ -1,7 +1,7 @@
 """What is learned from, and how a picture becomes the network's input."""
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -14,6 +14,10 @@ class Data(Part):
     """What is learned from, and how a picture becomes the network's input."""
 
     sources: tuple[Source, ...] = Field(min_length=1)
+    classes: Literal["label", "picture"] = Field(
+        "label",
+        description="what things are told apart by; picture: each is a class of its own, and labels do not count",
+    )
     validation: float = Field(
         0.1, gt=0, lt=1, description="share held out of training, of sources without a split for it"
     )
@@ -30,6 +34,16 @@ class Data(Part):
     def has_sketches(self) -> bool:
         """Whether a source has sketches beside its photos."""
         return any(isinstance(s, FolderSource | ToyShopSource) and s.sketches for s in self.sources)
+
+    @property
+    def each_picture(self) -> bool:
+        """Whether each picture is a class of its own."""
+        return self.classes == "picture"
+
+    @property
+    def held_out(self) -> By:
+        """What validates: where each picture is a class, one that is held out is a class held out, whatever is asked."""
+        return "class" if self.each_picture else self.validation_by
 
     def absolute(self) -> Self:
         """The same with paths from the root, so that a run can be continued from another working directory."""

@@ -48,8 +48,13 @@ Sampler = Annotated[
 ]
 
 
-def check_suits(sampler: PKSampler | PairSampler | TripletSampler, terms: Sequence[LossTerm]) -> None:
-    """Raises ValueError where a sampler cannot give a loss what it needs."""
+def check_suits(
+    sampler: PKSampler | PairSampler | TripletSampler, terms: Sequence[LossTerm], *, each_picture: bool
+) -> None:
+    """Raises ValueError where a sampler cannot give a loss what it needs, or cannot show a picture several times."""
+    if each_picture and not isinstance(sampler, PKSampler):
+        msg = f"the sampler {sampler.kind} takes two pictures of a class; where each picture is one, use the sampler pk"
+        raise ValueError(msg)
     if isinstance(sampler, PairSampler) and any(isinstance(t, TripletTerm) for t in terms):
         msg = "a triplet loss cannot be made of pairs; use the sampler pk or triplets"
         raise ValueError(msg)
@@ -63,6 +68,12 @@ class Augment(Part):
 
     flip: bool = True
     shift: int = Field(0, ge=0, description="pixels, each way, the border mirrored")
+    crop: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="largest share of the area cut away; the rest, of sides up to 5:4, is enlarged again",
+    )
     erase: float = Field(0.0, ge=0, le=1, description="probability that a rectangle is blanked")
     colour: float = Field(
         0.0, ge=0, le=1, description="jitter of brightness, contrast, saturation; a tenth of it of hue"
@@ -70,3 +81,5 @@ class Augment(Part):
     rotate: float = Field(0.0, ge=0, le=180, description="degrees, each way")
     zoom: float = Field(0.0, ge=0, lt=1, description="scale is drawn from 1 - zoom to 1 + zoom")
     shear: float = Field(0.0, ge=0, lt=90, description="degrees, each way, along both axes")
+    blur: float = Field(0.0, ge=0, le=8, description="largest sigma of a Gaussian, in pixels; of every second picture")
+    jpeg: float = Field(0.0, ge=0, le=1, description="share of pictures recompressed, at a quality of 30 to 95")

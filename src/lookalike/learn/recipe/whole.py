@@ -42,7 +42,10 @@ class Recipe(Part):
         if any(isinstance(t, TripletTerm) and t.miner == "distance" for t in self.losses) and not self.network.unit:
             msg = "the miner distance is for embeddings on the unit sphere; leave network.unit true, or use another"
             raise ValueError(msg)
-        check_suits(self.sampler, self.losses)
+        if drawn and self.data.each_picture:
+            msg = "a sketch and its photo are one thing, and data.classes: picture makes two of them; leave one out"
+            raise ValueError(msg)
+        check_suits(self.sampler, self.losses, each_picture=self.data.each_picture)
         if isinstance(self.optimiser, SGD) and self.optimiser.nesterov and not self.optimiser.momentum:
             msg = "optimiser.nesterov needs a momentum above 0"
             raise ValueError(msg)
