@@ -18,6 +18,7 @@ CHECKED = [
     "lookalike.ingest",
     "lookalike.compare",
     "lookalike.collection",
+    "lookalike.duplicates",
     "lookalike.cli",
     "lookalike.server",
 ]

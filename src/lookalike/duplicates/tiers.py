@@ -79,7 +79,7 @@ def calibrated(encoder: Encoder, metric: Metric, pictures: int) -> Reach:
     if best < _FINE:
         raise UsageError(
             f"“{name}” is calibrated to tell things of one kind, not duplicates: even the nearest pictures are only"
-            f" {best:,.0f} times as likely to be the same as not, and among {pictures:,} it takes {wanted:,}. Give"
+            f" {best:,.0f} times as likely to be the same as not, and among {pictures:,} pictures it takes {wanted:,}. Give"
             " --within, a distance such as 0.1 or a similarity such as 95%; or an encoder that is calibrated on copies."
         )
     how = f"a pair within {{near:.3g}} is at least {min(best, wanted):,.0f} times as likely to be the same as not"

@@ -8,6 +8,8 @@ content is in the trash, and nothing is ever written over.
 import errno
 import json
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -23,6 +25,9 @@ from lookalike.duplicates.finding import Group, Member
 from lookalike.errors import AlreadyExistsError, LookalikeError, NotFoundError, StorageError
 from lookalike.images.finding import TRASH_LIST
 from lookalike.ingest import absolute
+
+# A copy that is not whole yet.
+_PART = re.compile(r"\..*\.[0-9a-f]{16}\.lookalike-part")
 
 
 class Record(BaseModel):
@@ -245,7 +250,7 @@ def move(source: Path, target: Path, sha256: str) -> None:
 
 def _copy(source: Path, target: Path, sha256: str) -> None:
     """A copy with the times of the file, on the disk and compared before it has its name."""
-    part = target.with_name(f".{target.name[:100]}.{os.getpid()}.part")
+    part = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}.lookalike-part")
     try:
         with source.open("rb") as old, part.open("xb") as new:
             shutil.copyfileobj(old, new)
@@ -392,6 +397,9 @@ def _finish(trash: Path, waiting: Sequence[Record]) -> None:
             (trash / TRASH_LIST).unlink()
     except OSError as e:
         raise StorageError(f"{trash / TRASH_LIST} cannot be written: {e.strerror}.") from e
-    for folder, _, _ in os.walk(trash, topdown=False):
+    for folder, _, names in os.walk(trash, topdown=False):
         with suppress(OSError):  # it is not empty
+            for name in names:
+                if _PART.fullmatch(name):  # a kill left it; the file that was being copied is in its place
+                    Path(folder, name).unlink()
             Path(folder).rmdir()

@@ -1,0 +1,590 @@
+"""Duplicates: grouped, thresholded, chosen between, decided on, found turned and across collections."""
+
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+
+import pocket_encoder
+from lookalike import duplicates, sample
+from lookalike.collection import Collection, entries
+from lookalike.duplicates import Duplicates, Reach, Rule, Tier, Turn, alike, decisions, grouping, keeping, turning
+from lookalike.duplicates.contents import Contents
+from lookalike.duplicates.keeping import Facts
+from lookalike.encoders import Encoder
+from lookalike.encoders.card import Branch, Calibration
+from lookalike.errors import MismatchError, StorageError, UsageError
+from lookalike.metric import Metric
+
+NEAR = duplicates.given(0.03)
+
+TRANSPOSES = {
+    Turn.MIRRORED: Image.Transpose.FLIP_LEFT_RIGHT,
+    Turn.HALF: Image.Transpose.ROTATE_180,
+    Turn.FLIPPED: Image.Transpose.FLIP_TOP_BOTTOM,
+    Turn.TRANSPOSED: Image.Transpose.TRANSPOSE,
+    Turn.RIGHT: Image.Transpose.ROTATE_270,
+    Turn.TRANSVERSE: Image.Transpose.TRANSVERSE,
+    Turn.LEFT: Image.Transpose.ROTATE_90,
+}
+
+
+@pytest.fixture(scope="session")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("originals")
+    sample.write(folder, 12, 0)
+    return sorted((folder / "photos").rglob("*.jpg"))
+
+
+@pytest.fixture
+def photos(originals: list[Path], tmp_path: Path) -> list[Path]:
+    """Twelve photos of the toy shop, all a day old."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    out = []
+    for i, path in enumerate(originals):
+        out.append(folder / f"{i:02}.jpg")
+        shutil.copy(path, out[-1])
+        os.utime(out[-1], (1e9, 1e9))
+    return out
+
+
+Index = Callable[..., Collection]
+
+
+@pytest.fixture
+def index(pocket: Path, tmp_path: Path) -> Index:
+    def made(folder: Path, name: str = "c") -> Collection:
+        path = tmp_path / f"{name}.lookalike"
+        collection = Collection.open(path) if path.exists() else Collection.create(path, Encoder.open(pocket))
+        collection.add(entries(folder))
+        return collection
+
+    return made
+
+
+def names(found: Duplicates) -> list[tuple[str, list[str]]]:
+    return [(group.tier, [member.path.name for member in group.members]) for group in found.groups]
+
+
+# ---- groups
+
+
+Points = st.lists(st.integers(0, 12), min_size=0, max_size=14)
+
+
+def pairs_within(distances: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    left, right = np.nonzero(np.triu(distances <= radius, 1))
+    return left, right, distances[left, right].astype(np.float32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(Points, st.integers(0, 6), st.randoms(use_true_random=False))
+def test_cliques_are_whole_and_greatest_and_the_order_of_pairs_does_not_matter(
+    points: list[int], radius: int, random: object
+) -> None:
+    distances = np.abs(np.subtract.outer(points, points)).astype(float).reshape(len(points), len(points))
+    left, right, far = pairs_within(distances, radius)
+    groups = grouping.cliques(left, right, far)
+    inside = [place for group in groups for place in group]
+    assert len(inside) == len(set(inside))
+    assert all(distances[a, b] <= radius for group in groups for a, b in itertools.combinations(group, 2))
+    whole = [*groups, *((i,) for i in range(len(points)) if i not in inside)]
+    for one, other in itertools.combinations(whole, 2):  # no two could be one
+        assert max(distances[a, b] for a in one for b in other) > radius
+    shuffled = np.random.default_rng(0).permutation(len(left))
+    assert grouping.cliques(right[shuffled], left[shuffled], far[shuffled]) == groups
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 16), st.floats(0.2, 1.2))
+def test_cliques_are_those_of_complete_linkage(seed: int, count: int, radius: float) -> None:
+    points = np.random.default_rng(seed).random((count, 2))
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
+    labels = fcluster(linkage(squareform(distances, checks=False), "complete"), radius, "distance")
+    expected = sorted(
+        tuple(np.flatnonzero(labels == label).tolist()) for label in set(labels) if (labels == label).sum() > 1
+    )
+    assert grouping.cliques(*pairs_within(distances, radius)) == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(Points, st.integers(0, 4))
+def test_chains_are_those_of_single_linkage(points: list[int], radius: int) -> None:
+    distances = np.abs(np.subtract.outer(points, points)).astype(float).reshape(len(points), len(points))
+    groups = grouping.chains(*pairs_within(distances, radius))
+    if len(points) < 2:
+        assert groups == []
+        return
+    labels = fcluster(linkage(squareform(distances), "single"), radius, "distance")
+    assert groups == sorted(
+        tuple(np.flatnonzero(labels == label).tolist()) for label in set(labels) if (labels == label).sum() > 1
+    )
+
+
+def test_a_chain_never_brings_together_what_is_apart() -> None:
+    line = np.arange(5)
+    left, right, far = line[:-1], line[1:], np.array([1, 2, 1, 1], np.float32)
+    assert grouping.chains(left, right, far) == [(0, 1, 2, 3, 4)]
+    # The longest link between the two is the one that is not made.
+    assert grouping.chains(left, right, far, [(0, 4)]) == [(0, 1), (2, 3, 4)]
+    assert grouping.chains(left, right, far, [(4, 0), (2, 3)]) == [(0, 1, 2), (3, 4)]
+
+
+def test_no_pairs_are_no_groups() -> None:
+    nothing = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
+    assert grouping.cliques(*nothing) == []
+    assert grouping.chains(*nothing) == []
+
+
+# ---- how near is near
+
+
+def encoder(pocket: Path, tmp_path: Path, calibration: Calibration | None) -> Encoder:
+    shutil.copytree(pocket, tmp_path / "encoder")
+    return Encoder.open(pocket_encoder.calibrated(tmp_path / "encoder", calibration))
+
+
+COPIES = Calibration(
+    distance_at_far={"0.01": 0.5},
+    knots=((0.1, 0.9999), (0.2, 0.99), (0.4, 0.5), (1.0, 0.0)),
+    genuine=9998,
+    impostors=9998,
+)
+
+
+def test_the_tiers_follow_from_the_calibration_and_the_number_of_pictures(pocket: Path, tmp_path: Path) -> None:
+    made = encoder(pocket, tmp_path, COPIES)
+    few, more, many = (duplicates.calibrated(made, Metric.EUCLIDEAN, n) for n in (3, 5_001, 1_000_000))
+    assert COPIES.probability(np.array(few.near)) == pytest.approx(1000 / 1001)
+    assert COPIES.probability(np.array(more.near)) == pytest.approx(5000 / 5001)
+    for reach in (few, more):
+        assert reach.similar is not None
+        odds = [float(p / (1 - p)) for p in COPIES.probability(np.array([reach.near, reach.similar]))]
+        assert odds[0] / odds[1] == pytest.approx(20)
+        assert reach.widest == reach.similar > reach.near
+    # More than the calibration can tell: then as near as it can, and it says so.
+    assert many.near == pytest.approx(0.1)
+    assert "too few pairs" in many.how
+    assert "too few pairs" not in more.how
+
+
+def test_a_card_of_certainty_still_has_a_distance(pocket: Path, tmp_path: Path) -> None:
+    reach = duplicates.calibrated(encoder(pocket, tmp_path, pocket_encoder.KNOWN), Metric.EUCLIDEAN, 10)
+    assert reach.near == pytest.approx(0.5 * (1 - 1000 / 1001) / 0.5)
+    flat = Calibration(distance_at_far={}, knots=((0.3, 1.0),), genuine=5, impostors=5)
+    shutil.rmtree(tmp_path / "encoder")
+    assert duplicates.calibrated(encoder(pocket, tmp_path, flat), Metric.EUCLIDEAN, 10).near == 0.3
+
+
+def test_an_encoder_that_cannot_tell_duplicates_is_refused(pocket: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"not calibrated for the euclidean metric.*--within"):
+        duplicates.calibrated(Encoder.open(pocket), Metric.EUCLIDEAN, 10)
+    made = encoder(pocket, tmp_path, COPIES)
+    with pytest.raises(UsageError, match="not calibrated for the cosine metric"):
+        duplicates.calibrated(made, Metric.COSINE, 10)
+    shutil.rmtree(tmp_path / "encoder")
+    classes = Calibration(distance_at_far={}, knots=((0.1, 0.95), (1.0, 0.1)), genuine=100, impostors=100)
+    with pytest.raises(UsageError, match=r"only 19 times .* among 10,000 pictures it takes 9,999.*--within"):
+        duplicates.calibrated(encoder(pocket, tmp_path, classes), Metric.EUCLIDEAN, 10_000)
+
+
+def test_a_reach_may_be_given(pocket: Path, tmp_path: Path) -> None:
+    assert duplicates.given(0.5) == Reach(0.5, None, "as given")
+    assert duplicates.at_rate(encoder(pocket, tmp_path, COPIES), Metric.EUCLIDEAN, 0.01).near == 0.5
+    for wrong in (-1.0, float("nan")):
+        with pytest.raises(UsageError, match="at least 0"):
+            duplicates.given(wrong)
+
+
+# ---- which to keep
+
+
+def facts(width: int = 10, size: int = 100, modified: int = 0) -> Facts:
+    return Facts(width, 10, size, modified * 10**9, (0, 0))
+
+
+def test_rules_come_in_order_and_say_why() -> None:
+    files = [
+        (Path("/b/1.jpg"), facts(width=20, size=100)),
+        (Path("/a/2.jpg"), facts(width=20, size=300, modified=9)),
+        (Path("/a/3.jpg"), facts(width=10, size=900)),
+        (Path("/a/originals/x/4.jpg"), facts(width=20, size=300, modified=5)),
+    ]
+    assert keeping.best(files, Rule.parse("resolution,size,oldest")) == (
+        3,
+        "highest resolution, 20 × 10; largest file, 300 bytes; oldest, of 1970-01-01",
+    )
+    assert keeping.best(files, Rule.parse("size")) == (2, "largest file, 900 bytes")
+    assert keeping.best(files, Rule.parse(" newest , size")) == (1, "newest, of 1970-01-01")
+    assert keeping.best(files, Rule.parse("path:originals/*,size")) == (3, "path matches originals/*")
+    assert keeping.best(files, Rule.parse("path:/b/*"))[0] == 0
+    assert keeping.best(files, Rule.parse("resolution")) == (1, "highest resolution, 20 × 10; first path")
+    assert keeping.best(files[:1], Rule.parse("resolution")) == (0, "")
+
+
+@pytest.mark.parametrize("text", ["", "best", "resolution,", "path", "path:", "size:3", "RESOLUTION"])
+def test_a_rule_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="no rule for what to keep"):
+        Rule.parse(text)
+
+
+def test_copies_of_all_kinds_are_found_and_the_best_is_kept(photos: list[Path], index: Index) -> None:
+    folder = photos[0].parent
+    shutil.copy(photos[0], folder / "zz-same.jpg")
+    with Image.open(photos[1]) as picture:
+        picture.save(folder / "recompressed.jpg", quality=40)
+        picture.resize((128, 128)).save(folder / "small.png")
+        picture.crop((4, 4, 252, 252)).save(folder / "cropped.jpg")
+    with index(folder) as collection:
+        found = duplicates.find(collection, NEAR)
+        assert names(found) == [
+            ("identical", ["00.jpg", "zz-same.jpg"]),
+            ("near-duplicate", ["01.jpg", *(m.path.name for m in found.groups[1].members[1:])]),
+        ]
+        assert {m.path.name for m in found.groups[1].members[1:]} == {"recompressed.jpg", "small.png", "cropped.jpg"}
+        kept, *others = found.groups[1].members
+        assert (kept.kept, kept.distance, kept.why) == (
+            True,
+            0,
+            f"highest resolution, 256 × 256; largest file, {kept.facts.size:,} bytes",
+        )
+        assert found.groups[1].surplus == tuple(others)
+        assert [m.distance for m in others] == sorted(m.distance for m in others)
+        assert all(0 < m.distance <= 0.03 and m.tier is Tier.NEAR and not m.kept and not m.why for m in others)
+        assert found.groups[0].members[0].why == "oldest, of 2001-09-09"
+        # One pair of the same bytes, and every two of the four that lie within reach.
+        assert found.pairs[0].tier is Tier.IDENTICAL
+        assert len(found.pairs) == 1 + 6
+        assert (found.pictures, found.left_out) == (16, ())
+        small = duplicates.find(collection, NEAR, rules=Rule.parse("path:*.png"))
+        assert [m.path.name for m in small.groups[1].members if m.kept] == ["small.png"]
+
+
+def test_similar_pictures_are_grouped_among_what_is_left_and_all_are_kept(photos: list[Path], index: Index) -> None:
+    folder = photos[0].parent
+    with Image.open(photos[1]) as picture:
+        picture.save(folder / "recompressed.jpg", quality=40)
+        picture.crop((30, 30, 256, 256)).save(folder / "cropped.jpg")
+    with index(folder) as collection:
+        contents = Contents.of(collection)
+        at = {items[0].uri.rsplit("/")[-1]: i for i, items in enumerate(contents.items)}
+        far = float(np.linalg.norm(contents.vectors[at["01.jpg"]] - contents.vectors[at["cropped.jpg"]]))
+        assert far > 0.03
+        found = duplicates.find(collection, Reach(0.03, far + 0.001, "for a test"))
+        tiers = {tuple(sorted(m.path.name for m in g.members)): g for g in found.groups}
+        assert tiers["01.jpg", "recompressed.jpg"].tier is Tier.NEAR
+        (similar,) = [g for g in found.groups if "cropped.jpg" in {m.path.name for m in g.members}]
+        assert similar.tier is Tier.SIMILAR
+        assert similar.surplus == ()
+        assert "recompressed.jpg" not in {m.path.name for m in similar.members}
+
+
+def test_reference_folders_are_kept_whole(photos: list[Path], index: Index) -> None:
+    folder = photos[0].parent
+    masters = folder / "masters"
+    masters.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copy(photos[0], masters / name)
+    with Image.open(photos[1]) as picture:
+        picture.resize((64, 64)).save(masters / "small.jpg")
+    with index(folder) as collection:
+        found = duplicates.find(collection, NEAR, references=[masters])
+        kept = {m.path.name: m.why for g in found.groups for m in g.members if m.kept}
+        assert kept == dict.fromkeys(("a.jpg", "b.jpg", "small.jpg"), "in a reference folder")
+        assert [m.path.name for g in found.groups for m in g.surplus] == ["00.jpg", "01.jpg"]
+        with pytest.raises(UsageError, match=r"No picture .* under the reference folder .*elsewhere"):
+            duplicates.find(collection, NEAR, references=[folder / "elsewhere"])
+
+
+def test_what_may_be_neither_kept_nor_moved_is_left_out(photos: list[Path], index: Index) -> None:
+    folder = photos[0].parent
+    for i in range(5):
+        shutil.copy(photos[i], folder / f"copy-{i}.jpg")
+    (folder / "link-4.jpg").symlink_to(photos[4])
+    os.link(photos[5], folder / "hard-5.jpg")
+    with index(folder) as collection:
+        photos[0].unlink()
+        photos[1].write_bytes(photos[2].read_bytes())
+        photos[2].write_bytes(b"")
+        os.utime(folder / "copy-3.jpg", (5, 5))  # other times, the same content
+        found = duplicates.find(collection, NEAR)
+        reasons = {path.name: reason for path, reason in found.left_out}
+        assert set(reasons) == {"00.jpg", "01.jpg", "02.jpg", "link-4.jpg", "hard-5.jpg"}
+        assert "has gone" in reasons["00.jpg"]
+        assert "has changed" in reasons["01.jpg"]
+        assert "is empty" in reasons["02.jpg"]
+        assert "is a link to" in reasons["link-4.jpg"]
+        assert "is the same file as" in reasons["hard-5.jpg"]
+        assert names(found) == [("identical", ["04.jpg", "copy-4.jpg"]), ("identical", ["copy-3.jpg", "03.jpg"])]
+
+
+def test_an_empty_collection_and_a_single_picture_have_no_duplicates(
+    photos: list[Path], index: Index, tmp_path: Path
+) -> None:
+    (tmp_path / "one").mkdir()
+    with index(tmp_path / "one") as collection:
+        for turned in (False, True):
+            found = duplicates.find(collection, NEAR, turned=turned)
+            assert (found.groups, found.pairs, found.pictures) == ((), (), 0)
+        shutil.copy(photos[0], tmp_path / "one")
+        collection.add(entries(tmp_path / "one"))
+        assert duplicates.find(collection, duplicates.given(float("inf"))).groups == ()
+
+
+def test_a_radius_that_takes_in_everything_is_refused(
+    photos: list[Path], index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alike, "MOST", 10)
+    with index(photos[0].parent) as collection, pytest.raises(UsageError, match=r"more than 10 pairs.*--within"):
+        duplicates.find(collection, duplicates.given(2))
+
+
+def test_a_thousand_copies_are_one_content(photos: list[Path], index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = photos[0].parent
+    for i in range(60):
+        shutil.copy(photos[0], folder / f"copy-{i:02}.jpg")
+    monkeypatch.setattr(alike, "MOST", 60)  # there would be 60 · 61 / 2
+    with index(folder) as collection:
+        found = duplicates.find(collection, NEAR)
+    (group,) = found.groups
+    assert (len(group.members), len(group.surplus), len(found.pairs)) == (61, 60, 60)
+
+
+def test_a_chain_is_one_group_and_cliques_are_not(photos: list[Path], index: Index) -> None:
+    with index(photos[0].parent) as collection:
+        contents = Contents.of(collection)
+        distances = np.linalg.norm(contents.vectors[:, None] - contents.vectors[None], axis=2)
+        np.fill_diagonal(distances, np.inf)
+        reach = duplicates.given(float(distances.min(axis=1).max()))  # each has a neighbour
+        cliques = duplicates.find(collection, reach)
+        chains = duplicates.find(collection, reach, chains=True)
+        assert all(m.distance <= reach.near for g in cliques.groups for m in g.members)
+        assert sum(len(g.members) for g in chains.groups) == 12
+        assert len(chains.groups) < len(cliques.groups) + 12 - sum(len(g.members) for g in cliques.groups)
+        farthest = max(m.distance for g in chains.groups for m in g.members)
+        assert farthest > reach.near  # measured, though it is no pair
+
+
+# ---- decisions
+
+
+def test_what_is_decided_to_be_distinct_stays_so(photos: list[Path], index: Index, tmp_path: Path) -> None:
+    folder = photos[0].parent
+    with Image.open(photos[1]) as picture:
+        picture.save(folder / "recompressed.jpg", quality=60)
+        picture.resize((128, 128)).save(folder / "small.png")
+    with index(folder) as collection:
+        by = {Path(item.uri).name: item for item in collection.store.scan()}
+        assert decisions.read(collection) == frozenset()
+        assert decisions.separate(collection, [by["01.jpg"], by["recompressed.jpg"]]) == 1
+        assert decisions.separate(collection, [by["recompressed.jpg"], by["01.jpg"]]) == 0
+        found = duplicates.find(collection, NEAR)
+        (group,) = found.groups
+        assert "small.png" in {m.path.name for m in group.members}
+        assert len(group.members) == 2
+        assert {(p.left.name, p.right.name) for p in found.pairs}.isdisjoint({("01.jpg", "recompressed.jpg")})
+        (chain,) = duplicates.find(collection, NEAR, chains=True).groups
+        assert len(chain.members) == 2  # not even by way of the third
+    # Moved and indexed again, into another collection's folder.
+    folder.rename(tmp_path / "moved")
+    shutil.copy(tmp_path / "c.lookalike" / "decisions.json", tmp_path)
+    with index(tmp_path / "moved", "again") as again:
+        shutil.move(tmp_path / "decisions.json", again.path)
+        (group,) = duplicates.find(again, NEAR).groups
+        assert len(group.members) == 2
+        assert decisions.revoke(again, [by["01.jpg"].sha256]) == 1
+        assert decisions.revoke(again, [by["01.jpg"].sha256]) == 0
+        (group,) = duplicates.find(again, NEAR).groups
+        assert len(group.members) == 3
+
+
+def test_decisions_between_several_are_all_their_pairs(photos: list[Path], index: Index) -> None:
+    with index(photos[0].parent) as collection:
+        items = sorted(collection.store.scan(), key=lambda item: item.uri)
+        assert decisions.separate(collection, items[:4]) == 6
+        assert decisions.revoke(collection, [item.sha256 for item in items[:2]]) == 1
+        assert decisions.revoke(collection, [items[0].sha256]) == 2
+        assert len(decisions.read(collection)) == 3
+        assert decisions.revoke(collection, []) == 0
+
+
+def test_a_decision_that_makes_no_sense_is_refused(photos: list[Path], index: Index) -> None:
+    shutil.copy(photos[0], photos[0].with_name("copy.jpg"))
+    with index(photos[0].parent) as collection:
+        by = {Path(item.uri).name: item for item in collection.store.scan()}
+        with pytest.raises(UsageError, match="two pictures at least"):
+            decisions.separate(collection, [by["00.jpg"], by["00.jpg"]])
+        with pytest.raises(UsageError, match=r"are the same bytes.*--reference"):
+            decisions.separate(collection, [by["00.jpg"], by["01.jpg"], by["copy.jpg"]])
+        assert decisions.read(collection) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        ("{", StorageError),
+        ("[]", StorageError),
+        ('{"distinct": [["b", "a"]]}', StorageError),
+        ('{"distinct": [["a"]]}', StorageError),
+        ('{"format": 2}', MismatchError),
+    ],
+)
+def test_damaged_decisions_are_refused_and_kept(
+    content: str, error: type[Exception], photos: list[Path], index: Index
+) -> None:
+    with index(photos[0].parent) as collection:
+        path = collection.path / "decisions.json"
+        path.write_text(content, encoding="utf-8")
+        items = list(collection.store.scan())
+        for work in (
+            lambda: duplicates.find(collection, NEAR),
+            lambda: decisions.separate(collection, items[:2]),
+            lambda: decisions.revoke(collection, ["a"]),
+        ):
+            with pytest.raises(error, match=r"decisions\.json"):
+                work()
+        assert path.read_text(encoding="utf-8") == content
+
+
+# ---- turned
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_turns_are_those_of_pillow_and_have_inverses(seed: int) -> None:
+    pictures = np.random.default_rng(seed).integers(0, 256, (2, 5, 5, 3), np.uint8)
+    for turn in turning.TURNS:
+        turned = turning.apply(pictures, turn)
+        if turn is not Turn.NONE:
+            for one, other in zip(pictures, turned, strict=True):
+                assert np.array_equal(np.asarray(Image.fromarray(one).transpose(TRANSPOSES[turn])), other)
+        assert np.array_equal(turning.apply(turned, turn.inverse), pictures)
+        assert turning.INVERSE[turn.number] == turn.inverse.number
+
+
+@pytest.mark.parametrize("turn", TRANSPOSES)
+def test_a_turned_copy_is_found_and_named(turn: Turn, photos: list[Path], index: Index) -> None:
+    folder = photos[0].parent
+    for number, name in ((3, "a-small.png"), (4, "z-small.png")):  # one on either side of its original
+        with Image.open(photos[number]) as picture:
+            picture.transpose(TRANSPOSES[turn]).resize((128, 128)).save(folder / name)
+    with index(folder) as collection:
+        found = duplicates.find(collection, NEAR, turned=True)
+        assert duplicates.find(collection, NEAR).groups == ()
+        assert names(found) == [
+            ("near-duplicate", ["03.jpg", "a-small.png"]),
+            ("near-duplicate", ["04.jpg", "z-small.png"]),
+        ]
+        assert {member.turn for group in found.groups for member in group.surplus} == {turn}
+        for pair in found.pairs:
+            assert pair.turn == (turn if pair.right.suffix == ".png" else turn.inverse)
+
+
+def test_turned_embeddings_are_kept_by_content_and_a_broken_cache_is_none(
+    photos: list[Path], index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = photos[0].parent
+    with Image.open(photos[1]) as picture:
+        picture.transpose(Image.Transpose.ROTATE_90).save(folder / "turned.jpg", quality=90)
+    with index(folder) as collection:
+        first = duplicates.find(collection, NEAR, turned=True)
+        assert len(first.groups) == 1
+        calls: list[int] = []
+        embed = Encoder.embed
+
+        def counting(self: Encoder, pictures: np.ndarray, branch: Branch = "photo") -> np.ndarray:
+            calls.append(len(pictures))
+            return embed(self, pictures, branch)
+
+        monkeypatch.setattr(Encoder, "embed", counting)
+        assert duplicates.find(collection, NEAR, turned=True) == first
+        assert not calls
+        cache = collection.path / "cache" / "turned.sqlite"
+        cache.write_bytes(b"this is no database" * 100)
+        assert duplicates.find(collection, NEAR, turned=True) == first
+        assert sum(calls) == 7 * 13
+        cache.unlink()
+        photos[0].unlink()
+        gone = duplicates.find(collection, NEAR, turned=True)
+        assert [path.name for path, _ in gone.left_out] == ["00.jpg"]
+        assert names(gone) == names(first)
+
+
+# ---- leaks
+
+
+def test_leaks_between_two_collections(photos: list[Path], index: Index, tmp_path: Path) -> None:
+    test = tmp_path / "test"
+    test.mkdir()
+    shutil.copy(photos[0], test / "same.jpg")
+    shutil.copy(photos[0], test / "same-again.jpg")
+    with Image.open(photos[1]) as picture:
+        picture.save(test / "recompressed.jpg", quality=50)
+    with Image.open(photos[2]) as picture:
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(test / "mirrored.jpg", quality=90)
+    with index(photos[0].parent) as train, index(test, "test") as other:
+        found = duplicates.leaks(train, other, NEAR)
+        assert [(p.left.name, p.right.name, p.tier.value) for p in found.pairs] == [
+            ("00.jpg", "same-again.jpg", "identical"),
+            ("00.jpg", "same.jpg", "identical"),
+            ("01.jpg", "recompressed.jpg", "near-duplicate"),
+        ]
+        assert found.leaked == {Tier.IDENTICAL: 2, Tier.NEAR: 1, Tier.SIMILAR: 0}
+        assert (found.left, found.right) == (12, 4)
+        turned = duplicates.leaks(train, other, NEAR, turned=True)
+        assert [(p.left.name, p.right.name, p.turn) for p in turned.pairs if p.turn is not Turn.NONE] == [
+            ("02.jpg", "mirrored.jpg", Turn.MIRRORED)
+        ]
+
+
+def test_leaks_want_one_encoder(photos: list[Path], index: Index, tmp_path: Path) -> None:
+    larger = Encoder.open(pocket_encoder.make(tmp_path / "larger", size=64))
+    with (
+        index(photos[0].parent) as train,
+        Collection.create(tmp_path / "other.lookalike", larger) as other,
+        pytest.raises(MismatchError, match="different encoders"),
+    ):
+        duplicates.leaks(train, other, NEAR)
+
+
+def test_pairs_are_those_of_the_definition(photos: list[Path], index: Index) -> None:
+    with index(photos[0].parent) as collection:
+        contents = Contents.of(collection)
+        assert list(contents.digests) == sorted(contents.digests)
+        distances = np.linalg.norm(contents.vectors[:, None].astype(float) - contents.vectors[None], axis=2)
+        radius = float(np.float32(np.median(distances)))
+        found = alike.within(collection, contents, radius)
+        expected = [(a, b) for a, b in itertools.combinations(range(12), 2) if np.float32(distances[a, b]) <= radius]
+        assert list(zip(found.left.tolist(), found.right.tolist(), strict=True)) == expected
+        for a, b in itertools.permutations(range(12), 2):
+            pair = found.between(a, b)
+            assert (pair is not None) == ((min(a, b), max(a, b)) in expected)
+            if pair is not None:
+                assert pair[0] == pytest.approx(distances[a, b], rel=1e-6)
+                assert pair[1] is Turn.NONE
+        assert found.between(0, 0) is None
+
+
+def test_the_same_pictures_in_other_places_give_the_same_groups(
+    photos: list[Path], index: Index, tmp_path: Path
+) -> None:
+    with index(photos[0].parent) as collection:
+        reach = duplicates.given(0.2)
+        first = duplicates.find(collection, reach)
+    shutil.copytree(photos[0].parent, tmp_path / "elsewhere" / "deep")
+    with index(tmp_path / "elsewhere", "other") as collection:
+        second = duplicates.find(collection, reach)
+    assert names(first) == names(second)
+    assert first.groups
+    assert json.dumps([p.distance for p in first.pairs]) == json.dumps([p.distance for p in second.pairs])

@@ -1,0 +1,412 @@
+"""Duplicates into the trash and back, whatever happens on the way."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pictures
+from lookalike import duplicates, images
+from lookalike.collection import Collection, Entry, entries
+from lookalike.duplicates import trash as moving
+from lookalike.encoders import Encoder
+from lookalike.errors import AlreadyExistsError, NotFoundError, StorageError
+
+NEAR = duplicates.given(0.01)
+LIST = "lookalike-trash.jsonl"
+
+# Three groups: 1 and its two copies, 2 and its copy, 3 and its copy; 4 has none.
+FILES = {
+    "1.png": 1,
+    "1b.png": 1,
+    "deep/er/1c.png": 1,
+    "2.png": 2,
+    "2b.png": 2,
+    "3.png": 3,
+    "deep/3b.png": 3,
+    "4.png": 4,
+}
+SURPLUS = ["1b.png", "2b.png", "deep/3b.png", "deep/er/1c.png"]
+
+
+@pytest.fixture
+def collection(tmp_path: Path, pocket: Path) -> Iterator[Collection]:
+    pictures.write(tmp_path / "photos", FILES)
+    for path in (tmp_path / "photos").rglob("*.png"):
+        os.utime(path, (1e9, 1e9))
+    with Collection.create(tmp_path / "c.lookalike", Encoder.open(pocket)) as made:
+        new = [Entry(e.path, "label", {"name": e.path.name}, f"id-{e.path.name}") for e in entries(tmp_path / "photos")]
+        made.add(new)
+        yield made
+
+
+def state(folder: Path) -> dict[str, tuple[bytes, float]]:
+    """Content and time of all files."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def items(collection: Collection) -> list[tuple[str, str, str | None, dict[str, str], str]]:
+    return [(i.id, i.uri, i.label, dict(i.attributes), i.sha256) for i in collection.store.scan()]
+
+
+def apply(collection: Collection, trash: Path) -> duplicates.Moved:
+    return duplicates.apply(collection, duplicates.find(collection, NEAR).groups, trash)
+
+
+def left(moved: duplicates.Moved) -> dict[str, str]:
+    return {path.name: reason for path, reason in moved.left}
+
+
+def test_there_and_back(collection: Collection, tmp_path: Path) -> None:
+    photos, trash = tmp_path / "photos", tmp_path / "trash"
+    before, known = state(photos), items(collection)
+    told: list[tuple[int, int]] = []
+    groups = duplicates.find(collection, NEAR).groups
+    moved = duplicates.apply(collection, groups, trash, lambda *at: told.append(at))
+    assert sorted(str(path.relative_to(photos)) for path in moved.files) == SURPLUS
+    assert (moved.left, told) == ((), [(1, 4), (2, 4), (3, 4), (4, 4)])
+    assert moved.size == sum(len(before[name][0]) for name in SURPLUS)
+    assert set(state(photos)) == set(before) - set(SURPLUS)
+    assert collection.store.count() == 4
+    in_trash = state(trash)
+    del in_trash[LIST]
+    inside = str(photos.relative_to("/"))
+    assert in_trash == {f"{inside}/{name}": before[name] for name in SURPLUS}
+    assert duplicates.find(collection, NEAR).groups == ()
+    assert apply(collection, trash) == duplicates.Moved((), 0, ())  # nothing is left to do
+    back = duplicates.restore(trash)
+    assert (sorted(back.files), back.size, back.left) == (sorted(moved.files), moved.size, ())
+    assert state(photos) == before
+    assert items(collection) == known
+    assert not trash.exists()
+    with pytest.raises(NotFoundError, match="no trash folder"):
+        duplicates.restore(trash)
+
+
+def test_across_file_systems(collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = state(tmp_path / "photos")
+
+    def link(*_: object, **__: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", link)
+    assert len(apply(collection, tmp_path / "trash").files) == 4
+    assert not list((tmp_path / "trash").rglob("*part"))
+    assert duplicates.restore(tmp_path / "trash").left == ()
+    assert state(tmp_path / "photos") == before
+
+
+def test_a_copy_that_is_none_is_not_taken_for_one(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = state(tmp_path / "photos")
+
+    def link(*_: object, **__: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(shutil, "copyfileobj", lambda old, new: new.write(old.read()[:-1]))
+    moved = apply(collection, tmp_path / "trash")
+    assert moved.files == ()
+    assert set(left(moved).values()) == {"it cannot be moved: the copy is not what was copied"}
+    assert state(tmp_path / "photos") == before
+    assert set(state(tmp_path / "trash")) == {LIST}
+    assert collection.store.count() == 8
+
+
+def test_a_full_disk_stops_it_and_loses_nothing(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, trash = state(tmp_path / "photos"), tmp_path / "trash"
+    move, calls = moving.move, []
+
+    def third_time_full(source: Path, target: Path, sha256: str) -> None:
+        calls.append(source)
+        if len(calls) > 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        move(source, target, sha256)
+
+    monkeypatch.setattr(moving, "move", third_time_full)
+    monkeypatch.setattr(moving, "_writable", lambda _: False)
+    with pytest.raises(StorageError, match=r"No space left.*lookalike duplicates --undo"):
+        apply(collection, trash)
+    assert collection.store.count() == 6  # what has moved is out of it
+    monkeypatch.undo()
+    back = duplicates.restore(trash)
+    assert (len(back.files), back.left) == (3, ())  # the third one never went
+    assert state(tmp_path / "photos") == before
+    assert collection.store.count() == 8
+
+
+def test_a_file_that_cannot_be_taken_away_stays_whole(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, unlink = state(tmp_path / "photos"), Path.unlink
+
+    def read_only(self: Path, missing_ok: bool = False) -> None:
+        if self.parent == tmp_path / "photos":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", read_only)
+    moved = apply(collection, tmp_path / "trash")
+    assert left(moved) == dict.fromkeys(("1b.png", "2b.png"), "it cannot be moved: Permission denied")
+    assert sorted(path.name for path in moved.files) == ["1c.png", "3b.png"]
+    monkeypatch.undo()
+    assert collection.store.count() == 6
+    duplicates.restore(tmp_path / "trash")
+    assert state(tmp_path / "photos") == before
+
+
+def test_what_has_changed_meanwhile_stays(collection: Collection, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    groups = duplicates.find(collection, NEAR).groups
+    (photos / "1b.png").write_bytes(pictures.png(9))
+    (photos / "deep" / "er" / "1c.png").unlink()
+    (photos / "2.png").unlink()  # the one to be kept
+    (photos / "deep" / "3b.png").unlink()
+    (photos / "deep" / "3b.png").symlink_to(photos / "3.png")
+    moved = duplicates.apply(collection, groups, tmp_path / "trash")
+    assert moved.files == ()
+    reasons = left(moved)
+    assert reasons["1b.png"] == "it has changed since it was indexed"
+    assert reasons["1c.png"] == "it has gone"
+    assert reasons["2b.png"] == f"the picture to be kept, {photos / '2.png'}: it has gone"
+    assert reasons["3b.png"] == "it has become a link"
+    assert (photos / "2b.png").exists()
+    assert collection.store.count() == 8
+
+
+def test_nothing_is_written_over(collection: Collection, tmp_path: Path) -> None:
+    photos, trash = tmp_path / "photos", tmp_path / "trash"
+    apply(collection, trash)
+    # The same name again, a copy of another picture; and moved again.
+    (photos / "1b.png").write_bytes(pictures.png(2))
+    collection.add(entries(photos))
+    assert [path.name for path in apply(collection, trash).files] == ["1b.png"]
+    inside = trash.joinpath(*photos.parts[1:])
+    assert (inside / "1b.png").read_bytes() == pictures.png(1)
+    assert (inside / "1b (2).png").read_bytes() == pictures.png(2)
+    # Somebody else's file has the place of another one.
+    (photos / "2b.png").write_bytes(pictures.png(7))
+    back = duplicates.restore(trash)
+    assert set(left(back)) == {"1b.png", "2b.png"}
+    assert "another file has its place" in left(back)["2b.png"]
+    assert (photos / "1b.png").read_bytes() == pictures.png(2)  # what went last
+    assert (photos / "2b.png").read_bytes() == pictures.png(7)
+    assert (inside / "1b.png").read_bytes() == pictures.png(1)
+    # With the places free again, the rest comes back too.
+    (photos / "1b.png").unlink()
+    (photos / "2b.png").unlink()
+    assert duplicates.restore(trash).left == ()
+    assert (photos / "1b.png").read_bytes() == pictures.png(1)
+    assert (photos / "2b.png").read_bytes() == pictures.png(2)
+    assert not trash.exists()
+
+
+def test_an_uploaded_picture_goes_and_comes_back(collection: Collection, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "4.png").write_bytes(pictures.png(5))
+    collection.add(entries(tmp_path / "photos"))
+    item = collection.add_bytes(pictures.png(4), "mug", {"colour": "red"})
+    with_copy = tmp_path / "photos" / "copy.png"
+    with_copy.write_bytes(pictures.png(4))
+    collection.add(entries(tmp_path / "photos"))
+    groups = duplicates.find(collection, NEAR, rules=duplicates.Rule.parse("path:photos/*")).groups
+    moved = duplicates.apply(collection, groups, tmp_path / "trash")
+    assert collection.file(item) in moved.files
+    assert not collection.file(item).exists()
+    assert item.id not in collection.store.get([item.id])
+    assert duplicates.restore(tmp_path / "trash").left == ()
+    assert collection.get(item.id) == item
+    assert collection.file(item).read_bytes() == pictures.png(4)
+
+
+def test_a_folder_that_is_no_trash_is_left_alone(collection: Collection, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "diary.txt").write_text("dear", encoding="utf-8")
+    with pytest.raises(AlreadyExistsError, match="has other things in it"):
+        apply(collection, tmp_path / "mine")
+    with pytest.raises(StorageError, match=r"cannot be written.*Nothing was moved"):
+        apply(collection, tmp_path / "mine" / "diary.txt")
+    with pytest.raises(NotFoundError):
+        duplicates.restore(tmp_path / "mine")
+    assert collection.store.count() == 8
+
+
+def test_a_trash_among_the_pictures_is_not_indexed(collection: Collection, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    apply(collection, photos / "trash")
+    assert [path.name for path in images.find(photos)] == ["1.png", "2.png", "3.png", "4.png"]
+    assert len(images.find(photos / "trash")) == 4  # unless it is asked for
+    assert collection.add(entries(photos)).progress.total == 4
+
+
+def test_half_a_line_is_nothing_and_a_damaged_one_is_told(collection: Collection, tmp_path: Path) -> None:
+    trash, before = tmp_path / "trash", state(tmp_path / "photos")
+    apply(collection, trash)
+    whole = (trash / LIST).read_bytes()
+    first, *others = whole.splitlines(keepends=True)
+    for wrong in (b"nonsense\n", b'{"file": "/x"}\n', first.replace(b'"trashed":"', b'"trashed":"../')):
+        (trash / LIST).write_bytes(b"".join([first, wrong, *others]))
+        with pytest.raises(StorageError, match=r"line 2, is damaged, and nothing was put back"):
+            duplicates.restore(trash)
+    (trash / LIST).write_bytes(whole + first[:40])
+    (tmp_path / "photos" / "5.png").write_bytes(pictures.png(4))
+    collection.add(entries(tmp_path / "photos"))
+    assert len(apply(collection, trash).files) == 1  # and goes on with a line of its own
+    assert len((trash / LIST).read_bytes().splitlines()) == 5
+    assert all(json.loads(line) for line in (trash / LIST).read_bytes().splitlines())
+    assert duplicates.restore(trash).left == ()
+    assert {name: v for name, v in state(tmp_path / "photos").items() if name != "5.png"} == before
+
+
+def test_a_collection_that_has_gone_keeps_no_file_back(collection: Collection, tmp_path: Path) -> None:
+    before = state(tmp_path / "photos")
+    apply(collection, tmp_path / "trash")
+    collection.close()
+    shutil.rmtree(collection.path)
+    back = duplicates.restore(tmp_path / "trash")
+    assert len(back.files) == 4
+    assert all("it is back, but not in" in reason for _, reason in back.left)
+    assert state(tmp_path / "photos") == before
+
+
+def test_ctrl_c_in_the_middle(collection: Collection, tmp_path: Path) -> None:
+    before, trash = state(tmp_path / "photos"), tmp_path / "trash"
+    groups = duplicates.find(collection, NEAR).groups
+
+    def stop(done: int, _total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        duplicates.apply(collection, groups, trash, stop)
+    assert collection.store.count() == 6
+    with pytest.raises(KeyboardInterrupt):
+        duplicates.restore(trash, tell=lambda done, _: stop(done + 1, 0))
+    assert duplicates.restore(trash).left == ()
+    assert state(tmp_path / "photos") == before
+    assert collection.store.count() == 8
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lookalike import duplicates
+from lookalike.collection import Collection
+from lookalike.duplicates import trash
+point, number, path, where = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
+count = 0
+
+def wrap(owner, name, before):
+    inner = getattr(owner, name)
+    def wrapped(*args, **kwargs):
+        global count
+        count += 1
+        if before and count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = inner(*args, **kwargs)
+        if count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    setattr(owner, name, wrapped)
+
+with Collection.open(path) as collection:
+    if point == "undo":
+        wrap(trash, "move", before=False)
+        duplicates.restore(where)
+    groups = duplicates.find(collection, duplicates.given(0.01)).groups
+    if point == "half a line":
+        fsync = os.fsync
+        def torn(handle):
+            os.ftruncate(handle, os.fstat(handle).st_size - 30)
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.fsync = torn
+    elif point == "before it is moved":
+        wrap(trash, "move", before=True)
+    elif point == "in both places":
+        wrap(os, "link", before=False)
+    elif point == "half a copy":
+        def link(*args, **kwargs):
+            raise OSError(18, "another file system")
+        os.link = link
+        import shutil
+        def half(old, new):
+            new.write(old.read()[:50])
+            new.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        shutil.copyfileobj = half
+    elif point == "not yet out of the collection":
+        wrap(trash, "move", before=False)
+    duplicates.apply(collection, groups, where)
+"""
+
+
+def killed(point: str, number: int, collection: Path, trash: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED), point, str(number), str(collection), str(trash)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == -signal.SIGKILL, run.stderr
+
+
+@pytest.mark.parametrize(
+    ("point", "number"),
+    [
+        ("half a line", 1),
+        ("before it is moved", 2),
+        ("in both places", 2),
+        ("half a copy", 1),
+        ("not yet out of the collection", 3),
+    ],
+)
+def test_a_kill_loses_nothing_and_undo_puts_all_back(
+    point: str, number: int, collection: Collection, tmp_path: Path
+) -> None:
+    photos, trash = tmp_path / "photos", tmp_path / "trash"
+    before, known = state(photos), items(collection)
+    killed(point, number, collection.path, trash)
+    contents = {content for content, _ in state(photos).values()}
+    assert contents == {content for content, _ in before.values()}  # one of each stays where it was
+    everything = state(photos) | {f"trash/{name}": value for name, value in state(trash).items()}
+    assert set(before.values()) <= set(everything.values())
+    assert duplicates.restore(trash).left == ()
+    assert state(photos) == before
+    assert items(collection) == known
+    assert not trash.exists()
+
+
+def test_a_kill_and_then_going_on(collection: Collection, tmp_path: Path) -> None:
+    photos, trash = tmp_path / "photos", tmp_path / "trash"
+    before, known = state(photos), items(collection)
+    killed("in both places", 3, collection.path, trash)
+    killed("not yet out of the collection", 1, collection.path, trash)
+    apply(collection, trash)
+    assert set(state(photos)) == set(before) - set(SURPLUS)
+    killed("undo", 2, collection.path, trash)
+    assert duplicates.restore(trash).left == ()
+    assert state(photos) == before
+    assert items(collection) == known
+
+
+def test_move_replaces_nothing(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(b"1")
+    other.write_bytes(b"2")
+    with pytest.raises(FileExistsError):
+        moving.move(one, other, images.fingerprint(b"1"))
+    assert (one.read_bytes(), other.read_bytes()) == (b"1", b"2")
