@@ -128,7 +128,7 @@ class Encoder:
     def _normalise(self, pictures: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n 3 s s"]:
         mean, std = (np.array(v, np.float32)[:, None, None] for v in (self.card.input.mean, self.card.input.std))
         # Channels first before anything else: over the last axis, of three, NumPy takes eight times as long.
-        scaled = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)) * (np.float32(1 / 255) / std)
+        scaled: np.ndarray = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)) * (np.float32(1 / 255) / std)
         scaled -= mean / std
         return scaled
 

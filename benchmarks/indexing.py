@@ -1,0 +1,246 @@
+"""How fast pictures come in: `lookalike index` against its own parts, and where a search spends its first half second.
+
+    python benchmarks/indexing.py [--tiny data/cifar10/test] [--photos data/fashion-300/images] [--rounds 3] [--json]
+
+Three kinds of pictures: JPEGs of 32 pixels embedded by `cifar10-triplet` (each with its mirror image), photos of about 300
+by `toyshop`, and photos of 12 megapixels by the same. These last are mosaics: twelve of the photos enlarged to 1000 × 1000
+pixels each, with grain, saved at quality 90. Without the folders, pictures are drawn as `decode.py` draws its photo.
+
+In each round, on the same files, in turns:
+
+- decoding alone, in all cores: files are looked up, read, fingerprinted, decoded and fitted;
+- inference alone, in all cores: pictures that lie in memory, fitted, are embedded;
+- indexing: a new collection, all pictures added, everything written.
+
+The *lower* ceiling is the slower of the first two. Where both keep the same cores busy, nothing can reach it: the *bound* is
+1 / (1 / decoding + 1 / inference). Rates are medians over the rounds, in pictures a second. *Work* is the share of the
+processor's time in indexing that decoding and inference take when they are alone; it hardly depends on what else the machine
+does. The small pictures are also indexed by the command itself, start-up included.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from decode import photo
+from jaxtyping import UInt8
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from lookalike import encoders, images
+from lookalike.collection import Collection
+from lookalike.encoders import Encoder
+from lookalike.ingest import Entry
+from lookalike.threads import ahead, cores
+
+TINY, MIDDLE, LARGE = 10_000, 3_000, 96
+IN_MEMORY = 1_024
+BATCHES = (1, 4, 8, 16, 64)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One kind of pictures, measured: pictures a second, and shares of 1."""
+
+    kind: str
+    encoder: str
+    pictures: int
+    megabytes: float
+    decoding: float
+    inference: float
+    indexing: float
+    lower: float
+    bound: float
+    of_lower: float
+    of_bound: float
+    bound_of_lower: float
+    work: float
+
+
+def measure(tiny: Path | None = None, photos: Path | None = None, rounds: int = 3) -> dict[str, Any]:
+    """All figures.
+
+    Args:
+        tiny: a folder of pictures of about 32 pixels; they are drawn without it.
+        photos: a folder of pictures of about 300 pixels; likewise.
+        rounds: how often each is measured.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        small = _files(tiny, folder / "tiny", (32, 32), TINY)
+        middle = _files(photos, folder / "middle", (225, 300), MIDDLE)
+        large = _mosaics(middle, folder / "large")
+        kinds = [
+            ("32 px", "cifar10-triplet", small),
+            ("300 px", "toyshop", middle),
+            ("12 megapixels", "toyshop", large),
+        ]
+        figures = [_figure(kind, name, files, folder, rounds) for kind, name, files in kinds]
+        return {
+            "cores": cores(),
+            "rounds": rounds,
+            "figures": [asdict(figure) for figure in figures],
+            "batches": {name: _batches(encoders.load(name)) for name in ("cifar10-triplet", "toyshop")},
+            "command": _command(small, folder, rounds),
+        }
+
+
+def _files(folder: Path | None, made: Path, size: tuple[int, int], most: int) -> list[Path]:
+    if folder is not None:
+        return images.find(folder)[:most]
+    made.mkdir()
+    for i in range(most // 10):
+        (made / f"{i:05}.jpg").write_bytes(photo(*size, seed=i))
+    return images.find(made)
+
+
+def _mosaics(photos: Sequence[Path], made: Path) -> list[Path]:
+    made.mkdir()
+    random = np.random.default_rng(0)
+    for i in range(LARGE):
+        mosaic = Image.new("RGB", (4000, 3000))
+        for place, chosen in enumerate(random.choice(len(photos), 12)):
+            with Image.open(photos[chosen]) as one:
+                part = one.convert("RGB").resize((1000, 1000), Image.Resampling.BICUBIC)
+            mosaic.paste(part, (1000 * (place % 4), 1000 * (place // 4)))
+        grain = random.standard_normal((3000, 4000, 1), np.float32) * 4
+        noisy = np.clip(np.asarray(mosaic, np.float32) + grain, 0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(made / f"{i:03}.jpg", quality=90)
+    return images.find(made)
+
+
+def _figure(kind: str, name: str, files: Sequence[Path], folder: Path, rounds: int) -> Figure:
+    encoder = encoders.load(name)
+    about = encoder.card.input
+    fitted = np.stack([images.load(path, about.size, about.fit) for path in files[:IN_MEMORY]])
+    stages: dict[str, tuple[int, Callable[[], object]]] = {
+        "decoding": (len(files), lambda: _decode(files, about.size, about.fit)),
+        "inference": (len(fitted), lambda: _infer(encoder, fitted)),
+        "indexing": (len(files), lambda: _index(files, encoder, folder / "new.lookalike")),
+    }
+    encoder.embed(fitted[:64])  # loads the network
+    times: dict[str, list[tuple[float, float]]] = {stage: [] for stage in stages}
+    for _ in range(rounds):
+        for stage, (count, run) in stages.items():
+            begun, cpu = time.perf_counter(), time.process_time()
+            run()
+            times[stage].append(((time.perf_counter() - begun) / count, (time.process_time() - cpu) / count))
+    decoding, inference, indexing = (1 / statistics.median(wall for wall, _ in times[stage]) for stage in stages)
+    busy = [statistics.median(work for _, work in times[stage]) for stage in stages]
+    lower, bound = min(decoding, inference), 1 / (1 / decoding + 1 / inference)
+    return Figure(
+        kind,
+        name,
+        len(files),
+        sum(path.stat().st_size for path in files) / 1e6,
+        decoding,
+        inference,
+        indexing,
+        lower,
+        bound,
+        indexing / lower,
+        indexing / bound,
+        bound / lower,
+        (busy[0] + busy[1]) / busy[2],
+    )
+
+
+def _decode(files: Sequence[Path], size: int, fit: images.Fit) -> None:
+    def work(some: Sequence[Path]) -> None:
+        for path in some:
+            path.stat()
+            data = images.read_bytes(path)
+            images.fingerprint(data)
+            images.fit(images.decode(data, at_least=size), size, fit)
+
+    with closing(ahead(work, [files[i : i + 8] for i in range(0, len(files), 8)])) as done:
+        for _ in done:
+            pass
+
+
+def _infer(encoder: Encoder, fitted: UInt8[np.ndarray, "n s s 3"]) -> None:
+    with ThreadPoolExecutor(cores()) as pool:
+        list(pool.map(lambda i: encoder.embed_batch(fitted[i : i + 16]), range(0, len(fitted), 16)))
+
+
+def _index(files: Sequence[Path], encoder: Encoder, path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    with Collection.create(path, encoder) as collection:
+        added = collection.add([Entry(file) for file in files])
+    if added.progress.failed:
+        raise SystemExit(f"{added.failures[0][1]} Only whole pictures can be measured with.")
+
+
+def _batches(encoder: Encoder) -> dict[int, float]:
+    """Milliseconds of one core for a picture, by the size of the batch: the median of 9 runs of 64 pictures."""
+    size = encoder.card.input.size
+    some = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)
+    out = {}
+    for batch in BATCHES:
+        times = []
+        for _ in range(9):
+            used = time.thread_time()
+            for i in range(0, 64, batch):
+                encoder.embed_batch(some[i : i + batch])
+            times.append((time.thread_time() - used) / 64 * 1e3)
+        out[batch] = statistics.median(times)
+    return out
+
+
+def _command(files: Sequence[Path], folder: Path, rounds: int) -> dict[str, float]:
+    """Seconds of the commands as one types them: indexing the small pictures, and searching among them for one."""
+    linked = folder / "linked"
+    linked.mkdir()
+    for i, path in enumerate(files):
+        (linked / f"{i:05}{path.suffix}").symlink_to(path.absolute())
+    collection = folder / "command.lookalike"
+
+    def seconds(*words: object) -> float:
+        begun = time.perf_counter()
+        # Nothing but this Python, and files of our own.
+        subprocess.run([sys.executable, "-m", "lookalike", *map(str, words)], check=True, capture_output=True)  # noqa: S603
+        return time.perf_counter() - begun
+
+    index = seconds("index", linked, "--to", collection, "--encoder", "cifar10-triplet")
+    seconds("search", collection, files[0])  # which makes the matrix
+    search = statistics.median(seconds("search", collection, files[0]) for _ in range(2 * rounds + 1))
+    return {"index_s": index, "pictures": len(files), "index_per_second": len(files) / index, "search_s": search}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", type=Path, help="a folder of pictures of about 32 pixels")
+    parser.add_argument("--photos", type=Path, help="a folder of pictures of about 300 pixels")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    chosen = parser.parse_args()
+    found = measure(chosen.tiny, chosen.photos, chosen.rounds)
+    if chosen.json:
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return
+    console = Console()
+    table = Table("", "decoding/s", "inference/s", "indexing/s", "of the lower", "the bound is", "of the bound", "work")
+    for it in found["figures"]:
+        rates = (f"{it[name]:,.0f}" for name in ("decoding", "inference", "indexing"))
+        shares = (f"{it[name]:.0%}" for name in ("of_lower", "bound_of_lower", "of_bound", "work"))
+        table.add_row(f"{it['pictures']:,} × {it['kind']}", *rates, *shares)
+    console.print(table)
+    console.print({"ms a picture on one core, by batch": found["batches"], "command": found["command"]})
+
+
+if __name__ == "__main__":
+    main()
