@@ -21,7 +21,6 @@ from jaxtyping import Float32, Int64, Shaped
 from lookalike.errors import UsageError
 from lookalike.metric import Metric, paired
 from lookalike.search import Gallery, Hits, Pairs, prepare
-from lookalike.search.bounds import CACHED, blocks
 
 _CANDIDATES = 128
 """Rows that a pivot is chosen from."""
@@ -34,6 +33,9 @@ _BATCH = 64
 
 _COLUMNS = 2**15
 """Columns of the table at a time: a float32 row of so many stays in the processor's cache."""
+
+_CACHED = 2**16
+"""Numbers measured at a time, for the same reason."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +244,8 @@ def _measure(vector: np.ndarray, others: Shaped[np.ndarray, "n d"], metric: Metr
 
 
 def _blocks(vectors: Shaped[np.ndarray, "n d"]) -> Iterator[slice]:
-    return blocks(len(vectors), CACHED // (vectors.shape[1] + 1))
+    size = max(1, _CACHED // (vectors.shape[1] + 1))
+    return (slice(begin, begin + size) for begin in range(0, len(vectors), size))
 
 
 def _choose(

@@ -79,8 +79,8 @@ class Journal:
     def remove(self) -> None:
         """The job is done."""
         with suppress(OSError):  # the file is there, which is what was asked for
-            for path in (self.written, self.folder / _JOURNAL):
-                path.unlink(missing_ok=True)
+            for name in (self.written.name, _JOURNAL, f"{_JOURNAL}-journal"):
+                (self.folder / name).unlink(missing_ok=True)
             self.folder.rmdir()
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from lookalike.joins import formats, journal
 from lookalike.joins.formats import Format, Row
 from lookalike.joins.journal import Entry
@@ -15,7 +17,7 @@ from lookalike.search import Pairs
 from lookalike.search.answers import joined
 
 _PAIRS = 2**15
-"""Pairs that are held before they are written: what a look-up of many uris at once needs."""
+"""Pairs that become rows at a time: enough for looking up their uris in one go, and some megabytes."""
 
 _WORK = 2**36
 """Products of numbers after which is noted how far the job is: a few seconds of them."""
@@ -122,11 +124,12 @@ def _append(join: Join, last: Entry, form: Format, file: BinaryIO, tell: Callabl
 
 
 def _put(rows: "_Rows", held: list[Pairs], now: Entry, form: Format, file: BinaryIO) -> Entry:
-    pairs = joined(held)
-    found = rows.of(pairs)
-    if found:
+    count = 0
+    for found in rows.of(joined(held)):
         file.write(form.encode(found))
-    return replace(now, pairs=now.pairs + len(found), removed=now.removed + len(pairs) - len(found))
+        count += len(found)
+    removed = sum(map(len, held)) - count
+    return replace(now, pairs=now.pairs + count, removed=now.removed + removed)
 
 
 def _appear(form: Format, written: Path, out: Path) -> None:
@@ -149,9 +152,9 @@ def stream(join: Join, form: Format, put: Callable[[bytes], object]) -> int:
     rows, count = _Rows(join), 0
     put(form.begin)
     for block in join.blocks():
-        found = rows.of(block)
-        put(form.encode(found))
-        count += len(found)
+        for found in rows.of(block):
+            put(form.encode(found))
+            count += len(found)
     return count
 
 
@@ -163,8 +166,12 @@ class _Rows:
         self._right: dict[int, str] = self._left if join.right is join.left else {}
         self._join = join
 
-    def of(self, pairs: Pairs) -> list[Row]:
-        """The rows of some pairs, without those of which an item was removed since the join began."""
+    def of(self, pairs: Pairs) -> Iterator[list[Row]]:
+        """The rows of any number of pairs, without those of which an item was removed since the join began."""
+        for begin in range(0, len(pairs), _PAIRS):
+            yield self._some(pairs.keep(np.arange(begin, min(begin + _PAIRS, len(pairs)))))
+
+    def _some(self, pairs: Pairs) -> list[Row]:
         left, right = pairs.left.tolist(), pairs.right.tolist()
         ours, theirs = self._left, self._right
         _look_up(ours, self._join.left, left)

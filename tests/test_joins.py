@@ -1,0 +1,352 @@
+"""Joins written into files: in every format, ended in every way, and gone on with."""
+
+import csv
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from lookalike import joins, search
+from lookalike.collection import Collection
+from lookalike.encoders import Encoder
+from lookalike.errors import BusyError, StorageError, UsageError
+from lookalike.joins import Join, Progress, formats, journal, writing
+from lookalike.metric import Metric, pairwise
+from lookalike.stores import Item
+
+ENDINGS = [".csv", ".jsonl", ".parquet"]
+
+
+class Question(TypedDict, total=False):
+    k: int
+    radius: float
+    least: float
+
+
+QUESTIONS: dict[str, Question] = {"k": {"k": 3}, "radius": {"radius": 0.75}, "ring": {"radius": 0.75, "least": 0.7}}
+
+
+def fill(path: Path, encoder: Path, count: int, seed: int) -> Path:
+    """A collection of unit vectors, some of them twice, under names that have everything that a format must escape."""
+    rng = np.random.default_rng(seed)
+    with Collection.create(path, Encoder.open(encoder)) as made:
+        vectors = rng.standard_normal((count, made.store.dimension)).astype(np.float32)
+        vectors[:, 4:] = 0
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors[count // 2 :: 7] = vectors[:1]
+        made.store.upsert([Item(f"{seed}-{i:04}", f'/p/{seed}, "{i}"\n  é.jpg') for i in range(count)], vectors)
+    return path
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory, pocket: Path) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("joins")
+    return fill(folder / "a.lookalike", pocket, 450, 1), fill(folder / "b.lookalike", pocket, 200, 2)
+
+
+@pytest.fixture(autouse=True)
+def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search.exact, "_QUERIES", 64)
+    monkeypatch.setattr(writing, "_WORK", 1)
+
+
+@pytest.fixture
+def asked(both: tuple[Path, Path]) -> Iterator[Callable[..., Join]]:
+    """Makes joins of the two collections, or with ``itself``."""
+    with Collection.open(both[0]) as one, Collection.open(both[1]) as other:
+
+        def make(question: str, *, itself: bool = False) -> Join:
+            return one.join(None if itself else other, **QUESTIONS[question])
+
+        yield make
+
+
+def read(path: Path) -> list[tuple[str, str, float]]:
+    if path.suffix == ".parquet":
+        table = pq.read_table(path).to_pydict()
+        return list(zip(table["left"], table["right"], table["distance"], strict=True))
+    if path.suffix == ".jsonl":
+        return [tuple(json.loads(line).values()) for line in path.read_text().splitlines()]
+    with path.open(newline="") as file:
+        return [(row["left"], row["right"], float(row["distance"])) for row in csv.DictReader(file)]
+
+
+def definition(question: str, both: tuple[Path, Path], *, itself: bool) -> list[tuple[str, str, float]]:
+    """From the vectors, by the plain definition."""
+    with Collection.open(both[0]) as one, Collection.open(both[0 if itself else 1]) as other:
+        sides = [list(c.store.scan()) for c in (one, other)]
+        a, b = (c.vectors([item.id for item in items]) for c, items in zip((one, other), sides, strict=True))
+    distances = pairwise(a, b, Metric.EUCLIDEAN).astype(np.float32)
+    if itself:
+        np.fill_diagonal(distances, np.inf)
+    ask = QUESTIONS[question]
+    if "k" in ask:
+        near = np.zeros(distances.shape, bool)
+        np.put_along_axis(near, np.argsort(distances, axis=1, kind="stable")[:, : ask["k"]], True, axis=1)
+        near |= near.T if itself else False
+    else:
+        near = (distances <= np.float32(ask["radius"])) & (distances >= np.float32(ask.get("least", 0)))
+    near = np.triu(near, 1) if itself else near
+    return sorted((sides[0][i].uri, sides[1][j].uri, float(distances[i, j])) for i, j in np.argwhere(near))
+
+
+@pytest.mark.parametrize("itself", [False, True])
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_every_format_has_the_pairs_of_the_definition(
+    asked: Callable[..., Join], both: tuple[Path, Path], tmp_path: Path, question: str, itself: bool
+) -> None:
+    expected = definition(question, both, itself=itself)
+    assert len(expected) > 400
+    for ending in ENDINGS:
+        out = tmp_path / f"pairs{ending}"
+        written = joins.write(asked(question, itself=itself), out)
+        assert (written.pairs, written.removed, written.begin) == (len(expected), 0, 0)
+        assert sorted(read(out)) == expected
+        assert os.listdir(tmp_path) == [out.name]  # noqa: PTH208 -- nothing is left beside it
+        out.unlink()
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("itself", [False, True])
+def test_ended_again_and_again_it_becomes_the_same_file(
+    asked: Callable[..., Join], tmp_path: Path, question: str, itself: bool, ending: str
+) -> None:
+    whole, out = tmp_path / f"whole{ending}", tmp_path / f"pairs{ending}"
+    joins.write(asked(question, itself=itself), whole)
+    begun: list[int] = []
+    for _ in range(100):
+        blocks = itertools.count()
+
+        def tell(state: Progress, blocks: Iterator[int] = blocks) -> None:
+            if (block := next(blocks)) == 0:
+                begun.append(state.done)
+            if block == 3:
+                raise KeyboardInterrupt
+
+        try:
+            joins.write(asked(question, itself=itself), out, tell)
+        except KeyboardInterrupt:
+            assert not out.exists()
+        else:
+            break
+    assert begun == sorted(begun)
+    assert len(set(begun)) > 2
+    assert out.read_bytes() == whole.read_bytes()
+    assert not journal.place(out).exists()
+
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from typing import TypedDict
+from lookalike import joins, search
+from lookalike.collection import Collection
+from lookalike.joins import writing
+search.exact._QUERIES, writing._WORK = 64, 1
+def tell(state):
+    print(state.done, flush=True)
+    time.sleep(0.02)
+with Collection.open(sys.argv[1]) as one:
+    joins.write(one.join(**eval(sys.argv[3])), Path(sys.argv[2]), tell)
+"""
+
+
+@pytest.mark.parametrize(("question", "ending"), [("k", ".csv"), ("radius", ".parquet"), ("ring", ".jsonl")])
+def test_killed_outright_it_goes_on(
+    asked: Callable[..., Join], both: tuple[Path, Path], tmp_path: Path, question: str, ending: str
+) -> None:
+    whole, out = tmp_path / f"whole{ending}", tmp_path / f"pairs{ending}"
+    joins.write(asked(question, itself=True), whole)
+    command = [sys.executable, "-c", PROGRAM, str(both[0]), str(out), str(QUESTIONS[question])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        while int(process.stdout.readline()) < 192:
+            pass
+        with pytest.raises(BusyError, match="Another process"):
+            joins.write(asked(question, itself=True), out)
+        process.kill()
+    assert not out.exists()
+    notes: list[str] = []
+    written = joins.write(asked(question, itself=True), out, note=notes.append)
+    assert written.begin >= 192 - 64
+    assert notes == [f"{out}: going on at {written.begin} of 450 items."]
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_ctrl_c_says_how_to_go_on(both: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "pairs.csv"
+    program = "from lookalike import search; from lookalike.cli import main; search.exact._QUERIES = 1; main()"
+    command = [sys.executable, "-c", program, "join", str(both[0]), "--within", "9", "--out", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not journal.place(out).exists():
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert process.returncode == 130
+    assert "the same command goes on there" in err
+    assert "Traceback" not in err
+    assert subprocess.run(command, check=True, capture_output=True).returncode == 0
+    assert not journal.place(out).exists()
+
+
+def test_a_full_disk_loses_nothing(asked: Callable[..., Join], both: tuple[Path, Path], tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole.csv", tmp_path / "pairs.csv"
+    joins.write(asked("radius", itself=True), whole)
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({whole.stat().st_size // 2},) * 2)\n"
+    command = [sys.executable, "-c", limit + PROGRAM.replace("0.02", "0"), str(both[0]), str(out)]
+    full = subprocess.run([*command, str(QUESTIONS["radius"])], capture_output=True, text=True, check=False)
+    assert "StorageError: The disk is full. Make room" in full.stderr
+    assert not out.exists()
+    assert joins.write(asked("radius", itself=True), out).begin > 0
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def interrupted(join: Join, out: Path, after: int = 4) -> None:
+    blocks = itertools.count()
+
+    def tell(_: Progress) -> None:
+        if next(blocks) == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        joins.write(join, out, tell)
+
+
+def test_another_question_starts_anew(asked: Callable[..., Join], tmp_path: Path) -> None:
+    out, notes = tmp_path / "pairs.csv", list[str]()
+    interrupted(asked("radius"), out)
+    written = joins.write(asked("k"), out, note=notes.append)
+    assert written.begin == 0
+    assert notes == [f"{out}: starting anew: k and the radius changed since it was begun."]
+    assert written.pairs == 450 * 3 == len(read(out))
+
+
+@pytest.mark.parametrize(("which", "name"), [(0, "the left collection"), (1, "the right collection")])
+def test_another_collection_starts_anew(tmp_path: Path, pocket: Path, which: int, name: str) -> None:
+    made = [fill(tmp_path / f"{i}.lookalike", pocket, 200, i) for i in (1, 2)]
+    out, notes = tmp_path / "pairs.csv", list[str]()
+    with Collection.open(made[0]) as one, Collection.open(made[1]) as other:
+        interrupted(one.join(other, k=1), out)
+        (one, other)[which].store.upsert([Item("new", "/new.jpg")], one.vectors(["1-0000"]))
+        written = joins.write(one.join(other, k=1), out, note=notes.append)
+        assert (written.pairs, written.begin) == (one.store.count(), 0)
+    assert notes == [f"{out}: starting anew: {name} changed since it was begun."]
+
+
+def test_what_is_damaged_starts_anew(asked: Callable[..., Join], tmp_path: Path) -> None:
+    out, whole = tmp_path / "pairs.csv", tmp_path / "whole.csv"
+    joins.write(asked("k"), whole)
+    folder = journal.place(out)
+    damages: list[Callable[[], object]] = [
+        lambda: (folder / "journal.sqlite").write_bytes(b"no database" * 1000),
+        lambda: (folder / "journal.sqlite").write_bytes(b""),
+        (folder / "pairs.csv").unlink,
+        lambda: (folder / "pairs.csv").write_bytes(b"left"),
+    ]
+    for damage in damages:
+        interrupted(asked("k"), out)
+        damage()
+        assert joins.write(asked("k"), out).begin == 0
+        assert out.read_bytes() == whole.read_bytes()
+        out.unlink()
+
+
+def test_what_is_in_the_way_is_left_alone(asked: Callable[..., Join], tmp_path: Path) -> None:
+    out = tmp_path / "pairs.csv"
+    for taken, says in [
+        (out / "mine", "it is a folder"),
+        (journal.place(out), "in the way"),
+        (journal.place(out) / "mine", "in the way"),
+    ]:
+        taken.parent.mkdir(exist_ok=True)
+        taken.write_text("mine")
+        with pytest.raises(StorageError, match=says):
+            joins.write(asked("k"), out)
+        assert taken.read_text() == "mine"
+        assert len(list(tmp_path.rglob("*"))) == (1 if taken == journal.place(out) else 2)
+        subprocess.run(["rm", "-r", *tmp_path.iterdir()], check=True)
+    out.write_text("the last one")
+    interrupted(asked("k"), out)
+    assert out.read_text() == "the last one"
+    joins.write(asked("k"), out)
+    assert len(read(out)) == 1350
+    with pytest.raises(UsageError, match=r"\.parquet"):
+        joins.write(asked("k"), tmp_path / "pairs.xlsx")
+    with pytest.raises(StorageError, match="No such file"):
+        joins.write(asked("k"), tmp_path / "none" / "pairs.csv")
+
+
+def test_items_removed_meanwhile_have_no_uri(tmp_path: Path, pocket: Path) -> None:
+    out = tmp_path / "pairs.csv"
+    with Collection.open(fill(tmp_path / "a.lookalike", pocket, 100, 1)) as one:
+        join = one.join(radius=9)
+        one.remove(["1-0099"])
+        written = joins.write(join, out)
+    assert (written.pairs, written.removed) == (99 * 98 // 2, 99)
+    assert not any("99" in uri for row in read(out) for uri in row[:2])
+
+
+def test_progress_ends_at_everything(asked: Callable[..., Join], tmp_path: Path) -> None:
+    for question, itself in itertools.product(QUESTIONS, [False, True]):
+        told: list[Progress] = []
+        written = joins.write(asked(question, itself=itself), tmp_path / "pairs.csv", told.append)
+        assert (told[0].done, told[0].share, told[0].pairs) == (0, 0, 0)
+        assert (told[-1].done, told[-1].share, told[-1].pairs) == (450, 1, written.pairs)
+        shares = [state.share for state in told]
+        assert shares == sorted(shares)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_hardly_any_items(tmp_path: Path, pocket: Path, count: int) -> None:
+    with Collection.open(fill(tmp_path / "a.lookalike", pocket, count, 1)) as one:
+        for ending, question in itertools.product(ENDINGS, QUESTIONS):
+            ask = QUESTIONS[question]
+            out = tmp_path / f"pairs{ending}"
+            assert joins.write(one.join(**ask), out).pairs == 0
+            assert read(out) == []
+            assert joins.write(one.join(one, **ask), out).pairs == (0 if "least" in ask else count)
+
+
+def test_a_stream_is_the_file(asked: Callable[..., Join], tmp_path: Path) -> None:
+    for form, ending in ((formats.CSV, ".csv"), (formats.LINES, ".jsonl")):
+        parts: list[bytes] = []
+        count = joins.stream(asked("radius"), form, parts.append)
+        assert joins.write(asked("radius"), tmp_path / f"pairs{ending}").pairs == count
+        assert b"".join(parts) == (tmp_path / f"pairs{ending}").read_bytes()
+
+
+def test_no_more_rows_are_held_than_said(
+    asked: Callable[..., Join], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def encode(rows: Sequence[formats.Row]) -> bytes:
+        sizes.append(len(rows))
+        return formats.CSV.encode(rows)
+
+    monkeypatch.setattr(writing, "_PAIRS", 100)
+    monkeypatch.setattr(formats, "_GROUP", 256)
+    monkeypatch.setattr(formats, "of", lambda _: formats.Format(b"left,right,distance\n", encode))
+    written = joins.write(asked("radius", itself=True), tmp_path / "pairs.csv")
+    assert max(sizes) == 100
+    assert sum(sizes) == written.pairs == len(read(tmp_path / "pairs.csv"))
+
+
+def test_parquet_in_row_groups(asked: Callable[..., Join], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "_PAIRS", 100)
+    monkeypatch.setattr(formats, "_GROUP", 256)
+    written = joins.write(asked("radius", itself=True), tmp_path / "pairs.parquet")
+    described = pq.read_metadata(tmp_path / "pairs.parquet")
+    assert described.num_row_groups > 3
+    assert described.num_rows == written.pairs
