@@ -1,6 +1,7 @@
-"""All benchmarks, or some: ``make bench``, or
+"""All benchmarks, or some.
 
-    python benchmarks/run.py --data data/cifar10                    everything
+    make bench                                                      everything, packages and folders included
+    python benchmarks/run.py --data data/cifar10                    everything, of these pictures
     python benchmarks/run.py --data data/cifar10 single batch       these sections
 
 A section is saved to ``benchmarks/results/SECTION.json`` as soon as it is measured. A section that was measured by the same
@@ -28,7 +29,9 @@ import scans
 import showing
 from data import Source, say
 
+import pictures
 from lookalike import atomic
+from pictures import Pictures
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -38,11 +41,11 @@ class Section:
     """Part of the run.
 
     Attributes:
-        measure: gives the figures, as plain data. It gets the vectors and the folder of pictures.
+        measure: gives the figures, as plain data.
         protocol: how they come about.
     """
 
-    measure: Callable[[Source, Path | None], Any]
+    measure: Callable[[Source, Pictures], Any]
     protocol: str
 
 
@@ -50,19 +53,19 @@ SECTIONS = {
     "single": Section(lambda source, _: scans.single(source), measuring.PROTOCOL),
     "batch": Section(lambda source, _: scans.batch(source), measuring.PROTOCOL),
     "bits": Section(lambda source, _: scans.bits(source), measuring.PROTOCOL),
+    "selfjoin": Section(lambda source, _: pairs.compare(source), pairs.PROTOCOL),
     "hnsw": Section(lambda source, _: indexes.hnsw(source), indexes.PROTOCOL),
     "ivfpq": Section(lambda source, _: indexes.ivfpq(source), indexes.PROTOCOL),
-    "selfjoin": Section(lambda source, folder: pairs.compare(source, folder), pairs.PROTOCOL),
     "growth": Section(lambda source, _: growth.measure(source), growth.PROTOCOL),
-    "index": Section(lambda _, folder: growth.indexing(folder), growth.PROTOCOL),
-    "duplicates": Section(lambda _, folder: growth.indexing(folder), growth.PROTOCOL),
+    "index": Section(lambda _, given: pictures.index(given), pictures.INDEX),
+    "duplicates": Section(lambda _, given: pictures.near_duplicates(given), pictures.DUPLICATES),
 }
 
 
-def measure(names: list[str], folder: Path | None, threads: int, *, again: bool) -> None:
+def measure(names: list[str], given: Pictures, threads: int, *, again: bool) -> None:
     """Measure sections and save each."""
     peers.limit_threads(threads)
-    source = data.source(folder)
+    source = data.source(given.data)
     place = measuring.environment(threads, source.name)
     key = _key(place)
     RESULTS.mkdir(exist_ok=True)
@@ -73,7 +76,7 @@ def measure(names: list[str], folder: Path | None, threads: int, *, again: bool)
             continue
         say(f"{name}: measuring")
         begun = time.perf_counter()
-        cases = SECTIONS[name].measure(source, folder)
+        cases = SECTIONS[name].measure(source, given)
         seconds = round(time.perf_counter() - begun, 1)
         place = measuring.environment(threads, source.name)
         saved = {"section": name, "key": key, "seconds": seconds, "protocol": SECTIONS[name].protocol}
@@ -99,17 +102,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all without")
     parser.add_argument("--data", type=Path, help="a folder of pictures; without it, the toy shop")
+    parser.add_argument("--judged", type=Path, help=f"of near-duplicates; DATA/../{pictures.JUDGED} without it")
+    parser.add_argument("--photos", type=Path, help=f"of about 300 pixels; DATA/../{pictures.PHOTOS} without it")
+    parser.add_argument("--fastdup", type=Path, help=f"the Python that has fastdup; {pictures.FASTDUP} without it")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--again", action="store_true", help="measure what was measured already")
     parser.add_argument("--show", action="store_true", help="measure nothing; make tables and plots anew")
     asked = parser.parse_args()
     if unknown := [name for name in asked.sections if name not in SECTIONS]:
         parser.error(f"there is no section {unknown[0]}; choose of {', '.join(SECTIONS)}")
-    if asked.data is not None and not asked.data.is_dir():
-        parser.error(f"there is no folder {asked.data}")
+    if missing := [p for p in (asked.data, asked.judged, asked.photos, asked.fastdup) if p and not p.exists()]:
+        parser.error(f"there is no {missing[0]}")
+    given = Pictures.of(asked.data, asked.judged, asked.photos, asked.fastdup)
     try:
         if not asked.show:
-            measure(asked.sections or list(SECTIONS), asked.data, asked.threads, again=asked.again)
+            measure(asked.sections or list(SECTIONS), given, asked.threads, again=asked.again)
     except KeyboardInterrupt:
         raise SystemExit("Stopped. What was measured is saved; the same command goes on.") from None
     finally:

@@ -1,0 +1,159 @@
+"""Approximate indexes of other software, built with the same settings as far as these mean the same."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from peers import Search, lancedb_search, lancedb_table, threads
+
+K = 10
+NEIGHBOURS = 16
+"""Links of a node (M); 32 on the ground floor. FAISS, hnswlib and USearch mean the same by it."""
+CONSTRUCTION = 100
+"""Candidates while building (efConstruction)."""
+EFFORTS = (16, 24, 32, 48, 64, 96, 128, 192, 256)
+"""Candidates while searching (efSearch)."""
+PROBES = (4, 8, 16, 32, 64, 128)
+"""Cells that are looked into."""
+REFINED = 10
+"""Times k that candidates of codes are measured anew with the float32 vectors, where that is asked for."""
+PIECE = 4
+"""Numbers of a vector that make a byte of its code."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index that has been built.
+
+    Attributes:
+        search: makes a search of a setting.
+        settings: efSearch or the number of probed cells, ascending.
+        size: bytes of it as it is saved, the vectors included where it holds them.
+    """
+
+    search: Callable[[int], Search]
+    settings: tuple[int, ...]
+    size: int
+
+
+def cells(rows: int) -> int:
+    """Cells of an inverted file."""
+    return int(2 * rows**0.5)
+
+
+def faiss_hnsw(vectors: np.ndarray, folder: Path) -> Index:
+    """FAISS IndexHNSWFlat."""
+    import faiss  # noqa: PLC0415
+
+    index = faiss.IndexHNSWFlat(vectors.shape[1], NEIGHBOURS)
+    index.hnsw.efConstruction = CONSTRUCTION
+    index.add(vectors)
+
+    def search(effort: int) -> Search:
+        parameters = faiss.SearchParametersHNSW(efSearch=effort)
+        return lambda queries: index.search(queries, K, params=parameters)[1]
+
+    return Index(search, EFFORTS, _faiss_size(index, folder))
+
+
+def hnswlib_hnsw(vectors: np.ndarray, folder: Path) -> Index:
+    """Hnswlib's Index."""
+    import hnswlib  # noqa: PLC0415
+
+    index = hnswlib.Index(space="l2", dim=vectors.shape[1])
+    index.init_index(max_elements=len(vectors), M=NEIGHBOURS, ef_construction=CONSTRUCTION)
+    index.add_items(vectors, num_threads=threads())
+    index.save_index(str(folder / "hnswlib"))
+
+    def search(effort: int) -> Search:
+        def ask(queries: np.ndarray) -> np.ndarray:
+            index.set_ef(effort)
+            found: np.ndarray = index.knn_query(queries, k=K, num_threads=threads())[0]
+            return found
+
+        return ask
+
+    return Index(search, EFFORTS, (folder / "hnswlib").stat().st_size)
+
+
+def usearch_hnsw(vectors: np.ndarray, folder: Path) -> Index:
+    """USearch's Index, in float32."""
+    from usearch.index import Index as Graph  # noqa: PLC0415
+
+    index = Graph(
+        ndim=vectors.shape[1], metric="l2sq", dtype="f32", connectivity=NEIGHBOURS, expansion_add=CONSTRUCTION
+    )
+    index.add(np.arange(len(vectors)), vectors, threads=threads())
+    index.save(str(folder / "usearch"))
+
+    def search(effort: int) -> Search:
+        def ask(queries: np.ndarray) -> np.ndarray:
+            index.expansion_search = effort
+            keys = index.search(queries, K, threads=threads()).keys
+            return np.asarray(keys).reshape(len(queries), K)
+
+        return ask
+
+    return Index(search, EFFORTS, (folder / "usearch").stat().st_size)
+
+
+def faiss_ivfpq(vectors: np.ndarray, folder: Path) -> Index:
+    """FAISS IndexIVFPQ: answers by the distances of codes."""
+    import faiss  # noqa: PLC0415
+
+    index = _faiss_ivfpq(vectors)
+
+    def search(probes: int) -> Search:
+        parameters = faiss.SearchParametersIVF(nprobe=probes)
+        return lambda queries: index.search(queries, K, params=parameters)[1]
+
+    return Index(search, PROBES, _faiss_size(index, folder))
+
+
+def faiss_ivfpq_refined(vectors: np.ndarray, folder: Path) -> Index:
+    """The same in an IndexRefineFlat: the best candidates are measured anew."""
+    import faiss  # noqa: PLC0415
+
+    index = _faiss_ivfpq(vectors)
+    whole = faiss.IndexRefineFlat(index, faiss.swig_ptr(vectors))
+
+    def search(probes: int) -> Search:
+        inner = faiss.SearchParametersIVF(nprobe=probes)
+        parameters = faiss.IndexRefineSearchParameters(k_factor=REFINED, base_index_params=inner)
+        return lambda queries: whole.search(queries, K, params=parameters)[1]
+
+    return Index(search, PROBES, _faiss_size(index, folder) + vectors.nbytes)
+
+
+def lancedb_ivfpq(vectors: np.ndarray, folder: Path) -> Index:
+    """LanceDB's IVF-PQ index over a table on disk: the best candidates are measured anew."""
+    table = lancedb_table(vectors, folder)
+    pieces = vectors.shape[1] // PIECE
+    table.create_index(
+        metric="l2", num_partitions=cells(len(vectors)), num_sub_vectors=pieces, vector_column_name="vector"
+    )
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Index(lambda probes: lancedb_search(table, K, probes, REFINED), PROBES, size)
+
+
+def _faiss_ivfpq(vectors: np.ndarray):  # noqa: ANN202 -- the package has no types
+    import faiss  # noqa: PLC0415
+
+    dimension = vectors.shape[1]
+    coarse = faiss.IndexFlatL2(dimension)
+    index = faiss.IndexIVFPQ(coarse, dimension, cells(len(vectors)), dimension // PIECE, 8)
+    index.cp.max_points_per_centroid = 64  # its default is 256: as good, and four times the time
+    index.train(vectors)
+    index.add(vectors)
+    return index
+
+
+def _faiss_size(index: object, folder: Path) -> int:
+    import faiss  # noqa: PLC0415
+
+    path = folder / "faiss"
+    faiss.write_index(index, str(path))
+    size = path.stat().st_size
+    path.unlink()
+    return size
