@@ -28,6 +28,18 @@ _CANDIDATES = 128
 _PAIRS = 1024
 """Pairs of rows whose distances the pivots should bound well."""
 
+_SAMPLE = 1000
+"""Rows that tell something of a collection."""
+
+_QUERIES = 50
+"""Rows of a sample that are asked for."""
+
+TABLE_COST = 3.0
+"""How much longer a number of the table takes than one of a vector in a scan by BLAS: ``benchmarks/pivots.py``."""
+
+MEASURING_COST = 15.0
+"""The same of a number of a vector that is measured by definition."""
+
 _BATCH = 64
 """Rows measured at a time: the fewer, the sooner the k-th distance shrinks, and the more calls."""
 
@@ -119,6 +131,60 @@ def within(queries: Shaped[np.ndarray, "..."] | Gallery, table: PivotTable, radi
     with np.errstate(over="ignore"):
         reach = np.float32(radius)
     return _answered(queries, table, lambda query: _inside(query, table, reach))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a pivot table would do for vectors like those of a sample.
+
+    Attributes:
+        intrinsic_dimension: ρ = μ² / 2σ² of the distances between random pairs (Chávez, Navarro, Baeza-Yates and Marroquín,
+            "Searching in metric spaces", ACM Computing Surveys 2001). The larger, the more alike all distances are, and the
+            less a pivot tells.
+        share: of all distances, those that one query for its 10 nearest would still take, in a collection of this size.
+        pays: one query would be faster than by `search.knn` in float32.
+    """
+
+    intrinsic_dimension: float
+    share: float
+    pays: bool
+
+
+def pays(sample: Shaped[np.ndarray, "..."] | Gallery, metric: Metric, pivots: int = 16, *, seed: int = 0) -> Estimate:
+    """Whether a pivot table is worth having; it is asked of a sample, and tried on it.
+
+    A scan reads d numbers of each row, in order, at the speed of memory. The table has p numbers of each row to be worked
+    through, and what it cannot rule out is fetched from anywhere and measured by definition. Per number these take
+    `TABLE_COST` and `MEASURING_COST` times as long, so it pays where p · TABLE_COST + share · d · MEASURING_COST < d:
+    for few, long vectors of low intrinsic dimension, and a query at a time. In a batch, a matrix product takes several
+    times less for each distance than a scan does, and the table nothing less.
+
+    Args:
+        sample: ``(m, d)``, at least 1,000 rows drawn evenly; with more, the estimate is closer.
+        metric: what they would be compared with.
+        pivots: as in `build`.
+        seed: the same sample and seed give the same estimate.
+
+    Raises:
+        UsageError: a smaller sample, and what `build` raises.
+    """
+    gallery = _prepared(sample, metric)
+    rows = len(gallery)
+    if rows < _SAMPLE:
+        raise UsageError(f"An estimate takes a sample of at least {_SAMPLE:,} vectors, not {rows:,}.")
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(rows, (4 * _PAIRS, 2))
+    exact = paired(gallery.vectors[drawn[:, 0]], gallery.vectors[drawn[:, 1]], metric)
+    distances = (np.sqrt(2 * exact) if metric is Metric.COSINE else exact)[drawn[:, 0] != drawn[:, 1]]
+    spread = 2 * float(distances.var())
+    dimension = float(distances.mean()) ** 2 / spread if spread else math.inf if distances.any() else 0.0
+    order = rng.permutation(rows)
+    table = build(gallery.take(np.sort(order[_QUERIES:])), metric, pivots, seed=seed)
+    measured = knn(gallery.take(order[:_QUERIES]), table, 10).measured.mean()
+    # What every query takes in a collection of any size is no share of it.
+    share = max(0.0, float(measured) - len(table.pivots) - _BATCH) / len(table.gallery)
+    numbers = gallery.vectors.shape[1]
+    return Estimate(dimension, share, bool(len(table.pivots) * TABLE_COST + share * numbers * MEASURING_COST < numbers))
 
 
 def _prepared(vectors: Shaped[np.ndarray, "..."] | Gallery, metric: Metric) -> Gallery:

@@ -1,0 +1,168 @@
+"""What a pivot table saves, and whether it pays: distances measured, and time against a scan, by intrinsic dimension.
+
+    python benchmarks/pivots.py --data data/cifar10          prints tables; --json the same figures
+
+Vectors: uniform in a cube of few dimensions, turned into 128 numbers, which have a known intrinsic dimension; and real
+embeddings of `data.py`, of 128, 512 and 2,048 numbers. Queries come from the same source, and each asks for its 10 nearest.
+
+- *share*: of all distances, those that a query still took, those to the pivots among them.
+- *floor*: a matrix-vector product over the vectors, which is the scan of one query without looking at what it gave.
+- *scan*: `search.knn` in float32, which gives the same answers as the table.
+
+Pivots are those of incremental selection; the first 4 of 64 are those that would be chosen if there were only 4.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from data import Source, source
+from measuring import Contender, environment, interleaved
+from rich.console import Console
+from rich.table import Table
+
+from lookalike.ann import pivots
+from lookalike.ann.pivots import PivotTable
+from lookalike.metric import Metric, paired
+from lookalike.search import knn, prepare
+
+ROWS = 50_000
+CUBES = [1, 2, 4, 6, 8, 12, 16, 32]
+NUMBERS = 128
+DIMENSIONS = [128, 512, 2_048]
+PIVOTS = [4, 8, 16, 32, 64]
+TIMED = [4, 16, 64]
+ASKED = 30
+K = 10
+SAMPLE = 5_000
+
+
+def cube(dimension: int, rows: int) -> np.ndarray:
+    """Points uniform in a cube of so many dimensions, as vectors of `NUMBERS` numbers with the same distances."""
+    rng = np.random.default_rng(dimension)
+    turn = np.linalg.qr(rng.standard_normal((NUMBERS, dimension)))[0].T
+    return (rng.random((rows, dimension)) @ turn).astype(np.float32)
+
+
+def measure(real: Source, rows: int = ROWS) -> dict[str, Any]:
+    """All figures: one entry for each kind of vectors, and the costs that `pivots.pays` reckons with."""
+    euclidean = Metric.EUCLIDEAN
+    figures = []
+    for dimension in CUBES:
+        both = cube(dimension, rows + ASKED)
+        figures.append(_figures(f"cube of {dimension}", both[:rows], both[rows:], euclidean))
+    for dimension in DIMENSIONS:
+        gallery, queries = real.gallery(rows, dimension), real.queries(ASKED, dimension)
+        figures.append(_figures(f"{real.name}, {dimension}", gallery, queries, euclidean))
+    costs = {name: float(np.median([f[name] for f in figures[-len(DIMENSIONS) :]])) for name in ("table", "measuring")}
+    return {"rows": rows, "k": K, "figures": figures, "costs": costs}
+
+
+def _figures(name: str, vectors: np.ndarray, queries: np.ndarray, metric: Metric) -> dict[str, Any]:
+    gallery = prepare(vectors, metric)
+    whole = pivots.build(gallery, metric, max(PIVOTS))
+    tables = {p: PivotTable(gallery, metric, whole.pivots[:p], whole.distances[:p]) for p in PIVOTS}
+    estimate = pivots.pays(vectors[np.random.default_rng(0).choice(len(vectors), SAMPLE, replace=False)], metric)
+    contenders = [
+        Contender("floor", lambda i: vectors @ queries[i % ASKED]),
+        Contender("scan", lambda i: knn(queries[i % ASKED][None], gallery, K, metric)),
+        *(Contender(str(p), _asking(queries, tables[p])) for p in TIMED),
+    ]
+    times = {one["name"]: one["ms"] for one in interleaved(contenders)}
+    chosen = {
+        "incremental": tables[16],
+        "separation": _table_of(_separated(vectors, 16), tables[16]),
+        "random": _table_of(np.random.default_rng(1).choice(len(vectors), 16, replace=False), tables[16]),
+    }
+    return {
+        "name": name,
+        "numbers": vectors.shape[1],
+        "intrinsic_dimension": estimate.intrinsic_dimension,
+        "estimated_share": estimate.share,
+        "pays": estimate.pays,
+        "share": {str(p): _share(queries, table) for p, table in tables.items()},
+        "selection": {how: _share(queries, table) for how, table in chosen.items()},
+        "ms": times,
+        **_costs(queries[0], whole, times["floor"] / vectors.size),
+    }
+
+
+def _asking(queries: np.ndarray, table: PivotTable) -> Callable[[int], object]:
+    return lambda i: pivots.knn(queries[i % ASKED][None], table, K)
+
+
+def _share(queries: np.ndarray, table: PivotTable) -> float:
+    return float(pivots.knn(queries, table, K).measured.mean()) / len(table.gallery)
+
+
+def _costs(query: np.ndarray, table: PivotTable, floor: float) -> dict[str, float]:
+    """Time of a number of the table, and of one that is measured by definition, over that of one in a scan."""
+    vectors = table.gallery.vectors
+    some = np.random.default_rng(0).choice(len(vectors), 1_000, replace=False)
+    both = interleaved(
+        [
+            Contender("table", lambda _: pivots._lower_bounds(query, table)),  # noqa: SLF001 -- this is what is timed
+            Contender("measuring", lambda _: pivots._measure(query, vectors[some], table.metric)),  # noqa: SLF001 -- as above
+        ]
+    )
+    sizes = {"table": table.distances.size, "measuring": 1_000 * vectors.shape[1]}
+    return {one["name"]: one["ms"] / sizes[one["name"]] / floor for one in both}
+
+
+def _separated(vectors: np.ndarray, count: int) -> np.ndarray:
+    """LAESA's own pivots: each has the largest sum of distances to those before it. The first one is any."""
+    chosen = [0]
+    sums = np.zeros(len(vectors))
+    while len(chosen) < count:
+        sums += paired(vectors[chosen[-1]], vectors, Metric.EUCLIDEAN)
+        sums[chosen] = -1
+        chosen.append(int(sums.argmax()))
+    return np.array(chosen)
+
+
+def _table_of(rows: np.ndarray, like: PivotTable) -> PivotTable:
+    vectors = like.gallery.vectors
+    distances = np.stack([paired(vectors[row], vectors, like.metric) for row in rows]).astype(np.float32)
+    return PivotTable(like.gallery, like.metric, rows, distances)
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    """Print tables."""
+    shares = Table(title=f"Share of distances measured, {result['rows']:,} rows, k = {K}, by the number of pivots")
+    for column in ("vectors", "ρ", *map(str, PIVOTS), "16 separated", "16 random"):
+        shares.add_column(column, justify="left" if column == "vectors" else "right")
+    times = Table(title="Milliseconds of a query")
+    for column in ("vectors", "ρ", "floor", "scan", *(f"{p} pivots" for p in TIMED), "16 pay, by estimate"):
+        times.add_column(column, justify="left" if column == "vectors" else "right")
+    for one in result["figures"]:
+        name, dimension = one["name"], f"{one['intrinsic_dimension']:.1f}"
+        others = (one["selection"]["separation"], one["selection"]["random"])
+        shares.add_row(name, dimension, *(f"{s:.2%}" for s in (*one["share"].values(), *others)))
+        times.add_row(name, dimension, *(f"{ms:.2f}" for ms in one["ms"].values()), "yes" if one["pays"] else "no")
+    console.print(shares, times)
+    costs = result["costs"]
+    console.print(f"A number of the table takes {costs['table']:.1f} times as long as one of a vector in a scan,")
+    console.print(f"one that is measured by definition {costs['measuring']:.1f} times.")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="a folder of pictures; the toy shop's products if not given")
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    chosen = parser.parse_args()
+    real = source(chosen.data)
+    result = measure(real, chosen.rows) | {"environment": environment(0, real.name)}
+    console = Console()
+    if chosen.json:
+        console.print_json(json.dumps(result))
+    else:
+        show(result, console)
+
+
+if __name__ == "__main__":
+    main()
