@@ -10,7 +10,8 @@ groups. A peer runs in an environment of its own, since each wants other version
 what it takes to start Python is measured for nobody.
 
     python -m venv dups && dups/bin/pip install fastdup
-    python -m venv dups2 && dups2/bin/pip install imagededup
+    python -m venv dups2 && dups2/bin/pip install --no-deps imagededup
+    dups2/bin/pip install matplotlib numpy pillow pywavelets scikit-learn scipy tqdm
 """
 
 import argparse
@@ -54,11 +55,10 @@ json.dump({"version": fastdup.__version__, "seconds": seconds, "pairs": list(pai
 
 IMAGEDEDUP = """
 import importlib.metadata, json, os, sys, time, types
-# Its networks need a torchvision; the hashes need none.
-for name in ("cnn",):
-    module = types.ModuleType("imagededup.methods." + name)
-    module.CNN = None
-    sys.modules[module.__name__] = module
+# Its networks need torch and torchvision, and the hashes neither: the two modules with networks stay empty.
+for name, attribute in (("methods.cnn", "CNN"), ("utils.models", "CustomModel")):
+    module = sys.modules["imagededup." + name] = types.ModuleType("imagededup." + name)
+    setattr(module, attribute, None)
 from imagededup.methods import hashing
 pictures, scratch, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 told = []

@@ -1,0 +1,282 @@
+"""The command duplicates, as a user types it, and the page it writes."""
+
+import csv
+import json
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import pocket_encoder
+from lookalike import duplicates, sample
+from lookalike.collection import Collection
+from lookalike.duplicates import page
+from lookalike.encoders.card import Calibration
+from test_cli import Shell
+
+COPIES = Calibration(
+    distance_at_far={"0.01": 0.03},
+    knots=((0.02, 0.9999), (0.03, 0.99), (0.06, 0.5), (1.0, 0.0)),
+    genuine=9998,
+    impostors=9998,
+    data="made up",
+)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos of a shop with copies: 0 twice, 1 recompressed and small, 2 mirrored."""
+    folder = tmp_path_factory.mktemp("shop")
+    sample.write(folder, 8, 0)
+    out = folder / "album"
+    out.mkdir()
+    for i, path in enumerate(sorted((folder / "photos").rglob("*.jpg"))):
+        shutil.copy(path, out / f"{i}.jpg")
+    shutil.copy(out / "0.jpg", out / "0 <b>&amp; again.jpg")
+    with Image.open(out / "1.jpg") as picture:
+        picture.save(out / "1-recompressed.jpg", quality=40)
+        picture.resize((64, 64)).save(out / "1-small.png")
+    with Image.open(out / "2.jpg") as picture:
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(out / "2-mirrored.jpg", quality=95)
+    for path in out.iterdir():
+        os.utime(path, (1e9, 1e9))
+    return out
+
+
+@pytest.fixture
+def shell(
+    photos: Path, pocket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Shell:
+    """A folder with an indexed album and a calibrated encoder."""
+    shutil.copytree(photos, tmp_path / "album")
+    shutil.copytree(pocket, tmp_path / "pocket")
+    pocket_encoder.calibrated(tmp_path / "pocket", COPIES)
+    monkeypatch.chdir(tmp_path)
+    run = Shell(monkeypatch, capfd)
+    assert run("index", "album", "--to", "a", "--encoder", "pocket").code == 0
+    return run
+
+
+def groups(told: dict[str, list[dict[str, list[dict[str, str]]]]]) -> list[list[str]]:
+    return [[Path(member["path"]).name for member in group["members"]] for group in told["groups"]]
+
+
+def test_the_table_says_what_to_keep_and_why(shell: Shell) -> None:
+    done = shell("duplicates", "a")
+    assert done.code == 0
+    assert re.search(r"1 +keep +256×256 .*/0 <b>&amp; again.jpg", done.out)
+    assert re.search(r"1 +could go +identical +0\.00 +256×256 .*/0\.jpg", done.out)
+    assert re.search(r"2 +keep +256×256 .*/1\.jpg +highest resolution, 256 × 256; largest file", done.out)
+    assert re.search(r"2 +could go +near-duplicate +\S+ +64×64 .*/1-small\.png", done.out)
+    assert "2 groups of duplicates among 12 pictures; 3 could go" in done.out
+    assert "Near-duplicates lie within 0.02" in done.err
+    assert "Nothing was moved; --apply does." in done.err
+    assert len(list(Path("album").iterdir())) == 12
+
+
+def test_json_has_all_that_is_known(shell: Shell) -> None:
+    told = shell("duplicates", "a", "--within", "95%", "--turned", "--keep", "path:*.png,size", "--json").json
+    assert list(told) == ["name", "pictures", "metric", "near", "similar", "how", "groups", "left_out"]
+    assert told["near"] == pytest.approx(1 / 0.95 - 1)
+    assert groups(told)[1][0] == "1-small.png"
+    kept, other, *_ = told["groups"][1]["members"]
+    assert list(kept) == [
+        *("id", "path", "label", "tier", "distance", "turn", "kept", "why", "width", "height", "bytes", "modified")
+    ]
+    assert (kept["kept"], kept["why"], kept["width"]) == (True, "path matches *.png", 64)
+    assert (other["kept"], other["tier"], other["turn"]) == (False, "near-duplicate", "as it is")
+    assert [m["turn"] for m in told["groups"][2]["members"]] == ["as it is", "mirrored"]
+
+
+def test_pairs_go_into_a_file(shell: Shell) -> None:
+    assert shell("duplicates", "a", "--far", "0.01", "--out", "pairs.csv").err.startswith("pairs.csv is written.")
+    with Path("pairs.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["tier"] for row in rows] == ["identical", *["near-duplicate"] * 3]
+    assert [float(row["distance"]) for row in rows] == sorted(float(row["distance"]) for row in rows)
+    shell("duplicates", "a", "--far", "0.01", "--out", "pairs.jsonl")
+    lines = [json.loads(line) for line in Path("pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [{key: str(value) for key, value in line.items()} for line in lines] == rows
+
+
+def test_decisions_are_made_listed_and_revoked(shell: Shell) -> None:
+    names = ["album/1.jpg", "album/1-small.png", "album/1-recompressed.jpg"]
+    assert "3 pairs more are remembered" in shell("duplicates", "a", "--distinct", *names).out
+    assert groups(shell("duplicates", "a", "--json").json) == [["0 <b>&amp; again.jpg", "0.jpg"]]
+    listed = shell("duplicates", "a", "--decisions", "--json").json
+    assert len(listed) == 3
+    assert {Path(path).name for pair in listed for path in pair["paths"]} == {Path(name).name for name in names}
+    assert "is distinct from" in shell("duplicates", "a", "--decisions").out
+    assert shell("duplicates", "a", "--forget", *names[:2], "--json").json == {"changed": 1, "decisions": 2}
+    shell("duplicates", "a", "--forget", names[2])
+    assert "Nothing was decided yet." in shell("duplicates", "a", "--decisions").out
+    assert len(groups(shell("duplicates", "a", "--json").json)) == 2
+
+
+def test_apply_moves_and_undo_puts_back(shell: Shell) -> None:
+    before = {path.name: path.read_bytes() for path in Path("album").iterdir()}
+    done = shell("duplicates", "a", "--apply", "--reference", "album/nowhere")
+    assert (done.code, "No picture of the collection is under" in done.err) == (2, True)
+    done = shell("duplicates", "a", "--apply", "--out", "page.html")
+    assert done.code == 0
+    assert "3 moved" in done.out
+    assert "lookalike duplicates --undo a-trash" in done.err
+    assert {path.name for path in Path("album").iterdir()} == set(before) - {
+        "0.jpg",
+        "1-small.png",
+        "1-recompressed.jpg",
+    }
+    assert Path("page.html").read_text(encoding="utf-8").count('<img src="data:image/jpeg') == 5  # made before
+    assert shell("info", "a", "--json").json["items"] == 9
+    assert "No duplicates among 9 pictures." in shell("duplicates", "a").out
+    assert "Back where they were: 3 pictures." in shell("duplicates", "--undo", "a-trash").out
+    assert {path.name: path.read_bytes() for path in Path("album").iterdir()} == before
+    assert shell("info", "a", "--json").json["items"] == 12
+    moved = shell("duplicates", "a", "--apply", "--trash", "bin", "--json").json["moved"]
+    assert (len(moved["files"]), moved["left"]) == (3, [])
+    Path("album/0.jpg").write_bytes(b"somebody else's")
+    done = shell("duplicates", "--undo", "bin", "--json")
+    assert (done.code, len(done.json["files"]), len(done.json["left"])) == (1, 2, 1)
+
+
+def test_leaks_between_a_training_and_a_test_set(shell: Shell) -> None:
+    Path("test").mkdir()
+    shutil.copy("album/0.jpg", "test/same.jpg")
+    shutil.copy("album/5.jpg", "test/five.jpg")
+    with Image.open("album/5.jpg") as picture:
+        picture.transpose(Image.Transpose.ROTATE_180).save("test/turned.jpg", quality=90)
+    shell("index", "test", "--to", "t", "--encoder", "pocket")
+    done = shell("duplicates", "a", "--against", "t", "--out", "leaks.html")
+    assert "2 identical of the 3 pictures of t in a, which has 12." in done.out
+    assert Path("leaks.html").read_text(encoding="utf-8").count('<img src="data:image/jpeg') == 4
+    told = shell("duplicates", "a", "--against", "t", "--turned", "--json").json
+    assert told["leaked"] == {"identical": 2, "near-duplicate": 1, "similar": 0}
+    assert [pair["turn"] for pair in told["pairs"]] == ["as it is", "as it is", "turned by 180°"]
+    assert shell("duplicates", "t", "--against", "a", "--within", "0").out.count("identical") == 4
+    done = shell("duplicates", "a", "--against", "a")
+    assert (done.code, "another collection" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("", 2, "Name a collection"),
+        ("nowhere", 1, "no collection at nowhere"),
+        ("a --within 0.1 --far 0.01", 2, "--within or --far"),
+        ("a --within near", 2, "--within takes a distance"),
+        ("a --within -1", 2, "at least 0"),
+        ("a --within nan", 2, "at least 0"),
+        ("a --far 0.002", 2, "calibrated for the false accept rates"),
+        ("a --keep best", 2, "no rule for what to keep"),
+        ("a --reference elsewhere", 2, "No picture of the collection is under the reference folder"),
+        ("a --out pairs.parquet", 2, ".html, .csv or .jsonl"),
+        ("a --out album/0.jpg/x.csv", 1, "is a file, not a folder"),
+        ("a --chains --apply", 2, "chains are to be looked at"),
+        ("a --apply --trash album", 1, "has other things in it"),
+        ("a album/0.jpg", 2, "one name too many"),
+        ("a --distinct album/0.jpg", 2, "two pictures at least"),
+        ("a --distinct album/0.jpg album/none.jpg", 1, "has no picture “album/none.jpg”"),
+        ("a --forget", 2, "Name the pictures"),
+        ("a --forget album/none.jpg", 1, "has no picture"),
+        ("a --distinct --forget album/0.jpg", 2, "Give one of"),
+        ("a --decisions album/0.jpg", 2, "one name too many"),
+        ("a --apply --against b", 2, "Give one of"),
+        ("a --undo bin", 2, "leave NAME out"),
+        ("--undo album", 1, "no trash folder"),
+    ],
+)
+def test_bad_input_is_one_line_that_says_what_to_do(line: str, code: int, words: str, shell: Shell) -> None:
+    before = sorted(Path("album").iterdir())
+    done = shell("duplicates", *line.split())
+    assert done.code == code
+    assert words in done.err
+    assert done.err.count("\n") == 1
+    assert done.out == ""
+    assert sorted(Path("album").iterdir()) == before
+
+
+def test_an_encoder_that_is_not_calibrated_says_what_to_do(shell: Shell) -> None:
+    pocket_encoder.calibrated(Path("a.lookalike/encoder"), None)
+    done = shell("duplicates", "a")
+    assert (done.code, done.out) == (2, "")
+    assert re.search(r"not calibrated .* --within.* lookalike calibrate", done.err)
+    assert shell("duplicates", "a", "--within", "0.02").code == 0
+
+
+class Page(HTMLParser):
+    """What stands in a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag not in ("script", "iframe", "object"), tag
+        known = dict(attrs)
+        if tag not in ("meta", "link", "img", "circle", "br"):
+            self.open.append(tag)
+        if tag == "img":
+            self.images.append(known)
+        self.ids += [value for name, value in attrs if name == "id" and value]
+        self.links += [value for name, value in attrs if name == "href" and value and tag == "a"]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag != "circle":
+            assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_else_and_escapes_what_is_not_its_own(shell: Shell) -> None:
+    shell("duplicates", "a", "--within", "0.03", "--turned", "--out", "page.html")
+    text = Path("page.html").read_text(encoding="utf-8")
+    shown = Page(text)
+    assert len(shown.images) == 7
+    assert all(image["alt"] and (image["src"] or "").startswith("data:image/jpeg;base64,") for image in shown.images)
+    assert all(link.removeprefix("#") in shown.ids for link in shown.links)
+    assert "0 &lt;b&gt;&amp;amp; again.jpg" in text
+    assert "<b>&amp; again" not in text
+    assert not re.search(r"https?://(?!www\.w3\.org)", text)
+    for part in ("prefers-color-scheme: dark", 'name="viewport"', "mirrored", "✓ keep", "highest resolution"):
+        assert part in text
+
+
+def test_a_page_of_nothing_says_so(shell: Shell) -> None:
+    shell("duplicates", "a", "--within", "0", "--keep", "size", "--out", "page.html")
+    shell("duplicates", "a", "--apply", "--within", "0")
+    shell("duplicates", "a", "--within", "0", "--out", "none.html")
+    text = Path("none.html").read_text(encoding="utf-8")
+    assert "Nothing was found" in text
+    assert Page(text).images == []
+
+
+def test_a_page_has_room_for_so_many_groups(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "MOST", 1)
+    shell("duplicates", "a", "--out", "page.html")
+    text = Path("page.html").read_text(encoding="utf-8")
+    assert len(Page(text).images) == 2
+    assert "And 1 more groups" in text
+
+
+def test_a_picture_without_a_thumbnail_is_still_on_the_page(shell: Shell) -> None:
+    with Collection.open("a.lookalike") as collection:
+        found = duplicates.find(collection, duplicates.given(0.03))
+        for path in Path("album").iterdir():
+            path.write_bytes(b"")
+        page.write(found, Path("deep/er/page.html"), collection)
+    assert Path("deep/er/page.html").read_text(encoding="utf-8").count("no picture") == 5
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (1_540_000, "1.5 MB"), (2e15, "2000.0 TB")],
+)
+def test_sizes_are_written_for_people(count: int, text: str) -> None:
+    assert page.size(int(count)) == text
