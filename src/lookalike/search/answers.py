@@ -34,6 +34,18 @@ class Pairs:
         return self.keep(np.lexsort((self.right, self.distances, self.left)))
 
 
+@dataclass(frozen=True)
+class Ring:
+    """The distances that are asked for, both ends included."""
+
+    least: np.float32
+    radius: np.float32
+
+    def of(self, pairs: Pairs) -> Pairs:
+        """Those of these pairs that lie in it."""
+        return pairs.keep((pairs.distances >= self.least) & (pairs.distances <= self.radius))
+
+
 @dataclass(frozen=True, eq=False)
 class Block(Pairs):
     """Some of the pairs of a join.
@@ -95,6 +107,8 @@ class Hits:
 
 def joined(parts: list[Pairs]) -> Pairs:
     """One after the other."""
+    if len(parts) == 1:
+        return parts[0]
     return Pairs(
         np.concatenate([np.empty(0, np.int64), *(part.left for part in parts)]),
         np.concatenate([np.empty(0, np.int64), *(part.right for part in parts)]),

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped, UInt8, UInt64
+from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64, Shaped, UInt8
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric, paired, squared_norms
 from lookalike.search.answers import Pairs
+from lookalike.search.blocks import blocks
+from lookalike.search.scan import Precision, Scan, reduced
 
 BUDGET = 64 * 2**20
 """Bytes that a tile may take beside its answer."""
@@ -35,11 +38,13 @@ class Gallery:
         vectors: float32, or uint8 for Hamming. A memory-mapped array stays one.
         squared_norms: of each vector; zeros for Hamming, which needs none.
         dtype: the precision in which lower bounds of these vectors can be computed.
+        scan: the same vectors in fewer bytes, which a single query reads first.
     """
 
     vectors: Float32[np.ndarray, "n d"] | UInt8[np.ndarray, "n d"]
     squared_norms: Float64[np.ndarray, " n"]
     dtype: "np.dtype[Any]" = field(default=np.dtype(np.float32))
+    scan: Scan | None = None
 
     def __len__(self) -> int:
         """The number of vectors."""
@@ -49,8 +54,22 @@ class Gallery:
         """These of its vectors, without checking or measuring them again."""
         return Gallery(self.vectors[rows], self.squared_norms[rows], self.dtype)
 
+    def terms(self, metric: Metric, dtype: "np.dtype[Any]") -> Float[np.ndarray, " n"]:
+        """What the rows have in their lower bounds beside the product: see `lower_bounds`. Remembered in their own dtype."""
+        if dtype != self.dtype:
+            return _terms(self, metric, dtype)
+        return self._lengths if metric == Metric.EUCLIDEAN else self._inverses
 
-def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric) -> Gallery:
+    @cached_property
+    def _lengths(self) -> Float[np.ndarray, " n"]:
+        return _terms(self, Metric.EUCLIDEAN, self.dtype)
+
+    @cached_property
+    def _inverses(self) -> Float[np.ndarray, " n"]:
+        return _terms(self, Metric.COSINE, self.dtype)
+
+
+def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric, scan: Precision = "float32") -> Gallery:
     """Check vectors and compute what every search over them needs. It reads them once, block by block.
 
     What is prepared for Euclidean distance serves cosine distance too, and the other way round.
@@ -59,11 +78,16 @@ def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric) -> Gallery:
         vectors: ``(n, d)``; real numbers, which are converted to float32 where they are something else, or for Hamming
             bits packed into uint8.
         metric: what they will be compared with.
+        scan: int8 or float16 makes a copy in as many bits, which a single query reads in place of the vectors. Answers
+            are the same, and come up to four times sooner where the bits tell vectors apart. The copy is of use to this
+            metric alone, and Hamming has none.
 
     Raises:
         UsageError: another shape or type, or values that are infinite, NaN, or become so in float32.
     """
     vectors = np.asarray(vectors)
+    if scan not in get_args(Precision):
+        raise UsageError(f"A scan reads {', '.join(get_args(Precision))}, not “{scan}”.")
     if vectors.ndim != 2:  # noqa: PLR2004
         raise UsageError(f"Vectors come as an array of shape (n, d), not {vectors.shape}; one vector v is v[None].")
     if metric == Metric.HAMMING:
@@ -83,7 +107,8 @@ def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric) -> Gallery:
     if len(bad := np.flatnonzero(~np.isfinite(norms))):  # no float32 has a square that overflows float64
         raise UsageError(f"Row {bad[0]} ({len(bad)} in all) holds NaN or infinite values; leave such vectors out.")
     safe = np.all((norms == 0) | ((norms > _SAFE[0]) & (norms < _SAFE[1]))) and vectors.shape[1] < _SHORT
-    return Gallery(vectors, norms, np.dtype(np.float32 if safe else np.float64))
+    dtype = np.dtype(np.float32 if safe else np.float64)
+    return Gallery(vectors, norms, dtype, reduced(vectors, metric, scan))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,21 +119,27 @@ class Tile:
     gallery: Gallery
     rows: Int64[np.ndarray, " m"]
     metric: Metric
-    bounds: Float[np.ndarray, "q m"]
-    """Lower bounds of distances, each less a constant of its query: see `_lower_bounds`."""
+    bounds: Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"]
+    """Lower bounds of distances, each less a constant of its query: see `lower_bounds`."""
 
     def near(self, reach: Float32[np.ndarray, " #q"]) -> Bool[np.ndarray, "q m"]:
         """Pairs that may be within reach, one for all queries or one for each: all that are, and few others."""
-        return np.asarray(self.bounds <= _limits(reach, self.queries, self.metric, self.bounds.dtype)[:, None])
+        return np.asarray(self.bounds <= limits(reach, self.queries, self.metric, self.bounds.dtype)[:, None])
 
     def measure(self, left: Int64[np.ndarray, " n"], columns: Int64[np.ndarray, " n"]) -> Pairs:
         """These pairs with their distances, by definition."""
-        distances = np.empty(len(left), np.float32)
-        with np.errstate(over="ignore"):  # beyond float32 there is only infinity
-            for part in blocks(len(left), CACHED // (self.queries.vectors.shape[1] + 1)):
-                ours, theirs = self.queries.vectors[left[part]], self.gallery.vectors[columns[part]]
-                distances[part] = paired(ours, theirs, self.metric)
-        return Pairs(left, self.rows[columns], distances)
+        return Pairs(left, self.rows[columns], measure(self.queries, self.gallery, left, columns, self.metric))
+
+
+def measure(
+    left: Gallery, right: Gallery, ours: Int64[np.ndarray, " n"], theirs: Int64[np.ndarray, " n"], metric: Metric
+) -> Float32[np.ndarray, " n"]:
+    """The distances of pairs of rows, by definition and rounded to float32."""
+    distances = np.empty(len(ours), np.float32)
+    with np.errstate(over="ignore"):  # beyond float32 there is only infinity
+        for part in blocks(len(ours), CACHED // (left.vectors.shape[1] + 1)):
+            distances[part] = paired(left.vectors[ours[part]], right.vectors[theirs[part]], metric)
+    return distances
 
 
 def tiles(
@@ -120,45 +151,56 @@ def tiles(
     for block in blocks(len(gallery) if rows is None else len(rows), size, begin):
         some = gallery.take(block if rows is None else rows[block])
         numbers = np.arange(block.start, block.stop) if rows is None else rows[block]
-        yield Tile(queries, some, numbers, metric, _lower_bounds(queries, some, metric))
+        yield Tile(queries, some, numbers, metric, lower_bounds(queries, some, metric))
 
 
-def _lower_bounds(queries: Gallery, gallery: Gallery, metric: Metric) -> Float[np.ndarray, "q m"]:
-    """A lower bound of each distance, less a constant of its query that `_limits` takes into account.
+def lower_bounds(
+    queries: Gallery, gallery: Gallery, metric: Metric, terms: Float[np.ndarray, " m"] | None = None
+) -> Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"]:
+    """A lower bound of each distance, less a constant of its query that `limits` takes into account.
 
-    With s from `_slack`, x a query and y a row, as BLAS computes them:
+    With s from `_slack`, x a query and y a row, as BLAS computes them (the rows' part may be given, as `Gallery.terms`):
     Euclidean, of the square: ‖x‖²(1 - s) + ‖y‖²(1 - s) - 2xy; here without its first term.
     Cosine: 1 - s - xy / ‖x‖‖y‖; here without 1 - s.
     Hamming: the distance itself.
     """
     if metric == Metric.HAMMING:
-        return _differing_bits(_words(queries.vectors), _words(gallery.vectors))
+        return _differing_bits(queries.vectors, gallery.vectors)
     dtype = np.promote_types(queries.dtype, gallery.dtype)
+    if terms is None:
+        terms = gallery.terms(metric, dtype)
+    factors = -2 if metric == Metric.EUCLIDEAN else -_inverse(np.sqrt(queries.squared_norms))[:, None]
+    asked = (queries.vectors * factors).astype(dtype, copy=False)
     vectors = gallery.vectors.astype(dtype, copy=False)
-    bounds: Float[np.ndarray, "q m"]
+    bounds: Float[np.ndarray, "q m"] = asked @ vectors.T if len(asked) > 1 else (vectors @ asked[0])[None]
     if metric == Metric.EUCLIDEAN:
-        bounds = (-2 * queries.vectors.astype(dtype, copy=False)) @ vectors.T
-        bounds += (gallery.squared_norms * (1 - _slack(vectors.shape[1], dtype))).astype(dtype)
+        bounds += terms
     else:
-        directions = queries.vectors * -_inverse(np.sqrt(queries.squared_norms))[:, None]
-        bounds = directions.astype(dtype) @ vectors.T
-        bounds *= _inverse(np.sqrt(gallery.squared_norms)).astype(dtype)
+        bounds *= terms
     return bounds
 
 
-def _limits(
+def _terms(gallery: Gallery, metric: Metric, dtype: "np.dtype[Any]") -> Float[np.ndarray, " n"]:
+    norms = gallery.squared_norms
+    terms = (
+        norms * (1 - _slack(len(gallery.vectors.T), dtype)) if metric == Metric.EUCLIDEAN else _inverse(np.sqrt(norms))
+    )
+    return terms.astype(dtype)
+
+
+def limits(
     reach: Float32[np.ndarray, " #q"], queries: Gallery, metric: Metric, dtype: "np.dtype[Any]"
-) -> Float[np.ndarray, " q"]:
+) -> Float[np.ndarray, " q"] | Int32[np.ndarray, " q"]:
     """What a query's lower bounds may not exceed for a distance to be within reach after rounding to float32."""
+    if metric == Metric.HAMMING:
+        return np.minimum(reach, np.float32(2**30)).astype(np.int32)
     with np.errstate(over="ignore", under="ignore"):
         # What rounds to the reach is smaller than the next float32.
-        limits = np.nextafter(reach, np.float32(np.inf)).astype(np.float64)
+        limit = np.nextafter(reach, np.float32(np.inf)).astype(np.float64)
         slack = _slack(queries.vectors.shape[1], dtype)
-        if metric == Metric.EUCLIDEAN:
-            limits = limits**2 - queries.squared_norms * (1 - slack)
-        elif metric == Metric.COSINE:
-            limits = limits - (1 - slack)
-        return np.asarray(np.nextafter(limits.astype(dtype), dtype.type(np.inf)))
+        without = queries.squared_norms * (1 - slack) if metric == Metric.EUCLIDEAN else 1 - slack
+        limit = (limit**2 if metric == Metric.EUCLIDEAN else limit) - without
+        return np.asarray(np.nextafter(limit.astype(dtype), dtype.type(np.inf)))
 
 
 def _slack(dimension: int, dtype: "np.dtype[Any]") -> float:
@@ -182,21 +224,18 @@ def _inverse(norms: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
     return np.asarray(np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0))
 
 
-def _words(codes: UInt8[np.ndarray, "n bytes"]) -> UInt64[np.ndarray, "n words"]:
-    """Eight bytes in one number; zeros fill the last."""
-    if codes.shape[1] % 8:
-        codes = np.pad(codes, ((0, 0), (0, -codes.shape[1] % 8)))
-    return np.ascontiguousarray(codes).view(np.uint64)
+def _differing_bits(a: UInt8[np.ndarray, "q bytes"], b: UInt8[np.ndarray, "m bytes"]) -> Int32[np.ndarray, "q m"]:
+    import faiss  # noqa: PLC0415 - reads for a seventh of a second, which searches without bits would wait for
 
-
-def _differing_bits(a: UInt64[np.ndarray, "q words"], b: UInt64[np.ndarray, "m words"]) -> Float32[np.ndarray, "q m"]:
-    bits = np.zeros((len(a), len(b)), np.float32)
-    for ours, theirs in zip(a.T, b.T, strict=True):
-        bits += np.bitwise_count(ours[:, None] ^ theirs)
+    bits = np.zeros((len(a), len(b)), np.int32)
+    if bits.size and a.shape[1]:
+        a, b = _words(a), _words(b)
+        faiss.hammings(  # type: ignore[attr-defined]
+            faiss.swig_ptr(a), faiss.swig_ptr(b), len(a), len(b), a.shape[1], faiss.swig_ptr(bits)
+        )
     return bits
 
 
-def blocks(length: int, size: int, begin: int = 0) -> Iterator[slice]:
-    """Parts of a range, each of a size but the last."""
-    size = max(1, size)
-    return (slice(start, min(start + size, length)) for start in range(begin, length, size))
+def _words(codes: UInt8[np.ndarray, "n bytes"]) -> UInt8[np.ndarray, "n words"]:
+    """In whole words of eight bytes; zeros fill the last."""
+    return np.ascontiguousarray(np.pad(codes, ((0, 0), (0, -codes.shape[1] % 8))) if codes.shape[1] % 8 else codes)

@@ -3,7 +3,6 @@
 import math
 import operator
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import SupportsFloat, SupportsIndex
 
 import numpy as np
@@ -11,24 +10,13 @@ from jaxtyping import Float32, Int64, Shaped
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
-from lookalike.search import bounds
-from lookalike.search.answers import Block, Hits, Pairs, joined
-from lookalike.search.bounds import PAIR, Gallery, blocks, prepare, tiles
+from lookalike.search import bounds, single
+from lookalike.search.answers import Block, Hits, Pairs, Ring, joined
+from lookalike.search.blocks import blocks
+from lookalike.search.bounds import PAIR, Gallery, prepare, tiles
 
 _QUERIES = 256
 """Queries in a tile: enough for BLAS to run at its peak."""
-
-
-@dataclass(frozen=True)
-class Ring:
-    """The distances that are asked for, both ends included."""
-
-    least: np.float32
-    radius: np.float32
-
-    def of(self, pairs: Pairs) -> Pairs:
-        """Those of these pairs that lie in it."""
-        return pairs.keep((pairs.distances >= self.least) & (pairs.distances <= self.radius))
 
 
 def knn(
@@ -54,6 +42,8 @@ def knn(
     """
     left, right = _sides(queries, gallery, metric)
     chosen, most = _checked_rows(rows, len(right)), min(_checked_k(k), max(1, len(right)))
+    if len(left) == 1:
+        return _one(single.nearest(left, right, most, metric, chosen))
     parts = [_nearest(left, part, right, most, metric, rows=chosen) for part in _query_blocks(len(left), most)]
     return Hits.from_pairs(parts, len(left))
 
@@ -84,6 +74,8 @@ def within(
     """
     left, right = _sides(queries, gallery, metric)
     chosen, ring = _checked_rows(rows, len(right)), _checked_ring(least, radius)
+    if len(left) == 1:
+        return _one(joined(list(single.inside(left, right, ring, metric, chosen))).sorted())
     return Hits.from_pairs(list(_inside(left, right, ring, metric, rows=chosen)), len(left))
 
 
@@ -201,6 +193,11 @@ def self_join(
     return _neighbours(side, _checked_k(k), metric, start)
 
 
+def _one(pairs: Pairs) -> Hits:
+    """The sorted answers to one query."""
+    return Hits(np.array([0, len(pairs)]), pairs.right, pairs.distances)
+
+
 def _nearest(
     queries: Gallery,
     part: slice,
@@ -258,11 +255,9 @@ def _ascending(
     last: tuple[np.float32, int] = ring.least, -1  # the pair that went out last, as (distance, right)
     while True:
         best = joined([])
-        for tile in tiles(query, gallery, metric, rows):
-            reach = min(ring.radius, best.distances[size - 1]) if len(best) >= size else ring.radius
-            found = ring.of(tile.measure(*np.divmod(np.flatnonzero(tile.near(np.full(1, reach))), len(tile.rows))))
-            after = (found.distances > last[0]) | ((found.distances == last[0]) & (found.right > last[1]))
-            best = _first(joined([best, found.keep(after)]).sorted(), size, 1)
+        for found in single.inside(query, gallery, Ring(last[0], ring.radius), metric, rows):
+            after = (found.distances > last[0]) | (found.right > last[1])
+            best = single.first(joined([best, found.keep(after)]), size)
         if len(best):
             yield best
         if len(best) < size:

@@ -1,0 +1,181 @@
+"""One query: scans of vectors in fewer bytes, and the answers that come with them against the definition."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lookalike.errors import UsageError
+from lookalike.metric import Metric
+from lookalike.search import Gallery, knn, prepare, scan, single, within, within_sorted
+from lookalike.search.scan import Precision, Scan
+from test_search import COSINE, DATA, EUCLIDEAN, HAMMING, definition, inside, listed, middle, nearest
+
+Array = np.ndarray[Any, np.dtype[Any]]
+PRECISIONS: tuple[Precision, ...] = ("int8", "float16")
+
+
+@pytest.fixture(autouse=True)
+def _small_galleries_are_scanned_too() -> Iterator[None]:
+    usual = single._CANDIDATES, single._OPEN, scan._CHUNK
+    single._CANDIDATES, scan._CHUNK = 0, 100
+    yield
+    single._CANDIDATES, single._OPEN, scan._CHUNK = usual
+
+
+def with_outliers(rng: np.random.Generator, n: int, d: int) -> Array:
+    data = rng.standard_normal((n, d)).astype(np.float32)
+    data[rng.integers(0, n, 2)] *= np.float32(1e6)
+    return data
+
+
+KINDS = DATA | {"outliers": with_outliers}
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.tuples(
+        st.sampled_from([EUCLIDEAN, COSINE]),
+        st.sampled_from(list(KINDS)),
+        st.sampled_from(PRECISIONS),
+        st.integers(0, 2**32),
+        st.integers(40, 250),
+        st.sampled_from([1, 2, 3, 8, 16, 17, 64, 130]),
+    ),
+    st.integers(1, 5),
+    st.floats(0, 1),
+    st.sampled_from([1, 32]),
+)
+def test_answers_by_scans_are_their_definition(
+    case: tuple[Metric, str, Precision, int, int, int], k: int, part: float, open_: int
+) -> None:
+    metric, kind, precision, seed, n, d = case
+    single._OPEN = open_
+    rng = np.random.default_rng(seed)
+    data = KINDS[kind](rng, n + 2, d)
+    gallery, queries = prepare(data[:-2], metric, precision), data[-3:]  # one of them is in the gallery
+    distances = definition(queries, gallery.vectors, metric)
+    radius, least = middle(distances, part), middle(distances, part / 2)
+    for i, query in enumerate(queries[:, None]):
+        assert listed(knn(query, gallery, k, metric)) == nearest(distances, k)[i : i + 1]
+        expected = inside(distances, radius, least)[i]
+        assert listed(within(query, gallery, radius, metric, least=least)) == [expected]
+        blocks = list(within_sorted(query, gallery, radius, metric, least=least))
+        assert [
+            pair for block in blocks for pair in zip(block.right.tolist(), block.distances, strict=True)
+        ] == expected
+
+
+@pytest.mark.parametrize(("metric", "precision"), list(itertools.product([EUCLIDEAN, COSINE], PRECISIONS)))
+def test_what_is_well_spread_is_answered_by_its_codes(
+    metric: Metric, precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((200, 32))
+    data = (np.repeat(centres, 10, axis=0) + 0.05 * rng.standard_normal((2_000, 32))).astype(np.float32)
+    gallery, query = prepare(data, metric, precision), data[:1] + np.float32(0.01)
+    distances = definition(query, data, metric)
+    monkeypatch.setattr(scan, "_CHUNK", 2**20)
+    monkeypatch.setattr(single, "lower_bounds", None)  # no scan of the vectors themselves
+    assert listed(knn(query, gallery, 5, metric)) == nearest(distances, 5)
+    radius = float(np.sort(distances[0])[9])
+    assert listed(within(query, gallery, radius, metric)) == inside(distances, radius)
+
+
+def test_a_scan_stores_what_it_says() -> None:
+    data = with_outliers(np.random.default_rng(0), 3_000, 20)
+    kept = prepare(data, EUCLIDEAN, "int8").scan
+    assert kept is not None
+    restored = kept.scale * (kept.codes.astype(np.float64) - 128) + kept.centre
+    residuals = np.linalg.norm(data - restored, axis=1)
+    assert set(np.flatnonzero(residuals > kept.residual)) <= set(kept.exceptions)
+    assert 0 < len(kept.exceptions) <= 3
+    assert kept.residual < 0.2
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_scan_lives_in_mapped_files(precision: Precision, tmp_path: Path) -> None:
+    data = np.random.default_rng(0).standard_normal((500, 32)).astype(np.float32)
+    gallery = prepare(data, EUCLIDEAN, precision)
+    assert isinstance(gallery.scan, Scan)
+    np.save(tmp_path / "codes.npy", gallery.scan.codes)
+    mapped = replace(gallery.scan, codes=np.load(tmp_path / "codes.npy", mmap_mode="r"))
+    restored = Gallery(gallery.vectors, gallery.squared_norms, gallery.dtype, mapped)
+    assert listed(knn(data[:1], restored, 5, EUCLIDEAN)) == nearest(definition(data[:1], data, EUCLIDEAN), 5)
+
+
+def test_queries_far_outside_of_what_codes_can_say() -> None:
+    data = np.random.default_rng(0).standard_normal((500, 32)).astype(np.float32)
+    for precision, factor in itertools.product(PRECISIONS, (0, 1e3, 1e9, 1e15, 1e18, 3e37)):
+        query = data[:1] * np.float32(factor)
+        for metric in (EUCLIDEAN, COSINE):
+            gallery = prepare(data, metric, precision)
+            expected = nearest(definition(query, data, metric), 5)
+            assert listed(knn(query, gallery, 5, metric)) == expected
+
+
+@pytest.mark.parametrize("metric", [EUCLIDEAN, COSINE])
+def test_nothing_and_one(metric: Metric) -> None:
+    for precision in PRECISIONS:
+        for n in (0, 1):
+            data = np.ones((n, 4), np.float32)
+            gallery = prepare(data, metric, precision)
+            query = np.ones((1, 4), np.float32)
+            assert listed(knn(query, gallery, 3, metric)) == [[(0, 0.0)] * n]
+            assert listed(within(query, gallery, 1, metric)) == [[(0, 0.0)] * n]
+
+
+def test_zeros_have_no_direction() -> None:
+    data = np.random.default_rng(0).standard_normal((500, 8)).astype(np.float32)
+    data[::100] = 0
+    gallery = prepare(data, COSINE, "int8")
+    assert gallery.scan is not None
+    assert set(range(0, 500, 100)) <= set(gallery.scan.exceptions)
+    assert prepare(np.zeros((500, 8), np.float32), COSINE, "int8").scan is None
+    for query in (data[:1], data[1:2]):
+        distances = definition(query, data, COSINE)
+        assert listed(knn(query, gallery, 20, COSINE)) == nearest(distances, 20)
+        assert listed(within(query, gallery, 1, COSINE)) == inside(distances, 1)
+
+
+def test_what_was_made_for_one_metric_does_not_mislead_the_other() -> None:
+    data = DATA["offset"](np.random.default_rng(0), 500, 8)
+    for made_for, asked in itertools.permutations([EUCLIDEAN, COSINE]):
+        gallery = prepare(data, made_for, "int8")
+        assert listed(knn(data[:1], gallery, 3, asked)) == nearest(definition(data[:1], data, asked), 3)
+
+
+def test_bits_are_not_scanned_in_fewer_bytes() -> None:
+    codes = np.random.default_rng(0).integers(0, 256, (300, 17), np.uint8)
+    gallery = prepare(codes, HAMMING, "int8")
+    assert gallery.scan is None
+    assert listed(knn(codes[:1], gallery, 9, HAMMING)) == nearest(definition(codes[:1], codes, HAMMING), 9)
+
+
+def test_no_other_precision() -> None:
+    with pytest.raises(UsageError, match="float32, float16, int8, not “int4”"):
+        prepare(np.ones((2, 2)), EUCLIDEAN, "int4")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_many_rows_of_a_gallery_and_few(metric: Metric) -> None:
+    rng = np.random.default_rng(0)
+    data = (rng.standard_normal((20_000, 16)) * 40).astype(metric.dtype)
+    gallery, query = prepare(data, metric), data[7:8]
+    distances = definition(query, data, metric)[0]
+    for rows in (
+        np.arange(5),
+        np.arange(0, 20_000, 900),
+        np.flatnonzero(rng.random(20_000) < 0.9),
+        np.arange(19_990, 20_000),
+    ):
+        expected = [(rows[j], x) for j, x in nearest(distances[None, rows], 8)[0]]
+        assert listed(knn(query, gallery, 8, metric, rows=rows)) == [expected]
+        expected = [(rows[j], x) for j, x in inside(distances[None, rows], middle(distances))[0]]
+        assert listed(within(query, gallery, middle(distances), metric, rows=rows)) == [expected]
