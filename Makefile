@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SERVE ?= 1
 PORT ?= 8000
 
-.PHONY: demo test lint screenshots clean
+.PHONY: demo test lint bench screenshots clean
 
 demo: $(VENV)/core.stamp
 	$(BIN)/lookalike demo --port $(PORT) $(if $(filter 0,$(SERVE)),--no-serve)
@@ -22,12 +22,19 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# Half an hour. With data/cifar10 there, of its pictures; else of the toy shop's. make bench SECTIONS="single batch" runs some.
+SECTIONS ?=
+DATA ?= $(wildcard data/cifar10)
+
+bench: $(VENV)/bench.stamp $(VENV)-fastdup/stamp
+	$(BIN)/python benchmarks/run.py $(SECTIONS) $(if $(DATA),--data $(DATA))
+
 screenshots: $(VENV)/dev.stamp $(VENV)/core.stamp
 	$(BIN)/lookalike demo --no-serve
 	$(BIN)/python docs/screenshots.py demo/shop.lookalike demo/photos/mug/mug-0007.jpg
 
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) $(VENV)-fastdup benchmarks/cache demo build dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -41,3 +48,13 @@ $(VENV)/core.stamp: pyproject.toml | $(VENV)/bin/python
 $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable '.[dev]'
 	touch $@ $(VENV)/core.stamp
+
+$(VENV)/bench.stamp: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable '.[bench]'
+	touch $@ $(VENV)/core.stamp
+
+# fastdup asks for old versions of Pillow and NumPy. Where it cannot be installed its row is missing, and nothing else.
+$(VENV)-fastdup/stamp: | $(VENV)/bin/python
+	$(BIN)/python -m venv $(VENV)-fastdup
+	-$(VENV)-fastdup/bin/python -m pip install --quiet --disable-pip-version-check fastdup
+	touch $@

@@ -23,23 +23,32 @@ NEAR = 2.0
 FITTED = 10_000
 """Rows from which on exponents are fitted: below, what a call costs in itself shows."""
 EFFORT = 64
+ROUNDS = 5
 K = 10
+NAMES = ("exact", "exact, int8 scan", "HNSW", "building HNSW", "self-join")
 
 PROTOCOL = (
-    f"Vectors of {DIMENSION} numbers; the smaller galleries are the first of the larger. One query at a time, contenders in turns, 5"
-    f" rounds, medians. HNSW with efSearch {EFFORT}, whose recall the table gives. The self-join by the radius that gives each of"
+    f"Vectors of {DIMENSION} numbers; the smaller galleries are the first of the larger. One query at a time, contenders in turns,"
+    f" {ROUNDS} rounds, medians. HNSW with efSearch {EFFORT}, whose recall the table gives, at the size of the section of HNSW as measured there. The self-join by the radius that gives each of"
     f" {JOINED:,} rows {NEAR:g} pairs, once. Exponents are slopes of straight lines through logarithms, from {FITTED:,} rows on."
 )
 
 
-def measure(source: Source, sizes: Iterable[int] = SIZES) -> dict[str, Any]:
-    """Times at each size, and exponents."""
+def measure(source: Source, sizes: Iterable[int] = SIZES, known: Iterable[dict[str, Any]] = ()) -> dict[str, Any]:
+    """Times at each size, and exponents.
+
+    Args:
+        source: of vectors.
+        sizes: of galleries.
+        known: what the section of HNSW found; sizes that it has are not built again.
+    """
+    graphs = {case["rows"]: case for case in known if case["dimension"] == DIMENSION}
     sizes = tuple(sizes)
     vectors, queries = source.gallery(max(sizes), DIMENSION), source.queries(QUERIES, DIMENSION)
     radius = radius_of(vectors[:JOINED], int(NEAR * min(JOINED, len(vectors))))
     points: list[dict[str, Any]] = []
     for rows in sizes:
-        points += _at(vectors[:rows], queries, radius)
+        points += _at(vectors[:rows], queries, radius, graphs.get(rows))
         say(f"  {rows:,}: " + ", ".join(f"{p['name']} {p['ms']:.3g} ms" for p in points if p["rows"] == rows))
     names = list(dict.fromkeys(point["name"] for point in points))
     return {"radius": radius, "points": points, "exponents": {name: exponent(points, name) for name in names}}
@@ -54,31 +63,34 @@ def exponent(points: list[dict[str, Any]], name: str) -> float | None:
     return float(np.polyfit(rows, times, 1)[0])
 
 
-def _at(vectors: np.ndarray, queries: np.ndarray, radius: float) -> list[dict[str, Any]]:
+def _at(vectors: np.ndarray, queries: np.ndarray, radius: float, known: dict[str, Any] | None) -> list[dict[str, Any]]:
     plain = prepare(vectors, Metric.EUCLIDEAN)
     reduced = prepare(vectors, Metric.EUCLIDEAN, scan="int8")
-    with peers.workplace() as folder:
-        begun = time.perf_counter()
-        graph = indexes.lookalike_hnsw(vectors, folder)
-        built = time.perf_counter() - begun
+    contenders = [
+        Contender("exact", lambda i: knn(queries[i % QUERIES][None], plain, K, Metric.EUCLIDEAN)),
+        Contender("exact, int8 scan", lambda i: knn(queries[i % QUERIES][None], reduced, K, Metric.EUCLIDEAN)),
+    ]
+    points: list[dict[str, Any]] = []
+    if known is None:
+        with peers.workplace() as folder:
+            begun = time.perf_counter()
+            (graph,) = indexes.lookalike_hnsw(vectors, folder)
+            points.append({"name": "building HNSW", "ms": 1e3 * (time.perf_counter() - begun)})
         search = graph.search(EFFORT)
         farthest = knn(queries, plain, K, Metric.EUCLIDEAN).distances.reshape(-1, K)[:, -1]
-        figures = interleaved(
-            [
-                Contender("exact", lambda i: knn(queries[i % QUERIES][None], plain, K, Metric.EUCLIDEAN)),
-                Contender("exact, int8 scan", lambda i: knn(queries[i % QUERIES][None], reduced, K, Metric.EUCLIDEAN)),
-                Contender("HNSW", lambda i: search(queries[i % QUERIES][None])),
-            ],
-            5,
-        )
-        found = recall(search(queries), queries, vectors, farthest, Metric.EUCLIDEAN)
-    points = [{"name": it["name"], "rows": len(vectors), "ms": it["ms"]} for it in figures]
-    points[-1]["recall"] = found
-    points.append({"name": "building HNSW", "rows": len(vectors), "ms": 1e3 * built})
+        right = recall(search(queries), queries, vectors, farthest, Metric.EUCLIDEAN)
+        contenders.append(Contender("HNSW", lambda i: search(queries[i % QUERIES][None])))
+    else:
+        curve = next(curve for curve in known["curves"] if curve["name"] == "lookalike")
+        point = next(point for point in curve["points"] if point["setting"] == EFFORT)
+        points.append({"name": "building HNSW", "ms": 1e3 * curve["build_seconds"]})
+        points.append({"name": "HNSW", "ms": point["alone_ms"]})
+        right = point["recall"]
+    points += [{"name": it["name"], "ms": it["ms"]} for it in interleaved(contenders, ROUNDS)]
     if len(vectors) <= JOINED:
         begun = time.perf_counter()
         pairs = sum(len(block) for block in self_join(vectors, Metric.EUCLIDEAN, radius=radius))
-        points.append(
-            {"name": "self-join", "rows": len(vectors), "ms": 1e3 * (time.perf_counter() - begun), "pairs": pairs}
-        )
-    return points
+        points.append({"name": "self-join", "ms": 1e3 * (time.perf_counter() - begun), "pairs": pairs})
+    by_name = {point["name"]: {**point, "rows": len(vectors)} for point in points}
+    by_name["HNSW"]["recall"] = right
+    return [by_name[name] for name in NAMES if name in by_name]

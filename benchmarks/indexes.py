@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import peer_indexes
 import peers
 from data import QUERIES, Source, say
 from measuring import Contender, interleaved, recall
-from peer_indexes import CONSTRUCTION, NEIGHBOURS, PIECE, Index, K
+from peer_indexes import CONSTRUCTION, EFFORTS, NEIGHBOURS, PIECE, PROBES, REFINED, Index, K
 from peers import Search
 
+from lookalike import ann
 from lookalike.metric import Metric
 from lookalike.search import knn, prepare
 
@@ -24,54 +26,47 @@ ROUNDS = 3
 LONG = 0.5
 """Seconds that a batch may take; of what would take longer, a share is measured."""
 PROTOCOL = (
-    f"All HNSW indexes are built with M = {NEIGHBOURS} and efConstruction = {CONSTRUCTION}, all IVF-PQ indexes with a"
-    f" byte for {PIECE} numbers and 2√n cells, by the same two threads, one after the other. Recall is of the 10 nearest of 1,000 queries that are not in the"
-    f" index. One at a time: one query in each call. Batched: all queries in one call. Contenders and settings take turns, {ROUNDS}"
-    f" rounds; times are medians. At recall {GOAL}: on the straight line between the two settings around it, of recall and the"
-    " logarithm of queries a second."
+    f"HNSW of the peers is built with M = {NEIGHBOURS} and efConstruction = {CONSTRUCTION} over float32; IVF-PQ of the peers with"
+    f" 2√n cells and a byte for {PIECE} numbers, and where it is refined the best {REFINED} k are measured anew. lookalike's are as it"
+    " builds them (HNSW: M = 32 over 8 bits a number; IVF-PQ: 4√n cells), every answer measured anew. All by the same two threads,"
+    " one after the other. Recall is of the 10 nearest of 1,000 queries that are not in the index. One at a time: one query in"
+    f" each call. Batched: all queries in one call. Contenders and settings take turns, {ROUNDS} rounds; times are medians. At recall"
+    f" {GOAL}: on the straight line between the two settings around it, of recall and the logarithm of queries a second. MB are"
+    " what is kept, the float32 vectors included where answers need them."
 )
 
 
-Builder = Callable[[np.ndarray, Path], Index]
+Builder = Callable[[np.ndarray, Path], list[Index]]
 
 
 def hnsw(source: Source, sizes: Iterable[tuple[int, int]] = SIZES) -> list[dict[str, Any]]:
     """Graphs: Malkov and Yashunin's hierarchical navigable small worlds."""
-    builders: dict[str, Builder] = {
-        "lookalike": lookalike_hnsw,
-        "FAISS": peer_indexes.faiss_hnsw,
-        "hnswlib": peer_indexes.hnswlib_hnsw,
-        "USearch": peer_indexes.usearch_hnsw,
-    }
+    builders = (lookalike_hnsw, peer_indexes.faiss_hnsw, peer_indexes.hnswlib_hnsw, peer_indexes.usearch_hnsw)
     return [_compare(source, rows, dimension, builders) for rows, dimension in sizes]
 
 
 def ivfpq(source: Source, sizes: Iterable[tuple[int, int]] = SIZES) -> list[dict[str, Any]]:
     """Cells of codes: Jégou, Douze and Schmid's inverted files of product-quantised residuals."""
-    builders: dict[str, Builder] = {
-        "lookalike": lookalike_ivfpq,
-        "FAISS": peer_indexes.faiss_ivfpq,
-        "FAISS, refined": peer_indexes.faiss_ivfpq_refined,
-        "LanceDB, refined": peer_indexes.lancedb_ivfpq,
-    }
+    builders = (lookalike_ivfpq, peer_indexes.faiss_ivfpq, peer_indexes.lancedb_ivfpq)
     return [_compare(source, rows, dimension, builders) for rows, dimension in sizes]
 
 
-def _compare(source: Source, rows: int, dimension: int, builders: dict[str, Builder]) -> dict[str, Any]:
+def _compare(source: Source, rows: int, dimension: int, builders: Iterable[Builder]) -> dict[str, Any]:
     vectors, queries = source.gallery(rows, dimension), source.queries(QUERIES, dimension)
     farthest = knn(queries, prepare(vectors, Metric.EUCLIDEAN), K, Metric.EUCLIDEAN).distances.reshape(-1, K)[:, -1]
     say(f"  {rows:,} × {dimension}")
     with peers.workplace() as folder:
         built: dict[str, tuple[Index, float]] = {}
-        for name, build in builders.items():
+        for build in builders:
             begun = time.perf_counter()
             try:
-                index = build(vectors, folder)
+                made = build(vectors, folder)
             except ModuleNotFoundError as missing:
-                say(f"  without {name}: {missing}")
+                say(f"  without {build.__name__}: {missing}")
                 continue
-            built[name] = index, time.perf_counter() - begun
-            say(f"  {name}: built in {built[name][1]:.0f} s, {index.size / 1e6:,.0f} MB")
+            seconds = time.perf_counter() - begun
+            built |= {index.name: (index, seconds) for index in made}
+            say(f"  {made[0].name}: built in {seconds:.0f} s, {made[0].size / 1e6:,.0f} MB")
         points = [
             {
                 "name": name,
@@ -125,11 +120,32 @@ def _batched(search: Search, queries: np.ndarray) -> Contender:
     return Contender("", lambda _: search(queries[:count]), count / QUERIES)
 
 
-def lookalike_hnsw(vectors: np.ndarray, folder: Path) -> Index:
-    """Lookalike's graph."""
-    raise NotImplementedError
+def lookalike_hnsw(vectors: np.ndarray, folder: Path) -> list[Index]:
+    """Lookalike's graph: FAISS's over 8 bits a number, M = 32; twice k rows are proposed and measured."""
+    return [_lookalike(vectors, folder, "hnsw", EFFORTS)]
 
 
-def lookalike_ivfpq(vectors: np.ndarray, folder: Path) -> Index:
-    """Lookalike's cells of codes."""
-    raise NotImplementedError
+def lookalike_ivfpq(vectors: np.ndarray, folder: Path) -> list[Index]:
+    """Lookalike's cells of codes: 4√n of them; twenty times k rows are proposed and measured."""
+    return [_lookalike(vectors, folder, "ivf-pq", PROBES)]
+
+
+def _lookalike(vectors: np.ndarray, folder: Path, kind: ann.Kind, settings: tuple[int, ...]) -> Index:
+    gallery = prepare(vectors, Metric.EUCLIDEAN)
+    index = ann.build(gallery, Metric.EUCLIDEAN, kind)
+    if index is None:
+        raise AssertionError("nobody stopped it")
+    ann.write(index, folder / "lookalike")
+
+    def search(effort: int) -> Search:
+        trying = replace(index, effort=effort)
+
+        def ask(queries: np.ndarray) -> np.ndarray:
+            hits = ann.knn(trying, prepare(queries, Metric.EUCLIDEAN), gallery, K)
+            if len(hits.rows) == len(queries) * K:
+                return hits.rows.reshape(-1, K)
+            return np.stack([np.pad(rows, (0, K - len(rows)), constant_values=-1) for rows, _ in hits])
+
+        return ask
+
+    return Index("lookalike", search, settings, (folder / "lookalike").stat().st_size + vectors.nbytes)

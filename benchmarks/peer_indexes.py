@@ -27,11 +27,13 @@ class Index:
     """An index that has been built.
 
     Attributes:
+        name: what a table calls it.
         search: makes a search of a setting.
         settings: efSearch or the number of probed cells, ascending.
         size: bytes of it as it is saved, the vectors included where it holds them.
     """
 
+    name: str
     search: Callable[[int], Search]
     settings: tuple[int, ...]
     size: int
@@ -42,7 +44,7 @@ def cells(rows: int) -> int:
     return int(2 * rows**0.5)
 
 
-def faiss_hnsw(vectors: np.ndarray, folder: Path) -> Index:
+def faiss_hnsw(vectors: np.ndarray, folder: Path) -> list[Index]:
     """FAISS IndexHNSWFlat."""
     import faiss  # noqa: PLC0415
 
@@ -54,10 +56,10 @@ def faiss_hnsw(vectors: np.ndarray, folder: Path) -> Index:
         parameters = faiss.SearchParametersHNSW(efSearch=effort)
         return lambda queries: index.search(queries, K, params=parameters)[1]
 
-    return Index(search, EFFORTS, _faiss_size(index, folder))
+    return [Index("FAISS", search, EFFORTS, _faiss_size(index, folder))]
 
 
-def hnswlib_hnsw(vectors: np.ndarray, folder: Path) -> Index:
+def hnswlib_hnsw(vectors: np.ndarray, folder: Path) -> list[Index]:
     """Hnswlib's Index."""
     import hnswlib  # noqa: PLC0415
 
@@ -74,10 +76,10 @@ def hnswlib_hnsw(vectors: np.ndarray, folder: Path) -> Index:
 
         return ask
 
-    return Index(search, EFFORTS, (folder / "hnswlib").stat().st_size)
+    return [Index("hnswlib", search, EFFORTS, (folder / "hnswlib").stat().st_size)]
 
 
-def usearch_hnsw(vectors: np.ndarray, folder: Path) -> Index:
+def usearch_hnsw(vectors: np.ndarray, folder: Path) -> list[Index]:
     """USearch's Index, in float32."""
     from usearch.index import Index as Graph  # noqa: PLC0415
 
@@ -95,38 +97,36 @@ def usearch_hnsw(vectors: np.ndarray, folder: Path) -> Index:
 
         return ask
 
-    return Index(search, EFFORTS, (folder / "usearch").stat().st_size)
+    return [Index("USearch", search, EFFORTS, (folder / "usearch").stat().st_size)]
 
 
-def faiss_ivfpq(vectors: np.ndarray, folder: Path) -> Index:
-    """FAISS IndexIVFPQ: answers by the distances of codes."""
+def faiss_ivfpq(vectors: np.ndarray, folder: Path) -> list[Index]:
+    """FAISS IndexIVFPQ, which answers by the distances of codes; and in an IndexRefineFlat, which measures the best anew."""
     import faiss  # noqa: PLC0415
 
-    index = _faiss_ivfpq(vectors)
+    dimension = vectors.shape[1]
+    coarse = faiss.IndexFlatL2(dimension)
+    index = faiss.IndexIVFPQ(coarse, dimension, cells(len(vectors)), dimension // PIECE, 8)
+    index.cp.max_points_per_centroid = 64  # its default is 256: as good, and four times the time
+    index.pq.cp.niter = 10  # of 25
+    index.train(vectors)
+    index.add(vectors)
+    refined = faiss.IndexRefineFlat(index, faiss.swig_ptr(vectors))
 
     def search(probes: int) -> Search:
         parameters = faiss.SearchParametersIVF(nprobe=probes)
         return lambda queries: index.search(queries, K, params=parameters)[1]
 
-    return Index(search, PROBES, _faiss_size(index, folder))
-
-
-def faiss_ivfpq_refined(vectors: np.ndarray, folder: Path) -> Index:
-    """The same in an IndexRefineFlat: the best candidates are measured anew."""
-    import faiss  # noqa: PLC0415
-
-    index = _faiss_ivfpq(vectors)
-    whole = faiss.IndexRefineFlat(index, faiss.swig_ptr(vectors))
-
-    def search(probes: int) -> Search:
+    def refine(probes: int) -> Search:
         inner = faiss.SearchParametersIVF(nprobe=probes)
         parameters = faiss.IndexRefineSearchParameters(k_factor=REFINED, base_index_params=inner)
-        return lambda queries: whole.search(queries, K, params=parameters)[1]
+        return lambda queries: refined.search(queries, K, params=parameters)[1]
 
-    return Index(search, PROBES, _faiss_size(index, folder) + vectors.nbytes)
+    size = _faiss_size(index, folder)
+    return [Index("FAISS", search, PROBES, size), Index("FAISS, refined", refine, PROBES, size + vectors.nbytes)]
 
 
-def lancedb_ivfpq(vectors: np.ndarray, folder: Path) -> Index:
+def lancedb_ivfpq(vectors: np.ndarray, folder: Path) -> list[Index]:
     """LanceDB's IVF-PQ index over a table on disk: the best candidates are measured anew."""
     table = lancedb_table(vectors, folder)
     pieces = vectors.shape[1] // PIECE
@@ -134,19 +134,7 @@ def lancedb_ivfpq(vectors: np.ndarray, folder: Path) -> Index:
         metric="l2", num_partitions=cells(len(vectors)), num_sub_vectors=pieces, vector_column_name="vector"
     )
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Index(lambda probes: lancedb_search(table, K, probes, REFINED), PROBES, size)
-
-
-def _faiss_ivfpq(vectors: np.ndarray):  # noqa: ANN202 -- the package has no types
-    import faiss  # noqa: PLC0415
-
-    dimension = vectors.shape[1]
-    coarse = faiss.IndexFlatL2(dimension)
-    index = faiss.IndexIVFPQ(coarse, dimension, cells(len(vectors)), dimension // PIECE, 8)
-    index.cp.max_points_per_centroid = 64  # its default is 256: as good, and four times the time
-    index.train(vectors)
-    index.add(vectors)
-    return index
+    return [Index("LanceDB, refined", lambda probes: lancedb_search(table, K, probes, REFINED), PROBES, size)]
 
 
 def _faiss_size(index: object, folder: Path) -> int:

@@ -15,11 +15,11 @@ JUDGED = "duplicates_cifar10_test_paths.csv"
 PHOTOS = "fashion-300/images"
 FASTDUP = ".venv-fastdup/bin/python"
 ENCODERS = ("copies", "cifar10-triplet")
-ROUNDS = 2
+ROUNDS = 1
 
 INDEX = (
     "Pictures of three sizes are decoded (files looked up, read, fingerprinted, decoded, fitted), embedded from memory, and"
-    f" indexed, in turns, {ROUNDS} rounds, medians, all cores. See benchmarks/indexing.py, which makes what it is not given."
+    f" indexed, one after the other, {ROUNDS} round, all cores. See benchmarks/indexing.py, which makes what it is not given."
 )
 DUPLICATES = (
     "The closest 50, 100 and 1,000 of the 50 million pairs of CIFAR-10's test pictures, against the 30 that people judged to be"

@@ -45,7 +45,7 @@ def draw(saved: dict[str, dict[str, Any]], folder: Path) -> None:
         "ivfpq": lambda cases: _curves(cases, "IVF-PQ"),
         "growth": _growth,
     }
-    from matplotlib import pyplot  # noqa: PLC0415
+    from matplotlib import pyplot as plt  # noqa: PLC0415
 
     look = {
         "font.size": 10,
@@ -54,19 +54,19 @@ def draw(saved: dict[str, dict[str, Any]], folder: Path) -> None:
         "text.color": INK,
         "axes.edgecolor": "#999999",
     }
-    with pyplot.rc_context(look):
+    with plt.rc_context(look):
         for name in DRAWN:
             if name in saved:
                 figure = drawings[name](saved[name]["cases"])
                 figure.savefig(folder / f"{name}.png", dpi=140, facecolor="white", metadata={"Software": None})
-                pyplot.close(figure)
+                plt.close(figure)
 
 
 def _ratios(cases: list[dict[str, Any]], what: str) -> Any:  # noqa: ANN401 -- matplotlib is imported where it is needed
     """A row for each size, a mark for each contender: its time in times of the floor."""
-    from matplotlib import pyplot  # noqa: PLC0415
+    from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    figure, axes = pyplot.subplots(figsize=(9, 0.75 * len(cases) + 2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 0.75 * len(cases) + 2), layout="constrained")
     names = list(dict.fromkeys(it["name"] for case in cases for it in case["contenders"] if it["name"] != FLOOR))
     for name in names:
         points = [
@@ -109,10 +109,10 @@ def _range(values: Sequence[float]) -> str:
 
 
 def _bars(cases: list[dict[str, Any]]) -> Any:  # noqa: ANN401
-    from matplotlib import pyplot  # noqa: PLC0415
+    from matplotlib import pyplot as plt  # noqa: PLC0415
 
     case = cases[0]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 2.8), layout="constrained", sharey=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained", sharey=True)
     names = [it["name"] for it in case["contenders"]]
     for axes, values, unit in (
         (left, [it["seconds"] for it in case["contenders"]], "s"),
@@ -141,12 +141,10 @@ def _bars(cases: list[dict[str, Any]]) -> Any:  # noqa: ANN401
 
 def _curves(cases: list[dict[str, Any]], what: str) -> Any:  # noqa: ANN401
     """Recall against queries a second: a panel for each set, one at a time above, batched below."""
-    from matplotlib import pyplot  # noqa: PLC0415
+    from matplotlib import pyplot as plt  # noqa: PLC0415
 
     modes = (("alone_qps", "one at a time"), ("batched_qps", "batched"))
-    figure, grid = pyplot.subplots(
-        2, len(cases), figsize=(5.2 * len(cases) + 0.6, 7), layout="constrained", squeeze=False
-    )
+    figure, grid = plt.subplots(2, len(cases), figsize=(5.2 * len(cases) + 0.6, 7), layout="constrained", squeeze=False)
     for column, case in enumerate(cases):
         for row, (rate, mode) in enumerate(modes):
             axes = grid[row][column]
@@ -195,9 +193,9 @@ def _finding(cases: list[dict[str, Any]], what: str) -> str:
 
 
 def _growth(cases: dict[str, Any]) -> Any:  # noqa: ANN401
-    from matplotlib import pyplot  # noqa: PLC0415
+    from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    figure, axes = pyplot.subplots(figsize=(9, 5.6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 5.6), layout="constrained")
     for name, power in cases["exponents"].items():
         points = [(point["rows"], point["ms"]) for point in cases["points"] if point["name"] == name]
         colour, mark = STYLES[name]

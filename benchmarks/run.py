@@ -56,7 +56,7 @@ SECTIONS = {
     "selfjoin": Section(lambda source, _: pairs.compare(source), pairs.PROTOCOL),
     "hnsw": Section(lambda source, _: indexes.hnsw(source), indexes.PROTOCOL),
     "ivfpq": Section(lambda source, _: indexes.ivfpq(source), indexes.PROTOCOL),
-    "growth": Section(lambda source, _: growth.measure(source), growth.PROTOCOL),
+    "growth": Section(lambda source, _: growth.measure(source, known=_graphs()), growth.PROTOCOL),
     "index": Section(lambda _, given: pictures.index(given), pictures.INDEX),
     "duplicates": Section(lambda _, given: pictures.near_duplicates(given), pictures.DUPLICATES),
 }
@@ -83,6 +83,16 @@ def measure(names: list[str], given: Pictures, threads: int, *, again: bool) -> 
         text = json.dumps({**saved, "environment": place, "cases": cases}, indent=1, ensure_ascii=False)
         atomic.replace(path, f"{text}\n".encode())
         say(f"{name}: {seconds:.0f} s")
+
+
+def _graphs() -> list[dict[str, Any]]:
+    """What the same code found in the section of HNSW: the largest graphs need not be built twice."""
+    path = RESULTS / "hnsw.json"
+    if not path.exists():
+        return []
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    cases: list[dict[str, Any]] = saved["cases"] if saved["key"] == _key(saved["environment"]) else []
+    return cases
 
 
 def _key(place: dict[str, Any]) -> str:
