@@ -14,7 +14,7 @@ from lookalike.duplicates.contents import Contents
 from lookalike.errors import UsageError
 from lookalike.search import Pairs
 
-MOST = 2_000_000
+MOST = 1_000_000
 """Pairs at most, a few hundred megabytes: nobody looks through more, and a radius that finds more is too wide."""
 
 

@@ -66,7 +66,7 @@ class Group:
         return tuple(member for member in self.members if not member.kept)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be a million
 class PairFound:
     """Two pictures that are alike, by their first paths where the same bytes have several."""
 
