@@ -169,7 +169,7 @@ def _draw(product: sample.Product) -> Image.Image:
 
 def _pixels(pictures: list[Image.Image]) -> np.ndarray:
     flat = np.stack([images.fit(p, PIXELS, "squash") for p in pictures]).reshape(len(pictures), -1).astype(np.float32)
-    return flat - flat.mean(axis=1, keepdims=True)
+    return np.asarray(flat - flat.mean(axis=1, keepdims=True))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -67,7 +67,7 @@ def _compare(source: Source, rows: int, dimension: int, builders: Iterable[Build
             seconds = time.perf_counter() - begun
             built |= {index.name: (index, seconds) for index in made}
             say(f"  {made[0].name}: built in {seconds:.0f} s, {made[0].size / 1e6:,.0f} MB")
-        points = [
+        points: list[dict[str, Any]] = [
             {
                 "name": name,
                 "setting": setting,

@@ -170,7 +170,7 @@ def _processor() -> str:
 
 
 def _blas() -> str:
-    libraries = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[call-overload]
+    libraries = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return f"{libraries['name']} {libraries['version']}"
 
 

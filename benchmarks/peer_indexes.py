@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from peers import Search, lancedb_search, lancedb_table, threads
@@ -20,6 +22,9 @@ REFINED = 10
 """Times k that candidates of codes are measured anew with the float32 vectors, where that is asked for."""
 PIECE = 4
 """Numbers of a vector that make a byte of its code."""
+
+
+faiss: Any = import_module("faiss")  # its stubs lack half of it
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,6 @@ def cells(rows: int) -> int:
 
 def faiss_hnsw(vectors: np.ndarray, folder: Path) -> list[Index]:
     """FAISS IndexHNSWFlat."""
-    import faiss  # noqa: PLC0415
-
     index = faiss.IndexHNSWFlat(vectors.shape[1], NEIGHBOURS)
     index.hnsw.efConstruction = CONSTRUCTION
     index.add(vectors)
@@ -102,8 +105,6 @@ def usearch_hnsw(vectors: np.ndarray, folder: Path) -> list[Index]:
 
 def faiss_ivfpq(vectors: np.ndarray, folder: Path) -> list[Index]:
     """FAISS IndexIVFPQ, which answers by the distances of codes; and in an IndexRefineFlat, which measures the best anew."""
-    import faiss  # noqa: PLC0415
-
     dimension = vectors.shape[1]
     coarse = faiss.IndexFlatL2(dimension)
     index = faiss.IndexIVFPQ(coarse, dimension, cells(len(vectors)), dimension // PIECE, 8)
@@ -137,9 +138,7 @@ def lancedb_ivfpq(vectors: np.ndarray, folder: Path) -> list[Index]:
     return [Index("LanceDB, refined", lambda probes: lancedb_search(table, K, probes, REFINED), PROBES, size)]
 
 
-def _faiss_size(index: object, folder: Path) -> int:
-    import faiss  # noqa: PLC0415
-
+def _faiss_size(index: Any, folder: Path) -> int:  # noqa: ANN401 -- as above
     path = folder / "faiss"
     faiss.write_index(index, str(path))
     size = path.stat().st_size

@@ -123,7 +123,7 @@ def lancedb_search(table: Any, k: int, probes: int = 0, refine: int = 0) -> Sear
         rows = found["id"].to_numpy()
         if len(queries) > 1:
             rows = rows[np.argsort(found["query_index"].to_numpy(), kind="stable")]
-        return rows.reshape(len(queries), k)
+        return np.asarray(rows.reshape(len(queries), k))
 
     return ask
 

@@ -47,7 +47,7 @@ def draw(saved: dict[str, dict[str, Any]], folder: Path) -> None:
     }
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    look = {
+    look: Any = {
         "font.size": 10,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -74,7 +74,15 @@ def _ratios(cases: list[dict[str, Any]], what: str) -> Any:  # noqa: ANN401 -- m
         ]
         colour, mark = STYLES[name]
         big = 90 if name.startswith(OURS) else 45
-        axes.scatter(*zip(*points, strict=True), c=colour, marker=mark, s=big, label=name, zorder=3)
+        axes.scatter(
+            [time for time, _ in points],
+            [place for _, place in points],
+            c=colour,
+            marker=mark,
+            s=big,
+            label=name,
+            zorder=3,
+        )
     axes.axvline(1, color=INK, linewidth=1, linestyle=":")
     axes.set_xscale("log")
     axes.set_yticks(range(len(cases)), [f"{case['rows']:,} × {case['dimension']:,}" for case in cases])
@@ -174,7 +182,13 @@ def _label(axes: "Axes", firsts: Sequence[tuple[str, float, float]]) -> None:
     for name, recall, rate in sorted(firsts, key=lambda it: it[2]):
         last = max(rate, last * step)
         colour = STYLES[name][0]
-        place = {"xytext": (-9, 0), "textcoords": "offset points", "ha": "right", "va": "center", "fontsize": 9}
+        place: dict[str, Any] = {
+            "xytext": (-9, 0),
+            "textcoords": "offset points",
+            "ha": "right",
+            "va": "center",
+            "fontsize": 9,
+        }
         axes.annotate(name, (recall, last), color=colour, **place)
 
 

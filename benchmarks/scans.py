@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,10 +48,10 @@ def bits(source: Source, sizes: Iterable[tuple[int, int]] = CODES) -> list[dict[
         codes, queries = source.codes(rows, length), source.query_codes(ASKED, length)
         ours = prepare(codes, Metric.HAMMING)
         made: dict[str, Callable[[], Search]] = {
-            "lookalike": lambda ours=ours: _ours(ours, Metric.HAMMING),
-            "FAISS": lambda codes=codes: peers.faiss_binary(codes, K),
-            "USearch": lambda codes=codes: peers.usearch_exact(codes, K),
-            "NumPy": lambda codes=codes: peers.numpy_bits(codes, K),
+            "lookalike": partial(_ours, ours, Metric.HAMMING),
+            "FAISS": partial(peers.faiss_binary, codes, K),
+            "USearch": partial(peers.usearch_exact, codes, K),
+            "NumPy": partial(peers.numpy_bits, codes, K),
         }
         notes = {"NumPy": "unpacked, a byte for each bit, as R4"}
         if rows * length > UNPACKED:

@@ -64,7 +64,7 @@ def marked(text: str, saved: dict[str, Saved]) -> str:
     made = {name: table(section) for name, section in saved.items()} | {"measured": measured(saved)}
     for name, lines in made.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        text = pattern.sub(lambda found, lines=lines: f"{found[1]}{lines}\n{found[2]}", text)
+        text = pattern.sub(rf"\g<1>{lines.replace(chr(92), chr(92) * 2)}\n\g<2>", text)
     return text
 
 
