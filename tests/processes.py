@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from lookalike.collection import Collection, entries
 from lookalike.encoders import Encoder
 from lookalike.encoders.card import Branch
 from lookalike.errors import StorageError
-from lookalike.stores import Item, open_store
+from lookalike.stores import Item, SQLiteStore, open_store
 
 
 def start(command: Callable[..., None], *arguments: object) -> "subprocess.Popen[str]":
@@ -126,6 +127,12 @@ def fill(path: str, limit: str) -> None:
             written += 10
     except StorageError:
         print(written)  # noqa: T201 -- for the test to read
+
+
+def build(path: str) -> None:
+    """Build an index; says when it has begun."""
+    with closing(SQLiteStore.open(Path(path))) as store:
+        store.build_index(lambda _done, _total: print("begun", flush=True))  # noqa: T201 -- for the test to read
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from lookalike.errors import (
     UsageError,
 )
 from lookalike.metric import Metric
-from lookalike.stores import Item, SQLiteStore, open_store, sqlite
+from lookalike.stores import Item, SQLiteStore, arrays, open_store, sqlite
 from lookalike.stores.manifest import EncoderPin, Manifest
 
 MANIFEST = Manifest(metric=Metric.EUCLIDEAN, dimension=8, encoder=EncoderPin(name="none", fingerprint=""))
@@ -150,7 +150,8 @@ def test_the_cache_keeps_the_latest_matrix_alone(path: Path) -> None:
         with closing(SQLiteStore.open(path)) as store:
             store.upsert([Item(f"x{i}", "")], QUERY)
             assert len(found(store)) == 21 + i
-    assert matrix(path).stat().st_size == 23 * 32 + 4
+    (_, parts) = arrays.read(matrix(path)) or ({}, {})
+    assert len(parts["vectors"]) == 23
 
 
 def test_what_killed_processes_left_in_the_cache_goes(path: Path) -> None:

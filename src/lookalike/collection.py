@@ -7,9 +7,11 @@ for hit in shop.knn(shop.embed([Path("mug.jpg")]), k=10)[0].hits:
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Self
@@ -29,6 +31,7 @@ from lookalike.metric import Metric
 from lookalike.stores import ALL, Answer, Filter, Item, SQLiteStore, Store, open_store
 from lookalike.stores.manifest import EncoderPin, Manifest
 from lookalike.stores.protocol import Vectors, check
+from lookalike.stores.tuning import Status, Tuning
 
 __all__ = ["Added", "Collection", "Entry", "Join", "Progress", "entries"]
 
@@ -235,6 +238,7 @@ class Collection:
         *,
         metric: Metric | None = None,
         branch: Branch = "photo",
+        exact: bool | None = None,
     ) -> list[Answer]:
         """The k nearest items of each query vector; see `embed` and `vectors`.
 
@@ -244,8 +248,11 @@ class Collection:
             where: among which items.
             metric: the collection's own unless given.
             branch: which way the queries came in; hits get a probability where the encoder is calibrated for it.
+            exact: true is exact however long it takes; false takes an index, if there is one that can answer this. By
+                the collection's budget where nothing is said, see `tune`. Each answer says what it is.
         """
-        return self._calibrated(self.store.knn(queries, k, where, metric=metric), branch)
+        answers = self.store.knn(queries, k, where, metric=metric, exact=exact)
+        return [self._calibrated(answer, branch) for answer in answers]
 
     def within(
         self,
@@ -253,22 +260,85 @@ class Collection:
         radius: float,
         where: Filter = ALL,
         *,
+        least: float = 0,
         metric: Metric | None = None,
         branch: Branch = "photo",
+        exact: bool | None = None,
     ) -> list[Answer]:
-        """All items within a distance of each query vector; the rest as in `knn`."""
-        return self._calibrated(self.store.within(queries, radius, where, metric=metric), branch)
+        """All items within a distance of each query vector, but for those nearer than ``least``; the rest as in `knn`."""
+        answers = self.store.within(queries, radius, where, least=least, metric=metric, exact=exact)
+        return [self._calibrated(answer, branch) for answer in answers]
 
-    def _calibrated(self, answers: list[Answer], branch: Branch) -> list[Answer]:
-        out = []
-        for answer in answers:
-            distances = np.asarray([hit.distance for hit in answer.hits])
-            likely = compare.probabilities(self.encoder, distances, answer.metric, branch)
-            if likely is None:
-                return answers
-            hits = (replace(hit, probability=p) for hit, p in zip(answer.hits, likely.tolist(), strict=True))
-            out.append(replace(answer, hits=tuple(hits)))
-        return out
+    def stream(
+        self,
+        query: Vectors,
+        radius: float,
+        where: Filter = ALL,
+        *,
+        least: float = 0,
+        metric: Metric | None = None,
+        branch: Branch = "photo",
+    ) -> Iterator[Answer]:
+        """What `within` gives exactly for one query, however much it is: in parts of bounded size, nearest first.
+
+        Items that are removed meanwhile are left out.
+        """
+        parts = self.store.stream(query, radius, where, least=least, metric=metric)
+        return (self._calibrated(part, branch) for part in parts)
+
+    def _calibrated(self, answer: Answer, branch: Branch) -> Answer:
+        distances = np.asarray([hit.distance for hit in answer.hits])
+        likely = compare.probabilities(self.encoder, distances, answer.metric, branch)
+        if likely is None:
+            return answer
+        hits = (replace(hit, probability=p) for hit, p in zip(answer.hits, likely.tolist(), strict=True))
+        return replace(answer, hits=tuple(hits))
+
+    # ---- how it is searched
+
+    def status(self) -> Status | None:
+        """How exact searches are, how long they take, and what index there is; none for a store that sees to that itself."""
+        return self.store.status() if isinstance(self.store, SQLiteStore) else None
+
+    def tune(self, tuning: Tuning) -> None:
+        """Set the budget, and the index that `build_index` makes; see `Tuning`. Which one was built stays as it is.
+
+        Raises:
+            UsageError: the store sees to that itself.
+            StorageError, BusyError: it cannot be written.
+        """
+        self._tunable().tune(lambda now: tuning.model_copy(update={"built": now.built}))
+
+    @property
+    def indexable(self) -> bool:
+        """Whether an index is wanted, and can be made: of enough items, and not of bits, which are searched exactly."""
+        store = self.store
+        return isinstance(store, SQLiteStore) and store.indexable and store.status().tuning.index != "none"
+
+    def build_index(
+        self,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Make the index that the settings ask for; see `SQLiteStore.build_index`."""
+        return self._tunable().build_index(progress, stopped)
+
+    def pace(self, queries: int = 5) -> tuple[float, float | None]:
+        """Milliseconds of one exact query and of an approximate one, if there is an index: medians of some items' own."""
+        ids = [item.id for item in islice(self.store.scan(), queries)]
+        vectors, took = self.store.vectors(ids), dict[bool, list[float]]()
+        for i in range(len(ids)):
+            for exact in (True, False):
+                began = time.perf_counter()
+                (answer,) = self.store.knn(vectors[i : i + 1], 10, exact=exact)
+                took.setdefault(answer.exact, []).append(time.perf_counter() - began)
+        medians = {exact: 1000 * float(np.median(times)) for exact, times in took.items()}
+        return medians.get(True, 0.0), medians.get(False)
+
+    def _tunable(self) -> SQLiteStore:
+        if not isinstance(self.store, SQLiteStore):
+            raise UsageError(f"The store of “{self.name}” has an index of its own, which is not tuned here.")
+        return self.store
 
     # ---- judging
 
@@ -355,6 +425,7 @@ class Collection:
         k: int | None = None,
         radius: float | None = None,
         least: float = 0,
+        approximate: bool = False,
     ) -> Join:
         """Pairs of items of two collections, or of this one alone: each with its k nearest, or all within a radius.
 
@@ -365,19 +436,20 @@ class Collection:
             k: this or
             radius: this.
             least: with a radius, leave out what is nearer.
+            approximate: by an index, with a recall that is measured.
 
         Raises:
             MismatchError: the two were not made by the same encoder, or have different metrics.
             UsageError: both or neither of k and radius, or values that make no sense.
         """
         if other is None:
-            return Join.of(self.store, k=k, radius=radius, least=least)
+            return Join.of(self.store, k=k, radius=radius, least=least, approximate=approximate)
         if self.encoder.fingerprint != other.encoder.fingerprint or self.store.metric != other.store.metric:
             raise MismatchError(
                 f"“{self.name}” and “{other.name}” cannot be joined: their vectors were made by different encoders"
                 " or are compared by different metrics."
             )
-        return Join.of(self.store, other.store, k=k, radius=radius, least=least)
+        return Join.of(self.store, other.store, k=k, radius=radius, least=least, approximate=approximate)
 
 
 def _check_match(path: Path, store: Store, encoder: Encoder) -> None:

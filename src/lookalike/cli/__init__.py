@@ -19,6 +19,7 @@ from lookalike.cli import (
     output,
     serving,
     training,
+    tuning,
 )
 from lookalike.errors import LookalikeError
 
@@ -52,6 +53,7 @@ for module in (
     collections,
     joining,
     duplicates,
+    tuning,
     judging,
     encoders,
     datasets,

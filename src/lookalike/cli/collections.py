@@ -1,6 +1,7 @@
 """Commands about collections: index, search, remove, info."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,16 +16,25 @@ from lookalike.errors import MismatchError, NotFoundError, UsageError
 from lookalike.ingest import identify
 from lookalike.metric import Metric, distance_at
 from lookalike.stores import Filter
+from lookalike.stores.tuning import Status
 
 commands = typer.Typer()
 
 Name = Annotated[Path, typer.Argument(metavar="NAME", help="A collection: shop.lookalike, or shop for short.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", help="Only items of this label; may be repeated.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="KEY=VALUE", help="Only items with this attribute; may be repeated: all of them."),
+]
+Ids = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only this item; may be repeated.")]
 Nearest = Annotated[int | None, typer.Option("-k", help="How many of the nearest.", show_default="10")]
 Within = Annotated[
     str | None,
-    typer.Option(metavar="R", help="All within this distance, as 0.35; or at least this similar, as 80%."),
+    typer.Option(
+        metavar="R|LO..HI",
+        help="All within this distance, as 0.35, or between two; or at least this similar, as 80%.",
+    ),
 ]
 
 Far = Annotated[
@@ -142,6 +152,16 @@ def search(
     metric: Annotated[Metric | None, typer.Option(help="The collection's own if not given.")] = None,
     sketch: Annotated[bool, typer.Option("--sketch", help="The pictures are sketches.")] = False,
     label: Labels = None,
+    where: Where = None,
+    ids: Ids = None,
+    exact: Annotated[
+        bool | None,
+        typer.Option(
+            "--exact/--approximate",
+            help="The very nearest however long it takes, or by the index. By the collection's budget if not given.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Find the pictures of a collection that look like this one.
@@ -149,17 +169,26 @@ def search(
     Example: lookalike search shop mug.jpg -k 5
     """
     sources = [sys.stdin.buffer.read() if p == "-" else Path(p) for p in pictures]
-    where = Filter(labels=frozenset(label)) if label else Filter()
+    among = narrowed(label, where, ids)
     with Collection.open(find(name)) as collection:
         way = branch(sketch)
         queries = collection.embed(sources, way)
         if within is None and far is None:
-            answers = collection.knn(queries, 10 if k is None else k, where, metric=metric, branch=way)
+            answers = collection.knn(queries, 10 if k is None else k, among, metric=metric, branch=way, exact=exact)
         else:
             if [k, within, far].count(None) < 2:  # noqa: PLR2004 -- all but one
                 raise UsageError("Give -k, --within or --far, one of them.")
-            reach = _reach(collection, within, far, metric or collection.store.metric, way)
-            answers = collection.within(queries, reach, where, metric=metric, branch=way)
+            least, reach = _reach(collection, within, far, metric or collection.store.metric, way)
+            if len(sources) == 1 and (exact or not over_budget(collection)):
+                parts = collection.stream(queries, reach, among, least=least, metric=metric, branch=way)
+                if json:
+                    output.stream_json(parts, metric or collection.store.metric)
+                else:
+                    output.print_stream(parts, collection)
+                return
+            answers = collection.within(queries, reach, among, least=least, metric=metric, branch=way, exact=exact)
+        if exact is None and all(answer.exact for answer in answers):
+            suggest_index(collection, name)
         if json:
             shapes = [output.answer_json(a) for a in answers]
             output.write_json(shapes[0] if len(shapes) == 1 else shapes)
@@ -170,10 +199,52 @@ def search(
             output.print_answer(answer, collection, source if isinstance(source, Path) else None)
 
 
-def _reach(collection: Collection, within: str | None, far: float | None, metric: Metric, way: Branch) -> float:
+def _reach(
+    collection: Collection, within: str | None, far: float | None, metric: Metric, way: Branch
+) -> tuple[float, float]:
+    """(the least distance, the radius)."""
     if far is not None:
-        return compare.radius(collection.encoder, far, metric, way)
-    return radius(within or "", metric, collection.store.dimension)
+        return 0, compare.radius(collection.encoder, far, metric, way)
+    return ring(within or "", metric, collection.store.dimension)
+
+
+def ring(given: str, metric: Metric, dimension: int) -> tuple[float, float]:
+    """(the least distance, the radius) of one distance, or of two as 0.1..0.3; similarities in per cent likewise."""
+    ends = [radius(end, metric, dimension) for end in given.split("..")]
+    if len(ends) > 2:  # noqa: PLR2004 -- two ends
+        raise UsageError(f"--within takes one distance, or two as 0.1..0.3, not “{given}”.")
+    if "%" in given:  # the more similar, the nearer
+        ends.sort()
+    return (0 if len(ends) == 1 else ends[0]), ends[-1]
+
+
+def narrowed(labels: list[str] | None, where: list[str] | None, ids: list[str] | None) -> Filter:
+    """What --label, --where and --id leave."""
+    attributes: dict[str, str] = {}
+    for given in where or []:
+        key, equals, value = given.partition("=")
+        if not equals:
+            raise UsageError(f"--where takes an attribute and its value, as colour=red, not “{given}”.")
+        if attributes.setdefault(key, value) != value:
+            raise UsageError(f"No item has two values of “{key}”: give --where {key}=… once.")
+    return Filter(frozenset(labels) if labels else None, attributes, frozenset(ids) if ids else None)
+
+
+def over_budget(collection: Collection) -> bool:
+    """Whether an exact query is estimated to take longer than the collection's budget."""
+    status = collection.status()
+    return status is not None and status.estimate > status.tuning.budget
+
+
+def suggest_index(collection: Collection, name: Path) -> None:
+    """On stderr, where exact queries are over budget for want of an index."""
+    status = collection.status()
+    if status is not None and status.due and status.index is None:
+        output.stderr.print(
+            f"Searched exactly: about {status.estimate:,.0f} ms a query, over the budget of"
+            f" {status.tuning.budget:g} ms. An index is faster: lookalike tune {name}",
+            style="yellow",
+        )
 
 
 def branch(sketch: bool) -> Branch:
@@ -222,24 +293,44 @@ def remove(
 def info(name: Name, json: Json = False) -> None:
     """Say what a collection holds."""
     with Collection.open(find(name)) as collection:
-        store, card = collection.store, collection.encoder.card
-        facts = {
+        store, card, status = collection.store, collection.encoder.card, collection.status()
+        facts: dict[str, object] = {
             "name": collection.name,
             "items": store.count(),
             "dimension": store.dimension,
             "metric": store.metric,
-            "codec": "none",
+            "codec": store.codec,
             "encoder": card.name,
             "bytes": store.size(),
             "labels": store.labels(),
         }
+        if status is not None:
+            facts |= {
+                "scan": status.scan,
+                "estimate": status.estimate,
+                "budget": status.tuning.budget,
+                "index": asdict(status.index) if status.index else None,
+            }
     if json:
         output.write_json(facts)
         return
     labels = facts.pop("labels")
+    if status is not None:
+        facts |= {"estimate": f"{status.estimate:.1f} ms a query, exact", "budget": f"{status.tuning.budget:g} ms"}
+        facts["index"] = describe(status)
     rows = [(key, f"{value:,}" if isinstance(value, int) else str(value)) for key, value in facts.items()]
     if isinstance(labels, dict) and labels:
         shown = ", ".join(f"{label} {n:,}" for label, n in list(labels.items())[:12])
         rows.append(("labels", f"{len(labels)}: {shown}{' …' if len(labels) > 12 else ''}"))  # noqa: PLR2004 -- a line or two
     for key, value in rows:
         output.stdout.print(Text.assemble((f"{key:<10}", "bold"), value))
+
+
+def describe(status: Status) -> str:
+    """The index in words."""
+    index = status.index
+    if index is None:
+        return "none" + ("; lookalike tune makes one" if status.due else "")
+    changed = f", {index.added:,} added since, {index.gone:,} gone" if index.added or index.gone else ""
+    number = int(index.generation.partition("-")[0])
+    return f"{index.kind}, recall {index.recall:.2f}, {index.bytes:,} bytes, of generation {number}{changed}"

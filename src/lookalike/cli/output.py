@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from lookalike.errors import LookalikeError, StorageError
 from lookalike.metric import Metric
 from lookalike.stores import Answer, Hit
 
+Tell = Callable[[int, int], None]
+"""Is told (done, total)."""
+
 # No markup: brackets in a name are part of the name.
 stdout = Console(highlight=False, soft_wrap=True, markup=False)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
@@ -39,22 +42,37 @@ def write_json(value: object) -> None:
 def answer_json(answer: Answer) -> dict[str, Any]:
     """An answer in the shape that the command line and HTTP share; ``uri`` is the picture's path."""
     return {
-        "hits": [
-            {
-                "id": hit.item.id,
-                "uri": hit.item.uri,
-                "label": hit.item.label,
-                "attributes": dict(hit.item.attributes),
-                "distance": hit.distance,
-                "similarity": hit.similarity,
-                "probability": hit.probability,
-            }
-            for hit in answer.hits
-        ],
+        "hits": [_hit_json(hit) for hit in answer.hits],
         "metric": answer.metric,
         "exact": answer.exact,
         "complete": answer.complete,
+        "recall": answer.recall,
     }
+
+
+def _hit_json(hit: Hit) -> dict[str, Any]:
+    return {
+        "id": hit.item.id,
+        "uri": hit.item.uri,
+        "label": hit.item.label,
+        "attributes": dict(hit.item.attributes),
+        "distance": hit.distance,
+        "similarity": hit.similarity,
+        "probability": hit.probability,
+    }
+
+
+def stream_json(parts: Iterable[Answer], metric: Metric) -> None:
+    """Parts of one exact answer as one JSON document, as `answer_json` would have it, in the memory of a part."""
+    sys.stdout.write('{"hits": [')
+    comma = ""
+    for part in parts:
+        for hit in part.hits:
+            sys.stdout.write(comma + json.dumps(_hit_json(hit), ensure_ascii=False))
+            comma = ", "
+    rest = answer_json(Answer((), metric))
+    del rest["hits"]
+    sys.stdout.write("], " + json.dumps(rest, ensure_ascii=False)[1:] + "\n")
 
 
 def format_distance(distance: float, metric: Metric) -> str:
@@ -76,6 +94,23 @@ def print_answer(answer: Answer, collection: Collection, query: Path | None = No
         return
     if stdout.is_terminal and stdout.color_system == "truecolor":
         _print_pictures(answer.hits, answer.metric, collection, query)
+    stdout.print(_table(answer, collection))
+    if answer.recall is not None:
+        rest = "" if answer.complete else "; more lie within"
+        stdout.print(f"approximately (recall {answer.recall:.2f}){rest}", style="dim")
+
+
+def print_stream(parts: Iterable[Answer], collection: Collection) -> None:
+    """Parts of one exact answer, as a table each, in the memory of a part."""
+    empty = True
+    for part in parts:
+        stdout.print(_table(part, collection, header=empty))
+        empty = False
+    if empty:
+        stdout.print("Nothing found.")
+
+
+def _table(answer: Answer, collection: Collection, *, header: bool = True) -> Text:
     known = answer.hits[0].probability is not None
     rows = [
         (
@@ -87,8 +122,9 @@ def print_answer(answer: Answer, collection: Collection, query: Path | None = No
         )
         for hit in answer.hits
     ]
-    header = ("distance", "similarity", *(("same",) if known else ()), "label", "picture")
-    stdout.print(columns(rows, header))
+    names = ("distance", "similarity", *(("same",) if known else ()), "label", "picture")
+    table = columns(rows, names)
+    return table if header else table[len(table.plain.partition("\n")[0]) + 1 :]
 
 
 def _print_pictures(hits: Sequence[Hit], metric: Metric, collection: Collection, query: Path | None) -> None:

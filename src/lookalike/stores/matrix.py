@@ -1,30 +1,55 @@
-"""All vectors of a store in one array, and the cache where it lies for everybody to map into memory."""
+"""All vectors of a store, ready to be searched, and the cache where they lie for everybody to map into memory."""
 
 import time
-import zlib
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Int64, Shaped
 
-from lookalike import atomic, search
+from lookalike import search
+from lookalike.errors import StorageError
 from lookalike.metric import Metric
+from lookalike.search import Gallery
+from lookalike.search.scan import Scan
+from lookalike.stores import arrays
 from lookalike.stores.protocol import Vectors
 
 # Seconds after which a half-written file in the cache belongs to nobody.
 _STALE = 3600
 
+# Bytes of vectors from which on they are kept in 8 bits as well. Below, a scan takes a few milliseconds anyway, and a
+# process that asks one thing would wait longer for FAISS to load.
+_SCANNED = 2**27
+
+# Part of the rows that may be new since the codes were made; they are measured for every query.
+_NEW_TO_SCAN = 100
+
 
 class Matrix:
     """All vectors of one generation, in the order of ids."""
 
-    def __init__(self, generation: str, seqs: Int64[np.ndarray, " n"], vectors: Vectors, metric: Metric) -> None:
-        self.generation, self.seqs, self.vectors = generation, seqs, vectors
-        # What is prepared for one metric serves all those that compare such vectors.
-        self.gallery = search.prepare(vectors, metric)
+    def __init__(self, generation: str, seqs: Int64[np.ndarray, " n"], gallery: Gallery) -> None:
+        """What is prepared for one metric serves all those that compare such vectors."""
+        self.generation, self.seqs, self.gallery = generation, seqs, gallery
+
+    @classmethod
+    def of(cls, generation: str, seqs: Int64[np.ndarray, " n"], vectors: Vectors, metric: Metric) -> "Matrix":
+        """Check and measure vectors.
+
+        Raises:
+            UsageError: they are none.
+        """
+        scanned = metric is not Metric.HAMMING and vectors.nbytes >= _SCANNED
+        return cls(generation, seqs, search.prepare(vectors, metric, "int8" if scanned else "float32"))
+
+    @property
+    def vectors(self) -> Vectors:
+        """All of them."""
+        return self.gallery.vectors
 
     @cached_property
     def order(self) -> Int64[np.ndarray, " n"]:
@@ -40,38 +65,87 @@ class Matrix:
         here = self.seqs[rows] == seqs
         return rows[here], here
 
+    def reads(self, metric: Metric, rows: Int64[np.ndarray, " m"] | None, queries: int) -> int:
+        """Bytes that an exact search of these rows, or of all, goes through."""
+        scan = self.gallery.scan
+        if scan is not None and scan.metric == metric and rows is None and queries == 1:
+            return scan.codes.nbytes
+        whole = self.vectors.nbytes
+        return whole if rows is None else whole // max(1, len(self.seqs)) * len(rows)
+
+    def updated(self, generation: str, seqs: Int64[np.ndarray, " n"], vectors: Vectors, metric: Metric) -> "Matrix":
+        """That of a later generation, of which this one has most rows: only the others are checked and measured."""
+        rows, here = self.rows(seqs)
+        new = search.prepare(vectors[~here], metric)
+        norms = np.empty(len(seqs))
+        norms[here], norms[~here] = self.gallery.squared_norms[rows], new.squared_norms
+        dtype = np.promote_types(self.gallery.dtype, new.dtype)
+        scan = _rescanned(self.gallery.scan, rows, here)
+        return Matrix(generation, seqs, Gallery(vectors, norms, dtype, scan))
+
+
+def _rescanned(scan: Scan | None, rows: Int64[np.ndarray, " k"], here: Bool[np.ndarray, " m"]) -> Scan | None:
+    """Codes of rows that were known; the new ones are exceptions."""
+    if scan is None or np.count_nonzero(~here) > max(16, len(here) // _NEW_TO_SCAN):
+        return None
+    codes = np.zeros((len(here), scan.codes.shape[1]), scan.codes.dtype)
+    codes[here] = scan.codes[rows]
+    left_out = ~here
+    left_out[here] = np.isin(rows, scan.exceptions)
+    return replace(scan, codes=codes, exceptions=np.flatnonzero(left_out))
+
 
 class Cache:
-    """A folder with the vectors of the latest generation; it may be deleted or damaged at any time."""
+    """A folder with the matrix of the latest generation; it may be deleted or damaged at any time."""
 
-    def __init__(self, folder: Path, columns: int, dtype: "np.dtype[Any]") -> None:
+    def __init__(self, folder: Path, columns: int, metric: Metric) -> None:
         """Nothing is read or made yet."""
-        self.folder, self.columns, self.dtype = folder, columns, dtype
+        self.folder, self.columns, self.metric = folder, columns, metric
 
-    def load(self, generation: str, count: int) -> Vectors | None:
-        """The vectors of a generation, memory-mapped and checked; None where they are not there whole."""
-        size = count * self.columns * self.dtype.itemsize
-        try:
-            whole = np.memmap(self._file(generation), np.uint8, "r").view(np.ndarray)
-        except (OSError, ValueError):  # nothing there; an empty file
+    def load(self, generation: str) -> Matrix | None:
+        """The matrix of a generation, memory-mapped and checked; none where it is not there whole."""
+        found = arrays.read(self._file(generation))
+        if found is None:
             return None
-        body, checksum = whole[:size], whole[size:].tobytes()
-        if len(whole) != size + 4 or zlib.crc32(body.data) != int.from_bytes(checksum, "little"):
+        facts, parts = found
+        fits = facts.get("generation") == generation and {"seqs", "vectors", "norms"} <= parts.keys()
+        if not fits or parts["vectors"].shape != (len(parts["seqs"]), self.columns):
             return None
-        return body.view(self.dtype).reshape(count, self.columns)
+        if parts["vectors"].dtype != self.metric.dtype:
+            return None
+        gallery = Gallery(parts["vectors"], parts["norms"], np.dtype(facts["dtype"]), _scan(facts, parts))
+        return Matrix(generation, parts["seqs"], gallery)
 
-    def keep(self, generation: str, vectors: Vectors) -> None:
-        """Write vectors, followed by their checksum, and tidy up; where that cannot be, it does not matter."""
-        with suppress(OSError):
+    def keep(self, matrix: Matrix) -> None:
+        """Write a matrix and tidy up; where that cannot be, it does not matter."""
+        gallery = matrix.gallery
+        parts = {"vectors": gallery.vectors, "seqs": matrix.seqs, "norms": gallery.squared_norms}
+        facts: dict[str, Any] = {"generation": matrix.generation, "dtype": gallery.dtype.str}
+        if (scan := gallery.scan) is not None:
+            parts |= {"codes": scan.codes, "centre": scan.centre, "exceptions": scan.exceptions}
+            facts["scan"] = {"scale": scan.scale, "residual": scan.residual, "metric": scan.metric}
+        with suppress(OSError, StorageError):
             self.folder.mkdir(exist_ok=True)
-            here = self._file(generation)
-            atomic.replace(here, vectors.data, zlib.crc32(vectors.data).to_bytes(4, "little"))
-            for path in self.folder.glob("matrix-*"):
-                if path.name < here.name:  # those who have it mapped keep what they have
-                    path.unlink(missing_ok=True)
-            for path in self.folder.glob(".*.part"):  # of processes that were killed
-                if time.time() - path.stat().st_mtime > _STALE:
-                    path.unlink(missing_ok=True)
+            here = self._file(matrix.generation)
+            arrays.write(here, facts, parts)
+            self.tidy("matrix-*", here.name)
+
+    def tidy(self, pattern: str, last: str) -> None:
+        """Remove what a newer file of its kind has replaced, and what killed processes left behind."""
+        for path in self.folder.glob(pattern):
+            if path.name < last:  # those who have it mapped keep what they have
+                path.unlink(missing_ok=True)
+        for path in self.folder.glob(".*.part"):
+            if time.time() - path.stat().st_mtime > _STALE:
+                path.unlink(missing_ok=True)
 
     def _file(self, generation: str) -> Path:
         return self.folder / f"matrix-{generation}"
+
+
+def _scan(facts: dict[str, Any], parts: dict[str, Shaped[np.ndarray, "..."]]) -> Scan | None:
+    kept = facts.get("scan")
+    if kept is None:
+        return None
+    codes, centre, exceptions = parts["codes"], parts["centre"], parts["exceptions"]
+    return Scan(codes, centre, kept["scale"], kept["residual"], exceptions, Metric(kept["metric"]))

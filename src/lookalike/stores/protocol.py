@@ -77,13 +77,16 @@ class Answer:
         hits: nearest first.
         metric: of the distances.
         exact: whether these are surely the nearest.
-        complete: whether nothing that was asked for is missing.
+        complete: whether nothing that was asked for was left off; of an approximate answer, up to its recall.
+        recall: where it is not exact, the share of the nearest that such an answer finds, as measured when the index was
+            built, at k = 10.
     """
 
     hits: tuple[Hit, ...]
     metric: Metric
     exact: bool = True
     complete: bool = True
+    recall: float | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,11 @@ class Store(Protocol):
         """Floats of a vector, or bits of a code."""
         ...
 
+    @property
+    def codec(self) -> str:
+        """What shortened the encoder's embeddings; ``none`` where nothing did."""
+        ...
+
     def upsert(self, items: Sequence[Item], vectors: Vectors) -> None:
         """Write items, in place of those with the same ids. Doing it twice changes nothing."""
         ...
@@ -164,14 +172,42 @@ class Store(Protocol):
         """Each label with the number of its items."""
         ...
 
-    def knn(self, queries: Vectors, k: int, where: Filter = ALL, *, metric: Metric | None = None) -> list[Answer]:
-        """The k nearest items of each query."""
+    def knn(
+        self,
+        queries: Vectors,
+        k: int,
+        where: Filter = ALL,
+        *,
+        metric: Metric | None = None,
+        exact: bool | None = None,
+    ) -> list[Answer]:
+        """The k nearest items of each query.
+
+        ``exact`` is as the store sees fit by its budget where it is not given. False takes an index if there is one;
+        each answer says whether it is exact.
+        """
         ...
 
     def within(
-        self, queries: Vectors, radius: float, where: Filter = ALL, *, metric: Metric | None = None
+        self,
+        queries: Vectors,
+        radius: float,
+        where: Filter = ALL,
+        *,
+        least: float = 0,
+        metric: Metric | None = None,
+        exact: bool | None = None,
     ) -> list[Answer]:
-        """All items within a distance of each query, the radius included."""
+        """All items within a distance of each query, the radius and the least distance included."""
+        ...
+
+    def stream(
+        self, query: Vectors, radius: float, where: Filter = ALL, *, least: float = 0, metric: Metric | None = None
+    ) -> Iterator[Answer]:
+        """What `within` gives exactly for one query, however much it is: in parts of bounded size, nearest first.
+
+        Items that are deleted meanwhile are left out.
+        """
         ...
 
     def snapshot(self) -> Snapshot:

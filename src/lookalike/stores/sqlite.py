@@ -3,7 +3,8 @@
 Items and vectors are rows of SQLite in WAL mode: one writer at a time, any number of readers, in as many processes. A
 counter, the generation, goes up with every write. Searches run over a matrix of all vectors of a generation in the order
 of ids. It lies in ``cache/``, where everybody maps it into memory; who finds none there, or a damaged one, makes it anew
-from the rows and moves it into place whole. Nothing in the cache is believed that the catalogue does not bear out.
+from the rows and moves it into place whole. Nothing in the cache is believed that the catalogue does not bear out. Where
+an exact search takes longer than the collection's budget, an index in ``cache/`` answers approximately, if there is one.
 """
 
 import errno
@@ -12,7 +13,8 @@ import os
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -21,13 +23,17 @@ from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Int64
+from pydantic import ValidationError
 
-from lookalike import search
+from lookalike import ann, search
 from lookalike.errors import AlreadyExistsError, BusyError, NotFoundError, StorageError, UsageError
 from lookalike.metric import Metric, similarity
+from lookalike.stores import indexing
+from lookalike.stores.indexing import Beside, IndexCache
 from lookalike.stores.manifest import Manifest
 from lookalike.stores.matrix import Cache, Matrix
 from lookalike.stores.protocol import ALL, Answer, Filter, Hit, Item, Snapshot, Vectors, check
+from lookalike.stores.tuning import IndexState, Pace, Status, Tuning
 
 # How long a writer waits for another one, in seconds.
 _PATIENCE = 30
@@ -71,8 +77,11 @@ class SQLiteStore:
         self._writable = os.access(self._database.parent, os.W_OK) and os.access(self._database, os.W_OK)
         self._idle: list[sqlite3.Connection] = []
         self._closed = Event()
-        self._cache = Cache(folder / "cache", manifest.columns, manifest.dtype)
+        self._cache = Cache(folder / "cache", manifest.columns, manifest.metric)
+        self._indexes = IndexCache(self._cache)
         self._matrix: Matrix | None = None
+        self._beside: Beside | None = None
+        self._pace = Pace()
         self._making = Lock()
 
     @classmethod
@@ -134,6 +143,11 @@ class SQLiteStore:
         """See `Store.dimension`."""
         return self.manifest.dimension
 
+    @property
+    def codec(self) -> str:
+        """See `Store.codec`."""
+        return self.manifest.codec
+
     def upsert(self, items: Sequence[Item], vectors: Vectors) -> None:
         """See `Store.upsert`."""
         blobs = self._checked(vectors).vectors
@@ -187,23 +201,62 @@ class SQLiteStore:
         sql = "SELECT label, count(*) FROM items WHERE label IS NOT NULL GROUP BY label ORDER BY label"
         return dict(self._read(sql))
 
-    def knn(self, queries: Vectors, k: int, where: Filter = ALL, *, metric: Metric | None = None) -> list[Answer]:
-        """See `Store.knn`; exact."""
+    def knn(
+        self,
+        queries: Vectors,
+        k: int,
+        where: Filter = ALL,
+        *,
+        metric: Metric | None = None,
+        exact: bool | None = None,
+    ) -> list[Answer]:
+        """See `Store.knn`."""
         metric, asked = self._metric(metric), self._checked(queries)
         with self._reading() as sql:
             matrix = self._current(sql)
-            hits = search.knn(asked, matrix.gallery, k, metric, rows=self._rows(sql, matrix, where))
+            rows = self._rows(sql, matrix, where)
+            if index := self._index_for(sql, matrix, metric, asked, rows, exact=exact):
+                hits = index.knn(asked, k, rows)
+                there = len(matrix.seqs) if rows is None else len(rows)
+                if np.diff(hits.offsets).min() >= min(k, there):  # a graph may have parts that no link leads to
+                    return self._answers(sql, matrix, hits, metric, index.kept.recall)
+            with self._timed(matrix, metric, asked, rows):
+                hits = search.knn(asked, matrix.gallery, k, metric, rows=rows)
             return self._answers(sql, matrix, hits, metric)
 
     def within(
-        self, queries: Vectors, radius: float, where: Filter = ALL, *, metric: Metric | None = None
+        self,
+        queries: Vectors,
+        radius: float,
+        where: Filter = ALL,
+        *,
+        least: float = 0,
+        metric: Metric | None = None,
+        exact: bool | None = None,
     ) -> list[Answer]:
-        """See `Store.within`; exact and complete."""
+        """See `Store.within`."""
         metric, asked = self._metric(metric), self._checked(queries)
         with self._reading() as sql:
             matrix = self._current(sql)
-            hits = search.within(asked, matrix.gallery, radius, metric, rows=self._rows(sql, matrix, where))
+            rows = self._rows(sql, matrix, where)
+            if index := self._index_for(sql, matrix, metric, asked, rows, exact=exact):
+                hits = index.within(asked, radius, least, rows)
+                if hits.complete or exact is False:
+                    return self._answers(sql, matrix, hits, metric, index.kept.recall)
+            with self._timed(matrix, metric, asked, rows):
+                hits = search.within(asked, matrix.gallery, radius, metric, least=least, rows=rows)
             return self._answers(sql, matrix, hits, metric)
+
+    def stream(
+        self, query: Vectors, radius: float, where: Filter = ALL, *, least: float = 0, metric: Metric | None = None
+    ) -> Iterator[Answer]:
+        """See `Store.stream`."""
+        metric, asked = self._metric(metric), self._checked(query)
+        with self._reading() as sql:
+            matrix = self._current(sql)
+            rows = self._rows(sql, matrix, where)
+        blocks = search.within_sorted(asked, matrix.gallery, radius, metric, least=least, rows=rows)
+        return self._streamed(matrix, blocks, metric)
 
     def snapshot(self) -> Snapshot:
         """See `Store.snapshot`."""
@@ -228,6 +281,129 @@ class SQLiteStore:
             while True:
                 self._idle.pop().close()
 
+    # ---- the index
+
+    def status(self) -> Status:
+        """How exact searches are, how long they take, and what index there is."""
+        with self._reading() as sql:
+            matrix, tuning = self._current(sql), self._tuning(sql)
+            beside = self._found(sql, matrix)
+            estimate = self._pace.estimate(matrix.reads(self.metric, None, 1), 1)
+            state = None
+            if beside is not None:
+                kept, added, gone = beside.kept, len(beside.added), beside.gone
+                state = IndexState(kept.index.kind, kept.generation, kept.recall, kept.bytes, kept.seconds, added, gone)
+            possible = tuning.index != "none" and self.indexable
+            old = beside is None or beside.stale
+            scan = "int8" if matrix.gallery.scan else "bits" if self.metric is Metric.HAMMING else "float32"
+            return Status(tuning, scan, estimate, state, possible and old and estimate > tuning.budget)
+
+    @property
+    def indexable(self) -> bool:
+        """Whether there are enough items for an index, and no bits, which are searched exactly."""
+        return self.metric is not Metric.HAMMING and self.count() >= ann.FEWEST
+
+    def tune(self, change: Callable[[Tuning], Tuning]) -> Tuning:
+        """Change the settings; returns them. They are not vectors: the generation stays.
+
+        Raises:
+            StorageError, BusyError: the catalogue cannot be written.
+        """
+        with self._connected() as sql:
+            sql.execute("BEGIN IMMEDIATE")
+            before = self._tuning(sql)
+            after = change(before)
+            if after != before:
+                sql.execute("CREATE TABLE IF NOT EXISTS tuning (settings TEXT NOT NULL) STRICT")
+                sql.execute("DELETE FROM tuning")
+                sql.execute("INSERT INTO tuning VALUES (?)", [after.model_dump_json()])
+            sql.execute("COMMIT")
+            return after
+
+    def build_index(
+        self,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Make the index that the settings ask for, from what is there now. Searches and writes go on meanwhile.
+
+        Args:
+            progress: is told (vectors done, all).
+            stopped: is asked, about every second, whether to leave it.
+
+        Returns:
+            Whether it was made: not where it was stopped, or where no index is wanted. What was there before stays.
+
+        Raises:
+            UsageError: too few items, or bits.
+            StorageError, BusyError: it cannot be kept.
+        """
+        with self._reading() as sql:
+            matrix, tuning = self._current(sql), self._tuning(sql)
+        if tuning.index == "none":
+            return False
+        kept = indexing.build(matrix, self.metric, tuning.index, tuning.recall, progress=progress, stopped=stopped)
+        if kept is None:
+            return False
+        self._indexes.save(kept)
+        # Another process may have built a later one meanwhile.
+        self.tune(lambda now: now.model_copy(update={"built": max(now.built, kept.generation)}))
+        return True
+
+    def _tuning(self, sql: sqlite3.Connection) -> Tuning:
+        if not sql.execute("SELECT 1 FROM sqlite_master WHERE name = 'tuning'").fetchone():
+            return Tuning()
+        row = sql.execute("SELECT settings FROM tuning").fetchone()
+        try:
+            return Tuning() if row is None else Tuning.model_validate_json(row[0])
+        except ValidationError as e:
+            raise StorageError(
+                f"{self.folder} is damaged: its settings cannot be read. Set them: lookalike tune."
+            ) from e
+
+    def _found(self, sql: sqlite3.Connection, matrix: Matrix) -> Beside | None:
+        """The index that belongs to this catalogue, if it is there."""
+        tuning = self._tuning(sql)
+        if tuning.index == "none" or not tuning.built:
+            return None
+        with self._making:
+            kept = self._indexes.load(tuning.built)
+            if kept is None:
+                return None
+            last = self._beside
+            if last is None or last.kept is not kept or last.matrix is not matrix:
+                last = self._beside = Beside(kept, matrix)
+            return last
+
+    def _index_for(
+        self,
+        sql: sqlite3.Connection,
+        matrix: Matrix,
+        metric: Metric,
+        queries: search.Gallery,
+        rows: Int64[np.ndarray, " m"] | None,
+        *,
+        exact: bool | None,
+    ) -> Beside | None:
+        """What answers such a question, if it is not answered exactly."""
+        if exact or not len(queries) or (metric is Metric.COSINE and not queries.squared_norms.all()):
+            return None
+        if exact is None:
+            estimate = self._pace.estimate(matrix.reads(metric, rows, len(queries)), len(queries))
+            if estimate <= self._tuning(sql).budget:
+                return None
+        index = self._found(sql, matrix)
+        return index if index is not None and index.serves(metric, rows) else None
+
+    @contextmanager
+    def _timed(
+        self, matrix: Matrix, metric: Metric, queries: search.Gallery, rows: Int64[np.ndarray, " m"] | None
+    ) -> Iterator[None]:
+        """An exact search, of which the next estimate learns."""
+        began = time.perf_counter()
+        yield
+        self._pace.learn(matrix.reads(metric, rows, len(queries)), len(queries), time.perf_counter() - began)
+
     # ---- the matrix
 
     def _rows(self, sql: sqlite3.Connection, matrix: Matrix, where: Filter) -> Int64[np.ndarray, " m"] | None:
@@ -238,19 +414,36 @@ class SQLiteStore:
         seqs = _column(sql.execute(f"SELECT seq FROM items WHERE {condition}", values).fetchall())
         return np.sort(matrix.rows(seqs)[0])
 
-    def _answers(self, sql: sqlite3.Connection, matrix: Matrix, hits: search.Hits, metric: Metric) -> list[Answer]:
-        seqs = matrix.seqs[hits.rows]
+    def _streamed(self, matrix: Matrix, blocks: Iterator[search.Pairs], metric: Metric) -> Iterator[Answer]:
+        for block in blocks:
+            for chunk in _chunks(range(len(block))):
+                some = block.keep(np.asarray(chunk))
+                with self._reading() as sql:  # not all the while: a reader keeps the log from being tidied
+                    known = np.fromiter(self._items(sql, matrix.seqs[some.right]), np.int64)
+                    some = some.keep(np.isin(matrix.seqs[some.right], known))
+                    (answer,) = self._answers(sql, matrix, search.Hits.from_pairs([some], 1), metric)
+                if answer.hits:
+                    yield answer
+
+    def _items(self, sql: sqlite3.Connection, seqs: Int64[np.ndarray, " n"]) -> dict[int, Item]:
         items: dict[int, Item] = {}
         for chunk in _chunks(np.unique(seqs).tolist()):
             for seq, *row in sql.execute(f"SELECT seq, {_ITEM} FROM items WHERE seq IN ({_marks(chunk)})", chunk):
                 items[seq] = _item(row)
+        return items
+
+    def _answers(
+        self, sql: sqlite3.Connection, matrix: Matrix, hits: search.Hits, metric: Metric, recall: float | None = None
+    ) -> list[Answer]:
+        seqs = matrix.seqs[hits.rows]
+        items = self._items(sql, seqs)
         similarities = similarity(hits.distances, metric, self.dimension)
         found = [
             Hit(items[seq], distance, alike)
             for seq, distance, alike in zip(seqs.tolist(), hits.distances.tolist(), similarities.tolist(), strict=True)
         ]
         bounds = hits.offsets.tolist()
-        return [Answer(tuple(found[a:b]), metric, hits.exact, hits.complete) for a, b in pairwise(bounds)]
+        return [Answer(tuple(found[a:b]), metric, hits.exact, hits.complete, recall) for a, b in pairwise(bounds)]
 
     def _current(self, sql: sqlite3.Connection) -> Matrix:
         """The matrix of a transaction's generation: from memory, from the cache, or made anew."""
@@ -260,18 +453,15 @@ class SQLiteStore:
             last = self._matrix
             if last is not None and last.generation == generation:
                 return last
-            seqs = _column(sql.execute("SELECT seq FROM items ORDER BY id").fetchall())
-            vectors = self._cache.load(generation, len(seqs))
-            if vectors is None:
-                vectors = self._gathered(sql, generation, seqs)
-            matrix = Matrix(generation, seqs, vectors, self.metric)
+            matrix = self._cache.load(generation) or self._gathered(sql, generation)
             # Not where a thread that began to read later was faster.
             if last is None or last.generation < generation:
                 self._matrix = matrix
         return matrix
 
-    def _gathered(self, sql: sqlite3.Connection, generation: str, seqs: Int64[np.ndarray, " n"]) -> Vectors:
-        """The vectors of these seqs: those that the last matrix has are copied, the others read."""
+    def _gathered(self, sql: sqlite3.Connection, generation: str) -> Matrix:
+        """All vectors: those that the last matrix has are copied, the others read."""
+        seqs = _column(sql.execute("SELECT seq FROM items ORDER BY id").fetchall())
         out = np.empty((len(seqs), self.manifest.columns), self.manifest.dtype)
         missing = np.ones(len(seqs), bool)
         if last := self._matrix:
@@ -282,10 +472,10 @@ class SQLiteStore:
             found = dict(sql.execute(f"SELECT seq, vector FROM vectors WHERE seq IN ({_marks(wanted)})", wanted))
             out[chunk] = self._array([found.get(seq, b"") for seq in wanted])
         if last and missing.sum() < len(seqs) / _WORTH_KEEPING:
-            return out
-        self._cache.keep(generation, out)
-        mapped = self._cache.load(generation, len(seqs))
-        return out if mapped is None else mapped
+            return last.updated(generation, seqs, out, self.metric)
+        matrix = Matrix.of(generation, seqs, out, self.metric)
+        self._cache.keep(matrix)
+        return self._cache.load(generation) or matrix
 
     # ---- SQLite
 

@@ -1,0 +1,279 @@
+"""Approximate indexes by FAISS: a graph (HNSW), or cells of compressed vectors (IVF-PQ).
+
+HNSW: Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using hierarchical navigable small
+world graphs", TPAMI 2018; here over vectors in 8 bits a number. IVF-PQ: Jégou, Douze and Schmid, "Product quantization
+for nearest neighbor search", TPAMI 2011.
+
+An index only proposes rows. They are measured by definition, so an answer's distances are true ones, and it is sorted by
+(distance, row) as everywhere. What may be wrong is that a nearer row was not proposed: the recall, which is measured when
+the index is built, says how often. Cosine distance is asked of vectors brought to length 1. Bits have no index: FAISS scans
+a million codes of 512 bits in some milliseconds.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from lookalike.errors import StorageError, UsageError
+from lookalike.metric import Metric, paired
+from lookalike.search import Gallery, Hits, Pairs
+from lookalike.search.blocks import blocks
+
+Kind = Literal["hnsw", "ivf-pq"]
+
+FEWEST = 1000
+"""Vectors that an index is made of, at least: fewer are read through faster than any index answers."""
+
+AT = 10
+"""Recall is measured at this k. Asked for more, an index tries harder in proportion."""
+
+_NEIGHBOURS = 32
+_CONSTRUCTION = 100
+"""HNSW's M and efConstruction: the usual figures for embeddings of some hundred dimensions."""
+
+_CHUNK = 4096
+"""Vectors put in at a time; in between it is told how far it is, and can be stopped."""
+
+_TRAINING = 2**16
+"""Vectors that cells and codebooks are learned from, at most: 256 for each of 256 centroids."""
+
+_RESCORED = {"hnsw": 2, "ivf-pq": 20}
+"""Rows proposed, and measured, for each one asked for: codes of a quarter of a byte a number tell little."""
+
+_WIDEST = 2**14
+"""Rows that a range query asks an index for at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """An index over vectors, numbered from 0; see `build`.
+
+    Attributes:
+        kind: hnsw or ivf-pq.
+        metric: euclidean or cosine.
+        effort: efSearch or nprobe: how far it looks at k = 10.
+        faiss: FAISS's own object.
+    """
+
+    kind: Kind
+    metric: Metric
+    effort: int
+    faiss: Any
+
+    def __len__(self) -> int:
+        """The number of vectors."""
+        return int(self.faiss.ntotal)
+
+    def propose(
+        self, queries: Float32[np.ndarray, "q d"], count: int, among: Bool[np.ndarray, " n"] | None = None
+    ) -> Int64[np.ndarray, "q c"]:
+        """The vectors that seem nearest; -1 where it found fewer.
+
+        Args:
+            queries: as the gallery's vectors.
+            count: how many to ask for.
+            among: leave out the others.
+        """
+        faiss = _faiss()
+        wanted = min(_RESCORED[self.kind] * max(count, AT), len(self))
+        # A filter lets only a share of what it comes across pass.
+        share = 1.0 if among is None else max(float(among.mean()), 1 / len(self))
+        effort = int(min(self.effort * max(1.0, count / AT) / share, len(self)))
+        bits = None if among is None else np.packbits(among, bitorder="little")
+        selector = None if bits is None else faiss.IDSelectorBitmap(bits)
+        if self.kind == "hnsw":
+            how = faiss.SearchParametersHNSW(efSearch=max(effort, wanted), sel=selector)
+        else:
+            how = faiss.SearchParametersIVF(nprobe=min(max(1, effort), self.faiss.nlist), sel=selector)
+        _, found = self.faiss.search(_directed(queries, self.metric), wanted, params=how)
+        return np.asarray(found, np.int64)
+
+
+def build(
+    gallery: Gallery,
+    metric: Metric,
+    kind: Kind = "hnsw",
+    *,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Index | None:
+    """Make an index of a gallery, with as many threads as FAISS is told to use.
+
+    Its effort is the least there is; `lookalike.ann.tuning.tuned` finds the one that reaches a recall.
+
+    Args:
+        gallery: at least `FEWEST` vectors.
+        metric: euclidean or cosine.
+        kind: hnsw answers faster and better; ivf-pq takes a tenth of the memory.
+        progress: is told (done, total).
+        stopped: is asked, a few times a second, whether to end.
+
+    Returns:
+        The index; none where it was stopped.
+
+    Raises:
+        UsageError: too few vectors, or bits.
+    """
+    n, d = gallery.vectors.shape
+    if metric == Metric.HAMMING:
+        raise UsageError("Bits are searched exactly: reading them all is faster than an index of them would be.")
+    if n < FEWEST or not d:
+        raise UsageError(f"An index needs at least {FEWEST:,} vectors, and these are {n:,}. They are searched exactly.")
+    made = _graph(d) if kind == "hnsw" else _cells(n, d)
+    progress(0, n)
+    rows = np.sort(np.random.default_rng(0).permutation(n)[:_TRAINING])
+    made.train(_directed(gallery.vectors[rows], metric))
+    for part in blocks(n, _CHUNK):
+        if stopped():
+            return None
+        made.add(_directed(gallery.vectors[part], metric))
+        progress(part.stop, n)
+    return Index(kind, metric, 1, made)
+
+
+def _graph(dimension: int) -> Any:  # noqa: ANN401 -- FAISS has no types
+    faiss = _faiss()
+    made = faiss.IndexHNSWSQ(dimension, faiss.ScalarQuantizer.QT_8bit, _NEIGHBOURS)
+    made.hnsw.efConstruction = _CONSTRUCTION
+    return made
+
+
+def _cells(count: int, dimension: int) -> Any:  # noqa: ANN401 -- as above
+    faiss = _faiss()
+    cells = max(1, min(round(4 * count**0.5), min(count, _TRAINING) // 39))
+    pieces = max(p for p in range(1, max(1, dimension // 4) + 1) if dimension % p == 0)
+    made = faiss.IndexIVFPQ(faiss.IndexFlatL2(dimension), dimension, cells, pieces, 8)
+    made.cp.niter = made.pq.cp.niter = 10  # the last of FAISS's 25 rounds change next to nothing, measured in recall
+    made.cp.min_points_per_centroid = made.pq.cp.min_points_per_centroid = 1  # or FAISS writes warnings to stderr
+    return made
+
+
+def knn(
+    index: Index,
+    queries: Gallery,
+    gallery: Gallery,
+    k: int,
+    *,
+    places: Int64[np.ndarray, " n"] | None = None,
+    among: Bool[np.ndarray, " n"] | None = None,
+) -> Hits:
+    """About the k nearest rows of each query, with true distances.
+
+    Args:
+        index: over vectors that the gallery has.
+        queries: prepared, as for `lookalike.search.knn`.
+        gallery: where the vectors are measured.
+        k: at least 1.
+        places: the gallery's row of each of the index's vectors; -1 of those that are not there any more. The same
+            number where nothing is said.
+        among: which of the index's vectors may be found; all that have a place where nothing is said.
+    """
+    allowed = _allowed(places, among)
+    found = index.propose(queries.vectors, k, allowed)
+    pairs = _measured(index.metric, queries, gallery, found, places)
+    begins = np.searchsorted(pairs.left, np.arange(len(queries)))
+    return Hits.from_pairs([pairs.keep(np.arange(len(pairs)) - begins[pairs.left] < k)], len(queries), exact=False)
+
+
+def within(
+    index: Index,
+    queries: Gallery,
+    gallery: Gallery,
+    radius: float,
+    *,
+    least: float = 0,
+    places: Int64[np.ndarray, " n"] | None = None,
+    among: Bool[np.ndarray, " n"] | None = None,
+) -> Hits:
+    """About all rows whose distance is at least so much and at most the radius, with true distances.
+
+    It asks for more and more until the farthest lies beyond the radius. Where that would be too many, the answer is not
+    ``complete``. The rest as in `knn`.
+    """
+    allowed = _allowed(places, among)
+    most = len(index) if allowed is None else int(allowed.sum())
+    low, high = np.float32(least), np.float32(radius)
+    parts, open_, k = list[Pairs](), np.arange(len(queries)), 64
+    while len(open_) and most:
+        some = queries.take(open_)
+        pairs = _measured(index.metric, some, gallery, index.propose(some.vectors, k, allowed), places)
+        counts = np.bincount(pairs.left, minlength=len(open_))
+        inside = np.bincount(pairs.left[pairs.distances <= high], minlength=len(open_))
+        # Beyond the radius lie enough of what was proposed: a few are there by chance of the codes.
+        done = (inside <= counts // 2) | (counts >= most) | (k >= min(_WIDEST, most))
+        ready = done[pairs.left] & (pairs.distances >= low) & (pairs.distances <= high)
+        parts.append(Pairs(open_[pairs.left], pairs.right, pairs.distances).keep(ready))
+        if k >= min(_WIDEST, most) and np.any((inside > counts // 2) & (counts < most)):
+            return Hits.from_pairs(parts, len(queries), exact=False, complete=False)
+        open_, k = open_[~done], 2 * k
+    return Hits.from_pairs(parts, len(queries), exact=False)
+
+
+def write(index: Index, path: Path) -> None:
+    """Write FAISS's part of an index; the rest is plain numbers.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    faiss = _faiss()
+    try:
+        faiss.write_index(index.faiss, str(path))
+    except RuntimeError as e:
+        raise StorageError(f"The index cannot be written to {path.parent}: is the disk full?") from e
+
+
+def read(path: Path) -> Any:  # noqa: ANN401 -- as above
+    """FAISS's part of an index, mapped into memory. FAISS trusts what it reads: check it before.
+
+    Raises:
+        StorageError: it is none.
+    """
+    faiss = _faiss()
+    try:
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as e:
+        raise StorageError(f"{path} is no index that this FAISS reads.") from e
+
+
+def _allowed(
+    places: Int64[np.ndarray, " n"] | None, among: Bool[np.ndarray, " n"] | None
+) -> Bool[np.ndarray, " n"] | None:
+    if places is None or (places >= 0).all():
+        return among
+    return places >= 0 if among is None else among & (places >= 0)
+
+
+def _measured(
+    metric: Metric,
+    queries: Gallery,
+    gallery: Gallery,
+    found: Int64[np.ndarray, "q c"],
+    places: Int64[np.ndarray, " n"] | None,
+) -> Pairs:
+    """What was proposed, with its distances, sorted."""
+    left, column = np.nonzero(found >= 0)
+    right = found[left, column]
+    right = right if places is None else places[right]
+    distances = np.empty(len(left), np.float32)
+    with np.errstate(over="ignore"):  # beyond float32 there is only infinity
+        for part in blocks(len(left), _CHUNK):
+            distances[part] = paired(queries.vectors[left[part]], gallery.vectors[right[part]], metric)
+    return Pairs(left, right, distances).sorted()
+
+
+def _directed(vectors: Float32[np.ndarray, "n d"], metric: Metric) -> Float32[np.ndarray, "n d"]:
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    if metric != Metric.COSINE:
+        return vectors
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return np.asarray(np.divide(vectors, norms, out=np.zeros(vectors.shape), where=norms > 0), np.float32)
+
+
+def _faiss() -> Any:  # noqa: ANN401 -- what mypy sees of it is not what it is at run time
+    import faiss  # noqa: PLC0415 -- reads for a seventh of a second, which other commands would wait for
+
+    return faiss

@@ -1,0 +1,417 @@
+"""The embedded store with an index: what is found stays right whatever is written, killed or damaged, and says what it is."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+
+import processes
+from lookalike import search
+from lookalike.errors import StorageError, UsageError
+from lookalike.metric import Metric
+from lookalike.stores import ALL, Answer, Filter, Item, SQLiteStore
+from lookalike.stores.manifest import EncoderPin, Manifest
+from lookalike.stores.tuning import Pace
+
+Array = np.ndarray[Any, np.dtype[Any]]
+MANIFEST = Manifest(metric=Metric.EUCLIDEAN, dimension=8, encoder=EncoderPin(name="none", fingerprint=""))
+COUNT = 1500
+
+
+def vectors(count: int, seed: int = 0) -> Array:
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(9).standard_normal((40, 8))
+    return (centres[rng.integers(0, 40, count)] + 0.4 * rng.standard_normal((count, 8))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with an index, and a budget that nothing fits."""
+    folder = tmp_path_factory.mktemp("built") / "some.lookalike"
+    with closing(SQLiteStore.create(folder, MANIFEST)) as store:
+        labels = ["rare", *["even", "odd"] * COUNT]
+        items = [Item(f"{i:05}", "", labels[0 if i < 5 else 1 + i % 2]) for i in range(COUNT)]
+        store.upsert(items, vectors(COUNT))
+        store.tune(lambda now: now.model_copy(update={"budget": 0}))
+        assert store.build_index()
+    return folder
+
+
+@pytest.fixture
+def path(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built, tmp_path / "some.lookalike"))
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SQLiteStore]:
+    with closing(SQLiteStore.open(path)) as store:
+        yield store
+
+
+def index_file(path: Path) -> Path:
+    (only,) = (path / "cache").glob("index-*")
+    return only
+
+
+def ids(answer: Answer) -> list[str]:
+    return [hit.item.id for hit in answer.hits]
+
+
+def recall(store: SQLiteStore, where: Filter = ALL, k: int = 10) -> float:
+    """Of the store's own answers, which must be approximate ones, against exact ones of the same store."""
+    queries = vectors(60, seed=3)
+    found, exact = store.knn(queries, k, where), store.knn(queries, k, where, exact=True)
+    assert not any(answer.exact for answer in found)
+    assert all(answer.exact and answer.recall is None for answer in exact)
+    good = [len({*ids(a)} & {*ids(b)}) / len(b.hits) for a, b in zip(found, exact, strict=True)]
+    return float(np.mean(good))
+
+
+def test_over_budget_answers_are_approximate_and_say_so(store: SQLiteStore) -> None:
+    (answer,) = store.knn(vectors(1, 5), 10)
+    assert (answer.exact, answer.complete) == (False, True)
+    assert answer.recall is not None
+    assert answer.recall >= 0.93
+    assert recall(store) >= answer.recall - 0.05
+    status = store.status()
+    assert status.index is not None
+    assert status.index.recall == answer.recall
+    assert (status.index.added, status.index.gone, status.due) == (0, 0, False)
+
+
+def test_within_budget_answers_are_exact(store: SQLiteStore) -> None:
+    store.tune(lambda now: now.model_copy(update={"budget": 1000}))
+    assert store.knn(vectors(1), 10)[0].exact
+    assert not store.knn(vectors(1), 10, exact=False)[0].exact
+    assert store.within(vectors(1), 1)[0].exact
+    assert not store.within(vectors(1), 1, exact=False)[0].exact
+
+
+def test_another_metric_and_bits_are_answered_exactly(store: SQLiteStore) -> None:
+    assert store.knn(vectors(1), 10, metric=Metric.COSINE, exact=False)[0].exact
+
+
+def test_without_an_index_answers_are_exact_and_an_index_is_due(path: Path, store: SQLiteStore) -> None:
+    shutil.rmtree(path / "cache")
+    with closing(SQLiteStore.open(path)) as other:
+        assert other.knn(vectors(1), 10, exact=False)[0].exact
+        assert other.status().index is None
+        assert other.status().due
+        assert other.build_index()
+        assert not other.knn(vectors(1), 10)[0].exact
+
+
+def test_what_is_added_deleted_and_changed_after_building_is_found_as_it_is(store: SQLiteStore) -> None:
+    query = vectors(1, 5)
+    first, second, *_ = ids(store.knn(query, 10)[0])
+    store.delete([first])
+    store.upsert([Item(second, "changed")], query + 100)
+    store.upsert([Item("new", "")], query)
+    (answer,) = store.knn(query, 10)
+    assert not answer.exact
+    assert ids(answer)[0] == "new"
+    assert {first, second}.isdisjoint(ids(answer))
+    assert len(answer.hits) == 10
+    (far,) = store.knn(query + 100, 1)
+    assert [(hit.item.id, hit.item.uri, hit.distance) for hit in far.hits] == [(second, "changed", 0)]
+    status = store.status()
+    assert status.index is not None
+    assert (status.index.added, status.index.gone) == (2, 2)
+    assert recall(store) >= 0.9
+
+
+def test_any_writes_leave_the_recall_as_it_was(store: SQLiteStore) -> None:
+    rng = np.random.default_rng(0)
+    for step in range(6):
+        gone = [f"{i:05}" for i in rng.choice(COUNT, 40, replace=False)]
+        store.delete(gone[:20])
+        store.upsert([Item(i, f"step {step}") for i in gone[20:]], vectors(20, seed=step))
+        store.upsert([Item(f"new {step} {i}", "", "odd") for i in range(15)], vectors(15, seed=50 + step))
+        assert recall(store) >= 0.9
+        assert recall(store, Filter(labels=frozenset({"odd"}))) >= 0.9
+        there = {item.id for item in store.scan()}
+        assert all({*ids(a)} <= there for a in store.within(vectors(9, 4), 1.5))
+    assert store.status().index is not None
+
+
+def test_an_index_is_due_once_an_eighth_is_new_and_building_merges_it(store: SQLiteStore) -> None:
+    store.upsert([Item(f"a{i}", "") for i in range(COUNT // 8)], vectors(COUNT // 8, 1))
+    assert not store.status().due
+    store.upsert([Item("one more", "")], vectors(1, 2))
+    assert store.status().due
+    assert store.build_index()
+    status = store.status()
+    assert status.index is not None
+    assert (status.index.added, status.due) == (0, False)
+
+
+def test_filters(store: SQLiteStore) -> None:
+    for answer in store.knn(vectors(9, 3), 10, Filter(labels=frozenset({"even"}))):
+        assert not answer.exact
+        assert {hit.item.label for hit in answer.hits} == {"even"}
+        assert len(answer.hits) == 10
+    rare = store.knn(vectors(9, 3), 10, Filter(labels=frozenset({"rare"})))
+    assert all(answer.exact and len(answer.hits) == 5 for answer in rare)  # these few are looked at one by one
+    assert store.knn(vectors(1), 10, Filter(labels=frozenset()))[0].hits == ()
+
+
+def test_more_than_there_are(store: SQLiteStore) -> None:
+    (answer,) = store.knn(vectors(1), COUNT + 5)
+    assert len({*ids(answer)}) == COUNT
+
+
+def test_questions_that_make_no_sense_are_refused(store: SQLiteStore) -> None:
+    questions: list[Callable[[], object]] = [
+        lambda: store.knn(vectors(1), 0),
+        lambda: store.within(vectors(1), -1),
+        lambda: store.within(vectors(1), 1, least=2),
+        lambda: store.stream(vectors(2), 1),
+    ]
+    for ask in questions:
+        with pytest.raises(UsageError):
+            ask()
+    assert store.knn(vectors(0), 5) == store.within(vectors(0), 5) == []
+
+
+def test_zero_queries_by_cosine_are_answered_exactly(tmp_path: Path) -> None:
+    manifest = replace_metric(Metric.COSINE)
+    with closing(SQLiteStore.create(tmp_path / "c.lookalike", manifest)) as store:
+        store.upsert([Item(f"{i:05}", "") for i in range(1100)], vectors(1100))
+        store.tune(lambda now: now.model_copy(update={"budget": 0}))
+        assert store.build_index()
+        (zero,) = store.knn(np.zeros((1, 8), np.float32), 3)
+        assert zero.exact
+        assert ids(zero) == ["00000", "00001", "00002"]
+        assert not store.knn(vectors(1), 3)[0].exact
+
+
+def replace_metric(metric: Metric) -> Manifest:
+    return MANIFEST.model_copy(update={"metric": metric, "dimension": 8})
+
+
+def test_within_is_a_ring_and_what_is_too_much_is_answered_exactly(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (ring,) = store.within(vectors(1, 3), 1.2, least=0.6)
+    assert ring.hits
+    assert all(0.6 <= hit.distance <= 1.2 for hit in ring.hits)
+    monkeypatch.setattr("lookalike.ann.index._WIDEST", 64)
+    (answer,) = store.within(vectors(1, 3), 50)
+    assert (answer.exact, answer.complete, len(answer.hits)) == (True, True, COUNT)
+    (answer,) = store.within(vectors(1, 3), 50, exact=False)
+    assert (answer.exact, answer.complete) == (False, False)
+
+
+# ---- damage, processes
+
+
+def flip(content: bytes) -> bytes:
+    middle = len(content) // 3
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [flip, lambda c: c[:-1], lambda c: c[: len(c) // 2], lambda c: c[:0], lambda c: c + b"x", lambda c: bytes(len(c))],
+    ids=["one bit", "a byte short", "half", "empty", "longer", "zeros"],
+)
+def test_a_damaged_index_is_ignored_and_built_anew(path: Path, damage: Callable[[bytes], bytes]) -> None:
+    file = index_file(path)
+    file.write_bytes(damage(file.read_bytes()))
+    with closing(SQLiteStore.open(path)) as store:
+        assert store.knn(vectors(1), 10)[0].exact
+        assert store.status().due
+        assert store.build_index()
+        assert not store.knn(vectors(1), 10)[0].exact
+
+
+def test_an_index_of_another_collection_is_not_believed(path: Path, tmp_path: Path) -> None:
+    with closing(SQLiteStore.create(tmp_path / "other.lookalike", MANIFEST)) as other:
+        other.upsert([Item(f"{i:05}", "") for i in range(COUNT)], vectors(COUNT, 77))
+        assert other.build_index()
+    shutil.copy(index_file(tmp_path / "other.lookalike"), index_file(path))
+    with closing(SQLiteStore.open(path)) as store:
+        assert store.knn(vectors(1), 10)[0].exact
+
+
+def test_an_index_that_a_backup_does_not_know_is_not_used(built: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(built, tmp_path / "some.lookalike"))
+    with closing(SQLiteStore.open(path)) as store:
+        store.upsert([Item("later", "")], vectors(1))
+        assert store.build_index()
+        later = store.status().index
+    shutil.copy(built / "catalog.sqlite", path)
+    for name in ("catalog.sqlite-wal", "catalog.sqlite-shm"):
+        (path / name).unlink(missing_ok=True)
+    with closing(SQLiteStore.open(path)) as store:
+        store.upsert([Item("other", "")], vectors(1, 8))  # counts up to the same number
+        now = store.status().index
+        assert later is not None
+        assert now is None or now.generation != later.generation
+
+
+def test_building_that_is_stopped_changes_nothing(path: Path, store: SQLiteStore) -> None:
+    before = index_file(path).read_bytes()
+    assert not store.build_index(stopped=lambda: True)
+    assert index_file(path).read_bytes() == before
+    assert [p.name for p in (path / "cache").iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_process_killed_while_it_builds_does_no_harm(path: Path) -> None:
+    shutil.rmtree(path / "cache")
+    builder = processes.start(processes.build, path)
+    assert builder.stdout is not None
+    builder.stdout.readline()  # it has begun
+    os.kill(builder.pid, signal.SIGKILL)
+    builder.communicate()
+    with closing(SQLiteStore.open(path)) as store:
+        assert store.knn(vectors(1), 10)[0].exact
+        assert store.build_index()
+        assert not store.knn(vectors(1), 10)[0].exact
+
+
+def test_two_builders_and_who_finds_an_index_uses_it(path: Path, store: SQLiteStore) -> None:
+    shutil.rmtree(path / "cache")
+    builders = [processes.start(processes.build, path) for _ in range(2)]
+    for builder in builders:
+        processes.finish(builder)
+    assert not store.knn(vectors(1), 10)[0].exact
+    assert recall(store) >= 0.9
+
+
+def test_building_goes_on_beside_searches_and_writes(store: SQLiteStore) -> None:
+    thread = Thread(target=store.build_index)
+    thread.start()
+    seen = 0
+    while thread.is_alive() or not seen:
+        store.upsert([Item(f"n{seen}", "")], vectors(1, seen))
+        assert ids(store.knn(vectors(1, seen), 1)[0])
+        seen += 1
+    thread.join()
+    status = store.status()
+    assert status.index is not None
+    assert status.index.added <= seen
+
+
+def test_an_index_that_cannot_be_kept_is_reported(path: Path) -> None:
+    shutil.rmtree(path / "cache")
+    (path / "cache").write_text("in the way", encoding="utf-8")
+    with closing(SQLiteStore.open(path)) as store:
+        with pytest.raises(StorageError, match="exact"):
+            store.build_index()
+        assert store.knn(vectors(1), 10)[0].exact
+
+
+def test_few_items_and_bits_have_no_index(tmp_path: Path) -> None:
+    with closing(SQLiteStore.create(tmp_path / "few.lookalike", MANIFEST)) as store:
+        store.tune(lambda now: now.model_copy(update={"budget": 0}))
+        for count in (0, 1):
+            store.upsert([Item(str(i), "") for i in range(count)], vectors(count))
+            assert len(store.knn(vectors(1), 5)[0].hits) == count
+            assert (store.indexable, store.status().due) == (False, False)
+            with pytest.raises(UsageError, match="1,000"):
+                store.build_index()
+    with closing(SQLiteStore.create(tmp_path / "bits.lookalike", replace_metric(Metric.HAMMING))) as store:
+        store.tune(lambda now: now.model_copy(update={"budget": 0}))
+        store.upsert([Item(f"{i:05}", "") for i in range(1100)], np.zeros((1100, 1), np.uint8))
+        assert (store.indexable, store.status().due, store.status().scan) == (False, False, "bits")
+        assert store.knn(np.zeros((1, 1), np.uint8), 3, exact=False)[0].exact
+
+
+def test_settings_are_kept_and_are_no_write(path: Path, store: SQLiteStore) -> None:
+    before = store.snapshot().generation
+    store.tune(lambda now: now.model_copy(update={"budget": 7, "index": "none"}))
+    with closing(SQLiteStore.open(path)) as other:
+        assert other.status().tuning.budget == 7
+        assert other.status().index is None
+        assert not other.build_index()
+        assert other.snapshot().generation == before
+        assert other.knn(vectors(1), 3, exact=False)[0].exact
+
+
+def test_a_store_of_an_older_version_has_no_settings(tmp_path: Path) -> None:
+    with closing(SQLiteStore.create(tmp_path / "old.lookalike", MANIFEST)) as store:
+        assert store.status().tuning.budget == 50
+        assert store.status().index is None
+
+
+# ---- the cached matrix, and answers in parts
+
+
+def test_a_matrix_of_many_vectors_is_scanned_in_fewer_bytes_and_stays_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookalike.stores.matrix._SCANNED", 1)
+    path, known = tmp_path / "m.lookalike", vectors(3000)
+
+    def check(store: SQLiteStore, expected: Array, names: list[str]) -> None:
+        assert store.status().scan == "int8"
+        for query in vectors(5, 4):
+            found = [(hit.item.id, hit.distance) for hit in store.knn(query[None], 7)[0].hits]
+            ((rows, distances),) = search.knn(query[None], expected, 7, Metric.EUCLIDEAN)
+            assert found == [(names[row], d) for row, d in zip(rows, distances.tolist(), strict=True)]
+
+    names = [f"{i:05}" for i in range(3000)]
+    with closing(SQLiteStore.create(path, MANIFEST)) as store:
+        store.upsert([Item(i, "") for i in names], known)
+        check(store, known, names)
+    with closing(SQLiteStore.open(path)) as store:
+        check(store, known, names)
+        assert store._matrix is not None
+        assert not store._matrix.gallery.squared_norms.flags.writeable  # mapped, not computed
+        store.upsert([Item("x", "")], vectors(1, 4))
+        store.delete([names[0]])
+        check(store, np.concatenate([known[1:], vectors(1, 4)]), [*names[1:], "x"])
+
+
+def test_answers_in_parts_are_those_at_once(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lookalike.stores.sqlite._CHUNK", 100)
+    for where in (ALL, Filter(labels=frozenset({"even"}))):
+        for least in (0.0, 1.0):
+            (whole,) = store.within(vectors(1, 3), 3, where, least=least, exact=True)
+            parts = list(store.stream(vectors(1, 3), 3, where, least=least))
+            assert len(parts) > 1
+            assert [hit for part in parts for hit in part.hits] == list(whole.hits)
+
+
+def test_answers_in_parts_leave_out_what_is_deleted_meanwhile(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookalike.stores.sqlite._CHUNK", 100)
+    parts = store.stream(vectors(1, 3), 100)
+    first = ids(next(parts))
+    gone = [f"{i:05}" for i in range(0, COUNT, 2)]
+    store.delete(gone)
+    rest = [i for part in parts for i in ids(part)]
+    assert {*rest}.isdisjoint(gone)
+    assert len(rest) == len({f"{i:05}" for i in range(1, COUNT, 2)} - {*first})
+
+
+def test_the_pace_is_learned_from_large_scans_alone() -> None:
+    pace = Pace()
+    before = pace.estimate(10**9, 1)
+    pace.learn(1000, 1, 10)
+    assert pace.estimate(10**9, 1) == before
+    for _ in range(50):
+        pace.learn(10**9, 1, 0.05)
+    assert pace.estimate(10**9, 1) == pytest.approx(50, rel=0.01)
+    assert pace.estimate(10**9, 8) < 50
+
+
+def test_opening_takes_no_second_look_at_vectors(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(SQLiteStore.open(path)) as store:
+        assert store.knn(vectors(1), 1)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("lookalike.stores.matrix.Matrix.of", refuse)
+    with closing(SQLiteStore.open(path)) as store:
+        assert store.knn(vectors(1), 1)
