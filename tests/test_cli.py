@@ -260,6 +260,16 @@ def test_join_writes_the_same_pairs_in_every_format(indexed: Shell) -> None:
     assert len({frozenset(r[:2]) for r in rows}) == len(rows)
 
 
+def test_an_approximate_join_says_its_recall(indexed: Shell) -> None:
+    done = indexed("join", "shop", "-k", "1", "--approximate", "--out", "p.csv", "--json")
+    assert done.json["exact"] is False
+    assert done.json["recall"] == 1  # of forty items all are compared
+    assert "Approximate: the recall is 1.000 (measured on 20 items with 20 pairs)" in done.err
+    exact = indexed("join", "shop", "-k", "1", "--out", "q.csv", "--json").json
+    assert (exact["exact"], exact["recall"], exact["pairs"]) == (True, 1, done.json["pairs"])
+    assert sorted(Path("p.csv").read_text().splitlines()) == sorted(Path("q.csv").read_text().splitlines())
+
+
 def test_join_of_two_collections_pairs_each_with_its_nearest(indexed: Shell) -> None:
     indexed("index", "photos/mug", "--to", "mugs", "--encoder", "pocket")
     lines = indexed("join", "mugs", "shop", "-k", "1").out.splitlines()

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lookalike import joins, search
+from lookalike.ann import joins as approximate
 from lookalike.collection import Collection
 from lookalike.encoders import Encoder
 from lookalike.errors import BusyError, StorageError, UsageError
@@ -144,6 +145,27 @@ def test_ended_again_and_again_it_becomes_the_same_file(
     assert len(set(begun)) > 2
     assert out.read_bytes() == whole.read_bytes()
     assert not journal.place(out).exists()
+
+
+@pytest.mark.parametrize("itself", [False, True])
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_an_approximate_join_goes_on_too_and_is_no_exact_one(
+    both: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: str, itself: bool
+) -> None:
+    monkeypatch.setattr(approximate, "_ROWS", 64)
+    whole, out, notes = tmp_path / "whole.csv", tmp_path / "pairs.csv", list[str]()
+    with Collection.open(both[0]) as one, Collection.open(both[1]) as other:
+        exact = one.join(None if itself else other, **QUESTIONS[question])
+        join = one.join(None if itself else other, **QUESTIONS[question], approximate=True)
+        assert join.approximate is not None
+        assert join.approximate.recall is not None
+        assert join.approximate.recall > 0.9
+        written = joins.write(join, whole)
+        interrupted(exact, out, 3)
+        interrupted(join, out, 3)
+        assert joins.write(join, out, note=notes.append).begin > 0
+        assert out.read_bytes() == whole.read_bytes()
+        assert joins.write(exact, tmp_path / "exact.csv").pairs == pytest.approx(written.pairs, rel=0.1)
 
 
 PROGRAM = """

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from lookalike import compare, joins
+from lookalike.ann.joins import Approximate
 from lookalike.cli import output
 from lookalike.cli.collections import Far, Name, find, radius
 from lookalike.collection import Collection, Join
@@ -44,6 +45,9 @@ def join(
         Path | None,
         typer.Option(metavar="FILE", help="pairs.parquet, .csv or .jsonl; CSV on the terminal if not given."),
     ] = None,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="By an index, for millions; the recall is measured and told.")
+    ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print JSON: a line for each pair, or what --out's file got.")
     ] = False,
@@ -61,17 +65,29 @@ def join(
     with Collection.open(find(left)) as one, Collection.open(find(right or left)) as other:
         least, reach = _reach(one, within, far)
         itself = right is None or one.path.samefile(other.path)
-        asked = one.join(None if itself else other, k=k, radius=reach, least=least)
+        asked = one.join(None if itself else other, k=k, radius=reach, least=least, approximate=approximate)
+        if asked.approximate is not None:
+            _tell_recall(asked.approximate)
         if out is None:
             joins.stream(asked, formats.LINES if json else formats.CSV, lambda data: sys.stdout.write(data.decode()))
             return
         written = _write(asked, out)
     if json:
-        output.write_json({"pairs": written.pairs, "removed": written.removed, "out": str(out)})
+        recall = asked.approximate and asked.approximate.recall
+        told = {"exact": not approximate, "recall": 1.0 if not approximate else recall}
+        output.write_json({"pairs": written.pairs, "removed": written.removed, "out": str(out), **told})
     else:
         output.stdout.print(f"{written.pairs:,} pairs in {out}.")
         if written.removed:
             output.stderr.print(f"{written.removed:,} pairs left out: one of their items was removed meanwhile.")
+
+
+def _tell_recall(way: Approximate) -> None:
+    said = "cannot be told: no item of the sample has a pair" if way.recall is None else f"is {way.recall:.3f}"
+    output.stderr.print(
+        f"Approximate: the recall {said} (measured on {way.sampled:,} items with {way.counted:,} pairs).",
+        style="yellow",
+    )
 
 
 def _reach(collection: Collection, within: str | None, far: float | None) -> tuple[float, float | None]:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lookalike import search
+from lookalike.ann import joins as approximately
+from lookalike.ann.joins import Approximate, Question
 from lookalike.search import Block, Gallery
 from lookalike.stores import Snapshot, Store
 
@@ -50,6 +52,7 @@ class Join:
         k: each item on the left with so many nearest on the right. This or
         radius: all pairs within a distance.
         least: pairs nearer than this are left out; with a radius.
+        approximate: where not all pairs are asked for: how they are found, and with what recall.
     """
 
     left: Side
@@ -57,6 +60,7 @@ class Join:
     k: int | None
     radius: float | None
     least: float
+    approximate: Approximate | None = None
 
     @classmethod
     def of(
@@ -67,8 +71,11 @@ class Join:
         k: int | None = None,
         radius: float | None = None,
         least: float = 0,
+        approximate: bool = False,
     ) -> "Join":
         """A join of two stores, or of one with itself, as they are now.
+
+        An approximate one is prepared here, which takes a minute for a million items; see `lookalike.ann.joins`.
 
         Raises:
             UsageError: both or neither of k and radius, or values that `search.join` refuses.
@@ -77,7 +84,10 @@ class Join:
         other = one if right is None else Side.of(right)
         none = one.gallery.take(slice(0, 0))
         search.join(none, none, left.metric, k=k, radius=radius, least=least)  # a mistake is told here
-        return cls(one, other, k, radius, least)
+        if not approximate:
+            return cls(one, other, k, radius, least)
+        way = approximately.prepare(one.gallery, other.gallery, left.metric, Question(k, radius, least))
+        return cls(one, other, k, radius, least, way)
 
     @property
     def total(self) -> int:
@@ -93,16 +103,20 @@ class Join:
             "k": str(self.k),
             "the radius": str(self.radius),
             "the least distance": str(self.least),
+            "--approximate": str(self.approximate is not None),
         }
 
     def share(self, done: int) -> float:
         """How much of the work is behind when so many items on the left are done, in 0…1."""
         part = done / self.total if self.total else 1.0
-        # A self-join by radius looks at the pairs of a row with those after it.
-        return part * (2 - part) if self.right is self.left and self.k is None else part
+        # An exact self-join by radius looks at the pairs of a row with those after it.
+        fewer = self.right is self.left and self.k is None and self.approximate is None
+        return part * (2 - part) if fewer else part
 
     def blocks(self, begin: int = 0) -> Iterator[Block]:
         """Its pairs as rows of the snapshots, from one row on the left on."""
+        if self.approximate is not None:
+            return self.approximate.blocks(begin)
         metric, k, radius, least = self.left.store.metric, self.k, self.radius, self.least
         if self.right is self.left:
             return search.self_join(self.left.gallery, metric, k=k, radius=radius, least=least, begin=begin)
