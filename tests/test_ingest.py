@@ -216,7 +216,7 @@ def test_whatever_happens_to_the_files_nothing_is_embedded_twice_in_a_run(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     random = Random(seed)
-    for name, most in {"_BATCH": 5, "_WRITE_EVERY": 9, "_TASK": 4}.items():
+    for name, most in {"_BATCH": 5, "_UNDER_WAY": 3, "_WRITE_EVERY": 9, "_TASK": 4}.items():
         monkeypatch.setattr(ingest, name, random.randint(1, most))
     monkeypatch.setattr(threads, "_AHEAD", random.randint(1, 3))
     for _ in range(4):
