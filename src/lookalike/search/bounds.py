@@ -182,6 +182,7 @@ def lower_bounds(
 
 def _terms(gallery: Gallery, metric: Metric, dtype: "np.dtype[Any]") -> Float[np.ndarray, " n"]:
     norms = gallery.squared_norms
+    terms: Float64[np.ndarray, " n"]
     terms = (
         norms * (1 - _slack(len(gallery.vectors.T), dtype)) if metric == Metric.EUCLIDEAN else _inverse(np.sqrt(norms))
     )
@@ -193,7 +194,7 @@ def limits(
 ) -> Float[np.ndarray, " q"] | Int32[np.ndarray, " q"]:
     """What a query's lower bounds may not exceed for a distance to be within reach after rounding to float32."""
     if metric == Metric.HAMMING:
-        return np.minimum(reach, np.float32(2**30)).astype(np.int32)
+        return np.asarray(np.minimum(reach, np.float32(2**30)), np.int32)
     with np.errstate(over="ignore", under="ignore"):
         # What rounds to the reach is smaller than the next float32.
         limit = np.nextafter(reach, np.float32(np.inf)).astype(np.float64)

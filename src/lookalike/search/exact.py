@@ -13,7 +13,11 @@ from lookalike.metric import Metric
 from lookalike.search import bounds, single
 from lookalike.search.answers import Block, Hits, Pairs, Ring, joined
 from lookalike.search.blocks import blocks
-from lookalike.search.bounds import PAIR, Gallery, prepare, tiles
+from lookalike.search.bounds import PAIR, Gallery, measure, prepare, tiles
+from lookalike.search.projection import Projection, projected
+
+_DENSE = 30
+"""Where a projection leaves more than one pair of so many, the vectors themselves are multiplied first."""
 
 _QUERIES = 256
 """Queries in a tile: enough for BLAS to run at its peak."""
@@ -236,15 +240,47 @@ def _inside(
     once: bool = False,
 ) -> Iterator[Block]:
     """All pairs in the ring, tile by tile; with ``once``, only those whose left row comes before the right one."""
+    fewer = projected(queries, gallery, ring.radius, metric) if rows is None else None
     for part in _query_blocks(len(queries), begin=begin):
-        for tile in tiles(queries.take(part), gallery, metric, rows, part.start if once else 0):
-            near = tile.near(np.full(1, ring.radius))
-            if once:
-                near &= np.arange(part.start, part.stop)[:, None] < tile.rows
-            found = ring.of(tile.measure(*np.divmod(np.flatnonzero(near), len(tile.rows)))).sorted()
-            if len(found):
-                yield Block(found.left + part.start, found.right, found.distances, part.start)
+        start = part.start if once else 0
+        found_in = (
+            _inside_tiles(queries.take(part), gallery, ring, metric, rows=rows, begin=start)
+            if fewer is None
+            else _inside_projected(queries, gallery, ring, metric, part=part, fewer=fewer, begin=start)
+        )
+        for found in found_in:
+            mine = found.keep(found.left + part.start < found.right) if once else found
+            if len(mine):
+                yield Block.of(Pairs(mine.left + part.start, mine.right, mine.distances).sorted(), part.start)
         yield Block.of(joined([]), part.stop)
+
+
+def _inside_tiles(
+    some: Gallery,
+    gallery: Gallery,
+    ring: Ring,
+    metric: Metric,
+    *,
+    rows: Int64[np.ndarray, " m"] | None = None,
+    begin: int = 0,
+) -> Iterator[Pairs]:
+    for tile in tiles(some, gallery, metric, rows, begin):
+        near = tile.near(np.full(1, ring.radius))
+        yield ring.of(tile.measure(*np.divmod(np.flatnonzero(near), len(tile.rows))))
+
+
+def _inside_projected(
+    queries: Gallery, gallery: Gallery, ring: Ring, metric: Metric, *, part: slice, fewer: Projection, begin: int
+) -> Iterator[Pairs]:
+    some, count = queries.take(part), part.stop - part.start
+    for columns in blocks(len(gallery), bounds.BUDGET // (PAIR * count), begin):
+        left, right = np.divmod(np.flatnonzero(fewer.near(part, columns)), columns.stop - columns.start)
+        if len(left) * _DENSE < count * (columns.stop - columns.start):
+            right += columns.start
+            yield ring.of(Pairs(left, right, measure(some, gallery, left, right, metric)))
+        else:
+            for found in _inside_tiles(some, gallery.take(columns), ring, metric):
+                yield Pairs(found.left, found.right + columns.start, found.distances)
 
 
 def _ascending(

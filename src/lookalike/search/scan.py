@@ -60,7 +60,7 @@ class Scan:
         """Make a query ready; it is not a zero vector where the metric is cosine."""
         import faiss  # noqa: PLC0415 - reads for a seventh of a second, which other commands would wait for
 
-        vector = _directed(query[None], self.metric)[0]
+        vector = directed(query[None], self.metric)[0]
         steps = (vector - self.centre) / self.scale
         eight_bits = self.codes.dtype == np.uint8
         # FAISS cuts the query to whole numbers where codes are bytes; rounded beforehand, it loses nothing more.
@@ -150,8 +150,8 @@ def reduced(vectors: Float32[np.ndarray, "n d"], metric: Metric, precision: Prec
         return None
     size = 2**18 // d
     parts = list(blocks(n, size))
-    centre = np.median(_directed(vectors[:: 1 + n // _SAMPLE], metric), axis=0).astype(np.float32)
-    widths = np.concatenate([np.abs(_directed(vectors[part], metric) - centre).max(axis=1) for part in parts])
+    centre = np.median(directed(vectors[:: 1 + n // _SAMPLE], metric), axis=0).astype(np.float32)
+    widths = np.concatenate([np.abs(directed(vectors[part], metric) - centre).max(axis=1) for part in parts])
     eight_bits = precision == "int8"
     left_out = min(n // _LEFT_OUT[0], _LEFT_OUT[1]) if eight_bits else 0
     widest = float(np.partition(widths, n - 1 - left_out)[n - 1 - left_out])
@@ -160,7 +160,7 @@ def reduced(vectors: Float32[np.ndarray, "n d"], metric: Metric, precision: Prec
     codes = np.empty((n, d), np.uint8 if eight_bits else np.float16)
     residuals = np.empty(n)
     for part in parts:
-        ours = _directed(vectors[part], metric)
+        ours = directed(vectors[part], metric)
         steps = (ours - centre) / scale
         code = np.clip(np.rint(steps), -_MOST, _MOST) if eight_bits else steps.astype(np.float16)
         codes[part] = code + 128 if eight_bits else code
@@ -174,7 +174,8 @@ def reduced(vectors: Float32[np.ndarray, "n d"], metric: Metric, precision: Prec
     return Scan(codes, centre, scale, residual, np.flatnonzero(outside), metric)
 
 
-def _directed(vectors: Float32[np.ndarray, "n d"], metric: Metric) -> Float64[np.ndarray, "n d"]:
+def directed(vectors: Float32[np.ndarray, "n d"], metric: Metric) -> Float64[np.ndarray, "n d"]:
+    """In float64, and for cosine of length 1: then half the square of a Euclidean distance is the cosine distance."""
     if metric == Metric.EUCLIDEAN:
         return vectors.astype(np.float64)
     norms: Float[np.ndarray, "n 1"] = np.sqrt(squared_norms(vectors))[:, None]

@@ -1,0 +1,83 @@
+"""Joins that look at fewer dimensions first, against the definition."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lookalike.metric import Metric
+from lookalike.search import bounds, join, prepare, projection, self_join
+from test_search import COSINE, DATA, EUCLIDEAN, definition, inside, middle, triples
+
+Array = np.ndarray
+
+
+@pytest.fixture(autouse=True)
+def _small_joins_are_projected_too(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(projection, "WORTH", 0)
+    monkeypatch.setattr(projection, "DIMENSIONS", (1, 2, 4))
+    monkeypatch.setattr(projection, "_MEASURED", (0, 0))
+    budget = bounds.BUDGET
+    yield
+    bounds.BUDGET = budget
+
+
+def near_a_plane(rng: np.random.Generator, n: int, d: int) -> Array:
+    plane = rng.standard_normal((n, 2)) @ rng.standard_normal((2, d))
+    return np.asarray(plane + 0.01 * rng.standard_normal((n, d)) + 3, np.float32)
+
+
+KINDS = DATA | {"near a plane": near_a_plane}
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.sampled_from([EUCLIDEAN, COSINE]),
+    st.sampled_from(list(KINDS)),
+    st.integers(0, 2**32),
+    st.sampled_from([1, 4, 8, 17, 130]),
+    st.floats(0, 1),
+)
+def test_joins_are_their_definition(metric: Metric, kind: str, seed: int, d: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    bounds.BUDGET = int(rng.choice([10_000, 64 * 2**20]))
+    data = KINDS[kind](rng, 70, d)
+    a, b = data[:20], data[15:]
+    distances, own = definition(a, b, metric), definition(b, b, metric)
+    radius, least = middle(distances, share**3), middle(distances, share**3 / 2)
+    expected = sorted((i, j, x) for i, row in enumerate(inside(distances, radius, least)) for j, x in row)
+    assert triples(join(a, b, metric, radius=radius, least=least)) == expected
+    once = sorted((i, j, x) for i, row in enumerate(inside(own, radius)) for j, x in row if i < j)
+    assert triples(self_join(b, metric, radius=radius)) == once
+    assert triples(self_join(b, metric, radius=radius, begin=30)) == [pair for pair in once if pair[0] >= 30]
+
+
+@pytest.mark.parametrize("metric", [EUCLIDEAN, COSINE])
+def test_what_lies_near_few_dimensions_is_projected_and_noise_is_not(
+    metric: Metric, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projection, "_MEASURED", (500, 2))
+    rng = np.random.default_rng(0)
+    flat = prepare(near_a_plane(rng, 500, 30), metric)
+    noise = prepare(rng.standard_normal((500, 30)).astype(np.float32), metric)
+    near = middle(definition(flat.vectors, flat.vectors, metric), 0.004)
+    assert projection.projected(flat, flat, np.float32(near), metric) is not None
+    usual = middle(definition(noise.vectors, noise.vectors, metric))
+    assert projection.projected(noise, noise, np.float32(usual), metric) is None
+
+
+def test_few_pairs_are_measured_where_few_are_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = near_a_plane(np.random.default_rng(0), 600, 30)
+    measured = []
+
+    def counting(*given: object) -> object:
+        measured.append(len(given[2]))  # type: ignore[arg-type]
+        return real(*given)  # type: ignore[arg-type]
+
+    real = bounds.measure
+    monkeypatch.setattr("lookalike.search.exact.measure", counting)
+    found = triples(self_join(data, EUCLIDEAN, radius=0.5))
+    assert len(found) > 100
+    assert sum(measured) < 3 * len(found) + len(data)
