@@ -173,6 +173,9 @@ def test_the_tiers_follow_from_the_calibration_and_the_number_of_pictures(pocket
         odds = [float(p / (1 - p)) for p in COPIES.probability(np.array([reach.near, reach.similar]))]
         assert odds[0] / odds[1] == pytest.approx(20)
         assert reach.widest == reach.similar > reach.near
+    # Turned, a pair has eight chances.
+    turned = duplicates.calibrated(made, Metric.EUCLIDEAN, 1_001, turned=True)
+    assert COPIES.probability(np.array(turned.near)) == pytest.approx(8000 / 8001)
     # More than the calibration can tell: then as near as it can, and it says so.
     assert many.near == pytest.approx(0.1)
     assert "too few pairs" in many.how

@@ -186,7 +186,7 @@ def _reach(collection: Collection, asked: _Asked, pictures: int) -> Reach:
         return duplicates.given(radius(asked.within, metric, collection.store.dimension))
     if asked.far is not None:
         return duplicates.at_rate(collection.encoder, metric, asked.far)
-    return duplicates.calibrated(collection.encoder, metric, pictures)
+    return duplicates.calibrated(collection.encoder, metric, pictures, turned=asked.turned)
 
 
 @contextmanager

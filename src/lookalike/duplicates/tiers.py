@@ -48,11 +48,14 @@ class Reach:
 # different pictures; one that tells classes does not. And so few pictures are taken for a sample of at least as many.
 _FINE = 1000
 
+# Symmetries of the square.
+_WAYS = 8
+
 # A similar pair may be this many times less likely to be of the same than a near-duplicate.
 _WIDER = 20
 
 
-def calibrated(encoder: Encoder, metric: Metric, pictures: int) -> Reach:
+def calibrated(encoder: Encoder, metric: Metric, pictures: int, *, turned: bool = False) -> Reach:
     """The reach for a number of pictures.
 
     A false accept rate would not do: among 10,000 pictures are 50 million pairs, of which a rate of 0.001 takes 50,000
@@ -65,6 +68,7 @@ def calibrated(encoder: Encoder, metric: Metric, pictures: int) -> Reach:
         encoder: made the vectors.
         metric: of the vectors.
         pictures: how many there are; fewer than a thousand count as a thousand.
+        turned: each is compared in eight ways, so a pair has eight chances to lie near by accident.
 
     Raises:
         UsageError: the encoder is not calibrated for the metric, or can tell classes but no duplicates.
@@ -75,7 +79,7 @@ def calibrated(encoder: Encoder, metric: Metric, pictures: int) -> Reach:
             f"“{name}” is not calibrated for the {metric} metric, so nobody knows which distances are those of duplicates."
             " Give --within, a distance such as 0.1 or a similarity such as 95%; or see lookalike calibrate --help."
         )
-    best, wanted = _ratio(known.knots[0][1]), max(_FINE, pictures - 1)
+    best, wanted = _ratio(known.knots[0][1]), max(_FINE, pictures - 1) * (_WAYS if turned else 1)
     if best < _FINE:
         raise UsageError(
             f"“{name}” is calibrated to tell things of one kind, not duplicates: even the nearest pictures are only"
