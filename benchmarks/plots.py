@@ -40,7 +40,7 @@ def draw(saved: dict[str, dict[str, Any]], folder: Path) -> None:
     drawings: dict[str, Callable[[Any], Any]] = {
         "single": lambda cases: _ratios(cases, "One query"),
         "batch": lambda cases: _ratios(cases, "256 queries"),
-        "selfjoin": _bars,
+        "selfjoin": _dots,
         "hnsw": lambda cases: _curves(cases, "HNSW"),
         "ivfpq": lambda cases: _curves(cases, "IVF-PQ"),
         "growth": _growth,
@@ -66,7 +66,7 @@ def _ratios(cases: list[dict[str, Any]], what: str) -> Any:  # noqa: ANN401 -- m
     """A row for each size, a mark for each contender: its time in times of the floor."""
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    figure, axes = plt.subplots(figsize=(9, 0.75 * len(cases) + 2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 0.55 * len(cases) + 2), layout="constrained")
     names = list(dict.fromkeys(it["name"] for case in cases for it in case["contenders"] if it["name"] != FLOOR))
     for name in names:
         points = [
@@ -86,7 +86,6 @@ def _ratios(cases: list[dict[str, Any]], what: str) -> Any:  # noqa: ANN401 -- m
     axes.axvline(1, color=INK, linewidth=1, linestyle=":")
     axes.set_xscale("log")
     axes.set_yticks(range(len(cases)), [f"{case['rows']:,} × {case['dimension']:,}" for case in cases])
-    axes.invert_yaxis()
     axes.grid(axis="x", color="#E5E5E5", zorder=0)
     axes.tick_params(length=0)
     reads = "reading the vectors once" if what == "One query" else "the bare arithmetic"
@@ -97,7 +96,8 @@ def _ratios(cases: list[dict[str, Any]], what: str) -> Any:  # noqa: ANN401 -- m
         f"the best other exact search {_range([b for _, b in ours])} times lookalike's time"
     )
     axes.set_title(title, loc="left", fontsize=12)
-    axes.legend(ncols=4, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.14 - 0.35 / len(cases)), fontsize=9)
+    axes.set_ylim(len(cases) - 0.5, -0.5)
+    figure.legend(ncols=5, frameon=False, loc="outside lower left", fontsize=9)
     return figure
 
 
@@ -116,7 +116,8 @@ def _range(values: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _bars(cases: list[dict[str, Any]]) -> Any:  # noqa: ANN401
+def _dots(cases: list[dict[str, Any]]) -> Any:  # noqa: ANN401
+    """Seconds on the left, memory on the right."""
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
     case = cases[0]
@@ -124,32 +125,32 @@ def _bars(cases: list[dict[str, Any]]) -> Any:  # noqa: ANN401
     names = [it["name"] for it in case["contenders"]]
     for axes, values, unit in (
         (left, [it["seconds"] for it in case["contenders"]], "s"),
-        (right, [it["bytes"] / 1e6 for it in case["contenders"]], "MB beside the vectors"),
+        (right, [it["bytes"] / 1e6 for it in case["contenders"]], "MB"),
     ):
-        bars = axes.barh(names, values, color=[STYLES[name][0] for name in names])
-        axes.bar_label(bars, [f" {value:,.3g} {unit}" if value < 1e3 else f" {value:,.0f} {unit}" for value in values])  # noqa: PLR2004
+        axes.scatter(values, names, c=[STYLES[name][0] for name in names], s=80, zorder=3)
+        for name, value in zip(names, values, strict=True):
+            text = f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"  # noqa: PLR2004 -- three digits
+            axes.annotate(text, (value, name), xytext=(9, 0), textcoords="offset points", va="center")
         axes.set_xscale("log")
-        axes.set_xlim(right=max(values) * 20)
-        axes.set_xticks([])
-        axes.minorticks_off()
-        axes.spines["bottom"].set_visible(False)
-        axes.tick_params(length=0)
-    left.invert_yaxis()
+        axes.set_xlim(min(values) / 2, max(values) * 8)
+        axes.set_xlabel("seconds" if unit == "s" else "MB beside the vectors, at most")
+        axes.grid(color="#E5E5E5", zorder=0)
+        axes.tick_params(length=0, which="both")
+    left.set_ylim(len(names) - 0.5, -0.5)
     ours = next(it["seconds"] for it in case["contenders"] if it["name"] == OURS)
     others = [it["seconds"] / ours for it in case["contenders"] if it["name"] != OURS]
-    found = max(it["pairs"] for it in case["contenders"])
+    found = next(it["pairs"] for it in case["contenders"] if it["name"] == OURS)
     title = f"All {found:,} pairs within a radius among {case['rows']:,} vectors of {case['dimension']} numbers"
-    figure.suptitle(
-        title + (f":\nthe next fastest takes {min(others):.2g} times as long as lookalike" if others else ""),
-        x=0.01,
-        ha="left",
-    )
+    if others:
+        title += f":\nthe next fastest takes {min(others):.2g} times as long as lookalike"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     return figure
 
 
 def _curves(cases: list[dict[str, Any]], what: str) -> Any:  # noqa: ANN401
     """Recall against queries a second: a panel for each set, one at a time above, batched below."""
     from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
 
     modes = (("alone_qps", "one at a time"), ("batched_qps", "batched"))
     figure, grid = plt.subplots(2, len(cases), figsize=(5.2 * len(cases) + 0.6, 7), layout="constrained", squeeze=False)
@@ -163,6 +164,9 @@ def _curves(cases: list[dict[str, Any]], what: str) -> Any:  # noqa: ANN401
                 axes.plot(recalls, rates, color=colour, marker=mark, markersize=5, linewidth=width, label=curve["name"])
             axes.axvline(0.95, color=INK, linewidth=1, linestyle=":")
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
             axes.grid(color="#E5E5E5")
             axes.tick_params(length=0)
             axes.set_title(f"{case['rows']:,} × {case['dimension']}, {mode}", loc="left", fontsize=10)
@@ -175,7 +179,8 @@ def _curves(cases: list[dict[str, Any]], what: str) -> Any:  # noqa: ANN401
 
 def _label(axes: "Axes", firsts: Sequence[tuple[str, float, float]]) -> None:
     """Names at the left ends of curves, one above the other where these meet."""
-    axes.margins(x=0.3)
+    left, _ = axes.get_xlim()
+    axes.set_xlim(left - 0.3 * (1 - left), 1 + 0.02 * (1 - left))
     low, high = axes.get_ylim()
     step = (high / low) ** 0.07
     last = 0.0
@@ -203,7 +208,7 @@ def _finding(cases: list[dict[str, Any]], what: str) -> str:
         best = max(rates, key=lambda name: rates[name])
         ours = f", lookalike {rates[OURS]:,.0f}" if OURS in rates and best != OURS else ""
         told.append(f"{size}: {best} {rates[best]:,.0f}{ours}")
-    return f"{what}, queries a second one at a time at recall 0.95 – " + "; ".join(told)
+    return f"{what}, queries a second one at a time at recall 0.95\n" + "; ".join(told)
 
 
 def _growth(cases: dict[str, Any]) -> Any:  # noqa: ANN401
@@ -215,7 +220,7 @@ def _growth(cases: dict[str, Any]) -> Any:  # noqa: ANN401
         colour, mark = STYLES[name]
         rows, times = zip(*points, strict=True)
         axes.plot(rows, times, color=colour, marker=mark, linewidth=1.8)
-        label = f" {name}" + (f": n^{power:.2f}" if power is not None else "")
+        label = name + (f": $n^{{{power:.2f}}}$" if power is not None else "")
         axes.annotate(
             label, (rows[-1], times[-1]), xytext=(6, 0), textcoords="offset points", color=colour, va="center"
         )
@@ -223,7 +228,7 @@ def _growth(cases: dict[str, Any]) -> Any:  # noqa: ANN401
     axes.set_xlim(right=max(point["rows"] for point in cases["points"]) * 12)
     axes.grid(color="#E5E5E5")
     axes.tick_params(length=0)
-    slopes = {name: f"n^{b:.2f}" for name, b in cases["exponents"].items() if b is not None}
+    slopes = {name: f"$n^{{{b:.2f}}}$" for name, b in cases["exponents"].items() if b is not None}
     said = [
         f"{name} {slopes[key]}"
         for key, name in (

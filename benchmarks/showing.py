@@ -33,8 +33,6 @@ Saved = dict[str, Any]
 def write(results: Path, docs: Path = DOCS) -> None:
     """Make plots and tables of all sections that are there."""
     saved = read(results)
-    if not saved:
-        return
     plots.draw(saved, results)
     atomic.replace(results / "results.md", page(saved).encode())
     if docs.exists():
@@ -61,7 +59,8 @@ def page(saved: dict[str, Saved]) -> str:
 
 def marked(text: str, saved: dict[str, Saved]) -> str:
     """The text with the tables between their marks put in anew."""
-    made = {name: table(section) for name, section in saved.items()} | {"measured": measured(saved)}
+    made = {name: table(section) for name, section in saved.items()}
+    made |= {"measured": measured(saved), "memory": memory(saved)}
     for name, lines in made.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text = pattern.sub(rf"\g<1>{lines.replace(chr(92), chr(92) * 2)}\n\g<2>", text)
@@ -87,6 +86,22 @@ def _place(place: dict[str, Any]) -> str:
         f"{place['processor']}, {place['cores']} cores, {place['memory_gb']:.0f} GB; {place['system']}; Python"
         f" {place['python']}, {place['blas']}, {versions}. {place['threads']} threads. Vectors of {place['data']}."
     )
+
+
+def memory(saved: dict[str, Saved]) -> str:
+    """Bytes of a vector in each of lookalike's ways of searching."""
+    told: dict[str, dict[str, float]] = {}
+    for case in saved.get("single", {"cases": []})["cases"]:
+        for name, size in case["held_bytes"].items():
+            told.setdefault(name, {})[_size(case)] = size / case["rows"]
+    for section in ("hnsw", "ivfpq"):
+        for case in saved.get(section, {"cases": []})["cases"]:
+            for curve in case["curves"]:
+                if curve["name"] == OURS:
+                    told.setdefault(TITLES[section], {})[_size(case)] = curve["bytes"] / case["rows"]
+    sizes = list(dict.fromkeys(size for sizes in told.values() for size in sizes))
+    rows = [(name, *(f"{of[size]:,.0f}" if size in of else "–" for size in sizes)) for name, of in told.items()]
+    return _markdown(("bytes a vector", *sizes), rows)
 
 
 def table(section: Saved) -> str:
