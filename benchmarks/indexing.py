@@ -94,7 +94,7 @@ def measure(tiny: Path | None = None, photos: Path | None = None, rounds: int = 
             "cores": cores(),
             "rounds": rounds,
             "figures": [asdict(figure) for figure in figures],
-            "batches": {name: _batches(encoders.load(name)) for name in ("cifar10-triplet", "toyshop")},
+            "batches": {name: _batches(encoders.load(name), 3 * rounds) for name in ("cifar10-triplet", "toyshop")},
             "command": _command(small, folder, rounds),
         }
 
@@ -185,14 +185,14 @@ def _index(files: Sequence[Path], encoder: Encoder, path: Path) -> None:
         raise SystemExit(f"{added.failures[0][1]} Only whole pictures can be measured with.")
 
 
-def _batches(encoder: Encoder) -> dict[int, float]:
-    """Milliseconds of one core for a picture, by the size of the batch: the median of 9 runs of 64 pictures."""
+def _batches(encoder: Encoder, runs: int) -> dict[int, float]:
+    """Milliseconds of one core for a picture, by the size of the batch: the median of runs of 64 pictures."""
     size = encoder.card.input.size
     some = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)
     out = {}
     for batch in BATCHES:
         times = []
-        for _ in range(9):
+        for _ in range(runs):
             used = time.thread_time()
             for i in range(0, 64, batch):
                 encoder.embed_batch(some[i : i + batch])
@@ -222,7 +222,7 @@ def _command(files: Sequence[Path], folder: Path, rounds: int) -> dict[str, floa
     seconds("encoders")
     index = seconds("index", linked, "--to", collection, "--encoder", "cifar10-triplet")
     seconds("search", collection, files[0])  # which makes the matrix
-    search = statistics.median(seconds("search", collection, files[0]) for _ in range(2 * rounds + 1))
+    search = statistics.median(seconds("search", collection, files[0]) for _ in range(rounds))
     return {"index_s": index, "pictures": len(files), "index_per_second": len(files) / index, "search_s": search}
 
 
