@@ -244,7 +244,14 @@ def test_the_page_needs_nothing_else_and_escapes_what_is_not_its_own(shell: Shel
     assert "0 &lt;b&gt;&amp;amp; again.jpg" in text
     assert "<b>&amp; again" not in text
     assert not re.search(r"https?://(?!www\.w3\.org)", text)
-    for part in ("prefers-color-scheme: dark", 'name="viewport"', "mirrored", "✓ keep", "highest resolution"):
+    for part in (
+        "prefers-color-scheme: dark",
+        'name="viewport"',
+        "mirrored",
+        "✓ keep",
+        "highest resolution",
+        f"below {Path('album').absolute()}.",
+    ):
         assert part in text
 
 

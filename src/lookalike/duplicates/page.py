@@ -1,6 +1,7 @@
 """What was found as one page with the pictures side by side, which needs nothing else."""
 
 import base64
+import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -85,6 +86,8 @@ def _duplicates(found: Duplicates, collection: Collection) -> dict[str, Any]:
     pictures = _pictures(
         [(collection, m) for groups in (certain, similar) for group in groups[:MOST] for m in group.members]
     )
+    parents = {str(member.path.parent) for group in found.groups for member in group.members}
+    root = os.path.commonpath(parents) if parents else ""
     return {
         "title": f"Duplicates in {collection.name}",
         "lead": f"{found.pictures:,} pictures compared",
@@ -97,9 +100,10 @@ def _duplicates(found: Duplicates, collection: Collection) -> dict[str, Any]:
         "sections": [
             {
                 "id": name,
+                "root": root,
                 "title": title,
                 "how": how,
-                "groups": [_group(group, found.metric, pictures) for group in groups[:MOST]],
+                "groups": [_group(group, found.metric, pictures, root) for group in groups[:MOST]],
                 "more": max(0, len(groups) - MOST),
             }
             for name, title, how, groups in (
@@ -119,28 +123,33 @@ def _duplicates(found: Duplicates, collection: Collection) -> dict[str, Any]:
     }
 
 
-def _group(group: Group, metric: Metric, pictures: dict[Path, str]) -> dict[str, Any]:
+def _group(group: Group, metric: Metric, pictures: dict[Path, str], root: str) -> dict[str, Any]:
     surplus = group.surplus
     offered = f"{len(surplus):,} could go, {size(sum(m.facts.size for m in surplus))}" if surplus else ""
     return {
         "tier": group.tier,
         "count": f"{len(group.members):,} pictures",
         "offered": offered,
-        "members": [_member(member, i, group, metric, pictures) for i, member in enumerate(group.members)],
+        "members": [
+            _member(member, i, group, metric=metric, pictures=pictures, root=root)
+            for i, member in enumerate(group.members)
+        ],
     }
 
 
-def _member(member: Member, place: int, group: Group, metric: Metric, pictures: dict[Path, str]) -> dict[str, Any]:
+def _member(
+    member: Member, place: int, group: Group, *, metric: Metric, pictures: dict[Path, str], root: str
+) -> dict[str, Any]:
     similar = group.tier is Tier.SIMILAR
     return {
         "picture": pictures[member.path],
         "name": member.path.name,
-        "folder": str(member.path.parent),
+        "folder": "" if (folder := os.path.relpath(member.path.parent, root)) == "." else folder,
         "kept": member.kept and not similar,
         "verdict": "similar" if similar else "keep" if member.kept else member.tier,
         "why": member.why,
-        "facts": f"{member.facts.width} × {member.facts.height} · {size(member.facts.size)} · {member.facts.date}",
-        "distance": f"{_distance(member.distance, metric)} away" if place else "",
+        "facts": (f"{member.facts.width} × {member.facts.height}", size(member.facts.size), member.facts.date),
+        "distance": f"{_distance(member.distance, metric)} away" if place and member.distance else "",
         "turn": "" if member.turn is Turn.NONE else member.turn,
     }
 
