@@ -71,7 +71,7 @@ def measure(names: list[str], given: Pictures, threads: int, *, again: bool) -> 
     RESULTS.mkdir(exist_ok=True)
     for name in names:
         path = RESULTS / f"{name}.json"
-        if not again and path.exists() and json.loads(path.read_text(encoding="utf-8"))["key"] == key:
+        if not again and _saved_key(path) == key:
             say(f"{name}: measured already, by the same code on the same data; --again measures it anew")
             continue
         say(f"{name}: measuring")
@@ -83,6 +83,14 @@ def measure(names: list[str], given: Pictures, threads: int, *, again: bool) -> 
         text = json.dumps({**saved, "environment": place, "cases": cases}, indent=1, ensure_ascii=False)
         atomic.replace(path, f"{text}\n".encode())
         say(f"{name}: {seconds:.0f} s")
+
+
+def _saved_key(path: Path) -> str:
+    """The key of what was saved; none of what is not there, or cut off."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["key"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return ""
 
 
 def _graphs() -> list[dict[str, Any]]:

@@ -1,0 +1,239 @@
+"""The benchmarks run, on little; what they say is what was measured."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import data  # noqa: E402
+import growth  # noqa: E402
+import indexes  # noqa: E402
+import measuring  # noqa: E402
+import pairs  # noqa: E402
+import peers  # noqa: E402
+import run  # noqa: E402
+import scans  # noqa: E402
+import showing  # noqa: E402
+from data import Source  # noqa: E402
+
+import pictures  # noqa: E402
+from lookalike.metric import Metric, pairwise  # noqa: E402
+from lookalike.search import knn  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def source() -> Source:
+    """Clusters of vectors in place of pictures."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((40, data.BASE))
+    base = (centres[rng.integers(0, 40, 3_000)] + 0.3 * rng.standard_normal((3_000, data.BASE))).astype(np.float32)
+    there = base[: -data.QUERIES]
+    rows = knn(there, there, data.NEIGHBOURS + 1, Metric.EUCLIDEAN).rows.reshape(len(there), -1)[:, 1:]
+    return Source("clusters", base, rows)
+
+
+def test_a_small_gallery_is_the_first_of_a_large_one_and_both_are_of_length_one(source: Source) -> None:
+    large = source.gallery(20_000, 16)
+    assert (source.gallery(5_000, 16) == large[:5_000]).all()
+    assert np.allclose(np.linalg.norm(large, axis=1), 1, atol=1e-5)
+    assert len(np.unique(large, axis=0)) == len(large)
+
+
+def test_repeated_vectors_lie_about_as_far_away_as_neighbours_do(source: Source) -> None:
+    real = len(source.base) - data.QUERIES
+    vectors = source.gallery(3 * real, 256)
+    near = pairwise(vectors[:50], vectors[:real], Metric.EUCLIDEAN)
+    near = np.sort(near, axis=1)[:, 1:9].mean(axis=1)
+    moved = np.linalg.norm(vectors[real : real + 50] - vectors[:50], axis=1)
+    assert 0.3 < np.median(moved / near) < 1.5
+
+
+def test_in_more_dimensions_distances_stay_and_in_fewer_nearly(source: Source) -> None:
+    base = source.base[:50] / np.linalg.norm(source.base[:50], axis=1, keepdims=True)
+    true = pairwise(base, base, Metric.EUCLIDEAN)
+    assert np.allclose(pairwise(*2 * (source.gallery(50, 2_048),), Metric.EUCLIDEAN), true, atol=1e-3)
+    fewer = pairwise(*2 * (source.gallery(50, 256),), Metric.EUCLIDEAN)
+    assert np.abs(fewer - true).max() < 0.4
+
+
+def test_codes_of_near_vectors_differ_in_few_bits(source: Source) -> None:
+    codes, vectors = source.codes(500, 512), source.gallery(500, data.CODED)
+    bits = pairwise(codes[:50], codes, Metric.HAMMING)
+    angles = np.arccos(np.clip(1 - pairwise(vectors[:50], vectors, Metric.EUCLIDEAN) ** 2 / 2, -1, 1))
+    assert np.corrcoef(bits.ravel(), angles.ravel())[0, 1] > 0.9
+    assert source.query_codes(3, 512).shape == (3, 64)
+
+
+def test_there_are_so_many_queries_and_no_more(source: Source) -> None:
+    with pytest.raises(ValueError, match="1000 queries"):
+        source.queries(1_001, 8)
+
+
+def test_contenders_take_turns_and_a_share_is_scaled_up() -> None:
+    order: list[str] = []
+    contenders = [
+        measuring.Contender("one", lambda _: order.append("one")),
+        measuring.Contender("other", lambda _: order.append("other"), share=0.5),
+    ]
+    figures = measuring.interleaved(contenders, rounds=2)
+    changes = [a for a, b in zip(order, [*order[1:], ""], strict=True) if a != b]
+    assert changes == ["one", "other", "one"]  # the second round begins with the other
+    assert [figure["name"] for figure in figures] == ["one", "other"]
+    assert all(0 < figure["low_ms"] <= figure["ms"] <= figure["high_ms"] for figure in figures)
+
+
+def test_recall_counts_ties_and_not_what_was_not_found() -> None:
+    gallery = np.array([[0.0], [1.0], [-1.0], [3.0]], np.float32)
+    query, farthest = np.zeros((1, 1), np.float32), np.ones(1, np.float32)
+    for found, expected in (([0, 1], 1.0), ([0, 2], 1.0), ([0, 3], 0.5), ([0, -1], 0.5)):
+        assert measuring.recall(np.array([found]), query, gallery, farthest, Metric.EUCLIDEAN) == expected
+
+
+def test_queries_a_second_at_a_recall_lie_between_the_settings_around_it() -> None:
+    points = [{"setting": s, "recall": r, "rate": q} for s, r, q in ((1, 0.9, 100.0), (2, 1.0, 1.0))]
+    assert indexes.at(points, "rate", 0.95) == pytest.approx(10)
+    assert indexes.at(points, "rate", 1.0) == pytest.approx(1)
+    assert indexes.at(points[:1], "rate", 0.95) is None
+
+
+def test_exponents_are_those_of_a_power() -> None:
+    points = [{"name": "it", "rows": n, "ms": 2e-6 * n**1.5} for n in (10_000, 100_000, 1_000_000)]
+    assert growth.exponent(points, "it") == pytest.approx(1.5)
+    assert growth.exponent(points[:1], "it") is None
+
+
+def test_a_radius_gives_about_as_many_pairs_as_were_asked_for(source: Source) -> None:
+    vectors = source.gallery(2_000, 32)
+    found = pairs.lookalike(vectors, pairs.radius_of(vectors, 3_000), 1)
+    assert 2_400 < found < 3_600
+    assert pairs.plain(vectors, pairs.radius_of(vectors, 3_000), 1) == found
+
+
+def test_what_cannot_be_installed_is_left_out(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> peers.Search:
+        raise ModuleNotFoundError("No module named 'hnswlib'")
+
+    monkeypatch.setattr(peers, "hnswlib_brute", missing)
+    monkeypatch.setattr(peers, "usearch_exact", missing)
+    monkeypatch.setattr(peers, "lancedb_table", missing)
+    monkeypatch.setattr(measuring, "TURN", 0.0)
+    monkeypatch.setattr(scans, "ASKED", 16)
+    one, many = scans.single(source, [(300, 16)]), scans.batch(source, [(300, 16)])
+    for case in (*one, *many):
+        names = [it["name"] for it in case["contenders"]]
+        assert names == ["floor", "lookalike", "lookalike, int8 scan", "FAISS", "scikit-learn", "NumPy"]
+        assert all(it["recall"] in (None, 1.0) for it in case["contenders"])
+    codes = scans.bits(source, [(300, 128)])
+    assert [case["queries"] for case in codes] == [1, 16]
+    text = showing.page(
+        {"single": _saved("single", one), "batch": _saved("batch", many), "bits": _saved("bits", codes)}
+    )
+    assert "| 300 × 16 |" in text
+    assert "16 asked" in text
+
+
+class Run:
+    """Runs of three sections that only count, into a folder of their own."""
+
+    def __init__(self, folder: Path, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.measured: list[str] = []
+        self.stop_at = ""
+        self.source = source
+        names = ("single", "batch", "bits")
+        monkeypatch.setattr(run, "RESULTS", folder / "results")
+        monkeypatch.setattr(run, "SECTIONS", {name: run.Section(self._measure(name), "So.") for name in names})
+        monkeypatch.setattr(data, "source", lambda _: self.source)
+        monkeypatch.setattr(peers, "limit_threads", lambda _: None)
+        monkeypatch.setattr(showing, "DOCS", folder / "none.md")
+
+    def _measure(self, name: str) -> Callable[[Source, pictures.Pictures], list[object]]:
+        def measure(_source: Source, _given: pictures.Pictures) -> list[object]:
+            if name == self.stop_at:
+                raise KeyboardInterrupt
+            self.measured.append(name)
+            return []
+
+        return measure
+
+    def __call__(self, *, again: bool = False) -> list[str]:
+        self.measured.clear()
+        run.measure(list(run.SECTIONS), pictures.Pictures(), 2, again=again)
+        return list(self.measured)
+
+
+@pytest.fixture
+def three(tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch) -> Run:
+    return Run(tmp_path, source, monkeypatch)
+
+
+def test_a_run_that_was_stopped_goes_on_and_a_finished_one_measures_nothing_twice(three: Run, tmp_path: Path) -> None:
+    three.stop_at = "batch"
+    with pytest.raises(KeyboardInterrupt):
+        three()
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["single.json"]
+    three.stop_at = ""
+    assert three() == ["batch", "bits"]
+    assert three() == []
+    assert three(again=True) == ["single", "batch", "bits"]
+
+
+def test_other_data_is_measured_anew(three: Run) -> None:
+    three()
+    three.source = Source("other clusters", three.source.base, three.source.neighbours)
+    assert three() == ["single", "batch", "bits"]
+
+
+def test_a_result_that_is_cut_off_is_measured_anew(three: Run, tmp_path: Path) -> None:
+    three()
+    path = tmp_path / "results" / "batch.json"
+    path.write_text(path.read_text(encoding="utf-8")[:50], encoding="utf-8")
+    assert three() == ["batch"]
+
+
+def test_pictures_are_looked_for_where_they_usually_lie(tmp_path: Path) -> None:
+    (tmp_path / "cifar10").mkdir()
+    (tmp_path / pictures.JUDGED).touch()
+    found = pictures.Pictures.of(tmp_path / "cifar10", None, None, None)
+    assert (found.judged, found.photos) == (tmp_path / pictures.JUDGED, None)
+    assert pictures.near_duplicates(pictures.Pictures())["finders"] == []
+    saved = _saved("duplicates", pictures.near_duplicates(pictures.Pictures()))
+    assert "needs CIFAR-10" in showing.table(saved)
+
+
+def test_too_few_pictures_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="holds no pictures"):
+        data.source(tmp_path)
+    (tmp_path / "one.jpg").touch()
+    with pytest.raises(SystemExit, match="holds 1 pictures; the benchmarks need 2,000 or more"):
+        data.source(tmp_path)
+
+
+def _saved(name: str, cases: object) -> dict[str, object]:
+    place = measuring.environment(2, "clusters")
+    return {"section": name, "key": "", "seconds": 1, "protocol": "So.", "environment": place, "cases": cases}
+
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def test_the_tables_are_of_what_was_measured() -> None:
+    saved = showing.read(RESULTS)
+    assert (RESULTS / "results.md").read_text(encoding="utf-8") == showing.page(saved)
+    text = showing.DOCS.read_text(encoding="utf-8")
+    assert text == showing.marked(text, saved)
+    for name in showing.ORDER:
+        assert f"<!-- {name} -->" in text
+
+
+def test_results_are_plain_json_of_known_sections() -> None:
+    for path in RESULTS.glob("*.json"):
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        assert saved["section"] == path.stem
+        assert saved["environment"]["versions"]["numpy"]
+        assert path.stem in showing.ORDER
