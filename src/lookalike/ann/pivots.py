@@ -34,10 +34,10 @@ _SAMPLE = 1000
 _QUERIES = 50
 """Rows of a sample that are asked for."""
 
-TABLE_COST = 3.0
+TABLE_COST = 2.0
 """How much longer a number of the table takes than one of a vector in a scan by BLAS: ``benchmarks/pivots.py``."""
 
-MEASURING_COST = 15.0
+MEASURING_COST = 10.0
 """The same of a number of a vector that is measured by definition."""
 
 _BATCH = 64
@@ -88,7 +88,8 @@ def build(
     They are chosen one after the other (incremental selection: Bustos, Navarro and Chávez, "Pivot selection techniques for
     proximity searching in metric spaces", Pattern Recognition Letters 2003). Each is the one of `_CANDIDATES` drawn rows
     that, with those already chosen, gives the largest mean lower bound to `_PAIRS` drawn pairs: what pruning lives on.
-    Maximum separation, LAESA's own, collects outliers, and these bound poorly; ``benchmarks/pivots.py`` compares.
+    Maximum separation, LAESA's own, collects outliers: in a cube they are its corners, which bound a little better still, but
+    among embeddings stray pictures, which bound next to nothing. ``benchmarks/pivots.py`` compares.
 
     Args:
         vectors: ``(n, d)``, as `search.prepare` takes them.
