@@ -58,18 +58,35 @@ class Source:
         name: what the pictures are, for a table's heading.
         base: float32 ``(n, 1024)``, shuffled; the last `QUERIES` are asked, the others are there to be found.
         neighbours: ``(n - QUERIES, 8)``, the nearest others of each that is there to be found, nearest first.
+        key: of the files in `CACHE` that what is made of it is kept in; nothing is kept without.
     """
 
     name: str
     base: np.ndarray
     neighbours: np.ndarray
+    key: str = ""
 
     def gallery(self, rows: int, dimension: int) -> np.ndarray:
         """So many vectors: float32 ``(rows, dimension)``. The first of a larger gallery are a smaller one."""
         vectors = np.empty((rows, dimension), np.float32)
+        if self._kept(f"{rows}x{dimension}", vectors):
+            return vectors
         for start, block in self._blocks(rows, dimension):
             vectors[start : start + len(block)] = block
+        self._keep(f"{rows}x{dimension}", vectors)
         return vectors
+
+    def _kept(self, name: str, into: np.ndarray) -> bool:
+        path = CACHE / f"{self.key}-{name}.npy"
+        if not (self.key and path.exists()):
+            return False
+        into[:] = np.load(path, mmap_mode="r")
+        return True
+
+    def _keep(self, name: str, made: np.ndarray) -> None:
+        if self.key:
+            with atomic.replacing(CACHE / f"{self.key}-{name}.npy") as part, part.open("wb") as file:
+                np.save(file, made)
 
     def _blocks(self, rows: int, dimension: int) -> Iterator[tuple[int, np.ndarray]]:
         real = _lift(self.base[:-QUERIES], dimension)
@@ -92,9 +109,13 @@ class Source:
 
     def codes(self, rows: int, bits: int) -> np.ndarray:
         """So many codes of the gallery: uint8 ``(rows, bits / 8)``."""
-        packed, centre = np.empty((rows, bits // 8), np.uint8), self._centre()
+        packed = np.empty((rows, bits // 8), np.uint8)
+        if self._kept(f"{rows}x{bits}bits", packed):
+            return packed
+        centre = self._centre()
         for start, block in self._blocks(rows, CODED):
             packed[start : start + len(block)] = _signs(block - centre, bits)
+        self._keep(f"{rows}x{bits}bits", packed)
         return packed
 
     def query_codes(self, count: int, bits: int) -> np.ndarray:
@@ -119,10 +140,11 @@ def source(folder: Path | None) -> Source:
     name = f"{len(paths):,} pictures of {folder.name}" if folder else f"{PRODUCTS:,} products of the toy shop"
     key = [str(VERSION), *(encoder.fingerprint for encoder in loaded), name]
     key += [f"{path.relative_to(folder)} {path.stat().st_size}" for path in paths if folder]
-    kept = CACHE / f"source-{hashlib.sha256(chr(10).join(key).encode()).hexdigest()[:16]}.npz"
+    digest = hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]
+    kept = CACHE / f"{digest}.npz"
     if kept.exists():
         with np.load(kept) as arrays:
-            return Source(name, arrays["base"], arrays["neighbours"])
+            return Source(name, arrays["base"], arrays["neighbours"], digest)
     say(f"Describing {name}: once, since it is kept in {CACHE.name}/.")
     base = np.concatenate(list(_described(paths, loaded)))
     base = base[np.random.default_rng(0).permutation(len(base))]
@@ -136,7 +158,7 @@ def source(folder: Path | None) -> Source:
     CACHE.mkdir(exist_ok=True)
     with atomic.replacing(kept) as part, part.open("wb") as file:
         np.savez(file, base=base, neighbours=neighbours)
-    return Source(name, base, neighbours)
+    return Source(name, base, neighbours, digest)
 
 
 def say(line: str) -> None:

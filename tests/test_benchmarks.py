@@ -62,6 +62,15 @@ def test_in_more_dimensions_distances_stay_and_in_fewer_nearly(source: Source) -
     assert np.abs(fewer - true).max() < 0.4
 
 
+def test_what_was_kept_is_what_was_made(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "CACHE", tmp_path)
+    kept = Source(source.name, source.base, source.neighbours, "key")
+    for _ in range(2):
+        assert (kept.gallery(2_500, 8) == source.gallery(2_500, 8)).all()
+        assert (kept.codes(2_500, 64) == source.codes(2_500, 64)).all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["key-2500x64bits.npy", "key-2500x8.npy"]
+
+
 def test_codes_of_near_vectors_differ_in_few_bits(source: Source) -> None:
     codes, vectors = source.codes(500, 512), source.gallery(500, data.CODED)
     bits = pairwise(codes[:50], codes, Metric.HAMMING)
