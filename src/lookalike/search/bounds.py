@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64, Shaped, UInt8
+from jaxtyping import Float, Float32, Float64, Int32, Int64, Shaped, UInt8
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric, paired, squared_norms
@@ -122,13 +122,30 @@ class Tile:
     bounds: Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"]
     """Lower bounds of distances, each less a constant of its query: see `lower_bounds`."""
 
-    def near(self, reach: Float32[np.ndarray, " #q"]) -> Bool[np.ndarray, "q m"]:
-        """Pairs that may be within reach, one for all queries or one for each: all that are, and few others."""
-        return np.asarray(self.bounds <= limits(reach, self.queries, self.metric, self.bounds.dtype)[:, None])
+    def limits(self, reach: Float32[np.ndarray, " #q"]) -> Float[np.ndarray, "q 1"] | Int32[np.ndarray, "#q 1"]:
+        """What bounds within reach do not exceed, one for all queries or one for each."""
+        return limits(reach, self.queries, self.metric, self.bounds.dtype)[:, None]
 
-    def measure(self, left: Int64[np.ndarray, " n"], columns: Int64[np.ndarray, " n"]) -> Pairs:
-        """These pairs with their distances, by definition."""
+    def measure(self, places: Int64[np.ndarray, " n"]) -> Pairs:
+        """The pairs at these places of the flat bounds, with their distances by definition."""
+        left, columns = np.divmod(places, len(self.rows))
         return Pairs(left, self.rows[columns], measure(self.queries, self.gallery, left, columns, self.metric))
+
+
+def kth(
+    bounds: Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"], k: int
+) -> Float[np.ndarray, " q"] | Int32[np.ndarray, " q"]:
+    """For each query a number that at least k of its bounds do not exceed, and few more; the largest if it has fewer.
+
+    Of groups the k-th smallest minimum is such a number, and the minima are found much faster than the k-th smallest.
+    """
+    queries, rows = bounds.shape
+    groups = 8 * k + 248
+    if rows >= 2 * groups:
+        bounds = bounds[:, : rows // groups * groups].reshape(queries, -1, groups).min(axis=1)
+    elif rows <= k:
+        return np.asarray(bounds.max(axis=1))
+    return np.asarray(np.partition(bounds, k - 1, axis=1)[:, k - 1])
 
 
 def measure(

@@ -13,7 +13,7 @@ from lookalike.metric import Metric
 from lookalike.search import bounds, single
 from lookalike.search.answers import Block, Hits, Pairs, Ring, joined
 from lookalike.search.blocks import blocks
-from lookalike.search.bounds import PAIR, Gallery, measure, prepare, tiles
+from lookalike.search.bounds import PAIR, Gallery, Tile, kth, measure, prepare, tiles
 from lookalike.search.projection import Projection, projected
 
 _DENSE = 30
@@ -213,20 +213,30 @@ def _nearest(
 ) -> Pairs:
     """The k nearest of this part of the queries."""
     some = queries.take(part)
-    best = joined([])
+    best: Pairs = joined([])
+    fresh: list[Pairs] = []
     for tile in tiles(some, gallery, metric, rows):
-        reach = _kth(best, k, len(some))
-        near = tile.near(reach)
-        if np.count_nonzero(near) > 4 * k * len(some):
-            # Too many to measure. The k of lowest bound need not be the k nearest, but the k nearest are no farther.
-            lowest = np.argpartition(tile.bounds, k - 1, axis=1)[:, :k]
-            asking = np.repeat(np.arange(len(some)), k)
-            farthest = tile.measure(asking, lowest.ravel()).distances.reshape(lowest.shape).max(axis=1)
-            near = tile.near(np.minimum(reach, farthest))
-        best = _first(
-            joined([best, tile.measure(*np.divmod(np.flatnonzero(near), len(tile.rows)))]).sorted(), k, len(some)
-        )
+        fresh += _lowest(tile, k, _kth(best, k, len(some)))
+        # Sorting costs more than the few pairs that a reach of some tiles ago lets through.
+        if sum(len(pairs) for pairs in fresh) >= k * len(some):
+            best, fresh = _first(joined([best, *fresh]).sorted(), k, len(some)), []
+    best = _first(joined([best, *fresh]).sorted(), k, len(some))
     return Pairs(best.left + part.start, best.right, best.distances)
+
+
+def _lowest(tile: Tile, k: int, reach: Float32[np.ndarray, " q"]) -> Iterator[Pairs]:
+    """All pairs of a tile that can be among the k nearest of their query, of those within reach."""
+    limits = tile.limits(reach)
+    near = np.flatnonzero(tile.bounds <= limits)
+    if len(near) <= 4 * k * len(reach):
+        yield tile.measure(near)
+        return
+    ceilings = np.minimum(kth(tile.bounds, k)[:, None], limits)
+    found = tile.measure(np.flatnonzero(tile.bounds <= ceilings)).sorted()
+    yield found
+    # The k of lowest bound need not be the k nearest, but the k nearest are no farther.
+    limits = np.minimum(limits, tile.limits(_kth(found, k, len(reach))))
+    yield tile.measure(np.flatnonzero((tile.bounds <= limits) & (tile.bounds > ceilings)))
 
 
 def _inside(
@@ -265,8 +275,7 @@ def _inside_tiles(
     begin: int = 0,
 ) -> Iterator[Pairs]:
     for tile in tiles(some, gallery, metric, rows, begin):
-        near = tile.near(np.full(1, ring.radius))
-        yield ring.of(tile.measure(*np.divmod(np.flatnonzero(near), len(tile.rows))))
+        yield ring.of(tile.measure(np.flatnonzero(tile.bounds <= tile.limits(np.full(1, ring.radius)))))
 
 
 def _inside_projected(

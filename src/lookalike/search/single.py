@@ -11,7 +11,7 @@ from lookalike.metric import Metric
 from lookalike.search import bounds
 from lookalike.search.answers import Pairs, Ring, joined
 from lookalike.search.blocks import blocks
-from lookalike.search.bounds import Gallery, limits, lower_bounds, measure
+from lookalike.search.bounds import Gallery, kth, limits, lower_bounds, measure
 from lookalike.search.scan import Question
 
 _ROW = 32
@@ -83,7 +83,7 @@ def first(pairs: Pairs, k: int) -> Pairs:
 def _lowest(stripe: Stripe, k: int, reach: np.float32) -> Iterator[Pairs]:
     """All that can be among the k nearest, of those within reach."""
     limit = stripe.limit(reach) if reach < np.inf else math.inf
-    ceiling = min(_kth(stripe.bounds, k), limit)
+    ceiling = min(float(kth(stripe.bounds[None], k)[0]), limit)
     near = np.flatnonzero(stripe.bounds <= ceiling)
     found = stripe.measure(near)
     yield found
@@ -92,18 +92,6 @@ def _lowest(stripe: Stripe, k: int, reach: np.float32) -> Iterator[Pairs]:
         limit = min(limit, stripe.limit(np.partition(found.distances, k - 1)[k - 1]))
     if limit > ceiling:
         yield stripe.measure(np.flatnonzero((stripe.bounds <= limit) & (stripe.bounds > ceiling)))
-
-
-def _kth(bounds: Float[np.ndarray, " m"] | Int32[np.ndarray, " m"], k: int) -> float:
-    """A number that at least k of these do not exceed, and few more; the largest where there are fewer than k.
-
-    Of groups the k-th smallest minimum is such a number, and the minima are found much faster than the k-th smallest.
-    """
-    groups = 8 * k + 248
-    if len(bounds) < 2 * groups:
-        return float(np.partition(bounds, k - 1)[k - 1] if k <= len(bounds) else bounds.max())
-    minima = bounds[: len(bounds) // groups * groups].reshape(-1, groups).min(axis=0)
-    return float(np.partition(minima, k - 1)[k - 1])
 
 
 def _stripes(
