@@ -165,26 +165,28 @@ COPIES = Calibration(
 
 def test_the_tiers_follow_from_the_calibration_and_the_number_of_pictures(pocket: Path, tmp_path: Path) -> None:
     made = encoder(pocket, tmp_path, COPIES)
-    few, more, many = (duplicates.calibrated(made, Metric.EUCLIDEAN, n) for n in (3, 5_001, 1_000_000))
-    assert COPIES.probability(np.array(few.near)) == pytest.approx(1000 / 1001)
-    assert COPIES.probability(np.array(more.near)) == pytest.approx(5000 / 5001)
+    few, more, many = (duplicates.calibrated(made, Metric.EUCLIDEAN, n) for n in (3, 1_101, 1_000_000))
+    assert COPIES.probability(np.array(few.near)) == pytest.approx(9000 / 9001)
+    assert COPIES.probability(np.array(more.near)) == pytest.approx(9900 / 9901)
     for reach in (few, more):
         assert reach.similar is not None
         odds = [float(p / (1 - p)) for p in COPIES.probability(np.array([reach.near, reach.similar]))]
-        assert odds[0] / odds[1] == pytest.approx(20)
+        assert odds[0] / odds[1] == pytest.approx(9)
         assert reach.widest == reach.similar > reach.near
     # Turned, a pair has eight chances.
-    turned = duplicates.calibrated(made, Metric.EUCLIDEAN, 1_001, turned=True)
-    assert COPIES.probability(np.array(turned.near)) == pytest.approx(8000 / 8001)
+    turned = duplicates.calibrated(made, Metric.EUCLIDEAN, 3, turned=True)
+    assert turned.near == pytest.approx(0.1)
+    assert turned.similar is not None
+    assert COPIES.probability(np.array(turned.similar)) == pytest.approx(8000 / 8001)
     # More than the calibration can tell: then as near as it can, and it says so.
-    assert many.near == pytest.approx(0.1)
+    assert (many.near, many.similar) == (pytest.approx(0.1), None)
     assert "too few pairs" in many.how
     assert "too few pairs" not in more.how
 
 
 def test_a_card_of_certainty_still_has_a_distance(pocket: Path, tmp_path: Path) -> None:
     reach = duplicates.calibrated(encoder(pocket, tmp_path, pocket_encoder.KNOWN), Metric.EUCLIDEAN, 10)
-    assert reach.near == pytest.approx(0.5 * (1 - 1000 / 1001) / 0.5)
+    assert reach.near == pytest.approx(0.5 * (1 - 9000 / 9001) / 0.5)
     flat = Calibration(distance_at_far={}, knots=((0.3, 1.0),), genuine=5, impostors=5)
     shutil.rmtree(tmp_path / "encoder")
     assert duplicates.calibrated(encoder(pocket, tmp_path, flat), Metric.EUCLIDEAN, 10).near == 0.3
@@ -198,7 +200,7 @@ def test_an_encoder_that_cannot_tell_duplicates_is_refused(pocket: Path, tmp_pat
         duplicates.calibrated(made, Metric.COSINE, 10)
     shutil.rmtree(tmp_path / "encoder")
     classes = Calibration(distance_at_far={}, knots=((0.1, 0.95), (1.0, 0.1)), genuine=100, impostors=100)
-    with pytest.raises(UsageError, match=r"only 19 times .* among 10,000 pictures it takes 9,999.*--within"):
+    with pytest.raises(UsageError, match=r"only 19 times .* among 10,000 pictures it takes 89,991.*--within"):
         duplicates.calibrated(encoder(pocket, tmp_path, classes), Metric.EUCLIDEAN, 10_000)
 
 

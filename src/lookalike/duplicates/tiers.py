@@ -51,8 +51,8 @@ _FINE = 1000
 # Symmetries of the square.
 _WAYS = 8
 
-# A similar pair may be this many times less likely to be of the same than a near-duplicate.
-_WIDER = 20
+# A near-duplicate is the same in nine cases of ten at least.
+_SURE = 9
 
 
 def calibrated(encoder: Encoder, metric: Metric, pictures: int, *, turned: bool = False) -> Reach:
@@ -61,8 +61,8 @@ def calibrated(encoder: Encoder, metric: Metric, pictures: int, *, turned: bool 
     A false accept rate would not do: among 10,000 pictures are 50 million pairs, of which a rate of 0.001 takes 50,000
     that are not the same. So the rarity of duplicates is counted in (Bayes' rule): where each picture has one duplicate
     among n pictures, the odds of a pair are 1 : (n - 1) before it is looked at, and its distance multiplies them by the
-    likelihood ratio p / (1 - p), p being `Calibration.probability`. A pair is a near-duplicate where that makes it as
-    likely as not, and similar where it makes it a twentieth of that.
+    likelihood ratio p / (1 - p), p being `Calibration.probability`. A pair is similar where that makes it as likely the
+    same as not, and a near-duplicate where it makes it nine times as likely.
 
     Args:
         encoder: made the vectors.
@@ -79,7 +79,8 @@ def calibrated(encoder: Encoder, metric: Metric, pictures: int, *, turned: bool 
             f"“{name}” is not calibrated for the {metric} metric, so nobody knows which distances are those of duplicates."
             " Give --within, a distance such as 0.1 or a similarity such as 95%; or see lookalike calibrate --help."
         )
-    best, wanted = _ratio(known.knots[0][1]), max(_FINE, pictures - 1) * (_WAYS if turned else 1)
+    best, even = _ratio(known.knots[0][1]), max(_FINE, pictures - 1) * (_WAYS if turned else 1)
+    wanted = _SURE * even
     if best < _FINE:
         raise UsageError(
             f"“{name}” is calibrated to tell things of one kind, not duplicates: even the nearest pictures are only"
@@ -89,7 +90,7 @@ def calibrated(encoder: Encoder, metric: Metric, pictures: int, *, turned: bool 
     how = f"a pair within {{near:.3g}} is at least {min(best, wanted):,.0f} times as likely to be the same as not"
     if best < wanted:
         how += f"; the calibration of “{name}” has seen too few pairs to tell the {wanted:,} times that it takes here"
-    near, similar = (_farthest(known, min(best, wanted) / wider) for wider in (1, _WIDER))
+    near, similar = (_farthest(known, min(best, ratio)) for ratio in (wanted, even))
     return Reach(near, similar if similar > near else None, how.format(near=near))
 
 
