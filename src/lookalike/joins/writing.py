@@ -19,7 +19,7 @@ from lookalike.search.answers import joined
 _PAIRS = 2**15
 """Pairs that become rows at a time: enough for looking up their uris in one go, and some megabytes."""
 
-_WORK = 2**36
+_WORK = 2**32
 """Products of numbers after which is noted how far the job is: a few seconds of them."""
 
 _MOST = 2**20
