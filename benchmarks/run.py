@@ -25,13 +25,13 @@ import indexes
 import measuring
 import pairs
 import peers
+import picture_files
 import scans
 import showing
 from data import Source, say
+from picture_files import Pictures
 
-import pictures
 from lookalike import atomic
-from pictures import Pictures
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -57,8 +57,8 @@ SECTIONS = {
     "hnsw": Section(lambda source, _: indexes.hnsw(source), indexes.PROTOCOL),
     "ivfpq": Section(lambda source, _: indexes.ivfpq(source), indexes.PROTOCOL),
     "growth": Section(lambda source, _: growth.measure(source, known=_graphs()), growth.PROTOCOL),
-    "index": Section(lambda _, given: pictures.index(given), pictures.INDEX),
-    "duplicates": Section(lambda _, given: pictures.near_duplicates(given), pictures.DUPLICATES),
+    "index": Section(lambda _, given: picture_files.index(given), picture_files.INDEX),
+    "duplicates": Section(lambda _, given: picture_files.near_duplicates(given), picture_files.DUPLICATES),
 }
 
 
@@ -120,9 +120,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all without")
     parser.add_argument("--data", type=Path, help="a folder of pictures; without it, the toy shop")
-    parser.add_argument("--judged", type=Path, help=f"of near-duplicates; DATA/../{pictures.JUDGED} without it")
-    parser.add_argument("--photos", type=Path, help=f"of about 300 pixels; DATA/../{pictures.PHOTOS} without it")
-    parser.add_argument("--fastdup", type=Path, help=f"the Python that has fastdup; {pictures.FASTDUP} without it")
+    parser.add_argument("--judged", type=Path, help=f"of near-duplicates; DATA/../{picture_files.JUDGED} without it")
+    parser.add_argument("--photos", type=Path, help=f"of about 300 pixels; DATA/../{picture_files.PHOTOS} without it")
+    parser.add_argument("--fastdup", type=Path, help=f"the Python that has fastdup; {picture_files.FASTDUP} without it")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--again", action="store_true", help="measure what was measured already")
     parser.add_argument("--show", action="store_true", help="measure nothing; make tables and plots anew")

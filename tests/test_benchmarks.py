@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.append(str(ROOT / "benchmarks"))
 
 import data  # noqa: E402
 import growth  # noqa: E402
@@ -17,12 +17,12 @@ import indexes  # noqa: E402
 import measuring  # noqa: E402
 import pairs  # noqa: E402
 import peers  # noqa: E402
+import picture_files  # noqa: E402
 import run  # noqa: E402
 import scans  # noqa: E402
 import showing  # noqa: E402
 from data import Source  # noqa: E402
 
-import pictures  # noqa: E402
 from lookalike.metric import Metric, pairwise  # noqa: E402
 from lookalike.search import knn  # noqa: E402
 
@@ -161,8 +161,8 @@ class Run:
         monkeypatch.setattr(peers, "limit_threads", lambda _: None)
         monkeypatch.setattr(showing, "DOCS", folder / "none.md")
 
-    def _measure(self, name: str) -> Callable[[Source, pictures.Pictures], list[object]]:
-        def measure(_source: Source, _given: pictures.Pictures) -> list[object]:
+    def _measure(self, name: str) -> Callable[[Source, picture_files.Pictures], list[object]]:
+        def measure(_source: Source, _given: picture_files.Pictures) -> list[object]:
             if name == self.stop_at:
                 raise KeyboardInterrupt
             self.measured.append(name)
@@ -172,7 +172,7 @@ class Run:
 
     def __call__(self, *, again: bool = False) -> list[str]:
         self.measured.clear()
-        run.measure(list(run.SECTIONS), pictures.Pictures(), 2, again=again)
+        run.measure(list(run.SECTIONS), picture_files.Pictures(), 2, again=again)
         return list(self.measured)
 
 
@@ -207,11 +207,11 @@ def test_a_result_that_is_cut_off_is_measured_anew(three: Run, tmp_path: Path) -
 
 def test_pictures_are_looked_for_where_they_usually_lie(tmp_path: Path) -> None:
     (tmp_path / "cifar10").mkdir()
-    (tmp_path / pictures.JUDGED).touch()
-    found = pictures.Pictures.of(tmp_path / "cifar10", None, None, None)
-    assert (found.judged, found.photos) == (tmp_path / pictures.JUDGED, None)
-    assert pictures.near_duplicates(pictures.Pictures())["finders"] == []
-    saved = _saved("duplicates", pictures.near_duplicates(pictures.Pictures()))
+    (tmp_path / picture_files.JUDGED).touch()
+    found = picture_files.Pictures.of(tmp_path / "cifar10", None, None, None)
+    assert (found.judged, found.photos) == (tmp_path / picture_files.JUDGED, None)
+    assert picture_files.near_duplicates(picture_files.Pictures())["finders"] == []
+    saved = _saved("duplicates", picture_files.near_duplicates(picture_files.Pictures()))
     assert "needs CIFAR-10" in showing.table(saved)
 
 
