@@ -162,17 +162,27 @@ def measure(
 def tiles(
     queries: Gallery, gallery: Gallery, metric: Metric, rows: Int64[np.ndarray, " m"] | None = None, begin: int = 0
 ) -> Iterator[Tile]:
-    """These queries against the gallery, or these rows of it, from one place on."""
+    """These queries against the gallery, or these rows of it, from one place on. The bounds last until the next tile."""
     # A vector may be copied to float64, and makes a pair with each query.
     size = BUDGET // (PAIR * len(queries) + 8 * queries.vectors.shape[1])
+    first = None
     for block in blocks(len(gallery) if rows is None else len(rows), size, begin):
         some = gallery.take(block if rows is None else rows[block])
         numbers = np.arange(block.start, block.stop) if rows is None else rows[block]
-        yield Tile(queries, some, numbers, metric, lower_bounds(queries, some, metric))
+        # The memory of the first tile serves all: new memory for each would cost a sixth of the time.
+        out = None if first is None else first.reshape(-1)[: len(queries) * len(some)].reshape(len(queries), len(some))
+        found = lower_bounds(queries, some, metric, out=out)
+        first = found if first is None else first
+        yield Tile(queries, some, numbers, metric, found)
 
 
 def lower_bounds(
-    queries: Gallery, gallery: Gallery, metric: Metric, terms: Float[np.ndarray, " m"] | None = None
+    queries: Gallery,
+    gallery: Gallery,
+    metric: Metric,
+    terms: Float[np.ndarray, " m"] | None = None,
+    *,
+    out: Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"] | None = None,
 ) -> Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"]:
     """A lower bound of each distance, less a constant of its query that `limits` takes into account.
 
@@ -182,14 +192,15 @@ def lower_bounds(
     Hamming: the distance itself.
     """
     if metric == Metric.HAMMING:
-        return _differing_bits(queries.vectors, gallery.vectors)
+        return _differing_bits(queries.vectors, gallery.vectors, out)
     dtype = np.promote_types(queries.dtype, gallery.dtype)
     if terms is None:
         terms = gallery.terms(metric, dtype)
     factors = -2 if metric == Metric.EUCLIDEAN else -_inverse(np.sqrt(queries.squared_norms))[:, None]
     asked = (queries.vectors * factors).astype(dtype, copy=False)
     vectors = gallery.vectors.astype(dtype, copy=False)
-    bounds: Float[np.ndarray, "q m"] = asked @ vectors.T if len(asked) > 1 else (vectors @ asked[0])[None]
+    bounds: Float[np.ndarray, "q m"]
+    bounds = (vectors @ asked[0])[None] if len(asked) == 1 else np.matmul(asked, vectors.T, out=out)
     if metric == Metric.EUCLIDEAN:
         bounds += terms
     else:
@@ -242,10 +253,12 @@ def _inverse(norms: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
     return np.asarray(np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0))
 
 
-def _differing_bits(a: UInt8[np.ndarray, "q bytes"], b: UInt8[np.ndarray, "m bytes"]) -> Int32[np.ndarray, "q m"]:
+def _differing_bits(
+    a: UInt8[np.ndarray, "q bytes"], b: UInt8[np.ndarray, "m bytes"], out: Int32[np.ndarray, "q m"] | None
+) -> Int32[np.ndarray, "q m"]:
     import faiss  # noqa: PLC0415 - reads for a seventh of a second, which searches without bits would wait for
 
-    bits = np.zeros((len(a), len(b)), np.int32)
+    bits = np.zeros((len(a), len(b)), np.int32) if out is None else out
     if bits.size and a.shape[1]:
         a, b = _words(a), _words(b)
         faiss.hammings(  # type: ignore[attr-defined]

@@ -53,8 +53,7 @@ def nearest(query: Gallery, gallery: Gallery, k: int, metric: Metric, rows: Int6
     if (question := _question(query, gallery, metric, rows)) is not None and 4 * k + _CANDIDATES < len(gallery) // 4:
         found, farther = question.nearest(4 * k + _CANDIDATES)
         best = first(_measured(query, gallery, found, metric), k)
-        reach = np.nextafter(best.distances[-1], np.float32(np.inf))
-        if farther > reach:
+        if farther > float(np.nextafter(best.distances[-1], np.float32(np.inf))):
             return best
         best = joined(list(_scanned(question, query, gallery, Ring(np.float32(0), best.distances[-1]), metric)))
         return first(best, k)
