@@ -16,14 +16,14 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 import pocket_encoder
-from lookalike import duplicates, sample
+from lookalike import duplicates, images, sample
 from lookalike.collection import Collection, entries
 from lookalike.duplicates import Duplicates, Reach, Rule, Tier, Turn, alike, decisions, grouping, keeping, turning
 from lookalike.duplicates.contents import Contents
 from lookalike.duplicates.keeping import Facts
 from lookalike.encoders import Encoder
 from lookalike.encoders.card import Branch, Calibration
-from lookalike.errors import MismatchError, StorageError, UsageError
+from lookalike.errors import MismatchError, NotFoundError, StorageError, UnreadableImageError, UsageError
 from lookalike.metric import Metric
 
 NEAR = duplicates.given(0.03)
@@ -593,3 +593,26 @@ def test_the_same_pictures_in_other_places_give_the_same_groups(
     assert names(first) == names(second)
     assert first.groups
     assert json.dumps([p.distance for p in first.pairs]) == json.dumps([p.distance for p in second.pairs])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif", ".gif", ".bmp"])
+def test_a_header_tells_the_dimensions_as_one_sees_them(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"picture{suffix}"
+    Image.effect_noise((40, 30), 50).convert("RGB").save(path)
+    assert images.dimensions(path) == (40, 30) == images.decode(path.read_bytes()).size
+    if suffix in (".jpg", ".png", ".webp", ".tif"):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.effect_noise((40, 30), 50).convert("RGB").save(path, exif=exif)
+        assert images.dimensions(path) == (30, 40) == images.decode(path.read_bytes()).size
+
+
+def test_a_header_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="There is no file"):
+        images.dimensions(tmp_path / "none.jpg")
+    for content in (b"", b"text", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n123"):
+        (tmp_path / "bad.jpg").write_bytes(content)
+        with pytest.raises(UnreadableImageError, match=r"bad\.jpg"):
+            images.dimensions(tmp_path / "bad.jpg")
+    with pytest.raises(UnreadableImageError, match="a folder or a device"):
+        images.dimensions(tmp_path)

@@ -266,9 +266,8 @@ def dimensions(path: Path) -> tuple[int, int]:
             media = media_type(file.read(256), name=name)
             file.seek(0)
             with _OPENERS[media](file) as image:
-                tags = getattr(image, "tag_v2", None)  # of a TIFF, which is not turned before it is loaded
-                orientation = _orientation(image.info) if tags is None else tags.get(_ORIENTATION, 1)
-                width, height = image.size
+                width, height = image.size  # of a TIFF upright already
+                orientation = _orientation(image.info)
     except ImageError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
