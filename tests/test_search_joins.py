@@ -32,7 +32,7 @@ def near_a_plane(rng: np.random.Generator, n: int, d: int) -> Array:
 KINDS = DATA | {"near a plane": near_a_plane}
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(
     st.sampled_from([EUCLIDEAN, COSINE]),
     st.sampled_from(list(KINDS)),

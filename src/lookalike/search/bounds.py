@@ -165,7 +165,7 @@ def tiles(
     """These queries against the gallery, or these rows of it, from one place on. The bounds last until the next tile."""
     # A vector may be copied to float64, and makes a pair with each query.
     size = BUDGET // (PAIR * len(queries) + 8 * queries.vectors.shape[1])
-    first = None
+    first: Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"] | None = None
     for block in blocks(len(gallery) if rows is None else len(rows), size, begin):
         some = gallery.take(block if rows is None else rows[block])
         numbers = np.arange(block.start, block.stop) if rows is None else rows[block]
