@@ -139,7 +139,7 @@ def environment(threads: int, data: str) -> dict[str, Any]:
     """Where and when something was measured, and with what."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _output("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"),
+        "commit": _commit(),
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
@@ -172,6 +172,13 @@ def _processor() -> str:
 def _blas() -> str:
     libraries = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return f"{libraries['name']} {libraries['version']}"
+
+
+def _commit() -> str:
+    """The commit; a + behind it says that the code has changed since."""
+    root = Path(__file__).parent.parent
+    changed = _output("git", "-C", str(root), "status", "--porcelain", "--", "src/lookalike", "benchmarks/*.py")
+    return _output("git", "-C", str(root), "rev-parse", "--short", "HEAD") + ("+" if changed else "")
 
 
 def _output(*command: str) -> str:

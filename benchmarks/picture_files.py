@@ -55,6 +55,11 @@ class Pictures:
             judged, photos = usual(judged, data.parent / JUDGED), usual(photos, data.parent / PHOTOS)
         return cls(data, judged, photos, usual(fastdup, Path(__file__).parent.parent / FASTDUP))
 
+    @property
+    def there(self) -> list[str]:
+        """Names of what there is."""
+        return [name for name in ("data", "judged", "photos", "fastdup") if getattr(self, name) is not None]
+
 
 def index(given: Pictures) -> dict[str, Any]:
     """Pictures a second, and ceilings."""

@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import json
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,27 +63,37 @@ SECTIONS = {
 }
 
 
-def measure(names: list[str], given: Pictures, threads: int, *, again: bool) -> None:
-    """Measure sections and save each."""
+def measure(names: list[str], given: Pictures, threads: int, *, again: bool) -> list[str]:
+    """Measure sections and save each; what fails in one is no loss to the others.
+
+    Returns:
+        Sections that failed.
+    """
     peers.limit_threads(threads)
     source = data.source(given.data)
-    place = measuring.environment(threads, source.name)
-    key = _key(place)
     RESULTS.mkdir(exist_ok=True)
+    failed = []
     for name in names:
         path = RESULTS / f"{name}.json"
+        place = {**measuring.environment(threads, source.name), "files": given.there}
+        key = _key(place)
         if not again and _saved_key(path) == key:
             say(f"{name}: measured already, by the same code on the same data; --again measures it anew")
             continue
         say(f"{name}: measuring")
         begun = time.perf_counter()
-        cases = SECTIONS[name].measure(source, given)
+        try:
+            cases = SECTIONS[name].measure(source, given)
+        except Exception:  # noqa: BLE001 -- whatever it is, it is shown, and half an hour of other sections goes on
+            traceback.print_exc()
+            failed.append(name)
+            continue
         seconds = round(time.perf_counter() - begun, 1)
-        place = measuring.environment(threads, source.name)
         saved = {"section": name, "key": key, "seconds": seconds, "protocol": SECTIONS[name].protocol}
         text = json.dumps({**saved, "environment": place, "cases": cases}, indent=1, ensure_ascii=False)
         atomic.replace(path, f"{text}\n".encode())
         say(f"{name}: {seconds:.0f} s")
+    return failed
 
 
 def _saved_key(path: Path) -> str:
@@ -110,7 +121,9 @@ def _key(place: dict[str, Any]) -> str:
     for path in sorted([*here.glob("*.py"), *(here.parent / "src" / "lookalike").rglob("*.py")]):
         if path.stem not in {"showing", "plots"}:
             digest.update(path.read_bytes())
-    fixed = {name: place[name] for name in ("processor", "cores", "python", "versions", "blas", "threads", "data")}
+    fixed = {
+        name: place[name] for name in ("processor", "cores", "python", "versions", "blas", "threads", "data", "files")
+    }
     digest.update(json.dumps(fixed, sort_keys=True).encode())
     return digest.hexdigest()[:16]
 
@@ -132,13 +145,16 @@ def main() -> None:
     if missing := [p for p in (asked.data, asked.judged, asked.photos, asked.fastdup) if p and not p.exists()]:
         parser.error(f"there is no {missing[0]}")
     given = Pictures.of(asked.data, asked.judged, asked.photos, asked.fastdup)
+    failed: list[str] = []
     try:
         if not asked.show:
-            measure(asked.sections or list(SECTIONS), given, asked.threads, again=asked.again)
+            failed = measure(asked.sections or list(SECTIONS), given, asked.threads, again=asked.again)
     except KeyboardInterrupt:
         raise SystemExit("Stopped. What was measured is saved; the same command goes on.") from None
     finally:
         showing.write(RESULTS)
+    if failed:
+        raise SystemExit(f"Failed: {', '.join(failed)}; see above. All else is saved.")
 
 
 if __name__ == "__main__":

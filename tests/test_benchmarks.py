@@ -152,7 +152,7 @@ class Run:
 
     def __init__(self, folder: Path, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
         self.measured: list[str] = []
-        self.stop_at = ""
+        self.stop_at = self.fail_at = ""
         self.source = source
         names = ("single", "batch", "bits")
         monkeypatch.setattr(run, "RESULTS", folder / "results")
@@ -165,6 +165,8 @@ class Run:
         def measure(_source: Source, _given: picture_files.Pictures) -> list[object]:
             if name == self.stop_at:
                 raise KeyboardInterrupt
+            if name == self.fail_at:
+                raise RuntimeError("no more memory")
             self.measured.append(name)
             return []
 
@@ -190,6 +192,14 @@ def test_a_run_that_was_stopped_goes_on_and_a_finished_one_measures_nothing_twic
     assert three() == ["batch", "bits"]
     assert three() == []
     assert three(again=True) == ["single", "batch", "bits"]
+
+
+def test_a_section_that_fails_is_no_loss_to_the_others(three: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    three.fail_at = "batch"
+    assert three() == ["single", "bits"]
+    assert "no more memory" in capsys.readouterr().err
+    three.fail_at = ""
+    assert three() == ["batch"]
 
 
 def test_other_data_is_measured_anew(three: Run) -> None:
