@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from PIL import Image
 import pocket_encoder
 from lookalike import __version__, sample
 from lookalike.cli import app, main
+from lookalike.collection import Collection
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -82,7 +84,8 @@ def picture(shop: Path) -> str:
 
 def test_a_picture_of_the_collection_comes_first_at_distance_zero(indexed: Shell, picture: str) -> None:
     answer = indexed("search", "shop", picture, "--json").json
-    assert list(answer) == ["hits", "metric", "exact", "complete"]
+    assert list(answer) == ["hits", "metric", "exact", "complete", "recall"]
+    assert (answer["exact"], answer["recall"]) == (True, None)
     assert len(answer["hits"]) == 10
     first = answer["hits"][0]
     assert first["uri"] == str(Path(picture).absolute())
@@ -423,6 +426,77 @@ def test_serve_says_where_and_sees_what_another_command_adds(indexed: Shell) -> 
         _, err = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in err
+
+
+def test_what_is_within_two_distances_comes_in_parts_and_whole(indexed: Shell, picture: str) -> None:
+    everything = indexed("search", "shop", picture, "--within", "99", "--json").json
+    assert list(everything) == ["hits", "metric", "exact", "complete", "recall"]
+    distances = [hit["distance"] for hit in everything["hits"]]
+    assert distances == sorted(distances)
+    low, high = distances[3], distances[-3]
+    ring = indexed("search", "shop", picture, "--within", f"{low!r}..{high!r}", "--json").json
+    assert ring["hits"] == [hit for hit in everything["hits"] if low <= hit["distance"] <= high]
+    several = indexed("search", "shop", picture, picture, "--within", f"{low!r}..{high!r}", "--json").json
+    assert several == [ring, ring]
+    table = indexed("search", "shop", picture, "--within", "99").out.splitlines()
+    assert len(table) == 1 + len(distances)
+    assert indexed("search", "shop", picture, "--within", "98..99").out == "Nothing found.\n"
+    for wrong in ("0.3..0.1", "0.1..0.2..0.3", "..", "0.1.."):
+        refused = indexed("search", "shop", picture, "--within", wrong)
+        assert (refused.code, refused.err[:6]) == (2, "Error:")
+
+
+def test_a_search_may_be_narrowed_to_ids_and_attributes(indexed: Shell, picture: str) -> None:
+    first, second, *_ = indexed("search", "shop", picture, "--json").json["hits"]
+    narrowed = indexed("search", "shop", picture, "--id", second["id"], "--id", "none", "--json").json
+    assert narrowed["hits"] == [second]
+    assert indexed("search", "shop", picture, "--where", "colour=none", "--json").json["hits"] == []
+    for key, value in first["attributes"].items():
+        found = indexed("search", "shop", picture, "--where", f"{key}={value}", "--json").json["hits"]
+        assert found
+        assert all(hit["attributes"][key] == value for hit in found)
+    assert "colour=red" in indexed("search", "shop", picture, "--where", "colour").err
+    assert "once" in indexed("search", "shop", picture, "--where", "a=1", "--where", "a=2").err
+
+
+def test_a_small_collection_is_searched_exactly_and_tune_says_why(indexed: Shell, picture: str) -> None:
+    tuned = indexed("tune", "shop", "--budget", "0", "--json").json
+    assert (tuned["index"], tuned["budget"], tuned["approximate_ms"], tuned["recall"]) == (None, 0, None, None)
+    assert tuned["exact_ms"] > 0
+    assert "1,000" in indexed("tune", "shop").out
+    assert indexed("search", "shop", picture, "--approximate", "--json").json["exact"]
+    facts = indexed("info", "shop", "--json").json
+    assert (facts["scan"], facts["budget"], facts["index"]) == ("float32", 0, None)
+    indexed("tune", "shop", "--budget", "50")
+    assert indexed("tune", "shop", "--recall", "7").code == 2
+
+
+def test_tune_builds_an_index_and_answers_say_that_they_are_approximate(indexed: Shell, picture: str) -> None:
+    shutil.copytree("shop.lookalike", "large.lookalike")
+    with Collection.open("large.lookalike") as large:
+        (item, *_) = large.store.scan()
+        vectors = np.random.default_rng(0).standard_normal((1200, large.store.dimension)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        large.store.upsert([replace(item, id=f"copy{i}") for i in range(1200)], vectors)
+    indexed("tune", "large", "--index", "none", "--budget", "0")
+    before = indexed("search", "large", picture, "--json")
+    assert before.json["exact"]
+    assert not before.err  # no index is wanted
+    tuned = indexed("tune", "large", "--index", "hnsw", "--json").json
+    assert tuned["index"] == "hnsw"
+    assert 0.8 < tuned["recall"] <= 1
+    answer = indexed("search", "large", picture, "--json").json
+    assert (answer["exact"], answer["recall"]) == (False, tuned["recall"])
+    assert answer["hits"][0]["distance"] == 0
+    assert "approximately (recall" in indexed("search", "large", picture).out
+    assert indexed("search", "large", picture, "--exact", "--json").json["exact"]
+    facts = indexed("info", "large", "--json").json
+    assert facts["index"]["kind"] == "hnsw"
+    assert "hnsw, recall" in indexed("info", "large").out
+    shutil.rmtree("large.lookalike/cache")
+    alone = indexed("search", "large", picture, "--json")
+    assert alone.json["exact"]
+    assert "lookalike tune large" in alone.err
 
 
 def test_output_into_a_closed_pipe_is_no_error(indexed: Shell) -> None:

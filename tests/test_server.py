@@ -2,17 +2,22 @@ import base64
 import io
 import json
 import re
+import shutil
 import struct
 import subprocess
 import sys
+import threading
+import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from fastapi.routing import APIRoute
 from PIL import Image
@@ -24,6 +29,7 @@ from lookalike.errors import EncoderError, LookalikeError, NotFoundError, Storag
 from lookalike.server import create_app
 from lookalike.server.problems import public
 from lookalike.server.shelf import Shelf
+from lookalike.stores.tuning import Tuning
 from pocket_encoder import calibrated, make
 from pocket_server import serving
 
@@ -188,13 +194,80 @@ def test_search_within_a_distance_by_another_metric_and_among_some(server: Simpl
     assert len(server.client.post("/api/collections/plain/search", json=red).json()["hits"]) == 5
 
 
-def test_an_answer_says_where_it_was_cut(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lookalike.server.searching.MOST", 7)
-    with Collection.open(home / "shop.lookalike") as shop, serving(create_app([shop])) as url:
+def test_an_answer_says_where_it_was_cut(home: Path) -> None:
+    with Collection.open(home / "shop.lookalike") as shop, serving(create_app([shop], max_hits=7)) as url:
         body = {"image": encoded(pictures(home)[0].read_bytes()), "within": 2}
         answer = httpx.post(f"{url}/api/collections/shop/search", json=body).json()
     assert len(answer["hits"]) == 7
     assert answer["complete"] is False
+
+
+def test_within_two_distances(server: SimpleNamespace, home: Path) -> None:
+    picture = pictures(home)[0].read_bytes()
+    asked = {"image": encoded(picture), "within": 2}
+    everything = server.client.post(f"{server.api}/search", json=asked).json()["hits"]
+    low, high = everything[2]["distance"], everything[-3]["distance"]
+    expected = [hit for hit in everything if low <= hit["distance"] <= high]
+    ring = server.client.post(f"{server.api}/search", json=asked | {"within": [low, high]}).json()
+    assert (ring["hits"], ring["complete"]) == (expected, True)
+    form = server.client.post(f"{server.api}/search", files={"image": picture}, data={"within": f"[{low!r}, {high!r}]"})
+    assert form.json()["hits"] == expected
+
+
+def test_a_search_may_be_narrowed_to_ids(server: SimpleNamespace, home: Path) -> None:
+    asked = {"image": encoded(pictures(home)[0].read_bytes()), "k": 5}
+    hits = server.client.post(f"{server.api}/search", json=asked).json()["hits"]
+    only = {"filter": {"ids": [hits[3]["id"], "none"]}}
+    assert server.client.post(f"{server.api}/search", json=asked | only).json()["hits"] == [hits[3]]
+
+
+def builders() -> int:
+    """Threads that build indexes; the server above has one."""
+    return sum(thread.name == "indexes" for thread in threading.enumerate())
+
+
+def test_an_index_is_built_in_the_background_and_answers_say_what_they_are(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "plain.lookalike", tmp_path / "plain.lookalike")
+    with Collection.open(tmp_path / "plain.lookalike") as plain:
+        (first, *_) = plain.store.scan()
+        vectors = np.random.default_rng(0).standard_normal((1500, plain.store.dimension)).astype(np.float32)
+        plain.store.upsert([replace(first, id=f"copy{i}") for i in range(1500)], vectors)
+        plain.tune(Tuning(budget=0))
+        before = builders()
+        with serving(create_app([plain])) as url:
+            asked = {"item": "copy7", "k": 3}
+            deadline = time.monotonic() + 60
+            while (answer := httpx.post(f"{url}/api/collections/plain/search", json=asked).json())["exact"]:
+                assert (len(answer["hits"]), answer["recall"]) == (3, None)
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert (len(answer["hits"]), answer["complete"]) == (3, True)
+            assert 0.5 < answer["recall"] <= 1
+            exactly = httpx.post(f"{url}/api/collections/plain/search", json=asked | {"exact": True}).json()
+            assert (exactly["exact"], exactly["recall"]) == (True, None)
+        assert builders() == before
+
+
+def test_a_server_that_stops_leaves_an_index_unbuilt(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "plain.lookalike", tmp_path / "plain.lookalike")
+    with Collection.open(tmp_path / "plain.lookalike") as plain:
+        (first, *_) = plain.store.scan()
+        vectors = np.random.default_rng(0).standard_normal((20_000, plain.store.dimension)).astype(np.float32)
+        plain.store.upsert([replace(first, id=f"copy{i}") for i in range(20_000)], vectors)
+        plain.tune(Tuning(budget=0))
+        before = builders()
+        with serving(create_app([plain])) as url:
+            assert httpx.get(f"{url}/health").json()["status"] == "ok"
+        assert builders() == before
+        assert plain.knn(vectors[:1], 1)[0].exact
+
+
+@pytest.mark.parametrize("within", [[0.3, 0.1], [0.1], [0.1, 0.2, 0.3], [-1, 1], ["a", "b"], "0.1..0.2", [], [None, 1]])
+def test_two_distances_that_are_none_are_refused(server: SimpleNamespace, home: Path, within: object) -> None:
+    asked = {"image": encoded(pictures(home)[0].read_bytes()), "within": within}
+    answer = server.client.post(f"{server.api}/search", json=asked)
+    assert answer.status_code == 422
+    assert "within" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -261,12 +261,16 @@ class Collection:
         where: Filter = ALL,
         *,
         least: float = 0,
+        most: int | None = None,
         metric: Metric | None = None,
         branch: Branch = "photo",
         exact: bool | None = None,
     ) -> list[Answer]:
-        """All items within a distance of each query vector, but for those nearer than ``least``; the rest as in `knn`."""
-        answers = self.store.within(queries, radius, where, least=least, metric=metric, exact=exact)
+        """All items within a distance of each query vector, but for those nearer than ``least``; the rest as in `knn`.
+
+        ``most`` leaves off what comes after so many, and then the answer is not complete.
+        """
+        answers = self.store.within(queries, radius, where, least=least, most=most, metric=metric, exact=exact)
         return [self._calibrated(answer, branch) for answer in answers]
 
     def stream(

@@ -184,7 +184,7 @@ def search(
                 if json:
                     output.stream_json(parts, metric or collection.store.metric)
                 else:
-                    output.print_stream(parts, collection)
+                    output.print_stream(parts, collection, sources[0] if isinstance(sources[0], Path) else None)
                 return
             answers = collection.within(queries, reach, among, least=least, metric=metric, branch=way, exact=exact)
         if exact is None and all(answer.exact for answer in answers):

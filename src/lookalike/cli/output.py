@@ -100,10 +100,12 @@ def print_answer(answer: Answer, collection: Collection, query: Path | None = No
         stdout.print(f"approximately (recall {answer.recall:.2f}){rest}", style="dim")
 
 
-def print_stream(parts: Iterable[Answer], collection: Collection) -> None:
+def print_stream(parts: Iterable[Answer], collection: Collection, query: Path | None = None) -> None:
     """Parts of one exact answer, as a table each, in the memory of a part."""
     empty = True
     for part in parts:
+        if empty and stdout.is_terminal and stdout.color_system == "truecolor":
+            _print_pictures(part.hits, part.metric, collection, query)
         stdout.print(_table(part, collection, header=empty))
         empty = False
     if empty:

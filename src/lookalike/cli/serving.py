@@ -17,9 +17,11 @@ commands = typer.Typer()
 @commands.command()
 def serve(
     names: Annotated[list[Path], typer.Argument(metavar="NAME…", help="Collections; the first is the default.")],
+    *,
     host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in; there is no login.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
     read_only: Annotated[bool, typer.Option("--read-only", help="Refuse to add and remove items.")] = False,
+    max_hits: Annotated[int, typer.Option(min=1, help="Hits of a search within a distance, at most.")] = 1000,
     origin: Annotated[
         list[str] | None,
         typer.Option(help="A web page elsewhere that may ask, as https://shop.example; may be repeated."),
@@ -32,10 +34,19 @@ def serve(
     paths = [find(name) for name in names]
     if len({path.resolve().name for path in paths}) < len(paths):
         raise UsageError("Two of these collections have the same name.")
-    run([Collection.open(path) for path in paths], host, port, read_only=read_only, origins=origin or [])
+    opened = [Collection.open(path) for path in paths]
+    run(opened, host, port, read_only=read_only, origins=origin or [], max_hits=max_hits)
 
 
-def run(collections: list[Collection], host: str, port: int, *, read_only: bool, origins: list[str]) -> None:
+def run(
+    collections: list[Collection],
+    host: str,
+    port: int,
+    *,
+    read_only: bool,
+    origins: list[str],
+    max_hits: int = 1000,
+) -> None:
     """Serve until stopped; says where.
 
     Raises:
@@ -46,7 +57,7 @@ def run(collections: list[Collection], host: str, port: int, *, read_only: bool,
 
     from lookalike.server import create_app  # noqa: PLC0415
 
-    app = create_app(collections, read_only=read_only, origins=origins)
+    app = create_app(collections, read_only=read_only, origins=origins, max_hits=max_hits)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -15,8 +15,9 @@ from fastapi.staticfiles import StaticFiles
 from lookalike import __version__
 from lookalike.collection import Collection
 from lookalike.errors import UsageError
-from lookalike.server import catalog, items, judging, manual, pictures, problems, searching
+from lookalike.server import catalog, indexing, items, judging, manual, pictures, problems, searching
 from lookalike.server.guards import BodyLimit, Headers, SameSite
+from lookalike.server.shapes import MOST
 from lookalike.server.shelf import Shelf
 
 MAX_BODY = 32 * 2**20
@@ -30,6 +31,7 @@ def create_app(
     read_only: bool = False,
     origins: Sequence[str] = (),
     max_body: int = MAX_BODY,
+    max_hits: int = MOST,
 ) -> FastAPI:
     """Serve collections.
 
@@ -38,6 +40,7 @@ def create_app(
         read_only: refuse to add and remove items.
         origins: of pages on other hosts that may use this server, such as ``https://shop.example``; ``*`` for any.
         max_body: bytes of a request's body, at most.
+        max_hits: of a search within a distance; beyond, its answer is not complete.
 
     Raises:
         UsageError: no collection, or two of the same name.
@@ -45,6 +48,8 @@ def create_app(
     names = [c.name for c in collections]
     if not names or len(set(names)) < len(names):
         raise UsageError("A server needs at least one collection, and each needs a name of its own.")
+    if max_hits < 1:
+        raise UsageError(f"A search within a distance gives at least one hit, not {max_hits}.")
     app = FastAPI(
         title="lookalike",
         version=__version__,
@@ -52,8 +57,9 @@ def create_app(
         docs_url=None,  # its page loads scripts from elsewhere; ours is below
         redoc_url=None,
         redirect_slashes=False,
+        lifespan=indexing.building(collections),
     )
-    app.state.shelf = Shelf(dict(zip(names, collections, strict=True)), read_only)
+    app.state.shelf = Shelf(dict(zip(names, collections, strict=True)), read_only, max_hits)
     for part in (catalog, items, pictures, searching, judging):
         app.include_router(part.router)
 

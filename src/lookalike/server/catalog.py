@@ -8,7 +8,6 @@ from lookalike.metric import Metric
 from lookalike.server.problems import responses
 from lookalike.server.shapes import CollectionOut, CollectionsOut, EncoderOut, HealthOut
 from lookalike.server.shelf import One, Served
-from lookalike.stores import SQLiteStore
 
 router = APIRouter(tags=["collections"])
 
@@ -40,7 +39,7 @@ def _out(collection: Collection, read_only: bool) -> CollectionOut:
         dimension=store.dimension,
         metric=store.metric,
         metrics=[m for m in Metric if m.dtype == store.metric.dtype],
-        codec=store.manifest.codec if isinstance(store, SQLiteStore) else "none",
+        codec=store.codec,
         encoder=EncoderOut(
             name=card.name, description=card.description, branches=list(card.branches), size=card.input.size
         ),

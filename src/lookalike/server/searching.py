@@ -1,7 +1,8 @@
 """Routes that search: the API's own, and the simple contract."""
 
 import time
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, TypedDict
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, RootModel
@@ -10,14 +11,24 @@ from lookalike import images
 from lookalike.collection import Collection
 from lookalike.encoders.card import Branch
 from lookalike.errors import UsageError
+from lookalike.metric import Metric
 from lookalike.server import bodies
 from lookalike.server.problems import responses
-from lookalike.server.shapes import DEFAULT_K, MOST, AnswerOut, PlainOut, Query, QueryForm, hit_out
+from lookalike.server.shapes import DEFAULT_K, AnswerOut, PlainOut, Query, QueryForm, hit_out
 from lookalike.server.shelf import One, Served
 from lookalike.stores import Answer
 from lookalike.stores.protocol import Vectors
 
 router = APIRouter(tags=["search"])
+
+
+class Asked(TypedDict):
+    """What knn and within have in common."""
+
+    metric: Metric | None
+    branch: Branch
+    exact: bool | None
+
 
 BRANCHES: dict[str, Branch] = {"image": "photo", "sketch": "sketch"}
 
@@ -27,19 +38,27 @@ BRANCHES: dict[str, Branch] = {"image": "photo", "sketch": "sketch"}
     responses=responses(400, 404, 413, 415, 422, 500, 503),
     openapi_extra=bodies.documented(Query, QueryForm, "image", "sketch"),
 )
-def search(request: Request, collection: One, body: bodies.Received) -> AnswerOut:
+def search(request: Request, collection: One, served: Served, body: bodies.Received) -> AnswerOut:
     """The items nearest to an image, a sketch or an item."""
     start = time.perf_counter()
     query, pictures = _understood(body)
     if pictures:
         ((name, data),) = pictures.items()
         branch = BRANCHES[name]
-        answer = _ask(collection, collection.embed([data], branch), query, branch)
+        answer = _ask(collection, collection.embed([data], branch), query, served.max_hits, branch)
     else:
-        answer = _ask(collection, collection.vectors([query.item or ""]), query, leaving_out=query.item)
+        vector = collection.vectors([query.item or ""])
+        answer = _ask(collection, vector, query, served.max_hits, leaving_out=query.item)
     hits = [hit_out(request, collection, hit) for hit in answer.hits]
     took = round((time.perf_counter() - start) * 1000, 2)
-    return AnswerOut(hits=hits, metric=answer.metric, exact=answer.exact, complete=answer.complete, took_ms=took)
+    return AnswerOut(
+        hits=hits,
+        metric=answer.metric,
+        exact=answer.exact,
+        complete=answer.complete,
+        recall=answer.recall,
+        took_ms=took,
+    )
 
 
 def _understood(body: bodies.Body) -> tuple[Query, dict[str, bytes]]:
@@ -56,17 +75,26 @@ def _understood(body: bodies.Body) -> tuple[Query, dict[str, bytes]]:
 
 
 def _ask(
-    collection: Collection, vectors: Vectors, query: Query, branch: Branch = "photo", leaving_out: str | None = None
+    collection: Collection,
+    vectors: Vectors,
+    query: Query,
+    max_hits: int,
+    branch: Branch = "photo",
+    *,
+    leaving_out: str | None = None,
 ) -> Answer:
-    where, metric = query.filter.filter(), query.metric
-    most = MOST if query.within is not None else query.k or DEFAULT_K
-    if query.within is not None:
-        (answer,) = collection.within(vectors, query.within, where, metric=metric, branch=branch)
+    where = query.filter.filter()
+    how = Asked(metric=query.metric, branch=branch, exact=query.exact)
+    most = max_hits if query.ring else query.k or DEFAULT_K
+    more = most + (leaving_out is not None)
+    if query.ring:
+        least, radius = query.ring
+        (answer,) = collection.within(vectors, radius, where, least=least, most=more, **how)
     else:
-        (answer,) = collection.knn(vectors, most + (leaving_out is not None), where, metric=metric, branch=branch)
+        (answer,) = collection.knn(vectors, more, where, **how)
     hits = [hit for hit in answer.hits if hit.item.id != leaving_out]
-    cut = query.within is not None and len(hits) > most
-    return Answer(tuple(hits[:most]), answer.metric, answer.exact, answer.complete and not cut)
+    complete = answer.complete and (not query.ring or len(hits) <= most)
+    return replace(answer, hits=tuple(hits[:most]), complete=complete)
 
 
 class _Wrapped(BaseModel):

@@ -18,6 +18,8 @@ MOST = 1000
 DEFAULT_K = 10
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+Reach = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Ring = Annotated[list[Reach], Field(min_length=2, max_length=2)]
 Attributes = Annotated[dict[Text, Text], Field(max_length=100)]
 
 
@@ -36,14 +38,16 @@ class _Out(BaseModel):
 
 
 class Where(_In):
-    """Which items a search is about: those with one of the labels and all of the attributes."""
+    """Which items a search is about: those with one of the labels, one of the ids and all of the attributes."""
 
     labels: list[str] | None = Field(None, max_length=10_000)
     attributes: dict[str, str] = Field(default_factory=dict, max_length=100)
+    ids: list[str] | None = Field(None, max_length=10_000)
 
     def filter(self) -> Filter:
         """As stores have it."""
-        return Filter(frozenset(self.labels) if self.labels is not None else None, self.attributes)
+        labels, ids = (frozenset(some) if some is not None else None for some in (self.labels, self.ids))
+        return Filter(labels, self.attributes, ids)
 
 
 class Query(_In):
@@ -53,8 +57,11 @@ class Query(_In):
     sketch: str | None = Field(None, description="A sketch in Base64, plain or as a data URL.")
     item: str | None = Field(None, description="The id of an item of this collection, which is left out of the answer.")
     k: int | None = Field(None, ge=1, le=MOST, description=f"How many; {DEFAULT_K} where nothing is said.")
-    within: float | None = Field(
-        None, ge=0, allow_inf_nan=False, description=f"All within this distance instead, up to {MOST}."
+    within: Reach | Ring | None = Field(
+        None, description="All within this distance instead, or between two as [0.1, 0.3]; up to the server's limit."
+    )
+    exact: bool | None = Field(
+        None, description="Whether to look at every item. By the collection's budget where nothing is said."
     )
     metric: Metric | None = Field(None, description="The collection's own where nothing is said.")
     filter: Where = Field(default_factory=Where)
@@ -69,12 +76,26 @@ class Query(_In):
         """Itself, if it says how many in one way only."""
         if self.k is not None and self.within is not None:
             raise ValueError("Give k or within, not both.")
+        if isinstance(self.within, list) and self.within[0] > self.within[1]:
+            raise ValueError("Give the smaller distance of within first.")
         return self
+
+    @property
+    def ring(self) -> tuple[float, float] | None:
+        """(the least distance, the radius), if all within it are asked for."""
+        match self.within:
+            case None:
+                return None
+            case [least, radius]:
+                return least, radius
+            case radius:
+                return 0, float(radius)  # type: ignore[arg-type]  # the list is above
 
 
 class QueryForm(Query):
-    """A search as a form: files for pictures, JSON for the filter."""
+    """A search as a form: files for pictures, JSON for the filter, and for within where it is two distances."""
 
+    within: Json[Reach | Ring] | None = None
     filter: Json[Where] = Field(default_factory=Where)
 
     @model_validator(mode="after")
@@ -176,7 +197,10 @@ class AnswerOut(_Out):
     hits: list[HitOut]
     metric: Metric
     exact: bool = Field(description="Whether these are surely the nearest.")
-    complete: bool = Field(description="Whether nothing that was asked for is missing.")
+    complete: bool = Field(description="Whether nothing that was asked for was left off.")
+    recall: float | None = Field(
+        description="Where it is not exact: the share of the nearest that such an answer finds. Null where it is."
+    )
     took_ms: float
 
 

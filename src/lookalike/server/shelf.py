@@ -12,10 +12,11 @@ from lookalike.errors import NotFoundError
 
 @dataclass(frozen=True)
 class Shelf:
-    """The collections of an application, and whether they may be changed."""
+    """The collections of an application, whether they may be changed, and how many hits within a distance it gives."""
 
     collections: Mapping[str, Collection]
     read_only: bool
+    max_hits: int = 1000
 
     def get(self, name: str) -> Collection:
         """One of them; NotFoundError where there is none of this name."""

@@ -195,10 +195,14 @@ class Store(Protocol):
         where: Filter = ALL,
         *,
         least: float = 0,
+        most: int | None = None,
         metric: Metric | None = None,
         exact: bool | None = None,
     ) -> list[Answer]:
-        """All items within a distance of each query, the radius and the least distance included."""
+        """All items within a distance of each query, the radius and the least distance included.
+
+        ``most`` leaves off what comes after so many, and then the answer is not complete.
+        """
         ...
 
     def stream(

@@ -219,7 +219,7 @@ class SQLiteStore:
                 hits = index.knn(asked, k, rows)
                 there = len(matrix.seqs) if rows is None else len(rows)
                 if np.diff(hits.offsets).min() >= min(k, there):  # a graph may have parts that no link leads to
-                    return self._answers(sql, matrix, hits, metric, index.kept.recall)
+                    return self._answers(sql, matrix, hits, metric, recall=index.kept.recall)
             with self._timed(matrix, metric, asked, rows):
                 hits = search.knn(asked, matrix.gallery, k, metric, rows=rows)
             return self._answers(sql, matrix, hits, metric)
@@ -231,6 +231,7 @@ class SQLiteStore:
         where: Filter = ALL,
         *,
         least: float = 0,
+        most: int | None = None,
         metric: Metric | None = None,
         exact: bool | None = None,
     ) -> list[Answer]:
@@ -242,10 +243,10 @@ class SQLiteStore:
             if index := self._index_for(sql, matrix, metric, asked, rows, exact=exact):
                 hits = index.within(asked, radius, least, rows)
                 if hits.complete or exact is False:
-                    return self._answers(sql, matrix, hits, metric, index.kept.recall)
+                    return self._answers(sql, matrix, hits, metric, recall=index.kept.recall, most=most)
             with self._timed(matrix, metric, asked, rows):
                 hits = search.within(asked, matrix.gallery, radius, metric, least=least, rows=rows)
-            return self._answers(sql, matrix, hits, metric)
+            return self._answers(sql, matrix, hits, metric, most=most)
 
     def stream(
         self, query: Vectors, radius: float, where: Filter = ALL, *, least: float = 0, metric: Metric | None = None
@@ -433,8 +434,17 @@ class SQLiteStore:
         return items
 
     def _answers(
-        self, sql: sqlite3.Connection, matrix: Matrix, hits: search.Hits, metric: Metric, recall: float | None = None
+        self,
+        sql: sqlite3.Connection,
+        matrix: Matrix,
+        hits: search.Hits,
+        metric: Metric,
+        *,
+        recall: float | None = None,
+        most: int | None = None,
     ) -> list[Answer]:
+        whole = [hits.complete and (most is None or count <= most) for count in np.diff(hits.offsets).tolist()]
+        hits = hits if most is None else _cut(hits, most)
         seqs = matrix.seqs[hits.rows]
         items = self._items(sql, seqs)
         similarities = similarity(hits.distances, metric, self.dimension)
@@ -443,7 +453,10 @@ class SQLiteStore:
             for seq, distance, alike in zip(seqs.tolist(), hits.distances.tolist(), similarities.tolist(), strict=True)
         ]
         bounds = hits.offsets.tolist()
-        return [Answer(tuple(found[a:b]), metric, hits.exact, hits.complete, recall) for a, b in pairwise(bounds)]
+        return [
+            Answer(tuple(found[a:b]), metric, hits.exact, complete, recall)
+            for (a, b), complete in zip(pairwise(bounds), whole, strict=True)
+        ]
 
     def _current(self, sql: sqlite3.Connection) -> Matrix:
         """The matrix of a transaction's generation: from memory, from the cache, or made anew."""
@@ -589,6 +602,14 @@ def _condition(where: Filter) -> tuple[str, list[str]]:
         parts.append("EXISTS (SELECT 1 FROM json_each(attributes) WHERE key = ? AND value = ?)")
         values.extend((key, value))
     return " AND ".join(parts), values
+
+
+def _cut(hits: search.Hits, most: int) -> search.Hits:
+    """The first so many of each query."""
+    counts = np.diff(hits.offsets)
+    kept = np.arange(len(hits.rows)) - np.repeat(hits.offsets[:-1], counts) < most
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(counts, most))])
+    return search.Hits(offsets, hits.rows[kept], hits.distances[kept], hits.exact, hits.complete)
 
 
 def _json(texts: Iterable[str]) -> str:
