@@ -6,7 +6,9 @@ the codes, and only what its distances leave open is measured by definition.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -58,8 +60,6 @@ class Scan:
 
     def ask(self, query: Float32[np.ndarray, " d"]) -> "Question":
         """Make a query ready; it is not a zero vector where the metric is cosine."""
-        import faiss  # noqa: PLC0415 - reads for a seventh of a second, which other commands would wait for
-
         vector = directed(query[None], self.metric)[0]
         steps = (vector - self.centre) / self.scale
         eight_bits = self.codes.dtype == np.uint8
@@ -67,14 +67,33 @@ class Scan:
         code = np.clip(np.rint(steps), -_MOST, _MOST) if eight_bits else np.clip(steps, -_FARTHEST, _FARTHEST)
         code = code.astype(np.float32)
         residual = np.linalg.norm(vector - (self.scale * code.astype(np.float64) + self.centre))
-        kind = faiss.ScalarQuantizer
-        quantizer: Any = kind(len(query), kind.QT_8bit_direct_signed if eight_bits else kind.QT_fp16)
-        scanner = quantizer.select_InvertedListScanner(faiss.METRIC_L2, None, True, None, False)
-        scanner.list_no, scanner.code_size = 0, self.codes.strides[0]
-        scanner.set_query(faiss.swig_ptr(code))
         lengths = np.linalg.norm(vector) + np.linalg.norm(self.centre.astype(np.float64))
         margin = (residual + self.residual) * (1 + _ROUNDING) + _ROUNDING * lengths
-        return Question(self, scanner, (quantizer, code), float(margin))
+        return Question(self, code, float(margin))
+
+    @contextmanager
+    def scanner(self, code: Float32[np.ndarray, " d"]) -> Iterator[Any]:
+        """What compares a query with codes: one of FAISS's scanners, which nobody frees and which are used again."""
+        import faiss  # noqa: PLC0415 - reads for a seventh of a second, which other commands would wait for
+
+        try:
+            scanner = self._idle.pop()
+        except IndexError:
+            kind = faiss.ScalarQuantizer.QT_8bit_direct_signed
+            kind = kind if self.codes.dtype == np.uint8 else faiss.ScalarQuantizer.QT_fp16
+            quantizer: Any = faiss.ScalarQuantizer(len(code), kind)
+            scanner = quantizer.select_InvertedListScanner(faiss.METRIC_L2, None, True, None, False)
+            scanner.list_no, scanner.code_size = 0, quantizer.code_size
+            scanner.quantizer = quantizer  # which it points to
+        scanner.set_query(faiss.swig_ptr(code))
+        try:
+            yield scanner
+        finally:
+            self._idle.append(scanner)
+
+    @cached_property
+    def _idle(self) -> list[Any]:
+        return []
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +101,7 @@ class Question:
     """One query, to be asked of a scan."""
 
     scan: Scan
-    scanner: Any
-    kept: tuple[Any, ...]
-    """What the scanner points to."""
+    code: Float32[np.ndarray, " d"]
     margin: float
     """How far the codes' distance and the Euclidean one may be apart."""
 
@@ -96,9 +113,9 @@ class Question:
         for chunk in blocks(len(self.scan.codes), _CHUNK):
             codes = self.scan.codes[chunk].view(np.uint8)
             squares, rows = np.full(k, np.inf, np.float32), np.full(k, -1, np.int64)
-            self.scanner.scan_codes(
-                len(codes), faiss.swig_ptr(codes), None, faiss.swig_ptr(squares), faiss.swig_ptr(rows), k
-            )
+            places = faiss.swig_ptr(squares), faiss.swig_ptr(rows)
+            with self.scan.scanner(self.code) as scanner:
+                scanner.scan_codes(len(codes), faiss.swig_ptr(codes), None, *places, k)
             found.append(rows[rows >= 0] + chunk.start)
             least = min(least, float(squares.max()))
         return np.unique(np.concatenate(found)), self._at_least(least)
@@ -111,9 +128,9 @@ class Question:
             codes = self.scan.codes[chunk].view(np.uint8)
             result = faiss.RangeSearchResult(1)
             partial = faiss.RangeSearchPartialResult(result)  # type: ignore[attr-defined]
-            self.scanner.scan_codes_range(
-                len(codes), faiss.swig_ptr(codes), None, self._square_at(reach), partial.new_result(0)
-            )
+            into = partial.new_result(0)
+            with self.scan.scanner(self.code) as scanner:
+                scanner.scan_codes_range(len(codes), faiss.swig_ptr(codes), None, self._square_at(reach), into)
             partial.finalize()
             rows = faiss.rev_swig_ptr(result.labels, int(faiss.rev_swig_ptr(result.lims, 2)[1])).copy()
             mine = self.scan.exceptions
