@@ -44,7 +44,7 @@ def cube(dimension: int, rows: int) -> np.ndarray:
     """Points uniform in a cube of so many dimensions, as vectors of `NUMBERS` numbers with the same distances."""
     rng = np.random.default_rng(dimension)
     turn = np.linalg.qr(rng.standard_normal((NUMBERS, dimension)))[0].T
-    return (rng.random((rows, dimension)) @ turn).astype(np.float32)
+    return np.asarray(rng.random((rows, dimension)) @ turn, np.float32)
 
 
 def measure(real: Source, rows: int = ROWS) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _figures(name: str, vectors: np.ndarray, queries: np.ndarray, metric: Metric
     gallery = prepare(vectors, metric)
     whole = pivots.build(gallery, metric, max(PIVOTS))
     tables = {p: PivotTable(gallery, metric, whole.pivots[:p], whole.distances[:p]) for p in PIVOTS}
-    estimate = pivots.pays(vectors[np.random.default_rng(0).choice(len(vectors), SAMPLE, replace=False)], metric)
+    estimate = pivots.pays(vectors[np.random.default_rng(0).choice(len(vectors), min(SAMPLE, len(vectors)), replace=False)], metric)
     contenders = [
         Contender("floor", lambda i: vectors @ queries[i % ASKED]),
         Contender("scan", lambda i: knn(queries[i % ASKED][None], gallery, K, metric)),

@@ -88,14 +88,14 @@ def same(pruned: pivots.Pruned, hits: search.Hits, table: PivotTable) -> None:
     assert np.all(pruned.measured >= np.diff(found.offsets))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(cases, st.integers(1, 310))
 def test_knn_is_that_of_search(case: Case, k: int) -> None:
     metric, queries, table = made(case)
     same(knn(queries, table, k), search.knn(queries, table.gallery, k, metric), table)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(cases, st.floats(0, 1))
 def test_within_is_that_of_search(case: Case, part: float) -> None:
     metric, queries, table = made(case)
