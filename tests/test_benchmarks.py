@@ -3,7 +3,9 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 import data  # noqa: E402
 import growth  # noqa: E402
 import indexes  # noqa: E402
+import indexing  # noqa: E402
 import measuring  # noqa: E402
 import pairs  # noqa: E402
 import peers  # noqa: E402
@@ -147,6 +150,52 @@ def test_what_cannot_be_installed_is_left_out(source: Source, monkeypatch: pytes
     assert "16 asked" in text
 
 
+def test_every_section_has_a_table_and_a_plot_of_what_it_measures(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "TURN", 0.0)
+    for module in (indexes, growth, pairs):
+        monkeypatch.setattr(module, "ROUNDS", 1)
+    monkeypatch.setattr(indexes, "QUERIES", 50)
+    monkeypatch.setattr(growth, "QUERIES", 50)
+    monkeypatch.setattr(pairs, "CONTENDERS", {name: pairs.CONTENDERS[name] for name in ("lookalike", "FAISS")})
+    graphs = indexes.hnsw(source, [(1_500, 16)])
+    built = indexing.Figure("32 px", "toyshop", 10, 1.0, 300.0, 200.0, 110.0, 200.0, 120.0, 0.55, 0.917, 0.6, 0.9)
+    command = {"index_s": 1.0, "pictures": 10, "index_per_second": 10.0, "search_s": 0.5}
+    finder = {"name": "fastdup", "pictures": 10, "seconds": 2.0, "judged": 3, "found": {"50": 1, "100": 2, "1000": 3}}
+    monkeypatch.setattr(indexing, "measure", lambda *_: {"figures": [asdict(built)], "command": command})
+    cases: dict[str, Any] = {
+        "selfjoin": pairs.compare(source, 1_000, 16, 500),
+        "hnsw": graphs,
+        "growth": growth.measure(source, (1_000, 1_500), known=graphs),
+        "index": picture_files.index(picture_files.Pictures()),
+        "duplicates": {"finders": [finder]},
+    }
+    for name, of in cases.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(_saved(name, of)), encoding="utf-8")
+    docs = tmp_path / "performance.md"
+    docs.write_text("Said.\n<!-- growth -->\nold\n<!-- /growth -->\nBehind.\n", encoding="utf-8")
+    showing.write(tmp_path, docs)
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"selfjoin", "hnsw", "growth"}
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    for cell in (
+        "| 1,500 × 16 | lookalike |",
+        "| 1,000 × 16 | FAISS |",
+        "| 10 of 32 px (drawn) |",
+        "| 2 of 3 |",
+        "| exponent |",
+    ):
+        assert cell in text
+    marked = docs.read_text(encoding="utf-8")
+    assert marked.startswith("Said.\n<!-- growth -->\n| vectors |")
+    assert marked.endswith("<!-- /growth -->\nBehind.\n")
+    one, other = cases["selfjoin"][0]["contenders"]
+    assert one["pairs"] == other["pairs"] > 0
+    curve = graphs[0]["curves"][0]
+    assert curve["name"] == "lookalike"
+    assert max(point["recall"] for point in curve["points"]) > 0.98
+
+
 class Run:
     """Runs of three sections that only count, into a folder of their own."""
 
@@ -233,7 +282,7 @@ def test_too_few_pictures_are_refused(tmp_path: Path) -> None:
         data.source(tmp_path)
 
 
-def _saved(name: str, cases: object) -> dict[str, object]:
+def _saved(name: str, cases: object) -> dict[str, Any]:
     place = measuring.environment(2, "clusters")
     return {"section": name, "key": "", "seconds": 1, "protocol": "So.", "environment": place, "cases": cases}
 
