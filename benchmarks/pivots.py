@@ -65,7 +65,9 @@ def _figures(name: str, vectors: np.ndarray, queries: np.ndarray, metric: Metric
     gallery = prepare(vectors, metric)
     whole = pivots.build(gallery, metric, max(PIVOTS))
     tables = {p: PivotTable(gallery, metric, whole.pivots[:p], whole.distances[:p]) for p in PIVOTS}
-    estimate = pivots.pays(vectors[np.random.default_rng(0).choice(len(vectors), min(SAMPLE, len(vectors)), replace=False)], metric)
+    estimate = pivots.pays(
+        vectors[np.random.default_rng(0).choice(len(vectors), min(SAMPLE, len(vectors)), replace=False)], metric
+    )
     contenders = [
         Contender("floor", lambda i: vectors @ queries[i % ASKED]),
         Contender("scan", lambda i: knn(queries[i % ASKED][None], gallery, K, metric)),
