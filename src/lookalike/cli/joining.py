@@ -14,7 +14,7 @@ from rich.text import Text
 from lookalike import compare, joins
 from lookalike.ann.joins import Approximate
 from lookalike.cli import output
-from lookalike.cli.collections import Far, Name, find, radius
+from lookalike.cli.collections import Far, Name, Within, find, ring
 from lookalike.collection import Collection, Join
 from lookalike.errors import UsageError
 from lookalike.joins import formats
@@ -33,13 +33,7 @@ def join(
     ] = None,
     *,
     k: Annotated[int | None, typer.Option("-k", help="How many of the nearest.")] = None,
-    within: Annotated[
-        str | None,
-        typer.Option(
-            metavar="R|LO..HI",
-            help="All pairs within this distance, as 0.35, or between two; or at least this similar, as 80%.",
-        ),
-    ] = None,
+    within: Within = None,
     far: Far = None,
     out: Annotated[
         Path | None,
@@ -97,12 +91,7 @@ def _reach(collection: Collection, within: str | None, far: float | None) -> tup
         return 0, compare.radius(collection.encoder, far, metric, "photo")
     if within is None:
         return 0, None
-    ends = [radius(end, metric, collection.store.dimension) for end in within.split("..")]
-    if len(ends) > 2:  # noqa: PLR2004 -- two ends
-        raise UsageError(f"--within takes one distance, or two as 0.1..0.3, not “{within}”.")
-    if "%" in within:  # the more similar, the nearer
-        ends.sort()
-    return (0 if len(ends) == 1 else ends[0]), ends[-1]
+    return ring(within, metric, collection.store.dimension)
 
 
 def _write(asked: Join, out: Path) -> joins.Written:
