@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 import pocket_encoder
+import processes
 from lookalike import __version__, sample
 from lookalike.cli import app, main
 from lookalike.collection import Collection
@@ -489,6 +490,16 @@ def test_tune_builds_an_index_and_answers_say_that_they_are_approximate(indexed:
     assert (answer["exact"], answer["recall"]) == (False, tuned["recall"])
     assert answer["hits"][0]["distance"] == 0
     assert "approximately (recall" in indexed("search", "large", picture).out
+    near = str(answer["hits"][5]["distance"])
+    within = indexed("search", "large", picture, "--within", near, "--json").json
+    assert not within["exact"]
+    assert within["hits"] == answer["hits"][:6]
+    exactly = indexed("search", "large", picture, "--within", near, "--exact", "--json").json
+    assert (exactly["exact"], exactly["recall"]) == (True, None)
+    indexed("tune", "large", "--budget", "10000")
+    assert indexed("search", "large", picture, "--within", near, "--json").json == exactly
+    assert not indexed("search", "large", picture, "--within", near, "--approximate", "--json").json["exact"]
+    indexed("tune", "large", "--budget", "0")
     assert indexed("search", "large", picture, "--exact", "--json").json["exact"]
     facts = indexed("info", "large", "--json").json
     assert facts["index"]["kind"] == "hnsw"
@@ -497,6 +508,23 @@ def test_tune_builds_an_index_and_answers_say_that_they_are_approximate(indexed:
     alone = indexed("search", "large", picture, "--json")
     assert alone.json["exact"]
     assert "lookalike tune large" in alone.err
+
+
+def test_ctrl_c_stops_tune_and_leaves_everything_as_it_was(indexed: Shell) -> None:
+    with Collection.open("shop.lookalike") as shop:
+        (item, *_) = shop.store.scan()
+        vectors = np.random.default_rng(0).standard_normal((30_000, shop.store.dimension)).astype(np.float32)
+        shop.store.upsert([replace(item, id=f"copy{i}") for i in range(30_000)], vectors)
+    tuning = processes.start(processes.tune, "shop.lookalike")
+    assert tuning.stdout is not None
+    assert tuning.stdout.readline() == "begun\n"
+    tuning.send_signal(signal.SIGINT)
+    _, err = tuning.communicate(timeout=60)
+    assert tuning.returncode != 0
+    assert "Stopped. What was there before stays" in err
+    assert "Traceback" not in err
+    assert indexed("info", "shop", "--json").json["index"] is None
+    assert not list(Path("shop.lookalike/cache").glob("index-*"))
 
 
 def test_output_into_a_closed_pipe_is_no_error(indexed: Shell) -> None:

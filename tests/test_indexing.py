@@ -332,6 +332,7 @@ def test_settings_are_kept_and_are_no_write(path: Path, store: SQLiteStore) -> N
         assert other.status().tuning.budget == 7
         assert other.status().index is None
         assert not other.build_index()
+        assert not list((path / "cache").glob("index-*"))
         assert other.snapshot().generation == before
         assert other.knn(vectors(1), 3, exact=False)[0].exact
 

@@ -179,7 +179,9 @@ def search(
             if [k, within, far].count(None) < 2:  # noqa: PLR2004 -- all but one
                 raise UsageError("Give -k, --within or --far, one of them.")
             least, reach = _reach(collection, within, far, metric or collection.store.metric, way)
-            if len(sources) == 1 and (exact or not over_budget(collection)):
+            if len(sources) == 1 and exactly(collection, exact):
+                if exact is None:
+                    suggest_index(collection, name)
                 parts = collection.stream(queries, reach, among, least=least, metric=metric, branch=way)
                 if json:
                     output.stream_json(parts, metric or collection.store.metric)
@@ -230,10 +232,12 @@ def narrowed(labels: list[str] | None, where: list[str] | None, ids: list[str] |
     return Filter(frozenset(labels) if labels else None, attributes, frozenset(ids) if ids else None)
 
 
-def over_budget(collection: Collection) -> bool:
-    """Whether an exact query is estimated to take longer than the collection's budget."""
+def exactly(collection: Collection, exact: bool | None) -> bool:
+    """Whether a query is answered exactly: because it is to be, fits the budget, or for want of an index."""
     status = collection.status()
-    return status is not None and status.estimate > status.tuning.budget
+    if exact or status is None or status.index is None:
+        return True
+    return exact is None and status.estimate <= status.tuning.budget
 
 
 def suggest_index(collection: Collection, name: Path) -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from threading import Event, Thread, get_native_id
 
@@ -42,8 +43,6 @@ def building(collections: Sequence[Collection]) -> Callable[[FastAPI], AbstractA
 
 
 def _keep(collections: Sequence[Collection], stop: Event) -> None:
-    if hasattr(os, "setpriority"):
-        os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICE)  # on Linux that is this thread, and those it starts
     wait = dict.fromkeys((collection.name for collection in collections), 0.0)
     while True:
         for collection in collections:
@@ -55,12 +54,18 @@ def _keep(collections: Sequence[Collection], stop: Event) -> None:
         wait = {name: left - pause for name, left in wait.items()}
 
 
+def _give_way() -> None:
+    if hasattr(os, "setpriority"):
+        os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICE)  # on Linux that is this thread, and those it starts
+
+
 def _failed(collection: Collection, stop: Event) -> bool:
     """Build the index of a collection if one is due."""
     try:
         status = collection.status()
-        if status is not None and status.due and collection.build_index(stopped=stop.is_set):
-            log.info("The index of %s has been built.", collection.name)
+        if status is not None and status.due:
+            with ThreadPoolExecutor(1, "building", _give_way) as thread:  # who gives way once, does so for good
+                thread.submit(collection.build_index, stopped=stop.is_set).result()
     except LookalikeError as e:
         log.warning("The index of %s cannot be built; searches stay exact: %s", collection.name, e)
         return True

@@ -159,6 +159,13 @@ class IndexCache:
         except OSError as e:
             raise StorageError(f"The index cannot be kept in {path.parent}: {e.strerror}. Searches stay exact.") from e
 
+    def clear(self) -> None:
+        """Remove what there is."""
+        self._loaded = None
+        for path in self._cache.folder.glob("index-*"):
+            with suppress(OSError):
+                path.unlink()
+
     def _read(self, path: Path, generation: str) -> Kept | None:
         # All of it, as FAISS believes what it reads: a wrong link in a graph leads out of its memory.
         found = arrays.read(path, whole=True)

@@ -319,7 +319,9 @@ class SQLiteStore:
                 sql.execute("DELETE FROM tuning")
                 sql.execute("INSERT INTO tuning VALUES (?)", [after.model_dump_json()])
             sql.execute("COMMIT")
-            return after
+        if after.index == "none":
+            self._indexes.clear()
+        return after
 
     def build_index(
         self,
