@@ -29,7 +29,8 @@ NAMES = ("exact", "exact, int8 scan", "HNSW", "building HNSW", "self-join")
 
 PROTOCOL = (
     f"Vectors of {DIMENSION} numbers; the smaller galleries are the first of the larger. One query at a time, contenders in turns,"
-    f" {ROUNDS} rounds, medians. HNSW with efSearch {EFFORT}, whose recall the table gives, at the size of the section of HNSW as measured there. The self-join by the radius that gives each of"
+    f" {ROUNDS} rounds, medians. HNSW with efSearch {EFFORT}, whose recall the table gives; sizes that the section of"
+    " HNSW has are taken from there. The self-join by the radius that gives each of"
     f" {JOINED:,} rows {NEAR:g} pairs, once. Exponents are slopes of straight lines through logarithms, from {FITTED:,} rows on."
 )
 

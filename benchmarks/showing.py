@@ -52,14 +52,13 @@ def page(saved: dict[str, Saved]) -> str:
     ]
     parts.append(measured(saved))
     for name, section in saved.items():
-        picture = f"\n\n![{TITLES[name]}]({name}.png)" if name in plots.DRAWN else ""
-        parts.append(f"## {TITLES[name]}\n\n{section['protocol']}\n\n{table(section)}{picture}")
+        parts.append(f"## {TITLES[name]}\n\n{section['protocol']}\n\n{table(section)}{_picture(name, '')}")
     return "\n\n".join(parts) + "\n"
 
 
 def marked(text: str, saved: dict[str, Saved]) -> str:
-    """The text with the tables between their marks put in anew."""
-    made = {name: table(section) for name, section in saved.items()}
+    """The text with the tables and plots between their marks put in anew."""
+    made = {name: table(section) + _picture(name, "../benchmarks/results/") for name, section in saved.items()}
     made |= {"measured": measured(saved), "memory": memory(saved)}
     for name, lines in made.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
@@ -86,6 +85,10 @@ def _place(place: dict[str, Any]) -> str:
         f"{place['processor']}, {place['cores']} cores, {place['memory_gb']:.0f} GB; {place['system']}; Python"
         f" {place['python']}, {place['blas']}, {versions}. {place['threads']} threads. Vectors of {place['data']}."
     )
+
+
+def _picture(name: str, folder: str) -> str:
+    return f"\n\n![{TITLES[name]}]({folder}{name}.png)" if name in plots.DRAWN else ""
 
 
 def memory(saved: dict[str, Saved]) -> str:
