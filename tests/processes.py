@@ -149,7 +149,7 @@ def tune(path: str) -> None:
 
         return whole(*about, progress=tell, stopped=stopped)
 
-    indexing.build = told  # type: ignore[assignment] -- it passes on what it is given
+    indexing.build = told  # type: ignore[assignment]  # it passes on all that it is given
     sys.argv = ["lookalike", "tune", path]
     main()
 
