@@ -152,7 +152,7 @@ def main() -> None:
     except KeyboardInterrupt:
         raise SystemExit("Stopped. What was measured is saved; the same command goes on.") from None
     finally:
-        showing.write(RESULTS)
+        showing.write(RESULTS, showing.DOCS)
     if failed:
         raise SystemExit(f"Failed: {', '.join(failed)}; see above. All else is saved.")
 

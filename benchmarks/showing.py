@@ -30,7 +30,7 @@ FLOOR, OURS = "floor", "lookalike"
 Saved = dict[str, Any]
 
 
-def write(results: Path, docs: Path = DOCS) -> None:
+def write(results: Path, docs: Path) -> None:
     """Make plots and tables of all sections that are there."""
     saved = read(results)
     plots.draw(saved, results)

@@ -208,7 +208,6 @@ class Run:
         monkeypatch.setattr(run, "SECTIONS", {name: run.Section(self._measure(name), "So.") for name in names})
         monkeypatch.setattr(data, "source", lambda _: self.source)
         monkeypatch.setattr(peers, "limit_threads", lambda _: None)
-        monkeypatch.setattr(showing, "DOCS", folder / "none.md")
 
     def _measure(self, name: str) -> Callable[[Source, picture_files.Pictures], list[object]]:
         def measure(_source: Source, _given: picture_files.Pictures) -> list[object]:
