@@ -8,7 +8,8 @@ from jaxtyping import Float32, Float64, Int64, Shaped
 from lookalike.errors import UsageError
 from lookalike.metric import Metric, paired
 from lookalike.search import Gallery, prepare
-from lookalike.search.bounds import blocks, tiles
+from lookalike.search.blocks import blocks
+from lookalike.search.bounds import tiles
 
 BUDGET = 32 * 2**20
 """Bytes of a block of distances, and of what is in use beside it."""

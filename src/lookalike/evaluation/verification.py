@@ -18,7 +18,7 @@ from lookalike.evaluation import distances as measured
 from lookalike.evaluation.labels import Classes
 from lookalike.metric import Metric
 from lookalike.search import Gallery
-from lookalike.search.bounds import blocks
+from lookalike.search.blocks import blocks
 
 GENUINE_LIMIT = 2**23
 """Genuine pairs that `Roc.of_all` holds at most, at about 100 bytes each while it counts."""
