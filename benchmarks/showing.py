@@ -58,11 +58,13 @@ def page(saved: dict[str, Saved]) -> str:
 
 def marked(text: str, saved: dict[str, Saved]) -> str:
     """The text with the tables and plots between their marks put in anew."""
-    made = {name: table(section) + _picture(name, "../benchmarks/results/") for name, section in saved.items()}
+    made = dict.fromkeys(ORDER, "")  # a table of what is no longer there goes
+    made |= {name: table(section) + _picture(name, "../benchmarks/results/") for name, section in saved.items()}
     made |= {"measured": measured(saved), "memory": memory(saved)}
     for name, lines in made.items():
+        ending = "\n" if lines else ""
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        text = pattern.sub(rf"\g<1>{lines.replace(chr(92), chr(92) * 2)}\n\g<2>", text)
+        text = pattern.sub(rf"\g<1>{lines.replace(chr(92), chr(92) * 2)}{ending}\g<2>", text)
     return text
 
 

@@ -174,7 +174,8 @@ def test_every_section_has_a_table_and_a_plot_of_what_it_measures(
     for name, of in cases.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(_saved(name, of)), encoding="utf-8")
     docs = tmp_path / "performance.md"
-    docs.write_text("Said.\n<!-- growth -->\nold\n<!-- /growth -->\nBehind.\n", encoding="utf-8")
+    gone = "<!-- single -->\nold\n<!-- /single -->\n"
+    docs.write_text(f"{gone}Said.\n<!-- growth -->\nold\n<!-- /growth -->\nBehind.\n", encoding="utf-8")
     showing.write(tmp_path, docs)
     assert {path.stem for path in tmp_path.glob("*.png")} == {"selfjoin", "hnsw", "growth"}
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
@@ -187,7 +188,7 @@ def test_every_section_has_a_table_and_a_plot_of_what_it_measures(
     ):
         assert cell in text
     marked = docs.read_text(encoding="utf-8")
-    assert marked.startswith("Said.\n<!-- growth -->\n| vectors |")
+    assert marked.startswith("<!-- single -->\n<!-- /single -->\nSaid.\n<!-- growth -->\n| vectors |")
     assert marked.endswith("<!-- /growth -->\nBehind.\n")
     one, other = cases["selfjoin"][0]["contenders"]
     assert one["pairs"] == other["pairs"] > 0
