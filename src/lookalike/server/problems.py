@@ -167,8 +167,9 @@ def public(error: LookalikeError, shelf: Shelf) -> str:
 def _invalid(found: Sequence[Any]) -> Response:
     faults = []
     for one in found:
-        # The first part says where the field was (query, body), which its name tells as well.
-        parts = [str(p) for p in one["loc"] if p not in {"body", "query", "path"}]
+        # The first part says where the field was (query, body), which its name tells as well; a part that is no name
+        # says which of several forms was taken for the one that was meant.
+        parts = [str(p) for p in one["loc"] if p not in {"body", "query", "path"} and " " not in str(p)]
         faults.append(Fault(field=".".join(parts) or "body", message=one["msg"].removeprefix("Value error, ")))
     first = faults[0]
     return problem(422, f"{first.field}: {first.message}.".replace("..", "."), errors=faults)

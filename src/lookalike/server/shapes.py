@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, Json, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Json, StringConstraints, Tag, model_validator
 
 from lookalike.collection import Collection
 from lookalike.compare import Ranked, Verdict
@@ -20,6 +20,11 @@ DEFAULT_K = 10
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Reach = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Ring = Annotated[list[Reach], Field(min_length=2, max_length=2)]
+# With a discriminator a mistake is told once, and of the form that was meant.
+Within = Annotated[
+    Annotated[Reach, Tag("a distance")] | Annotated[Ring, Tag("two distances")],
+    Discriminator(lambda given: "two distances" if isinstance(given, list) else "a distance"),
+]
 Attributes = Annotated[dict[Text, Text], Field(max_length=100)]
 
 
@@ -57,7 +62,7 @@ class Query(_In):
     sketch: str | None = Field(None, description="A sketch in Base64, plain or as a data URL.")
     item: str | None = Field(None, description="The id of an item of this collection, which is left out of the answer.")
     k: int | None = Field(None, ge=1, le=MOST, description=f"How many; {DEFAULT_K} where nothing is said.")
-    within: Reach | Ring | None = Field(
+    within: Within | None = Field(
         None, description="All within this distance instead, or between two as [0.1, 0.3]; up to the server's limit."
     )
     exact: bool | None = Field(
@@ -95,7 +100,7 @@ class Query(_In):
 class QueryForm(Query):
     """A search as a form: files for pictures, JSON for the filter, and for within where it is two distances."""
 
-    within: Json[Reach | Ring] | None = None
+    within: Json[Within] | None = None
     filter: Json[Where] = Field(default_factory=Where)
 
     @model_validator(mode="after")
