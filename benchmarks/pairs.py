@@ -22,7 +22,7 @@ from lookalike.search import knn, self_join
 
 ROWS, DIMENSION, PAIRS = 50_000, 512, 100_000
 ROUNDS = 3
-SLOW = 60.0
+SLOW = 120.0
 """Seconds of a join beyond which a contender joins a share of the rows, scaled up."""
 BRIEF = 10.0
 """Seconds that such a share takes."""
