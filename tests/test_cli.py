@@ -318,7 +318,7 @@ def test_info_tells_what_the_collection_holds(indexed: Shell) -> None:
 
 def test_the_bundled_encoders_are_listed(shell: Shell) -> None:
     names = [card["name"] for card in shell("encoders", "--json").json]
-    assert names == ["cifar10-triplet", "toyshop"]
+    assert names == ["cifar10-triplet", "copies", "toyshop"]
     assert all(name in shell("encoders").out for name in names)
 
 
