@@ -82,7 +82,7 @@ class Duplicates:
     """What was found.
 
     Attributes:
-        groups: identical ones and near-duplicates first, then similar ones, each by their first pictures' paths.
+        groups: identical ones and near-duplicates first, then similar ones; of each those first whose pictures are nearest.
         pairs: all that lie within reach, but for those that were decided to be distinct; nearest first.
         left_out: path and reason of each picture that may be neither kept nor moved.
         pictures: how many were compared.
@@ -275,8 +275,9 @@ def _digest(item: Item) -> str:
     return item.sha256 or item.id
 
 
-def _place(group: Group) -> str:
-    return str(group.members[0].path)
+def _place(group: Group) -> tuple[float, str]:
+    """The surest first: whose members are all near the first one."""
+    return max(member.distance for member in group.members), str(group.members[0].path)
 
 
 def _protected(contents: Contents, references: Sequence[Path]) -> frozenset[str]:
