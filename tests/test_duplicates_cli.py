@@ -61,6 +61,10 @@ def shell(
     return run
 
 
+def groups(told: dict[str, list[dict[str, list[dict[str, str]]]]]) -> list[list[str]]:
+    return [[Path(member["path"]).name for member in group["members"]] for group in told["groups"]]
+
+
 def test_the_table_says_what_to_keep_and_why(shell: Shell) -> None:
     done = shell("duplicates", "a")
     assert done.code == 0
