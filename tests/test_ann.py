@@ -102,7 +102,7 @@ def test_only_what_is_allowed_and_still_there_is_found(indexed: tuple[Index, Gal
     queries = search.prepare(clustered(50, seed=5), index.metric)
     allowed = places[among & (places >= 0)]
     exact = search.knn(queries, smaller, 10, index.metric, rows=allowed)
-    found = knn(index, queries, smaller, 10, places=places, among=among)
+    found = knn(index, queries, smaller, 10, places=ann.Places(places), among=among)
     assert set(found.rows.tolist()) <= set(allowed.tolist())
     assert recall(found, exact) >= 0.9
 

@@ -12,6 +12,7 @@ a million codes of 512 bits in some milliseconds.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,6 +94,23 @@ class Index:
         return np.asarray(found, np.int64)
 
 
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where the vectors of an index are in a gallery that has changed since.
+
+    Attributes:
+        rows: the gallery's row of each of the index's vectors; -1 of those that are not there any more.
+    """
+
+    rows: Int64[np.ndarray, " n"]
+
+    @cached_property
+    def there(self) -> Bool[np.ndarray, " n"] | None:
+        """Which are there; none where all are. Looked for once, as a query takes less time than this."""
+        there = self.rows >= 0
+        return None if there.all() else there
+
+
 def build(
     gallery: Gallery,
     metric: Metric,
@@ -158,7 +176,7 @@ def knn(
     gallery: Gallery,
     k: int,
     *,
-    places: Int64[np.ndarray, " n"] | None = None,
+    places: Places | None = None,
     among: Bool[np.ndarray, " n"] | None = None,
 ) -> Hits:
     """About the k nearest rows of each query, with true distances.
@@ -168,15 +186,14 @@ def knn(
         queries: prepared, as for `lookalike.search.knn`.
         gallery: where the vectors are measured.
         k: at least 1.
-        places: the gallery's row of each of the index's vectors; -1 of those that are not there any more. The same
-            number where nothing is said.
+        places: where the index's vectors are in the gallery; in the same rows where nothing is said.
         among: which of the index's vectors may be found; all that have a place where nothing is said.
     """
     allowed = _allowed(places, among)
     found = index.propose(queries.vectors, k, allowed)
     if len(queries) == 1:
         rows = found[found >= 0]
-        return _first(index.metric, queries, gallery, rows if places is None else places[rows], k)
+        return _first(index.metric, queries, gallery, rows if places is None else places.rows[rows], k)
     pairs = _measured(index.metric, queries, gallery, found, places)
     begins = np.searchsorted(pairs.left, np.arange(len(queries)))
     return Hits.from_pairs([pairs.keep(np.arange(len(pairs)) - begins[pairs.left] < k)], len(queries), exact=False)
@@ -189,7 +206,7 @@ def within(
     radius: float,
     *,
     least: float = 0,
-    places: Int64[np.ndarray, " n"] | None = None,
+    places: Places | None = None,
     among: Bool[np.ndarray, " n"] | None = None,
 ) -> Hits:
     """About all rows whose distance is at least so much and at most the radius, with true distances.
@@ -242,12 +259,9 @@ def read(path: Path) -> Any:  # noqa: ANN401 -- as above
         raise StorageError(f"{path} is no index that this FAISS reads.") from e
 
 
-def _allowed(
-    places: Int64[np.ndarray, " n"] | None, among: Bool[np.ndarray, " n"] | None
-) -> Bool[np.ndarray, " n"] | None:
-    if places is None or (places >= 0).all():
-        return among
-    return places >= 0 if among is None else among & (places >= 0)
+def _allowed(places: Places | None, among: Bool[np.ndarray, " n"] | None) -> Bool[np.ndarray, " n"] | None:
+    there = None if places is None else places.there
+    return among if there is None else there if among is None else among & there
 
 
 def _first(metric: Metric, query: Gallery, gallery: Gallery, rows: Int64[np.ndarray, " c"], k: int) -> Hits:
@@ -263,12 +277,12 @@ def _measured(
     queries: Gallery,
     gallery: Gallery,
     found: Int64[np.ndarray, "q c"],
-    places: Int64[np.ndarray, " n"] | None,
+    places: Places | None,
 ) -> Pairs:
     """What was proposed, with its distances, sorted."""
     left, column = np.nonzero(found >= 0)
     right = found[left, column]
-    right = right if places is None else places[right]
+    right = right if places is None else places.rows[right]
     distances = np.empty(len(left), np.float32)
     with np.errstate(over="ignore"):  # beyond float32 there is only infinity
         for part in blocks(len(left), _CHUNK):

@@ -50,24 +50,26 @@ class Beside:
     matrix: Matrix
 
     @cached_property
-    def places(self) -> Int64[np.ndarray, " n"]:
-        """The matrix's row of each of the index's vectors; -1 where it has gone."""
+    def places(self) -> ann.Places:
+        """Where the index's vectors are in the matrix."""
         rows, here = self.matrix.rows(self.kept.seqs)
         places = np.full(len(here), -1)
         places[here] = rows
-        return places
+        return ann.Places(places)
 
     @cached_property
     def added(self) -> Int64[np.ndarray, " m"]:
         """The matrix's rows that the index lacks."""
         known = np.zeros(len(self.matrix.seqs), bool)
-        known[self.places[self.places >= 0]] = True
+        there = self.places.there
+        known[self.places.rows if there is None else self.places.rows[there]] = True
         return np.flatnonzero(~known)
 
     @property
     def gone(self) -> int:
         """Vectors of the index that are not there any more."""
-        return int(np.count_nonzero(self.places < 0))
+        there = self.places.there
+        return 0 if there is None else int(np.count_nonzero(~there))
 
     @property
     def stale(self) -> bool:
@@ -102,7 +104,7 @@ class Beside:
             return None
         wanted = np.zeros(len(self.matrix.seqs) + 1, bool)  # the last one is that of place -1
         wanted[rows] = True
-        return np.asarray(wanted[self.places])
+        return np.asarray(wanted[self.places.rows])
 
     def _new(self, rows: Int64[np.ndarray, " r"] | None) -> Int64[np.ndarray, " m"]:
         return self.added if rows is None else np.intersect1d(self.added, rows, assume_unique=True)
