@@ -93,8 +93,7 @@ def compare(source: Source, rows: int = ROWS, dimension: int = DIMENSION, pairs:
         path = folder / "vectors.npy"
         np.save(path, vectors)
         for name in CONTENDERS:
-            whole = 0.0 if name == "lookalike" else _run(name, path, radius, TRIAL).get("seconds", 0.0) / TRIAL
-            shares[name] = 1.0 if whole < SLOW else max(TRIAL, BRIEF / whole)
+            shares[name] = 1.0 if name == "lookalike" else _share(name, path, radius)
         for _ in range(ROUNDS):
             for name, its in runs.items():
                 its.append(_run(name, path, radius, shares[name]))
@@ -114,6 +113,21 @@ def compare(source: Source, rows: int = ROWS, dimension: int = DIMENSION, pairs:
     for it in contenders:
         say(f"  {it['name']}: {it['seconds']:.1f} s, {it['pairs']:,} pairs, {it['bytes'] / 1e6:.0f} MB")
     return [{"rows": rows, "dimension": dimension, "radius": radius, "bytes": vectors.nbytes, "contenders": contenders}]
+
+
+def _share(name: str, path: Path, radius: float) -> float:
+    """How much of the rows a contender is asked: all where that is bearable.
+
+    Few rows take more time each than many, as some contenders look at them in another way: so it tries more and more.
+    """
+    share = TRIAL
+    while True:
+        seconds: float = _run(name, path, radius, share).get("seconds", 0.0)
+        if seconds / share < SLOW:
+            return 1.0
+        if 4 * seconds > BRIEF:
+            return max(TRIAL, share * BRIEF / seconds)
+        share *= 4
 
 
 def radius_of(vectors: np.ndarray, pairs: int) -> float:

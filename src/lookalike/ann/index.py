@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Int64, Shaped
 
 from lookalike.errors import StorageError, UsageError
-from lookalike.metric import Metric, paired
+from lookalike.metric import Metric
 from lookalike.search import Gallery, Hits, Pairs
 from lookalike.search.blocks import blocks
+from lookalike.search.bounds import measure
 
 Kind = Literal["hnsw", "ivf-pq"]
 
@@ -70,12 +71,12 @@ class Index:
         return int(self.faiss.ntotal)
 
     def propose(
-        self, queries: Float32[np.ndarray, "q d"], count: int, among: Bool[np.ndarray, " n"] | None = None
+        self, queries: Gallery, count: int, among: Bool[np.ndarray, " n"] | None = None
     ) -> Int64[np.ndarray, "q c"]:
         """The vectors that seem nearest; -1 where it found fewer.
 
         Args:
-            queries: as the gallery's vectors.
+            queries: prepared as the gallery was.
             count: how many to ask for.
             among: leave out the others.
         """
@@ -90,7 +91,7 @@ class Index:
             how = faiss.SearchParametersHNSW(efSearch=max(effort, wanted), sel=selector)
         else:
             how = faiss.SearchParametersIVF(nprobe=min(max(1, effort), self.faiss.nlist), sel=selector)
-        _, found = self.faiss.search(_directed(queries, self.metric), wanted, params=how)
+        _, found = self.faiss.search(directed(queries, self.metric), wanted, params=how)
         return np.asarray(found, np.int64)
 
 
@@ -144,11 +145,11 @@ def build(
     made = _graph(d) if kind == "hnsw" else _cells(n, d)
     progress(0, n)
     rows = np.sort(np.random.default_rng(0).permutation(n)[:_TRAINING])
-    made.train(_directed(gallery.vectors[rows], metric))
+    made.train(directed(gallery.take(rows), metric))
     for part in blocks(n, _CHUNK):
         if stopped():
             return None
-        made.add(_directed(gallery.vectors[part], metric))
+        made.add(directed(gallery.take(part), metric))
         progress(part.stop, n)
     return Index(kind, metric, 1, made)
 
@@ -190,13 +191,12 @@ def knn(
         among: which of the index's vectors may be found; all that have a place where nothing is said.
     """
     allowed = _allowed(places, among)
-    found = index.propose(queries.vectors, k, allowed)
+    found = index.propose(queries, k, allowed)
     if len(queries) == 1:
         rows = found[found >= 0]
         return _first(index.metric, queries, gallery, rows if places is None else places.rows[rows], k)
     pairs = _measured(index.metric, queries, gallery, found, places)
-    begins = np.searchsorted(pairs.left, np.arange(len(queries)))
-    return Hits.from_pairs([pairs.keep(np.arange(len(pairs)) - begins[pairs.left] < k)], len(queries), exact=False)
+    return Hits.from_pairs([pairs.first(k)], len(queries), exact=False)
 
 
 def within(
@@ -220,7 +220,7 @@ def within(
     parts, open_, k = list[Pairs](), np.arange(len(queries)), 64
     while len(open_) and most:
         some = queries.take(open_)
-        pairs = _measured(index.metric, some, gallery, index.propose(some.vectors, k, allowed), places)
+        pairs = _measured(index.metric, some, gallery, index.propose(some, k, allowed), places)
         counts = np.bincount(pairs.left, minlength=len(open_))
         inside = np.bincount(pairs.left[pairs.distances <= high], minlength=len(open_))
         # Beyond the radius lie enough of what was proposed: a few are there by chance of the codes.
@@ -266,8 +266,7 @@ def _allowed(places: Places | None, among: Bool[np.ndarray, " n"] | None) -> Boo
 
 def _first(metric: Metric, query: Gallery, gallery: Gallery, rows: Int64[np.ndarray, " c"], k: int) -> Hits:
     """The k nearest of what was proposed to one query, without what many queries take, which would cost more than FAISS."""
-    with np.errstate(over="ignore"):  # beyond float32 there is only infinity
-        distances = paired(query.vectors[0], gallery.vectors[rows], metric).astype(np.float32)
+    distances = measure(query, gallery, np.zeros_like(rows), rows, metric)
     order = np.lexsort((rows, distances))[:k]
     return Hits(np.array([0, len(order)]), rows[order], distances[order], exact=False)
 
@@ -283,19 +282,15 @@ def _measured(
     left, column = np.nonzero(found >= 0)
     right = found[left, column]
     right = right if places is None else places.rows[right]
-    distances = np.empty(len(left), np.float32)
-    with np.errstate(over="ignore"):  # beyond float32 there is only infinity
-        for part in blocks(len(left), _CHUNK):
-            distances[part] = paired(queries.vectors[left[part]], gallery.vectors[right[part]], metric)
-    return Pairs(left, right, distances).sorted()
+    return Pairs(left, right, measure(queries, gallery, left, right, metric)).sorted()
 
 
-def _directed(vectors: Float32[np.ndarray, "n d"], metric: Metric) -> Float32[np.ndarray, "n d"]:
-    vectors = np.ascontiguousarray(vectors, np.float32)
+def directed(vectors: Gallery, metric: Metric) -> Shaped[np.ndarray, "n d"]:
+    """Vectors as FAISS compares them: for cosine brought to length 1."""
     if metric != Metric.COSINE:
-        return vectors
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    return np.asarray(np.divide(vectors, norms, out=np.zeros(vectors.shape), where=norms > 0), np.float32)
+        return np.ascontiguousarray(vectors.vectors)
+    norms = np.sqrt(vectors.squared_norms)
+    return np.ascontiguousarray(vectors.vectors / np.where(norms > 0, norms, 1)[:, None], np.float32)
 
 
 def _faiss() -> Any:  # noqa: ANN401 -- what mypy sees of it is not what it is at run time

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Int64
 
 from lookalike import search
-from lookalike.metric import Metric, paired
+from lookalike.ann.index import directed
+from lookalike.metric import Metric
 from lookalike.search import Block, Gallery, Pairs
 from lookalike.search.answers import joined
+from lookalike.search.bounds import measure
 
 RECALL = 0.95
 """What is reached on the first sample."""
@@ -132,18 +134,16 @@ class _Index:
             return
         self._inner.cp.min_points_per_centroid = 1  # or FAISS writes warnings to stderr
         some = np.random.default_rng(0).choice(rows, min(rows, 64 * self.cells), replace=False)
-        self._inner.train(self._given(gallery.take(np.sort(some))))
+        self._inner.train(directed(gallery.take(np.sort(some)), metric))
         for begin in range(0, rows, 2**16):
-            self._inner.add(self._given(gallery.take(slice(begin, begin + 2**16))))
+            self._inner.add(directed(gallery.take(slice(begin, begin + 2**16)), metric))
 
     def nearest(self, queries: Gallery, k: int) -> Pairs:
         """The k nearest of what is in the probed cells, sorted."""
         self._inner.nprobe = self.probes
-        _, rows = self._inner.search(self._given(queries), min(k + _MORE, max(1, len(self.gallery))))
+        _, rows = self._inner.search(directed(queries, self.metric), min(k + _MORE, max(1, len(self.gallery))))
         left, places = np.nonzero(rows >= 0)
-        pairs = self._measured(queries, left, rows[left, places].astype(np.int64)).sorted()
-        begins = np.searchsorted(pairs.left, np.arange(len(queries)))
-        return pairs.keep(np.arange(len(pairs)) - begins[pairs.left] < k)
+        return self._measured(queries, left, rows[left, places].astype(np.int64)).sorted().first(k)
 
     def within(self, queries: Gallery, radius: float, least: float) -> Pairs:
         """All in the probed cells that are in the ring, sorted."""
@@ -156,27 +156,14 @@ class _Index:
             most = 2 * radius + 1e-5  # between directions, the squared Euclidean distance is twice that of the cosine
         else:
             most = min(radius * (1 + 1e-4), 1e19) ** 2 + 1e-37
-        offsets, _, rows = self._inner.range_search(self._given(queries), most)
+        offsets, _, rows = self._inner.range_search(directed(queries, self.metric), most)
         left = np.repeat(np.arange(len(queries)), np.diff(offsets.astype(np.int64)))
         pairs = self._measured(queries, left, rows.astype(np.int64))
         inside = (pairs.distances <= np.float32(radius)) & (pairs.distances >= np.float32(least))
         return pairs.keep(inside).sorted()
 
     def _measured(self, queries: Gallery, left: Int64[np.ndarray, " n"], right: Int64[np.ndarray, " n"]) -> Pairs:
-        distances = np.empty(len(left), np.float32)
-        size = max(1, 2**16 // (self.gallery.vectors.shape[1] + 1))
-        with np.errstate(over="ignore"):
-            for begin in range(0, len(left), size):
-                part = slice(begin, begin + size)
-                distances[part] = paired(queries.vectors[left[part]], self.gallery.vectors[right[part]], self.metric)
-        return Pairs(left, right, distances)
-
-    def _given(self, some: Gallery) -> Shaped[np.ndarray, "n d"]:
-        """Vectors as FAISS compares them: directions for cosine."""
-        if self.metric is not Metric.COSINE:
-            return np.ascontiguousarray(some.vectors)
-        norms = np.sqrt(some.squared_norms)
-        return np.ascontiguousarray(some.vectors / np.where(norms > 0, norms, 1)[:, None], np.float32)
+        return Pairs(left, right, measure(queries, self.gallery, left, right, self.metric))
 
 
 def _find(index: _Index, left: Gallery, rows: Int64[np.ndarray, " m"], asked: Question, *, itself: bool) -> Pairs:
@@ -197,11 +184,7 @@ def _find(index: _Index, left: Gallery, rows: Int64[np.ndarray, " m"], asked: Qu
 def _others(found: Pairs, k: int | None) -> Pairs:
     """Without those of a row with itself; and then, as a row may have so many copies that it did not find itself, k each."""
     found = found.keep(found.left != found.right)
-    if k is None or not len(found):
-        return found
-    _, begins = np.unique(found.left, return_index=True)
-    sizes = np.diff([*begins, len(found)])
-    return found.keep(np.arange(len(found)) - np.repeat(begins, sizes) < k)
+    return found if k is None else found.first(k)
 
 
 def _exact(left: Gallery, right: Gallery, metric: Metric, asked: Question, rows: Int64[np.ndarray, " m"]) -> Pairs:
@@ -211,7 +194,7 @@ def _exact(left: Gallery, right: Gallery, metric: Metric, asked: Question, rows:
         hits = search.within(some, right, asked.radius or 0, metric, least=asked.least)
     else:
         hits = search.knn(some, right, asked.k + itself, metric)
-    found = Pairs(np.repeat(rows, np.diff(hits.offsets)), hits.rows, hits.distances)
+    found = Pairs(rows[hits.pairs.left], hits.rows, hits.distances)
     return _others(found, asked.k) if itself else found
 
 

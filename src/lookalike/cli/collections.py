@@ -178,17 +178,17 @@ def search(
         else:
             if [k, within, far].count(None) < 2:  # noqa: PLR2004 -- all but one
                 raise UsageError("Give -k, --within or --far, one of them.")
-            least, reach = _reach(collection, within, far, metric or collection.store.metric, way)
+            least, farthest = reach(collection, within, far, metric or collection.store.metric, way)
             if len(sources) == 1 and exactly(collection, exact):
                 if exact is None:
                     suggest_index(collection, name)
-                parts = collection.stream(queries, reach, among, least=least, metric=metric, branch=way)
+                parts = collection.stream(queries, farthest, among, least=least, metric=metric, branch=way)
                 if json:
                     output.stream_json(parts, metric or collection.store.metric)
                 else:
                     output.print_stream(parts, collection, sources[0] if isinstance(sources[0], Path) else None)
                 return
-            answers = collection.within(queries, reach, among, least=least, metric=metric, branch=way, exact=exact)
+            answers = collection.within(queries, farthest, among, least=least, metric=metric, branch=way, exact=exact)
         if exact is None and all(answer.exact for answer in answers):
             suggest_index(collection, name)
         if json:
@@ -201,7 +201,7 @@ def search(
             output.print_answer(answer, collection, source if isinstance(source, Path) else None)
 
 
-def _reach(
+def reach(
     collection: Collection, within: str | None, far: float | None, metric: Metric, way: Branch
 ) -> tuple[float, float]:
     """(the least distance, the radius)."""

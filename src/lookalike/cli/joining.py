@@ -11,10 +11,10 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from lookalike import compare, joins
+from lookalike import joins
 from lookalike.ann.joins import Approximate
 from lookalike.cli import output
-from lookalike.cli.collections import Far, Name, Within, find, ring
+from lookalike.cli.collections import Far, Name, Within, find, reach
 from lookalike.collection import Collection, Join
 from lookalike.errors import UsageError
 from lookalike.joins import formats
@@ -57,9 +57,9 @@ def join(
     if [k, within, far].count(None) != 2:  # noqa: PLR2004 -- all but one
         raise UsageError("Give -k, --within or --far, one of them.")
     with Collection.open(find(left)) as one, Collection.open(find(right or left)) as other:
-        least, reach = _reach(one, within, far)
+        least, radius = (0, None) if k is not None else reach(one, within, far, one.store.metric, "photo")
         itself = right is None or one.path.samefile(other.path)
-        asked = one.join(None if itself else other, k=k, radius=reach, least=least, approximate=approximate)
+        asked = one.join(None if itself else other, k=k, radius=radius, least=least, approximate=approximate)
         if asked.approximate is not None:
             _tell_recall(asked.approximate)
         if out is None:
@@ -82,16 +82,6 @@ def _tell_recall(way: Approximate) -> None:
         f"Approximate: the recall {said} (measured on {way.sampled:,} items with {way.counted:,} pairs).",
         style="yellow",
     )
-
-
-def _reach(collection: Collection, within: str | None, far: float | None) -> tuple[float, float | None]:
-    """(the least distance, the radius), if there is one."""
-    metric = collection.store.metric
-    if far is not None:
-        return 0, compare.radius(collection.encoder, far, metric, "photo")
-    if within is None:
-        return 0, None
-    return ring(within, metric, collection.store.dimension)
 
 
 def _write(asked: Join, out: Path) -> joins.Written:
@@ -118,9 +108,8 @@ def _progress() -> Iterator[Callable[[joins.Progress], None]]:
             now = time.monotonic()
             if began is None:
                 began = now, state.done
-                bars.reset(
-                    bar, completed=round(_PARTS * state.share)
-                )  # what an earlier run did says nothing of this one's speed
+                # What an earlier run did says nothing of this one's speed.
+                bars.reset(bar, completed=round(_PARTS * state.share))
             rate = (state.done - began[1]) / max(now - began[0], 1e-3)
             rows = f"{state.done:,}/{state.total:,} rows, {rate:,.0f} rows/s, {state.pairs:,} pairs"
             bars.update(bar, completed=round(_PARTS * state.share), rows=rows)

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, Shaped
+from jaxtyping import Float32, Float64, Shaped
 
 from lookalike.errors import UsageError
-from lookalike.metric import Metric, paired
+from lookalike.metric import Metric
 from lookalike.search import Gallery, prepare
 from lookalike.search.blocks import blocks
-from lookalike.search.bounds import tiles
+from lookalike.search.bounds import measure, tiles
 
 BUDGET = 32 * 2**20
 """Bytes of a block of distances, and of what is in use beside it."""
@@ -19,9 +19,6 @@ _PAIR = 64
 
 QUERIES = 256
 """Queries in a block: enough for BLAS to run at its peak."""
-
-_CACHED = 2**16
-"""Numbers measured at a time."""
 
 
 def sides(left: Shaped[np.ndarray, "..."], right: Shaped[np.ndarray, "..."], metric: Metric) -> tuple[Gallery, Gallery]:
@@ -58,24 +55,13 @@ def rows(queries: Gallery, gallery: Gallery, metric: Metric) -> Iterator[tuple[s
         yield part, distances
 
 
-def pairs(
-    left: Gallery, right: Gallery, ours: Int64[np.ndarray, " n"], theirs: Int64[np.ndarray, " n"], metric: Metric
-) -> Float32[np.ndarray, " n"]:
-    """The distances of pairs of rows, by definition and rounded to float32."""
-    distances = np.empty(len(ours), np.float32)
-    with np.errstate(over="ignore"):  # beyond float32 there is only infinity
-        for part in blocks(len(ours), _CACHED // (left.vectors.shape[1] + 1)):
-            distances[part] = paired(left.vectors[ours[part]], right.vectors[theirs[part]], metric)
-    return distances
-
-
 def _tile(queries: Gallery, gallery: Gallery, metric: Metric) -> Float32[np.ndarray, "q m"]:
     """BLAS in float64 tells nearly every distance to within one float32; what it leaves open is measured."""
     least, most = _bounds(queries, gallery, metric)
     with np.errstate(over="ignore"):
         distances, above = least.astype(np.float32), most.astype(np.float32)
     left, right = np.divmod(np.flatnonzero(distances != above), len(gallery))
-    distances[left, right] = pairs(queries, gallery, left, right, metric)
+    distances[left, right] = measure(queries, gallery, left, right, metric)
     return distances
 
 

@@ -19,6 +19,7 @@ from lookalike.evaluation.labels import Classes
 from lookalike.metric import Metric
 from lookalike.search import Gallery
 from lookalike.search.blocks import blocks
+from lookalike.search.bounds import measure
 
 GENUINE_LIMIT = 2**23
 """Genuine pairs that `Roc.of_all` holds at most, at about 100 bytes each while it counts."""
@@ -54,7 +55,7 @@ class LabelledPairs:
             UsageError: vectors that `lookalike.search.prepare` refuses.
         """
         side, _ = measured.sides(embeddings, embeddings, metric)
-        return measured.pairs(side, side, self.left, self.right, metric)
+        return measure(side, side, self.left, self.right, metric)
 
 
 def draw(labels: Shaped[np.ndarray, " n"], count: int, seed: int) -> LabelledPairs:

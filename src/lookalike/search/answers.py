@@ -33,6 +33,10 @@ class Pairs:
         """By (left, distance, right)."""
         return self.keep(np.lexsort((self.right, self.distances, self.left)))
 
+    def first(self, k: int) -> "Pairs":
+        """The first k of each left row, of sorted ones."""
+        return self.keep(np.arange(len(self)) - np.searchsorted(self.left, self.left) < k)
+
 
 @dataclass(frozen=True)
 class Ring:
@@ -96,6 +100,15 @@ class Hits:
     def __iter__(self) -> Iterator[tuple[Int64[np.ndarray, " hits"], Float32[np.ndarray, " hits"]]]:
         """Rows and distances, query by query."""
         return (self[query] for query in range(len(self)))
+
+    @property
+    def pairs(self) -> Pairs:
+        """The answers as pairs (query, row)."""
+        return Pairs(np.repeat(np.arange(len(self)), np.diff(self.offsets)), self.rows, self.distances)
+
+    def first(self, k: int) -> "Hits":
+        """The first k of each query."""
+        return Hits.from_pairs([self.pairs.first(k)], len(self), exact=self.exact, complete=self.complete)
 
     @classmethod
     def from_pairs(cls, parts: list[Pairs], queries: int, *, exact: bool = True, complete: bool = True) -> "Hits":

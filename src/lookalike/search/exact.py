@@ -219,8 +219,8 @@ def _nearest(
         fresh += _lowest(tile, k, _kth(best, k, len(some)))
         # Sorting costs more than the few pairs that a reach of some tiles ago lets through.
         if sum(len(pairs) for pairs in fresh) >= k * len(some):
-            best, fresh = _first(joined([best, *fresh]).sorted(), k, len(some)), []
-    best = _first(joined([best, *fresh]).sorted(), k, len(some))
+            best, fresh = joined([best, *fresh]).sorted().first(k), []
+    best = joined([best, *fresh]).sorted().first(k)
     return Pairs(best.left + part.start, best.right, best.distances)
 
 
@@ -335,14 +335,8 @@ def _others(side: Gallery, rows: Int64[np.ndarray, " m"], k: int, metric: Metric
     """The k nearest others of each of these rows, of which there are as many."""
     found = _nearest(side.take(rows), slice(0, len(rows)), side, k + 1, metric)
     # A row may have so many duplicates that it is not among its own k + 1 nearest; then the last one goes.
-    found = _first(found.keep(rows[found.left] != found.right), k, len(rows))
+    found = found.keep(rows[found.left] != found.right).first(k)
     return Pairs(rows[found.left], found.right, found.distances)
-
-
-def _first(pairs: Pairs, k: int, queries: int) -> Pairs:
-    """The first k pairs of each query, of sorted ones."""
-    begins = np.searchsorted(pairs.left, np.arange(queries))
-    return pairs.keep(np.arange(len(pairs)) - begins[pairs.left] < k)
 
 
 def _kth(pairs: Pairs, k: int, queries: int) -> Float32[np.ndarray, " q"]:

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Int64
 from lookalike import ann, search
 from lookalike.errors import StorageError
 from lookalike.metric import Metric
-from lookalike.search import Gallery, Hits, Pairs
+from lookalike.search import Gallery, Hits
 from lookalike.stores import arrays
 from lookalike.stores.matrix import Cache, Matrix
 
@@ -87,8 +87,7 @@ class Beside:
         gallery, metric = self.matrix.gallery, self.kept.index.metric
         new = search.knn(queries, gallery, k, metric, rows=self._new(rows))  # first: it refuses what makes no sense
         near = ann.knn(self.kept.index, queries, gallery, k, places=self.places, among=self._among(rows))
-        pairs = Hits.from_pairs([_pairs(near), _pairs(new)], len(queries), exact=False)
-        return _first(pairs, k)
+        return Hits.from_pairs([near.pairs, new.pairs], len(queries), exact=False).first(k)
 
     def within(self, queries: Gallery, radius: float, least: float, rows: Int64[np.ndarray, " r"] | None) -> Hits:
         """About all of these rows, or of all, in the ring."""
@@ -97,7 +96,7 @@ class Beside:
         near = ann.within(
             self.kept.index, queries, gallery, radius, least=least, places=self.places, among=self._among(rows)
         )
-        return Hits.from_pairs([_pairs(near), _pairs(new)], len(queries), exact=False, complete=near.complete)
+        return Hits.from_pairs([near.pairs, new.pairs], len(queries), exact=False, complete=near.complete)
 
     def _among(self, rows: Int64[np.ndarray, " r"] | None) -> Bool[np.ndarray, " n"] | None:
         if rows is None:
@@ -205,13 +204,3 @@ def build(
         return None
     index, reached = ann.tuned(index, matrix.gallery, recall)
     return Kept(index, matrix.generation, matrix.seqs, reached, time.perf_counter() - began, 0)
-
-
-def _pairs(hits: Hits) -> Pairs:
-    return Pairs(np.repeat(np.arange(len(hits)), np.diff(hits.offsets)), hits.rows, hits.distances)
-
-
-def _first(hits: Hits, k: int) -> Hits:
-    pairs = _pairs(hits)
-    kept = pairs.keep(np.arange(len(pairs)) - hits.offsets[pairs.left] < k)
-    return Hits.from_pairs([kept], len(hits), exact=False)

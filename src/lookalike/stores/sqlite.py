@@ -294,7 +294,7 @@ class SQLiteStore:
             if beside is not None:
                 kept, added, gone = beside.kept, len(beside.added), beside.gone
                 state = IndexState(kept.index.kind, kept.generation, kept.recall, kept.bytes, kept.seconds, added, gone)
-            possible = tuning.index != "none" and self.indexable
+            possible = tuning.index != "none" and self._indexable(len(matrix.seqs))
             old = beside is None or beside.stale
             scan = "int8" if matrix.gallery.scan else "bits" if self.metric is Metric.HAMMING else "float32"
             return Status(tuning, scan, estimate, state, possible and old and estimate > tuning.budget)
@@ -302,7 +302,10 @@ class SQLiteStore:
     @property
     def indexable(self) -> bool:
         """Whether there are enough items for an index, and no bits, which are searched exactly."""
-        return self.metric is not Metric.HAMMING and self.count() >= ann.FEWEST
+        return self._indexable(self.count())
+
+    def _indexable(self, items: int) -> bool:
+        return self.metric is not Metric.HAMMING and items >= ann.FEWEST
 
     def tune(self, change: Callable[[Tuning], Tuning]) -> Tuning:
         """Change the settings; returns them. They are not vectors: the generation stays.
@@ -446,7 +449,7 @@ class SQLiteStore:
         most: int | None = None,
     ) -> list[Answer]:
         whole = [hits.complete and (most is None or count <= most) for count in np.diff(hits.offsets).tolist()]
-        hits = hits if most is None else _cut(hits, most)
+        hits = hits if most is None else hits.first(most)
         seqs = matrix.seqs[hits.rows]
         items = self._items(sql, seqs)
         similarities = similarity(hits.distances, metric, self.dimension)
@@ -604,14 +607,6 @@ def _condition(where: Filter) -> tuple[str, list[str]]:
         parts.append("EXISTS (SELECT 1 FROM json_each(attributes) WHERE key = ? AND value = ?)")
         values.extend((key, value))
     return " AND ".join(parts), values
-
-
-def _cut(hits: search.Hits, most: int) -> search.Hits:
-    """The first so many of each query."""
-    counts = np.diff(hits.offsets)
-    kept = np.arange(len(hits.rows)) - np.repeat(hits.offsets[:-1], counts) < most
-    offsets = np.concatenate([[0], np.cumsum(np.minimum(counts, most))])
-    return search.Hits(offsets, hits.rows[kept], hits.distances[kept], hits.exact, hits.complete)
 
 
 def _json(texts: Iterable[str]) -> str:
