@@ -373,7 +373,7 @@ def test_a_matrix_of_many_vectors_is_scanned_in_fewer_bytes_and_stays_exact(
 
 
 def test_answers_in_parts_are_those_at_once(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lookalike.stores.sqlite._CHUNK", 100)
+    monkeypatch.setattr("lookalike.stores.catalog.CHUNK", 100)
     for where in (ALL, Filter(labels=frozenset({"even"}))):
         for least in (0.0, 1.0):
             (whole,) = store.within(vectors(1, 3), 3, where, least=least, exact=True)
@@ -385,7 +385,7 @@ def test_answers_in_parts_are_those_at_once(store: SQLiteStore, monkeypatch: pyt
 def test_answers_in_parts_leave_out_what_is_deleted_meanwhile(
     store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookalike.stores.sqlite._CHUNK", 100)
+    monkeypatch.setattr("lookalike.stores.catalog.CHUNK", 100)
     parts = store.stream(vectors(1, 3), 100)
     first = ids(next(parts))
     gone = [f"{i:05}" for i in range(0, COUNT, 2)]

@@ -28,7 +28,8 @@ from lookalike.errors import (
     UsageError,
 )
 from lookalike.metric import Metric
-from lookalike.stores import Item, SQLiteStore, arrays, open_store, sqlite
+from lookalike.stores import Item, SQLiteStore, arrays, catalog, open_store
+from lookalike.stores.catalog import Catalog
 from lookalike.stores.manifest import EncoderPin, Manifest
 
 MANIFEST = Manifest(metric=Metric.EUCLIDEAN, dimension=8, encoder=EncoderPin(name="none", fingerprint=""))
@@ -320,7 +321,7 @@ def test_two_writers_at_once_both_succeed(path: Path, store: SQLiteStore) -> Non
 def test_a_writer_that_does_not_let_go_makes_others_busy_and_readers_not(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_PATIENCE", 0.05)
+    monkeypatch.setattr(catalog, "_PATIENCE", 0.05)
     with closing(SQLiteStore.open(path)) as store, closing(sqlite3.connect(path / "catalog.sqlite")) as other:
         expected = found(store)
         other.execute("BEGIN IMMEDIATE")
@@ -375,14 +376,14 @@ def test_a_search_does_not_wait_for_a_thread_that_waits_to_write(
 def test_a_full_database_is_reported_and_loses_nothing(
     path: Path, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected, connect = found(store), SQLiteStore._connect
+    expected, connect = found(store), Catalog._connect
 
-    def confined(store: SQLiteStore) -> sqlite3.Connection:
-        sql = connect(store)
+    def confined(catalog: Catalog) -> sqlite3.Connection:
+        sql = connect(catalog)
         sql.execute(f"PRAGMA max_page_count = {sql.execute('PRAGMA page_count').fetchone()[0] + 2}")
         return sql
 
-    monkeypatch.setattr(SQLiteStore, "_connect", confined)
+    monkeypatch.setattr(Catalog, "_connect", confined)
     with closing(SQLiteStore.open(path)) as small:
         with pytest.raises(StorageError, match="full"):
             small.upsert([Item(f"x{i}", "") for i in range(1000)], np.zeros((1000, 8), np.float32))

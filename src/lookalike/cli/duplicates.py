@@ -34,6 +34,11 @@ class _Asked:
     within: str | None
     far: float | None
     turned: bool
+    chains: bool
+    rules: str
+    references: list[Path]
+    apply: bool
+    trash: Path | None
     out: Path | None
     json: bool
 
@@ -101,17 +106,8 @@ def find_duplicates(
 
     Example: lookalike duplicates photos --out duplicates.html
     """
-    asked = _Asked(within, far, turned, out, json)
-    _check(
-        asked,
-        name,
-        items,
-        against=against,
-        apply=apply,
-        chains=chains,
-        undo=undo,
-        jobs=[distinct, forget, decided, undo is not None],
-    )
+    asked = _Asked(within, far, turned, chains, keep, reference or [], apply, trash, out, json)
+    _check(asked, name, items, against=against, undo=undo, jobs=[distinct, forget, decided, undo is not None])
     if undo is not None:
         _undo(undo, json=json)
         return
@@ -122,29 +118,9 @@ def find_duplicates(
             _decide(collection, items or [], "distinct" if distinct else "forget" if forget else "list", json=json)
         elif against is not None:
             with Collection.open(find(against)) as other:
-                if collection.path.samefile(other.path):
-                    raise UsageError(
-                        "Give --against another collection; without it, a collection is searched by itself."
-                    )
                 _leaks(collection, other, asked)
         else:
-            rules = duplicates.Rule.parse(keep)
-            with output.stoppable("Nothing was moved."), _stages() as tell:
-                reach = _reach(collection, asked, collection.store.count())
-                found = duplicates.find(
-                    collection,
-                    reach,
-                    chains=chains,
-                    rules=rules,
-                    references=reference or (),
-                    turned=turned,
-                    tell=tell,
-                )
-            _write(found, collection, None, asked)  # while the pictures are there
-            moved = _apply(collection, found, trash) if apply else None
-            _report(collection, found, moved, asked)
-            if moved and moved.left:
-                sys.exit(1)
+            _find(collection, asked)
 
 
 def _check(
@@ -153,19 +129,17 @@ def _check(
     items: Sequence[str] | None,
     *,
     against: Path | None,
-    apply: bool,
-    chains: bool,
     undo: Path | None,
     jobs: Sequence[bool],
 ) -> None:
     """Refuse what does not go together, before any work."""
-    if sum(jobs) + apply + (against is not None) > 1:
+    if sum(jobs) + asked.apply + (against is not None) > 1:
         raise UsageError("Give one of --distinct, --forget, --decisions, --undo, --against and --apply.")
     if items and not any(jobs[:2]):
         raise UsageError(f"“{items[0]}” is one name too many; pictures are named with --distinct or --forget.")
     if undo is not None and name is not None:
         raise UsageError("The trash knows its collection; leave NAME out with --undo.")
-    if chains and apply:
+    if asked.chains and asked.apply:
         raise UsageError(
             "The first and the last of a chain may have nothing in common, so chains are to be looked at; leave out --chains"
             " or --apply."
@@ -202,6 +176,25 @@ def _stages() -> Iterator[Callable[[str, int, int], None]]:
             tells[what](done, total)
 
         yield told
+
+
+def _find(collection: Collection, asked: _Asked) -> None:
+    rules = duplicates.Rule.parse(asked.rules)
+    with output.stoppable("Nothing was moved."), _stages() as tell:
+        found = duplicates.find(
+            collection,
+            _reach(collection, asked, collection.store.count()),
+            chains=asked.chains,
+            rules=rules,
+            references=asked.references,
+            turned=asked.turned,
+            tell=tell,
+        )
+    _write(found, collection, None, asked)  # while the pictures are there
+    moved = _apply(collection, found, asked.trash) if asked.apply else None
+    _report(collection, found, moved, asked)
+    if moved and moved.left:
+        sys.exit(1)
 
 
 # ---- moving
@@ -297,6 +290,8 @@ def _list(collection: Collection, *, json: bool) -> None:
 
 
 def _leaks(train: Collection, test: Collection, asked: _Asked) -> None:
+    if train.path.samefile(test.path):
+        raise UsageError("Give --against another collection; without it, a collection is searched by itself.")
     with output.stoppable("Nothing was written."), _stages() as tell:
         found = duplicates.leaks(train, test, _reach(train, asked, train.store.count()), turned=asked.turned, tell=tell)
     output.print_left_out([f"{path}: {reason}" for path, reason in found.left_out])

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
-from threading import Event, Lock
+from threading import Lock
 from typing import Any, Self
 
 import numpy as np
@@ -26,20 +26,15 @@ from jaxtyping import Int64
 from pydantic import ValidationError
 
 from lookalike import ann, search
-from lookalike.errors import AlreadyExistsError, BusyError, NotFoundError, StorageError, UsageError
+from lookalike.errors import AlreadyExistsError, NotFoundError, StorageError, UsageError
 from lookalike.metric import Metric, similarity
 from lookalike.stores import indexing
+from lookalike.stores.catalog import CHUNK, Catalog, chunks, marks
 from lookalike.stores.indexing import Beside, IndexCache
 from lookalike.stores.manifest import Manifest
 from lookalike.stores.matrix import Cache, Matrix
 from lookalike.stores.protocol import ALL, Answer, Filter, Hit, Item, Snapshot, Vectors, check
 from lookalike.stores.tuning import IndexState, Pace, Status, Tuning
-
-# How long a writer waits for another one, in seconds.
-_PATIENCE = 30
-
-# Rows read, or ids asked for, in one statement; SQLite allows 32,766 placeholders.
-_CHUNK = 5000
 
 # A process that has a matrix in memory writes the next one to the cache where this part of its rows is new, an eighth: to
 # write everything for a few changes would cost more than it saves the next process.
@@ -73,10 +68,7 @@ class SQLiteStore:
         """Use `create` or `open`."""
         self.folder = folder
         self.manifest = manifest
-        self._database = (folder / "catalog.sqlite").resolve()
-        self._writable = os.access(self._database.parent, os.W_OK) and os.access(self._database, os.W_OK)
-        self._idle: list[sqlite3.Connection] = []
-        self._closed = Event()
+        self._catalog = Catalog(folder)
         self._cache = Cache(folder / "cache", manifest.columns, manifest.metric)
         self._indexes = IndexCache(self._cache)
         self._matrix: Matrix | None = None
@@ -128,7 +120,7 @@ class SQLiteStore:
             StorageError: it is damaged.
         """
         store = cls(folder, Manifest.read(folder))
-        if not store._database.is_file():
+        if not store._catalog.path.is_file():
             raise StorageError(f"{folder} is damaged: catalog.sqlite is missing. Index the pictures again.")
         store.count()  # a file that is no database is found out here
         return store
@@ -158,7 +150,7 @@ class SQLiteStore:
             return
         # Of an id that comes twice the last one counts, as if they had been written one after the other.
         last = {item.id: i for i, item in enumerate(items)}
-        with self._writing() as sql:
+        with self._catalog.writing() as sql:
             sql.executemany("DELETE FROM items WHERE id = ?", ((i,) for i in last))
             for i in last.values():
                 it = items[i]
@@ -168,17 +160,19 @@ class SQLiteStore:
 
     def delete(self, ids: Sequence[str]) -> int:
         """See `Store.delete`."""
-        with self._writing() as sql:
+        with self._catalog.writing() as sql:
             return sum(sql.execute("DELETE FROM items WHERE id = ?", (i,)).rowcount for i in ids)
 
     def get(self, ids: Sequence[str]) -> dict[str, Item]:
         """See `Store.get`."""
-        rows = self._select(f"SELECT id, {_ITEM} FROM items WHERE id IN (%s)", ids)
+        rows = self._catalog.select(f"SELECT id, {_ITEM} FROM items WHERE id IN (%s)", ids)
         return {ident: _item(row) for ident, *row in rows}
 
     def vectors(self, ids: Sequence[str]) -> Vectors:
         """See `Store.vectors`."""
-        found = dict(self._select("SELECT id, vector FROM items JOIN vectors USING (seq) WHERE id IN (%s)", ids))
+        found = dict(
+            self._catalog.select("SELECT id, vector FROM items JOIN vectors USING (seq) WHERE id IN (%s)", ids)
+        )
         if missing := [i for i in ids if i not in found]:
             raise NotFoundError(f"{self.folder} has no item “{missing[0]}”.")
         return self._array([found[i] for i in ids])
@@ -186,20 +180,20 @@ class SQLiteStore:
     def count(self, where: Filter = ALL) -> int:
         """See `Store.count`."""
         condition, values = _condition(where)
-        return int(self._read(f"SELECT count(*) FROM items WHERE {condition}", values)[0][0])
+        return int(self._catalog.read(f"SELECT count(*) FROM items WHERE {condition}", values)[0][0])
 
     def scan(self, where: Filter = ALL, *, after: str = "") -> Iterator[Item]:
         """See `Store.scan`."""
         condition, values = _condition(where)
-        sql = f"SELECT {_ITEM} FROM items WHERE {condition} AND id > ? ORDER BY id LIMIT {_CHUNK}"
-        while rows := self._read(sql, [*values, after]):
+        sql = f"SELECT {_ITEM} FROM items WHERE {condition} AND id > ? ORDER BY id LIMIT {CHUNK}"
+        while rows := self._catalog.read(sql, [*values, after]):
             yield from map(_item, rows)
             after = rows[-1][0]
 
     def labels(self) -> dict[str, int]:
         """See `Store.labels`."""
         sql = "SELECT label, count(*) FROM items WHERE label IS NOT NULL GROUP BY label ORDER BY label"
-        return dict(self._read(sql))
+        return dict(self._catalog.read(sql))
 
     def knn(
         self,
@@ -212,7 +206,7 @@ class SQLiteStore:
     ) -> list[Answer]:
         """See `Store.knn`."""
         metric, asked = self._metric(metric), self._checked(queries)
-        with self._reading() as sql:
+        with self._catalog.reading() as sql:
             matrix = self._current(sql)
             rows = self._rows(sql, matrix, where)
             if index := self._index_for(sql, matrix, metric, asked, rows, exact=exact):
@@ -237,7 +231,7 @@ class SQLiteStore:
     ) -> list[Answer]:
         """See `Store.within`."""
         metric, asked = self._metric(metric), self._checked(queries)
-        with self._reading() as sql:
+        with self._catalog.reading() as sql:
             matrix = self._current(sql)
             rows = self._rows(sql, matrix, where)
             if index := self._index_for(sql, matrix, metric, asked, rows, exact=exact):
@@ -253,7 +247,7 @@ class SQLiteStore:
     ) -> Iterator[Answer]:
         """See `Store.stream`."""
         metric, asked = self._metric(metric), self._checked(query)
-        with self._reading() as sql:
+        with self._catalog.reading() as sql:
             matrix = self._current(sql)
             rows = self._rows(sql, matrix, where)
         blocks = search.within_sorted(asked, matrix.gallery, radius, metric, least=least, rows=rows)
@@ -261,7 +255,7 @@ class SQLiteStore:
 
     def snapshot(self) -> Snapshot:
         """See `Store.snapshot`."""
-        with self._reading() as sql:
+        with self._catalog.reading() as sql:
             matrix = self._current(sql)
             ids = [row[0] for row in sql.execute("SELECT id FROM items ORDER BY id")]
             return Snapshot(ids, matrix.vectors, matrix.generation)
@@ -277,16 +271,13 @@ class SQLiteStore:
 
     def close(self) -> None:
         """See `Store.close`; searches that other threads are at come to their end."""
-        self._closed.set()
-        with suppress(IndexError):
-            while True:
-                self._idle.pop().close()
+        self._catalog.close()
 
     # ---- the index
 
     def status(self) -> Status:
         """How exact searches are, how long they take, and what index there is."""
-        with self._reading() as sql:
+        with self._catalog.reading() as sql:
             matrix, tuning = self._current(sql), self._tuning(sql)
             beside = self._found(sql, matrix)
             estimate = self._pace.estimate(matrix.reads(self.metric, None, 1), 1)
@@ -313,7 +304,7 @@ class SQLiteStore:
         Raises:
             StorageError, BusyError: the catalogue cannot be written.
         """
-        with self._connected() as sql:
+        with self._catalog.connected() as sql:
             sql.execute("BEGIN IMMEDIATE")
             before = self._tuning(sql)
             after = change(before)
@@ -344,7 +335,7 @@ class SQLiteStore:
             UsageError: too few items, or bits.
             StorageError, BusyError: it cannot be kept.
         """
-        with self._reading() as sql:
+        with self._catalog.reading() as sql:
             matrix, tuning = self._current(sql), self._tuning(sql)
         if tuning.index == "none":
             return False
@@ -422,9 +413,9 @@ class SQLiteStore:
 
     def _streamed(self, matrix: Matrix, blocks: Iterator[search.Pairs], metric: Metric) -> Iterator[Answer]:
         for block in blocks:
-            for chunk in _chunks(range(len(block))):
+            for chunk in chunks(range(len(block))):
                 some = block.keep(np.asarray(chunk))
-                with self._reading() as sql:  # not all the while: a reader keeps the log from being tidied
+                with self._catalog.reading() as sql:  # not all the while: a reader keeps the log from being tidied
                     known = np.fromiter(self._items(sql, matrix.seqs[some.right]), np.int64)
                     some = some.keep(np.isin(matrix.seqs[some.right], known))
                     (answer,) = self._answers(sql, matrix, search.Hits.from_pairs([some], 1), metric)
@@ -433,8 +424,8 @@ class SQLiteStore:
 
     def _items(self, sql: sqlite3.Connection, seqs: Int64[np.ndarray, " n"]) -> dict[int, Item]:
         items: dict[int, Item] = {}
-        for chunk in _chunks(np.unique(seqs).tolist()):
-            for seq, *row in sql.execute(f"SELECT seq, {_ITEM} FROM items WHERE seq IN ({_marks(chunk)})", chunk):
+        for chunk in chunks(np.unique(seqs).tolist()):
+            for seq, *row in sql.execute(f"SELECT seq, {_ITEM} FROM items WHERE seq IN ({marks(chunk)})", chunk):
                 items[seq] = _item(row)
         return items
 
@@ -485,89 +476,15 @@ class SQLiteStore:
         if last := self._matrix:
             rows, here = last.rows(seqs)
             out[here], missing = last.vectors[rows], ~here
-        for chunk in _chunks(np.flatnonzero(missing).tolist()):
+        for chunk in chunks(np.flatnonzero(missing).tolist()):
             wanted = seqs[chunk].tolist()
-            found = dict(sql.execute(f"SELECT seq, vector FROM vectors WHERE seq IN ({_marks(wanted)})", wanted))
+            found = dict(sql.execute(f"SELECT seq, vector FROM vectors WHERE seq IN ({marks(wanted)})", wanted))
             out[chunk] = self._array([found.get(seq, b"") for seq in wanted])
         if last and missing.sum() < len(seqs) / _WORTH_KEEPING:
             return last.updated(generation, seqs, out, self.metric)
         matrix = Matrix.of(generation, seqs, out, self.metric)
         self._cache.keep(matrix)
         return self._cache.load(generation) or matrix
-
-    # ---- SQLite
-
-    @contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
-        """A connection that no other thread has meanwhile."""
-        if self._closed.is_set():
-            raise UsageError(f"{self.folder} has been closed; open it again.")
-        with _translated(self.folder):
-            try:
-                sql = self._idle.pop()
-            except IndexError:
-                sql = self._connect()
-            try:
-                yield sql
-            except BaseException:
-                sql.close()  # and undoes what is not committed
-                raise
-            if self._writable:
-                self._idle.append(sql)
-            else:
-                sql.close()
-            if self._closed.is_set():
-                self.close()
-
-    def _connect(self) -> sqlite3.Connection:
-        how = "mode=rw"
-        if not self._writable:
-            # SQLite cannot make its own files for readers here. It can do without where all is in the one file; that is
-            # looked at anew each time, as somebody else may be allowed to write.
-            log = self._database.with_name("catalog.sqlite-wal")
-            how = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
-        sql = sqlite3.connect(
-            f"{self._database.as_uri()}?{how}",
-            uri=True,
-            timeout=_PATIENCE,
-            isolation_level=None,  # transactions are begun by hand
-            check_same_thread=False,  # one at a time has it
-        )
-        try:
-            sql.execute("PRAGMA foreign_keys = ON")
-            sql.execute("PRAGMA synchronous = FULL")
-        except BaseException:
-            sql.close()
-            raise
-        return sql
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """One moment of the database, whatever others write meanwhile."""
-        with self._connected() as sql:
-            sql.execute("BEGIN")
-            yield sql
-            sql.execute("ROLLBACK")
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it or nothing."""
-        with self._connected() as sql:
-            sql.execute("BEGIN IMMEDIATE")
-            before = sql.total_changes
-            yield sql
-            if sql.total_changes > before:
-                sql.execute("UPDATE generation SET number = number + 1, token = lower(hex(randomblob(8)))")
-            sql.execute("COMMIT")
-
-    def _read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._connected() as sql:
-            return sql.execute(statement, values).fetchall()
-
-    def _select(self, statement: str, ids: Sequence[str]) -> list[Any]:
-        """Rows for any number of ids, of one moment."""
-        with self._reading() as sql:
-            return [row for chunk in _chunks(ids) for row in sql.execute(statement % _marks(chunk), chunk)]
 
     # ---- arrays
 
@@ -622,31 +539,3 @@ def _item(row: Sequence[Any]) -> Item:
 
 def _column(rows: Sequence[tuple[int]]) -> Int64[np.ndarray, " n"]:
     return np.fromiter((row[0] for row in rows), np.int64, len(rows))
-
-
-def _marks(values: Sequence[Any]) -> str:
-    return ",".join("?" * len(values))
-
-
-def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    return (values[i : i + _CHUNK] for i in range(0, len(values), _CHUNK))
-
-
-@contextmanager
-def _translated(folder: Path) -> Iterator[None]:
-    """SQLite's errors as ours."""
-    try:
-        yield
-    except UnicodeEncodeError as e:
-        raise UsageError(f"{e.object!r} is no Unicode text: it has half a surrogate pair.") from e
-    except sqlite3.OperationalError as e:
-        code = getattr(e, "sqlite_errorcode", 0) & 0xFF  # Python's own have none
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise BusyError(f"Another process has been writing to {folder} for {_PATIENCE} s; try again later.") from e
-        if code == sqlite3.SQLITE_READONLY:
-            raise StorageError(f"{folder} cannot be written to: it is read-only.") from e
-        if code == sqlite3.SQLITE_FULL:
-            raise StorageError(f"The disk is full; nothing of what {folder} had is lost.") from e
-        raise StorageError(f"{folder} cannot be used: {e}.") from e
-    except sqlite3.DatabaseError as e:
-        raise StorageError(f"{folder}/catalog.sqlite is damaged: {e}.") from e
