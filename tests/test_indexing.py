@@ -16,7 +16,7 @@ import processes
 from lookalike import search
 from lookalike.errors import StorageError, UsageError
 from lookalike.metric import Metric
-from lookalike.stores import ALL, Answer, Filter, Item, SQLiteStore
+from lookalike.stores import ALL, Answer, Filter, Item, SQLiteStore, arrays
 from lookalike.stores.manifest import EncoderPin, Manifest
 from lookalike.stores.tuning import Pace
 
@@ -56,7 +56,7 @@ def store(path: Path) -> Iterator[SQLiteStore]:
 
 
 def index_file(path: Path) -> Path:
-    (only,) = (path / "cache").glob("index-*")
+    (only,) = (file for file in (path / "cache").glob("index-*") if file.suffix != ".checked")
     return only
 
 
@@ -222,14 +222,72 @@ def flip(content: bytes) -> bytes:
     [flip, lambda c: c[:-1], lambda c: c[: len(c) // 2], lambda c: c[:0], lambda c: c + b"x", lambda c: bytes(len(c))],
     ids=["one bit", "a byte short", "half", "empty", "longer", "zeros"],
 )
-def test_a_damaged_index_is_ignored_and_built_anew(path: Path, damage: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+def test_a_damaged_index_is_ignored_and_built_anew(path: Path, damage: Callable[[bytes], bytes], *, used: bool) -> None:
     file = index_file(path)
+    if used:
+        with closing(SQLiteStore.open(path)) as store:
+            assert not store.knn(vectors(1), 10)[0].exact
+    before = file.stat()
     file.write_bytes(damage(file.read_bytes()))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # as if it had not been touched
     with closing(SQLiteStore.open(path)) as store:
         assert store.knn(vectors(1), 10)[0].exact
         assert store.status().due
         assert store.build_index()
         assert not store.knn(vectors(1), 10)[0].exact
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each file that is read from the cache, whether all of it is checked."""
+    seen: list[bool] = []
+    chosen = arrays._chosen
+
+    def spy(count: int, whole: bool) -> Iterator[int]:
+        seen.append(whole)
+        return chosen(count, whole)
+
+    monkeypatch.setattr(arrays, "_chosen", spy)
+    return seen
+
+
+def checked_whole(path: Path, checks: list[bool]) -> bool:
+    """Whether another process's first query reads the index through."""
+    checks.clear()
+    with closing(SQLiteStore.open(path)) as store:
+        assert not store.knn(vectors(1), 10)[0].exact
+    return any(checks)
+
+
+def test_an_index_is_checked_whole_once(path: Path, tmp_path: Path, checks: list[bool]) -> None:
+    assert [checked_whole(path, checks) for _ in range(3)] == [True, False, False]
+    copy = Path(shutil.copytree(path, tmp_path / "copy.lookalike"))
+    assert [checked_whole(copy, checks) for _ in range(2)] == [True, False]
+    index_file(path).touch()
+    assert [checked_whole(path, checks) for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize("content", [b"", b"0 0 0 0", b"\xff" * 99], ids=["empty", "another file", "damaged"])
+def test_what_a_note_says_of_no_such_file_is_not_believed(path: Path, checks: list[bool], content: bytes) -> None:
+    note = path / "cache" / f"{index_file(path).name}.checked"
+    note.write_bytes(content)
+    assert [checked_whole(path, checks) for _ in range(2)] == [True, False]
+
+
+def test_where_nothing_can_be_noted_it_is_checked_each_time(path: Path, checks: list[bool]) -> None:
+    (path / "cache" / f"{index_file(path).name}.checked").mkdir()
+    assert [checked_whole(path, checks) for _ in range(2)] == [True, True]
+
+
+def test_notes_go_with_their_indexes(path: Path, store: SQLiteStore) -> None:
+    assert not store.knn(vectors(1), 10)[0].exact
+    store.upsert([Item("new", "")], vectors(1))
+    assert store.build_index()
+    assert [file.name for file in (path / "cache").glob("index-*")] == [index_file(path).name]
+    assert not store.knn(vectors(1), 10)[0].exact
+    store.tune(lambda now: now.model_copy(update={"index": "none"}))
+    assert not list((path / "cache").glob("index-*"))
 
 
 def test_an_index_of_another_collection_is_not_believed(path: Path, tmp_path: Path) -> None:

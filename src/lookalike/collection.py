@@ -304,6 +304,10 @@ class Collection:
         """How exact searches are, how long they take, and what index there is; none for a store that sees to that itself."""
         return self.store.status() if isinstance(self.store, SQLiteStore) else None
 
+    def over_budget(self) -> bool:
+        """Whether exact queries take longer than the budget; see `SQLiteStore.over_budget`."""
+        return isinstance(self.store, SQLiteStore) and self.store.over_budget()
+
     def tune(self, tuning: Tuning) -> None:
         """Set the budget, and the index that `build_index` makes; see `Tuning`. Which one was built stays as it is.
 

@@ -234,15 +234,15 @@ def narrowed(labels: list[str] | None, where: list[str] | None, ids: list[str] |
 
 def exactly(collection: Collection, exact: bool | None) -> bool:
     """Whether a query is answered exactly: because it is to be, fits the budget, or for want of an index."""
-    status = collection.status()
-    if exact or status is None or status.index is None:
+    if exact or (exact is None and not collection.over_budget()):
         return True
-    return exact is None and status.estimate <= status.tuning.budget
+    status = collection.status()
+    return status is None or status.index is None
 
 
 def suggest_index(collection: Collection, name: Path) -> None:
     """On stderr, where exact queries are over budget for want of an index."""
-    status = collection.status()
+    status = collection.status() if collection.over_budget() else None
     if status is not None and status.due and status.index is None:
         output.stderr.print(
             f"Searched exactly: about {status.estimate:,.0f} ms a query, over the budget of"

@@ -10,6 +10,7 @@ import secrets
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,40 @@ def read(path: Path, *, whole: bool = False) -> tuple[dict[str, Any], dict[str, 
 
     Args:
         path: where.
-        whole: check all of it, at a gigabyte a second, and not only some blocks.
+        whole: check all of it and not only some blocks, which takes as long as reading it. That is done once: which file
+            it was is noted beside it, and while it is the same one, to which nobody has written, some blocks are enough.
     """
+    known = _identity(path) if whole else None
+    seen = known is not None and _noted(path) == known
+    found = _read(path, whole=whole and not seen)
+    if found is not None and known is not None and not seen and _identity(path) == known:
+        with suppress(OSError):  # then it is checked again the next time
+            atomic.replace(_note(path), known)
+    return found
+
+
+def _identity(path: Path) -> bytes | None:
+    """What another file, or this one once somebody has written to it, has differently; none where it is not there."""
+    try:
+        file = path.stat()
+    except OSError:
+        return None
+    # The time of the last modification can be set back, as copying does, and that of the last change cannot.
+    return f"{file.st_ino} {file.st_size} {file.st_mtime_ns} {file.st_ctime_ns}".encode()
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(f"{path.name}.checked")
+
+
+def _noted(path: Path) -> bytes | None:
+    try:
+        return _note(path).read_bytes()
+    except OSError:
+        return None
+
+
+def _read(path: Path, *, whole: bool) -> tuple[dict[str, Any], dict[str, Shaped[np.ndarray, "..."]]] | None:
     try:
         content = np.memmap(path, np.uint8, "r").view(np.ndarray)
     except (OSError, ValueError):  # nothing there; an empty file

@@ -52,6 +52,8 @@ class Beside:
     @cached_property
     def places(self) -> ann.Places:
         """Where the index's vectors are in the matrix."""
+        if np.array_equal(self.kept.seqs, self.matrix.seqs):  # nothing was written since: looking for each takes longer
+            return ann.Places(np.arange(len(self.matrix.seqs)))
         rows, here = self.matrix.rows(self.kept.seqs)
         places = np.full(len(here), -1)
         places[here] = rows
@@ -168,7 +170,7 @@ class IndexCache:
                 path.unlink()
 
     def _read(self, path: Path, generation: str) -> Kept | None:
-        # All of it, as FAISS believes what it reads: a wrong link in a graph leads out of its memory.
+        # All of it, once, as FAISS believes what it reads: a wrong link in a graph leads out of its memory.
         found = arrays.read(path, whole=True)
         if found is None:
             return None

@@ -279,8 +279,7 @@ class SQLiteStore:
         """How exact searches are, how long they take, and what index there is."""
         with self._catalog.reading() as sql:
             matrix, tuning = self._current(sql), self._tuning(sql)
-            beside = self._found(sql, matrix)
-            estimate = self._pace.estimate(matrix.reads(self.metric, None, 1), 1)
+            beside, estimate = self._found(sql, matrix), self._estimate(matrix)
             state = None
             if beside is not None:
                 kept, added, gone = beside.kept, len(beside.added), beside.gone
@@ -289,6 +288,14 @@ class SQLiteStore:
             old = beside is None or beside.stale
             scan = "int8" if matrix.gallery.scan else "bits" if self.metric is Metric.HAMMING else "float32"
             return Status(tuning, scan, estimate, state, possible and old and estimate > tuning.budget)
+
+    def over_budget(self) -> bool:
+        """Whether an exact query is estimated to take longer than the budget. Unlike `status` it loads no index."""
+        with self._catalog.reading() as sql:
+            return self._estimate(self._current(sql)) > self._tuning(sql).budget
+
+    def _estimate(self, matrix: Matrix) -> float:
+        return self._pace.estimate(matrix.reads(self.metric, None, 1), 1)
 
     @property
     def indexable(self) -> bool:
