@@ -404,18 +404,24 @@ def test_a_store_of_an_older_version_has_no_settings(tmp_path: Path) -> None:
 # ---- the cached matrix, and answers in parts
 
 
-def test_a_matrix_of_many_vectors_is_scanned_in_fewer_bytes_and_stays_exact(
+def test_a_matrix_of_many_vectors_is_searched_in_fewer_bytes_and_dimensions_and_stays_exact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lookalike.stores.matrix._SCANNED", 1)
+    monkeypatch.setattr("lookalike.search.projection.DIMENSIONS", (2, 4))
+    monkeypatch.setattr("lookalike.search.projection._PAYS", 1e6)
     path, known = tmp_path / "m.lookalike", vectors(3000)
 
     def check(store: SQLiteStore, expected: Array, names: list[str]) -> None:
         assert store.status().scan == "int8"
-        for query in vectors(5, 4):
-            found = [(hit.item.id, hit.distance) for hit in store.knn(query[None], 7)[0].hits]
-            ((rows, distances),) = search.knn(query[None], expected, 7, Metric.EUCLIDEAN)
-            assert found == [(names[row], d) for row, d in zip(rows, distances.tolist(), strict=True)]
+        assert store._matrix is not None
+        assert store._matrix.gallery.short is not None
+        for queries in (vectors(1, 4), vectors(5, 4)):
+            for answer, (rows, distances) in zip(
+                store.knn(queries, 7), search.knn(queries, expected, 7, Metric.EUCLIDEAN), strict=True
+            ):
+                found = [(hit.item.id, hit.distance) for hit in answer.hits]
+                assert found == [(names[row], d) for row, d in zip(rows, distances.tolist(), strict=True)]
 
     names = [f"{i:05}" for i in range(3000)]
     with closing(SQLiteStore.create(path, MANIFEST)) as store:

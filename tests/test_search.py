@@ -15,7 +15,20 @@ from hypothesis import strategies as st
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
-from lookalike.search import Block, Gallery, Hits, Pairs, bounds, join, knn, prepare, self_join, within, within_sorted
+from lookalike.search import (
+    Block,
+    Gallery,
+    Hits,
+    Pairs,
+    bounds,
+    join,
+    knn,
+    prepare,
+    self_join,
+    tiles,
+    within,
+    within_sorted,
+)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 EUCLIDEAN, COSINE, HAMMING = Metric
@@ -191,7 +204,7 @@ def test_within_sorted_is_within_in_blocks(case: Case, one: float, other: float,
         blocks = list(within_sorted(query, b, radius, metric, least=least, rows=rows))
         found = [pair for block in blocks for pair in zip(block.right.tolist(), block.distances, strict=True)]
         assert found == [(rows[j], x) for j, x in inside(distances, radius, least)[0]]
-        assert all(0 < len(block) <= max(1, bounds.BUDGET // bounds.PAIR) for block in blocks)
+        assert all(0 < len(block) <= max(1, bounds.BUDGET // tiles.PAIR) for block in blocks)
         assert not any(block.left.any() for block in blocks)
 
 

@@ -8,17 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookalike.metric import Metric
-from lookalike.search import bounds, join, prepare, projection, self_join
-from test_search import COSINE, DATA, EUCLIDEAN, definition, inside, middle, triples
+from lookalike.search import bounds, join, knn, prepare, projection, self_join
+from test_search import COSINE, DATA, EUCLIDEAN, definition, inside, listed, middle, nearest, triples
 
 Array = np.ndarray
 
 
 @pytest.fixture(autouse=True)
 def _small_joins_are_projected_too(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(projection, "WORTH", 0)
+    monkeypatch.setattr("lookalike.search.exact.WORTH", 0)
+    monkeypatch.setattr("lookalike.search.exact._MANY", 0)
     monkeypatch.setattr(projection, "DIMENSIONS", (1, 2, 4))
     monkeypatch.setattr(projection, "_MEASURED", (0, 0))
+    monkeypatch.setattr(projection, "_PAYS", 1e3)
     budget = bounds.BUDGET
     yield
     bounds.BUDGET = budget
@@ -54,18 +56,50 @@ def test_joins_are_their_definition(metric: Metric, kind: str, seed: int, d: int
     assert triples(self_join(b, metric, radius=radius, begin=30)) == [pair for pair in once if pair[0] >= 30]
 
 
+@settings(deadline=None, max_examples=100)
+@given(
+    st.sampled_from([EUCLIDEAN, COSINE]),
+    st.sampled_from(list(KINDS)),
+    st.integers(0, 2**32),
+    st.sampled_from([1, 4, 8, 17, 130]),
+    st.integers(1, 60),
+)
+def test_the_nearest_are_their_definition(metric: Metric, kind: str, seed: int, d: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    bounds.BUDGET = int(rng.choice([10_000, 64 * 2**20]))
+    data = KINDS[kind](rng, 70, d)
+    a, b = data[:20], data[15:]
+    distances = definition(a, b, metric)
+    expected = [(i, j, x) for i, row in enumerate(nearest(distances, k)) for j, x in row]
+    gallery = prepare(b, metric, "int8")
+    assert (gallery.short is not None) == (gallery.dtype == np.float32)
+    for ready in (gallery, b):  # projected when it was prepared, and for these queries
+        assert listed(knn(a, ready, k, metric)) == nearest(distances, k)
+        assert triples(join(a, ready, metric, k=k)) == sorted(expected)
+    rows = np.flatnonzero(rng.random(len(b)) < 0.5)
+    some = [[(rows[j], x) for j, x in row] for row in nearest(distances[:, rows], k)]
+    assert listed(knn(a, gallery, k, metric, rows=rows)) == some
+    bounds.BUDGET = 64 * 2**20
+    assert triples(self_join(gallery, metric, k=k)) == triples(self_join(b, metric, k=k))
+    own = definition(b, b, metric)
+    np.fill_diagonal(own, np.inf)
+    near = {(min(i, j), max(i, j)) for i, row in enumerate(nearest(own, min(k, len(b) - 1))) for j, _ in row}
+    assert {pair[:2] for pair in triples(self_join(gallery, metric, k=k))} == near
+
+
 @pytest.mark.parametrize("metric", [EUCLIDEAN, COSINE])
 def test_what_lies_near_few_dimensions_is_projected_and_noise_is_not(
     metric: Metric, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(projection, "_MEASURED", (500, 2))
+    monkeypatch.setattr(projection, "_PAYS", 1)
     rng = np.random.default_rng(0)
     flat = prepare(near_a_plane(rng, 500, 30), metric)
     noise = prepare(rng.standard_normal((500, 30)).astype(np.float32), metric)
     near = middle(definition(flat.vectors, flat.vectors, metric), 0.004)
-    assert projection.projected(flat, flat, np.float32(near), metric) is not None
+    assert projection.projected(flat.vectors, flat.vectors, np.array([near], np.float32), metric) is not None
     usual = middle(definition(noise.vectors, noise.vectors, metric))
-    assert projection.projected(noise, noise, np.float32(usual), metric) is None
+    assert projection.projected(noise.vectors, noise.vectors, np.array([usual], np.float32), metric) is None
 
 
 def test_few_pairs_are_measured_where_few_are_near(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +111,21 @@ def test_few_pairs_are_measured_where_few_are_near(monkeypatch: pytest.MonkeyPat
         return real(*given)  # type: ignore[arg-type]
 
     real = bounds.measure
-    monkeypatch.setattr("lookalike.search.exact.measure", counting)
+    monkeypatch.setattr("lookalike.search.tiles.measure", counting)
     found = triples(self_join(data, EUCLIDEAN, radius=0.5))
     assert len(found) > 100
     assert sum(measured) < 3 * len(found) + len(data)
+
+
+def test_few_pairs_are_measured_where_the_nearest_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = near_a_plane(np.random.default_rng(0), 2_000, 30)
+    gallery, measured = prepare(data[200:], EUCLIDEAN, "int8"), []
+
+    def counting(*given: object) -> object:
+        measured.append(len(given[2]))  # type: ignore[arg-type]
+        return real(*given)  # type: ignore[arg-type]
+
+    real = bounds.measure
+    monkeypatch.setattr("lookalike.search.tiles.measure", counting)
+    knn(data[:200], gallery, 5, EUCLIDEAN)
+    assert sum(measured) < 5 * 5 * 200

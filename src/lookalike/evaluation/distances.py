@@ -9,7 +9,8 @@ from lookalike.errors import UsageError
 from lookalike.metric import Metric
 from lookalike.search import Gallery, prepare
 from lookalike.search.blocks import blocks
-from lookalike.search.bounds import measure, tiles
+from lookalike.search.bounds import measure
+from lookalike.search.tiles import tiles
 
 BUDGET = 32 * 2**20
 """Bytes of a block of distances, and of what is in use beside it."""

@@ -1,6 +1,5 @@
 """Vectors made ready for searching, and lower bounds of their distances at the speed of BLAS."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, get_args
@@ -10,15 +9,12 @@ from jaxtyping import Float, Float32, Float64, Int32, Int64, Shaped, UInt8
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric, paired, squared_norms
-from lookalike.search.answers import Pairs
 from lookalike.search.blocks import blocks
+from lookalike.search.projection import Projection, shortened
 from lookalike.search.scan import Precision, Scan, reduced
 
 BUDGET = 64 * 2**20
 """Bytes that a tile may take beside its answer."""
-
-PAIR = 96
-"""Bytes that one (query, row) pair of a tile may take: its bound, its place in the order, its indices, its distance."""
 
 CACHED = 2**16
 """Numbers measured at a time: a float64 array of so many stays in the processor's cache."""
@@ -39,12 +35,14 @@ class Gallery:
         squared_norms: of each vector; zeros for Hamming, which needs none.
         dtype: the precision in which lower bounds of these vectors can be computed.
         scan: the same vectors in fewer bytes, which a single query reads first.
+        short: the same vectors in fewer dimensions, in which batches are compared first.
     """
 
     vectors: Float32[np.ndarray, "n d"] | UInt8[np.ndarray, "n d"]
     squared_norms: Float64[np.ndarray, " n"]
     dtype: "np.dtype[Any]" = field(default=np.dtype(np.float32))
     scan: Scan | None = None
+    short: Projection | None = None
 
     def __len__(self) -> int:
         """The number of vectors."""
@@ -78,9 +76,10 @@ def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric, scan: Precision 
         vectors: ``(n, d)``; real numbers, which are converted to float32 where they are something else, or for Hamming
             bits packed into uint8.
         metric: what they will be compared with.
-        scan: int8 or float16 makes a copy in as many bits, which a single query reads in place of the vectors. Answers
-            are the same, and come up to four times sooner where the bits tell vectors apart. The copy is of use to this
-            metric alone, and Hamming has none.
+        scan: int8 or float16 makes a copy in as many bits, which a single query reads in place of the vectors, and one
+            in fewer dimensions, in which batches are compared first. Answers are the same, and come up to four times
+            sooner where few bits and dimensions tell vectors apart; where they do not, there is no such copy. Both are of
+            use to this metric alone, and Hamming has none.
 
     Raises:
         UsageError: another shape or type, or values that are infinite, NaN, or become so in float32.
@@ -108,28 +107,8 @@ def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric, scan: Precision 
         raise UsageError(f"Row {bad[0]} ({len(bad)} in all) holds NaN or infinite values; leave such vectors out.")
     safe = np.all((norms == 0) | ((norms > _SAFE[0]) & (norms < _SAFE[1]))) and vectors.shape[1] < _SHORT
     dtype = np.dtype(np.float32 if safe else np.float64)
-    return Gallery(vectors, norms, dtype, reduced(vectors, metric, scan))
-
-
-@dataclass(frozen=True, eq=False)
-class Tile:
-    """Some queries, counted from their own first, against some rows of the gallery."""
-
-    queries: Gallery
-    gallery: Gallery
-    rows: Int64[np.ndarray, " m"]
-    metric: Metric
-    bounds: Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"]
-    """Lower bounds of distances, each less a constant of its query: see `lower_bounds`."""
-
-    def limits(self, reach: Float32[np.ndarray, " #q"]) -> Float[np.ndarray, "q 1"] | Int32[np.ndarray, "#q 1"]:
-        """What bounds within reach do not exceed, one for all queries or one for each."""
-        return limits(reach, self.queries, self.metric, self.bounds.dtype)[:, None]
-
-    def measure(self, places: Int64[np.ndarray, " n"]) -> Pairs:
-        """The pairs at these places of the flat bounds, with their distances by definition."""
-        left, columns = np.divmod(places, len(self.rows))
-        return Pairs(left, self.rows[columns], measure(self.queries, self.gallery, left, columns, self.metric))
+    short = shortened(vectors, metric) if safe and scan != "float32" else None
+    return Gallery(vectors, norms, dtype, reduced(vectors, metric, scan), short)
 
 
 def kth(
@@ -152,28 +131,17 @@ def measure(
     left: Gallery, right: Gallery, ours: Int64[np.ndarray, " n"], theirs: Int64[np.ndarray, " n"], metric: Metric
 ) -> Float32[np.ndarray, " n"]:
     """The distances of pairs of rows, by definition and rounded to float32."""
-    distances = np.empty(len(ours), np.float32)
+    distances, d = np.empty(len(ours), np.float32), left.vectors.shape[1]
+    size = min(len(ours), max(1, CACHED // (d + 1)))
+    # One memory for all parts: the system would take back what each part frees, and clear it for the next one.
+    one, other, workspace = (np.empty((size, d), t) for t in (left.vectors.dtype, right.vectors.dtype, np.float64))
     with np.errstate(over="ignore"):  # beyond float32 there is only infinity
-        for part in blocks(len(ours), CACHED // (left.vectors.shape[1] + 1)):
-            distances[part] = paired(left.vectors[ours[part]], right.vectors[theirs[part]], metric)
+        for part in blocks(len(ours), size):
+            n = len(ours[part])
+            a = np.take(left.vectors, ours[part], axis=0, out=one[:n], mode="clip")  # into `out` only where it clips
+            b = np.take(right.vectors, theirs[part], axis=0, out=other[:n], mode="clip")
+            distances[part] = paired(a, b, metric, workspace=workspace[:n])
     return distances
-
-
-def tiles(
-    queries: Gallery, gallery: Gallery, metric: Metric, rows: Int64[np.ndarray, " m"] | None = None, begin: int = 0
-) -> Iterator[Tile]:
-    """These queries against the gallery, or these rows of it, from one place on. The bounds last until the next tile."""
-    # A vector may be copied to float64, and makes a pair with each query.
-    size = BUDGET // (PAIR * len(queries) + 8 * queries.vectors.shape[1])
-    first: Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"] | None = None
-    for block in blocks(len(gallery) if rows is None else len(rows), size, begin):
-        some = gallery.take(block if rows is None else rows[block])
-        numbers = np.arange(block.start, block.stop) if rows is None else rows[block]
-        # The memory of the first tile serves all: new memory for each would cost a sixth of the time.
-        out = None if first is None else first.reshape(-1)[: len(queries) * len(some)].reshape(len(queries), len(some))
-        found = lower_bounds(queries, some, metric, out=out)
-        first = found if first is None else first
-        yield Tile(queries, some, numbers, metric, found)
 
 
 def lower_bounds(

@@ -3,6 +3,7 @@
 import math
 import operator
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import SupportsFloat, SupportsIndex
 
 import numpy as np
@@ -13,14 +14,15 @@ from lookalike.metric import Metric
 from lookalike.search import bounds, single
 from lookalike.search.answers import Block, Hits, Pairs, Ring, joined
 from lookalike.search.blocks import blocks
-from lookalike.search.bounds import PAIR, Gallery, Tile, kth, measure, prepare, tiles
-from lookalike.search.projection import Projection, projected
-
-_DENSE = 30
-"""Where a projection leaves more than one pair of so many, the vectors themselves are multiplied first."""
+from lookalike.search.bounds import Gallery, kth, prepare
+from lookalike.search.projection import WORTH, Projection, projected, shortened
+from lookalike.search.tiles import PAIR, Tile, tiles
 
 _QUERIES = 256
 """Queries in a tile: enough for BLAS to run at its peak."""
+
+_MANY = 4 * _QUERIES
+"""Queries for which a gallery that is not in fewer dimensions already is brought there."""
 
 
 def knn(
@@ -48,6 +50,7 @@ def knn(
     chosen, most = _checked_rows(rows, len(right)), min(_checked_k(k), max(1, len(right)))
     if len(left) == 1:
         return _one(single.nearest(left, right, most, metric, chosen))
+    right = _shortened(left, right, metric)
     parts = [_nearest(left, part, right, most, metric, rows=chosen) for part in _query_blocks(len(left), most)]
     return Hits.from_pairs(parts, len(left))
 
@@ -154,6 +157,7 @@ def join(
     if k is None:
         return _inside(one, other, _checked_ring(least, radius), metric, begin=start)
     most = min(_checked_k(k), max(1, len(other)))
+    other = _shortened(one, other, metric)
     return (
         Block.of(_nearest(one, part, other, most, metric), part.stop) for part in _query_blocks(len(one), most, start)
     )
@@ -194,7 +198,7 @@ def self_join(
     _check_one_of(k, radius, least)
     if k is None:
         return _inside(side, side, _checked_ring(least, radius), metric, begin=start, once=True)
-    return _neighbours(side, _checked_k(k), metric, start)
+    return _neighbours(_shortened(side, side, metric), _checked_k(k), metric, start)
 
 
 def _one(pairs: Pairs) -> Hits:
@@ -215,11 +219,12 @@ def _nearest(
     some = queries.take(part)
     best: Pairs = joined([])
     fresh: list[Pairs] = []
-    for tile in tiles(some, gallery, metric, rows):
-        fresh += _lowest(tile, k, _kth(best, k, len(some)))
-        # Sorting costs more than the few pairs that a reach of some tiles ago lets through.
-        if sum(len(pairs) for pairs in fresh) >= k * len(some):
-            best, fresh = joined([best, *fresh]).sorted().first(k), []
+    for tile in tiles(some, gallery, metric, rows=rows, fewer=_fewer(queries, part, gallery, metric)):
+        for found in _lowest(tile, k, _kth(best, k, len(some))):
+            fresh.append(found)
+            # Sorting costs more than the few pairs that a reach of some tiles ago lets through.
+            if sum(len(pairs) for pairs in fresh) >= k * len(some):
+                best, fresh = joined([best, *fresh]).sorted().first(k), []
     best = joined([best, *fresh]).sorted().first(k)
     return Pairs(best.left + part.start, best.right, best.distances)
 
@@ -227,16 +232,40 @@ def _nearest(
 def _lowest(tile: Tile, k: int, reach: Float32[np.ndarray, " q"]) -> Iterator[Pairs]:
     """All pairs of a tile that can be among the k nearest of their query, of those within reach."""
     limits = tile.limits(reach)
-    near = np.flatnonzero(tile.bounds <= limits)
-    if len(near) <= 4 * k * len(reach):
-        yield tile.measure(near)
+    near = np.asarray(tile.bounds <= limits)
+    if np.count_nonzero(near) <= k * len(reach):
+        yield from tile.measured(np.flatnonzero(near))
         return
-    ceilings = np.minimum(kth(tile.bounds, k)[:, None], limits)
-    found = tile.measure(np.flatnonzero(tile.bounds <= ceilings)).sorted()
-    yield found
     # The k of lowest bound need not be the k nearest, but the k nearest are no farther.
-    limits = np.minimum(limits, tile.limits(_kth(found, k, len(reach))))
-    yield tile.measure(np.flatnonzero((tile.bounds <= limits) & (tile.bounds > ceilings)))
+    ceilings = np.minimum(kth(tile.bounds, k)[:, None], limits)
+    found: Pairs = joined([])
+    for some in tile.measured(np.flatnonzero(tile.bounds <= ceilings)):
+        found = joined([found, some]).sorted().first(k)
+    reach = np.minimum(reach, _kth(found, k, len(reach)))
+    near = np.asarray((tile.bounds <= np.minimum(limits, tile.limits(reach))) & (tile.bounds > ceilings))
+    places = np.flatnonzero(tile.sifted(near, reach))
+    if len(places) > bounds.BUDGET // PAIR:  # most are as near as each other, and an order would help little
+        yield found
+        yield from tile.measured(places)
+    else:
+        yield _refined(tile, places, k, found, reach)
+
+
+def _refined(
+    tile: Tile, places: Int64[np.ndarray, " n"], k: int, found: Pairs, reach: Float32[np.ndarray, " q"]
+) -> Pairs:
+    """The k nearest of these pairs and those that were found, in rounds: each reaches less far than the one before."""
+    most = k
+    while len(places):
+        left, values = places // len(tile.rows), tile.bounds.reshape(-1)[places]
+        order = np.lexsort((values, left))
+        places, left, values = places[order], left[order], values[order]
+        lowest = np.arange(len(left)) - np.searchsorted(left, left) < most
+        found = joined([found, *tile.measured(places[lowest])]).sorted().first(k)
+        reach = np.minimum(reach, _kth(found, k, len(reach)))
+        limits = np.broadcast_to(tile.limits(reach)[:, 0], len(reach))
+        places, most = places[~lowest & (values <= limits[left])], 2 * most
+    return found
 
 
 def _inside(
@@ -250,46 +279,40 @@ def _inside(
     once: bool = False,
 ) -> Iterator[Block]:
     """All pairs in the ring, tile by tile; with ``once``, only those whose left row comes before the right one."""
-    fewer = projected(queries, gallery, ring.radius, metric) if rows is None else None
+    radius = np.full(1, ring.radius)
+    if ring.radius < np.inf and _worth(queries, gallery, metric):
+        gallery = replace(gallery, short=projected(queries.vectors, gallery.vectors, radius, metric))
+        queries = gallery if once else queries
     for part in _query_blocks(len(queries), begin=begin):
-        start = part.start if once else 0
-        found_in = (
-            _inside_tiles(queries.take(part), gallery, ring, metric, rows=rows, begin=start)
-            if fewer is None
-            else _inside_projected(queries, gallery, ring, metric, part=part, fewer=fewer, begin=start)
-        )
-        for found in found_in:
-            mine = found.keep(found.left + part.start < found.right) if once else found
-            if len(mine):
-                yield Block.of(Pairs(mine.left + part.start, mine.right, mine.distances).sorted(), part.start)
+        start, fewer = part.start if once else 0, _fewer(queries, part, gallery, metric)
+        for tile in tiles(queries.take(part), gallery, metric, rows=rows, begin=start, fewer=fewer):
+            for pairs in tile.measured(np.flatnonzero(tile.near(radius))):
+                found = ring.of(pairs)
+                mine = found.keep(found.left + part.start < found.right) if once else found
+                if len(mine):
+                    yield Block.of(Pairs(mine.left + part.start, mine.right, mine.distances).sorted(), part.start)
         yield Block.of(joined([]), part.stop)
 
 
-def _inside_tiles(
-    some: Gallery,
-    gallery: Gallery,
-    ring: Ring,
-    metric: Metric,
-    *,
-    rows: Int64[np.ndarray, " m"] | None = None,
-    begin: int = 0,
-) -> Iterator[Pairs]:
-    for tile in tiles(some, gallery, metric, rows, begin):
-        yield ring.of(tile.measure(np.flatnonzero(tile.bounds <= tile.limits(np.full(1, ring.radius)))))
+def _worth(queries: Gallery, gallery: Gallery, metric: Metric) -> bool:
+    """Whether so many comparisons may be worth a projection, and it would be safe."""
+    safe = queries.dtype == gallery.dtype == np.float32
+    return safe and metric != Metric.HAMMING and len(queries) * len(gallery) >= WORTH
 
 
-def _inside_projected(
-    queries: Gallery, gallery: Gallery, ring: Ring, metric: Metric, *, part: slice, fewer: Projection, begin: int
-) -> Iterator[Pairs]:
-    some, count = queries.take(part), part.stop - part.start
-    for columns in blocks(len(gallery), bounds.BUDGET // (PAIR * count), begin):
-        left, right = np.divmod(np.flatnonzero(fewer.near(part, columns)), columns.stop - columns.start)
-        if len(left) * _DENSE < count * (columns.stop - columns.start):
-            right += columns.start
-            yield ring.of(Pairs(left, right, measure(some, gallery, left, right, metric)))
-        else:
-            for found in _inside_tiles(some, gallery.take(columns), ring, metric):
-                yield Pairs(found.left, found.right + columns.start, found.distances)
+def _shortened(queries: Gallery, gallery: Gallery, metric: Metric) -> Gallery:
+    """The gallery, in fewer dimensions as well where so many queries are worth it."""
+    if gallery.short is not None or len(queries) < _MANY or not _worth(queries, gallery, metric):
+        return gallery
+    return replace(gallery, short=shortened(gallery.vectors, metric))
+
+
+def _fewer(queries: Gallery, part: slice, gallery: Gallery, metric: Metric) -> tuple[Projection, Projection] | None:
+    """A part of the queries, and the gallery, in fewer dimensions if there are such."""
+    short = gallery.short
+    if short is None or short.metric != metric or queries.dtype != np.float32:
+        return None
+    return short.take(part) if queries is gallery else short.of(queries.vectors[part]), short
 
 
 def _ascending(

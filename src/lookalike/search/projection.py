@@ -1,4 +1,4 @@
-"""Lower bounds of distances in fewer dimensions, for joins by radius.
+"""Galleries in fewer dimensions, in which batches are compared first, and what their distances prove about the true ones.
 
 With P an orthonormal projection, μ any point and a = P(x - μ), b = P(y - μ), Pythagoras and the triangle inequality give
 
@@ -9,123 +9,146 @@ dimensions, those of their principal components, and there the bound rules out n
 arithmetic. Where it would not, as in pure noise, nothing is projected.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Float32, Float64, Int64
 
 from lookalike.metric import Metric, squared_norms
 from lookalike.search.blocks import blocks
-from lookalike.search.bounds import Gallery
 from lookalike.search.scan import directed
 
-DIMENSIONS = 32, 64, 96
+DIMENSIONS = 32, 64, 96, 128, 192, 256, 384
 """What may be projected to."""
 
-WORTH = 2**24
+WORTH = 2**25
 """Pairs from which on it is worth to look whether a projection pays."""
 
-_SAMPLE = 256, 2048
-"""Left and right rows that show how much a projection rules out; the right ones also tell the principal components."""
+_SAMPLE = 2048
+"""Vectors that show how much a projection rules out, and tell the principal components."""
 
-_MEASURED = 5_000, 20
+_ASKED = 128
+"""Vectors that are taken for queries to choose the number of dimensions by."""
+
+_NEAREST = 16
+"""How many nearest ones those queries ask for, themselves included."""
+
+_MEASURED = 15_000, 160
 """What measuring a pair by definition costs, as dimensions of a matrix product, and for each of its own dimensions."""
 
-_ROUNDING = 2.0**-22
-"""More than what a projected vector is wrong, by its cut to float32 and the root of a difference, against its length."""
+_PAYS = 0.8
+"""A projection has to cost at most so much of what it saves: it takes memory, too."""
 
-
-@dataclass(frozen=True, eq=False)
-class Side:
-    """Projected vectors: float32, with their squared lengths in float64."""
-
-    vectors: Float32[np.ndarray, "n p"]
-    squared_norms: Float64[np.ndarray, " n"]
-
-    def take(self, rows: slice) -> "Side":
-        """These of its vectors."""
-        return Side(self.vectors[rows], self.squared_norms[rows])
+_ROUNDING = 2.0**-19
+"""More than what rounding does to projected vectors, in proportion to ‖x‖² + ‖y‖²: see `Projection.limits`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Both sides of a join in fewer dimensions: ``p`` numbers of float32 for each row, and three of float64."""
+    """Vectors in ``p`` dimensions, ready to be multiplied with others in the same dimensions.
 
-    left: Side
-    right: Side
-    products: Float32[np.ndarray, "m p"]
-    """The right side, with what its rows add to each bound as one number more."""
-    reach: float
-
-    def near(self, queries: slice, columns: slice) -> Bool[np.ndarray, "q c"]:
-        """Pairs that may be within reach: all that are, and few others."""
-        asked = self.left.take(queries)
-        factors = np.concatenate([-2 * asked.vectors, np.ones((len(asked.vectors), 1), np.float32)], axis=1)
-        least = _part(asked, self.reach)
-        limits = (self.reach**2 - least + 2.0**-100).astype(np.float32)
-        limits = np.nextafter(limits, np.float32(np.inf))
-        return np.asarray(factors @ self.products[columns].T <= limits[:, None])
-
-
-def projected(left: Gallery, right: Gallery, radius: np.float32, metric: Metric) -> Projection | None:
-    """The two sides in few dimensions; nothing where that does not pay."""
-    dimension = left.vectors.shape[1]
-    if metric == Metric.HAMMING or not radius < np.inf or len(left) * len(right) < WORTH:
-        return None
-    if left.dtype != np.float32 or right.dtype != np.float32:
-        return None
-    reach = float(np.nextafter(radius, np.float32(np.inf)))
-    # Half the square of the distance between directions is the cosine distance, or less, if there is a zero vector.
-    reach = np.sqrt(2 * (reach + dimension * 2.0**-48)) if metric == Metric.COSINE else reach
-    ours, theirs = (side.vectors[:: 1 + len(side) // most] for side, most in zip((left, right), _SAMPLE, strict=True))
-    centre, components = _principal(directed(theirs, metric), max(DIMENSIONS))
-    best, cost = None, float(dimension)
-    for p in DIMENSIONS:
-        if 3 * p >= dimension:
-            break
-        one, other = (_side(part, centre, components[:, :p], metric) for part in (ours, theirs))
-        share = float(np.mean(_projection(one, other, reach).near(slice(None), slice(None))))
-        if (takes := p + share * (_MEASURED[0] + _MEASURED[1] * dimension)) < cost:
-            best, cost = p, takes
-    if best is None:
-        return None
-    one = _side(left.vectors, centre, components[:, :best], metric)
-    other = one if right is left else _side(right.vectors, centre, components[:, :best], metric)
-    return _projection(one, other, reach)
-
-
-def _projection(left: Side, right: Side, reach: float) -> Projection:
-    terms = _part(right, reach).astype(np.float32)
-    return Projection(left, right, np.concatenate([right.vectors, terms[:, None]], axis=1), reach)
-
-
-def _part(side: Side, reach: float) -> Float64[np.ndarray, " n"]:
-    """What a vector adds to the bound of each of its pairs, beside the product.
-
-    With e for `_ROUNDING`, (r + e‖x‖ + e‖y‖)² ≤ r² + 2re‖x‖ + 2re‖y‖ + 2e²‖x‖² + 2e²‖y‖². The product of p + 1 numbers
-    is wrong as `lookalike.search.bounds` derives it; four times as much leaves room for the term that is one of them.
+    Attributes:
+        centre: μ.
+        components: P; its columns are orthonormal.
+        metric: euclidean, or cosine: then the vectors were brought to length 1.
+        rows: of each vector P(x - μ), ‖x⊥‖, and ‖x - μ‖² less what rounding may have done.
     """
-    lengths = np.sqrt(side.squared_norms)
-    slack = 4 * (side.vectors.shape[1] + 16) * 2.0**-24
-    return np.asarray(
-        side.squared_norms * (1 - slack) - 2 * reach * _ROUNDING * lengths - 2 * (_ROUNDING * lengths) ** 2
-    )
+
+    centre: Float64[np.ndarray, " d"]
+    components: Float64[np.ndarray, "d p"]
+    metric: Metric
+    rows: Float32[np.ndarray, "n p2"]
+
+    def take(self, rows: slice | Int64[np.ndarray, " m"]) -> "Projection":
+        """These of its vectors."""
+        return replace(self, rows=self.rows[rows])
+
+    def of(self, vectors: Float32[np.ndarray, "n d"]) -> "Projection":
+        """Other vectors in the same dimensions."""
+        p = self.components.shape[1]
+        rows = np.empty((len(vectors), p + 2), np.float32)
+        slack = 4 * (p + 16) * 2.0**-24 + _ROUNDING
+        for part in blocks(len(vectors), 2**20 // (vectors.shape[1] + 1)):
+            moved = directed(vectors[part], self.metric) - self.centre
+            along, norms = moved @ self.components, squared_norms(moved)
+            rows[part, :p] = along
+            rows[part, p] = np.sqrt(np.maximum(norms - squared_norms(along), 0))
+            rows[part, p + 1] = norms * (1 - slack)
+        return replace(self, rows=rows)
+
+    def bounds(
+        self, gallery: "Projection", out: Float32[np.ndarray, "q m"] | None = None
+    ) -> Float32[np.ndarray, "q m"]:
+        """Lower bounds of the squared distances to each row of a gallery, less a constant of its query: see `limits`."""
+        factors = -2 * self.rows
+        factors[:, -1] = 1
+        return np.asarray(np.matmul(factors, gallery.rows.T, out=out))
+
+    def limits(self, reach: Float32[np.ndarray, " #q"]) -> Float32[np.ndarray, " q"]:
+        """What the bounds of these queries may not exceed for a distance to be within reach after rounding to float32.
+
+        Projected vectors are cut to float32 and hold the root of a difference, so they are wrong by e‖x‖ with e < 2⁻²².
+        As no distance t exceeds ‖x‖ + ‖y‖, (t + e‖x‖ + e‖y‖)² ≤ t² + 2(2e + e²)(‖x‖² + ‖y‖²). The product of p + 2
+        numbers is wrong as `lookalike.search.bounds` derives it; four times as much leaves room for the norm that is one
+        of them. Both are taken off the norms.
+        """
+        with np.errstate(over="ignore"):
+            distance = np.nextafter(reach, np.float32(np.inf)).astype(np.float64)
+            # Half the square of the distance between directions is the cosine distance, or less, if there is a zero vector.
+            square = 2 * (distance + len(self.centre) * 2.0**-48) if self.metric == Metric.COSINE else distance**2
+            limit = (square - self.rows[:, -1] + 2.0**-100).astype(np.float32)
+        return np.asarray(np.nextafter(limit, np.float32(np.inf)))
 
 
-def _side(
+def shortened(vectors: Float32[np.ndarray, "n d"], metric: Metric) -> Projection | None:
+    """A gallery in as few dimensions as pay where batches ask for the nearest; nothing where none do."""
+    if metric == Metric.HAMMING or not len(vectors):
+        return None
+    return projected(vectors, vectors, _reaches(_some(vectors, _ASKED), vectors, metric), metric)
+
+
+def projected(
+    asked: Float32[np.ndarray, "q d"],
     vectors: Float32[np.ndarray, "n d"],
-    centre: Float64[np.ndarray, " d"],
-    components: Float64[np.ndarray, "d p"],
+    reach: Float32[np.ndarray, " r"],
     metric: Metric,
-) -> Side:
-    n, p = len(vectors), components.shape[1]
-    short, norms = np.empty((n, p + 1), np.float32), np.empty(n)
-    for part in blocks(n, 2**20 // (vectors.shape[1] + 1)):
-        moved = directed(vectors[part], metric) - centre
-        along, norms[part] = moved @ components, squared_norms(moved)
-        short[part, :p] = along
-        short[part, p] = np.sqrt(np.maximum(norms[part] - squared_norms(along), 0))
-    return Side(short, norms)
+) -> Projection | None:
+    """The vectors in as few dimensions as pay where such queries ask for what is within reach; nothing where none do.
+
+    The reach is one for all, or one for each of `_ASKED` queries. Whoever calls has found that no square of these overflows float32: see `lookalike.search.bounds.Gallery`.
+    """
+    dimension = vectors.shape[1]
+    asked, sample = _some(asked, _ASKED), _some(vectors, _SAMPLE)
+    centre, components = _principal(directed(sample, metric), max(DIMENSIONS))
+    best, cost = None, _PAYS * dimension
+    whole = Projection(centre, components, metric, np.empty((0, components.shape[1] + 2), np.float32))
+    for p in DIMENSIONS:
+        if p >= cost:
+            break
+        fewer = replace(whole, components=components[:, :p])
+        one, other = fewer.of(asked), fewer.of(sample)
+        share = float(np.mean(one.bounds(other) <= one.limits(reach)[:, None]))
+        if (takes := p + share * (_MEASURED[0] + _MEASURED[1] * dimension)) < cost:
+            best, cost = fewer, takes
+    return best and best.of(vectors)
+
+
+def _some(vectors: Float32[np.ndarray, "n d"], most: int) -> Float32[np.ndarray, "m d"]:
+    return vectors[:: 1 + len(vectors) // most]
+
+
+def _reaches(
+    asked: Float32[np.ndarray, "q d"], vectors: Float32[np.ndarray, "n d"], metric: Metric
+) -> Float32[np.ndarray, " q"]:
+    """About how far the nearest vectors are, in the metric's unit."""
+    best = np.full((len(asked), _NEAREST), np.inf)
+    queries = directed(asked, metric).astype(np.float32)
+    for part in blocks(len(vectors), 2**22 // (vectors.shape[1] + 1)):
+        some = directed(vectors[part], metric).astype(np.float32)
+        squares = squared_norms(queries)[:, None] + squared_norms(some) - 2 * queries @ some.T
+        best = np.partition(np.concatenate([best, squares], axis=1), _NEAREST - 1, axis=1)[:, :_NEAREST]
+    farthest = np.maximum(best[:, min(_NEAREST, len(vectors)) - 1], 0)
+    return np.asarray(farthest / 2 if metric == Metric.COSINE else np.sqrt(farthest), np.float32)
 
 
 def _principal(
@@ -134,9 +157,9 @@ def _principal(
     """The mean and the first principal components, nearly, by block power iteration; orthonormal whatever they are."""
     centre = sample.mean(axis=0)
     moved = sample - centre
-    moved /= np.abs(moved).max(initial=0) or 1
-    chosen = np.random.default_rng(0).standard_normal((sample.shape[1], min(most, sample.shape[1])))
-    for _ in range(4):
-        chosen, _ = np.linalg.qr(moved.T @ (moved @ chosen) + 1e-12 * chosen)
+    moved = (moved / (np.abs(moved).max(initial=0) or 1)).astype(np.float32)
+    chosen = np.random.default_rng(0).standard_normal((sample.shape[1], min(most, sample.shape[1])), np.float32)
+    for _ in range(3):
+        chosen, _ = np.linalg.qr(moved.T @ (moved @ chosen) + np.float32(1e-6) * chosen)
     _, _, turned = np.linalg.svd(moved @ chosen, full_matrices=False)
-    return centre, np.linalg.qr(chosen @ turned.T)[0]
+    return centre, np.linalg.qr((chosen @ turned.T).astype(np.float64))[0]

@@ -14,6 +14,7 @@ from lookalike import search
 from lookalike.errors import StorageError
 from lookalike.metric import Metric
 from lookalike.search import Gallery
+from lookalike.search.projection import Projection
 from lookalike.search.scan import Scan
 from lookalike.stores import arrays
 from lookalike.stores.protocol import Vectors
@@ -21,8 +22,8 @@ from lookalike.stores.protocol import Vectors
 # Seconds after which a half-written file in the cache belongs to nobody.
 _STALE = 3600
 
-# Bytes of vectors from which on they are kept in 8 bits as well. Below, a scan takes a few milliseconds anyway, and a
-# process that asks one thing would wait longer for FAISS to load.
+# Bytes of vectors from which on they are kept in 8 bits and in fewer dimensions as well. Below, a scan takes a few
+# milliseconds anyway, and a process that asks one thing would wait longer for FAISS to load.
 _SCANNED = 2**27
 
 # Part of the rows that may be new since the codes were made; they are measured for every query.
@@ -67,10 +68,11 @@ class Matrix:
 
     def reads(self, metric: Metric, rows: Int64[np.ndarray, " m"] | None, queries: int) -> int:
         """Bytes that an exact search of these rows, or of all, goes through."""
-        scan = self.gallery.scan
+        scan, short = self.gallery.scan, self.gallery.short
         if scan is not None and scan.metric == metric and rows is None and queries == 1:
             return scan.codes.nbytes
-        whole = self.vectors.nbytes
+        fewer = short is not None and short.metric == metric and queries > 1
+        whole = short.rows.nbytes if short is not None and fewer else self.vectors.nbytes
         return whole if rows is None else whole // max(1, len(self.seqs)) * len(rows)
 
     def updated(self, generation: str, seqs: Int64[np.ndarray, " n"], vectors: Vectors, metric: Metric) -> "Matrix":
@@ -81,7 +83,8 @@ class Matrix:
         norms[here], norms[~here] = self.gallery.squared_norms[rows], new.squared_norms
         dtype = np.promote_types(self.gallery.dtype, new.dtype)
         scan = _rescanned(self.gallery.scan, rows, here)
-        return Matrix(generation, seqs, Gallery(vectors, norms, dtype, scan))
+        short = _reprojected(self.gallery.short, vectors, rows, here) if dtype == np.float32 else None
+        return Matrix(generation, seqs, Gallery(vectors, norms, dtype, scan, short))
 
 
 def _rescanned(scan: Scan | None, rows: Int64[np.ndarray, " k"], here: Bool[np.ndarray, " m"]) -> Scan | None:
@@ -93,6 +96,17 @@ def _rescanned(scan: Scan | None, rows: Int64[np.ndarray, " k"], here: Bool[np.n
     left_out = ~here
     left_out[here] = np.isin(rows, scan.exceptions)
     return replace(scan, codes=codes, exceptions=np.flatnonzero(left_out))
+
+
+def _reprojected(
+    short: Projection | None, vectors: Vectors, rows: Int64[np.ndarray, " k"], here: Bool[np.ndarray, " m"]
+) -> Projection | None:
+    """The rows that were known as they are, the new ones beside them in the same dimensions."""
+    if short is None:
+        return None
+    numbers = np.empty((len(here), short.rows.shape[1]), np.float32)
+    numbers[here], numbers[~here] = short.rows[rows], short.of(vectors[~here]).rows
+    return replace(short, rows=numbers)
 
 
 class Cache:
@@ -113,7 +127,8 @@ class Cache:
             return None
         if parts["vectors"].dtype != self.metric.dtype:
             return None
-        gallery = Gallery(parts["vectors"], parts["norms"], np.dtype(facts["dtype"]), _scan(facts, parts))
+        scan, short = _scan(facts, parts), _short(facts, parts)
+        gallery = Gallery(parts["vectors"], parts["norms"], np.dtype(facts["dtype"]), scan, short)
         return Matrix(generation, parts["seqs"], gallery)
 
     def keep(self, matrix: Matrix) -> None:
@@ -124,6 +139,9 @@ class Cache:
         if (scan := gallery.scan) is not None:
             parts |= {"codes": scan.codes, "centre": scan.centre, "exceptions": scan.exceptions}
             facts["scan"] = {"scale": scan.scale, "residual": scan.residual, "metric": scan.metric}
+        if (short := gallery.short) is not None:
+            parts |= {"short": short.rows, "origin": short.centre, "components": short.components}
+            facts["short"] = {"metric": short.metric}
         with suppress(OSError, StorageError):
             self.folder.mkdir(exist_ok=True)
             here = self._file(matrix.generation)
@@ -149,3 +167,10 @@ def _scan(facts: dict[str, Any], parts: dict[str, Shaped[np.ndarray, "..."]]) ->
         return None
     codes, centre, exceptions = parts["codes"], parts["centre"], parts["exceptions"]
     return Scan(codes, centre, kept["scale"], kept["residual"], exceptions, Metric(kept["metric"]))
+
+
+def _short(facts: dict[str, Any], parts: dict[str, Shaped[np.ndarray, "..."]]) -> Projection | None:
+    kept = facts.get("short")
+    if kept is None:
+        return None
+    return Projection(parts["origin"], parts["components"], Metric(kept["metric"]), parts["short"])
