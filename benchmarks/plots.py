@@ -11,7 +11,7 @@ DRAWN = ("single", "batch", "selfjoin", "hnsw", "ivfpq", "growth")
 # Okabe and Ito's colours, which people with any colour vision tell apart; marks differ as well.
 STYLES = {
     "lookalike": ("#0072B2", "o"),
-    "lookalike, int8 scan": ("#56B4E9", "o"),
+    "lookalike, condensed": ("#56B4E9", "o"),
     "FAISS": ("#D55E00", "s"),
     "FAISS, refined": ("#E69F00", "s"),
     "scikit-learn": ("#CC79A7", "^"),

@@ -74,7 +74,7 @@ def _floats(source: Source, rows: int, dimension: int, asked: int) -> dict[str, 
     with peers.workplace() as folder:
         made: dict[str, Callable[[], Search]] = {
             "lookalike": lambda: _ours(plain, Metric.EUCLIDEAN),
-            "lookalike, int8 scan": lambda: _ours(reduced, Metric.EUCLIDEAN),
+            "lookalike, condensed": lambda: _ours(reduced, Metric.EUCLIDEAN),
             "FAISS": lambda: peers.faiss_flat(vectors, K),
             "scikit-learn": lambda: peers.sklearn_brute(vectors, K),
             "hnswlib": lambda: peers.hnswlib_brute(vectors, K),
@@ -82,7 +82,7 @@ def _floats(source: Source, rows: int, dimension: int, asked: int) -> dict[str, 
             "LanceDB": lambda: peers.lancedb_search(peers.lancedb_table(vectors, folder), K),
             "NumPy": lambda: peers.numpy_floats(vectors, K),
         }
-        notes = {"LanceDB": "on disk, in the page cache", "lookalike, int8 scan": "answers equal to float32's"}
+        notes = {"LanceDB": "on disk, in the page cache", "lookalike, condensed": "answers equal to float32's"}
         floors = [Contender(FLOOR, lambda i: vectors @ queries[i % ASKED])] if asked == 1 else [_product()]
         case = _case(
             _made(made), queries, notes=notes, asked=asked, floors=floors, metric=Metric.EUCLIDEAN, gallery=plain
@@ -93,7 +93,7 @@ def _floats(source: Source, rows: int, dimension: int, asked: int) -> dict[str, 
         floor.update({key: floor[key] * scale for key in ("ms", "low_ms", "high_ms")})
         case["gflops"] = operations / floor["ms"] / 1e6
     whole = {"rows": rows, "dimension": dimension, "queries": asked, "bytes": vectors.nbytes, **case}
-    whole["held_bytes"] = {"lookalike": held(plain), "lookalike, int8 scan": held(reduced)}
+    whole["held_bytes"] = {"lookalike": held(plain), "lookalike, condensed": held(reduced)}
     say(_line(whole))
     return whole
 

@@ -139,7 +139,7 @@ def test_what_cannot_be_installed_is_left_out(source: Source, monkeypatch: pytes
     one, many = scans.single(source, [(300, 16)]), scans.batch(source, [(300, 16)])
     for case in (*one, *many):
         names = [it["name"] for it in case["contenders"]]
-        assert names == ["floor", "lookalike", "lookalike, int8 scan", "FAISS", "scikit-learn", "NumPy"]
+        assert names == ["floor", "lookalike", "lookalike, condensed", "FAISS", "scikit-learn", "NumPy"]
         assert all(it["recall"] in (None, 1.0) for it in case["contenders"])
     codes = scans.bits(source, [(300, 128)])
     assert [case["queries"] for case in codes] == [1, 16]

@@ -64,7 +64,10 @@ class Tile:
         """The pairs at these places of the flat bounds, with their distances by definition, in parts of bounded size."""
         for part in blocks(len(places), bounds.BUDGET // PAIR):
             left, columns = np.divmod(places[part], len(self.rows))
-            distances = measure(self.queries, self.gallery, left, columns, self.metric)
+            if self.metric == Metric.HAMMING:  # of bits the bound is the distance itself
+                distances = self.bounds.reshape(-1)[places[part]].astype(np.float32)
+            else:
+                distances = measure(self.queries, self.gallery, left, columns, self.metric)
             yield Pairs(left, self.rows[columns], distances)
 
 
