@@ -27,17 +27,17 @@ WORTH = 2**25
 _SAMPLE = 2048
 """Vectors that show how much a projection rules out, and tell the principal components."""
 
-_ASKED = 128
+_ASKED = 64
 """Vectors that are taken for queries to choose the number of dimensions by."""
 
-_NEAREST = 16
-"""How many nearest ones those queries ask for, themselves included."""
+_NEAREST = 24
+"""How many nearest ones those ask for: some more, as queries lie farther from a gallery than what it has from the rest."""
 
-_MEASURED = 15_000, 160
+_MEASURED = 24_000, 100
 """What measuring a pair by definition costs, as dimensions of a matrix product, and for each of its own dimensions."""
 
 _PAYS = 0.8
-"""A projection has to cost at most so much of what it saves: it takes memory, too."""
+"""A projection has to cost at most so much of what the vectors themselves do: it takes memory, too."""
 
 _ROUNDING = 2.0**-19
 """More than what rounding does to projected vectors, in proportion to ‖x‖² + ‖y‖²: see `Projection.limits`."""
