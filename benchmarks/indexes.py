@@ -28,7 +28,7 @@ LONG = 0.5
 PROTOCOL = (
     f"HNSW of the peers is built with M = {NEIGHBOURS} and efConstruction = {CONSTRUCTION} over float32; IVF-PQ of the peers with"
     f" 2√n cells and a byte for {PIECE} numbers, and where it is refined the best {REFINED} k are measured anew. lookalike's are as it"
-    " builds them (HNSW: M = 32 over 8 bits a number; IVF-PQ: 4√n cells), every answer measured anew. All by the same two threads,"
+    " builds them (HNSW: M = 20 and efConstruction = 150 over 8 bits a number; IVF-PQ: 4√n cells), every answer measured anew. All by the same two threads,"
     " one after the other. Recall is of the 10 nearest of 1,000 queries that are not in the index. One at a time: one query in"
     f" each call. Batched: all queries in one call. Contenders and settings take turns, {ROUNDS} rounds; times are medians. At recall"
     f" {GOAL}: on the straight line between the two settings around it, of recall and the logarithm of queries a second. MB are"
@@ -121,7 +121,7 @@ def _batched(search: Search, queries: np.ndarray) -> Contender:
 
 
 def lookalike_hnsw(vectors: np.ndarray, folder: Path) -> list[Index]:
-    """Lookalike's graph: FAISS's over 8 bits a number, M = 32; twice k rows are proposed and measured."""
+    """Lookalike's graph: FAISS's over 8 bits a number, M = 20; 1.5 k rows are proposed and measured."""
     return [_lookalike(vectors, folder, "hnsw", EFFORTS)]
 
 
