@@ -120,6 +120,7 @@ class Hits:
 
 def joined(parts: list[Pairs]) -> Pairs:
     """One after the other."""
+    parts = [part for part in parts if len(part)]
     if len(parts) == 1:
         return parts[0]
     return Pairs(
