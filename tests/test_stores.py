@@ -1,7 +1,14 @@
-"""The contract of a store, on every store: whatever is written, deleted and asked for, it answers as a dict would."""
+"""The contract of a store, on every store: whatever is written, deleted and asked for, it answers as a dict would.
 
+A new store is a `Kind` in `KINDS`, and a `Way` in `WAYS` for each way in which it searches.
+"""
+
+import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,21 +20,50 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from lookalike import search
+from lookalike.ann import FEWEST
 from lookalike.errors import NotFoundError, UsageError
-from lookalike.metric import Metric, similarity
+from lookalike.metric import Metric, pairwise, similarity
 from lookalike.stores import ALL, Answer, Filter, Item, SQLiteStore, Store, open_store
 from lookalike.stores.manifest import EncoderPin, Manifest
+from lookalike.stores.tuning import IndexKind
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of store: how one is made in a folder, and opened once more by another process."""
+    """A kind of store.
+
+    Attributes:
+        name: of the test.
+        create: makes one in a folder.
+        reopen: opens it once more, as another process would.
+        copy: of one that nobody has open, into another folder.
+    """
 
     name: str
     create: Callable[[Path, Metric, int], Store]
     reopen: Callable[[Path], Store]
+    copy: Callable[[Path, Path], object]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a store searches.
+
+    Attributes:
+        name: of the test.
+        kind: of the store.
+        metrics: with dimensions, of the collections that it searches so.
+        index: has a store search approximately, from what is in it; none where it is exact.
+        ground: items that are in it by then.
+    """
+
+    name: str
+    kind: Kind
+    metrics: tuple[tuple[Metric, int], ...]
+    index: Callable[[Store], None] | None = None
+    ground: int = 0
 
 
 def create_sqlite(folder: Path, metric: Metric, dimension: int) -> Store:
@@ -35,8 +71,29 @@ def create_sqlite(folder: Path, metric: Metric, dimension: int) -> Store:
     return SQLiteStore.create(folder / "store.lookalike", manifest)
 
 
-KINDS = [Kind("sqlite", create_sqlite, lambda folder: open_store(folder / "store.lookalike"))]
-METRICS = [(Metric.EUCLIDEAN, 3), (Metric.COSINE, 3), (Metric.HAMMING, 16)]
+def index_sqlite(kind: IndexKind) -> Callable[[Store], None]:
+    def index(store: Store) -> None:
+        assert isinstance(store, SQLiteStore)
+        store.tune(lambda now: now.model_copy(update={"index": kind, "budget": 0}))  # which no exact query fits
+        assert store.build_index()
+
+    return index
+
+
+SQLITE = Kind(
+    "sqlite",
+    create_sqlite,
+    lambda folder: open_store(folder / "store.lookalike"),
+    lambda folder, other: shutil.copytree(folder, other, dirs_exist_ok=True),
+)
+KINDS = [SQLITE]
+
+WAYS = [
+    # In three dimensions nearly every vector is there several times.
+    Way("sqlite", SQLITE, ((Metric.EUCLIDEAN, 3), (Metric.COSINE, 3), (Metric.HAMMING, 16))),
+    Way("sqlite-hnsw", SQLITE, ((Metric.EUCLIDEAN, 8),), index_sqlite("hnsw"), FEWEST + 100),
+    Way("sqlite-ivf-pq", SQLITE, ((Metric.COSINE, 8),), index_sqlite("ivf-pq"), FEWEST + 100),
+]
 
 IDS = [
     *(
@@ -87,30 +144,101 @@ filters = st.one_of(  # mostly one condition: of three, no item passes all
     st.builds(Filter, some_labels, attributes, some_ids),
 )
 
+exactly = st.sampled_from([None, False, True])
+rings = st.sampled_from([0, 1, 2**0.5, 3, 99]).flatmap(
+    lambda r: st.tuples(st.sampled_from([0, 0, r / 2, r]), st.just(r))
+)
+
+
+# What is near enough to the recall that a store states, which it measured on a sample of its own.
+MARGIN = 0.05
+
+# Within it lie some ten or twenty of the ground.
+NEAR = {Metric.EUCLIDEAN: 1.5, Metric.COSINE: 0.25, Metric.HAMMING: 1}
+
+
+@dataclass
+class Tally:
+    """Of approximate answers: how many hits there should have been, how many were as near, and how many were promised."""
+
+    due: int = 0
+    good: int = 0
+    promised: float = 0
+
+    def add(self, answer: Answer, exact: Array) -> None:
+        assert answer.recall is not None
+        assert 0 < answer.recall <= 1
+        self.due += len(exact)
+        self.good += sum(hit.distance <= exact[-1] for hit in answer.hits)
+        self.promised += answer.recall * len(exact)
+
+    def check(self) -> None:
+        assert self.due > 500  # or nothing was asked of the index
+        assert self.good >= self.promised - MARGIN * self.due
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A store as each run finds it, in a folder of its own, and what is in it."""
+
+    way: Way
+    metric: Metric
+    dimension: int
+    folder: Path
+
+    @cached_property
+    def known(self) -> dict[str, tuple[Item, Array]]:
+        labels, count = [*LABELS, None], self.way.ground
+        items = [Item(f"g{i:04}", "", labels[i % 6], {"colour": VALUES[i % 2]}) for i in range(count)]
+        vectors = some(count, self.metric, self.dimension, 1000)
+        return {item.id: (item, vector) for item, vector in zip(items, vectors, strict=True)}
+
+    def make(self) -> None:
+        with closing(self.way.kind.create(self.folder, self.metric, self.dimension)) as store:
+            if self.way.index is not None:
+                items, vectors = zip(*self.known.values(), strict=True)
+                store.upsert(items, np.stack(vectors))
+                self.way.index(store)
+
+
+def some(count: int, metric: Metric, dimension: int, seed: int) -> Array:
+    """Few different vectors, so that many are at the same distance."""
+    rng = np.random.default_rng(seed)
+    if metric is Metric.HAMMING:
+        return rng.choice(np.array([0, 1, 3, 255], np.uint8), (count, dimension // 8))
+    return rng.integers(-1, 2, (count, dimension)).astype(np.float32)
+
 
 class Congruence(RuleBasedStateMachine):
     """A store and a dict, side by side."""
 
-    def __init__(self, kind: Kind, metric: Metric, dimension: int) -> None:
+    def __init__(self, ground: Ground, tallies: dict[str, Tally]) -> None:
         super().__init__()
-        self.kind, self.metric, self.dimension = kind, metric, dimension
+        self.way, self.metric, self.dimension, self.tallies = ground.way, ground.metric, ground.dimension, tallies
+        self.ground, self.known = ground, dict(ground.known)
         self.folder = TemporaryDirectory()
-        self.known: dict[str, tuple[Item, Array]] = {}
 
     @initialize()
     def begin(self) -> None:
-        self.store = self.kind.create(Path(self.folder.name), self.metric, self.dimension)
+        self.way.kind.copy(self.ground.folder, Path(self.folder.name))
+        self.store = self.way.kind.reopen(Path(self.folder.name))
 
     def teardown(self) -> None:
+        if self.way.index is not None:  # enough answers to tell a recall, after whatever was written
+            queries, ids, radius = self.some(30, 2000), sorted(self.known), NEAR[self.metric]
+            near = search.knn(queries, self.array(ids), 10, self.metric)
+            around = search.within(queries, self.array(ids), radius, self.metric)
+            self.check(self.tallies["knn"], queries, self.store.knn(queries, 10), near, ids)
+            self.check(self.tallies["within"], queries, self.store.within(queries, radius), around, ids)
         self.store.close()
         self.folder.cleanup()
 
     def some(self, count: int, seed: int) -> Array:
-        """Few different vectors, so that many are at the same distance."""
-        rng = np.random.default_rng(seed)
-        if self.metric is Metric.HAMMING:
-            return rng.choice(np.array([0, 1, 3, 255], np.uint8), (count, self.dimension // 8))
-        return rng.integers(-1, 2, (count, self.dimension)).astype(np.float32)
+        return some(count, self.metric, self.dimension, seed)
+
+    def write(self, new: list[Item], vectors: Array) -> None:
+        self.store.upsert(new, vectors)
+        self.known |= {item.id: (item, vector) for item, vector in zip(new, vectors, strict=True)}
 
     def left(self, where: Filter) -> list[str]:
         return [
@@ -124,25 +252,49 @@ class Congruence(RuleBasedStateMachine):
     def array(self, ids: list[str]) -> Array:
         return np.stack([self.known[i][1] for i in ids]) if ids else self.some(0, 0)
 
-    def check(self, answers: list[Answer], hits: search.Hits, ids: list[str], metric: Metric) -> None:
+    def check(self, tally: Tally, queries: Array, answers: list[Answer], hits: search.Hits, ids: list[str]) -> None:
+        """Exact answers are the oracle's; approximate ones may lack some of it, and are else what it says of what they have."""
         assert len(answers) == len(hits)
-        for answer, (rows, distances) in zip(answers, hits, strict=True):
-            assert (answer.metric, answer.exact, answer.complete) == (metric, True, True)
-            assert [hit.item for hit in answer.hits] == [self.known[ids[row]][0] for row in rows]
+        for query, answer, expected in zip(queries, answers, hits, strict=True):
+            (rows, distances), among = expected, ids
+            if answer.exact:
+                assert (answer.complete, answer.recall) == (True, None)
+            else:
+                assert self.way.index is not None
+                among = sorted(hit.item.id for hit in answer.hits)
+                assert {*among} <= {*ids}
+                if answer.complete and len(rows):
+                    tally.add(answer, distances)
+                whole = search.knn(query[None], self.array(among), max(1, len(among)), answer.metric)
+                ((rows, distances),) = whole
+            assert [hit.item for hit in answer.hits] == [self.known[among[row]][0] for row in rows]
             assert [hit.distance for hit in answer.hits] == distances.tolist()
-            assert [hit.similarity for hit in answer.hits] == similarity(distances, metric, self.dimension).tolist()
+            alike = similarity(distances, answer.metric, self.dimension)
+            assert [hit.similarity for hit in answer.hits] == alike.tolist()
 
     @rule(new=st.lists(items, max_size=12), seed=st.integers(0, 99))
     def upsert(self, new: list[Item], seed: int) -> None:
-        vectors = self.some(len(new), seed)
-        self.store.upsert(new, vectors)
-        self.known |= {item.id: (item, vector) for item, vector in zip(new, vectors, strict=True)}
+        self.write(new, self.some(len(new), seed))
 
     @rule(ids=st.lists(st.sampled_from(IDS), max_size=6))
     def delete(self, ids: list[str]) -> None:
         assert self.store.delete(ids) == len(self.known.keys() & set(ids))
         for i in ids:
             self.known.pop(i, None)
+
+    @rule(seed=st.integers(0, 99), k=st.integers(1, 12))
+    def delete_nearest(self, seed: int, k: int) -> None:
+        self.delete([hit.item.id for hit in self.store.knn(self.some(1, seed), k)[0].hits])
+        self.knn(ALL, seed, 1, k, exact=None)
+
+    @rule(seed=st.integers(0, 99), k=st.integers(1, 12))
+    def move_nearest(self, seed: int, k: int) -> None:
+        here, there = self.some(1, seed), self.some(1, seed + 1)
+        new = [Item(hit.item.id, "moved") for hit in self.store.knn(here, k)[0].hits]
+        self.write(new, np.repeat(there, len(new), axis=0))
+        self.knn(ALL, seed, 1, k, exact=None)
+        self.knn(ALL, seed + 1, 1, k, exact=None)
+        assert not new or self.store.knn(there, 1)[0].hits[0].distance == pairwise(there, there, self.metric)
 
     @rule(ids=st.lists(st.sampled_from([*IDS, "none has it"]), max_size=8))
     def get(self, ids: list[str]) -> None:
@@ -162,34 +314,73 @@ class Congruence(RuleBasedStateMachine):
     @rule()
     def overview(self) -> None:
         labels = [item.label for item, _ in self.known.values() if item.label is not None]
-        assert self.store.labels() == {label: labels.count(label) for label in labels}
+        assert self.store.labels() == Counter(labels)
         snapshot, ids = self.store.snapshot(), sorted(self.known)
         assert list(snapshot.ids) == ids
         assert np.array_equal(snapshot.vectors, self.array(ids))
         assert self.store.size() > 0
 
-    @rule(where=filters, seed=st.integers(0, 99), count=st.integers(0, 3), k=st.integers(1, 30))
-    def knn(self, where: Filter, seed: int, count: int, k: int) -> None:
+    @rule(
+        where=filters,
+        seed=st.integers(0, 99),
+        count=st.integers(0, 3),
+        k=st.integers(1, 30) | st.just(5000),
+        exact=exactly,
+    )
+    def knn(self, where: Filter, seed: int, count: int, k: int, exact: bool | None) -> None:
         queries, ids = self.some(count, seed), self.left(where)
         for metric in [m for m in Metric if m.dtype == self.metric.dtype]:
-            expected = search.knn(queries, self.array(ids), k, metric)
-            self.check(self.store.knn(queries, k, where, metric=metric), expected, ids, metric)
+            answers = self.store.knn(queries, k, where, metric=metric, exact=exact)
+            assert all(len(answer.hits) == min(k, len(ids)) for answer in answers)
+            assert all(answer.metric == metric and (answer.exact or not exact) for answer in answers)
+            self.check(self.tallies["knn"], queries, answers, search.knn(queries, self.array(ids), k, metric), ids)
 
-    @rule(where=filters, seed=st.integers(0, 99), radius=st.sampled_from([0, 1, 2**0.5, 3, 99]))
-    def within(self, where: Filter, seed: int, radius: float) -> None:
-        queries, ids = self.some(2, seed), self.left(where)
-        expected = search.within(queries, self.array(ids), radius, self.metric)
-        self.check(self.store.within(queries, radius, where), expected, ids, self.metric)
+    @rule(where=filters, seed=st.integers(0, 99), ring=rings, exact=exactly)
+    def within(self, where: Filter, seed: int, ring: tuple[float, float], exact: bool | None) -> None:
+        queries, ids, (least, radius) = self.some(2, seed), self.left(where), ring
+        answers = self.store.within(queries, radius, where, least=least, exact=exact)
+        assert all(answer.metric == self.metric and (answer.exact or not exact) for answer in answers)
+        low, high = np.float32(least), np.float32(radius)
+        assert all(low <= hit.distance <= high for answer in answers for hit in answer.hits)
+        expected = search.within(queries, self.array(ids), radius, self.metric, least=least)
+        self.check(self.tallies["within"], queries, answers, expected, ids)
+        for query, (rows, _) in zip(queries, expected, strict=True):
+            parts = self.store.stream(query[None], radius, where, least=least)
+            assert [hit.item.id for part in parts for hit in part.hits] == [ids[row] for row in rows]
+        for answer, (rows, _) in zip(
+            self.store.within(queries, radius, where, least=least, most=3, exact=True), expected, strict=True
+        ):
+            assert [hit.item.id for hit in answer.hits] == [ids[row] for row in rows[:3]]
+            assert answer.complete == (len(rows) <= 3)
+
+    @rule()
+    def refuse(self) -> None:
+        query = self.some(1, 0)
+        questions: list[Callable[[], object]] = [
+            lambda: self.store.knn(query, 0),
+            lambda: self.store.knn(query[:, :0], 1),
+            lambda: self.store.within(query, -1),
+            lambda: self.store.within(query, float("nan")),
+            lambda: self.store.within(query, 1, least=2),
+            lambda: self.store.stream(self.some(2, 0), 1),
+        ]
+        for ask in questions:
+            with pytest.raises(UsageError):
+                ask()
+        nothing = self.some(0, 0)
+        assert self.store.knn(nothing, 5) == self.store.within(nothing, 5) == []
 
     @rule()
     def reopen(self) -> None:
         self.store.close()
-        self.store = self.kind.reopen(Path(self.folder.name))
+        self.store = self.way.kind.reopen(Path(self.folder.name))
 
 
-@pytest.mark.parametrize(("metric", "dimension"), METRICS)
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_store_answers_as_a_dict_would(kind: Kind, metric: Metric, dimension: int) -> None:
+@pytest.mark.parametrize(
+    ("way", "metric", "dimension"),
+    [pytest.param(way, *metric, id=f"{way.name}-{metric[0]}") for way in WAYS for metric in way.metrics],
+)
+def test_a_store_answers_as_a_dict_would(way: Way, metric: Metric, dimension: int, tmp_path: Path) -> None:
     sparing = settings(
         max_examples=12,
         stateful_step_count=25,
@@ -197,12 +388,16 @@ def test_a_store_answers_as_a_dict_would(kind: Kind, metric: Metric, dimension: 
         suppress_health_check=list(HealthCheck),
         derandomize=True,
     )
+    ground, tallies = Ground(way, metric, dimension, tmp_path), {"knn": Tally(), "within": Tally()}
+    ground.make()
 
-    class OfThisKind(Congruence):
+    class OfThisWay(Congruence):
         def __init__(self) -> None:
-            super().__init__(kind, metric, dimension)
+            super().__init__(ground, tallies)
 
-    run_state_machine_as_test(OfThisKind, settings=sparing)
+    run_state_machine_as_test(OfThisWay, settings=sparing)
+    for tally in tallies.values() if way.index is not None else ():
+        tally.check()
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
@@ -293,12 +488,9 @@ def test_ids_that_cannot_be_there_are_not_there(store: Store) -> None:
     assert store.count(Filter(ids=frozenset({"kept\0", "kept\0b"}))) == 0
 
 
-def test_queries_that_make_no_sense_are_refused(store: Store) -> None:
+def test_queries_of_another_shape_or_metric_are_refused(store: Store) -> None:
     query = np.zeros((1, 2), np.float32)
     questions: list[Callable[[], object]] = [
-        lambda: store.knn(query, 0),
-        lambda: store.within(query, -1),
-        lambda: store.within(query, float("nan")),
         lambda: store.knn(query[:, :1], 1),
         lambda: store.knn(query, 1, metric=Metric.HAMMING),
         lambda: store.knn(np.full((1, 2), np.nan), 1),
