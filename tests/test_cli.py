@@ -366,7 +366,9 @@ def test_the_version_is_told(shell: Shell) -> None:
         ("join shop -k 0", 2, "at least 1"),
         ("join shop --far 0.01", 2, "not calibrated"),
         ("join shop -k 1 --out pairs.xlsx", 2, ".csv"),
-        ("join shop -k 1 --out none/pairs.csv", 1, "cannot be written"),
+        ("join shop -k 1 --out none/pairs.csv", 1, "there is no folder none. Make it"),
+        ("join shop -k 1 --out shop.lookalike/manifest.json/pairs.csv", 1, "there is no folder"),
+        ("join shop -k 1 --approximate --out pairs.xlsx", 2, ".csv"),
         ("index none --to shop", 1, "none"),
         ("index photos --to shop --encoder none", 1, "no encoder “none”"),
         ("index photos --to shop --metric cosine", 1, "compares by euclidean"),
@@ -508,6 +510,11 @@ def test_tune_builds_an_index_and_answers_say_that_they_are_approximate(indexed:
     alone = indexed("search", "large", picture, "--json")
     assert alone.json["exact"]
     assert "lookalike tune large" in alone.err
+    for wish in ([], ["--within", "1"]):
+        wished = indexed("search", "large", picture, "--approximate", "--json", *wish)
+        assert wished.json["exact"]
+        assert wished.err == "Searched exactly, as there is no index. Make one: lookalike tune large\n"
+    assert not indexed("search", "large", picture, "--exact", "--json").err
 
 
 def test_ctrl_c_stops_tune_and_leaves_everything_as_it_was(indexed: Shell) -> None:
@@ -533,6 +540,14 @@ def test_output_into_a_closed_pipe_is_no_error(indexed: Shell) -> None:
     assert done.stdout == "left,right,distance\n"
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["join shop --within 9", "info shop --json", "search shop {picture}"])
+def test_output_onto_a_full_disk_is_told_in_words(indexed: Shell, picture: str, command: str) -> None:
+    line = [sys.executable, "-m", "lookalike", *command.format(picture=picture).split()]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "Error: The disk is full, and the output is not whole. Make room.\n")
 
 
 def test_a_search_starts_without_what_it_does_not_need(indexed: Shell, picture: str) -> None:

@@ -313,8 +313,10 @@ def test_an_index_that_cannot_be_kept_is_reported(path: Path) -> None:
     shutil.rmtree(path / "cache")
     (path / "cache").write_text("in the way", encoding="utf-8")
     with closing(SQLiteStore.open(path)) as store:
+        begun: list[int] = []
         with pytest.raises(StorageError, match="exact"):
-            store.build_index()
+            store.build_index(lambda done, _total: begun.append(done))
+        assert not begun  # it is told before the work
         assert store.knn(vectors(1), 10)[0].exact
 
 

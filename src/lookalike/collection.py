@@ -452,10 +452,17 @@ class Collection:
         """
         if other is None:
             return Join.of(self.store, k=k, radius=radius, least=least, approximate=approximate)
-        if self.encoder.fingerprint != other.encoder.fingerprint or self.store.metric != other.store.metric:
+        both = f"“{self.name}” and “{other.name}” cannot be joined"
+        if self.encoder.fingerprint != other.encoder.fingerprint:
+            names = f"“{self.encoder.card.name}” and “{other.encoder.card.name}”"
             raise MismatchError(
-                f"“{self.name}” and “{other.name}” cannot be joined: their vectors were made by different encoders"
-                " or are compared by different metrics."
+                f"{both}: their vectors were made by different encoders, {names}."
+                " Index the pictures of one of them anew with the encoder of the other."
+            )
+        if self.store.metric != other.store.metric:
+            raise MismatchError(
+                f"{both}: one is compared by {self.store.metric} and the other by {other.store.metric}."
+                " Index the pictures of one of them anew with the --metric of the other."
             )
         return Join.of(self.store, other.store, k=k, radius=radius, least=least, approximate=approximate)
 

@@ -1,5 +1,7 @@
 """The command line: it translates, it decides nothing."""
 
+import errno
+import os
 import sys
 from typing import Annotated
 
@@ -69,7 +71,17 @@ for module in (
 def main() -> None:
     """Run the command line. A user's mistake is one line on stderr and exit code 2; a failure is 1."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here, where a full disk can still be told in words
     except LookalikeError as e:
         output.stderr.print(f"Error: {e}", style="red")
         sys.exit(e.exit_code)
+    except OSError as e:
+        if e.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        if e.errno != errno.EPIPE:  # who closes a pipe has read enough
+            output.stderr.print("Error: The disk is full, and the output is not whole. Make room.", style="red")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries once more as it ends
+        sys.exit(1)

@@ -180,8 +180,7 @@ def search(
                 raise UsageError("Give -k, --within or --far, one of them.")
             least, farthest = reach(collection, within, far, metric or collection.store.metric, way)
             if len(sources) == 1 and exactly(collection, exact):
-                if exact is None:
-                    suggest_index(collection, name)
+                suggest_index(collection, name, exact)
                 parts = collection.stream(queries, farthest, among, least=least, metric=metric, branch=way)
                 if json:
                     output.stream_json(parts, metric or collection.store.metric)
@@ -189,8 +188,8 @@ def search(
                     output.print_stream(parts, collection, sources[0] if isinstance(sources[0], Path) else None)
                 return
             answers = collection.within(queries, farthest, among, least=least, metric=metric, branch=way, exact=exact)
-        if exact is None and all(answer.exact for answer in answers):
-            suggest_index(collection, name)
+        if all(answer.exact for answer in answers):
+            suggest_index(collection, name, exact)
         if json:
             shapes = [output.answer_json(a) for a in answers]
             output.write_json(shapes[0] if len(shapes) == 1 else shapes)
@@ -240,10 +239,16 @@ def exactly(collection: Collection, exact: bool | None) -> bool:
     return status is None or status.index is None
 
 
-def suggest_index(collection: Collection, name: Path) -> None:
-    """On stderr, where exact queries are over budget for want of an index."""
-    status = collection.status() if collection.over_budget() else None
-    if status is not None and status.due and status.index is None:
+def suggest_index(collection: Collection, name: Path, exact: bool | None) -> None:
+    """On stderr, where queries are exact for want of an index: over budget, or asked to be approximate."""
+    if exact or (exact is None and not collection.over_budget()):
+        return
+    status = collection.status()
+    if status is None or status.index is not None:
+        return
+    if exact is False and collection.indexable:
+        output.stderr.print(f"Searched exactly, as there is no index. Make one: lookalike tune {name}", style="yellow")
+    elif exact is None and status.due:
         output.stderr.print(
             f"Searched exactly: about {status.estimate:,.0f} ms a query, over the budget of"
             f" {status.tuning.budget:g} ms. An index is faster: lookalike tune {name}",

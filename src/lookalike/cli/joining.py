@@ -56,6 +56,8 @@ def join(
     """
     if [k, within, far].count(None) != 2:  # noqa: PLR2004 -- all but one
         raise UsageError("Give -k, --within or --far, one of them.")
+    if out is not None:
+        formats.of(out)  # a wrong ending is told before an approximate join is prepared
     with Collection.open(find(left)) as one, Collection.open(find(right or left)) as other:
         least, radius = (0, None) if k is not None else reach(one, within, far, one.store.metric, "photo")
         itself = right is None or one.path.samefile(other.path)

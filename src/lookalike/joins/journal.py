@@ -144,7 +144,9 @@ def _translated(out: Path) -> Iterator[None]:
     except OSError as e:
         if e.errno in _FULL:
             raise StorageError(f"The disk is full. Make room; {kept}") from e
-        raise StorageError(f"{out} cannot be written: {e.strerror or e}.") from e
+        if not out.parent.is_dir():
+            raise StorageError(f"{out} cannot be written: there is no folder {out.parent}. Make it first.") from e
+        raise StorageError(f"{out} cannot be written: {e.strerror or e}. Give another --out.") from e
     except sqlite3.Error as e:
         code = getattr(e, "sqlite_errorcode", 0) & 0xFF  # Python's own have none
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

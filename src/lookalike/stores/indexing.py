@@ -5,6 +5,8 @@ deleted or changed has a seq that is not there any more, and what is new has one
 exactly beside it.
 """
 
+import errno
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -138,6 +140,20 @@ class IndexCache:
             self._loaded = kept
         return kept
 
+    def prepare(self) -> None:
+        """Find out before an hour's work whether what comes of it can be kept.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        folder = self._cache.folder
+        try:
+            folder.mkdir(exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as e:
+            raise _unkept(folder, e) from e
+
     def save(self, kept: Kept) -> int:
         """Write an index; returns its size.
 
@@ -155,12 +171,12 @@ class IndexCache:
         }
         path = self._file(kept.generation)
         try:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(exist_ok=True)  # it may have been deleted meanwhile
             arrays.write(path, facts, {"seqs": kept.seqs}, lambda part: ann.write(index, part))
             self._cache.tidy("index-*", path.name)
             return path.stat().st_size
         except OSError as e:
-            raise StorageError(f"The index cannot be kept in {path.parent}: {e.strerror}. Searches stay exact.") from e
+            raise _unkept(path.parent, e) from e
 
     def clear(self) -> None:
         """Remove what there is."""
@@ -184,6 +200,10 @@ class IndexCache:
 
     def _file(self, generation: str) -> Path:
         return self._cache.folder / f"index-{generation}"
+
+
+def _unkept(folder: Path, error: OSError) -> StorageError:
+    return StorageError(f"The index cannot be kept in {folder}: {error.strerror}. Searches stay exact.")
 
 
 def build(

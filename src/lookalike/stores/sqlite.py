@@ -346,6 +346,7 @@ class SQLiteStore:
             matrix, tuning = self._current(sql), self._tuning(sql)
         if tuning.index == "none":
             return False
+        self._indexes.prepare()
         kept = indexing.build(matrix, self.metric, tuning.index, tuning.recall, progress=progress, stopped=stopped)
         if kept is None:
             return False
