@@ -215,7 +215,7 @@ def test_a_join_that_makes_no_sense_is_refused_at_the_call(shop: Collection, tmp
     with pytest.raises(UsageError):
         shop.join(k=1, radius=1)
     other = Collection.create(tmp_path / "c.lookalike", shop.encoder, Metric.COSINE)
-    with other, pytest.raises(MismatchError, match="metrics"):
+    with other, pytest.raises(MismatchError, match="one is compared by euclidean and the other by cosine"):
         shop.join(other, k=1)
 
 
