@@ -28,8 +28,8 @@ LONG = 0.5
 PROTOCOL = (
     f"HNSW of the peers is built with M = {NEIGHBOURS} and efConstruction = {CONSTRUCTION} over float32; IVF-PQ of the peers with"
     f" 2√n cells and a byte for {PIECE} numbers, and where it is refined the best {REFINED} k are measured anew. lookalike's are as it"
-    " builds them (HNSW: M = 20 and efConstruction = 150 over 8 bits a number; IVF-PQ: 4√n cells), every answer measured anew. All by the same two threads,"
-    " one after the other. Recall is of the 10 nearest of 1,000 queries that are not in the index. One at a time: one query in"
+    " builds them (HNSW: M = 20 and efConstruction = 150 over 8 bits a number; IVF-PQ: 2√n cells and 4 bits for 2 numbers), every answer"
+    " measured anew. All by the same two threads, one after the other. Recall is of the 10 nearest of 1,000 queries that are not in the index. One at a time: one query in"
     f" each call. Batched: all queries in one call. Contenders and settings take turns, {ROUNDS} rounds; times are medians. At recall"
     f" {GOAL}: on the straight line between the two settings around it, of recall and the logarithm of queries a second. MB are"
     " what is kept, the float32 vectors included where answers need them."
@@ -126,7 +126,7 @@ def lookalike_hnsw(vectors: np.ndarray, folder: Path) -> list[Index]:
 
 
 def lookalike_ivfpq(vectors: np.ndarray, folder: Path) -> list[Index]:
-    """Lookalike's cells of codes: 4√n of them; twenty times k rows are proposed and measured."""
+    """Lookalike's cells of codes: 2√n of them; of twenty times k rows the nearest in float32 are measured."""
     return [_lookalike(vectors, folder, "ivf-pq", PROBES)]
 
 

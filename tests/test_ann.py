@@ -1,5 +1,6 @@
 """Approximate indexes over arrays: true distances, in order, at the recall that they state."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from lookalike import ann, search
-from lookalike.ann.index import Index, build, knn, within
+from lookalike.ann.index import Index, _nearer, build, knn, within
 from lookalike.ann.tuning import tuned
 from lookalike.errors import StorageError, UsageError
 from lookalike.metric import Metric, paired
@@ -151,6 +152,57 @@ class OnlyItself:
         distances, found = self.index.search(queries, count, params=params)
         found[:, 1:] = -1
         return distances, found
+
+
+def test_codes_tell_the_members_of_tight_groups_apart() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((20, 32))
+    vectors = (centres[rng.integers(0, 20, 4000)] + 0.02 * rng.standard_normal((4000, 32))).astype(np.float32)
+    index, _, stated = made(vectors, Metric.EUCLIDEAN, "ivf-pq")
+    assert index.faiss.by_residual  # codes of the whole vectors would be alike within a group: a recall of 0.2
+    assert stated >= 0.95
+    assert not made(clustered(2000), Metric.EUCLIDEAN, "ivf-pq")[0].faiss.by_residual
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf-pq"])
+@pytest.mark.parametrize("dimension", [1, 3, 7])
+def test_few_and_odd_dimensions(kind: ann.Kind, dimension: int) -> None:
+    _, _, stated = made(clustered(1500, dimension), Metric.EUCLIDEAN, kind)
+    assert stated >= 0.9
+
+
+@pytest.mark.parametrize("metric", [Metric.EUCLIDEAN, Metric.COSINE])
+def test_what_is_compared_in_float32_first_is_the_nearest(metric: Metric) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((300, 9)).astype(np.float32) * rng.uniform(0.1, 10, (300, 1)).astype(np.float32)
+    vectors[:5] = 0
+    gallery = search.prepare(vectors, metric)
+    queries = search.prepare(np.vstack([vectors[100:120], np.zeros((1, 9), np.float32)]), metric)
+    proposed = np.stack([rng.permutation(300)[:60] for _ in range(21)])
+    proposed[3, 20:] = proposed[4, :] = -1  # fewer than wanted, and none
+    nearer = _nearer(metric, queries, gallery, proposed, 30)
+    assert nearer.shape == (21, 30)
+    for query, rows, found in zip(queries.vectors, proposed, nearer, strict=True):
+        true = np.sort(paired(query[None], vectors[rows[rows >= 0]], metric))[:30]
+        found = found[found >= 0]  # noqa: PLW2901
+        assert set(found) <= set(rows)
+        assert np.allclose(np.sort(paired(query[None], vectors[found], metric)), true, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf-pq"])
+def test_vectors_that_do_not_lie_together(kind: ann.Kind) -> None:
+    wide = np.hstack([clustered(1500), clustered(1500)])
+    apart = search.prepare(wide[:, ::2], Metric.EUCLIDEAN)
+    together = search.prepare(np.ascontiguousarray(wide[:, ::2]), Metric.EUCLIDEAN)
+    index = build(together, Metric.EUCLIDEAN, kind)
+    assert index is not None
+    index = replace(index, effort=10**6)
+    queries = apart.take(slice(0, 20))
+    found, expected = (knn(index, queries, gallery, 10) for gallery in (apart, together))
+    assert np.array_equal(found.rows, expected.rows)
+    assert np.array_equal(found.distances, expected.distances)
+    alone = [knn(index, apart.take(slice(i, i + 1)), apart, 10) for i in range(20)]
+    assert np.array_equal(np.concatenate([hits.rows for hits in alone]), expected.rows)
 
 
 def test_few_vectors_and_bits_are_refused() -> None:
