@@ -51,9 +51,6 @@ _TIGHT = 0.15
 """Where less than this share of the variance is left within cells, codes tell how a vector lies in its cell, or those of one
 cell would be alike. Elsewhere they tell where it is: then one table serves all cells, which is several times as fast."""
 
-_PROPOSED = {"hnsw": 1.5, "ivf-pq": 20}
-"""Rows proposed for each one asked for: codes of two bits a number tell little, and codes of eight nearly all."""
-
 _MORE = 8
 """Of rows that are compared in float32 first, so many beyond k are measured: that order is not quite that of distances."""
 
@@ -91,7 +88,7 @@ class Index:
             count: how many to ask for.
             among: leave out the others.
         """
-        wanted = min(math.ceil(_PROPOSED[self.kind] * max(count, AT)), len(self))
+        wanted = min(math.ceil(_proposed(self.kind, queries.vectors.shape[1]) * max(count, AT)), len(self))
         # A filter lets only a share of what it comes across pass.
         share = 1.0 if among is None else max(float(among.mean()), 1 / len(self))
         effort = int(min(self.effort * max(1.0, count / AT) / share, len(self)))
@@ -103,6 +100,11 @@ class Index:
             how = _parameters(self.kind, far, _faiss().IDSelectorBitmap(bits))
         _, found = self.faiss.search(directed(queries, self.metric), wanted, params=how)
         return np.asarray(found, np.int64)
+
+
+def _proposed(kind: Kind, dimension: int) -> float:
+    """Rows proposed for each one asked for: 8 bits a number tell nearly all; 2 bits tell little, of many numbers more."""
+    return 1.5 if kind == "hnsw" else min(max(8.0, 2560 / dimension), 20.0)
 
 
 def _parameters(kind: Kind, far: int, selector: Any) -> Any:  # noqa: ANN401 -- FAISS has no types
