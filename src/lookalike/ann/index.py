@@ -6,8 +6,8 @@ for nearest neighbor search", TPAMI 2011; here with four bits for two numbers, w
 André, Kermarrec and Le Scouarnec, "Cache locality is not enough: high-performance nearest neighbor search with product
 quantization fast scan", VLDB 2015.
 
-An index only proposes rows. They are measured by definition, so an answer's distances are true ones, and it is sorted by
-(distance, row) as everywhere. What may be wrong is that a nearer row was not proposed: the recall, which is measured when
+An index only proposes rows. They are measured by definition (of many, the nearest in float32), so an answer's distances are
+true ones, and it is sorted by (distance, row) as everywhere. What may be wrong is that a nearer row was not proposed: the recall, which is measured when
 the index is built, says how often. Cosine distance is asked of vectors brought to length 1. Bits have no index: FAISS scans
 a million codes of 512 bits in some milliseconds.
 """
@@ -154,7 +154,7 @@ def build(
     Args:
         gallery: at least `FEWEST` vectors.
         metric: euclidean or cosine.
-        kind: hnsw answers faster and better; ivf-pq takes a tenth of the memory.
+        kind: the time of hnsw grows least with the number of vectors; ivf-pq is built sooner and takes an eighth of the memory.
         progress: is told (done, total).
         stopped: is asked, a few times a second, whether to end.
 
