@@ -7,9 +7,9 @@ André, Kermarrec and Le Scouarnec, "Cache locality is not enough: high-performa
 quantization fast scan", VLDB 2015.
 
 An index only proposes rows. They are measured by definition (of many, the nearest in float32), so an answer's distances are
-true ones, and it is sorted by (distance, row) as everywhere. What may be wrong is that a nearer row was not proposed: the recall, which is measured when
-the index is built, says how often. Cosine distance is asked of vectors brought to length 1. Bits have no index: FAISS scans
-a million codes of 512 bits in some milliseconds.
+true ones, and it is sorted by (distance, row) as everywhere. What may be wrong is that a nearer row was not proposed: the
+recall, which is measured when the index is built, says how often. Cosine distance is asked of vectors brought to length 1.
+Bits have no index: FAISS scans a million codes of 512 bits in some milliseconds.
 """
 
 import math
