@@ -1,5 +1,6 @@
 """The command tune."""
 
+import math
 from threading import Event, Thread
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from lookalike.ann import FEWEST
 from lookalike.cli import output
 from lookalike.cli.collections import Json, Name, describe, find
 from lookalike.collection import Collection
-from lookalike.errors import StorageError
+from lookalike.errors import StorageError, UsageError
 from lookalike.stores.tuning import IndexKind, Tuning
 
 commands = typer.Typer()
@@ -41,6 +42,8 @@ def tune(
 
     Example: lookalike tune shop --recall 0.98
     """
+    if budget == math.inf:
+        raise UsageError("--budget takes milliseconds, not infinity. To search exactly always: --index none.")
     with Collection.open(find(name)) as collection:
         status = collection.status()
         now = status.tuning if status else Tuning()
