@@ -6,7 +6,9 @@ moved, and when the pictures are indexed again.
 
 import json
 import os
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from itertools import combinations
 from pathlib import Path
 from typing import Self
@@ -15,10 +17,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from lookalike import atomic
 from lookalike.collection import Collection
-from lookalike.errors import MismatchError, StorageError, UsageError
+from lookalike.errors import BusyError, MismatchError, StorageError, UsageError
 from lookalike.stores import Item
 
 FORMAT = 1
+
+# Seconds to wait for another process: a decision takes milliseconds.
+_PATIENCE = 10.0
 
 Decision = tuple[str, str]
 """The SHA-256 of two contents that are no duplicates of each other, the lower one first."""
@@ -67,7 +72,7 @@ def separate(collection: Collection, items: Iterable[Item]) -> int:
 
     Raises:
         UsageError: fewer than two items, or two of the same bytes.
-        StorageError: it cannot be written down.
+        StorageError, BusyError: it cannot be written down.
     """
     chosen = {item.id: item for item in items}.values()
     if len(chosen) < 2:  # noqa: PLR2004 -- a pair
@@ -77,9 +82,10 @@ def separate(collection: Collection, items: Iterable[Item]) -> int:
             raise UsageError(
                 f"“{one.uri}” and “{other.uri}” are the same bytes; to keep both, give their folder as --reference."
             )
-    known = read(collection)
-    new = {_decision(one.sha256, other.sha256) for one, other in combinations(chosen, 2)} - known
-    _write(collection, known | new)
+    with _deciding(collection):
+        known = read(collection)
+        new = {_decision(one.sha256, other.sha256) for one, other in combinations(chosen, 2)} - known
+        _write(collection, known | new)
     return len(new)
 
 
@@ -89,13 +95,37 @@ def revoke(collection: Collection, contents: Iterable[str]) -> int:
     Of one content all its decisions go, of several those between them.
 
     Raises:
-        StorageError: it cannot be written down.
+        StorageError, BusyError: it cannot be written down.
     """
-    chosen, known = set(contents), read(collection)
-    least = min(len(chosen), 2)
-    gone = {pair for pair in known if len(chosen.intersection(pair)) >= max(1, least)}
-    _write(collection, known - gone)
+    chosen = set(contents)
+    least = max(1, min(len(chosen), 2))
+    with _deciding(collection):
+        known = read(collection)
+        gone = {pair for pair in known if len(chosen.intersection(pair)) >= least}
+        _write(collection, known - gone)
     return len(gone)
+
+
+@contextmanager
+def _deciding(collection: Collection) -> Iterator[None]:
+    """One process at a time; a lock of SQLite's, which every system has and a kill lets go of.
+
+    Raises:
+        BusyError: another one has been deciding for too long.
+        StorageError: the folder cannot be written.
+    """
+    path = collection.path / "decisions.lock"
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=_PATIENCE)) as lock:
+            lock.execute("BEGIN EXCLUSIVE")
+            yield
+    except sqlite3.Error as e:
+        if e.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise BusyError(
+                f"Another process has been deciding in {collection.path} for {_PATIENCE:g} seconds. Nothing was decided;"
+                " try again."
+            ) from e
+        raise StorageError(f"{path} cannot be written: {e}. Nothing was decided.") from e
 
 
 def _decision(one: str, other: str) -> Decision:
