@@ -166,31 +166,23 @@ COPIES = Calibration(
 def test_the_tiers_follow_from_the_calibration_and_the_number_of_pictures(pocket: Path, tmp_path: Path) -> None:
     made = encoder(pocket, tmp_path, COPIES)
     few, more, many = (duplicates.calibrated(made, Metric.EUCLIDEAN, n) for n in (3, 1_101, 1_000_000))
-    assert COPIES.probability(np.array(few.near)) == pytest.approx(9000 / 9001)
-    assert COPIES.probability(np.array(more.near)) == pytest.approx(9900 / 9901)
-    for reach in (few, more):
-        assert reach.similar is not None
-        odds = [float(p / (1 - p)) for p in COPIES.probability(np.array([reach.near, reach.similar]))]
-        assert odds[0] / odds[1] == pytest.approx(9)
-        assert reach.widest == reach.similar > reach.near
+    assert COPIES.probability(np.array(few.radius)) == pytest.approx(1000 / 1001)
+    assert COPIES.probability(np.array(more.radius)) == pytest.approx(1100 / 1101)
     # Turned, a pair has eight chances.
     turned = duplicates.calibrated(made, Metric.EUCLIDEAN, 3, turned=True)
-    assert turned.near == pytest.approx(0.1)
-    assert turned.similar is not None
-    assert COPIES.probability(np.array(turned.similar)) == pytest.approx(8000 / 8001)
+    assert COPIES.probability(np.array(turned.radius)) == pytest.approx(8000 / 8001)
     # More than the calibration can tell: then as near as it can, and it says so.
-    assert many.near == pytest.approx(0.1)
-    assert many.similar is None
+    assert many.radius == pytest.approx(0.1)
     assert "too few pairs" in many.how
     assert "too few pairs" not in more.how
 
 
 def test_a_card_of_certainty_still_has_a_distance(pocket: Path, tmp_path: Path) -> None:
     reach = duplicates.calibrated(encoder(pocket, tmp_path, pocket_encoder.KNOWN), Metric.EUCLIDEAN, 10)
-    assert reach.near == pytest.approx(0.5 * (1 - 9000 / 9001) / 0.5)
+    assert reach.radius == pytest.approx(0.5 * (1 - 1000 / 1001) / 0.5)
     flat = Calibration(distance_at_far={}, knots=((0.3, 1.0),), genuine=5, impostors=5)
     shutil.rmtree(tmp_path / "encoder")
-    assert duplicates.calibrated(encoder(pocket, tmp_path, flat), Metric.EUCLIDEAN, 10).near == 0.3
+    assert duplicates.calibrated(encoder(pocket, tmp_path, flat), Metric.EUCLIDEAN, 10).radius == 0.3
 
 
 def test_an_encoder_that_cannot_tell_duplicates_is_refused(pocket: Path, tmp_path: Path) -> None:
@@ -201,13 +193,13 @@ def test_an_encoder_that_cannot_tell_duplicates_is_refused(pocket: Path, tmp_pat
         duplicates.calibrated(made, Metric.COSINE, 10)
     shutil.rmtree(tmp_path / "encoder")
     classes = Calibration(distance_at_far={}, knots=((0.1, 0.95), (1.0, 0.1)), genuine=100, impostors=100)
-    with pytest.raises(UsageError, match=r"only 19 times .* among 10,000 pictures it takes 89,991.*--within"):
+    with pytest.raises(UsageError, match=r"only 19 times .* among 10,000 pictures it takes 9,999.*--within"):
         duplicates.calibrated(encoder(pocket, tmp_path, classes), Metric.EUCLIDEAN, 10_000)
 
 
 def test_a_reach_may_be_given(pocket: Path, tmp_path: Path) -> None:
-    assert duplicates.given(0.5) == Reach(0.5, None, "as given")
-    assert duplicates.at_rate(encoder(pocket, tmp_path, COPIES), Metric.EUCLIDEAN, 0.01).near == 0.5
+    assert duplicates.given(0.5) == Reach(0.5, "as given")
+    assert duplicates.at_rate(encoder(pocket, tmp_path, COPIES), Metric.EUCLIDEAN, 0.01).radius == 0.5
     for wrong in (-1.0, float("nan")):
         with pytest.raises(UsageError, match="at least 0"):
             duplicates.given(wrong)
@@ -281,19 +273,23 @@ def test_similar_pictures_are_grouped_among_what_is_left_and_all_are_kept(photos
     folder = photos[0].parent
     with Image.open(photos[1]) as picture:
         picture.save(folder / "recompressed.jpg", quality=40)
-        picture.crop((30, 30, 256, 256)).save(folder / "cropped.jpg")
+        picture.crop((100, 100, 256, 256)).save(folder / "part.jpg")
     with index(folder) as collection:
         contents = Contents.of(collection)
         at = {items[0].uri.rsplit("/")[-1]: i for i, items in enumerate(contents.items)}
-        far = float(np.linalg.norm(contents.vectors[at["01.jpg"]] - contents.vectors[at["cropped.jpg"]]))
-        assert far > 0.03
-        found = duplicates.find(collection, Reach(0.03, far + 0.001, "for a test"))
-        tiers = {tuple(sorted(m.path.name for m in g.members)): g for g in found.groups}
-        assert tiers["01.jpg", "recompressed.jpg"].tier is Tier.NEAR
-        (similar,) = [g for g in found.groups if "cropped.jpg" in {m.path.name for m in g.members}]
-        assert similar.tier is Tier.SIMILAR
-        assert similar.surplus == ()
-        assert "recompressed.jpg" not in {m.path.name for m in similar.members}
+        far = float(np.linalg.norm(contents.vectors[at["01.jpg"]] - contents.vectors[at["part.jpg"]]))
+        found = duplicates.find(collection, duplicates.given(far + 0.001))
+        near = [group for group in found.groups if group.tier is Tier.NEAR]
+        assert names(found)[0] == ("near-duplicate", ["01.jpg", "recompressed.jpg"])
+        assert len(near) == 1
+        similar = [group for group in found.groups if group.tier is Tier.SIMILAR]
+        (parted,) = [pair for pair in found.pairs if {pair.left.name, pair.right.name} == {"01.jpg", "part.jpg"}]
+        assert parted.tier is Tier.SIMILAR
+        assert similar
+        assert all(group.surplus == () for group in similar)
+        assert "recompressed.jpg" not in {m.path.name for group in similar for m in group.members}
+        tiers = [pair.tier for pair in found.pairs]
+        assert tiers == sorted(tiers, key=list(Tier).index)
 
 
 def test_reference_folders_are_kept_whole(photos: list[Path], index: Index) -> None:
@@ -375,11 +371,11 @@ def test_a_chain_is_one_group_and_cliques_are_not(photos: list[Path], index: Ind
         reach = duplicates.given(float(distances.min(axis=1).max()))  # each has a neighbour
         cliques = duplicates.find(collection, reach)
         chains = duplicates.find(collection, reach, chains=True)
-        assert all(m.distance <= reach.near for g in cliques.groups for m in g.members)
+        assert all(m.distance <= reach.radius for g in cliques.groups for m in g.members)
         assert sum(len(g.members) for g in chains.groups) == 12
         assert len(chains.groups) < len(cliques.groups) + 12 - sum(len(g.members) for g in cliques.groups)
         farthest = max(m.distance for g in chains.groups for m in g.members)
-        assert farthest > reach.near  # measured, though it is no pair
+        assert farthest > reach.radius  # measured, though it is no pair
 
 
 # ---- decisions

@@ -73,15 +73,15 @@ def test_the_table_says_what_to_keep_and_why(shell: Shell) -> None:
     assert re.search(r"2 +keep +256×256 .*/1\.jpg +highest resolution, 256 × 256; largest file", done.out)
     assert re.search(r"2 +could go +near-duplicate +\S+ +64×64 .*/1-small\.png", done.out)
     assert "2 groups of duplicates among 12 pictures; 3 could go" in done.out
-    assert "Near-duplicates lie within 0.02" in done.err
+    assert "Pictures within 0.02" in done.err
     assert "Nothing was moved; --apply does." in done.err
     assert len(list(Path("album").iterdir())) == 12
 
 
 def test_json_has_all_that_is_known(shell: Shell) -> None:
     told = shell("duplicates", "a", "--within", "95%", "--turned", "--keep", "path:*.png,size", "--json").json
-    assert list(told) == ["name", "pictures", "metric", "near", "similar", "how", "groups", "left_out"]
-    assert told["near"] == pytest.approx(1 / 0.95 - 1)
+    assert list(told) == ["name", "pictures", "metric", "within", "how", "groups", "left_out"]
+    assert told["within"] == pytest.approx(1 / 0.95 - 1)
     by_first = {group["members"][0]["path"].rpartition("/")[2]: group["members"] for group in told["groups"]}
     kept, other, *_ = by_first["1-small.png"]
     assert list(kept) == [

@@ -56,7 +56,7 @@ def find_duplicates(
     within: Annotated[
         str | None,
         typer.Option(
-            metavar="R", help="Near-duplicates lie within this distance, as 0.1; or are at least this similar, as 95%."
+            metavar="R", help="Look at pictures within this distance, as 0.1; or at least this similar, as 95%."
         ),
     ] = None,
     far: Far = None,
@@ -352,7 +352,7 @@ def _report(collection: Collection, found: Duplicates, moved: Moved | None, aske
 
 
 def _how(reach: Reach) -> str:
-    return f"Near-duplicates lie within {reach.near:.4g}: {reach.how}."
+    return f"Pictures within {reach.radius:.4g} were looked at: {reach.how}."
 
 
 def _count(number: int, what: str) -> str:
@@ -414,8 +414,7 @@ def _about(found: Duplicates | Leaks, collection: Collection) -> dict[str, Any]:
         "name": collection.name,
         "pictures": found.pictures if isinstance(found, Duplicates) else found.left,
         "metric": found.metric,
-        "near": found.reach.near,
-        "similar": found.reach.similar,
+        "within": found.reach.radius,
         "how": found.reach.how,
     }
 

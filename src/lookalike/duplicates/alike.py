@@ -27,12 +27,14 @@ class Alike:
         right: places in the second; of one with itself, above left.
         distances: in the metric's unit; of several turns the nearest.
         turns: place in `turning.TURNS` of what makes the right one of the left one.
+        agree: they show one picture, as far as they were looked at; see `looking`.
     """
 
     left: Int64[np.ndarray, " n"]
     right: Int64[np.ndarray, " n"]
     distances: Float32[np.ndarray, " n"]
     turns: UInt8[np.ndarray, " n"]
+    agree: Bool[np.ndarray, " n"]
 
     def __len__(self) -> int:
         """The number of pairs."""
@@ -40,7 +42,9 @@ class Alike:
 
     def keep(self, chosen: Bool[np.ndarray, " n"]) -> "Alike":
         """Those of a mask."""
-        return Alike(self.left[chosen], self.right[chosen], self.distances[chosen], self.turns[chosen])
+        return Alike(
+            self.left[chosen], self.right[chosen], self.distances[chosen], self.turns[chosen], self.agree[chosen]
+        )
 
     def between(self, one: int, other: int) -> tuple[float, turning.Turn] | None:
         """Distance of two contents, and what makes the other of the one; none where they are no pair."""
@@ -74,7 +78,7 @@ class Alike:
         left, right, distances, turns = left[order], right[order], distances[order], turns[order]
         first = np.ones(len(left), bool)
         first[1:] = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
-        return cls(left[first], right[first], distances[first], turns[first])
+        return cls(left[first], right[first], distances[first], turns[first], np.zeros(int(first.sum()), bool))
 
 
 def within(

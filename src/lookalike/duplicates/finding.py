@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from lookalike.collection import Collection
-from lookalike.duplicates import alike, decisions, grouping, keeping
+from lookalike.duplicates import alike, decisions, grouping, keeping, looking
 from lookalike.duplicates.alike import Alike
 from lookalike.duplicates.contents import Contents
 from lookalike.duplicates.keeping import RULES, Facts, Rule
-from lookalike.duplicates.tiers import Reach, Tier, tier_of
+from lookalike.duplicates.tiers import Reach, Tier
 from lookalike.duplicates.turning import TURNS, Turn
 from lookalike.errors import UsageError
 from lookalike.ingest import absolute
@@ -83,7 +83,7 @@ class Duplicates:
 
     Attributes:
         groups: identical ones and near-duplicates first, then similar ones; of each those first whose pictures are nearest.
-        pairs: all that lie within reach, but for those that were decided to be distinct; nearest first.
+        pairs: all that lie within reach, but for those that were decided to be distinct; by tier, and nearest first.
         left_out: path and reason of each picture that may be neither kept nor moved.
         pictures: how many were compared.
         reach: how near is near.
@@ -110,8 +110,9 @@ def find(
 ) -> Duplicates:
     """Find groups of duplicates.
 
-    Pictures of the same bytes are one content. Contents are grouped where every two are near-duplicates, or with
-    ``chains`` where each is of some other; two that were decided to be distinct never come into one group. What is kept
+    Pictures of the same bytes are one content. Contents that lie within reach are looked at: where their pixels agree they
+    are near-duplicates, else similar. They are grouped where every two are near-duplicates, or with ``chains`` where each
+    is of some other; two that were decided to be distinct never come into one group. What is kept
     of these groups, and all other contents, are then grouped into similar ones the same way.
 
     Args:
@@ -132,7 +133,7 @@ def find(
     found = alike.within(
         collection,
         contents,
-        reach.widest,
+        reach.radius,
         turned=turned,
         failed=lambda path, reason: failures.append((path, reason)),
         tell=lambda done, total: tell("comparing", done, total),
@@ -142,6 +143,14 @@ def find(
     same = {i for i, items in enumerate(contents.items) if len(items) > 1}
     items = [item for i in sorted(same | {*found.left.tolist(), *found.right.tolist()}) for item in contents.items[i]]
     facts, left_out = keeping.look(collection, items, lambda done, total: tell("looking at files", done, total))
+    files = [next((collection.file(item) for item in items if item.id in facts), None) for items in contents.items]
+    found = looking.look(
+        found,
+        files,
+        files,
+        failed=lambda path, reason: failures.append((path, reason)),
+        tell=lambda done, total: tell("looking at pairs", done, total),
+    )
     search = _Search(
         collection,
         contents,
@@ -149,13 +158,12 @@ def find(
         facts=facts,
         rules=rules,
         protected=protected,
-        reach=reach,
         chains=chains,
         apart=apart,
     )
     return Duplicates(
         tuple(search.groups()),
-        tuple(_pairs(collection, contents, found, reach)),
+        tuple(_pairs(collection, contents, found)),
         tuple(dict.fromkeys([*left_out, *failures])),
         contents.pictures,
         reach,
@@ -175,11 +183,10 @@ class _Search:
         facts: dict[str, Facts],
         rules: Sequence[Rule],
         protected: frozenset[str],
-        reach: Reach,
         chains: bool,
         apart: frozenset[tuple[int, int]],
     ) -> None:
-        self._collection, self._contents, self._reach = collection, contents, reach
+        self._collection, self._contents = collection, contents
         self._rules, self._protected, self._facts = rules, protected, facts
         self._chains, self._apart = chains, apart
         # A content none of whose files can be kept or moved takes no part.
@@ -187,13 +194,11 @@ class _Search:
         self._found = found.keep(self._there[found.left] & self._there[found.right])
 
     def groups(self) -> list[Group]:
-        near = self._grouped(self._found.keep(self._found.distances <= np.float32(self._reach.near)))
+        near = self._grouped(self._found.keep(self._found.agree))
         inside = {i for group in near for i in group}
         same = [(i,) for i, items in enumerate(self._contents.items) if len(items) > 1 and i not in inside]
         groups = [self._group(places) for places in [*near, *same]]
         groups = sorted((group for group in groups if len(group.members) > 1), key=_place)
-        if self._reach.similar is None:
-            return groups
         # What would be left over: of each near group the kept ones, and whatever is in none.
         left, group_of = np.ones(len(self._contents), bool), np.arange(len(self._contents))
         place = {digest: i for i, digest in enumerate(self._contents.digests)}
@@ -305,15 +310,15 @@ def _not_among(pairs: Alike, apart: Iterable[tuple[int, int]], count: int) -> Bo
     return ~np.isin(pairs.left * count + pairs.right, keys)
 
 
-def _pairs(collection: Collection, contents: Contents, found: Alike, reach: Reach) -> list[PairFound]:
-    """All pairs, nearest first: those of the same bytes, then those of contents."""
+def _pairs(collection: Collection, contents: Contents, found: Alike) -> list[PairFound]:
+    """All pairs: those of the same bytes, near-duplicates, and similar ones; of each the nearest first."""
     files = [[collection.file(item) for item in items] for items in contents.items]
     same = [PairFound(paths[0], other, 0.0, Tier.IDENTICAL, Turn.NONE) for paths in files for other in paths[1:]]
-    rows = zip(found.left.tolist(), found.right.tolist(), found.distances.tolist(), found.turns.tolist(), strict=True)
+    columns = (found.left, found.right, found.distances, found.turns, found.agree)
     near = [
-        PairFound(files[a][0], files[b][0], distance, tier_of(distance, reach), TURNS[turn])
-        for a, b, distance, turn in rows
+        PairFound(files[a][0], files[b][0], distance, Tier.NEAR if agree else Tier.SIMILAR, TURNS[turn])
+        for a, b, distance, turn, agree in zip(*(column.tolist() for column in columns), strict=True)
     ]
     return sorted(same, key=lambda p: (str(p.left), str(p.right))) + sorted(
-        near, key=lambda p: (p.distance, str(p.left), str(p.right))
+        near, key=lambda p: (p.tier is Tier.SIMILAR, p.distance, str(p.left), str(p.right))
     )

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from lookalike.collection import Collection
-from lookalike.duplicates import alike
+from lookalike.duplicates import alike, looking
 from lookalike.duplicates.alike import Alike
 from lookalike.duplicates.contents import Contents
 from lookalike.duplicates.finding import PairFound, Tell
-from lookalike.duplicates.tiers import Reach, Tier, tier_of
+from lookalike.duplicates.tiers import Reach, Tier
 from lookalike.duplicates.turning import TURNS
 from lookalike.errors import MismatchError
 from lookalike.metric import Metric
@@ -22,11 +22,11 @@ class Leaks:
     """Pairs between two collections.
 
     Attributes:
-        pairs: nearest first; left is of the first collection.
+        pairs: by tier, and nearest first; left is of the first collection.
         leaked: how many pictures of the second collection are in a pair, by tier of their nearest one.
         left: how many pictures the first collection has.
         right: and the second.
-        left_out: path and reason of each picture that could not be read to turn it.
+        left_out: path and reason of each picture that could not be read.
         reach: how near is near.
         metric: of the distances.
     """
@@ -43,7 +43,7 @@ class Leaks:
 def leaks(
     train: Collection, test: Collection, reach: Reach, *, turned: bool = False, tell: Tell = lambda *_: None
 ) -> Leaks:
-    """Find the pictures of ``test`` that are in ``train``.
+    """Find the pictures of ``test`` that are in ``train``: of the same bytes, or within reach; see `find`.
 
     Raises:
         MismatchError: the two were not made by the same encoder, or have different metrics.
@@ -61,15 +61,22 @@ def leaks(
         ours,
         test,
         theirs,
-        reach.widest,
+        reach.radius,
         turned=turned,
         failed=lambda path, reason: failures.append((path, reason)),
         tell=lambda done, total: tell("comparing", done, total),
     )
     same = np.array([ours.digests[a] == theirs.digests[b] for a, b in _rows(found)], bool)
+    found = looking.look(
+        found,
+        [train.file(items[0]) for items in ours.items],
+        [test.file(items[0]) for items in theirs.items],
+        failed=lambda path, reason: failures.append((path, reason)),
+        tell=lambda done, total: tell("looking at pairs", done, total),
+    )
     tiers = [
-        Tier.IDENTICAL if equal else tier_of(distance, reach)
-        for equal, distance in zip(same.tolist(), found.distances.tolist(), strict=True)
+        Tier.IDENTICAL if equal else Tier.NEAR if agree else Tier.SIMILAR
+        for equal, agree in zip(same.tolist(), found.agree.tolist(), strict=True)
     ]
     left = [train.file(items[0]) for items in ours.items]
     right = [[test.file(item) for item in items] for items in theirs.items]
@@ -78,7 +85,7 @@ def leaks(
         _leaked(theirs, found, tiers),
         ours.pictures,
         theirs.pictures,
-        tuple(failures),
+        tuple(dict.fromkeys(failures)),
         reach,
         train.store.metric,
     )

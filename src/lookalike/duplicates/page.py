@@ -113,7 +113,12 @@ def _duplicates(found: Duplicates, collection: Collection) -> dict[str, Any]:
                     "The picture to keep comes first, and why. Nothing is moved before --apply.",
                     certain,
                 ),
-                ("similar", "Similar", "Perhaps one picture, perhaps not. Nothing of these is moved.", similar),
+                (
+                    "similar",
+                    "Similar",
+                    "Alike to the encoder, but their pixels do not agree. Nothing of these is moved.",
+                    similar,
+                ),
             )
             if groups
         ],
@@ -166,11 +171,7 @@ def _leaks(found: Leaks, train: Collection, test: Collection) -> dict[str, Any]:
     return {
         "title": f"{test.name} in {train.name}",
         "lead": f"{leaked:,} of the {found.right:,} pictures of {test.name} are among the {found.left:,} of {train.name}",
-        "heroes": [
-            (str(tier), f"{found.leaked[tier]:,}", meanings[tier])
-            for tier in Tier
-            if tier is not Tier.SIMILAR or found.reach.similar is not None
-        ],
+        "heroes": [(str(tier), f"{found.leaked[tier]:,}", meanings[tier]) for tier in Tier],
         "sections": [],
         "pairs": [_pair(pair, found.metric, pictures) for pair in shown],
         "more_pairs": max(0, len(found.pairs) - MOST),

@@ -1,10 +1,8 @@
-"""How near is near: the distances of the tiers, from what the encoder's calibration knows."""
+"""How near is near: the tiers, and the distance within which they are looked for."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
-
-import numpy as np
 
 from lookalike import compare
 from lookalike.encoders import Encoder
@@ -19,29 +17,22 @@ class Tier(StrEnum):
     IDENTICAL = "identical"
     """The same bytes."""
     NEAR = "near-duplicate"
-    """One picture, saved twice."""
+    """One picture, saved twice: it lies near, and the pixels agree."""
     SIMILAR = "similar"
-    """Perhaps one picture; to be looked at, never offered for deletion."""
+    """It lies near, and the pixels do not agree; to be looked at, never offered for deletion."""
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How far the tiers reach.
+    """How far apart pictures may lie to be looked at.
 
     Attributes:
-        near: near-duplicates lie at most this far apart.
-        similar: similar ones at most this far; none where they are not looked for.
-        how: where the distances come from, in words.
+        radius: the distance, included.
+        how: where it comes from, in words.
     """
 
-    near: float
-    similar: float | None
+    radius: float
     how: str
-
-    @property
-    def widest(self) -> float:
-        """The distance that pairs are looked for within."""
-        return self.near if self.similar is None else max(self.near, self.similar)
 
 
 # An encoder that tells copies finds some distance at which a pair is a thousand times as likely to be of the same as of
@@ -51,9 +42,6 @@ _FINE = 1000
 # Symmetries of the square.
 _WAYS = 8
 
-# A near-duplicate is the same in nine cases of ten at least.
-_SURE = 9
-
 
 def calibrated(encoder: Encoder, metric: Metric, pictures: int, *, turned: bool = False) -> Reach:
     """The reach for a number of pictures.
@@ -61,8 +49,9 @@ def calibrated(encoder: Encoder, metric: Metric, pictures: int, *, turned: bool 
     A false accept rate would not do: among 10,000 pictures are 50 million pairs, of which a rate of 0.001 takes 50,000
     that are not the same. So the rarity of duplicates is counted in (Bayes' rule): where each picture has one duplicate
     among n pictures, the odds of a pair are 1 : (n - 1) before it is looked at, and its distance multiplies them by the
-    likelihood ratio p / (1 - p), p being `Calibration.probability`. A pair is similar where that makes it as likely the
-    same as not, and a near-duplicate where it makes it nine times as likely.
+    likelihood ratio p / (1 - p), p being `Calibration.probability`. The reach ends where that makes a pair as likely the
+    same as not. Impostors of the calibration are of all kinds, though, and pictures of few kinds lie nearer to each other.
+    So distances alone make nothing a near-duplicate: what lies within reach is looked at; see `looking`.
 
     Args:
         encoder: made the vectors.
@@ -79,40 +68,34 @@ def calibrated(encoder: Encoder, metric: Metric, pictures: int, *, turned: bool 
             f"“{name}” is not calibrated for the {metric} metric, so nobody knows which distances are those of duplicates."
             " Give --within, a distance such as 0.1 or a similarity such as 95%; or see lookalike calibrate --help."
         )
-    best, even = _ratio(known.knots[0][1]), max(_FINE, pictures - 1) * (_WAYS if turned else 1)
-    wanted = _SURE * even
+    best, wanted = _ratio(known.knots[0][1]), max(_FINE, pictures - 1) * (_WAYS if turned else 1)
     if best < _FINE:
         raise UsageError(
             f"“{name}” is calibrated to tell things of one kind, not duplicates: even the nearest pictures are only"
             f" {best:,.0f} times as likely to be the same as not, and among {pictures:,} pictures it takes {wanted:,}. Give"
             " --within, a distance such as 0.1 or a similarity such as 95%; or an encoder that is calibrated on copies."
         )
-    how = f"a pair within {{near:.3g}} is at least {min(best, wanted):,.0f} times as likely to be the same as not"
+    ratio = min(best, wanted)
+    how = f"a pair within it is at least {ratio:,.0f} times as likely to be the same as not"
     if best < wanted:
         how += f"; the calibration of “{name}” has seen too few pairs to tell the {wanted:,} times that it takes here"
-    near, similar = (_farthest(known, min(best, ratio)) for ratio in (wanted, even))
-    return Reach(near, similar if similar > near else None, how.format(near=near))
-
-
-def tier_of(distance: float, reach: Reach) -> Tier:
-    """The tier of two pictures that are not of the same bytes."""
-    return Tier.NEAR if np.float32(distance) <= np.float32(reach.near) else Tier.SIMILAR  # as `search` rounds
+    return Reach(_farthest(known, ratio), how)
 
 
 def given(distance: float) -> Reach:
-    """The reach that somebody chose: near-duplicates alone.
+    """The reach that somebody chose.
 
     Raises:
         UsageError: it is no distance.
     """
     if not distance >= 0:
         raise UsageError(f"A radius must be a distance of at least 0, not {distance:g}.")
-    return Reach(distance, None, "as given")
+    return Reach(distance, "as given")
 
 
 def at_rate(encoder: Encoder, metric: Metric, rate: float) -> Reach:
     """The reach of a false accept rate; UsageError where the encoder is not calibrated for it."""
-    return Reach(compare.radius(encoder, rate, metric), None, f"the distance of the false accept rate {rate:g}")
+    return Reach(compare.radius(encoder, rate, metric), f"the distance of the false accept rate {rate:g}")
 
 
 def _ratio(probability: float) -> float:

@@ -1,0 +1,179 @@
+"""Which copies of pictures agree with them by their pixels, and which different pictures do.
+
+    python benchmarks/copies.py PICTURES [--count 200] [--encoder copies] [--json]
+
+Copies of 17 kinds are made of some of the pictures of a folder. Counted is, for each kind, how many lie within the reach of
+the encoder's calibration, how many of all agree (`lookalike.duplicates.pixels`), and how many would be offered, which
+takes both. And of the whole folder as it is: how many pairs lie within reach, and how many of these are offered; look at
+these with `lookalike duplicates --out page.html`.
+"""
+
+import argparse
+import io
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
+from rich.console import Console
+from rich.table import Table
+
+from lookalike import duplicates, encoders, images
+from lookalike.collection import Collection, entries
+from lookalike.duplicates import Tier, looking
+from lookalike.duplicates.alike import Alike
+from lookalike.errors import LookalikeError, NotFoundError
+from lookalike.metric import paired
+
+Change = Callable[[Image.Image, np.random.Generator], Image.Image]
+
+
+def _recompressed(picture: Image.Image, _: np.random.Generator) -> Image.Image:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=30)
+    return Image.open(file).convert("RGB")
+
+
+def _cropped(share: float) -> Change:
+    """Leaves so much of width and height away, on either side."""
+
+    def change(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+        size = np.array(picture.size)
+        start = rng.random(2) * share * size
+        left, top, right, low = np.rint([*start, *(start + (1 - share) * size)]).astype(int).tolist()
+        return picture.crop((left, top, right, low))
+
+    return change
+
+
+def _captioned(picture: Image.Image, _: np.random.Generator) -> Image.Image:
+    picture = picture.copy()
+    width, height = picture.size
+    pen = ImageDraw.Draw(picture)
+    pen.rectangle((0, round(0.88 * height), width, height), fill="black")
+    pen.line((0.1 * width, 0.94 * height, 0.8 * width, 0.94 * height), fill="white", width=max(1, height // 20))
+    return picture
+
+
+def _marked(picture: Image.Image, _: np.random.Generator) -> Image.Image:
+    picture = picture.copy()
+    width, height = picture.size
+    corner = (0.7 * width, 0.03 * height, 0.97 * width, 0.25 * height)
+    ImageDraw.Draw(picture).ellipse(corner, fill=(220, 20, 40))
+    return picture
+
+
+def _values(change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Change:
+    """Changes the values of pixels, 0…255."""
+    return lambda picture, rng: Image.fromarray(
+        np.clip(np.rint(change(np.asarray(picture, np.float64), rng)), 0, 255).astype(np.uint8)
+    )
+
+
+KINDS: Mapping[str, Change] = {
+    "JPEG of quality 30": _recompressed,
+    "half the size": lambda p, _: p.resize((max(1, p.width // 2), max(1, p.height // 2)), Image.Resampling.LANCZOS),
+    "cropped by 5 %": _cropped(0.05),
+    "cropped by 10 %": _cropped(0.1),
+    "cropped by 15 %": _cropped(0.15),
+    "brightness × 0.75 or 1.3": lambda p, rng: ImageEnhance.Brightness(p).enhance(rng.choice([0.75, 1.3])),
+    "contrast × 0.7 or 1.35": lambda p, rng: ImageEnhance.Contrast(p).enhance(rng.choice([0.7, 1.35])),
+    "saturation × 0.5 or 1.5": lambda p, rng: ImageEnhance.Color(p).enhance(rng.choice([0.5, 1.5])),
+    "gamma 0.7 or 1.4": _values(lambda x, rng: 255 * (x / 255) ** rng.choice([0.7, 1.4])),
+    "grey": lambda p, _: p.convert("L").convert("RGB"),
+    "warmer": _values(lambda x, _: x * np.array([1.12, 1.0, 0.85])),
+    "blurred": lambda p, _: p.filter(ImageFilter.GaussianBlur(0.025 * min(p.size))),
+    "noise of 8 grey levels": _values(lambda x, rng: x + rng.normal(0, 8, x.shape)),
+    "turned by 3°": lambda p, rng: p.rotate(rng.choice([-3, 3]), Image.Resampling.BICUBIC, fillcolor=(128, 128, 128)),
+    "framed": lambda p, rng: ImageOps.expand(p, max(1, round(0.05 * min(p.size))), str(rng.choice(["white", "black"]))),
+    "with a caption": _captioned,
+    "with a logo": _marked,
+}
+
+
+def measure(pictures: Path, count: int, encoder: str = "copies") -> dict[str, Any]:
+    """What is found of copies, and offered of a folder as it is.
+
+    Args:
+        pictures: the folder.
+        count: pictures of which copies are made, evenly from all.
+        encoder: a bundled name, or a folder.
+
+    Returns:
+        ``name``, ``pictures``, ``radius``; ``kinds``: for each the shares ``near``, ``agree`` and ``offered``; ``pairs``
+        within reach in the folder as it is, and ``offered`` of them.
+
+    Raises:
+        NotFoundError: there are no pictures.
+    """
+    model = encoders.load(encoder)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Collection.create(Path(scratch) / "c.lookalike", model) as collection,
+    ):
+        collection.add(entries(pictures))
+        files = sorted(collection.file(item) for item in collection.store.scan())
+        if not files:
+            raise NotFoundError(f"There is no picture in {pictures}.")
+        chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, count).astype(int))]
+        reach = duplicates.calibrated(model, collection.store.metric, len(files))
+        kinds = {kind: _measure(collection, chosen, kind, reach.radius, Path(scratch)) for kind in KINDS}
+        found = duplicates.find(collection, reach)
+    return {
+        "name": model.card.name,
+        "pictures": len(files),
+        "radius": reach.radius,
+        "kinds": kinds,
+        "pairs": len(found.pairs),
+        "offered": sum(pair.tier is Tier.NEAR for pair in found.pairs),
+    }
+
+
+def _measure(collection: Collection, files: list[Path], kind: str, radius: float, scratch: Path) -> dict[str, float]:
+    rng, copies = np.random.default_rng(0), []
+    for i, file in enumerate(files):
+        copies.append(scratch / f"{i}.png")
+        KINDS[kind](images.decode(file.read_bytes()), rng).save(copies[-1])
+    distances = paired(collection.embed(files), collection.embed(copies), collection.store.metric)
+    near = np.asarray(distances) <= radius
+    rows = np.arange(len(files))
+    pairs = Alike(rows, rows, distances.astype(np.float32), np.zeros(len(rows), np.uint8), np.zeros(len(rows), bool))
+    agree = looking.look(pairs, files, copies).agree
+    return {"near": float(near.mean()), "agree": float(agree.mean()), "offered": float((near & agree).mean())}
+
+
+def table(result: Mapping[str, Any]) -> Table:
+    """The result as a table."""
+    shown = Table(
+        "copies", "within reach", "agree", "offered", title=f"{result['pictures']:,} pictures, {result['name']}"
+    )
+    for kind, shares in result["kinds"].items():
+        shown.add_row(kind, *(f"{shares[name]:.0%}" for name in ("near", "agree", "offered")))
+    shown.add_row("pairs as they are", f"{result['pairs']:,}", "", f"{result['offered']:,}")
+    return shown
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=Path, metavar="PICTURES", help="a folder")
+    parser.add_argument("--count", type=int, default=200, help="pictures of which copies are made")
+    parser.add_argument("--encoder", default="copies")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    chosen = parser.parse_args()
+    try:
+        result = measure(chosen.pictures, chosen.count, chosen.encoder)
+    except LookalikeError as e:
+        sys.exit(f"Error: {e}")
+    if chosen.json:
+        sys.stdout.write(json.dumps(result) + "\n")
+    else:
+        Console().print(table(result))
+
+
+if __name__ == "__main__":
+    main()
