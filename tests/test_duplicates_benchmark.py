@@ -1,4 +1,4 @@
-"""The benchmark of duplicates, on a handful of pictures."""
+"""The benchmarks of duplicates and of copies, on a handful of pictures."""
 
 import importlib.util
 import sys
@@ -16,8 +16,12 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
+    return loaded("duplicates")
+
+
+def loaded(name: str) -> ModuleType:
     # By its path: `duplicates` is the name of other modules too.
-    spec = importlib.util.spec_from_file_location("duplicates_benchmark", ROOT / "benchmarks" / "duplicates.py")
+    spec = importlib.util.spec_from_file_location(f"{name}_benchmark", ROOT / "benchmarks" / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -74,3 +78,19 @@ def test_a_peer_that_is_not_there_says_so(data: Path, benchmark: ModuleType, tmp
         benchmark.measure_fastdup(data, data / "judged.csv", Path(sys.executable))
     with pytest.raises(NotFoundError, match="No module named 'imagededup'"):
         benchmark.measure_imagededup(data, data / "judged.csv", Path(sys.executable))
+
+
+def test_copies_are_counted_by_kind(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = loaded("copies")
+    monkeypatch.setattr(
+        copies, "KINDS", {kind: copies.KINDS[kind] for kind in ("half the size", "with a logo", "grey")}
+    )
+    told = copies.measure(data / "test", 3)
+    assert (told["name"], told["pictures"]) == ("copies", 8)
+    assert {kind: shares["agree"] for kind, shares in told["kinds"].items()} == dict.fromkeys(copies.KINDS, 1)
+    assert all(shares["offered"] <= shares["near"] for shares in told["kinds"].values())
+    assert told["offered"] == 2  # the copies that are in the folder
+    assert len(copies.table(told).rows) == 4
+    (data / "empty").mkdir()
+    with pytest.raises(NotFoundError, match="no picture in"):
+        copies.measure(data / "empty", 3)
