@@ -11,13 +11,15 @@ from data import QUERIES, Source, say
 from measuring import Contender, interleaved, recall
 from pairs import radius_of
 
+from lookalike.ann import joins
 from lookalike.metric import Metric
 from lookalike.search import knn, prepare, self_join
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 DIMENSION = 128
 JOINED = 100_000
-"""Rows beyond which the self-join is left out, for it takes a hundred times as long for ten times as many."""
+"""Rows beyond which the exact self-join is left out, for it takes a hundred times as long for ten times as many; and from
+which on there is an approximate one."""
 NEAR = 2.0
 """Pairs of a row, at `JOINED` rows, within the radius of the self-join."""
 FITTED = 10_000
@@ -25,13 +27,15 @@ FITTED = 10_000
 EFFORT = 64
 ROUNDS = 5
 K = 10
-NAMES = ("exact", "exact, int8 scan", "HNSW", "building HNSW", "self-join")
+APPROXIMATE = "self-join, approximate"
+NAMES = ("exact", "exact, int8 scan", "HNSW", "building HNSW", "self-join", APPROXIMATE)
 
 PROTOCOL = (
     f"Vectors of {DIMENSION} numbers; the smaller galleries are the first of the larger. One query at a time, contenders in turns,"
     f" {ROUNDS} rounds, medians. HNSW with efSearch {EFFORT}, whose recall the table gives; sizes that the section of"
     " HNSW has are taken from there. The self-join by the radius that gives each of"
-    f" {JOINED:,} rows {NEAR:g} pairs, once. Exponents are slopes of straight lines through logarithms, from {FITTED:,} rows on."
+    f" {JOINED:,} rows {NEAR:g} pairs, once; the approximate one with its index and its measured recall, which the table gives."
+    " Exponents are slopes of straight lines through logarithms, from {FITTED:,} rows on."
 )
 
 
@@ -92,6 +96,12 @@ def _at(vectors: np.ndarray, queries: np.ndarray, radius: float, known: dict[str
         begun = time.perf_counter()
         pairs = sum(len(block) for block in self_join(vectors, Metric.EUCLIDEAN, radius=radius))
         points.append({"name": "self-join", "ms": 1e3 * (time.perf_counter() - begun), "pairs": pairs})
+    if len(vectors) >= JOINED:
+        begun = time.perf_counter()
+        found = joins.prepare(plain, plain, Metric.EUCLIDEAN, joins.Question(None, radius))
+        pairs = sum(len(block) for block in found.blocks(0))
+        spent = 1e3 * (time.perf_counter() - begun)
+        points.append({"name": APPROXIMATE, "ms": spent, "pairs": pairs, "recall": found.recall})
     by_name = {point["name"]: {**point, "rows": len(vectors)} for point in points}
     by_name["HNSW"]["recall"] = right
     return [by_name[name] for name in NAMES if name in by_name]

@@ -25,6 +25,7 @@ STYLES = {
     "HNSW": ("#009E73", "D"),
     "building HNSW": ("#E69F00", "v"),
     "self-join": ("#D55E00", "^"),
+    "self-join, approximate": ("#CC79A7", "<"),
 }
 OURS, FLOOR = "lookalike", "floor"
 INK = "#333333"

@@ -192,8 +192,11 @@ def _growth(cases: dict[str, Any]) -> str:
     times = {(point["name"], point["rows"]): point["ms"] for point in cases["points"]}
     rows = [(f"{size:,}", *(_number(times.get((name, size))) for name in names)) for size in sizes]
     slopes = (f"{b:.2f}" if (b := cases["exponents"][name]) is not None else "–" for name in names)
-    recalls = [f"{point['recall']:.4f} of {point['rows']:,}" for point in cases["points"] if "recall" in point]
-    said = f"Milliseconds. HNSW's recall: {', '.join(recalls)}."
+    told: dict[str, list[str]] = {}
+    for point in cases["points"]:
+        if point.get("recall") is not None:
+            told.setdefault(point["name"], []).append(f"{point['recall']:.4f} of {point['rows']:,}")
+    said = " ".join(["Milliseconds.", *(f"Recall, {name}: {', '.join(recalls)}." for name, recalls in told.items())])
     return _markdown(("vectors", *names), [*rows, ("exponent", *slopes)]) + f"\n\n{said}"
 
 

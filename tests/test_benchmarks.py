@@ -158,6 +158,7 @@ def test_every_section_has_a_table_and_a_plot_of_what_it_measures(
         monkeypatch.setattr(module, "ROUNDS", 1)
     monkeypatch.setattr(indexes, "QUERIES", 50)
     monkeypatch.setattr(growth, "QUERIES", 50)
+    monkeypatch.setattr(growth, "JOINED", 1_500)
     monkeypatch.setattr(pairs, "CONTENDERS", {name: pairs.CONTENDERS[name] for name in ("lookalike", "FAISS")})
     graphs = indexes.hnsw(source, [(1_500, 16)])
     built = indexing.Figure("32 px", "toyshop", 10, 1.0, 300.0, 200.0, 110.0, 200.0, 120.0, 0.55, 0.917, 0.6, 0.9)
@@ -185,6 +186,7 @@ def test_every_section_has_a_table_and_a_plot_of_what_it_measures(
         "| 10 of 32 px (drawn) |",
         "| 2 of 3 |",
         "| exponent |",
+        "Recall, self-join, approximate: 1.0000 of 1,500.",
     ):
         assert cell in text
     marked = docs.read_text(encoding="utf-8")
