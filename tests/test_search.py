@@ -25,6 +25,7 @@ from lookalike.search import (
     join,
     knn,
     prepare,
+    projection,
     self_join,
     tiles,
     within,
@@ -380,20 +381,42 @@ def test_a_memory_mapped_gallery_stays_one(metric: Metric, tmp_path: Path) -> No
     assert listed(knn(data, prepared, 3, metric)) == nearest(definition(data, data, metric), 3)
 
 
+def peak(work: Callable[[], object]) -> int:
+    """Bytes that some work takes beside what was there before."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize(("k", "radius"), [(3, None), (None, math.inf)])
 def test_a_join_takes_bounded_memory(k: int | None, radius: float | None) -> None:
     rng = np.random.default_rng(0)
     left, right = (prepare(rng.standard_normal((4_000, 8), np.float32), EUCLIDEAN) for _ in range(2))
     bounds.BUDGET = 2**20
-    tracemalloc.start()
-    try:
-        count = sum(len(block) for block in join(left, right, EUCLIDEAN, k=k, radius=radius))
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert count == 4_000 * (k or 4_000)
-    # The budget, what is measured at a time (a few arrays of 2¹⁶ float64), and the block before, which sum() holds.
-    assert peak < bounds.BUDGET + 4 * 8 * bounds.CACHED + 2**20
+    counts: list[int] = []
+    most = peak(lambda: counts.extend(map(len, join(left, right, EUCLIDEAN, k=k, radius=radius))))
+    assert sum(counts) == 4_000 * (k or 4_000)
+    # The budget, what is measured at a time (a few arrays of 2¹⁶ float64), and the block before, which map() holds.
+    assert most < bounds.BUDGET + 4 * 8 * bounds.CACHED + 2**20
+
+
+@pytest.mark.parametrize("way", ["chosen rows", "a part of each row", "float64"])
+def test_a_batch_copies_no_more_than_a_tile_of_the_gallery(way: str) -> None:
+    rng = np.random.default_rng(0)
+    wide = rng.standard_normal((40_000, 128), np.float32) * (1e30 if way == "float64" else 1)
+    gallery = prepare(wide[:, :64] if way == "a part of each row" else wide, EUCLIDEAN)
+    rows = np.arange(len(wide)) if way == "chosen rows" else None
+    queries = gallery.take(np.array([3, 5]))
+    bounds.BUDGET = 2**20
+    assert peak(lambda: knn(queries, gallery, 2, EUCLIDEAN, rows=rows)) < bounds.BUDGET + 5 * 8 * bounds.CACHED
+
+
+def test_to_look_for_fewer_dimensions_takes_bounded_memory() -> None:
+    flat = np.random.default_rng(0).random((300_000, 2), np.float32)
+    assert peak(lambda: projection.shortened(flat, EUCLIDEAN)) < bounds.BUDGET
 
 
 def test_numpy_integers_and_scalars_are_numbers() -> None:

@@ -321,7 +321,7 @@ def _nearer(
 def _first(metric: Metric, query: Gallery, gallery: Gallery, rows: Int64[np.ndarray, " c"], k: int) -> Hits:
     """The k nearest of what was proposed to one query, without what many queries take, which would cost more than FAISS."""
     with np.errstate(over="ignore"):  # beyond float32 there is only infinity
-        distances = paired(query.vectors, gallery.vectors.take(rows, axis=0), metric).astype(np.float32)
+        distances = paired(query.vectors, gallery.vectors[rows], metric).astype(np.float32)
     order = np.lexsort((rows, distances))[:k]
     return Hits(np.array([0, len(order)]), rows[order], distances[order], exact=False)
 

@@ -142,10 +142,18 @@ def measure(
     with np.errstate(over="ignore"):  # beyond float32 there is only infinity
         for part in blocks(len(ours), size):
             n = len(ours[part])
-            a = np.take(left.vectors, ours[part], axis=0, out=one[:n], mode="clip")  # into `out` only where it clips
-            b = np.take(right.vectors, theirs[part], axis=0, out=other[:n], mode="clip")
+            a, b = _taken(left.vectors, ours[part], one[:n]), _taken(right.vectors, theirs[part], other[:n])
             distances[part] = paired(a, b, metric, workspace=workspace[:n])
     return distances
+
+
+def _taken(
+    vectors: Shaped[np.ndarray, "n d"], rows: Int64[np.ndarray, " m"], out: Shaped[np.ndarray, "m d"]
+) -> Shaped[np.ndarray, "m d"]:
+    """These rows, in memory that is kept where that is possible."""
+    if not vectors.flags.c_contiguous:  # `take` would copy all of it
+        return vectors[rows]
+    return np.take(vectors, rows, axis=0, out=out, mode="clip")  # into `out` only where it clips
 
 
 def lower_bounds(

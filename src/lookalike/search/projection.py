@@ -115,7 +115,8 @@ def projected(
 ) -> Projection | None:
     """The vectors in as few dimensions as pay where such queries ask for what is within reach; nothing where none do.
 
-    The reach is one for all, or one for each of `_ASKED` queries. Whoever calls has found that no square of these overflows float32: see `lookalike.search.bounds.Gallery`.
+    The reach is one for all, or one for each of `_ASKED` queries. Whoever calls has found that no square of these overflows
+    float32: see `lookalike.search.bounds.Gallery`.
     """
     dimension = vectors.shape[1]
     asked, sample = _some(asked, _ASKED), _some(vectors, _SAMPLE)
@@ -143,7 +144,7 @@ def _reaches(
     """About how far the nearest vectors are, in the metric's unit."""
     best = np.full((len(asked), _NEAREST), np.inf)
     queries = directed(asked, metric).astype(np.float32)
-    for part in blocks(len(vectors), 2**22 // (vectors.shape[1] + 1)):
+    for part in blocks(len(vectors), 2**21 // (vectors.shape[1] + len(asked))):
         some = directed(vectors[part], metric).astype(np.float32)
         squares = squared_norms(queries)[:, None] + squared_norms(some) - 2 * queries @ some.T
         best = np.partition(np.concatenate([best, squares], axis=1), _NEAREST - 1, axis=1)[:, :_NEAREST]

@@ -90,8 +90,7 @@ def tiles(
         begin: the first of the gallery's rows, or of these.
         fewer: queries and gallery in fewer dimensions, to compare them in these.
     """
-    copied = 0 if queries.dtype == gallery.dtype == np.float32 else 8 * queries.vectors.shape[1]
-    size = bounds.BUDGET // (_CELL * len(queries) + copied)
+    size = bounds.BUDGET // (_CELL * len(queries) + _copied(queries, gallery, rows, fewer))
     first: Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"] | None = None
     for block in blocks(len(gallery) if rows is None else len(rows), size, begin):
         chosen = block if rows is None else rows[block]
@@ -104,3 +103,14 @@ def tiles(
             found = fewer[0].bounds(fewer[1].take(chosen), out=out)
         first = found if first is None else first
         yield Tile(queries, some, numbers, metric, found, fewer and fewer[0])
+
+
+def _copied(
+    queries: Gallery,
+    gallery: Gallery,
+    rows: Int64[np.ndarray, " m"] | None,
+    fewer: tuple[Projection, Projection] | None,
+) -> int:
+    """Bytes of a gallery's row that are copied: where some are chosen, and where float32 would not do."""
+    chosen = 0 if rows is None else gallery.vectors[:1].nbytes + (fewer[1].rows[:1].nbytes if fewer else 0)
+    return chosen + (0 if queries.dtype == gallery.dtype == np.float32 else 8 * gallery.vectors.shape[1])
