@@ -35,7 +35,7 @@ PROTOCOL = (
     f" {ROUNDS} rounds, medians. HNSW with efSearch {EFFORT}, whose recall the table gives; sizes that the section of"
     " HNSW has are taken from there. The self-join by the radius that gives each of"
     f" {JOINED:,} rows {NEAR:g} pairs, once; the approximate one with its index and its measured recall, which the table gives."
-    " Exponents are slopes of straight lines through logarithms, from {FITTED:,} rows on."
+    f" Exponents are slopes of straight lines through logarithms, from {FITTED:,} rows on."
 )
 
 
