@@ -32,7 +32,8 @@ def look(
 ) -> Alike:
     """The same pairs, and which of them agree (see `pixels.agree`).
 
-    Pictures are read as they are now, and each about once; those that agree once more, to compare them more finely.
+    Pictures are read as they are now, and each about once; those that agree once more, to compare them more finely. Where
+    frames or pages follow the first one they do not agree: nobody has looked at these.
 
     Args:
         found: pairs; of a turned one, the left picture is turned first.
@@ -66,7 +67,7 @@ def look(
             places, ours, theirs = zip(*good, strict=True)
             told[list(places)] = pixels.agree(np.stack(ours), np.stack(theirs))
         for i in np.flatnonzero(told):
-            told[i] = _agree_finely(*pairs[i])
+            told[i] = _agree_wholly(*pairs[i])
         return told, errors
 
     parts = [rows[i : i + _TASK] for i in range(0, len(rows), _TASK)]
@@ -103,10 +104,15 @@ def _load(path: Path, side: int = pixels.SIDE) -> _Picture:
         return e
 
 
-def _agree_finely(left: Path | None, right: Path | None, turn: turning.Turn) -> bool:
-    """Whether two that agree do so in finer details too, where both files have these: wallets are told by their seams."""
+def _agree_wholly(left: Path | None, right: Path | None, turn: turning.Turn) -> bool:
+    """Whether two that agree do so in finer details too, where both files have these: wallets are told by their seams.
+
+    Of an animation, or a document of several pages, only the first one is compared, and that may well be blank or a title.
+    """
     files = [path for path in (left, right) if path is not None]
     try:
+        if any(images.animated(path) for path in files):
+            return False
         if any(min(images.dimensions(path)) < pixels.FINE for path in files):
             return True
         ours, theirs = (images.load(path, pixels.FINE)[None] for path in files)

@@ -4,7 +4,8 @@ Every picture that comes in, from a disk or from a stranger, passes through `dec
 the formats listed here are ever opened, the size is checked before a pixel is decoded, and whatever Pillow raises comes
 out as an `ImageError`. What comes out is upright RGB, transparency on white.
 
-Animated pictures are their first frame. How many frames follow is never asked, so a thousand of them cost nothing.
+Animated pictures are their first frame. How many frames follow is never asked, only whether any do where it matters, so a
+thousand of them cost nothing.
 Colour profiles are ignored: encoders are trained on pictures opened the same way, and a wrong profile does no harm.
 """
 
@@ -13,6 +14,7 @@ from lookalike.images.fitting import Fit, fit, load, thumbnail
 from lookalike.images.opening import (
     DEFAULT_LIMITS,
     Limits,
+    animated,
     decode,
     dimensions,
     fingerprint,
@@ -26,6 +28,7 @@ __all__ = [
     "SUFFIXES",
     "Fit",
     "Limits",
+    "animated",
     "decode",
     "dimensions",
     "find",

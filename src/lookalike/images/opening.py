@@ -259,6 +259,26 @@ def dimensions(path: Path) -> tuple[int, int]:
         NotFoundError: There is no such file.
         UnreadableImageError: It is no image, or its header is damaged.
     """
+    with _opened(path) as image:
+        width, height = image.size  # of a TIFF upright already
+        return (height, width) if _orientation(image.info) in _SIDEWAYS else (width, height)
+
+
+def animated(path: Path) -> bool:
+    """Whether other frames, or pages, follow the first one, which is all that `decode` sees.
+
+    What a camera hides behind a JPEG, such as a preview, does not count.
+
+    Raises:
+        NotFoundError, UnreadableImageError: As `dimensions`.
+    """
+    with _opened(path) as image:
+        return bool(getattr(image, "is_animated", False))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """A picture that is not decoded yet, and what Pillow raises meanwhile as ours."""
     name = quote(path)
     try:
         _check_file(path.stat(), name)
@@ -266,15 +286,13 @@ def dimensions(path: Path) -> tuple[int, int]:
             media = media_type(file.read(256), name=name)
             file.seek(0)
             with _OPENERS[media](file) as image:
-                width, height = image.size  # of a TIFF upright already
-                orientation = _orientation(image.info)
+                yield image
     except ImageError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError(f"There is no file {name}. Check the path.") from error
     except Exception as error:  # as in `decode`
         raise UnreadableImageError(f"{name} cannot be read ({str(error) or type(error).__name__}).") from error
-    return (height, width) if orientation in _SIDEWAYS else (width, height)
 
 
 def _check_pixels(size: tuple[int, int], name: str, limits: Limits) -> None:
