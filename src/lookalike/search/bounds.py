@@ -152,8 +152,9 @@ def _taken(
 ) -> Shaped[np.ndarray, "m d"]:
     """These rows, in memory that is kept where that is possible."""
     if not vectors.flags.c_contiguous:  # `take` would copy all of it
-        return vectors[rows]
-    return np.take(vectors, rows, axis=0, out=out, mode="clip")  # into `out` only where it clips
+        return np.asarray(vectors[rows])
+    np.take(vectors, rows, axis=0, out=out, mode="clip")  # straight into `out` only where it clips
+    return out
 
 
 def lower_bounds(
