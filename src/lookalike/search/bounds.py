@@ -1,5 +1,6 @@
 """Vectors made ready for searching, and lower bounds of their distances at the speed of BLAS."""
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, get_args
@@ -26,6 +27,9 @@ _SHARED = 2**18
 _SAFE = (2.0**-80, 2.0**100)
 """Squared norms between which no step of the float32 bound overflows, or loses more than its margin to underflow."""
 
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_PRECISIONS = get_args(Precision)
+
 _SHORT = 2**20
 """Dimension below which the margin of the float32 bound is small enough for the bound to say something."""
 
@@ -44,7 +48,7 @@ class Gallery:
 
     vectors: Float32[np.ndarray, "n d"] | UInt8[np.ndarray, "n d"]
     squared_norms: Float64[np.ndarray, " n"]
-    dtype: "np.dtype[Any]" = field(default=np.dtype(np.float32))
+    dtype: "np.dtype[Any]" = field(default=_FLOAT32)
     scan: Scan | None = None
     short: Projection | None = None
 
@@ -89,8 +93,8 @@ def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric, scan: Precision 
         UsageError: another shape or type, or values that are infinite, NaN, or become so in float32.
     """
     vectors = np.asarray(vectors)
-    if scan not in get_args(Precision):
-        raise UsageError(f"A scan reads {', '.join(get_args(Precision))}, not “{scan}”.")
+    if scan not in _PRECISIONS:
+        raise UsageError(f"A scan reads {', '.join(_PRECISIONS)}, not “{scan}”.")
     if vectors.ndim != 2:  # noqa: PLR2004
         raise UsageError(f"Vectors come as an array of shape (n, d), not {vectors.shape}; one vector v is v[None].")
     if metric == Metric.HAMMING:
@@ -102,15 +106,17 @@ def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric, scan: Precision 
         return Gallery(vectors, np.zeros(len(vectors)))
     if vectors.dtype.kind not in "fiu":
         raise UsageError(f"The {metric.unit} compares real numbers, not {vectors.dtype}; convert them to float32.")
-    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused below
-        vectors = vectors.astype(np.float32, copy=False)
+    if vectors.dtype != np.float32:
+        with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused below
+            vectors = vectors.astype(np.float32)
     norms = np.empty(len(vectors))
     for block in blocks(len(vectors), CACHED // (vectors.shape[1] + 1)):
         norms[block] = squared_norms(vectors[block])
-    if len(bad := np.flatnonzero(~np.isfinite(norms))):  # no float32 has a square that overflows float64
+    if not math.isfinite(norms.sum()):  # no float32 has a square that overflows float64, nor have all of them together
+        bad = np.flatnonzero(~np.isfinite(norms))
         raise UsageError(f"Row {bad[0]} ({len(bad)} in all) holds NaN or infinite values; leave such vectors out.")
     safe = np.all((norms == 0) | ((norms > _SAFE[0]) & (norms < _SAFE[1]))) and vectors.shape[1] < _SHORT
-    dtype = np.dtype(np.float32 if safe else np.float64)
+    dtype = _FLOAT32 if safe else _FLOAT64
     short = shortened(vectors, metric) if safe and scan != "float32" else None
     return Gallery(vectors, norms, dtype, reduced(vectors, metric, scan), short)
 
