@@ -203,11 +203,21 @@ def test_what_hides_behind_a_jpeg_is_no_frame(photos: list[Path], tmp_path: Path
     assert not images.animated(tmp_path / "phone.jpg")
 
 
-def test_of_too_many_pairs_the_nearest_are_looked_at(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_too_many_pairs_the_nearest_are_looked_at_and_that_is_told(
+    photos: list[Path], pocket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(looking, "MOST", 1)
     files: list[Path | None] = [photos[0], photos[0], photos[1], photos[1]]
     looked = looking.look(pairs((0, 1, 0.2, Turn.NONE), (2, 3, 0.1, Turn.NONE)), files, files)
     assert looked.agree.tolist() == [False, True]
+    assert looking.told(duplicates.given(0.2), 1) == duplicates.given(0.2)
+    with Collection.create(tmp_path / "c.lookalike", Encoder.open(pocket)) as collection:
+        collection.add(entries(photos[0].parents[1]))
+        found = duplicates.find(collection, duplicates.given(99))
+    assert (
+        found.reach.how
+        == f"as given; of its {24 * 23 // 2} pairs only the nearest 1, and the others are called similar"
+    )
 
 
 def test_a_shop_of_few_kinds_is_offered_its_copies_alone(photos: list[Path], tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def find(
         tuple(_pairs(collection, contents, found)),
         tuple(dict.fromkeys([*left_out, *failures])),
         contents.pictures,
-        reach,
+        looking.told(reach, len(found)),
         collection.store.metric,
     )
 

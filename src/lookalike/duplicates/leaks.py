@@ -67,10 +67,12 @@ def leaks(
         tell=lambda done, total: tell("comparing", done, total),
     )
     same = np.array([ours.digests[a] == theirs.digests[b] for a, b in _rows(found)], bool)
+    left = [train.file(items[0]) for items in ours.items]
+    right = [[test.file(item) for item in items] for items in theirs.items]
     found = looking.look(
         found,
-        [train.file(items[0]) for items in ours.items],
-        [test.file(items[0]) for items in theirs.items],
+        left,
+        [paths[0] for paths in right],
         failed=lambda path, reason: failures.append((path, reason)),
         tell=lambda done, total: tell("looking at pairs", done, total),
     )
@@ -78,15 +80,13 @@ def leaks(
         Tier.IDENTICAL if equal else Tier.NEAR if agree else Tier.SIMILAR
         for equal, agree in zip(same.tolist(), found.agree.tolist(), strict=True)
     ]
-    left = [train.file(items[0]) for items in ours.items]
-    right = [[test.file(item) for item in items] for items in theirs.items]
     return Leaks(
         tuple(_pairs(left, right, found, tiers)),
         _leaked(theirs, found, tiers),
         ours.pictures,
         theirs.pictures,
         tuple(dict.fromkeys(failures)),
-        reach,
+        looking.told(reach, len(found)),
         train.store.metric,
     )
 

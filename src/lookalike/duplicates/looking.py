@@ -11,11 +11,12 @@ from jaxtyping import Bool, Int64, UInt8
 from lookalike import images
 from lookalike.duplicates import grouping, pixels, turning
 from lookalike.duplicates.alike import Alike
+from lookalike.duplicates.tiers import Reach
 from lookalike.errors import LookalikeError
 from lookalike.threads import ahead
 
 MOST = 100_000
-"""Pairs that are looked at, the nearest ones: some minutes. Where there are more, the rest is not near-duplicate."""
+"""Pairs that are looked at, the nearest ones: some minutes. Where there are more, the rest is called similar, and `told` says so."""
 
 # Pairs of a task for a thread, and pictures that are kept at hand, 12 kB each.
 _TASK, _KEPT = 32, 8192
@@ -62,25 +63,34 @@ def look(
             for i, ((a, b), (*_, turn)) in enumerate(zip(pictures, pairs, strict=True))
             if not isinstance(a, LookalikeError) and not isinstance(b, LookalikeError)
         ]
-        told = np.zeros(len(part), bool)
+        same = np.zeros(len(part), bool)
         if good:
             places, ours, theirs = zip(*good, strict=True)
-            told[list(places)] = pixels.agree(np.stack(ours), np.stack(theirs))
-        for i in np.flatnonzero(told):
-            told[i] = _agree_wholly(*pairs[i])
-        return told, errors
+            same[list(places)] = pixels.agree(np.stack(ours), np.stack(theirs))
+        for i in np.flatnonzero(same):
+            same[i] = _agree_wholly(*pairs[i])
+        return same, errors
 
     parts = [rows[i : i + _TASK] for i in range(0, len(rows), _TASK)]
     unreadable: dict[Path, str] = {}
     done = 0
-    for part, (told, errors) in zip(parts, ahead(judge, parts), strict=True):
-        agree[part] = told
+    for part, (same, errors) in zip(parts, ahead(judge, parts), strict=True):
+        agree[part] = same
         unreadable |= errors
         done += len(part)
         tell(done, len(rows))
     for path, reason in unreadable.items():
         failed(path, reason)
     return replace(found, agree=agree)
+
+
+def told(reach: Reach, pairs: int) -> Reach:
+    """The reach of so many pairs, which says so where not all of them were looked at."""
+    if pairs <= MOST:
+        return reach
+    return replace(
+        reach, how=f"{reach.how}; of its {pairs:,} pairs only the nearest {MOST:,}, and the others are called similar"
+    )
 
 
 def _order(found: Alike, left: Sequence[Path | None], right: Sequence[Path | None]) -> Int64[np.ndarray, " m"]:
