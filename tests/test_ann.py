@@ -205,6 +205,14 @@ def test_vectors_that_do_not_lie_together(kind: ann.Kind) -> None:
     assert np.array_equal(np.concatenate([hits.rows for hits in alone]), expected.rows)
 
 
+def test_vectors_so_long_that_faiss_would_end_the_process_are_refused() -> None:
+    vectors = clustered(1000)
+    vectors[7] *= 1e20
+    with pytest.raises(UsageError, match=r"length 4\.6e\+18 at most"):
+        build(search.prepare(vectors, Metric.EUCLIDEAN), Metric.EUCLIDEAN, "ivf-pq")
+    assert build(search.prepare(vectors, Metric.COSINE), Metric.COSINE, "ivf-pq") is not None
+
+
 def test_few_vectors_and_bits_are_refused() -> None:
     with pytest.raises(UsageError, match="1,000"):
         build(search.prepare(np.ones((999, 4), np.float32), Metric.EUCLIDEAN), Metric.EUCLIDEAN)

@@ -54,6 +54,9 @@ cell would be alike. Elsewhere they tell where it is: then one table serves all 
 _MORE = 8
 """Of rows that are compared in float32 first, so many beyond k are measured: that order is not quite that of distances."""
 
+_LONGEST = 2.0**124
+"""Squared norm up to which no square of a distance overflows float32, in which FAISS computes; beyond, it ends the process."""
+
 _WIDEST = 2**14
 """Rows that a range query asks an index for at most."""
 
@@ -162,13 +165,18 @@ def build(
         The index; none where it was stopped.
 
     Raises:
-        UsageError: too few vectors, or bits.
+        UsageError: too few vectors, vectors too long, or bits.
     """
     n, d = gallery.vectors.shape
     if metric == Metric.HAMMING:
         raise UsageError("Bits are searched exactly: reading them all is faster than an index of them would be.")
     if n < FEWEST or not d:
         raise UsageError(f"An index needs at least {FEWEST:,} vectors, and these are {n:,}. They are searched exactly.")
+    if metric == Metric.EUCLIDEAN and gallery.squared_norms.max() > _LONGEST:
+        raise UsageError(
+            f"An index takes vectors of length {_LONGEST**0.5:.2g} at most, and one here has"
+            f" {gallery.squared_norms.max() ** 0.5:.2g}. Scale them down, or search them exactly."
+        )
     progress(0, n)
     rows = np.sort(np.random.default_rng(0).permutation(n)[:_TRAINING])
     sample = directed(gallery.take(rows), metric)
