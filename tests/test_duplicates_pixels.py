@@ -105,6 +105,26 @@ def test_one_cut_with_another_print_or_in_another_colour_is_another_product() ->
     assert pixels.agree(squares([star]), squares([recompressed(star)]))[0]
 
 
+def form(seed: int) -> Image.Image:
+    """A page of twenty fields; what is written into them differs."""
+    words, picture = np.random.default_rng(seed), Image.new("RGB", (620, 877), "white")
+    pen = ImageDraw.Draw(picture)
+    for top in range(50, 850, 40):
+        pen.rectangle((50, top, 570, top + 30), outline="black", width=2)
+        pen.text((60, top + 6), f"Field {top}", "black", font_size=14)
+        pen.text((300, top + 6), " ".join(words.choice(["some", "words", "which", "a", "b"], 3)), "navy", font_size=14)
+    return picture
+
+
+def test_forms_that_are_filled_in_differently_are_told_apart_by_finer_details() -> None:
+    forms = [form(seed) for seed in range(4)]
+    left, right = np.array(list(itertools.combinations(range(4), 2))).T
+    coarse, fine = (squares(forms, side) for side in (pixels.SIDE, pixels.FINE))
+    assert pixels.agree(coarse[left], coarse[right]).all()  # which is why they are compared twice
+    assert not pixels.agree(fine[left], fine[right]).any()
+    assert pixels.agree(fine, squares([recompressed(picture) for picture in forms], pixels.FINE)).all()
+
+
 def test_nothing_to_be_seen_is_no_duplicate() -> None:
     plain = np.stack([np.full((64, 64, 3), level, np.uint8) for level in (0, 0, 255, 128)])
     assert not pixels.agree(plain, plain[::-1]).any()

@@ -9,11 +9,12 @@ not: what differs between two shoes is small, and is where no copy differs.
    what does not fit, such as a caption (Geman and McClure).
 2. *Structure* is the mean of the structure term of SSIM (Wang et al., "Image quality assessment: from error visibility
    to structural similarity", 2004) over windows of 8 × 8 pixels, each weighted by how much there is to be seen in it, up
-   to a limit: so an outline before white counts no more than a seam. Of the two, the sharper one may be blurred.
+   to a limit: so an outline before white counts no more than a seam. Of the two, the sharper one may be blurred. In `FINE`
+   pixels hardly any window may show something else altogether.
 3. *Colour* is compared by the mean colours of the windows.
 
 The limits were chosen on copies of 17 kinds (see `benchmarks/copies.py`), and on different pictures of CIFAR-10's training
-set and of a shop's catalogue.
+set, of a shop's catalogue, and of drawn forms.
 """
 
 from functools import cache
@@ -49,6 +50,10 @@ _BLURS = ((0, 0), (1, 0), (0, 1), (3, 0), (0, 3), (7, 0), (0, 7))
 
 # Of the windows, those that differ most are passed over, since a map is never quite right at an edge.
 _PASSED = 0.05
+
+# Structure below which a window shows something else, and how much of a picture of `FINE` pixels may do so: means alone would
+# take a form for the same one filled in differently.
+_OTHER, _MOST_OTHER = 0.7, 0.02
 
 # The limits of `agree`. A change of colours leaves structure as it is, nearly; so does what is laid over a part.
 _ALIKE, _EXACT = 0.9, 0.97
@@ -205,7 +210,7 @@ def _structure(
 ) -> tuple[Float32[np.ndarray, " n"], Float32[np.ndarray, " n"], np.ndarray]:
     """Structure of the whole, the best one of what `_parts` leave, and which of these that is."""
     n = len(a)
-    whole, part, which = np.zeros(n, np.float32), np.zeros(n, np.float32), np.zeros(n, np.int64)
+    whole, part, hope, which = *np.zeros((3, n), np.float32), np.zeros(n, np.int64)
     parts, rows, finer = _parts(a.shape[1]), np.arange(n), a.shape[1] // SIDE
     for blurs in _BLURS:
         ours, theirs = (_blur(planes[rows], times * finer**2) for planes, times in zip((a, b), blurs, strict=True))
@@ -213,11 +218,14 @@ def _structure(
         left = weights @ parts.T
         values = (similar * weights) @ parts.T / (left + np.float32(1e-3))
         values[left < _SEEN * left[:, :1]] = 0
+        hope[rows] = np.maximum(hope[rows], values.max(1))
+        if finer > 1:
+            values[((similar < _OTHER) * weights) @ parts.T > _MOST_OTHER * left] = 0
         better = values.argmax(1)
         best = values[np.arange(len(rows)), better]
         which[rows] = np.where(best > part[rows], better, which[rows])
         whole[rows], part[rows] = np.maximum(whole[rows], values[:, 0]), np.maximum(part[rows], best)
-        rows = rows[part[rows] > _HOPELESS]
+        rows = rows[hope[rows] > _HOPELESS]
         if not len(rows):
             break
     return whole, part, which
