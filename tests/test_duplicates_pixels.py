@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import multiprocessing
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +15,9 @@ from scipy.ndimage import map_coordinates
 
 from lookalike import duplicates, encoders, images, sample
 from lookalike.collection import Collection, entries
-from lookalike.duplicates import Tier, Turn, decisions, looking, pixels
+from lookalike.duplicates import Tier, Turn, looking, pixels
 from lookalike.duplicates.alike import Alike
 from lookalike.encoders import Encoder
-from lookalike.errors import BusyError, StorageError
 from lookalike.images import fit
 
 
@@ -257,48 +255,3 @@ def test_a_shop_of_few_kinds_is_offered_its_copies_alone(photos: list[Path], tmp
     assert sorted(map(list, near)) == [[f"{i:02}"] for i in range(4)]
     assert sum(pair.tier is Tier.SIMILAR for pair in found.pairs) > 30
     assert all(not group.surplus for group in found.groups if group.tier is Tier.SIMILAR)
-
-
-# ---- decisions of several processes
-
-
-def decide(path: Path, ids: list[list[str]], gate: "multiprocessing.synchronize.Barrier") -> None:
-    with Collection.open(path) as collection:
-        items = [list(collection.store.get(pair).values()) for pair in ids]
-        gate.wait()
-        for pair in items:
-            decisions.separate(collection, pair)
-
-
-def test_decisions_of_two_processes_at_once_are_all_kept(photos: list[Path], pocket: Path, tmp_path: Path) -> None:
-    with Collection.create(tmp_path / "c.lookalike", Encoder.open(pocket)) as collection:
-        collection.add(entries(photos[0].parents[1]))
-        ids = sorted(item.id for item in collection.store.scan())[:8]
-    assert len(ids) == 8
-    work = [list(pair) for pair in itertools.combinations(ids, 2)]
-    context = multiprocessing.get_context("spawn")
-    gate = context.Barrier(2)
-    both = [context.Process(target=decide, args=(collection.path, work[i::2], gate)) for i in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(60)
-    assert [process.exitcode for process in both] == [0, 0]
-    with Collection.open(tmp_path / "c.lookalike") as again:
-        assert len(decisions.read(again)) == len(work)
-
-
-def test_who_waits_too_long_or_cannot_write_is_told(
-    photos: list[Path], pocket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(decisions, "_PATIENCE", 0.05)
-    with Collection.create(tmp_path / "c.lookalike", Encoder.open(pocket)) as collection:
-        collection.add(entries(photos[0].parents[1]))
-        items = list(collection.store.scan())[:2]
-        with decisions._deciding(collection), pytest.raises(BusyError, match="Nothing was decided; try again"):
-            decisions.separate(collection, items)
-        assert decisions.read(collection) == frozenset()
-        (collection.path / "decisions.lock").unlink()
-        (collection.path / "decisions.lock").mkdir()
-        with pytest.raises(StorageError, match=r"decisions\.lock cannot be written"):
-            decisions.separate(collection, items)

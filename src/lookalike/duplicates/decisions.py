@@ -125,7 +125,9 @@ def _deciding(collection: Collection) -> Iterator[None]:
                 f"Another process has been deciding in {collection.path} for {_PATIENCE:g} seconds. Nothing was decided;"
                 " try again."
             ) from e
-        raise StorageError(f"{path} cannot be written: {e}. Nothing was decided.") from e
+        raise StorageError(
+            f"{path} cannot be written: {e}. Nothing was decided; see who may write in its folder."
+        ) from e
 
 
 def _decision(one: str, other: str) -> Decision:
@@ -145,4 +147,6 @@ def _write(collection: Collection, decisions: frozenset[Decision]) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as e:
-        raise StorageError(f"{path} cannot be written: {e.strerror}. Nothing was decided.") from e
+        raise StorageError(
+            f"{path} cannot be written: {e.strerror}. Nothing was decided; make room, or see who may write in its folder."
+        ) from e
