@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookalike.metric import Metric
-from lookalike.search import bounds, join, knn, prepare, projection, self_join
+from lookalike.search import bounds, join, knn, prepare, projection, self_join, within
 from test_search import COSINE, DATA, EUCLIDEAN, definition, inside, listed, middle, nearest, triples
 
 Array = np.ndarray
@@ -100,6 +100,21 @@ def test_what_lies_near_few_dimensions_is_projected_and_noise_is_not(
     assert projection.projected(flat.vectors, flat.vectors, np.array([near], np.float32), metric) is not None
     usual = middle(definition(noise.vectors, noise.vectors, metric))
     assert projection.projected(noise.vectors, noise.vectors, np.array([usual], np.float32), metric) is None
+
+
+def test_a_gallery_of_which_some_rows_are_asked_for_is_not_projected(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = near_a_plane(np.random.default_rng(0), 300, 30)
+    rows, distances = np.arange(0, 300, 3), definition(data, data[::3], EUCLIDEAN)
+    near = middle(distances, 0.1)
+    monkeypatch.delattr("lookalike.search.exact.shortened")
+    monkeypatch.delattr("lookalike.search.exact.projected")
+    with pytest.raises(NameError):
+        within(data, data, near, EUCLIDEAN)
+    for found, expected in (
+        (knn(data, data, 4, EUCLIDEAN, rows=rows), nearest(distances, 4)),
+        (within(data, data, near, EUCLIDEAN, rows=rows), inside(distances, near)),
+    ):
+        assert listed(found) == [[(rows[j], x) for j, x in row] for row in expected]
 
 
 def test_few_pairs_are_measured_where_few_are_near(monkeypatch: pytest.MonkeyPatch) -> None:

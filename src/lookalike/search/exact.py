@@ -50,7 +50,10 @@ def knn(
     chosen, most = _checked_rows(rows, len(right)), min(_checked_k(k), max(1, len(right)))
     if len(left) == 1:
         return _one(single.nearest(left, right, most, metric, chosen))
-    right = _shortened(left, right, metric)
+    if (
+        chosen is None
+    ):  # to bring all of a gallery into fewer dimensions for some of its rows would cost more than these
+        right = _shortened(left, right, metric)
     parts = [_nearest(left, part, right, most, metric, rows=chosen) for part in _query_blocks(len(left), most)]
     return Hits.from_pairs(parts, len(left))
 
@@ -280,7 +283,7 @@ def _inside(
 ) -> Iterator[Block]:
     """All pairs in the ring, tile by tile; with ``once``, only those whose left row comes before the right one."""
     radius = np.full(1, ring.radius)
-    if ring.radius < np.inf and _worth(queries, gallery, metric):
+    if rows is None and ring.radius < np.inf and _worth(queries, gallery, metric):
         gallery = replace(gallery, short=projected(queries.vectors, gallery.vectors, radius, metric))
         queries = gallery if once else queries
     for part in _query_blocks(len(queries), begin=begin):
