@@ -189,6 +189,13 @@ def test_a_damaged_index_is_ignored_and_built_anew(path: Path, damage: Callable[
         assert not store.knn(vectors(1), 10)[0].exact
 
 
+def test_a_query_too_long_for_float32_is_answered_exactly(store: SQLiteStore) -> None:
+    far = vectors(1, 3) * np.float32(1e25)
+    answers = [store.knn(far, 5), store.knn(far, 5, exact=False), store.knn(far, 5, exact=True)]
+    assert all(answer.exact and answer.hits == answers[0][0].hits for (answer,) in answers)
+    assert len(answers[0][0].hits) == 5
+
+
 @pytest.fixture
 def checks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each file that is read from the cache, whether all of it is checked."""

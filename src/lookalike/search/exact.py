@@ -22,7 +22,8 @@ _QUERIES = 256
 """Queries in a tile: enough for BLAS to run at its peak."""
 
 _MANY = 4 * _QUERIES
-"""Queries for which a gallery that is not in fewer dimensions already is brought there."""
+"""Queries for the nearest for which a gallery that is not in fewer dimensions already is brought there; for all in a radius
+a quarter of them, since it is chosen by the very radius."""
 
 
 def knn(
@@ -283,7 +284,7 @@ def _inside(
 ) -> Iterator[Block]:
     """All pairs in the ring, tile by tile; with ``once``, only those whose left row comes before the right one."""
     radius = np.full(1, ring.radius)
-    if rows is None and ring.radius < np.inf and _worth(queries, gallery, metric):
+    if rows is None and ring.radius < np.inf and len(queries) >= _MANY // 4 and _worth(queries, gallery, metric):
         gallery = replace(gallery, short=projected(queries.vectors, gallery.vectors, radius, metric))
         queries = gallery if once else queries
     for part in _query_blocks(len(queries), begin=begin):

@@ -39,9 +39,6 @@ _MEASURED = 24_000, 100
 _PAYS = 0.8
 """A projection has to cost at most so much of what the vectors themselves do: it takes memory, too."""
 
-_ROUNDING = 2.0**-19
-"""More than what rounding does to projected vectors, in proportion to ‖x‖² + ‖y‖²: see `Projection.limits`."""
-
 
 @dataclass(frozen=True, eq=False)
 class Projection:
@@ -67,7 +64,7 @@ class Projection:
         """Other vectors in the same dimensions."""
         p = self.components.shape[1]
         rows = np.empty((len(vectors), p + 2), np.float32)
-        slack = 4 * (p + 16) * 2.0**-24 + _ROUNDING
+        slack = 4 * (p + 16) * 2.0**-24 + 2.0**-20 + 2.0**-23 * np.sqrt(vectors.shape[1])
         for part in blocks(len(vectors), 2**20 // (vectors.shape[1] + 1)):
             moved = directed(vectors[part], self.metric) - self.centre
             along, norms = moved @ self.components, squared_norms(moved)
@@ -87,10 +84,11 @@ class Projection:
     def limits(self, reach: Float32[np.ndarray, " #q"]) -> Float32[np.ndarray, " q"]:
         """What the bounds of these queries may not exceed for a distance to be within reach after rounding to float32.
 
-        Projected vectors are cut to float32 and hold the root of a difference, so they are wrong by e‖x‖ with e < 2⁻²².
-        As no distance t exceeds ‖x‖ + ‖y‖, (t + e‖x‖ + e‖y‖)² ≤ t² + 2(2e + e²)(‖x‖² + ‖y‖²). The product of p + 2
-        numbers is wrong as `lookalike.search.bounds` derives it; four times as much leaves room for the norm that is one
-        of them. Both are taken off the norms.
+        Projected vectors are cut to float32, and hold the root of a difference of two sums of d products in float64, each
+        wrong by at most about d·2⁻⁵³‖x‖². So they are wrong by e‖x‖ with e < 2⁻²³ + √d·2⁻²⁵·⁵. As no distance t exceeds
+        ‖x‖ + ‖y‖, (t + e‖x‖ + e‖y‖)² ≤ t² + 2(2e + e²)(‖x‖² + ‖y‖²). The product of p + 2 numbers is wrong as
+        `lookalike.search.bounds` derives it; four times as much leaves room for the norm that is one of them. Both are
+        taken off the norms.
         """
         with np.errstate(over="ignore"):
             distance = np.nextafter(reach, np.float32(np.inf)).astype(np.float64)
@@ -102,7 +100,7 @@ class Projection:
 
 def shortened(vectors: Float32[np.ndarray, "n d"], metric: Metric) -> Projection | None:
     """A gallery in as few dimensions as pay where batches ask for the nearest; nothing where none do."""
-    if metric == Metric.HAMMING or not len(vectors):
+    if metric == Metric.HAMMING or not len(vectors) or min(DIMENSIONS) >= _PAYS * vectors.shape[1]:
         return None
     return projected(vectors, vectors, _reaches(_some(vectors, _ASKED), vectors, metric), metric)
 
@@ -119,6 +117,8 @@ def projected(
     float32: see `lookalike.search.bounds.Gallery`.
     """
     dimension = vectors.shape[1]
+    if min(DIMENSIONS) >= _PAYS * dimension:
+        return None
     asked, sample = _some(asked, _ASKED), _some(vectors, _SAMPLE)
     centre, components = _principal(directed(sample, metric), max(DIMENSIONS))
     best, cost = None, _PAYS * dimension

@@ -391,7 +391,9 @@ class SQLiteStore:
         exact: bool | None,
     ) -> Beside | None:
         """What answers such a question, if it is not answered exactly."""
-        if exact or not len(queries) or (metric is Metric.COSINE and not queries.squared_norms.all()):
+        if exact or not len(queries) or queries.dtype != np.float32:  # in which FAISS would overflow
+            return None
+        if metric is Metric.COSINE and not queries.squared_norms.all():
             return None
         if exact is None:
             estimate = self._pace.estimate(matrix.reads(metric, rows, len(queries)), len(queries))
