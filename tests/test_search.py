@@ -8,7 +8,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -286,19 +285,6 @@ def test_many_long_vectors(metric: Metric) -> None:
     assert listed(within(queries, gallery, radius, metric)) == inside(distances, radius)
     assert knn(queries, gallery, 2, metric)[0][0].tolist() == [100, 5_000]
     assert knn(queries, gallery, 2, metric)[0][1].tolist() == [0, 0]
-
-
-@pytest.mark.parametrize(("queries", "rows"), [(1, 1), (1, 7), (2, 1), (7, 5), (300, 40)])
-def test_codes_are_shared_by_threads(queries: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "_SHARED", 1)
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(3)
-    try:
-        rng = np.random.default_rng(queries)
-        a, b = (rng.integers(0, 256, (n, 9), np.uint8) for n in (queries, rows))
-        assert listed(knn(a, b, rows, HAMMING)) == nearest(definition(a, b, HAMMING), rows)
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 @pytest.mark.parametrize("metric", list(Metric))

@@ -8,7 +8,6 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int32, Int64, Shaped, UInt8
 
-from lookalike import threads
 from lookalike.errors import UsageError
 from lookalike.metric import Metric, paired, squared_norms
 from lookalike.search.blocks import blocks
@@ -20,9 +19,6 @@ BUDGET = 64 * 2**20
 
 CACHED = 2**16
 """Numbers measured at a time: a float64 array of so many stays in the processor's cache."""
-
-_SHARED = 2**18
-"""Pairs of codes from which on several threads share them."""
 
 _SAFE = (2.0**-80, 2.0**100)
 """Squared norms between which no step of the float32 bound overflows, or loses more than its margin to underflow."""
@@ -246,24 +242,11 @@ def _differing_bits(
     import faiss  # noqa: PLC0415 - reads for a seventh of a second, which searches without bits would wait for
 
     bits = np.zeros((len(a), len(b)), np.int32) if out is None else out
-    if not (bits.size and a.shape[1]):
-        return bits
-    a, b = _words(a), _words(b)
-
-    def count(part: tuple[slice, slice]) -> None:
-        ours, theirs, into = a[part[0]], b[part[1]], bits[part]
-        sides = faiss.swig_ptr(ours), faiss.swig_ptr(theirs), len(ours), len(theirs)
-        faiss.hammings(*sides, a.shape[1], faiss.swig_ptr(into))  # type: ignore[attr-defined]
-
-    # FAISS counts in one thread. Parts are such that each is contiguous where it is written to.
-    workers = faiss.omp_get_max_threads() if bits.size >= _SHARED else 1
-    whole = slice(None)
-    if len(a) == 1:
-        parts = [(whole, some) for some in blocks(len(b), -(-len(b) // workers))]
-    else:
-        parts = [(some, whole) for some in blocks(len(a), -(-len(a) // workers))]
-    for _ in threads.ahead(count, parts) if len(parts) > 1 else map(count, parts):
-        pass
+    if bits.size and a.shape[1]:
+        a, b = _words(a), _words(b)
+        faiss.hammings(  # type: ignore[attr-defined]
+            faiss.swig_ptr(a), faiss.swig_ptr(b), len(a), len(b), a.shape[1], faiss.swig_ptr(bits)
+        )
     return bits
 
 
