@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lookalike import atomic, encoders, images, sample, threads
+from lookalike import atomic, encoders, images, parallel, sample
 from lookalike.metric import Metric
 from lookalike.search import knn
 
@@ -85,7 +85,7 @@ class Source:
 
     def _keep(self, name: str, made: np.ndarray) -> None:
         if self.key:
-            with atomic.replacing(CACHE / f"{self.key}-{name}.npy") as part, part.open("wb") as file:
+            with atomic.atomic_write(CACHE / f"{self.key}-{name}.npy") as part, part.open("wb") as file:
                 np.save(file, made)
 
     def _blocks(self, rows: int, dimension: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -156,7 +156,7 @@ def source(folder: Path | None) -> Source:
     others[others.all(axis=1), -1] = False
     neighbours = found[others].reshape(len(there), NEIGHBOURS)
     CACHE.mkdir(exist_ok=True)
-    with atomic.replacing(kept) as part, part.open("wb") as file:
+    with atomic.atomic_write(kept) as part, part.open("wb") as file:
         np.savez(file, base=base, neighbours=neighbours)
     return Source(name, base, neighbours, digest)
 
@@ -172,7 +172,9 @@ def _described(paths: list[Path], loaded: list[encoders.Encoder]) -> Iterator[np
     products = [] if paths else sample.catalogue(PRODUCTS, 0)
     for start in range(0, total, step):
         here = slice(start, min(start + step, total))
-        pictures = list(threads.ahead(_open, paths[here]) if paths else threads.ahead(_draw, products[here]))
+        pictures = list(
+            parallel.prefetch_map(_open, paths[here]) if paths else parallel.prefetch_map(_draw, products[here])
+        )
         parts = [_unit(_pixels(pictures))]
         for encoder in loaded:
             about = encoder.card.input

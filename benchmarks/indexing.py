@@ -45,7 +45,7 @@ from lookalike import encoders, images
 from lookalike.collection import Collection
 from lookalike.encoders import Encoder
 from lookalike.ingest import Entry
-from lookalike.threads import ahead, cores
+from lookalike.parallel import available_cores, prefetch_map
 
 TINY, MIDDLE, LARGE = 10_000, 3_000, 96
 IN_MEMORY = 1_024
@@ -91,7 +91,7 @@ def measure(tiny: Path | None = None, photos: Path | None = None, rounds: int = 
         ]
         figures = [_figure(kind, name, files, folder, rounds) for kind, name, files in kinds]
         return {
-            "cores": cores(),
+            "cores": available_cores(),
             "rounds": rounds,
             "figures": [asdict(figure) for figure in figures],
             "batches": {name: _batches(encoders.load(name), 3 * rounds) for name in ("cifar10-triplet", "toyshop")},
@@ -167,13 +167,13 @@ def _decode(files: Sequence[Path], size: int, fit: images.Fit) -> None:
             images.fingerprint(data)
             images.fit(images.decode(data, at_least=size), size, fit)
 
-    with closing(ahead(work, [files[i : i + 8] for i in range(0, len(files), 8)])) as done:
+    with closing(prefetch_map(work, [files[i : i + 8] for i in range(0, len(files), 8)])) as done:
         for _ in done:
             pass
 
 
 def _infer(encoder: Encoder, fitted: UInt8[np.ndarray, "n s s 3"]) -> None:
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         list(pool.map(lambda i: encoder.embed_batch(fitted[i : i + 16]), range(0, len(fitted), 16)))
 
 

@@ -91,7 +91,7 @@ def measure(names: list[str], given: Pictures, threads: int, *, again: bool) -> 
         seconds = round(time.perf_counter() - begun, 1)
         saved = {"section": name, "key": key, "seconds": seconds, "protocol": SECTIONS[name].protocol}
         text = json.dumps({**saved, "environment": place, "cases": cases}, indent=1, ensure_ascii=False)
-        atomic.replace(path, f"{text}\n".encode())
+        atomic.write_bytes(path, f"{text}\n".encode())
         say(f"{name}: {seconds:.0f} s")
     return failed
 

@@ -34,9 +34,9 @@ def write(results: Path, docs: Path) -> None:
     """Make plots and tables of all sections that are there."""
     saved = read(results)
     plots.draw(saved, results)
-    atomic.replace(results / "results.md", page(saved).encode())
+    atomic.write_bytes(results / "results.md", page(saved).encode())
     if docs.exists():
-        atomic.replace(docs, marked(docs.read_text(encoding="utf-8"), saved).encode())
+        atomic.write_bytes(docs, marked(docs.read_text(encoding="utf-8"), saved).encode())
 
 
 def read(results: Path) -> dict[str, Saved]:

@@ -6,8 +6,9 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from lookalike.encoders.card import Branch, Calibration, Card, Input
+from lookalike.encoders.card import Calibration, Card, Input
 from lookalike.metric import Metric
+from lookalike.query import Branch
 
 CELLS = 4
 

@@ -18,8 +18,8 @@ from lookalike import images, ingest
 from lookalike.cli import main
 from lookalike.collection import Collection, entries
 from lookalike.encoders import Encoder
-from lookalike.encoders.card import Branch
 from lookalike.errors import StorageError
+from lookalike.query import Branch
 from lookalike.stores import Item, SQLiteStore, indexing, open_store
 
 

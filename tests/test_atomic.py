@@ -13,16 +13,16 @@ def test_a_file_that_cannot_be_written_to_its_end_leaves_the_old_one(tmp_path: P
     rubbish: Any = None
     file.write_bytes(b"old")
     with pytest.raises(TypeError):
-        atomic.replace(file, b"new", rubbish)
+        atomic.write_bytes(file, b"new", rubbish)
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"old")]
-    atomic.replace(file, b"new", b"er")
+    atomic.write_bytes(file, b"new", b"er")
     assert file.read_bytes() == b"newer"
 
 
 def test_until_the_end_the_old_file_is_seen(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("old")
-    with atomic.replacing(file) as part:
+    with atomic.atomic_write(file) as part:
         part.write_text("new")
         assert file.read_text() == "old"
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("file", "new")]
@@ -32,4 +32,4 @@ def test_until_the_end_the_old_file_is_seen(tmp_path: Path) -> None:
 def test_where_nothing_can_be_written_the_first_error_is_told(tmp_path: Path, folder: str) -> None:
     (tmp_path / "taken").write_text("a file, not a folder")
     with pytest.raises((FileNotFoundError, NotADirectoryError)):
-        atomic.replace(tmp_path / folder / "file", b"new")
+        atomic.write_bytes(tmp_path / folder / "file", b"new")

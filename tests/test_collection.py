@@ -25,7 +25,7 @@ from lookalike.errors import (
     UsageError,
 )
 from lookalike.metric import Metric
-from lookalike.stores import Filter
+from lookalike.query import Filter
 
 
 @pytest.fixture

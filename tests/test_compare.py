@@ -16,7 +16,7 @@ from lookalike.encoders.card import Calibration
 from lookalike.errors import DataError, UnreadableImageError, UsageError
 from lookalike.evaluation.fewshot import By
 from lookalike.metric import Metric
-from lookalike.stores import Filter
+from lookalike.query import Filter
 
 
 @pytest.fixture

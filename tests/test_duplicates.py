@@ -22,9 +22,10 @@ from lookalike.duplicates import Duplicates, Reach, Rule, Tier, Turn, alike, dec
 from lookalike.duplicates.contents import Contents
 from lookalike.duplicates.keeping import Facts
 from lookalike.encoders import Encoder
-from lookalike.encoders.card import Branch, Calibration
+from lookalike.encoders.card import Calibration
 from lookalike.errors import MismatchError, NotFoundError, StorageError, UnreadableImageError, UsageError
 from lookalike.metric import Metric
+from lookalike.query import Branch
 
 NEAR = duplicates.given(0.03)
 

@@ -16,7 +16,8 @@ import processes
 from lookalike import search
 from lookalike.errors import StorageError, UsageError
 from lookalike.metric import Metric
-from lookalike.stores import ALL, Answer, Filter, Item, SQLiteStore, arrays
+from lookalike.query import ALL, Filter
+from lookalike.stores import Answer, Item, SQLiteStore, arrays
 from lookalike.stores.manifest import EncoderPin, Manifest
 from lookalike.stores.tuning import Pace
 

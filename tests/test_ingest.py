@@ -16,12 +16,12 @@ import pytest
 
 import pictures
 import processes
-from lookalike import images, ingest, threads
+from lookalike import images, ingest, parallel
 from lookalike.collection import Collection
 from lookalike.encoders import Encoder
-from lookalike.encoders.card import Branch
 from lookalike.errors import DataError, EncoderError, NotFoundError, StorageError
 from lookalike.ingest import Added, Entry, Progress, entries, identify
+from lookalike.query import Branch
 from lookalike.stores import Item
 
 
@@ -150,7 +150,7 @@ def test_identical_copies_far_apart_are_embedded_once(desk: Desk, monkeypatch: p
     monkeypatch.setattr(ingest, "_BATCH", 2)
     monkeypatch.setattr(ingest, "_WRITE_EVERY", 5)
     monkeypatch.setattr(ingest, "_TASK", 3)
-    monkeypatch.setattr(threads, "_AHEAD", 2)
+    monkeypatch.setattr(parallel, "_PREFETCH_PER_CORE", 2)
     desk.write(**{f"p{i:02}": i % 7 for i in range(60)})
     assert desk.added() == {"embedded": 7, "reused": 53}
 
@@ -218,7 +218,7 @@ def test_whatever_happens_to_the_files_nothing_is_embedded_twice_in_a_run(
     random = Random(seed)
     for name, most in {"_BATCH": 5, "_UNDER_WAY": 3, "_WRITE_EVERY": 9, "_TASK": 4}.items():
         monkeypatch.setattr(ingest, name, random.randint(1, most))
-    monkeypatch.setattr(threads, "_AHEAD", random.randint(1, 3))
+    monkeypatch.setattr(parallel, "_PREFETCH_PER_CORE", random.randint(1, 3))
     for _ in range(4):
         there = {item.sha256 for item in desk.collection.store.scan()}
         embedded = len(desk.encoder.seen)

@@ -23,7 +23,8 @@ from lookalike import search
 from lookalike.ann import FEWEST
 from lookalike.errors import NotFoundError, UsageError
 from lookalike.metric import Metric, pairwise, similarity
-from lookalike.stores import ALL, Answer, Filter, Item, SQLiteStore, Store, open_store
+from lookalike.query import ALL, Filter
+from lookalike.stores import Answer, Item, SQLiteStore, Store, open_store
 from lookalike.stores.manifest import EncoderPin, Manifest
 from lookalike.stores.tuning import IndexKind
 

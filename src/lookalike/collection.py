@@ -22,15 +22,15 @@ from jaxtyping import Shaped
 from lookalike import atomic, compare, images, ingest
 from lookalike.compare import Ranked, Verdict
 from lookalike.encoders import Encoder
-from lookalike.encoders.card import Branch
 from lookalike.errors import MismatchError, NotFoundError, StorageError, UsageError
 from lookalike.evaluation.fewshot import By
 from lookalike.ingest import Added, Entry, Progress, absolute, entries
 from lookalike.joins import Join
 from lookalike.metric import Metric
-from lookalike.stores import ALL, Answer, Filter, Item, SQLiteStore, Store, open_store
+from lookalike.query import ALL, Branch, Filter, Vectors
+from lookalike.stores import Answer, Item, SQLiteStore, Store, open_store
 from lookalike.stores.manifest import EncoderPin, Manifest
-from lookalike.stores.protocol import Vectors, check
+from lookalike.stores.protocol import check
 from lookalike.stores.tuning import Status, Tuning
 
 __all__ = ["Added", "Collection", "Entry", "Join", "Progress", "entries"]
@@ -154,7 +154,7 @@ class Collection:
         with self._pictures:
             try:
                 self.file(item).parent.mkdir(exist_ok=True)
-                atomic.replace(self.file(item), data)
+                atomic.write_bytes(self.file(item), data)
             except OSError as e:
                 raise StorageError(f"The picture cannot be kept in {self.path}: {e.strerror}.") from e
             self.store.upsert([item], vector)
@@ -227,7 +227,7 @@ class Collection:
         if images.fingerprint(data) == item.sha256:
             with suppress(OSError):  # a cache that cannot be written is no reason to show nothing
                 kept.parent.mkdir(parents=True, exist_ok=True)
-                atomic.replace(kept, small)
+                atomic.write_bytes(kept, small)
         return small
 
     def knn(

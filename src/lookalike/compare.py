@@ -13,14 +13,14 @@ from jaxtyping import Float64, Shaped
 
 from lookalike import images, ingest, search
 from lookalike.encoders import Encoder
-from lookalike.encoders.card import Branch, Calibration
+from lookalike.encoders.card import Calibration
 from lookalike.errors import DataError, UsageError
 from lookalike.evaluation import calibration as fitting
 from lookalike.evaluation import fewshot, verification
 from lookalike.evaluation.fewshot import By
 from lookalike.evaluation.verification import Verdicts
 from lookalike.metric import Metric, similarity
-from lookalike.stores.protocol import Vectors
+from lookalike.query import Branch, Vectors
 
 Picture = Path | bytes
 

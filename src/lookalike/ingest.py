@@ -23,7 +23,6 @@ from jaxtyping import UInt8
 from lookalike import images
 from lookalike.encoders import Encoder
 from lookalike.encoders.artefact import BATCH
-from lookalike.encoders.card import Branch
 from lookalike.errors import (
     BusyError,
     DataError,
@@ -34,9 +33,10 @@ from lookalike.errors import (
     UnreadableImageError,
     UsageError,
 )
+from lookalike.parallel import available_cores, prefetch_map
+from lookalike.query import Branch
 from lookalike.stores import Item, Store
 from lookalike.stores.protocol import check
-from lookalike.threads import ahead, cores
 
 # Pictures embedded together, and the batches for each core that wait for it or are at it: enough that no core waits while
 # a transaction is written.
@@ -219,12 +219,12 @@ class _Run:
         self._items: list[Item] = []
         self._left = 0
         self._wrote = time.monotonic()
-        self._threads = ThreadPoolExecutor(cores())
+        self._threads = ThreadPoolExecutor(available_cores())
 
     def run(self) -> Added:
         groups = [self._new[i : i + _TASK] for i in range(0, len(self._new), _TASK)]
         try:
-            with closing(ahead(self._read_all, groups, self._threads)) as read:
+            with closing(prefetch_map(self._read_all, groups, self._threads)) as read:
                 for group, results in zip(groups, read, strict=True):
                     for entry, result in zip(group, results, strict=True):
                         self._take(entry, result)
@@ -303,7 +303,7 @@ class _Run:
             pictures = np.stack(list(self._fresh.values()))
             self._under_way.append((tuple(self._fresh), self._threads.submit(self._encoder.embed_batch, pictures)))
             self._fresh = {}
-        self._gather(_UNDER_WAY * cores())
+        self._gather(_UNDER_WAY * available_cores())
 
     def _gather(self, most: int) -> None:
         """Take back what is embedded until so many batches are left."""
@@ -417,7 +417,7 @@ def embed(
     failures: list[tuple[Path, str]] = []
     parts = [encoder.embed(np.empty((0, about.size, about.size, 3), np.uint8), branch)]
     groups = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
-    with closing(ahead(work, groups)) as results:
+    with closing(prefetch_map(work, groups)) as results:
         for group, (reasons, vectors) in zip(groups, results, strict=True):
             parts.append(vectors)
             failures += [(path, str(reason)) for path, reason in zip(group, reasons, strict=True) if reason]

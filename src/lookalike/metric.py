@@ -5,6 +5,7 @@ Hamming in bits. This is the only place that knows a metric's direction. Nothing
 and it returns exactly these distances.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar, assert_never
 
@@ -55,6 +56,34 @@ class Metric(StrEnum):
     def dtype(self) -> "np.dtype[np.float32] | np.dtype[np.uint8]":
         """The type of the arrays that it compares: float32 embeddings, or bits packed into uint8."""
         return np.dtype(np.uint8) if self is Metric.HAMMING else np.dtype(np.float32)
+
+
+@dataclass(frozen=True)
+class VectorSpace:
+    """What all vectors have in common that are compared with each other.
+
+    Attributes:
+        metric: the metric of a query that names none.
+        dimension: floats of a vector, or bits of a code for Hamming.
+    """
+
+    metric: Metric
+    dimension: int
+
+    @property
+    def dtype(self) -> "np.dtype[np.float32] | np.dtype[np.uint8]":
+        """The type of the arrays, see `Metric.dtype`."""
+        return self.metric.dtype
+
+    @property
+    def columns(self) -> int:
+        """Columns of an array of vectors: floats, or bytes of packed bits."""
+        return -(-self.dimension // 8) if self.metric is Metric.HAMMING else self.dimension
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics that can compare these vectors."""
+        return tuple(metric for metric in Metric if metric.dtype == self.dtype)
 
 
 def similarity(distances: Distance, metric: Metric, dimension: int) -> Distance:

@@ -16,7 +16,7 @@ from lookalike.compare import Calibrated
 from lookalike.encoders import Encoder, card
 from lookalike.errors import AlreadyExistsError, StorageError, UsageError
 from lookalike.metric import Metric
-from lookalike.stores.protocol import Vectors
+from lookalike.query import Vectors
 
 commands = typer.Typer()
 

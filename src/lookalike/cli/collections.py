@@ -11,11 +11,10 @@ from rich.text import Text
 from lookalike import compare, encoders, images
 from lookalike.cli import output
 from lookalike.collection import SUFFIX, Added, Collection, entries
-from lookalike.encoders.card import Branch
 from lookalike.errors import MismatchError, NotFoundError, UsageError
 from lookalike.ingest import identify
 from lookalike.metric import Metric, distance_at
-from lookalike.stores import Filter
+from lookalike.query import Branch, Filter
 from lookalike.stores.tuning import Status
 
 commands = typer.Typer()

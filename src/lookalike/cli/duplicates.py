@@ -398,7 +398,7 @@ def _write(found: Duplicates | Leaks, collection: Collection, other: Collection 
 
 def _write_pairs(pairs: Sequence[PairFound], path: Path) -> None:
     try:
-        with atomic.replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        with atomic.atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
             if path.suffix == ".jsonl":
                 file.writelines(jsonlib.dumps(_pair_json(pair), ensure_ascii=False) + "\n" for pair in pairs)
             else:

@@ -63,7 +63,7 @@ def embed(
     if not done:
         raise NotFoundError(f"None of the {len(paths):,} pictures could be used.")
     try:
-        with atomic.replacing(out) as part, part.open("wb") as file:
+        with atomic.atomic_write(out) as part, part.open("wb") as file:
             np.savez(file, paths=np.asarray([str(p) for p in done]), embeddings=vectors)
     except OSError as e:
         raise StorageError(f"{out} cannot be written: {e.strerror}.") from e

@@ -14,7 +14,7 @@ from lookalike.datasets.pictures import Drawn
 from lookalike.datasets.sources import CsvSource, FolderSource, NpzSource, Report, Source, ToyShopSource
 from lookalike.errors import DataError, ImageError, NotFoundError
 from lookalike.images import Fit
-from lookalike.threads import ahead
+from lookalike.parallel import prefetch_map
 
 # Pictures of a task for a reading thread, as tiny pictures would else be lost in the handing over.
 _TASK = 16
@@ -93,7 +93,7 @@ def in_threads(work: Callable[[int], T], count: int) -> Iterator[tuple[int, T | 
             return e
 
     tasks = [range(start, min(start + _TASK, count)) for start in range(0, count, _TASK)]
-    with closing(ahead(each, tasks)) as results:
+    with closing(prefetch_map(each, tasks)) as results:
         for some in results:
             yield from some
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from lookalike.collection import Collection
+from lookalike.query import Vectors
 from lookalike.stores import Item
-from lookalike.stores.protocol import Vectors
 
 
 @dataclass(frozen=True, eq=False)

@@ -142,7 +142,7 @@ def _write(collection: Collection, decisions: frozenset[Decision]) -> None:
     path = _path(collection)
     text = _File(distinct=tuple(sorted(decisions))).model_dump_json(indent=1) + "\n"
     try:
-        with atomic.replacing(path) as part, part.open("wb") as file:
+        with atomic.atomic_write(path) as part, part.open("wb") as file:
             file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())

@@ -12,8 +12,8 @@ from typing import Literal
 from lookalike import images
 from lookalike.collection import Collection
 from lookalike.errors import LookalikeError, UsageError
+from lookalike.parallel import prefetch_map
 from lookalike.stores import Item
-from lookalike.threads import ahead
 
 # Pictures of a task for a reading thread: a header is read in less time than a task is handed over.
 _TASK = 32
@@ -155,7 +155,7 @@ def look(
     parts = [items[i : i + _TASK] for i in range(0, len(items), _TASK)]
     done = 0
     for part, results in zip(
-        parts, ahead(lambda part: list(starmap(_look, [(collection, i) for i in part])), parts), strict=True
+        parts, prefetch_map(lambda part: list(starmap(_look, [(collection, i) for i in part])), parts), strict=True
     ):
         for item, result in zip(part, results, strict=True):
             if isinstance(result, Facts):

@@ -13,7 +13,7 @@ from lookalike.duplicates import grouping, pixels, turning
 from lookalike.duplicates.alike import Alike
 from lookalike.duplicates.tiers import Reach
 from lookalike.errors import LookalikeError
-from lookalike.threads import ahead
+from lookalike.parallel import prefetch_map
 
 MOST = 100_000
 """Pairs that are looked at, the nearest ones: some minutes. Where there are more, the rest is called similar, and `told` says so."""
@@ -74,7 +74,7 @@ def look(
     parts = [rows[i : i + _TASK] for i in range(0, len(rows), _TASK)]
     unreadable: dict[Path, str] = {}
     done = 0
-    for part, (same, errors) in zip(parts, ahead(judge, parts), strict=True):
+    for part, (same, errors) in zip(parts, prefetch_map(judge, parts), strict=True):
         agree[part] = same
         unreadable |= errors
         done += len(part)

@@ -17,7 +17,7 @@ from lookalike.duplicates.turning import Turn
 from lookalike.errors import LookalikeError, MissingExtraError, StorageError
 from lookalike.images import load, thumbnail
 from lookalike.metric import Metric
-from lookalike.threads import ahead
+from lookalike.parallel import prefetch_map
 
 MOST = 300
 """Groups, or pairs, that the page has room for; it says how many more there are."""
@@ -47,7 +47,7 @@ def write(found: Duplicates | Leaks, path: Path, collection: Collection, other: 
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.replace(path, page.encode())
+        atomic.write_bytes(path, page.encode())
     except OSError as e:
         raise StorageError(f"{path} cannot be written: {e.strerror}. Give another place.") from e
 
@@ -208,7 +208,7 @@ _Shown = tuple[Collection, Member | Path]
 def _pictures(shown: Iterable[_Shown]) -> dict[Path, str]:
     """Path → its thumbnail as a data URI; empty where there is none to be had."""
     tasks = list({(one.path if isinstance(one, Member) else one): (c, one) for c, one in shown}.items())
-    return dict(zip((path for path, _ in tasks), ahead(_thumbnail, [task for _, task in tasks]), strict=True))
+    return dict(zip((path for path, _ in tasks), prefetch_map(_thumbnail, [task for _, task in tasks]), strict=True))
 
 
 def _thumbnail(task: _Shown) -> str:

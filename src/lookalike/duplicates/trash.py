@@ -392,7 +392,7 @@ def _finish(trash: Path, waiting: Sequence[Record]) -> None:
     try:
         if waiting:
             text = "".join(record.model_dump_json() + "\n" for record in waiting)
-            atomic.replace(trash / TRASH_LIST, text.encode())
+            atomic.write_bytes(trash / TRASH_LIST, text.encode())
         else:
             (trash / TRASH_LIST).unlink()
     except OSError as e:

@@ -13,7 +13,7 @@ from lookalike import images
 from lookalike.collection import Collection
 from lookalike.duplicates.contents import Contents
 from lookalike.errors import LookalikeError
-from lookalike.threads import ahead
+from lookalike.parallel import prefetch_map
 
 # Pictures of a task for a reading thread, and of a batch: each is embedded seven times.
 _TASK = 16
@@ -96,7 +96,7 @@ def embed(
                 tell(done, total)
                 yield here, np.stack([found[contents.digests[i]] for i in here])
         parts = [missing[i : i + _TASK] for i in range(0, len(missing), _TASK)]
-        with closing(ahead(read, parts)) as pictures:
+        with closing(prefetch_map(read, parts)) as pictures:
             for part, results in zip(parts, pictures, strict=True):
                 done += len(part)
                 for i, result in zip(part, results, strict=True):

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from lookalike.encoders.card import Branch, Card
+from lookalike.encoders.card import Card
 from lookalike.errors import EncoderError, UsageError
-from lookalike.threads import ahead, cores
+from lookalike.parallel import available_cores, prefetch_map
+from lookalike.query import Branch
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -87,10 +88,10 @@ class Encoder:
             bits = self.card.output == "bits"
             return np.empty((0, self.card.dimension // (8 if bits else 1)), np.uint8 if bits else np.float32)
         if len(pictures) == 1:
-            return self._run(pictures, branch, cores())
-        each = min(BATCH, -(-len(pictures) // cores()))
+            return self._run(pictures, branch, available_cores())
+        each = min(BATCH, -(-len(pictures) // available_cores()))
         parts = (pictures[start : start + each] for start in range(0, len(pictures), each))
-        with closing(ahead(lambda part: self.embed_batch(part, branch), parts)) as embedded:
+        with closing(prefetch_map(lambda part: self.embed_batch(part, branch), parts)) as embedded:
             return np.concatenate(list(embedded))
 
     def embed_batch(self, pictures: UInt8[np.ndarray, "n s s 3"], branch: Branch = "photo") -> np.ndarray:

@@ -14,10 +14,9 @@ from lookalike import atomic
 from lookalike.errors import EncoderError, MismatchError, NotFoundError, StorageError, UsageError
 from lookalike.images import Fit
 from lookalike.metric import Metric
+from lookalike.query import Branch
 
 FORMAT = 1
-
-Branch = Literal["photo", "sketch"]
 
 
 class _Part(BaseModel):
@@ -173,7 +172,7 @@ def calibrate(folder: Path, calibration: Calibration) -> Card:
         raise MismatchError(f"The calibration is not of the encoder in {folder}: {e.errors()[0]['msg']}.") from e
     path = folder / "encoder.json"
     try:
-        atomic.replace(path, (card.model_dump_json(indent=2) + "\n").encode())
+        atomic.write_bytes(path, (card.model_dump_json(indent=2) + "\n").encode())
     except OSError as e:
         raise StorageError(
             f"{path} cannot be written ({e.strerror}); calibrate a copy of the encoder in a folder of your own."

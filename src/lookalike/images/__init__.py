@@ -13,6 +13,7 @@ from lookalike.images.finding import SUFFIXES, find
 from lookalike.images.fitting import Fit, fit, load, thumbnail
 from lookalike.images.opening import (
     DEFAULT_LIMITS,
+    ImageSource,
     Limits,
     animated,
     decode,
@@ -27,6 +28,7 @@ __all__ = [
     "DEFAULT_LIMITS",
     "SUFFIXES",
     "Fit",
+    "ImageSource",
     "Limits",
     "animated",
     "decode",

@@ -109,6 +109,10 @@ _UPRIGHT = {
 _SIDEWAYS = frozenset({5, 6, 7, 8})  # those that exchange width and height
 
 
+ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+"""An image: the path of a file, the content of a file, a Pillow image, or a uint8 array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``."""
+
+
 def read_bytes(source: Path | bytes, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """Read a picture's file whole; bytes pass through if they are not too many.
 

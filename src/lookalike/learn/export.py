@@ -17,11 +17,12 @@ from torch import nn
 
 from lookalike.datasets import Samples
 from lookalike.encoders import Card, Encoder
-from lookalike.encoders.card import Branch, Input, Provenance
+from lookalike.encoders.card import Input, Provenance
 from lookalike.errors import EncoderError
 from lookalike.learn.networks import Siamese
 from lookalike.learn.recipe import Recipe
 from lookalike.metric import Metric
+from lookalike.query import Branch
 
 # How far an embedding may move between torch and ONNX Runtime, weights stored as float16, as a share of its length.
 _TOLERANCE = 1e-2

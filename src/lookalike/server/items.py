@@ -10,11 +10,12 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from lookalike import images
 from lookalike.collection import Collection
 from lookalike.errors import NotFoundError, UsageError
+from lookalike.query import Filter
 from lookalike.server import bodies
 from lookalike.server.problems import responses
 from lookalike.server.shapes import MOST, ItemOut, ItemsOut, NewItem, NewItemForm, item_out
 from lookalike.server.shelf import Id, One, writable
-from lookalike.stores import Filter, Item
+from lookalike.stores import Item
 
 router = APIRouter(prefix="/api/collections/{c}/items", tags=["items"])
 

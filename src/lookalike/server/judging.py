@@ -4,8 +4,8 @@ from fastapi import APIRouter
 
 from lookalike import images
 from lookalike.collection import Collection
-from lookalike.encoders.card import Branch
 from lookalike.errors import MismatchError, UsageError
+from lookalike.query import Branch, Vectors
 from lookalike.server import bodies
 from lookalike.server.problems import responses
 from lookalike.server.searching import BRANCHES
@@ -21,7 +21,6 @@ from lookalike.server.shapes import (
     verdict_out,
 )
 from lookalike.server.shelf import One, Served, Shelf
-from lookalike.stores.protocol import Vectors
 
 router = APIRouter(tags=["judge"])
 

@@ -9,15 +9,14 @@ from pydantic import BaseModel, RootModel
 
 from lookalike import images
 from lookalike.collection import Collection
-from lookalike.encoders.card import Branch
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
+from lookalike.query import Branch, Vectors
 from lookalike.server import bodies
 from lookalike.server.problems import responses
 from lookalike.server.shapes import DEFAULT_K, AnswerOut, PlainOut, Query, QueryForm, hit_out
 from lookalike.server.shelf import One, Served
 from lookalike.stores import Answer
-from lookalike.stores.protocol import Vectors
 
 router = APIRouter(tags=["search"])
 

@@ -10,7 +10,8 @@ from lookalike.collection import Collection
 from lookalike.compare import Ranked, Verdict
 from lookalike.evaluation.fewshot import By
 from lookalike.metric import Metric
-from lookalike.stores import Filter, Hit, Item
+from lookalike.query import Filter
+from lookalike.stores import Hit, Item
 
 MOST = 1000
 """Hits of one answer, and items of one page, at most."""

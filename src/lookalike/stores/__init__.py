@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from lookalike.errors import UsageError
-from lookalike.stores.protocol import ALL, Answer, Filter, Hit, Item, Snapshot, Store
+from lookalike.stores.protocol import Answer, Hit, Item, Snapshot, Store
 from lookalike.stores.sqlite import SQLiteStore
 
-__all__ = ["ALL", "Answer", "Filter", "Hit", "Item", "SQLiteStore", "Snapshot", "Store", "open_store"]
+__all__ = ["Answer", "Hit", "Item", "SQLiteStore", "Snapshot", "Store", "open_store"]
 
 
 def open_store(url: str | Path) -> Store:

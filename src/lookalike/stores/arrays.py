@@ -42,7 +42,7 @@ def write(path: Path, facts: Mapping[str, Any], arrays: Arrays, begin: Callable[
     Raises:
         OSError: it cannot be written.
     """
-    with atomic.replacing(path) as part:
+    with atomic.atomic_write(path) as part:
         if begin is not None:
             begin(part)
         table: dict[str, Any] = {}
@@ -74,7 +74,7 @@ def read(path: Path, *, whole: bool = False) -> tuple[dict[str, Any], dict[str, 
     found = _read(path, whole=whole and not seen)
     if found is not None and known is not None and not seen and _identity(path) == known:
         with suppress(OSError):  # then it is checked again the next time
-            atomic.replace(_note(path), known)
+            atomic.write_bytes(_note(path), known)
     return found
 
 

@@ -13,11 +13,11 @@ from jaxtyping import Bool, Int64, Shaped
 from lookalike import search
 from lookalike.errors import StorageError
 from lookalike.metric import Metric
+from lookalike.query import Vectors
 from lookalike.search import Gallery
 from lookalike.search.projection import Projection
 from lookalike.search.scan import Scan
 from lookalike.stores import arrays
-from lookalike.stores.protocol import Vectors
 
 # Seconds after which a half-written file in the cache belongs to nobody.
 _STALE = 3600

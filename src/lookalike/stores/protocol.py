@@ -4,14 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-from jaxtyping import Shaped
-
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
-
-Vectors = Shaped[np.ndarray, "n c"]
-"""Embeddings: float32 ``(n, dimension)``, or packed bits uint8 ``(n, dimension / 8)``."""
+from lookalike.query import ALL, Filter, Vectors
 
 
 @dataclass(frozen=True)
@@ -33,22 +28,6 @@ class Item:
     attributes: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
     signature: str = ""
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which items a question is about: those that pass every condition given."""
-
-    labels: frozenset[str] | None = None
-    attributes: Mapping[str, str] = field(default_factory=dict)
-    ids: frozenset[str] | None = None
-
-    def __bool__(self) -> bool:
-        """Whether there is any condition."""
-        return self.labels is not None or self.ids is not None or bool(self.attributes)
-
-
-ALL = Filter()
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def write(report: Report, folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in (("report.json", figures), ("report.html", page)):
-            atomic.replace(folder / name, text.encode())
+            atomic.write_bytes(folder / name, text.encode())
     except OSError as e:
         raise StorageError(f"The report cannot be written into {folder}: {e.strerror}.") from e
     return folder / "report.html"

@@ -7,7 +7,6 @@ from typing import Any, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from lookalike.encoders.card import Branch
 from lookalike.errors import NotFoundError, RecipeError
 from lookalike.learn.recipe.data import Data
 from lookalike.learn.recipe.loss import Comparison, LossTerm, TripletTerm
@@ -15,6 +14,7 @@ from lookalike.learn.recipe.network import Network
 from lookalike.learn.recipe.part import Part
 from lookalike.learn.recipe.run import SGD, Optimiser, Schedule, Train
 from lookalike.learn.recipe.sampling import Augment, Sampler, check_suits
+from lookalike.query import Branch
 
 
 class Recipe(Part):

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from lookalike import threads
+from lookalike import parallel
 
 
 def test_results_come_in_order_whoever_is_done_first() -> None:
@@ -17,8 +17,8 @@ def test_results_come_in_order_whoever_is_done_first() -> None:
         time.sleep(0.002 * (task % 3))
         return task * task
 
-    assert list(threads.ahead(work, range(50))) == [n * n for n in range(50)]
-    assert list(threads.ahead(work, ())) == []
+    assert list(parallel.prefetch_map(work, range(50))) == [n * n for n in range(50)]
+    assert list(parallel.prefetch_map(work, ())) == []
 
 
 def test_only_a_few_tasks_are_taken_ahead() -> None:
@@ -29,13 +29,13 @@ def test_only_a_few_tasks_are_taken_ahead() -> None:
             taken.append(task)
             yield task
 
-    with closing(threads.ahead(lambda task: task, tasks())) as results:
+    with closing(parallel.prefetch_map(lambda task: task, tasks())) as results:
         assert next(results) == 0
-        assert len(taken) < 10 * threads.cores()
+        assert len(taken) < 10 * parallel.available_cores()
 
 
 def test_an_error_comes_where_its_result_would_and_ends_it() -> None:
-    results = threads.ahead(lambda task: 6 // (3 - task), range(5))
+    results = parallel.prefetch_map(lambda task: 6 // (3 - task), range(5))
     assert [next(results) for _ in range(3)] == [2, 3, 6]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -49,10 +49,10 @@ def test_closed_early_it_drops_what_was_not_begun() -> None:
         gate.wait(0.01)
         return task
 
-    with closing(threads.ahead(work, range(1000))) as results:
+    with closing(parallel.prefetch_map(work, range(1000))) as results:
         next(results)
     done = len(begun)
-    assert done < 10 * threads.cores() + 100
+    assert done < 10 * parallel.available_cores() + 100
     time.sleep(0.03)
     assert len(begun) == done
 
@@ -66,7 +66,7 @@ def test_threads_that_are_lent_go_on_when_it_ends_early() -> None:
 
     with ThreadPoolExecutor(2) as pool:
         other = pool.submit(gate.wait, 60)
-        with closing(threads.ahead(work, range(1000), pool)) as results:
+        with closing(parallel.prefetch_map(work, range(1000), pool)) as results:
             assert next(results) == 0
         last = pool.submit(lambda: 7)
         gate.set()
@@ -77,12 +77,12 @@ def test_threads_that_are_lent_go_on_when_it_ends_early() -> None:
 
 def test_cores_are_those_that_the_process_may_use() -> None:
     if not hasattr(os, "sched_setaffinity"):  # other systems do not tell
-        assert threads.cores() == os.cpu_count()
+        assert parallel.available_cores() == os.cpu_count()
         return
     allowed = os.sched_getaffinity(0)
-    assert threads.cores() == len(allowed)
+    assert parallel.available_cores() == len(allowed)
     try:
         os.sched_setaffinity(0, {min(allowed)})
-        assert threads.cores() == 1
+        assert parallel.available_cores() == 1
     finally:
         os.sched_setaffinity(0, allowed)

@@ -1,0 +1,182 @@
+"""Queries: what to search for, how far, and among which items."""
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Self, SupportsFloat
+
+import numpy as np
+from jaxtyping import Shaped
+
+from lookalike.errors import UsageError
+from lookalike.images import ImageSource
+from lookalike.metric import Metric, VectorSpace, distance_at
+
+Branch = Literal["photo", "sketch"]
+"""The branch of an encoder that an image goes through."""
+
+Vectors = Shaped[np.ndarray, "n c"]
+"""Vectors: float32 ``(n, dimension)``, or packed bits uint8 ``(n, dimension / 8)``."""
+
+DEFAULT_K = 10
+"""How many nearest items a query finds that gives neither k nor a distance range."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Conditions on items; an item passes if it meets all that are given.
+
+    Attributes:
+        labels: its label is one of these.
+        attributes: it has each of these attributes with this value.
+        ids: its id is one of these.
+    """
+
+    labels: frozenset[str] | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    ids: frozenset[str] | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is a condition."""
+        return self.labels is not None or self.ids is not None or bool(self.attributes)
+
+
+ALL = Filter()
+
+
+@dataclass(frozen=True)
+class DistanceRange:
+    """A range of distances, both ends included.
+
+    Attributes:
+        min: in the metric's unit, at least 0.
+        max: at least ``min``; infinity includes everything.
+
+    Raises:
+        UsageError: an end is negative or NaN, or the range is empty.
+    """
+
+    min: float
+    max: float
+
+    def __post_init__(self) -> None:
+        """Check the ends."""
+        for end in (self.min, self.max):
+            if not end >= 0:
+                raise UsageError(f"A distance must be at least 0, not {end:g}.")
+        if self.min > self.max:
+            raise UsageError(
+                f"The distance range {self.min:g}..{self.max:g} is empty: the lower bound must come first."
+            )
+
+    @classmethod
+    def parse(cls, value: "str | SupportsFloat | Sequence[SupportsFloat] | DistanceRange", space: VectorSpace) -> Self:
+        """Read a range from what a person or a program writes.
+
+        Args:
+            value: ``"0.35"`` or ``0.35`` is everything up to that distance; ``"0.1..0.3"`` or ``(0.1, 0.3)`` everything
+                between two; ``"80%"`` everything at least that similar; ``"60%..80%"`` everything between two
+                similarities, in either order.
+            space: says what a similarity is as a distance.
+
+        Raises:
+            UsageError: the text is none of these, or the range is empty.
+        """
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            ends = [_parse_distance(end, value, space) for end in value.split("..")]
+            if "%" in value:  # a higher similarity is a smaller distance
+                ends.sort()
+        elif isinstance(value, Sequence):
+            ends = [_to_float(end) for end in value]
+        else:
+            ends = [_to_float(value)]
+        match ends:
+            case [end]:
+                return cls(0.0, end)
+            case [lower, upper]:
+                return cls(lower, upper)
+            case _:
+                raise UsageError(f"A distance range has one or two ends, as 0.35 or 0.1..0.3, not “{value}”.")
+
+
+def _parse_distance(text: str, whole: str, space: VectorSpace) -> float:
+    number, percent, rest = text.strip().partition("%")
+    try:
+        value = float(number)
+    except ValueError:
+        value, rest = math.nan, text
+    if rest or math.isnan(value):
+        raise UsageError(f"A distance range is written 0.35, 0.1..0.3 or 80%, not “{whole}”.")
+    return distance_at(value / 100, space.metric, space.dimension) if percent else value
+
+
+def _to_float(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]  # what is not a number raises
+    except (TypeError, ValueError):
+        raise UsageError(f"A distance is a number, as 0.35, or a text, as “80%”; not {value!r}.") from None
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """One question to a collection, or a batch of them that differ in what they search for only.
+
+    A door builds it, and the store answers it. Exactly one of ``images``, ``items`` and ``vectors`` is given. A store
+    takes vectors only; `lookalike.collection.Collection` turns the other two into vectors.
+
+    Attributes:
+        images: images to search for.
+        items: ids of items of the collection to search for; an item is not among its own answers.
+        vectors: ``(q, c)``, vectors to search for.
+        branch: the branch that images went through. Distances of sketches have no calibrated probability.
+        metric: the collection's own if none.
+        k: how many nearest items; `DEFAULT_K` if neither this nor ``within`` is given.
+        within: find all items in this range of distances in place of k.
+        where: search among the items that pass.
+        exact: true searches exactly, whatever it takes; false uses an approximate index if there is one. If none, the
+            collection's budget decides.
+        limit: with ``within``, return at most this many hits a query, and mark the answer incomplete if there are more.
+
+    Raises:
+        UsageError: values that contradict each other or are out of range.
+    """
+
+    images: Sequence[ImageSource] = ()
+    items: Sequence[str] = ()
+    vectors: Vectors | None = None
+    branch: Branch = "photo"
+    metric: Metric | None = None
+    k: int | None = None
+    within: DistanceRange | None = None
+    where: Filter = ALL
+    exact: bool | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without a store."""
+        if bool(len(self.images)) + bool(len(self.items)) + (self.vectors is not None) > 1:
+            raise UsageError("A query searches for images, items or vectors: give one of them.")
+        if self.k is not None and self.within is not None:
+            raise UsageError("Give k or a distance range, not both.")
+        if self.k is None and self.within is None:
+            object.__setattr__(self, "k", DEFAULT_K)
+        for name in ("k", "limit"):
+            if (number := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _to_count(name, number))
+
+    def __len__(self) -> int:
+        """Count the queries."""
+        return len(self.images) + len(self.items) if self.vectors is None else len(self.vectors)
+
+
+def _to_count(name: str, value: object) -> int:
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # what is not a whole number raises
+    except TypeError:
+        raise UsageError(f"{name} must be a whole number, not {value!r}.") from None
+    if number < 1:
+        raise UsageError(f"{name} must be at least 1, not {number}.")
+    return number
