@@ -42,7 +42,7 @@ def test_a_distance_range_is_read(value: Any, space: VectorSpace, expected: tupl
 @pytest.mark.parametrize(
     "value", ["", "x", "1..2..3", "80%%", "nan", "-1", "3..2", "101%", (), (1, 2, 3), None, object(), ("a", "b")]
 )
-def test_what_is_no_distance_range_is_refused(value: Any) -> None:
+def test_what_is_no_distance_range_is_refused(value: Any) -> None:  # noqa: ANN401 -- as above
     with pytest.raises(UsageError):
         DistanceRange.parse(value, EUCLIDEAN)
 

@@ -6,10 +6,10 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lookalike import query
 from lookalike.learn import recipe
 from lookalike.learn.networks.backbone import Backbone, backbone
 from lookalike.learn.networks.plain import draw_as_koch
-from lookalike.query import Branch
 
 
 class Branch(nn.Module):
@@ -42,7 +42,7 @@ class Branch(nn.Module):
 class Siamese(nn.Module):
     """Branches whose early layers are their own and whose late layers and head are one (R4, after Bui et al. 2018)."""
 
-    def __init__(self, config: recipe.Network, branches: tuple[Branch, ...]) -> None:
+    def __init__(self, config: recipe.Network, branches: tuple[query.Branch, ...]) -> None:
         super().__init__()
         first = backbone(config)
         head = _head(config, first.outputs)
@@ -53,7 +53,7 @@ class Siamese(nn.Module):
                 body.set_submodule(late, first.get_submodule(late))
             self.branches[name] = Branch(body, head, unit=config.unit, mirror=config.mirror)
 
-    def branch(self, name: Branch) -> Branch:
+    def branch(self, name: query.Branch) -> Branch:
         """One of its branches."""
         found = self.branches[name]
         assert isinstance(found, Branch)  # noqa: S101 -- nothing else is put there
