@@ -34,7 +34,7 @@ BITS = VectorSpace(Metric.HAMMING, 64)
         (DistanceRange(1, 2), EUCLIDEAN, (1, 2)),
     ],
 )
-def test_a_distance_range_is_read(value: Any, space: VectorSpace, expected: tuple[float, float]) -> None:
+def test_a_distance_range_is_read(value: Any, space: VectorSpace, expected: tuple[float, float]) -> None:  # noqa: ANN401 -- what a person writes
     found = DistanceRange.parse(value, space)
     assert (found.min, found.max) == pytest.approx(expected)
 
