@@ -1,33 +1,44 @@
-# The two commands of the README, and what they are made of. Nothing is needed but make and Python 3.11 or newer.
+# Commands for users and developers. They need only make and Python 3.11 or newer.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# make demo SERVE=0 stops before the web page is served; make demo PORT=0 serves it on any free port.
+# make demo SERVE=0 does not serve the web page; make demo PORT=0 serves it on any free port.
 SERVE ?= 1
 PORT ?= 8000
 
-.PHONY: demo test lint bench screenshots clean
+.PHONY: demo test test-fast lint bench docs screenshots clean
 
 demo: $(VENV)/core.stamp
 	$(BIN)/lookalike demo --port $(PORT) $(if $(filter 0,$(SERVE)),--no-serve)
 
+# All tests, with the coverage of src/lookalike. pyproject.toml has the lowest coverage that passes.
 test: $(VENV)/dev.stamp lint
-	$(BIN)/python -m pytest
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+# The tests that are not marked slow, without lint and coverage: less than three minutes.
+test-fast: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m "not slow"
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Half an hour. With data/cifar10 there, of its pictures; else of the toy shop's. make bench SECTIONS="single batch" runs some.
+# Takes half an hour. Measures on the images of data/cifar10 if that folder exists, else on those of the toy shop.
+# make bench SECTIONS="single batch" runs two sections.
 SECTIONS ?=
 DATA ?= $(wildcard data/cifar10)
 
 bench: $(VENV)/bench.stamp $(VENV)-fastdup/stamp
 	$(BIN)/python benchmarks/run.py $(SECTIONS) $(if $(DATA),--data $(DATA))
+
+# Rewrite the pages that are generated.
+docs: $(VENV)/dev.stamp
+	$(BIN)/python docs/bad_input.py
 
 screenshots: $(VENV)/dev.stamp $(VENV)/core.stamp
 	$(BIN)/lookalike demo --no-serve
@@ -53,7 +64,8 @@ $(VENV)/bench.stamp: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable '.[bench]'
 	touch $@ $(VENV)/core.stamp
 
-# fastdup asks for old versions of Pillow and NumPy. Where it cannot be installed its row is missing, and nothing else.
+# fastdup needs old versions of Pillow and NumPy, so it has an environment of its own. If it cannot be installed, only its
+# row of the results is missing.
 $(VENV)-fastdup/stamp: | $(VENV)/bin/python
 	$(BIN)/python -m venv $(VENV)-fastdup
 	-$(VENV)-fastdup/bin/python -m pip install --quiet --disable-pip-version-check fastdup

@@ -127,6 +127,7 @@ def test_a_radius_gives_about_as_many_pairs_as_were_asked_for(source: Source) ->
     assert pairs.plain(vectors, pairs.radius_of(vectors, 3_000), 1) == found
 
 
+@pytest.mark.slow
 def test_what_cannot_be_installed_is_left_out(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: object) -> peers.Search:
         raise ModuleNotFoundError("No module named 'hnswlib'")
@@ -150,6 +151,7 @@ def test_what_cannot_be_installed_is_left_out(source: Source, monkeypatch: pytes
     assert "16 asked" in text
 
 
+@pytest.mark.slow
 def test_every_section_has_a_table_and_a_plot_of_what_it_measures(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,7 @@ def test_a_bundled_encoder_has_a_card_that_says_where_it_comes_from_and_is_small
     assert sum((encoder.folder / file).stat().st_size for file in encoder.files) < 12e6
 
 
+@pytest.mark.slow
 def test_the_toy_shops_encoder_finds_classes_and_drawn_products_among_unseen_ones() -> None:
     encoder = encoders.load("toyshop")
     products = sample.catalogue(320, 4242)
@@ -94,6 +95,7 @@ def cifar10(unpacked: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_top_1_on_cifar10_is_better_than_r1(cifar10: Path) -> None:
     with Collection.open(cifar10 / "cifar10.lookalike") as collection:
         _, labels = np.unique([str(item.label) for item in collection.store.scan()], return_inverse=True)
@@ -101,6 +103,7 @@ def test_top_1_on_cifar10_is_better_than_r1(cifar10: Path) -> None:
     assert top_1 > R1_BEST
 
 
+@pytest.mark.slow
 def test_each_of_100_pictures_comes_back_first_over_http_at_distance_zero(cifar10: Path) -> None:
     rng = np.random.default_rng(0)
     files = rng.choice(np.asarray(sorted((cifar10 / "test").rglob("*.jpg")), dtype=object), 100, replace=False)
@@ -160,6 +163,7 @@ COPIES = {
 
 
 @pytest.mark.parametrize("change", COPIES)
+@pytest.mark.slow
 def test_a_copy_is_nearest_to_its_original_among_10_000_pictures(
     pictures: tuple[list[str], np.ndarray], embedded: np.ndarray, change: str
 ) -> None:

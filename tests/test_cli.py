@@ -135,6 +135,7 @@ def test_without_calibration_there_is_no_verdict_and_no_probability(indexed: She
     assert "same" not in indexed("search", "shop", picture).out
 
 
+@pytest.mark.slow
 def test_a_calibrated_collection_tells_what_its_distances_mean(indexed: Shell, picture: str) -> None:
     sample.write(Path("more"), 120, 1)
     indexed("index", "more/photos", "--to", "shop", "--labels", "folder")
@@ -164,6 +165,7 @@ def test_a_calibrated_collection_tells_what_its_distances_mean(indexed: Shell, p
     assert indexed("join", "shop", "-k", "1").code == 0  # the encoder is the same one still
 
 
+@pytest.mark.slow
 def test_an_encoder_is_calibrated_on_data_and_a_bundled_one_only_as_a_copy(shell: Shell) -> None:
     sample.write(Path(), 120, 0)
     Path("photos/mug/broken.jpg").write_bytes(b"no picture")
@@ -401,6 +403,7 @@ def test_a_mistake_is_told_in_words_without_a_traceback(
     assert indexed("info", "shop", "--json").json["items"] == 40
 
 
+@pytest.mark.slow
 def test_interrupted_indexing_keeps_what_is_done(shell: Shell) -> None:
     sample.write(Path("more"), 400, 1)
     command = [sys.executable, "-m", "lookalike", "index", "more", "--to", "shop", "--encoder", "pocket"]
@@ -521,6 +524,7 @@ def test_tune_builds_an_index_and_answers_say_that_they_are_approximate(indexed:
     assert not indexed("search", "large", picture, "--exact", "--json").err
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_tune_and_leaves_everything_as_it_was(indexed: Shell) -> None:
     with Collection.open("shop.lookalike") as shop:
         (item, *_) = shop.store.scan()
@@ -574,6 +578,7 @@ def test_every_command_and_option_is_in_the_reference() -> None:
             assert f"`{option}" in section, (name, option)
 
 
+@pytest.mark.slow
 def test_the_demo_finds_the_mug_and_the_drawn_product(shell: Shell) -> None:
     done = shell("demo", "--to", "demo", "--count", "64", "--no-serve")
     assert done.code == 0

@@ -30,6 +30,7 @@ def test_every_setting_of_recipes_and_studies_is_documented() -> None:
             assert re.search(rf"`(\w+\.)?{name}[`:]", text), f"{model.__name__}.{name}"
 
 
+@pytest.mark.slow
 def test_the_page_of_bad_input_says_what_it_gives() -> None:
     subprocess.run([sys.executable, ROOT / "docs" / "bad_input.py", "--check"], check=True)
 

@@ -709,6 +709,7 @@ def test_text_that_inflates_without_end_is_refused(kind: bytes, after: bool) -> 
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF"])
+@pytest.mark.slow
 def test_a_million_empty_parts_are_refused(form: str) -> None:
     data = encode(picture(), form)
     at = {"JPEG": 2, "PNG": 33, "GIF": 13 + 3 * (2 << (data[10] & 7))}[form]

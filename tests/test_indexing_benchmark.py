@@ -10,6 +10,7 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))  # after the t
 import indexing
 
 
+@pytest.mark.slow
 def test_indexing_is_held_against_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"TINY": 240, "MIDDLE": 160, "LARGE": 1, "BATCHES": (4,)}.items():
         monkeypatch.setattr(indexing, name, value)

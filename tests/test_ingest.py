@@ -546,6 +546,7 @@ def embedding(path: Path) -> str:
     return images.fingerprint(images.load(path, 32).tobytes())
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_loses_nothing_and_carries_on(tmp_path: Path, pocket: Path) -> None:
     make_many(tmp_path / "photos", 300)
     path, log, random = tmp_path / "some.lookalike", tmp_path / "log", Random(0)

@@ -1,7 +1,9 @@
-"""The house rules: who may import whom, what an import drags in, and what modules are called."""
+"""Rules of the layout: which module may import which, what an import loads, and how modules are named."""
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,44 @@ import pytest
 import lookalike
 
 ROOT = Path(__file__).parent.parent
+SOURCE = Path(lookalike.__file__).parent
+
+# Third-party packages that any module may import.
+ANYWHERE = {"jaxtyping", "numpy", "pydantic"}
+
+# The modules, with what they contain, that may import each of the other third-party packages. A package that is not in
+# this table may not be imported at all, so add each new dependency here.
+ALLOWED = {
+    "PIL": ("images", "sample", "datasets", "evaluation.report", "duplicates.page"),
+    "boto3": ("cloud",),
+    "click": ("cli",),
+    "faiss": ("search", "ann"),
+    "fastapi": ("server",),
+    "huggingface_hub": ("encoders.hub",),
+    "jinja2": ("evaluation.report", "duplicates.page"),
+    "kornia": ("learn",),
+    "lightning_fabric": ("learn",),
+    "markupsafe": ("evaluation.report", "duplicates.page"),
+    "matplotlib": ("evaluation.report",),
+    "onnx": ("learn",),
+    "onnxruntime": ("encoders",),
+    "onnxscript": ("learn",),
+    "pandas": ("stores.answer",),
+    "pgvector": ("stores.postgres",),
+    "psycopg": ("stores.postgres",),
+    "pyarrow": ("joins.formats", "stores.answer"),
+    "pymilvus": ("stores.milvus",),
+    "pytorch_metric_learning": ("learn",),
+    "ray": ("scale",),
+    "rich": ("cli", "learn"),
+    "safetensors": ("codecs", "learn"),
+    "sklearn": ("evaluation.report",),
+    "starlette": ("server",),
+    "torch": ("learn",),
+    "typer": ("cli",),
+    "uvicorn": ("server", "cli"),
+    "yaml": ("learn",),
+}
 
 
 def python(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -17,10 +57,64 @@ def python(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_imports_keep_to_the_contracts_in_pyproject() -> None:
+def modules() -> dict[str, ast.Module]:
+    """Every module of lookalike, by its name without the leading ``lookalike.``."""
+    found = {}
+    for path in SOURCE.rglob("*.py"):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """The line and the name of everything that is imported, at any depth of the code."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def test_modules_import_only_from_the_layers_below() -> None:
     lint = "from importlinter.cli import lint_imports_command as lint; lint()"
-    run = python(lint, "--config", str(ROOT / "pyproject.toml"), "--no-cache")
+    run = python(lint, str(ROOT / "pyproject.toml"), "--no-cache")
     assert run.returncode == 0, run.stdout
+
+
+def test_each_third_party_package_is_imported_only_where_the_table_allows() -> None:
+    forbidden = []
+    for module, tree in modules().items():
+        for line, name in imports(tree):
+            package = name.partition(".")[0]
+            if package in sys.stdlib_module_names | ANYWHERE | {"lookalike"}:
+                continue
+            if not any(f"{module}.".startswith(f"{allowed}.") for allowed in ALLOWED.get(package, ())):
+                forbidden.append(f"lookalike.{module}, line {line}: {package}")
+    assert forbidden == []
+
+
+def test_only_the_front_door_and_the_command_line_import_lookalike_inside_functions() -> None:
+    inside = []
+    for module, tree in modules().items():
+        if module in {"", "__main__", "cli"} or module.startswith("cli."):
+            continue
+        for function in ast.walk(tree):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                names = [(line, name) for line, name in imports(function) if name.startswith("lookalike")]
+                inside += [f"lookalike.{module}, line {line}: {name}" for line, name in names]
+    assert inside == []
+
+
+def test_no_module_uses_the_front_door() -> None:
+    submodules = {path.stem for path in SOURCE.iterdir()}
+    users = [
+        f"lookalike.{module}, line {line}: {name}"
+        for module, tree in modules().items()
+        for line, name in imports(tree)
+        if name.startswith("lookalike.") and name.split(".")[1] not in submodules | {"__version__"}
+    ]
+    assert users == []
 
 
 LEARNING = {"torch", "lightning_fabric", "kornia", "pytorch_metric_learning", "onnx", "safetensors"}
@@ -43,6 +137,6 @@ def test_an_import_leaves_the_heavy_modules_out(module: str, heavy: set[str]) ->
     assert not loaded & heavy
 
 
-def test_no_module_has_a_name_that_says_nothing() -> None:
-    modules = {path.stem for path in Path(lookalike.__file__).parent.rglob("*.py")}
-    assert modules.isdisjoint({"utils", "util", "base", "common", "helpers", "helper", "misc"})
+def test_every_module_name_says_what_it_holds() -> None:
+    names = {path.stem for path in SOURCE.rglob("*.py")}
+    assert names.isdisjoint({"utils", "util", "base", "common", "helpers", "helper", "misc"})

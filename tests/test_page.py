@@ -182,6 +182,7 @@ def test_an_image_is_dropped_or_pasted(visit: Visit, shop: Shop, event: str) -> 
     expect(page.locator("#overlay")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_a_sketch_is_searched_and_taken_back(visit: Visit) -> None:
     page = visit()
     draw(page)
@@ -252,6 +253,7 @@ def test_a_picture_in_full_by_keyboard(visit: Visit) -> None:
     assert page.evaluate("document.activeElement.className") == "picture"
 
 
+@pytest.mark.slow
 def test_trouble_is_told(visit: Visit, shop: Shop, tmp_path: Path) -> None:
     page = visit("#c=empty", complain=False)
     expect(page.locator("#nothing")).to_contain_text("empty")

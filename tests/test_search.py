@@ -274,6 +274,7 @@ def test_self_join_gives_each_pair_once_and_no_row_with_itself(case: Case, k: in
 
 
 @pytest.mark.parametrize("metric", [EUCLIDEAN, COSINE])
+@pytest.mark.slow
 def test_many_long_vectors(metric: Metric) -> None:
     rng = np.random.default_rng(0)
     gallery = rng.standard_normal((10_000, 2_048), np.float32)
@@ -378,6 +379,7 @@ def peak(work: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize(("k", "radius"), [(3, None), (None, math.inf)])
+@pytest.mark.slow
 def test_a_join_takes_bounded_memory(k: int | None, radius: float | None) -> None:
     rng = np.random.default_rng(0)
     left, right = (prepare(rng.standard_normal((4_000, 8), np.float32), EUCLIDEAN) for _ in range(2))

@@ -20,7 +20,7 @@ import tiny_run
 from lookalike import encoders
 from lookalike.learn import train
 
-pytestmark = [pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 # Seconds: each process imports torch first, and the machine may be busy.
 PATIENCE = 400

@@ -291,6 +291,7 @@ def test_a_closed_store_says_so(store: SQLiteStore) -> None:
 # ---- several at once
 
 
+@pytest.mark.slow
 def test_readers_see_one_step_of_a_writer_at_a_time(path: Path, store: SQLiteStore) -> None:
     store.delete([f"{i:02}" for i in range(20)])
     store.upsert(*processes.step(0, 8, 20))
@@ -472,6 +473,7 @@ def test_a_read_only_folder_is_searched(path: Path, disk: tuple[Path, Remount], 
 # ---- kill -9
 
 
+@pytest.mark.slow
 def test_killed_while_making_stores_it_leaves_whole_ones_alone(tmp_path: Path, pocket: Path) -> None:
     for i in range(3):
         folder = tmp_path / str(i)

@@ -233,6 +233,7 @@ def test_a_damaged_file_of_results_is_refused(write: Writer, tmp_path: Path, beg
 # ---- in earnest
 
 
+@pytest.mark.slow
 def test_a_study_killed_in_the_middle_of_a_cell_goes_on_and_ends_as_if_it_had_not_been(
     write: Writer, tmp_path: Path
 ) -> None:

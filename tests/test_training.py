@@ -222,6 +222,7 @@ def test_an_interrupted_and_resumed_run_equals_one_in_one_go(
     assert_same(tmp_path / "whole", tmp_path / "broken")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_and_resumed_equals_one_in_one_go(tmp_path: Path, quick: None) -> None:
     path = tiny_run.write(
         tmp_path,
@@ -242,6 +243,7 @@ def test_a_run_that_is_killed_and_resumed_equals_one_in_one_go(tmp_path: Path, q
     assert_same(tmp_path / "whole", killed)
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path, quick: None) -> None:
     path = tiny_run.write(tmp_path, tiny_run.SKETCHES)
     for name, seed in (("one", 3), ("two", 3), ("other", 4)):
@@ -372,6 +374,7 @@ def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_without_labels_two_views_of_each_held_out_picture_are_compared(unlabelled: Path) -> None:
     lines = tiny_run.lines(unlabelled)
     for line in lines:
@@ -516,6 +519,7 @@ def blurred(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
+@pytest.mark.slow
 def test_two_branches_are_exported_in_halves_or_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = recipe.read(tiny_run.write(tmp_path, tiny_run.SKETCHES))
     samples = datasets.load(read.data.sources, read.data.size, read.data.fit, print)
