@@ -21,6 +21,7 @@ from lookalike.encoders import Encoder
 from lookalike.errors import StorageError
 from lookalike.query import Branch
 from lookalike.stores import Item, SQLiteStore, indexing, open_store
+from searching import knn
 
 
 def start(command: Callable[..., None], *arguments: object) -> "subprocess.Popen[str]":
@@ -89,7 +90,7 @@ def watch(path: str, last: str) -> None:
     store = open_store(path)
     seen = set()
     while last not in seen:
-        hits = store.knn(np.zeros((1, store.dimension), np.float32), 100)[0].hits
+        hits = knn(store, np.zeros((1, store.dimension), np.float32), 100)[0].hits
         steps = {hit.item.label for hit in hits}
         assert len(steps) == 1, steps
         (label,) = steps

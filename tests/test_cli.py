@@ -337,7 +337,7 @@ def test_the_version_is_told(shell: Shell) -> None:
         ("search shop shop.lookalike/manifest.json", 1, "not an image"),
         ("search shop {picture} -k 0", 2, "k"),
         ("search shop {picture} -k x", 2, "-k"),
-        ("search shop {picture} --within -1", 2, "radius"),
+        ("search shop {picture} --within -1", 2, "at least 0"),
         ("search shop {picture} --within nan", 2, "radius"),
         ("search shop {picture} --within much", 2, "0.35"),
         ("search shop {picture} --within 120%", 2, "between 0 and 1"),

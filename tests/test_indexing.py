@@ -20,6 +20,7 @@ from lookalike.query import ALL, Filter
 from lookalike.stores import Answer, Item, SQLiteStore, arrays
 from lookalike.stores.manifest import EncoderPin, Manifest
 from lookalike.stores.tuning import Pace
+from searching import knn, range_query
 
 Array = np.ndarray[Any, np.dtype[Any]]
 MANIFEST = Manifest(metric=Metric.EUCLIDEAN, dimension=8, encoder=EncoderPin(name="none", fingerprint=""))
@@ -68,7 +69,7 @@ def ids(answer: Answer) -> list[str]:
 def recall(store: SQLiteStore) -> float:
     """Of the store's own answers, which must be approximate ones, against exact ones of the same store."""
     queries = vectors(60, seed=3)
-    found, exact = store.knn(queries, 10), store.knn(queries, 10, exact=True)
+    found, exact = knn(store, queries, 10), knn(store, queries, 10, exact=True)
     assert not any(answer.exact for answer in found)
     assert all(answer.exact and answer.recall is None for answer in exact)
     good = [len({*ids(a)} & {*ids(b)}) / len(b.hits) for a, b in zip(found, exact, strict=True)]
@@ -76,7 +77,7 @@ def recall(store: SQLiteStore) -> float:
 
 
 def test_over_budget_answers_are_approximate_and_say_so(store: SQLiteStore) -> None:
-    (answer,) = store.knn(vectors(1, 5), 10)
+    (answer,) = knn(store, vectors(1, 5), 10)
     assert (answer.exact, answer.complete) == (False, True)
     assert answer.recall is not None
     assert answer.recall >= 0.93
@@ -89,29 +90,29 @@ def test_over_budget_answers_are_approximate_and_say_so(store: SQLiteStore) -> N
 
 def test_within_budget_answers_are_exact(store: SQLiteStore) -> None:
     store.tune(lambda now: now.model_copy(update={"budget": 1000}))
-    assert store.knn(vectors(1), 10)[0].exact
-    assert not store.knn(vectors(1), 10, exact=False)[0].exact
-    assert store.within(vectors(1), 1)[0].exact
-    assert not store.within(vectors(1), 1, exact=False)[0].exact
+    assert knn(store, vectors(1), 10)[0].exact
+    assert not knn(store, vectors(1), 10, exact=False)[0].exact
+    assert store.search(range_query(vectors(1), 1))[0].exact
+    assert not store.search(range_query(vectors(1), 1, exact=False))[0].exact
 
 
 def test_another_metric_and_bits_are_answered_exactly(store: SQLiteStore) -> None:
-    assert store.knn(vectors(1), 10, metric=Metric.COSINE, exact=False)[0].exact
+    assert knn(store, vectors(1), 10, metric=Metric.COSINE, exact=False)[0].exact
 
 
 def test_without_an_index_answers_are_exact_and_an_index_is_due(path: Path, store: SQLiteStore) -> None:
     shutil.rmtree(path / "cache")
     with closing(SQLiteStore.open(path)) as other:
-        assert other.knn(vectors(1), 10, exact=False)[0].exact
+        assert knn(other, vectors(1), 10, exact=False)[0].exact
         assert other.status().index is None
         assert other.status().due
         assert other.build_index()
-        assert not other.knn(vectors(1), 10)[0].exact
+        assert not knn(other, vectors(1), 10)[0].exact
 
 
 def test_what_came_and_went_since_building_is_counted(store: SQLiteStore) -> None:
     query = vectors(1, 5)
-    first, second, *_ = ids(store.knn(query, 10)[0])
+    first, second, *_ = ids(knn(store, query, 10)[0])
     store.delete([first])
     store.upsert([Item(second, "changed"), Item("new", "")], vectors(2, 6))
     status = store.status()
@@ -131,10 +132,10 @@ def test_an_index_is_due_once_an_eighth_is_new_and_building_merges_it(store: SQL
 
 
 def test_the_few_that_a_filter_leaves_are_looked_at_one_by_one(store: SQLiteStore) -> None:
-    assert not store.knn(vectors(1, 3), 10, Filter(labels=frozenset({"even"})))[0].exact
-    rare = store.knn(vectors(9, 3), 10, Filter(labels=frozenset({"rare"})))
+    assert not knn(store, vectors(1, 3), 10, Filter(labels=frozenset({"even"})))[0].exact
+    rare = knn(store, vectors(9, 3), 10, Filter(labels=frozenset({"rare"})))
     assert all(answer.exact and len(answer.hits) == 5 for answer in rare)
-    assert store.knn(vectors(1), 10, Filter(labels=frozenset()))[0].hits == ()
+    assert knn(store, vectors(1), 10, Filter(labels=frozenset()))[0].hits == ()
 
 
 def test_zero_queries_by_cosine_are_answered_exactly(tmp_path: Path) -> None:
@@ -143,10 +144,10 @@ def test_zero_queries_by_cosine_are_answered_exactly(tmp_path: Path) -> None:
         store.upsert([Item(f"{i:05}", "") for i in range(1100)], vectors(1100))
         store.tune(lambda now: now.model_copy(update={"budget": 0}))
         assert store.build_index()
-        (zero,) = store.knn(np.zeros((1, 8), np.float32), 3)
+        (zero,) = knn(store, np.zeros((1, 8), np.float32), 3)
         assert zero.exact
         assert ids(zero) == ["00000", "00001", "00002"]
-        assert not store.knn(vectors(1), 3)[0].exact
+        assert not knn(store, vectors(1), 3)[0].exact
 
 
 def replace_metric(metric: Metric) -> Manifest:
@@ -155,9 +156,9 @@ def replace_metric(metric: Metric) -> Manifest:
 
 def test_what_is_too_much_is_answered_exactly(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lookalike.ann.index._WIDEST", 64)
-    (answer,) = store.within(vectors(1, 3), 50)
+    (answer,) = store.search(range_query(vectors(1, 3), 50))
     assert (answer.exact, answer.complete, len(answer.hits)) == (True, True, COUNT)
-    (answer,) = store.within(vectors(1, 3), 50, exact=False)
+    (answer,) = store.search(range_query(vectors(1, 3), 50, exact=False))
     assert (answer.exact, answer.complete) == (False, False)
 
 
@@ -179,20 +180,20 @@ def test_a_damaged_index_is_ignored_and_built_anew(path: Path, damage: Callable[
     file = index_file(path)
     if used:
         with closing(SQLiteStore.open(path)) as store:
-            assert not store.knn(vectors(1), 10)[0].exact
+            assert not knn(store, vectors(1), 10)[0].exact
     before = file.stat()
     file.write_bytes(damage(file.read_bytes()))
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # as if it had not been touched
     with closing(SQLiteStore.open(path)) as store:
-        assert store.knn(vectors(1), 10)[0].exact
+        assert knn(store, vectors(1), 10)[0].exact
         assert store.status().due
         assert store.build_index()
-        assert not store.knn(vectors(1), 10)[0].exact
+        assert not knn(store, vectors(1), 10)[0].exact
 
 
 def test_a_query_too_long_for_float32_is_answered_exactly(store: SQLiteStore) -> None:
     far = vectors(1, 3) * np.float32(1e25)
-    answers = [store.knn(far, 5), store.knn(far, 5, exact=False), store.knn(far, 5, exact=True)]
+    answers = [knn(store, far, 5), knn(store, far, 5, exact=False), knn(store, far, 5, exact=True)]
     assert all(answer.exact and answer.hits == answers[0][0].hits for (answer,) in answers)
     assert len(answers[0][0].hits) == 5
 
@@ -215,7 +216,7 @@ def checked_whole(path: Path, checks: list[bool]) -> bool:
     """Whether another process's first query reads the index through."""
     checks.clear()
     with closing(SQLiteStore.open(path)) as store:
-        assert not store.knn(vectors(1), 10)[0].exact
+        assert not knn(store, vectors(1), 10)[0].exact
     return any(checks)
 
 
@@ -240,11 +241,11 @@ def test_where_nothing_can_be_noted_it_is_checked_each_time(path: Path, checks: 
 
 
 def test_notes_go_with_their_indexes(path: Path, store: SQLiteStore) -> None:
-    assert not store.knn(vectors(1), 10)[0].exact
+    assert not knn(store, vectors(1), 10)[0].exact
     store.upsert([Item("new", "")], vectors(1))
     assert store.build_index()
     assert [file.name for file in (path / "cache").glob("index-*")] == [index_file(path).name]
-    assert not store.knn(vectors(1), 10)[0].exact
+    assert not knn(store, vectors(1), 10)[0].exact
     store.tune(lambda now: now.model_copy(update={"index": "none"}))
     assert not list((path / "cache").glob("index-*"))
 
@@ -255,7 +256,7 @@ def test_an_index_of_another_collection_is_not_believed(path: Path, tmp_path: Pa
         assert other.build_index()
     shutil.copy(index_file(tmp_path / "other.lookalike"), index_file(path))
     with closing(SQLiteStore.open(path)) as store:
-        assert store.knn(vectors(1), 10)[0].exact
+        assert knn(store, vectors(1), 10)[0].exact
 
 
 def test_an_index_that_a_backup_does_not_know_is_not_used(built: Path, tmp_path: Path) -> None:
@@ -289,9 +290,9 @@ def test_a_process_killed_while_it_builds_does_no_harm(path: Path) -> None:
     os.kill(builder.pid, signal.SIGKILL)
     builder.communicate()
     with closing(SQLiteStore.open(path)) as store:
-        assert store.knn(vectors(1), 10)[0].exact
+        assert knn(store, vectors(1), 10)[0].exact
         assert store.build_index()
-        assert not store.knn(vectors(1), 10)[0].exact
+        assert not knn(store, vectors(1), 10)[0].exact
 
 
 def test_two_builders_and_who_finds_an_index_uses_it(path: Path, store: SQLiteStore) -> None:
@@ -299,7 +300,7 @@ def test_two_builders_and_who_finds_an_index_uses_it(path: Path, store: SQLiteSt
     builders = [processes.start(processes.build, path) for _ in range(2)]
     for builder in builders:
         processes.finish(builder)
-    assert not store.knn(vectors(1), 10)[0].exact
+    assert not knn(store, vectors(1), 10)[0].exact
     assert recall(store) >= 0.9
 
 
@@ -309,7 +310,7 @@ def test_building_goes_on_beside_searches_and_writes(store: SQLiteStore) -> None
     seen = 0
     while thread.is_alive() or not seen:
         store.upsert([Item(f"n{seen}", "")], vectors(1, seen))
-        assert ids(store.knn(vectors(1, seen), 1)[0])
+        assert ids(knn(store, vectors(1, seen), 1)[0])
         seen += 1
     thread.join()
     status = store.status()
@@ -325,7 +326,7 @@ def test_an_index_that_cannot_be_kept_is_reported(path: Path) -> None:
         with pytest.raises(StorageError, match="exact"):
             store.build_index(lambda done, _total: begun.append(done))
         assert not begun  # it is told before the work
-        assert store.knn(vectors(1), 10)[0].exact
+        assert knn(store, vectors(1), 10)[0].exact
 
 
 def test_few_items_and_bits_have_no_index(tmp_path: Path) -> None:
@@ -333,7 +334,7 @@ def test_few_items_and_bits_have_no_index(tmp_path: Path) -> None:
         store.tune(lambda now: now.model_copy(update={"budget": 0}))
         for count in (0, 1):
             store.upsert([Item(str(i), "") for i in range(count)], vectors(count))
-            assert len(store.knn(vectors(1), 5)[0].hits) == count
+            assert len(knn(store, vectors(1), 5)[0].hits) == count
             assert (store.indexable, store.status().due) == (False, False)
             with pytest.raises(UsageError, match="1,000"):
                 store.build_index()
@@ -341,7 +342,7 @@ def test_few_items_and_bits_have_no_index(tmp_path: Path) -> None:
         store.tune(lambda now: now.model_copy(update={"budget": 0}))
         store.upsert([Item(f"{i:05}", "") for i in range(1100)], np.zeros((1100, 1), np.uint8))
         assert (store.indexable, store.status().due, store.status().scan) == (False, False, "bits")
-        assert store.knn(np.zeros((1, 1), np.uint8), 3, exact=False)[0].exact
+        assert knn(store, np.zeros((1, 1), np.uint8), 3, exact=False)[0].exact
 
 
 def test_settings_are_kept_and_are_no_write(path: Path, store: SQLiteStore) -> None:
@@ -353,7 +354,7 @@ def test_settings_are_kept_and_are_no_write(path: Path, store: SQLiteStore) -> N
         assert not other.build_index()
         assert not list((path / "cache").glob("index-*"))
         assert other.snapshot().generation == before
-        assert other.knn(vectors(1), 3, exact=False)[0].exact
+        assert knn(other, vectors(1), 3, exact=False)[0].exact
 
 
 def test_a_store_of_an_older_version_has_no_settings(tmp_path: Path) -> None:
@@ -379,7 +380,7 @@ def test_a_matrix_of_many_vectors_is_searched_in_fewer_bytes_and_dimensions_and_
         assert store._matrix.gallery.short is not None
         for queries in (vectors(1, 4), vectors(5, 4)):
             for answer, (rows, distances) in zip(
-                store.knn(queries, 7), search.knn(queries, expected, 7, Metric.EUCLIDEAN), strict=True
+                knn(store, queries, 7), search.knn(queries, expected, 7, Metric.EUCLIDEAN), strict=True
             ):
                 found = [(hit.item.id, hit.distance) for hit in answer.hits]
                 assert found == [(names[row], d) for row, d in zip(rows, distances.tolist(), strict=True)]
@@ -401,8 +402,8 @@ def test_answers_in_parts_are_those_at_once(store: SQLiteStore, monkeypatch: pyt
     monkeypatch.setattr("lookalike.stores.catalog.CHUNK", 100)
     for where in (ALL, Filter(labels=frozenset({"even"}))):
         for least in (0.0, 1.0):
-            (whole,) = store.within(vectors(1, 3), 3, where, least=least, exact=True)
-            parts = list(store.stream(vectors(1, 3), 3, where, least=least))
+            (whole,) = store.search(range_query(vectors(1, 3), 3, where, minimum=least, exact=True))
+            parts = list(store.stream(range_query(vectors(1, 3), 3, where, minimum=least)))
             assert len(parts) > 1
             assert [hit for part in parts for hit in part.hits] == list(whole.hits)
 
@@ -411,7 +412,7 @@ def test_answers_in_parts_leave_out_what_is_deleted_meanwhile(
     store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lookalike.stores.catalog.CHUNK", 100)
-    parts = store.stream(vectors(1, 3), 100)
+    parts = store.stream(range_query(vectors(1, 3), 100))
     first = ids(next(parts))
     gone = [f"{i:05}" for i in range(0, COUNT, 2)]
     store.delete(gone)
@@ -433,11 +434,11 @@ def test_the_pace_is_learned_from_large_scans_alone() -> None:
 
 def test_opening_takes_no_second_look_at_vectors(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(SQLiteStore.open(path)) as store:
-        assert store.knn(vectors(1), 1)
+        assert knn(store, vectors(1), 1)
 
     def refuse(*_: object) -> None:
         raise AssertionError
 
     monkeypatch.setattr("lookalike.stores.matrix.Matrix.of", refuse)
     with closing(SQLiteStore.open(path)) as store:
-        assert store.knn(vectors(1), 1)
+        assert knn(store, vectors(1), 1)

@@ -31,6 +31,7 @@ from lookalike.metric import Metric
 from lookalike.stores import Item, SQLiteStore, arrays, catalog, open_store
 from lookalike.stores.catalog import Catalog
 from lookalike.stores.manifest import EncoderPin, Manifest
+from searching import knn
 
 MANIFEST = Manifest(metric=Metric.EUCLIDEAN, dimension=8, encoder=EncoderPin(name="none", fingerprint=""))
 QUERY = np.zeros((1, 8), np.float32)
@@ -53,7 +54,7 @@ def store(path: Path) -> Iterator[SQLiteStore]:
 
 
 def found(store: SQLiteStore) -> list[tuple[str, float]]:
-    return [(hit.item.id, hit.distance) for hit in store.knn(QUERY, 10_000)[0].hits]
+    return [(hit.item.id, hit.distance) for hit in knn(store, QUERY, 10_000)[0].hits]
 
 
 def matrix(path: Path) -> Path:
@@ -300,7 +301,7 @@ def test_readers_see_one_step_of_a_writer_at_a_time(path: Path, store: SQLiteSto
     writer = processes.start(processes.advance, path, last)
     seen, wrong = set(), list[object]()
     while str(last) not in seen:  # a reader that was open before the writer began
-        hits = store.knn(QUERY, 100)[0].hits
+        hits = knn(store, QUERY, 100)[0].hits
         steps = {hit.item.label for hit in hits}
         if len(steps) != 1:
             wrong.append(steps)
@@ -342,7 +343,7 @@ def test_threads_share_a_store(store: SQLiteStore) -> None:
         try:
             for i in range(15):
                 store.upsert([Item(f"{number}-{i}", "")], np.full((1, 8), -number, np.float32))
-                mine = [hit for hit in store.knn(QUERY, 1000)[0].hits if hit.item.id.startswith(f"{number}-")]
+                mine = [hit for hit in knn(store, QUERY, 1000)[0].hits if hit.item.id.startswith(f"{number}-")]
                 if len(mine) != i + 1 or {hit.distance for hit in mine} != {np.float32(8**0.5 * number).item()}:
                     wrong.append(mine)
         except Exception as e:  # noqa: BLE001 -- whatever it is, the test is to hear of it

@@ -27,6 +27,7 @@ from lookalike.query import ALL, Filter
 from lookalike.stores import Answer, Item, SQLiteStore, Store, open_store
 from lookalike.stores.manifest import EncoderPin, Manifest
 from lookalike.stores.tuning import IndexKind
+from searching import knn, range_query
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -229,8 +230,8 @@ class Congruence(RuleBasedStateMachine):
             queries, ids, radius = self.some(30, 2000), sorted(self.known), NEAR[self.metric]
             near = search.knn(queries, self.array(ids), 10, self.metric)
             around = search.within(queries, self.array(ids), radius, self.metric)
-            self.check(self.tallies["knn"], queries, self.store.knn(queries, 10), near, ids)
-            self.check(self.tallies["within"], queries, self.store.within(queries, radius), around, ids)
+            self.check(self.tallies["knn"], queries, knn(self.store, queries, 10), near, ids)
+            self.check(self.tallies["within"], queries, self.store.search(range_query(queries, radius)), around, ids)
         self.store.close()
         self.folder.cleanup()
 
@@ -285,17 +286,17 @@ class Congruence(RuleBasedStateMachine):
 
     @rule(seed=st.integers(0, 99), k=st.integers(1, 12))
     def delete_nearest(self, seed: int, k: int) -> None:
-        self.delete([hit.item.id for hit in self.store.knn(self.some(1, seed), k)[0].hits])
+        self.delete([hit.item.id for hit in knn(self.store, self.some(1, seed), k)[0].hits])
         self.knn(ALL, seed, 1, k, exact=None)
 
     @rule(seed=st.integers(0, 99), k=st.integers(1, 12))
     def move_nearest(self, seed: int, k: int) -> None:
         here, there = self.some(1, seed), self.some(1, seed + 1)
-        new = [Item(hit.item.id, "moved") for hit in self.store.knn(here, k)[0].hits]
+        new = [Item(hit.item.id, "moved") for hit in knn(self.store, here, k)[0].hits]
         self.write(new, np.repeat(there, len(new), axis=0))
         self.knn(ALL, seed, 1, k, exact=None)
         self.knn(ALL, seed + 1, 1, k, exact=None)
-        assert not new or self.store.knn(there, 1)[0].hits[0].distance == pairwise(there, there, self.metric)
+        assert not new or knn(self.store, there, 1)[0].hits[0].distance == pairwise(there, there, self.metric)
 
     @rule(ids=st.lists(st.sampled_from([*IDS, "none has it"]), max_size=8))
     def get(self, ids: list[str]) -> None:
@@ -331,7 +332,7 @@ class Congruence(RuleBasedStateMachine):
     def knn(self, where: Filter, seed: int, count: int, k: int, exact: bool | None) -> None:
         queries, ids = self.some(count, seed), self.left(where)
         for metric in [m for m in Metric if m.dtype == self.metric.dtype]:
-            answers = self.store.knn(queries, k, where, metric=metric, exact=exact)
+            answers = knn(self.store, queries, k, where, metric=metric, exact=exact)
             assert all(len(answer.hits) == min(k, len(ids)) for answer in answers)
             assert all(answer.metric == metric and (answer.exact or not exact) for answer in answers)
             self.check(self.tallies["knn"], queries, answers, search.knn(queries, self.array(ids), k, metric), ids)
@@ -339,17 +340,19 @@ class Congruence(RuleBasedStateMachine):
     @rule(where=filters, seed=st.integers(0, 99), ring=rings, exact=exactly)
     def within(self, where: Filter, seed: int, ring: tuple[float, float], exact: bool | None) -> None:
         queries, ids, (least, radius) = self.some(2, seed), self.left(where), ring
-        answers = self.store.within(queries, radius, where, least=least, exact=exact)
+        answers = self.store.search(range_query(queries, radius, where, minimum=least, exact=exact))
         assert all(answer.metric == self.metric and (answer.exact or not exact) for answer in answers)
         low, high = np.float32(least), np.float32(radius)
         assert all(low <= hit.distance <= high for answer in answers for hit in answer.hits)
         expected = search.within(queries, self.array(ids), radius, self.metric, least=least)
         self.check(self.tallies["within"], queries, answers, expected, ids)
         for query, (rows, _) in zip(queries, expected, strict=True):
-            parts = self.store.stream(query[None], radius, where, least=least)
+            parts = self.store.stream(range_query(query[None], radius, where, minimum=least))
             assert [hit.item.id for part in parts for hit in part.hits] == [ids[row] for row in rows]
         for answer, (rows, _) in zip(
-            self.store.within(queries, radius, where, least=least, most=3, exact=True), expected, strict=True
+            self.store.search(range_query(queries, radius, where, minimum=least, limit=3, exact=True)),
+            expected,
+            strict=True,
         ):
             assert [hit.item.id for hit in answer.hits] == [ids[row] for row in rows[:3]]
             assert answer.complete == (len(rows) <= 3)
@@ -358,18 +361,18 @@ class Congruence(RuleBasedStateMachine):
     def refuse(self) -> None:
         query = self.some(1, 0)
         questions: list[Callable[[], object]] = [
-            lambda: self.store.knn(query, 0),
-            lambda: self.store.knn(query[:, :0], 1),
-            lambda: self.store.within(query, -1),
-            lambda: self.store.within(query, float("nan")),
-            lambda: self.store.within(query, 1, least=2),
-            lambda: self.store.stream(self.some(2, 0), 1),
+            lambda: knn(self.store, query, 0),
+            lambda: knn(self.store, query[:, :0], 1),
+            lambda: self.store.search(range_query(query, -1)),
+            lambda: self.store.search(range_query(query, float("nan"))),
+            lambda: self.store.search(range_query(query, 1, minimum=2)),
+            lambda: self.store.stream(range_query(self.some(2, 0), 1)),
         ]
         for ask in questions:
             with pytest.raises(UsageError):
                 ask()
         nothing = self.some(0, 0)
-        assert self.store.knn(nothing, 5) == self.store.within(nothing, 5) == []
+        assert knn(self.store, nothing, 5) == self.store.search(range_query(nothing, 5)) == []
 
     @rule()
     def reopen(self) -> None:
@@ -437,7 +440,7 @@ def test_any_real_numbers_are_taken_as_float32(store: Store, vectors: Array) -> 
     store.upsert([Item("a", "")], vectors)
     assert store.vectors(["a"]).dtype == np.float32
     assert store.vectors(["a"]).tolist() == vectors.tolist()
-    assert store.knn(vectors, 1)[0].hits[0].distance == 0
+    assert knn(store, vectors, 1)[0].hits[0].distance == 0
 
 
 @pytest.mark.parametrize(
@@ -492,14 +495,14 @@ def test_ids_that_cannot_be_there_are_not_there(store: Store) -> None:
 def test_queries_of_another_shape_or_metric_are_refused(store: Store) -> None:
     query = np.zeros((1, 2), np.float32)
     questions: list[Callable[[], object]] = [
-        lambda: store.knn(query[:, :1], 1),
-        lambda: store.knn(query, 1, metric=Metric.HAMMING),
-        lambda: store.knn(np.full((1, 2), np.nan), 1),
+        lambda: knn(store, query[:, :1], 1),
+        lambda: knn(store, query, 1, metric=Metric.HAMMING),
+        lambda: knn(store, np.full((1, 2), np.nan), 1),
     ]
     for ask in questions:
         with pytest.raises(UsageError):
             ask()
-    assert store.knn(query, 1)[0].hits[0].item.id == "kept"
+    assert knn(store, query, 1)[0].hits[0].item.id == "kept"
 
 
 def test_bits_are_compared_as_bits_alone(bits: Store) -> None:
@@ -509,19 +512,19 @@ def test_bits_are_compared_as_bits_alone(bits: Store) -> None:
         with pytest.raises(UsageError):
             bits.upsert([Item("b", "")], vectors)
         with pytest.raises(UsageError):
-            bits.knn(vectors, 1)
+            knn(bits, vectors, 1)
     with pytest.raises(UsageError):
-        bits.knn(code, 1, metric=Metric.COSINE)
-    assert bits.within(code ^ 1, 2)[0].hits[0].distance == 2
+        knn(bits, code, 1, metric=Metric.COSINE)
+    assert bits.search(range_query(code ^ 1, 2))[0].hits[0].distance == 2
 
 
 def test_a_filter_may_leave_fewer_than_k_or_none(store: Store) -> None:
     store.upsert([Item(f"d{i}", "", "dog", {"size": "big"}) for i in range(3)], np.zeros((3, 2), np.float32))
     query = np.zeros((1, 2), np.float32)
-    assert [h.item.id for h in store.knn(query, 9, Filter(labels=frozenset({"cat"})))[0].hits] == ["kept"]
-    assert [h.item.id for h in store.knn(query, 2, Filter(attributes={"size": "big"}))[0].hits] == ["d0", "d1"]
-    assert store.knn(query, 9, Filter(labels=frozenset()))[0].hits == ()
-    assert store.within(query, 9, Filter(attributes={"size": "small"}))[0].hits == ()
+    assert [h.item.id for h in knn(store, query, 9, Filter(labels=frozenset({"cat"})))[0].hits] == ["kept"]
+    assert [h.item.id for h in knn(store, query, 2, Filter(attributes={"size": "big"}))[0].hits] == ["d0", "d1"]
+    assert knn(store, query, 9, Filter(labels=frozenset()))[0].hits == ()
+    assert store.search(range_query(query, 9, Filter(attributes={"size": "small"})))[0].hits == ()
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -538,7 +541,7 @@ def test_empty_calls_do_nothing(store: Store) -> None:
     assert store.delete([]) == 0
     assert store.get([]) == {}
     assert store.vectors([]).shape == (0, 2)
-    assert store.knn(nothing, 1) == store.within(nothing, 1) == []
+    assert knn(store, nothing, 1) == store.search(range_query(nothing, 1)) == []
 
 
 def test_more_than_a_statement_takes(store: Store) -> None:
@@ -548,7 +551,7 @@ def test_more_than_a_statement_takes(store: Store) -> None:
     assert ids(store) == [*many, "kept"]
     assert list(store.get(many)) == many
     assert np.array_equal(store.vectors(many[::-1]), vectors[::-1])
-    assert len(store.within(vectors[:1], 99)[0].hits) == len(many) + 1
+    assert len(store.search(range_query(vectors[:1], 99))[0].hits) == len(many) + 1
     assert store.count(Filter(ids=frozenset(many))) == len(many)
     assert store.delete(many) == len(many)
 
@@ -565,11 +568,11 @@ def test_a_scan_survives_writes_meanwhile(store: Store) -> None:
 def test_what_one_writes_another_sees(kind: Kind, store: Store, tmp_path: Path) -> None:
     other = kind.reopen(tmp_path)
     query = np.zeros((1, 2), np.float32)
-    assert len(other.knn(query, 9)[0].hits) == 1
+    assert len(knn(other, query, 9)[0].hits) == 1
     store.upsert([Item("new", "")], query)
-    assert [hit.item.id for hit in other.knn(query, 9)[0].hits] == ["new", "kept"]
+    assert [hit.item.id for hit in knn(other, query, 9)[0].hits] == ["new", "kept"]
     other.delete(["kept"])
-    assert [hit.item.id for hit in store.knn(query, 9)[0].hits] == ["new"]
+    assert [hit.item.id for hit in knn(store, query, 9)[0].hits] == ["new"]
     store.upsert([Item("new", "")], query + 3)
-    assert other.knn(query + 3, 9)[0].hits[0].distance == 0
+    assert knn(other, query + 3, 9)[0].hits[0].distance == 0
     other.close()

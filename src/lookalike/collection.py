@@ -27,7 +27,7 @@ from lookalike.evaluation.fewshot import By
 from lookalike.ingest import Added, Entry, Progress, absolute, entries
 from lookalike.joins import Join
 from lookalike.metric import Metric
-from lookalike.query import ALL, Branch, Filter, Vectors
+from lookalike.query import ALL, Branch, DistanceRange, Filter, Query, Vectors
 from lookalike.stores import Answer, Item, SQLiteStore, Store, open_store
 from lookalike.stores.manifest import EncoderPin, Manifest
 from lookalike.stores.protocol import check
@@ -251,7 +251,7 @@ class Collection:
             exact: true is exact however long it takes; false takes an index, if there is one that can answer this. By
                 the collection's budget where nothing is said, see `tune`. Each answer says what it is.
         """
-        answers = self.store.knn(queries, k, where, metric=metric, exact=exact)
+        answers = self.store.search(Query(vectors=queries, k=k, where=where, metric=metric, exact=exact))
         return [self._calibrated(answer, branch) for answer in answers]
 
     def within(
@@ -270,7 +270,10 @@ class Collection:
 
         ``most`` leaves off what comes after so many, and then the answer is not complete.
         """
-        answers = self.store.within(queries, radius, where, least=least, most=most, metric=metric, exact=exact)
+        within = DistanceRange(least, radius)
+        answers = self.store.search(
+            Query(vectors=queries, within=within, where=where, limit=most, metric=metric, exact=exact)
+        )
         return [self._calibrated(answer, branch) for answer in answers]
 
     def stream(
@@ -287,7 +290,8 @@ class Collection:
 
         Items that are removed meanwhile are left out.
         """
-        parts = self.store.stream(query, radius, where, least=least, metric=metric)
+        within = DistanceRange(least, radius)
+        parts = self.store.stream(Query(vectors=query, within=within, where=where, metric=metric))
         return (self._calibrated(part, branch) for part in parts)
 
     def _calibrated(self, answer: Answer, branch: Branch) -> Answer:
@@ -338,7 +342,7 @@ class Collection:
         for i in range(len(ids)):
             for exact in (True, False):
                 began = time.perf_counter()
-                (answer,) = self.store.knn(vectors[i : i + 1], 10, exact=exact)
+                (answer,) = self.store.search(Query(vectors=vectors[i : i + 1], exact=exact))
                 took.setdefault(answer.exact, []).append(time.perf_counter() - began)
         medians = {exact: 1000 * float(np.median(times)) for exact, times in took.items()}
         return medians.get(True, 0.0), medians.get(False)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
-from lookalike.query import ALL, Filter, Vectors
+from lookalike.query import ALL, Filter, Query, Vectors
 
 
 @dataclass(frozen=True)
@@ -151,45 +151,24 @@ class Store(Protocol):
         """Each label with the number of its items."""
         ...
 
-    def knn(
-        self,
-        queries: Vectors,
-        k: int,
-        where: Filter = ALL,
-        *,
-        metric: Metric | None = None,
-        exact: bool | None = None,
-    ) -> list[Answer]:
-        """The k nearest items of each query.
+    def search(self, query: Query) -> list[Answer]:
+        """Answer each of a query's vectors.
 
-        ``exact`` is as the store sees fit by its budget where it is not given. False takes an index if there is one;
-        each answer says whether it is exact.
+        With ``query.exact`` false an approximate index answers if there is one; if none is given, the store's budget
+        decides. Each answer says whether it is exact.
+
+        Raises:
+            UsageError: the query has no vectors, or vectors or a metric that do not fit.
         """
         ...
 
-    def within(
-        self,
-        queries: Vectors,
-        radius: float,
-        where: Filter = ALL,
-        *,
-        least: float = 0,
-        most: int | None = None,
-        metric: Metric | None = None,
-        exact: bool | None = None,
-    ) -> list[Answer]:
-        """All items within a distance of each query, the radius and the least distance included.
-
-        ``most`` leaves off what comes after so many, and then the answer is not complete.
-        """
-        ...
-
-    def stream(
-        self, query: Vectors, radius: float, where: Filter = ALL, *, least: float = 0, metric: Metric | None = None
-    ) -> Iterator[Answer]:
-        """What `within` gives exactly for one query, however much it is: in parts of bounded size, nearest first.
+    def stream(self, query: Query) -> Iterator[Answer]:
+        """Answer a range query of one vector exactly, in parts of bounded size, nearest first.
 
         Items that are deleted meanwhile are left out.
+
+        Raises:
+            UsageError: the query has no distance range, or not one vector.
         """
         ...
 

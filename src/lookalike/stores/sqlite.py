@@ -28,7 +28,8 @@ from pydantic import ValidationError
 from lookalike import ann, search
 from lookalike.errors import AlreadyExistsError, NotFoundError, StorageError, UsageError
 from lookalike.metric import Metric, similarity
-from lookalike.query import ALL, Filter, Vectors
+from lookalike.query import ALL, DEFAULT_K, Filter, Query, Vectors
+from lookalike.search import Gallery, Hits, Pairs
 from lookalike.stores import indexing
 from lookalike.stores.catalog import CHUNK, Catalog, chunks, marks
 from lookalike.stores.indexing import Beside, IndexCache
@@ -196,62 +197,29 @@ class SQLiteStore:
         sql = "SELECT label, count(*) FROM items WHERE label IS NOT NULL GROUP BY label ORDER BY label"
         return dict(self._catalog.read(sql))
 
-    def knn(
-        self,
-        queries: Vectors,
-        k: int,
-        where: Filter = ALL,
-        *,
-        metric: Metric | None = None,
-        exact: bool | None = None,
-    ) -> list[Answer]:
-        """See `Store.knn`."""
-        metric, asked = self._metric(metric), self._checked(queries)
+    def search(self, query: Query) -> list[Answer]:
+        """See `Store.search`."""
+        metric, queries = self._metric(query.metric), self._prepare(query)
         with self._catalog.reading() as sql:
             matrix = self._current(sql)
-            rows = self._rows(sql, matrix, where)
-            if index := self._index_for(sql, matrix, metric, asked, rows, exact=exact):
-                hits = index.knn(asked, k, rows)
-                there = len(matrix.seqs) if rows is None else len(rows)
-                if np.diff(hits.offsets).min() >= min(k, there):  # a graph may have parts that no link leads to
-                    return self._answers(sql, matrix, hits, metric, recall=index.kept.recall)
-            with self._timed(matrix, metric, asked, rows):
-                hits = search.knn(asked, matrix.gallery, k, metric, rows=rows)
-            return self._answers(sql, matrix, hits, metric)
+            rows = self._rows(sql, matrix, query.where)
+            index = self._index_for(sql, matrix, metric, queries, rows, exact=query.exact)
+            hits = None if index is None else _search_index(index, query, queries, rows)
+            recall = None if index is None or hits is None else index.kept.recall
+            if hits is None:
+                with self._timed(matrix, metric, queries, rows):
+                    hits = _search_exactly(matrix, query, queries, metric, rows)
+            return self._answers(sql, matrix, hits, metric, recall=recall, limit=query.limit if query.within else None)
 
-    def within(
-        self,
-        queries: Vectors,
-        radius: float,
-        where: Filter = ALL,
-        *,
-        least: float = 0,
-        most: int | None = None,
-        metric: Metric | None = None,
-        exact: bool | None = None,
-    ) -> list[Answer]:
-        """See `Store.within`."""
-        metric, asked = self._metric(metric), self._checked(queries)
-        with self._catalog.reading() as sql:
-            matrix = self._current(sql)
-            rows = self._rows(sql, matrix, where)
-            if index := self._index_for(sql, matrix, metric, asked, rows, exact=exact):
-                hits = index.within(asked, radius, least, rows)
-                if hits.complete or exact is False:
-                    return self._answers(sql, matrix, hits, metric, recall=index.kept.recall, most=most)
-            with self._timed(matrix, metric, asked, rows):
-                hits = search.within(asked, matrix.gallery, radius, metric, least=least, rows=rows)
-            return self._answers(sql, matrix, hits, metric, most=most)
-
-    def stream(
-        self, query: Vectors, radius: float, where: Filter = ALL, *, least: float = 0, metric: Metric | None = None
-    ) -> Iterator[Answer]:
+    def stream(self, query: Query) -> Iterator[Answer]:
         """See `Store.stream`."""
-        metric, asked = self._metric(metric), self._checked(query)
+        metric, queries, within = self._metric(query.metric), self._prepare(query), query.within
+        if within is None:
+            raise UsageError("Only a query with a distance range is answered in parts; it has none.")
         with self._catalog.reading() as sql:
             matrix = self._current(sql)
-            rows = self._rows(sql, matrix, where)
-        blocks = search.within_sorted(asked, matrix.gallery, radius, metric, least=least, rows=rows)
+            rows = self._rows(sql, matrix, query.where)
+        blocks = search.within_sorted(queries, matrix.gallery, within.max, metric, least=within.min, rows=rows)
         return self._streamed(matrix, blocks, metric)
 
     def snapshot(self) -> Snapshot:
@@ -386,7 +354,7 @@ class SQLiteStore:
         sql: sqlite3.Connection,
         matrix: Matrix,
         metric: Metric,
-        queries: search.Gallery,
+        queries: Gallery,
         rows: Int64[np.ndarray, " m"] | None,
         *,
         exact: bool | None,
@@ -405,7 +373,7 @@ class SQLiteStore:
 
     @contextmanager
     def _timed(
-        self, matrix: Matrix, metric: Metric, queries: search.Gallery, rows: Int64[np.ndarray, " m"] | None
+        self, matrix: Matrix, metric: Metric, queries: Gallery, rows: Int64[np.ndarray, " m"] | None
     ) -> Iterator[None]:
         """An exact search, of which the next estimate learns."""
         began = time.perf_counter()
@@ -422,14 +390,14 @@ class SQLiteStore:
         seqs = _column(sql.execute(f"SELECT seq FROM items WHERE {condition}", values).fetchall())
         return np.sort(matrix.rows(seqs)[0])
 
-    def _streamed(self, matrix: Matrix, blocks: Iterator[search.Pairs], metric: Metric) -> Iterator[Answer]:
+    def _streamed(self, matrix: Matrix, blocks: Iterator[Pairs], metric: Metric) -> Iterator[Answer]:
         for block in blocks:
             for chunk in chunks(range(len(block))):
                 some = block.keep(np.asarray(chunk))
                 with self._catalog.reading() as sql:  # not all the while: a reader keeps the log from being tidied
                     known = np.fromiter(self._items(sql, matrix.seqs[some.right]), np.int64)
                     some = some.keep(np.isin(matrix.seqs[some.right], known))
-                    (answer,) = self._answers(sql, matrix, search.Hits.from_pairs([some], 1), metric)
+                    (answer,) = self._answers(sql, matrix, Hits.from_pairs([some], 1), metric)
                 if answer.hits:
                     yield answer
 
@@ -444,14 +412,14 @@ class SQLiteStore:
         self,
         sql: sqlite3.Connection,
         matrix: Matrix,
-        hits: search.Hits,
+        hits: Hits,
         metric: Metric,
         *,
         recall: float | None = None,
-        most: int | None = None,
+        limit: int | None = None,
     ) -> list[Answer]:
-        whole = [hits.complete and (most is None or count <= most) for count in np.diff(hits.offsets).tolist()]
-        hits = hits if most is None else hits.first(most)
+        whole = [hits.complete and (limit is None or count <= limit) for count in np.diff(hits.offsets).tolist()]
+        hits = hits if limit is None else hits.first(limit)
         seqs = matrix.seqs[hits.rows]
         items = self._items(sql, seqs)
         similarities = similarity(hits.distances, metric, self.dimension)
@@ -505,7 +473,12 @@ class SQLiteStore:
             raise UsageError(f"The vectors of {self.folder} are compared by {self.metric}, not by {metric}.")
         return metric
 
-    def _checked(self, vectors: Vectors) -> search.Gallery:
+    def _prepare(self, query: Query) -> Gallery:
+        if query.vectors is None:
+            raise UsageError("A store searches for vectors: embed images, and get the vectors of items, first.")
+        return self._checked(query.vectors)
+
+    def _checked(self, vectors: Vectors) -> Gallery:
         gallery = search.prepare(vectors, self.metric)
         if gallery.vectors.shape[1] != self.manifest.columns:
             shape = gallery.vectors.shape
@@ -520,6 +493,26 @@ class SQLiteStore:
         if any(len(b) != columns * dtype.itemsize for b in blobs):
             raise StorageError(f"{self.folder} is damaged: a vector in catalog.sqlite is missing or cut off.")
         return np.frombuffer(b"".join(blobs), dtype).reshape(len(blobs), columns)
+
+
+def _search_exactly(
+    matrix: Matrix, query: Query, queries: Gallery, metric: Metric, rows: Int64[np.ndarray, " m"] | None
+) -> Hits:
+    if query.within is None:
+        return search.knn(queries, matrix.gallery, query.k or DEFAULT_K, metric, rows=rows)
+    return search.within(queries, matrix.gallery, query.within.max, metric, least=query.within.min, rows=rows)
+
+
+def _search_index(index: Beside, query: Query, queries: Gallery, rows: Int64[np.ndarray, " m"] | None) -> Hits | None:
+    """Approximate hits; none if the index found too few or too many, and the query has to be answered exactly."""
+    if query.within is not None:
+        hits = index.within(queries, query.within.max, query.within.min, rows)
+        return hits if hits.complete or query.exact is False else None
+    k = query.k or DEFAULT_K
+    hits = index.knn(queries, k, rows)
+    available = len(index.matrix.seqs) if rows is None else len(rows)
+    # A graph may have parts that no link leads to.
+    return hits if np.diff(hits.offsets).min() >= min(k, available) else None
 
 
 def _condition(where: Filter) -> tuple[str, list[str]]:
