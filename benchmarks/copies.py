@@ -137,7 +137,7 @@ def _measure(collection: Collection, files: list[Path], kind: str, radius: float
     rng, copies = np.random.default_rng(0), []
     for i, file in enumerate(files):
         copies.append(scratch / f"{i}.png")
-        KINDS[kind](images.decode(file.read_bytes()), rng).save(copies[-1])
+        KINDS[kind](images.open_image(file), rng).save(copies[-1])
     distances = paired(collection.embed(files), collection.embed(copies), collection.store.metric)
     near = np.asarray(distances) <= radius
     rows = np.arange(len(files))

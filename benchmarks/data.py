@@ -178,13 +178,13 @@ def _described(paths: list[Path], loaded: list[encoders.Encoder]) -> Iterator[np
         parts = [_unit(_pixels(pictures))]
         for encoder in loaded:
             about = encoder.card.input
-            parts.append(encoder.embed(np.stack([images.fit(p, about.size, about.fit) for p in pictures])))
+            parts.append(encoder.embed(np.stack([images.load(p, about.size, about.fit) for p in pictures])))
         yield np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(parts)))
         say(f"  {here.stop:,} of {total:,}")
 
 
 def _open(path: Path) -> Image.Image:
-    return images.decode(images.read_bytes(path))
+    return images.open_image(path)
 
 
 def _draw(product: sample.Product) -> Image.Image:
@@ -192,7 +192,7 @@ def _draw(product: sample.Product) -> Image.Image:
 
 
 def _pixels(pictures: list[Image.Image]) -> np.ndarray:
-    flat = np.stack([images.fit(p, PIXELS, "squash") for p in pictures]).reshape(len(pictures), -1).astype(np.float32)
+    flat = np.stack([images.load(p, PIXELS) for p in pictures]).reshape(len(pictures), -1).astype(np.float32)
     return np.asarray(flat - flat.mean(axis=1, keepdims=True))
 
 

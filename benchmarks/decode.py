@@ -52,9 +52,9 @@ def median_ms(work: Callable[[], object], repeats: int, calls: int = 1) -> float
 def measure(size: int, repeats: int) -> dict[str, float]:
     """All figures, by name."""
     large, middle, small = photo(4000, 3000), photo(300, 300), photo(32, 32)
-    full = images.fit(images.decode(large), size)
+    full = images.load(images.open_image(large), size)
     reduced = images.load(large, size)
-    full_ms = median_ms(lambda: images.fit(images.decode(large), size), repeats)
+    full_ms = median_ms(lambda: images.load(images.open_image(large), size), repeats)
     reduced_ms = median_ms(lambda: images.load(large, size), repeats)
     middle_ms = median_ms(lambda: images.load(middle, size), repeats, 50)
     small_ms = median_ms(lambda: images.load(small, 32), repeats, 500)

@@ -165,7 +165,7 @@ def _decode(files: Sequence[Path], size: int, fit: images.Fit) -> None:
             path.stat()
             data = images.read_bytes(path)
             images.fingerprint(data)
-            images.fit(images.decode(data, at_least=size), size, fit)
+            images.load(data, size, fit)
 
     with closing(prefetch_map(work, [files[i : i + 8] for i in range(0, len(files), 8)])) as done:
         for _ in done:

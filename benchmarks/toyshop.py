@@ -28,8 +28,8 @@ def main() -> None:
     about = encoder.card.input
     products = sample.catalogue(args.count, args.seed)
     # Drawn at full size and then fitted, as a user's pictures are.
-    photos = np.stack([images.fit(p.photo(), about.size, about.fit) for p in products])
-    sketches = np.stack([images.fit(p.sketch(), about.size, about.fit) for p in products])
+    photos = np.stack([images.load(p.photo(), about.size, about.fit) for p in products])
+    sketches = np.stack([images.load(p.sketch(), about.size, about.fit) for p in products])
     gallery, queries = encoder.embed(photos), encoder.embed(sketches, "sketch")
     labels = np.asarray([sample.CLASSES.index(p.label) for p in products])
     metric = encoder.card.metric

@@ -360,7 +360,7 @@ def test_leading_axes_are_flattened_and_true_is_white(tmp_path: Path) -> None:
     for rows, pictures in datasets.batches(found, 8, "crop", pytest.fail, count=7):
         for row, picture in zip(rows, pictures, strict=True):
             whole = Image.fromarray(np.where(ink.reshape(20, 8, 9)[row], 255, 0).astype(np.uint8))
-            assert np.array_equal(picture, images.fit(whole, 8, "crop"))
+            assert np.array_equal(picture, images.load(whole, 8, "crop"))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -500,7 +500,7 @@ def test_batches_read_only_so_far_ahead_and_stop_when_nobody_listens() -> None:
 
         def load(self, row: int, size: int, fit: images.Fit) -> np.ndarray:
             loaded.append(row)
-            return images.fit(Image.new("L", (1, 1), row % 256), size, fit)
+            return images.load(Image.new("L", (1, 1), row % 256), size, fit)
 
     n = 5000
     many = datasets.Dataset("it", Counted(n), np.zeros(n, int), ("a",), np.arange(n), np.zeros(n, bool))

@@ -18,7 +18,7 @@ from lookalike.collection import Collection, entries
 from lookalike.duplicates import Tier, Turn, looking, pixels
 from lookalike.duplicates.alike import Alike
 from lookalike.encoders import Encoder
-from lookalike.images import fit
+from lookalike.images import load
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def opened(paths: list[Path]) -> list[Image.Image]:
 
 
 def squares(pictures: list[Image.Image], side: int = pixels.SIDE) -> np.ndarray:
-    return np.stack([fit(picture, side) for picture in pictures])
+    return np.stack([load(picture, side) for picture in pictures])
 
 
 def recompressed(picture: Image.Image) -> Image.Image:
@@ -134,7 +134,7 @@ def test_nothing_to_be_seen_is_no_duplicate() -> None:
 @given(st.integers(0, 2**32 - 1))
 def test_noise_agrees_with_itself_alone_in_any_batch(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    noise = np.stack([fit(Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8)), 64) for _ in range(3)])
+    noise = np.stack([load(Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8)), 64) for _ in range(3)])
     left, right = np.repeat(np.arange(3), 3), np.tile(np.arange(3), 3)
     told = pixels.agree(noise[left], noise[right])
     assert np.array_equal(told, left == right)
@@ -210,7 +210,7 @@ def test_frames_and_pages_that_nobody_compares_are_no_duplicates(
     for path, more in zip(files, (rest[:1], rest[1:], [], []), strict=True):
         assert path
         first.save(path, save_all=True, append_images=more)
-        assert images.animated(path) == bool(more)
+        assert images.is_animated(path) == bool(more)
     looked = looking.look(pairs((0, 1, 0.0, Turn.NONE), (0, 2, 0.0, Turn.NONE), (2, 3, 0.0, Turn.NONE)), files, files)
     assert looked.agree.tolist() == [False, False, True]
 
@@ -218,7 +218,7 @@ def test_frames_and_pages_that_nobody_compares_are_no_duplicates(
 def test_what_hides_behind_a_jpeg_is_no_frame(photos: list[Path], tmp_path: Path) -> None:
     first, preview = opened(photos[:2])
     first.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[preview])
-    assert not images.animated(tmp_path / "phone.jpg")
+    assert not images.is_animated(tmp_path / "phone.jpg")
 
 
 def test_of_too_many_pairs_the_nearest_are_looked_at_and_that_is_told(

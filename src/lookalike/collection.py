@@ -143,7 +143,7 @@ class Collection:
         Raises:
             ImageError: the bytes are no usable picture.
         """
-        suffix = images.media_type(data, name="The upload").removeprefix("image/")
+        suffix = images.media_type(data).removeprefix("image/")
         sha256 = images.fingerprint(data)
         item = Item(sha256[:20], f"images/{sha256}.{suffix}", label, dict(attributes or {}), sha256)
         check([item])
@@ -223,7 +223,7 @@ class Collection:
             if small.startswith(b"\xff\xd8") and small.endswith(b"\xff\xd9"):  # whole, as far as one can see
                 return small
         data = images.read_bytes(self.file(item))
-        small = images.thumbnail(images.decode(data, name=repr(item.uri), at_least=size), size)
+        small = images.thumbnail(data, size, name=repr(item.uri))
         if images.fingerprint(data) == item.sha256:
             with suppress(OSError):  # a cache that cannot be written is no reason to show nothing
                 kept.parent.mkdir(parents=True, exist_ok=True)

@@ -266,8 +266,7 @@ class _Run:
             if item.sha256 in self._source or item.sha256 in self._vectors:
                 return _Read(item, None)
             about = self._encoder.card.input
-            picture = images.decode(data, name=repr(str(path)), at_least=about.size)
-            return _Read(item, images.fit(picture, about.size, about.fit))
+            return _Read(item, images.load(data, about.size, about.fit, name=repr(str(path))))
         except (ImageError, NotFoundError, StorageError, UsageError) as e:
             return e
 

@@ -6,7 +6,6 @@ from typing import Protocol, Self
 
 import numpy as np
 from jaxtyping import Int64, UInt8
-from PIL import Image
 
 from lookalike import images, sample
 from lookalike.images import Fit
@@ -60,7 +59,7 @@ class Files:
     def look(self, row: int) -> Seen:
         """As `Pictures`."""
         data = images.read_bytes(self.paths[row])
-        return Seen(*images.decode(data, name=repr(self.name(row))).size, images.fingerprint(data))
+        return Seen(*images.open_image(data, name=repr(self.name(row))).size, images.fingerprint(data))
 
     def name(self, row: int) -> str:
         """As `Pictures`."""
@@ -88,7 +87,7 @@ class Arrays:
 
     def load(self, row: int, size: int, fit: Fit) -> UInt8[np.ndarray, "size size 3"]:
         """As `Pictures`."""
-        return images.fit(Image.fromarray(self._pixels(row)), size, fit)
+        return images.load(self._pixels(row), size, fit)
 
     def look(self, row: int) -> Seen:
         """As `Pictures`."""
@@ -128,7 +127,7 @@ class Drawn:
         """As `Pictures`; a product is drawn square, so that there is nothing to fit."""
         product, variant = self.places[row].tolist()
         drawn = self.products[product].photo(size) if variant < 0 else self.products[product].sketch(variant, size)
-        return images.fit(drawn, size, fit)
+        return images.load(drawn, size, fit)
 
     def look(self, row: int) -> Seen:
         """As `Pictures`."""

@@ -121,7 +121,7 @@ def _agree_wholly(left: Path | None, right: Path | None, turn: turning.Turn) -> 
     """
     files = [path for path in (left, right) if path is not None]
     try:
-        if any(images.animated(path) for path in files):
+        if any(images.is_animated(path) for path in files):
             return False
         if any(min(images.dimensions(path)) < pixels.FINE for path in files):
             return True

@@ -217,9 +217,7 @@ def _thumbnail(task: _Shown) -> str:
         if isinstance(one, Member):
             small = collection.thumbnail(one.item, _SIDE)
         else:
-            from PIL import Image  # noqa: PLC0415 -- here alone
-
-            small = thumbnail(Image.fromarray(load(one, _SIDE, "pad")), _SIDE)
+            small = thumbnail(load(one, _SIDE, "pad"), _SIDE)
     except LookalikeError:
         return ""
     return f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"

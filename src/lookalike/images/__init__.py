@@ -1,28 +1,20 @@
-"""Pictures: find, open, check, orient, fit, fingerprint and shrink them. All decoding happens here.
+"""Images: find, open, check, orient, fit, fingerprint and shrink them. All decoding happens here.
 
-Every picture that comes in, from a disk or from a stranger, passes through `decode`: content decides the format, only
-the formats listed here are ever opened, the size is checked before a pixel is decoded, and whatever Pillow raises comes
-out as an `ImageError`. What comes out is upright RGB, transparency on white.
+Each function takes an `ImageSource`. Every image, from a disk or from a stranger, passes through `open_image`: content
+decides the format, only the formats listed there are opened, the size is checked before a pixel is decoded, and what
+Pillow raises comes out as an `ImageError`. The result is upright RGB, transparency on white.
 
-Animated pictures are their first frame. How many frames follow is never asked, only whether any do where it matters, so a
-thousand of them cost nothing.
-Colour profiles are ignored: encoders are trained on pictures opened the same way, and a wrong profile does no harm.
+An animated image stands for its first frame. The other frames are not counted, so thousands of them cost nothing.
+Colour profiles are ignored: encoders are trained on images opened the same way, and a wrong profile does no harm.
 """
 
+from lookalike.images.decoding import dimensions, is_animated, open_image, read_bytes
 from lookalike.images.finding import SUFFIXES, find
-from lookalike.images.fitting import Fit, fit, load, thumbnail
-from lookalike.images.opening import (
-    DEFAULT_LIMITS,
-    ImageSource,
-    Limits,
-    animated,
-    decode,
-    dimensions,
-    fingerprint,
-    from_base64,
-    media_type,
-    read_bytes,
-)
+from lookalike.images.fitting import Fit, load
+from lookalike.images.formats import media_type
+from lookalike.images.limits import DEFAULT_LIMITS, Limits
+from lookalike.images.sources import ImageSource, fingerprint, from_base64
+from lookalike.images.thumbnails import thumbnail
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -30,15 +22,14 @@ __all__ = [
     "Fit",
     "ImageSource",
     "Limits",
-    "animated",
-    "decode",
     "dimensions",
     "find",
     "fingerprint",
-    "fit",
     "from_base64",
+    "is_animated",
     "load",
     "media_type",
+    "open_image",
     "read_bytes",
     "thumbnail",
 ]

@@ -1,4 +1,4 @@
-"""Pictures under a folder."""
+"""Search for image files under a folder."""
 
 import logging
 import os
@@ -6,11 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from lookalike.errors import (
-    NotFoundError,
-    StorageError,
-    UsageError,
-)
+from lookalike.errors import NotFoundError, StorageError, UsageError
+from lookalike.images.sources import quote
 
 log = logging.getLogger(__name__)
 
@@ -20,48 +17,42 @@ SUFFIXES: frozenset[str] = frozenset(
 """Lower-case endings of the files that `find` lists."""
 
 TRASH_LIST = "lookalike-trash.jsonl"
-"""A folder with this file is a trash of `lookalike.duplicates`, and lists what is in it."""
+"""A folder with this file is a trash of `lookalike.duplicates`; the file lists what is in it."""
 
-_NOT_PICTURES = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin", "thumbs.db", "lost+found"})
+_SYSTEM_NAMES = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin", "thumbs.db", "lost+found"})
 
 
-def find(folder: Path, on_error: Callable[[OSError], None] | None = None) -> list[Path]:
-    """List the pictures under a folder, by their endings.
+def find(folder: str | os.PathLike[str], on_error: Callable[[OSError], None] | None = None) -> list[Path]:
+    """List the image files under a folder, by their endings.
 
-    Left out are hidden files and folders (a leading dot), the thumbnails and waste that systems leave about, and
-    lookalike's own collections and trash. A folder reached in several ways, by links or by a loop of links, is listed once,
-    under its real path if that lies in `folder`; so a new link never changes the paths of what was there. A link to a
-    file is listed like a file.
+    It skips hidden files and folders (a leading dot), thumbnails and waste of operating systems, and lookalike's own
+    collections and trash. A folder that several links lead to, or a loop of links, is listed once, under its real path
+    if that lies in ``folder``; so a new link never changes the paths of the other files. A link to a file is listed like
+    a file.
 
     Args:
-        folder: Where to begin; it may itself be hidden or a link.
-        on_error: Called with the error (its `filename` is set) for each sub-folder that cannot be listed and each link
-            that leads nowhere; by default these are logged as warnings. Neither stops the search.
+        folder: where to begin; it may itself be hidden or a link. ``~`` is not expanded.
+        on_error: called with the error (its `filename` is set) for each sub-folder that cannot be listed and each broken
+            link; by default these are logged as warnings. Neither stops the search.
 
     Returns:
-        Paths that begin with `folder`, sorted part by part.
+        Paths that begin with ``folder``, sorted part by part.
 
     Raises:
-        NotFoundError: There is no such folder.
-        UsageError: It is a file.
-        StorageError: The folder itself cannot be listed.
+        NotFoundError: the folder does not exist.
+        UsageError: it is a file.
+        StorageError: the folder itself cannot be listed.
     """
+    folder = Path(folder)
     report = on_error or (lambda error: log.warning("Left out: %s", error))
-    found: list[Path] = []
+    files: list[Path] = []
     seen: set[tuple[int, int]] = set()
-    # Real folders first, links to folders only when no real one is left.
+    # Real folders first; links to folders when no real one is left.
     folders, links = [folder], list[Path]()
     while folders or links:
         here = folders.pop() if folders else links.pop(0)
         try:
-            status = here.stat()
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(here) as scan:
-                entries = sorted(scan, key=lambda entry: entry.name)
-            if here != folder and any(entry.name == TRASH_LIST for entry in entries):
-                continue
+            entries = _list(here, seen, is_root=here == folder)
         except OSError as error:
             if here == folder:
                 raise _no_folder(folder, error) from error
@@ -74,14 +65,25 @@ def find(folder: Path, on_error: Callable[[OSError], None] | None = None) -> lis
                     folders.append(path)
                 case "link":
                     links.append(path)
-                case "picture":
-                    found.append(path)
-    return sorted(found)
+                case "image":
+                    files.append(path)
+    return sorted(files)
 
 
-def _kind(entry: os.DirEntry[str], report: Callable[[OSError], None]) -> Literal["folder", "link", "picture"] | None:
+def _list(folder: Path, seen: set[tuple[int, int]], *, is_root: bool) -> list[os.DirEntry[str]]:
+    """List a folder, unless it was listed before or is a trash."""
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in seen:
+        return []
+    seen.add((status.st_dev, status.st_ino))
+    with os.scandir(folder) as scan:
+        entries = sorted(scan, key=lambda entry: entry.name)
+    return [] if not is_root and any(entry.name == TRASH_LIST for entry in entries) else entries
+
+
+def _kind(entry: os.DirEntry[str], report: Callable[[OSError], None]) -> Literal["folder", "link", "image"] | None:
     name = entry.name.lower()
-    if name.startswith(".") or name in _NOT_PICTURES or name.endswith(".lookalike"):
+    if name.startswith(".") or name in _SYSTEM_NAMES or name.endswith(".lookalike"):
         return None
     try:
         if entry.is_dir():
@@ -89,18 +91,18 @@ def _kind(entry: os.DirEntry[str], report: Callable[[OSError], None]) -> Literal
         if Path(name).suffix not in SUFFIXES:
             return None
         if entry.is_file():
-            return "picture"
+            return "image"
         if entry.is_symlink():
-            Path(entry.path).stat()  # raises, and says why the link leads nowhere
-    except OSError as error:  # a link to itself, for one
+            Path(entry.path).stat()  # raises, and says why the link is broken
+    except OSError as error:  # a link to itself, for example
         report(error)
     return None
 
 
 def _no_folder(folder: Path, error: OSError) -> NotFoundError | UsageError | StorageError:
-    quoted = repr(str(folder))
+    name = quote(folder)
     if isinstance(error, FileNotFoundError):
-        return NotFoundError(f"There is no folder {quoted}. Check the path.")
+        return NotFoundError(f"There is no folder {name}. Check the path.")
     if isinstance(error, NotADirectoryError):
-        return UsageError(f"{quoted} is a file, not a folder. Give the folder that it is in.")
-    return StorageError(f"The folder {quoted} cannot be listed: {error.strerror}. Check its permissions.")
+        return UsageError(f"{name} is a file, not a folder. Give the folder that it is in.")
+    return StorageError(f"The folder {name} cannot be listed: {error.strerror}. Check its permissions.")

@@ -1,106 +1,91 @@
-"""From a picture to what an encoder sees, and to a thumbnail."""
+"""Fitting: from an image to the square of pixels that an encoder sees."""
 
-import io
-from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from lookalike.errors import (
-    UsageError,
-)
-from lookalike.images.opening import DEFAULT_LIMITS, THE_UPLOAD, Limits, decode, quote, read_bytes, to_rgb
+from lookalike.errors import UsageError
+from lookalike.images.decoding import open_image
+from lookalike.images.limits import DEFAULT_LIMITS, Limits
+from lookalike.images.sources import ImageSource
 
 Fit = Literal["squash", "crop", "pad"]
-"""How a picture becomes square: ignoring its aspect, cut at the longer side's ends, or on a white square."""
+"""How an image becomes square: its aspect ignored, the ends of its longer side cut off, or centred on white."""
 
 
-def fit(image: Image.Image, size: int, how: Fit = "squash") -> UInt8[np.ndarray, "size size 3"]:
-    """Make a picture a square of `size` pixels; one that is already is left as it is.
+def load(
+    source: ImageSource,
+    size: int,
+    fit: Fit = "squash",
+    *,
+    name: str | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> UInt8[np.ndarray, "size size 3"]:
+    """Open an image and fit it to a square, as an encoder sees it.
 
-    Resizing is bicubic, stretched over all the pixels that become one (so it does not alias): what image networks are
-    trained with, and less prone to halos than Lanczos. Reductions above 6 first take whole-pixel means to thrice the
-    size, which is much faster; the result differs by a fraction of a grey level.
+    Resizing is bicubic and weighs all the pixels that become one, so it does not alias: image networks are trained so,
+    and it shows fewer halos than Lanczos. Reductions above 6 first take whole-pixel means to three times the size, which
+    is much faster; the result differs by a fraction of a grey level. An image of the right size keeps its pixels.
 
     Args:
-        image: In any mode.
-        size: The side, in pixels.
-        how: "squash" ignores the aspect. "crop" resizes the shorter side to `size` and keeps the middle. "pad" resizes
-            the longer side and centres it on white.
+        source: the image.
+        size: side of the square, in pixels.
+        fit: ``"squash"`` ignores the aspect. ``"crop"`` resizes the shorter side to ``size`` and keeps the middle.
+            ``"pad"`` resizes the longer side and centres the image on white.
+        name: what messages call it; by default its quoted path, or “The image”.
+        limits: what it may cost.
 
     Raises:
-        UsageError: `size` is below 1 or `how` is none of these.
+        NotFoundError: the file does not exist.
+        UnreadableImageError: not an image, or damaged.
+        ImageTooLargeError: over a limit.
+        UsageError: ``source`` has a wrong type or shape, ``size`` is below 1 or ``fit`` is unknown.
     """
-    if size < 1:
-        raise UsageError(f"The size is {size}; a side has at least 1 pixel.")
-    if how not in get_args(Fit):
-        raise UsageError(f"There is no fit {how!r}. Choose one of {', '.join(get_args(Fit))}.")
-    if image.mode != "RGB":
-        image = to_rgb(image)
+    check_size(size)
+    if fit not in get_args(Fit):
+        raise UsageError(f"The fit {fit!r} is unknown. Choose one of {', '.join(get_args(Fit))}.")
+    return _fit(open_image(source, name=name, at_least=size, limits=limits), size, fit)
+
+
+def _fit(image: Image.Image, size: int, fit: Fit) -> UInt8[np.ndarray, "size size 3"]:
     width, height = image.size
-    if how == "squash":
-        return np.array(_resize(image, (size, size)))
-    if how == "crop":
+    if fit == "squash":
+        return np.array(resize(image, (size, size)))
+    if fit == "crop":
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
-        return np.array(_resize(image, (size, size), (left, top, left + side, top + side)))
-    small = _resize(image, _inside(image.size, size))
+        return np.array(resize(image, (size, size), (left, top, left + side, top + side)))
+    small = resize(image, size_within(image.size, size))
     square = Image.new("RGB", (size, size), "white")
     square.paste(small, ((size - small.width) // 2, (size - small.height) // 2))
     return np.array(square)
 
 
-def _inside(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """The largest size of the same aspect whose longer side is `side`."""
+def check_size(size: int) -> None:
+    """Refuse a side below 1 pixel.
+
+    Raises:
+        UsageError: it is.
+    """
+    if size < 1:
+        raise UsageError(f"The size is {size}; a side has at least 1 pixel.")
+
+
+def size_within(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Scale (width, height) so that the longer one is ``side``."""
     width, height = size
     longer = max(size)
     return max(1, round(width * side / longer)), max(1, round(height * side / longer))
 
 
-def _resize(
+def resize(
     image: Image.Image,
     size: tuple[int, int],
     box: tuple[int, int, int, int] | None = None,
 ) -> Image.Image:
+    """Resize an image, or a box of it, as `load` does."""
     if image.size == size and box is None:
         return image
     return image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
-
-
-def load(
-    source: Path | bytes,
-    size: int,
-    how: Fit = "squash",
-    limits: Limits = DEFAULT_LIMITS,
-) -> UInt8[np.ndarray, "size size 3"]:
-    """Read, decode (no larger than needed) and fit a picture: what an encoder sees.
-
-    Raises:
-        NotFoundError: There is no such file.
-        UnreadableImageError: No image, or a damaged one.
-        ImageTooLargeError: Over a limit.
-        UsageError: As `fit`.
-    """
-    data = read_bytes(source, limits)
-    name = THE_UPLOAD if isinstance(source, bytes) else quote(source)
-    return fit(decode(data, name=name, at_least=size, limits=limits), size, how)
-
-
-def thumbnail(image: Image.Image, size: int = 256) -> bytes:
-    """Shrink a picture to fit into a square of `size` pixels: a JPEG file's bytes, without metadata.
-
-    The aspect is kept; a smaller picture is not enlarged.
-
-    Raises:
-        UsageError: `size` is below 1.
-    """
-    if size < 1:
-        raise UsageError(f"The size is {size}; a side has at least 1 pixel.")
-    if image.mode != "RGB":
-        image = to_rgb(image)
-    small = to_rgb(_resize(image, _inside(image.size, min(size, max(image.size)))))
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=85)
-    return file.getvalue()

@@ -23,7 +23,7 @@ _CELLS = 44
 
 def example(picture: UInt8[np.ndarray, "h w 3"]) -> str:
     """A picture of at most 96 pixels, JPEG."""
-    return _uri(images.thumbnail(Image.fromarray(picture), _EXAMPLE), "jpeg")
+    return _uri(images.thumbnail(picture, _EXAMPLE), "jpeg")
 
 
 def sheet(drawn: Map, picture: Picture) -> str:
@@ -45,7 +45,7 @@ def mosaic(drawn: Map, picture: Picture) -> str:
 
 
 def _square(picture: UInt8[np.ndarray, "h w 3"], side: int) -> Image.Image:
-    return Image.fromarray(images.fit(Image.fromarray(picture), side, "crop"))
+    return Image.fromarray(images.load(picture, side, "crop"))
 
 
 def _webp(image: Image.Image) -> str:

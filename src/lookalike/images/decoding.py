@@ -1,0 +1,145 @@
+"""Decoding: from an image source to upright RGB, and the facts that a header states."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from lookalike.errors import ImageError, ImageTooLargeError, NotFoundError, UnreadableImageError, UsageError
+from lookalike.images.colours import to_rgb
+from lookalike.images.formats import DECODERS, Reader, check_cost, media_type
+from lookalike.images.limits import DEFAULT_LIMITS, Limits, check_pixels
+from lookalike.images.orientation import read_orientation, turn_upright, upright_size
+from lookalike.images.sources import ImageSource, check_regular, check_source, name_source, read_file, to_png
+
+
+def open_image(
+    source: ImageSource,
+    *,
+    name: str | None = None,
+    at_least: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Image.Image:
+    """Open an image as upright RGB, transparency on white.
+
+    A Pillow image is treated like its file: EXIF orientation and limits apply. It is not changed.
+
+    Args:
+        source: the image.
+        name: what messages call it; by default its quoted path, or “The image”.
+        at_least: side of the square that it will be fitted to, in pixels. A JPEG file may then be decoded at a half, a
+            quarter or an eighth of its size, as long as its shorter side stays at least twice this, which serves every
+            `Fit`. Twice: at 224 pixels, 1.7 times would save another quarter of the time, and double the mean
+            difference to a full decode, from 0.27 to 0.57 of 255 grey levels (``benchmarks/decode.py``).
+        limits: what it may cost.
+
+    Returns:
+        A new image of mode RGB, without metadata.
+
+    Raises:
+        NotFoundError: the file does not exist.
+        UnreadableImageError: not an image, or damaged.
+        ImageTooLargeError: over a limit, or too large for the memory.
+        UsageError: ``source`` has a wrong type or shape, or ``at_least`` is below 1.
+    """
+    if at_least is not None and at_least < 1:
+        raise UsageError(f"at_least is {at_least}; a side has at least 1 pixel.")
+    name = name or name_source(source)
+    checked = check_source(source)
+    if isinstance(checked, Image.Image):
+        check_pixels(checked.size, name, limits)
+        if 0 in checked.size:
+            raise UsageError(f"{name} has no pixels.")
+        with _errors_translated(name):
+            return _convert(checked)
+    data = read_file(checked, limits)
+    media = media_type(data, name=name)
+    check_cost(data, media, name)
+    with _errors_translated(name), DECODERS[media](Reader(data)) as image:
+        check_pixels(image.size, name, limits)
+        if at_least is not None:
+            image.draft(None, (2 * at_least, 2 * at_least))
+        return _convert(image)
+
+
+def _convert(image: Image.Image) -> Image.Image:
+    image.load()
+    return turn_upright(to_rgb(image), read_orientation(image.info))
+
+
+@contextlib.contextmanager
+def _errors_translated(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ImageError:
+        raise
+    except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageTooLargeError(f"{name} needs more memory than there is. Scale it down.") from error
+    # On hostile bytes Pillow raises nearly anything: OSError, SyntaxError, ValueError, struct.error, KeyError, …
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise UnreadableImageError(f"{name} is damaged or incomplete ({reason}). Export or upload it again.") from error
+
+
+def read_bytes(source: ImageSource, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """Return an image as a file's content: files and bytes unchanged, a Pillow image or an array as an upright RGB PNG.
+
+    Raises:
+        NotFoundError: the file does not exist.
+        UnreadableImageError: it is a folder, a pipe, a device or empty, or its permissions forbid reading.
+        ImageTooLargeError: over a limit; a file's size is checked before reading.
+        UsageError: ``source`` has a wrong type or shape.
+    """
+    checked = check_source(source)
+    if isinstance(checked, Image.Image):
+        return to_png(open_image(checked, limits=limits))
+    return read_file(checked, limits)
+
+
+def dimensions(source: ImageSource) -> tuple[int, int]:
+    """Return width and height of an upright image, in pixels; reads only the header where the format allows it.
+
+    Raises:
+        NotFoundError: the file does not exist.
+        UnreadableImageError: not an image, or its header is damaged.
+        UsageError: ``source`` has a wrong type or shape.
+    """
+    with _header(source) as image:
+        return upright_size(image.size, read_orientation(image.info))  # the size of a TIFF is upright already
+
+
+def is_animated(source: ImageSource) -> bool:
+    """Return whether more frames or pages follow the first one, which is the only one that `open_image` decodes.
+
+    An image that a camera hides behind a JPEG, such as a preview, does not count.
+
+    Raises:
+        NotFoundError, UnreadableImageError, UsageError: as `dimensions`.
+    """
+    with _header(source) as image:
+        return bool(getattr(image, "is_animated", False))
+
+
+@contextlib.contextmanager
+def _header(source: ImageSource) -> Iterator[Image.Image]:
+    """Open an image without decoding it, and translate what Pillow raises."""
+    name, checked = name_source(source), check_source(source)
+    if isinstance(checked, Image.Image):
+        yield checked
+        return
+    try:
+        if isinstance(checked, Path):
+            check_regular(checked.stat(), name)
+        with io.BytesIO(checked) if isinstance(checked, bytes) else checked.open("rb") as file:
+            media = media_type(file.read(256), name=name)
+            file.seek(0)
+            with DECODERS[media](file) as image:
+                yield image
+    except ImageError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFoundError(f"There is no file {name}. Check the path.") from error
+    except Exception as error:  # as in `open_image`
+        raise UnreadableImageError(f"{name} cannot be read ({str(error) or type(error).__name__}).") from error
