@@ -17,12 +17,14 @@ import httpx
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import typer.main
 from PIL import Image
 
 import pocket_encoder
 import processes
 from lookalike import __version__, sample
-from lookalike.cli import app, main
+from lookalike.cli import COMMANDS, OPTIONS, main
+from lookalike.cli.app import app
 from lookalike.collection import Collection
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -324,8 +326,45 @@ def test_the_bundled_encoders_are_listed(shell: Shell) -> None:
     assert all(name in shell("encoders").out for name in names)
 
 
-def test_the_version_is_told(shell: Shell) -> None:
+def test_version_and_help_are_printed_without_loading_a_command(shell: Shell) -> None:
     assert shell("--version").out.strip() == __version__
+    assert shell("--help").out == shell("-h").out == shell().out
+    assert (shell("--help").code, shell().code) == (0, 2)
+    assert all(f"\n  {name} " in shell("--help").out for name in COMMANDS)
+    program = "import sys; sys.argv = ['lookalike', '{}']; from lookalike.cli import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    for option in ("--version", "--help"):
+        done = subprocess.run(
+            [sys.executable, "-c", program.format(option)], capture_output=True, text=True, check=True
+        )
+        assert not {"typer", "rich", "click", "numpy", "pathlib", "re"} & set(done.stderr.split())
+
+
+def test_the_table_of_commands_says_what_the_commands_say() -> None:
+    group: Any = typer.main.get_command(app)
+    first_paragraphs = {name: " ".join(c.help.split("\n\n")[0].split()) for name, c in group.commands.items()}
+    assert first_paragraphs == {name: text for name, (_, text) in COMMANDS.items()}
+    options = {", ".join(reversed(p.opts)): p.help for p in group.params} | {"-h, --help": OPTIONS["-h, --help"]}
+    assert options == OPTIONS
+
+
+def test_a_command_loads_no_other_command(shell: Shell) -> None:
+    program = "import sys; sys.argv = ['lookalike', 'info', '--help']; from lookalike.cli import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = {m.removeprefix("lookalike.cli.") for m in done.stderr.split() if m.startswith("lookalike.cli.")}
+    assert loaded & {module for module, _ in COMMANDS.values()} == {COMMANDS["info"][0]}
+
+
+def test_ctrl_c_while_a_command_is_loaded_leaves_no_traceback() -> None:
+    program = (
+        "import builtins, sys; load = builtins.__import__\n"
+        "def interrupted(name, *rest):\n"
+        "    if name.startswith('numpy'): raise KeyboardInterrupt\n"
+        "    return load(name, *rest)\n"
+        "builtins.__import__ = interrupted; sys.argv = ['lookalike', 'search', 'shop', 'x.jpg']\n"
+        "from lookalike.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize(
@@ -568,8 +607,6 @@ def test_a_search_starts_without_what_it_does_not_need(indexed: Shell, picture: 
 
 def test_every_command_and_option_is_in_the_reference() -> None:
     text = (DOCS / "reference" / "cli.md").read_text()
-    import typer.main  # noqa: PLC0415
-
     group: Any = typer.main.get_command(app)
     for name, command in group.commands.items():
         assert f"## `lookalike {name}`" in text

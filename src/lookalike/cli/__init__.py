@@ -1,87 +1,107 @@
-"""The command line: it translates, it decides nothing."""
+"""The command line: it answers --version and --help itself, and loads one command's module for anything else."""
 
 import errno
 import os
 import sys
-from typing import Annotated
-
-import typer
 
 from lookalike import __version__
-from lookalike.cli import (
-    calibrating,
-    collections,
-    datasets,
-    demo,
-    duplicates,
-    encoders,
-    evaluation,
-    joining,
-    judging,
-    output,
-    serving,
-    training,
-    tuning,
-)
-from lookalike.errors import LookalikeError
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+COMMANDS = {
+    "index": ("collections", "Put a folder of pictures into a collection."),
+    "search": ("collections", "Find the pictures of a collection that look like this one."),
+    "join": ("joining", "Find all pairs of pictures of two collections that look alike, or of one with itself."),
+    "duplicates": ("duplicates", "Find duplicates in a collection, and move them away."),
+    "tune": (
+        "tuning",
+        "Make an index that answers approximately, for collections where exact searches take too long.",
+    ),
+    "remove": ("collections", "Take items out of a collection. The picture files stay where they are."),
+    "info": ("collections", "Say what a collection holds."),
+    "verify": ("judging", "Say whether two pictures show the same."),
+    "classify": ("judging", "Say of which class pictures are, from one example of each or more: k-way n-shot."),
+    "encoders": ("encoders", "List the encoders that ship with lookalike."),
+    "embed": ("encoders", "Embed pictures into a NumPy file, to measure an encoder with your own tools."),
+    "datasets": ("datasets", "Check labelled pictures before training on them or measuring with them."),
+    "evaluate": ("evaluation", "Measure an encoder on labelled pictures, and write a report."),
+    "calibrate": (
+        "calibrating",
+        "Learn from labelled pictures what an encoder's distances mean, and write it into its card.",
+    ),
+    "train": ("training", "Train an encoder by a recipe, or continue a run."),
+    "study": ("training", "Train a recipe in many variants, measure each, and put the figures into one table."),
+    "serve": ("serving", "Serve collections over HTTP, with a web page."),
+    "demo": (
+        "demo",
+        "Draw a toy shop, index it, search it by photo and by sketch, and serve it. Nothing is downloaded.",
+    ),
+}
+"""Command → the module of `lookalike.cli` that has it, and the first line of its help."""
 
+OPTIONS = {
+    "--version": "Print the version.",
+    "--install-completion": "Install completion for the current shell.",
+    "--show-completion": "Show completion for the current shell, to copy it or customize the installation.",
+    "-h, --help": "Show this message and exit.",
+}
+"""Options of `lookalike` itself, and their help."""
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        output.stdout.print(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def lookalike(
-    _version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
-    ] = False,
-) -> None:
-    """Find images that look alike.
-
-    Begin with: lookalike demo
-    """
-
-
-for module in (
-    collections,
-    joining,
-    duplicates,
-    tuning,
-    judging,
-    encoders,
-    datasets,
-    evaluation,
-    calibrating,
-    training,
-    serving,
-    demo,
-):
-    app.registered_commands.extend(module.commands.registered_commands)
+_STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main() -> None:
-    """Run the command line. A user's mistake is one line on stderr and exit code 2; a failure is 1."""
+    """Run the command line and exit.
+
+    An error is one line on stderr. Exit codes: 2 for wrong usage, 1 for a failure, 130 for Ctrl-C.
+    """
     try:
-        try:
-            app()
-        finally:
-            sys.stdout.flush()  # here, where a full disk can still be told in words
-    except LookalikeError as e:
-        output.stderr.print(f"Error: {e}", style="red")
-        sys.exit(e.exit_code)
+        code = _run(sys.argv[1:])
+        sys.stdout.flush()  # here, where a full disk can still be reported as one line
+    except KeyboardInterrupt:  # also while modules are imported
+        code = 130
     except OSError as e:
-        if e.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if e.errno not in (errno.EPIPE, *_STORAGE_FULL):
             raise
-        if e.errno != errno.EPIPE:  # who closes a pipe has read enough
-            output.stderr.print("Error: The disk is full, and the output is not whole. Make room.", style="red")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries once more as it ends
-        sys.exit(1)
+        if e.errno != errno.EPIPE:  # a closed pipe only means that its reader has enough
+            print("Error: The disk is full, and the output is incomplete. Make room.", file=sys.stderr)  # noqa: T201
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
+        code = 1
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    # The shell asks for completions through the environment, without arguments.
+    if "_LOOKALIKE_COMPLETE" not in os.environ:
+        if not arguments:
+            sys.stdout.write(_help())
+            return 2
+        if arguments[0] in ("-h", "--help"):
+            sys.stdout.write(_help())
+            return 0
+        if arguments[0] == "--version":
+            sys.stdout.write(f"{__version__}\n")
+            return 0
+    from lookalike.cli import app  # noqa: PLC0415 -- Typer takes longer to import than Python to start
+
+    return app.run()
+
+
+def _help() -> str:
+    width = max(map(len, OPTIONS)) + 2
+    options = [f"  {option:<{width}}{text}" for option, text in OPTIONS.items()]
+    commands = [f"  {name:<{width}}{text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "Usage: lookalike [OPTIONS] COMMAND [ARGS]...",
+            "",
+            "Find images that look alike.",
+            "",
+            "Begin with: lookalike demo",
+            "",
+            "Commands (lookalike COMMAND --help explains one):",
+            *commands,
+            "",
+            "Options:",
+            *options,
+            "",
+        ]
+    )

@@ -1,0 +1,107 @@
+"""The Typer application: a group of commands that imports a command's module when the command is called."""
+
+import sys
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from lookalike import __version__
+from lookalike.cli import COMMANDS, OPTIONS, output
+from lookalike.errors import LookalikeError
+
+_MARKUP = "markdown"
+
+
+class Commands(MutableMapping[str, Any]):
+    """All commands by name; a command is loaded when it is first looked up."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 -- Typer does not export the class of a command
+        """Load a command."""
+        if name not in self._loaded:
+            module, _ = COMMANDS[name]
+            commands: typer.Typer = import_module(f"lookalike.cli.{module}").commands
+            commands.rich_markup_mode = _MARKUP
+            group = typer.main.get_group(commands)
+            self._loaded[name] = group.commands.get(name, group)
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:  # noqa: ANN401 -- as above
+        """Replace a command."""
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        """Forget a loaded command."""
+        del self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names; loads nothing."""
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        """Count the commands; loads nothing."""
+        return len(COMMANDS)
+
+
+class LazyGroup(TyperGroup):
+    """The group `lookalike`, whose commands are loaded one by one."""
+
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 -- Typer's
+        super().__init__(**settings)
+        self.commands = Commands()
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # noqa: ARG002 -- Typer's
+        """List the names in the order of the help; loads nothing."""
+        return list(COMMANDS)
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=_MARKUP,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        sys.stdout.write(f"{__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def lookalike(
+    _version: Annotated[
+        bool, typer.Option("--version", help=OPTIONS["--version"], is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Find images that look alike.
+
+    Begin with: lookalike demo
+    """
+
+
+def run() -> int:
+    """Run the command that ``sys.argv`` names; an error becomes one line on stderr.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        return typer.main.get_command(app).main(prog_name="lookalike", standalone_mode=False) or 0
+    except typer.TyperException as e:  # a mistake in the arguments
+        if message := e.format_message():
+            context = getattr(e, "ctx", None)
+            program = context.command_path if context else "lookalike"
+            end = "" if message.endswith((".", "?")) else "."
+            output.stderr.print(f"Error: {message}{end} See {program} --help.", style="red")
+        return e.exit_code if isinstance(e.exit_code, int) else 1
+    except LookalikeError as e:
+        output.stderr.print(f"Error: {e}", style="red")
+        return e.exit_code
