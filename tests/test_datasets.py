@@ -14,7 +14,8 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 from typer.testing import CliRunner
 
-from lookalike import cli, datasets, images
+from lookalike import datasets, images
+from lookalike.cli.app import app
 from lookalike.datasets import CsvSource, FolderSource, NpzSource, Report, Samples, ToyShopSource
 from lookalike.datasets.dataset import narrow
 from lookalike.datasets.pictures import Seen
@@ -694,7 +695,7 @@ def test_every_field_of_every_source_is_documented() -> None:
 
 
 def command(*arguments: object) -> tuple[int, str]:
-    result = CliRunner().invoke(cli.app, ["datasets", *map(str, arguments)])
+    result = CliRunner().invoke(app, ["datasets", *map(str, arguments)])
     assert result.exception is None or isinstance(result.exception, SystemExit | LookalikeError)
     return result.exit_code, result.output
 

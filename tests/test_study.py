@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import tiny_run
-from lookalike import cli
+from lookalike.cli.app import app
 from lookalike.errors import MismatchError, NotFoundError, RecipeError
 from lookalike.learn import recipe, study, train
 
@@ -251,7 +251,7 @@ def test_a_study_killed_in_the_middle_of_a_cell_goes_on_and_ends_as_if_it_had_no
     assert not (killed / "cells" / cell / "encoder").exists()
     assert len(json.loads((killed / study.RESULTS).read_text())) == 1
 
-    again = CliRunner().invoke(cli.app, [*command[3:], "--json"])
+    again = CliRunner().invoke(app, [*command[3:], "--json"])
     assert again.exit_code == 0, again.output
     said = json.loads(again.stdout)
     assert said["folder"] == str(killed)

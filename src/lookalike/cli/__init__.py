@@ -80,9 +80,9 @@ def _run(arguments: list[str]) -> int:
         if arguments[0] == "--version":
             sys.stdout.write(f"{__version__}\n")
             return 0
-    from lookalike.cli import app  # noqa: PLC0415 -- Typer takes longer to import than Python to start
+    from lookalike.cli.app import run  # noqa: PLC0415 -- Typer takes longer to import than Python to start
 
-    return app.run()
+    return run()
 
 
 def _help() -> str:

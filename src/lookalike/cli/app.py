@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
@@ -12,7 +12,7 @@ from lookalike import __version__
 from lookalike.cli import COMMANDS, OPTIONS, output
 from lookalike.errors import LookalikeError
 
-_MARKUP = "markdown"
+_MARKUP: Final = "markdown"
 
 
 class Commands(MutableMapping[str, Any]):
@@ -55,7 +55,7 @@ class LazyGroup(TyperGroup):
         super().__init__(**settings)
         self.commands = Commands()
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # noqa: ARG002 -- Typer's
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 -- Typer's
         """List the names in the order of the help; loads nothing."""
         return list(COMMANDS)
 
@@ -97,11 +97,10 @@ def run() -> int:
         return typer.main.get_command(app).main(prog_name="lookalike", standalone_mode=False) or 0
     except typer.TyperException as e:  # a mistake in the arguments
         if message := e.format_message():
-            context = getattr(e, "ctx", None)
-            program = context.command_path if context else "lookalike"
+            program = getattr(getattr(e, "ctx", None), "command_path", "lookalike")
             end = "" if message.endswith((".", "?")) else "."
             output.stderr.print(f"Error: {message}{end} See {program} --help.", style="red")
-        return e.exit_code if isinstance(e.exit_code, int) else 1
+        return e.exit_code
     except LookalikeError as e:
         output.stderr.print(f"Error: {e}", style="red")
         return e.exit_code
