@@ -377,7 +377,7 @@ def test_ctrl_c_while_a_command_is_loaded_leaves_no_traceback() -> None:
         ("search shop {picture} -k 0", 2, "k"),
         ("search shop {picture} -k x", 2, "-k"),
         ("search shop {picture} --within -1", 2, "at least 0"),
-        ("search shop {picture} --within nan", 2, "radius"),
+        ("search shop {picture} --within nan", 2, "nan"),
         ("search shop {picture} --within much", 2, "0.35"),
         ("search shop {picture} --within 120%", 2, "between 0 and 1"),
         ("search shop {picture} --within 1 -k 3", 2, "one of them"),
