@@ -30,6 +30,7 @@ import numpy as np
 from PIL import Image
 
 from lookalike import atomic, encoders, images, parallel, sample
+from lookalike.embedding import Embedder
 from lookalike.metric import Metric
 from lookalike.search import knn
 
@@ -177,8 +178,7 @@ def _described(paths: list[Path], loaded: list[encoders.Encoder]) -> Iterator[np
         )
         parts = [_unit(_pixels(pictures))]
         for encoder in loaded:
-            about = encoder.card.input
-            parts.append(encoder.embed(np.stack([images.load(p, about.size, about.fit) for p in pictures])))
+            parts.append(Embedder.of(encoder).embed(pictures))
         yield np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(parts)))
         say(f"  {here.stop:,} of {total:,}")
 

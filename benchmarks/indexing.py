@@ -174,7 +174,7 @@ def _decode(files: Sequence[Path], size: int, fit: images.Fit) -> None:
 
 def _infer(encoder: Encoder, fitted: UInt8[np.ndarray, "n s s 3"]) -> None:
     with ThreadPoolExecutor(available_cores()) as pool:
-        list(pool.map(lambda i: encoder.embed_batch(fitted[i : i + 16]), range(0, len(fitted), 16)))
+        list(pool.map(lambda i: encoder.embed(fitted[i : i + 16]), range(0, len(fitted), 16)))
 
 
 def _index(files: Sequence[Path], encoder: Encoder, path: Path) -> None:
@@ -195,7 +195,7 @@ def _batches(encoder: Encoder, runs: int) -> dict[int, float]:
         for _ in range(runs):
             used = time.thread_time()
             for i in range(0, 64, batch):
-                encoder.embed_batch(some[i : i + batch])
+                encoder.embed(some[i : i + batch])
             times.append((time.thread_time() - used) / 64 * 1e3)
         out[batch] = statistics.median(times)
     return out

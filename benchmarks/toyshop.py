@@ -12,7 +12,8 @@ import sys
 
 import numpy as np
 
-from lookalike import encoders, images, sample
+from lookalike import encoders, sample
+from lookalike.embedding import Embedder
 from lookalike.evaluation import retrieval
 
 
@@ -25,12 +26,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     encoder = encoders.load(args.encoder)
-    about = encoder.card.input
+    embedder = Embedder.of(encoder)
     products = sample.catalogue(args.count, args.seed)
     # Drawn at full size and then fitted, as a user's pictures are.
-    photos = np.stack([images.load(p.photo(), about.size, about.fit) for p in products])
-    sketches = np.stack([images.load(p.sketch(), about.size, about.fit) for p in products])
-    gallery, queries = encoder.embed(photos), encoder.embed(sketches, "sketch")
+    gallery = embedder.embed([p.photo() for p in products])
+    queries = embedder.embed([p.sketch() for p in products], "sketch")
     labels = np.asarray([sample.CLASSES.index(p.label) for p in products])
     metric = encoder.card.metric
     by_class = retrieval.hit_rates(queries, gallery, labels[:, None] == labels, (1, 10), metric)

@@ -43,8 +43,8 @@ class Logging(Encoder):
     log: int
     seconds = 0.002
 
-    def embed_batch(self, pictures: np.ndarray, branch: Branch = "photo") -> np.ndarray:
-        vectors = super().embed_batch(pictures, branch)
+    def embed(self, pictures: np.ndarray, branch: Branch = "photo", *, threads: int = 1) -> np.ndarray:
+        vectors = super().embed(pictures, branch, threads=threads)
         os.write(self.log, "".join(images.fingerprint(p.tobytes()) + "\n" for p in pictures).encode())
         time.sleep(self.seconds * len(pictures))
         return vectors

@@ -2,7 +2,9 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -10,23 +12,27 @@ import pytest
 import pictures
 import pocket_encoder
 from lookalike import compare, encoders, metric, sample
+from lookalike.codecs import NoCodec
 from lookalike.collection import Collection, Entry, entries
+from lookalike.compare import LabelledVectors, find_threshold, rank_classes
+from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.encoders.card import Calibration
 from lookalike.errors import DataError, UnreadableImageError, UsageError
 from lookalike.evaluation.fewshot import By
 from lookalike.metric import Metric
-from lookalike.query import Filter
+from lookalike.query import Branch, Filter
 
 
 @pytest.fixture
-def plain(pocket: Path) -> Encoder:
-    return Encoder.open(pocket)
+def plain(pocket: Path) -> Embedder:
+    return Embedder.of(Encoder.open(pocket))
 
 
 @pytest.fixture
-def calibrated(pocket: Path, tmp_path: Path) -> Encoder:
-    return Encoder.open(pocket_encoder.calibrated(Path(shutil.copytree(pocket, tmp_path / "calibrated"))))
+def calibrated(pocket: Path, tmp_path: Path) -> Embedder:
+    folder = pocket_encoder.calibrated(Path(shutil.copytree(pocket, tmp_path / "calibrated")))
+    return Embedder.of(Encoder.open(folder))
 
 
 @pytest.fixture
@@ -37,8 +43,8 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def zoo(tmp_path: Path, photos: Path, calibrated: Encoder) -> Iterator[Collection]:
-    with Collection.create(tmp_path / "zoo.lookalike", calibrated) as zoo:
+def zoo(tmp_path: Path, photos: Path, calibrated: Embedder) -> Iterator[Collection]:
+    with Collection.create(tmp_path / "zoo.lookalike", calibrated.encoder) as zoo:
         zoo.add(entries(photos, "folder"))
         pictures.write(tmp_path, {"stray.png": 0})
         zoo.add([Entry(tmp_path / "stray.png")])
@@ -56,14 +62,14 @@ def test_a_verdict_has_the_distance_of_a_search_and_follows_the_threshold(zoo: C
     a, b = photos / "cat" / "1.png", photos / "horse" / "2.png"
     (answer,) = zoo.knn(zoo.embed([a]), 100)
     (hit,) = (hit for hit in answer.hits if hit.item.uri == str(b))
-    for verdict in (compare.verify(zoo.encoder, a, b), zoo.verify(zoo.embed([a]), zoo.vectors([hit.item.id]))):
+    for verdict in (compare.verify(zoo.embedder, a, b, 0.4), zoo.verify(zoo.embed([a]), zoo.vectors([hit.item.id]))):
         assert (verdict.distance, verdict.probability) == (hit.distance, hit.probability)
         assert verdict.similarity == pytest.approx(hit.similarity)
         assert verdict.threshold == 0.4
         assert verdict.same is (hit.distance <= 0.4)
-    assert compare.verify(zoo.encoder, a, b, threshold=hit.distance).same is True
-    assert compare.verify(zoo.encoder, a, b, threshold=hit.distance * 0.999).same is False
-    itself = compare.verify(zoo.encoder, a, a.read_bytes(), far=0.01)
+    assert compare.verify(zoo.embedder, a, b, threshold=hit.distance).same is True
+    assert compare.verify(zoo.embedder, a, b, threshold=hit.distance * 0.999).same is False
+    itself = compare.verify(zoo.embedder, a, a.read_bytes(), find_threshold(zoo.embedder, None, 0.01))
     assert (itself.distance, itself.similarity, itself.probability, itself.threshold, itself.same) == (
         0,
         1,
@@ -73,53 +79,67 @@ def test_a_verdict_has_the_distance_of_a_search_and_follows_the_threshold(zoo: C
     )
 
 
-def test_without_calibration_there_is_a_distance_and_no_verdict(plain: Encoder, photos: Path) -> None:
-    verdict = compare.verify(plain, photos / "cat" / "1.png", photos / "cat" / "2.png")
+def test_without_calibration_there_is_a_distance_and_no_verdict(plain: Embedder, photos: Path) -> None:
+    verdict = compare.verify(plain, photos / "cat" / "1.png", photos / "cat" / "2.png", find_threshold(plain))
     assert verdict.distance > 0
     assert (verdict.probability, verdict.threshold, verdict.same) == (None, None, None)
     given = compare.verify(plain, photos / "cat" / "1.png", photos / "cat" / "2.png", threshold=9)
     assert (given.probability, given.threshold, given.same) == (None, 9, True)
 
 
-def test_a_calibration_holds_for_its_metric_and_for_photos_alone(calibrated: Encoder, photos: Path) -> None:
+def test_a_calibration_holds_for_its_metric_and_for_photos_alone(calibrated: Embedder, photos: Path) -> None:
     a, b = photos / "cat" / "1.png", photos / "cat" / "2.png"
-    for verdict in (
-        compare.verify(calibrated, a, b, metric=Metric.COSINE),
-        compare.verify(calibrated, a, b, branch="sketch"),
-    ):
+    cosine = calibrated.compared_by(Metric.COSINE)
+    branches: list[tuple[Embedder, Branch]] = [(cosine, "photo"), (calibrated, "sketch")]
+    for embedder, branch in branches:
+        verdict = compare.verify(embedder, a, b, find_threshold(embedder, branch=branch), branch)
         assert (verdict.probability, verdict.threshold, verdict.same) == (None, None, None)
-    with pytest.raises(UsageError, match="not calibrated for sketches"):
-        compare.verify(calibrated, a, b, far=0.01, branch="sketch")
-    with pytest.raises(UsageError, match="not calibrated for the cosine metric"):
-        compare.verify(calibrated, a, b, far=0.01, metric=Metric.COSINE)
+    with pytest.raises(UsageError, match="sketches"):
+        find_threshold(calibrated, false_accept_rate=0.01, branch="sketch")
+    with pytest.raises(UsageError, match="cosine"):
+        find_threshold(cosine, false_accept_rate=0.01)
+
+
+def test_a_calibration_holds_for_its_codec_alone(calibrated: Embedder) -> None:
+    @dataclass(frozen=True)
+    class Other(NoCodec):
+        name: ClassVar[str] = "other"
+
+    assert calibrated.calibration() is not None
+    assert Embedder(calibrated.encoder, Other(calibrated.space), calibrated.metric).calibration() is None
 
 
 def test_a_calibration_that_names_no_metric_is_of_the_cards_own(pocket: Path, tmp_path: Path) -> None:
     old = Calibration(distance_at_far={"0.01": 0.25})
     encoder = Encoder.open(pocket_encoder.calibrated(Path(shutil.copytree(pocket, tmp_path / "old")), old))
-    assert compare.radius(encoder, 0.01, Metric.EUCLIDEAN) == 0.25
-    assert compare.calibration(encoder, Metric.COSINE) is None
-    assert compare.probabilities(encoder, np.zeros(3), Metric.EUCLIDEAN) is None
+    assert Embedder.of(encoder, Metric.EUCLIDEAN).distance_at(0.01) == 0.25
+    assert Embedder.of(encoder, Metric.COSINE).calibration() is None
+    assert Embedder.of(encoder).probabilities(np.zeros(3)) is None
 
 
 @pytest.mark.parametrize(
-    ("how", "says"),
+    ("thresholds", "word"),
     [
-        ({"threshold": 0.1, "far": 0.01}, "not both"),
-        ({"threshold": -1.0}, "at least 0"),
-        ({"threshold": float("nan")}, "at least 0"),
-        ({"far": 0.02}, "0.1, 0.01"),
-        ({"metric": Metric.HAMMING}, "uint8"),
+        ({"within": 0.1, "false_accept_rate": 0.01}, "not both"),
+        ({"within": -1.0}, "at least 0"),
+        ({"within": float("nan")}, "at least 0"),
+        ({"within": "0.1..0.2"}, "one distance"),
+        ({"false_accept_rate": 0.02}, r"0\.1, 0\.01"),
     ],
 )
-def test_a_question_that_makes_no_sense_is_refused(
-    calibrated: Encoder, photos: Path, how: dict[str, float], says: str
+def test_a_threshold_that_makes_no_sense_is_refused(
+    calibrated: Embedder, thresholds: dict[str, Any], word: str
 ) -> None:
-    with pytest.raises(UsageError, match=says):
-        compare.verify(calibrated, photos / "cat" / "1.png", photos / "cat" / "2.png", **how)  # type: ignore[arg-type]  # wrong on purpose, or a metric
+    with pytest.raises(UsageError, match=word):
+        find_threshold(calibrated, **thresholds)
 
 
-def test_an_unusable_picture_is_refused(calibrated: Encoder, photos: Path) -> None:
+def test_a_metric_that_cannot_compare_the_vectors_is_refused(calibrated: Embedder) -> None:
+    with pytest.raises(UsageError, match="euclidean or cosine"):
+        calibrated.compared_by(Metric.HAMMING)
+
+
+def test_an_unusable_picture_is_refused(calibrated: Embedder, photos: Path) -> None:
     with pytest.raises(UnreadableImageError):
         compare.verify(calibrated, photos / "cat" / "1.png", b"no picture")
 
@@ -156,33 +176,33 @@ def by_plain_loop(
 
 @pytest.mark.parametrize("measure", [Metric.EUCLIDEAN, Metric.COSINE])
 @pytest.mark.parametrize("seed", range(5))
-def test_classes_are_ranked_by_their_nearest_example(plain: Encoder, measure: Metric, seed: int) -> None:
+def test_classes_are_ranked_by_their_nearest_example(plain: Embedder, measure: Metric, seed: int) -> None:
     rng = np.random.default_rng(seed)
     # Few values, so that there are ties, duplicates and zero vectors.
     support = rng.integers(0, 2, (9, 48)).astype(np.float32) * (rng.random((9, 1)) > 0.2).astype(np.float32)
     queries = np.concatenate([support[:2], rng.integers(0, 2, (3, 48)).astype(np.float32)])
     labels = rng.choice(["b", "a", "c"], 9).tolist()
-    ranked = compare.rank(plain, queries, support, labels, metric=measure)
+    ranked = rank_classes(plain.compared_by(measure), queries, LabelledVectors(support, labels))
     assert [[(one.distance, one.label) for one in row] for row in ranked] == by_plain_loop(
         queries, support, labels, measure
     )
 
 
-def test_a_prototype_is_the_mean_of_a_classes_examples(calibrated: Encoder) -> None:
+def test_a_prototype_is_the_mean_of_a_classes_examples(calibrated: Embedder) -> None:
     support = np.zeros((3, 48), np.float32)
     support[:2, 0] = 1, 3
     support[2, 0] = -1
-    query = np.zeros((1, 48), np.float32)
-    (ranked,) = compare.rank(calibrated, query, support, ["two", "two", "one"], by="prototype")
+    query, examples = np.zeros((1, 48), np.float32), LabelledVectors(support, ["two", "two", "one"])
+    (ranked,) = rank_classes(calibrated, query, examples, by="prototype")
     assert [(one.label, one.distance, one.probability) for one in ranked] == [("one", 1, None), ("two", 2, None)]
     assert [one.similarity for one in ranked] == pytest.approx([1 / 2, 1 / 3])
-    (ranked,) = compare.rank(calibrated, query, support, ["two", "two", "one"])
+    (ranked,) = rank_classes(calibrated, query, examples)
     assert [(one.label, one.distance, one.probability) for one in ranked] == [("one", 1, 0), ("two", 1, 0)]
 
 
-def test_examples_that_cannot_be_used_are_told_and_left_out(calibrated: Encoder, photos: Path) -> None:
+def test_examples_that_cannot_be_used_are_told_and_left_out(calibrated: Embedder, photos: Path) -> None:
     (photos / "cat" / "broken.png").write_bytes(b"no picture")
-    queries: list[Path | bytes] = [photos / "horse" / "1.png", (photos / "cat" / "2.png").read_bytes()]
+    queries = [photos / "horse" / "1.png", (photos / "cat" / "2.png").read_bytes()]
     found = compare.classify(calibrated, queries, classes(photos))
     assert [ranked[0].label for ranked in found.answers] == ["horse", "cat"]
     assert all(ranked[0].distance == 0 and ranked[0].probability == 1 for ranked in found.answers)
@@ -199,7 +219,7 @@ def test_examples_that_cannot_be_used_are_told_and_left_out(calibrated: Encoder,
         compare.classify(calibrated, [photos / "cat" / "broken.png"], classes(photos))
 
 
-def test_a_picture_may_be_an_example_of_two_classes(plain: Encoder, photos: Path) -> None:
+def test_a_picture_may_be_an_example_of_two_classes(plain: Embedder, photos: Path) -> None:
     shared = photos / "cat" / "1.png"
     (ranked,) = compare.classify(plain, [shared], {"pet": [shared], "animal": [shared]}).answers
     assert [(one.label, one.distance) for one in ranked] == [("animal", 0), ("pet", 0)]
@@ -215,25 +235,25 @@ def test_one_example_of_a_class_is_enough_for_the_toy_shop(tmp_path: Path) -> No
             product.photo(160).save(tmp_path / f"{label}-{i}.png")
     support = {label: [tmp_path / f"{label}-0.png"] for label in labels}
     queries = [tmp_path / f"{label}-{i}.png" for label in labels for i in (1, 2)]
-    answers = compare.classify(encoders.load("toyshop"), queries, support).answers
+    answers = compare.classify(Embedder.of(encoders.load("toyshop")), queries, support).answers
     right = [ranked[0].label == q.name.split("-")[0] for ranked, q in zip(answers, queries, strict=True)]
     assert np.mean(right) >= 0.9
 
 
 @pytest.mark.parametrize("by", ["example", "prototype"])
 def test_a_collection_classifies_by_its_labels(zoo: Collection, photos: Path, by: By) -> None:
-    vectors, labels = zoo.labelled()
-    assert len(labels) == 12  # the stray one has none
+    labelled = zoo.labelled()
+    assert len(labelled.labels) == 12  # the stray one has none
     queries = zoo.embed([photos / "cat" / "1.png", photos / "horse" / "3.png"])
-    expected = compare.rank(zoo.encoder, queries, vectors, labels, by=by)
+    expected = rank_classes(zoo.embedder, queries, labelled, by=by)
     for k in (1, 2, 3, 50):
         assert zoo.classify(queries, k, by=by) == [ranked[:k] for ranked in expected]
     with pytest.raises(UsageError, match="at least 1"):
         zoo.classify(queries, 0)
 
 
-def test_a_collection_without_labels_says_so(tmp_path: Path, photos: Path, plain: Encoder) -> None:
-    with Collection.create(tmp_path / "x.lookalike", plain) as collection:
+def test_a_collection_without_labels_says_so(tmp_path: Path, photos: Path, plain: Embedder) -> None:
+    with Collection.create(tmp_path / "x.lookalike", plain.encoder) as collection:
         collection.add(entries(photos))
         with pytest.raises(UsageError, match="has a label"):
             collection.classify(collection.embed([photos / "cat" / "1.png"]))
@@ -242,38 +262,42 @@ def test_a_collection_without_labels_says_so(tmp_path: Path, photos: Path, plain
 # ---- calibrate
 
 
-def blobs(spread: float, seed: int = 0) -> tuple[np.ndarray, list[str]]:
+def blobs(spread: float, seed: int = 0) -> LabelledVectors:
     """Ten classes of twenty points around centres that lie far apart."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(10, 8))
     labels = np.repeat(np.arange(10), 20)
-    return (centres[labels] + spread * rng.normal(size=(200, 8))).astype(np.float32), labels.astype(str).tolist()
+    vectors = (centres[labels] + spread * rng.normal(size=(200, 8))).astype(np.float32)
+    return LabelledVectors(vectors, labels.astype(str).tolist())
 
 
-def test_classes_that_lie_apart_calibrate_to_certainty() -> None:
-    found = compare.calibrate(*blobs(0.01), Metric.EUCLIDEAN, data="blobs", pairs=1000)
-    assert (found.auc, found.asked) == (1, 1000)
+def test_classes_that_lie_apart_calibrate_to_certainty(calibrated: Embedder) -> None:
+    found = compare.calibrate(calibrated, blobs(0.01), data="blobs", pairs=1000)
+    assert (found.auc, found.requested) == (1, 1000)
     assert found.verdicts.accuracy > 0.99  # the threshold is the greatest distance among one half of the same
     assert sum(map(sum, found.verdicts.matrix)) == 1000
     assert found.calibration.probability(np.asarray([0.0, 0.05, 2.0])).round(2).tolist() == [1, 1, 0]
     assert (found.calibration.metric, found.calibration.data) == (Metric.EUCLIDEAN, "blobs")
-    again = compare.calibrate(*blobs(0.01), Metric.EUCLIDEAN, data="blobs", pairs=1000)
+    again = compare.calibrate(calibrated, blobs(0.01), data="blobs", pairs=1000)
     assert again == found
 
 
-def test_the_figures_of_a_threshold_are_of_pairs_that_did_not_choose_it() -> None:
-    vectors, _ = blobs(1.0)
+def test_the_figures_of_a_threshold_are_of_pairs_that_did_not_choose_it(calibrated: Embedder) -> None:
+    vectors = blobs(1.0).vectors
     chance = np.random.default_rng(1).permutation(np.repeat(np.arange(10), 20)).astype(str).tolist()
-    found = [compare.calibrate(vectors, chance, Metric.EUCLIDEAN, data="", pairs=100, seed=s) for s in range(20)]
+    found = [
+        compare.calibrate(calibrated, LabelledVectors(vectors, chance), data="", pairs=100, seed=s) for s in range(20)
+    ]
     # Labels that say nothing: judged on its own pairs, the best threshold would always do better than chance.
     assert min(one.verdicts.accuracy for one in found) < 0.5
     assert np.mean([one.verdicts.accuracy for one in found]) == pytest.approx(0.5, abs=0.04)
 
 
-def test_too_few_pairs_are_refused_and_fewer_than_asked_told() -> None:
-    vectors, labels = blobs(0.5)
-    with pytest.raises(DataError, match="10 of either"):
-        compare.calibrate(vectors[:22], [*labels[:19], "a", "b", "c"], Metric.EUCLIDEAN, data="", pairs=8)
-    few = compare.calibrate(vectors, labels, Metric.EUCLIDEAN, data="", pairs=10**6)
-    assert few.asked == 10**6
-    assert few.calibration.genuine == 10 * 20 * 19 // 2
+def test_too_few_pairs_are_refused(calibrated: Embedder) -> None:
+    data = blobs(0.5)
+    few = LabelledVectors(data.vectors[:22], [*data.labels[:19], "a", "b", "c"])
+    with pytest.raises(DataError, match="at least 10"):
+        compare.calibrate(calibrated, few, data="", pairs=8)
+    found = compare.calibrate(calibrated, data, data="", pairs=10**6)
+    assert found.requested == 10**6
+    assert found.calibration.genuine == 10 * 20 * 19 // 2

@@ -16,6 +16,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from lookalike import encoders
+from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.errors import EncoderError, LookalikeError, MismatchError, MissingExtraError, NotFoundError, UsageError
 
@@ -77,7 +78,7 @@ def test_an_embedding_does_not_depend_on_its_batch(name: str) -> None:
     together = encoder.embed(some)
     for batch in (1, 7, 16):
         parts = [some[i : i + batch] for i in range(0, 40, batch)]
-        for embed in (encoder.embed, encoder.embed_batch):
+        for embed in (encoder.embed, Embedder.of(encoder).embed_array):
             # To the last bit on x86-64, but ONNX Runtime does not promise that.
             assert np.allclose(np.concatenate([embed(part) for part in parts]), together, rtol=0, atol=1e-6)
     order = np.random.default_rng(1).permutation(40)

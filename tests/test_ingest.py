@@ -32,11 +32,11 @@ class Counting(Encoder):
     fails_after: int | None = None
     error: BaseException = EncoderError("it broke")
 
-    def embed_batch(self, pictures: np.ndarray, branch: Branch = "photo") -> np.ndarray:
+    def embed(self, pictures: np.ndarray, branch: Branch = "photo", *, threads: int = 1) -> np.ndarray:
         if self.fails_after is not None and len(self.seen) + len(pictures) > self.fails_after:
             raise self.error
         self.seen += [p.tobytes() for p in pictures]
-        return super().embed_batch(pictures, branch)
+        return super().embed(pictures, branch, threads=threads)
 
 
 class Desk:
@@ -457,12 +457,12 @@ def test_interrupted_while_it_writes_it_loses_nothing(desk: Desk, monkeypatch: p
 
 def test_what_is_written_waits_for_no_picture_that_comes_later(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     gate, written = threading.Event(), list[list[str]]()
-    upsert, embed = desk.collection.store.upsert, desk.encoder.embed_batch
+    upsert, embed = desk.collection.store.upsert, desk.encoder.embed
 
-    def slow(pictures: np.ndarray, branch: Branch = "photo") -> np.ndarray:
+    def slow(pictures: np.ndarray, branch: Branch = "photo", *, threads: int = 1) -> np.ndarray:
         if desk.encoder.seen:  # the second batch
             assert gate.wait(60)
-        return embed(pictures, branch)
+        return embed(pictures, branch, threads=threads)
 
     def noted(items: Sequence[Item], vectors: np.ndarray) -> None:
         written.append([Path(item.uri).stem for item in items])
@@ -470,7 +470,7 @@ def test_what_is_written_waits_for_no_picture_that_comes_later(desk: Desk, monke
         upsert(items, vectors)
 
     monkeypatch.setattr(desk.collection.store, "upsert", noted)
-    monkeypatch.setattr(desk.encoder, "embed_batch", slow)
+    monkeypatch.setattr(desk.encoder, "embed", slow)
     for name, value in {"_BATCH": 2, "_WRITE_AFTER": 0.0, "_TASK": 1}.items():
         monkeypatch.setattr(ingest, name, value)
     names = [f"p{i:02}" for i in range(40)]
@@ -605,18 +605,3 @@ def test_two_processes_add_the_same_pictures_at_once(tmp_path: Path, pocket: Pat
         processes.finish(process)
     with Collection.open(path) as collection:
         assert collection.store.count() == 60
-
-
-# ---- embedding without keeping
-
-
-def test_embed_gives_vectors_in_order_and_the_failures(tmp_path: Path, pocket: Path) -> None:
-    make_many(tmp_path, 70)
-    (tmp_path / "035.png").write_bytes(b"broken")
-    paths, encoder, told = sorted(tmp_path.iterdir()), Encoder.open(pocket), list[tuple[int, int]]()
-    done, vectors, failures = ingest.embed(encoder, paths, tell=lambda *done: told.append(done))
-    assert done == [p for p in paths if p.stem != "035"]
-    assert [path.stem for path, _ in failures] == ["035"]
-    assert np.allclose(vectors, encoder.embed(np.stack([images.load(p, 32) for p in done])), atol=1e-6)
-    assert told == [(16, 70), (32, 70), (48, 70), (64, 70), (70, 70)]
-    assert ingest.embed(encoder, [])[1].shape == (0, 48)

@@ -20,7 +20,8 @@ import numpy as np
 from jaxtyping import Shaped
 
 from lookalike import atomic, compare, images, ingest
-from lookalike.compare import Ranked, Verdict
+from lookalike.compare import LabelledVectors, RankedClass, Verdict
+from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.errors import MismatchError, NotFoundError, StorageError, UsageError
 from lookalike.evaluation.fewshot import By
@@ -48,6 +49,7 @@ class Collection:
         self.path = path
         self.store = store
         self.encoder = encoder
+        self.embedder = Embedder.of(encoder, store.metric)
         self._pictures = Lock()  # those kept in the folder come and go with their items
 
     @classmethod
@@ -133,7 +135,7 @@ class Collection:
         Raises:
             StorageError, BusyError: the collection cannot be written; what was written before stays.
         """
-        return ingest.add(self.store, self.encoder, new, progress)
+        return ingest.add(self.store, self.embedder, new, progress)
 
     def add_bytes(self, data: bytes, label: str | None = None, attributes: Mapping[str, str] | None = None) -> Item:
         """Add a picture that has no file, such as an upload; its bytes are kept in the collection's folder.
@@ -190,7 +192,7 @@ class Collection:
             ImageError: one of them cannot be used.
             UsageError: the encoder has no such branch.
         """
-        return compare.embed(self.encoder, pictures, branch)
+        return self.embedder.embed(pictures, branch)
 
     def vectors(self, ids: Sequence[str]) -> Vectors:
         """Vectors of items, in order; NotFoundError where one is not there."""
@@ -296,7 +298,7 @@ class Collection:
 
     def _calibrated(self, answer: Answer, branch: Branch) -> Answer:
         distances = np.asarray([hit.distance for hit in answer.hits])
-        likely = compare.probabilities(self.encoder, distances, answer.metric, branch)
+        likely = self.embedder.compared_by(answer.metric).probabilities(distances, branch)
         if likely is None:
             return answer
         hits = (replace(hit, probability=p) for hit, p in zip(answer.hits, likely.tolist(), strict=True))
@@ -360,16 +362,17 @@ class Collection:
         right: Shaped[np.ndarray, "1 c"],
         *,
         metric: Metric | None = None,
-        threshold: float | None = None,
-        far: float | None = None,
+        within: float | None = None,
+        false_accept_rate: float | None = None,
         branch: Branch = "photo",
     ) -> Verdict:
         """Whether two vectors are of the same thing, by the collection's metric unless another is given.
 
         See `embed` and `vectors` for the vectors, and `compare.verify` for the rest.
         """
-        metric = metric or self.store.metric
-        return compare.judge(self.encoder, left, right, metric=metric, threshold=threshold, far=far, branch=branch)
+        embedder = self.embedder.compared_by(metric)
+        threshold = compare.find_threshold(embedder, within, false_accept_rate, branch)
+        return compare.judge(embedder, left, right, threshold, branch)
 
     def classify(
         self,
@@ -379,7 +382,7 @@ class Collection:
         by: By = "example",
         metric: Metric | None = None,
         branch: Branch = "photo",
-    ) -> list[tuple[Ranked, ...]]:
+    ) -> list[tuple[RankedClass, ...]]:
         """The labels of the collection that are nearest to each query vector, nearest first.
 
         Args:
@@ -400,15 +403,15 @@ class Collection:
             return [
                 self._nearest_labels(queries[i : i + 1], k, set(labels), metric, branch) for i in range(len(queries))
             ]
-        vectors, known = self.labelled()
-        ranked = compare.rank(self.encoder, queries, vectors, known, by=by, metric=metric or self.store.metric)
+        embedder = self.embedder.compared_by(metric)
+        ranked = compare.rank_classes(embedder, queries, self.labelled(), by=by)
         return [classes[:k] for classes in ranked]
 
     def _nearest_labels(
         self, query: Vectors, k: int, left: set[str], metric: Metric | None, branch: Branch
-    ) -> tuple[Ranked, ...]:
+    ) -> tuple[RankedClass, ...]:
         """By the store's index: each round finds at least the nearest of the labels that are left."""
-        ranked: list[Ranked] = []
+        ranked: list[RankedClass] = []
         while left and len(ranked) < k:
             (answer,) = self.knn(query, k, Filter(labels=frozenset(left)), metric=metric, branch=branch)
             if not answer.hits:  # they were removed a moment ago
@@ -416,10 +419,10 @@ class Collection:
             for hit in answer.hits:
                 if hit.item.label in left:
                     left.remove(hit.item.label)
-                    ranked.append(Ranked(hit.item.label, hit.distance, hit.similarity, hit.probability))
+                    ranked.append(RankedClass(hit.item.label, hit.distance, hit.similarity, hit.probability))
         return tuple(ranked[:k])
 
-    def labelled(self) -> tuple[Vectors, list[str]]:
+    def labelled(self) -> LabelledVectors:
         """The vectors of all items that have a label, and their labels.
 
         They come in the order of the pictures' contents: ids follow paths, and what is drawn of the same pictures should not.
@@ -428,7 +431,7 @@ class Collection:
         known = {item.id: (item.sha256, item.label) for item in self.store.scan() if item.label is not None}
         rows = [row for row, ident in enumerate(snapshot.ids) if ident in known]
         rows.sort(key=lambda row: known[snapshot.ids[row]][0])
-        return snapshot.vectors[rows], [known[snapshot.ids[row]][1] for row in rows]
+        return LabelledVectors(snapshot.vectors[rows], [known[snapshot.ids[row]][1] or "" for row in rows])
 
     def join(
         self,

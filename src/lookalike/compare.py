@@ -1,48 +1,45 @@
-"""What an encoder says of pictures, without a collection: are these two the same, and of which class is this one.
+"""Verification, classification and calibration by an embedder, without a collection.
 
-Distances become probabilities where the encoder is calibrated (see `Calibration`) for the metric that is asked with. A
-calibration is made of photos: what came in as a sketch lies farther from everything, and gets none.
+Distances become probabilities if the encoder is calibrated, see `Embedder.calibration`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Shaped
 
-from lookalike import images, ingest, search
-from lookalike.encoders import Encoder
+from lookalike import search
+from lookalike.embedding import Embedder
 from lookalike.encoders.card import Calibration
 from lookalike.errors import DataError, UsageError
 from lookalike.evaluation import calibration as fitting
 from lookalike.evaluation import fewshot, verification
 from lookalike.evaluation.fewshot import By
 from lookalike.evaluation.verification import Verdicts
+from lookalike.images import ImageSource
 from lookalike.metric import Metric, similarity
-from lookalike.query import Branch, Vectors
+from lookalike.progress import SILENT, Progress
+from lookalike.query import Branch, DistanceRange, Vectors
 
-Picture = Path | bytes
-
-
-# Pictures held in memory at a time.
-_BATCH = 64
-
-# Pairs of either kind below which a calibration would be chance.
-_FEWEST = 10
+# Pairs of either kind that a calibration needs at least: fewer are a matter of chance.
+_MIN_PAIRS = 10
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether two pictures are the same.
+    """Whether two images show the same thing.
 
     Attributes:
         distance: in the metric's unit.
         similarity: in 0…1.
-        probability: of being the same, where pairs of both kinds are as frequent; none where it is not known.
+        probability: of the same thing, if pairs of the same and of different things are equally frequent; none if the
+            encoder is not calibrated.
         metric: of the distance and the threshold.
-        threshold: same is what lies at most this far apart; none where none was given and the encoder has none.
-        same: what follows; none without a threshold.
+        threshold: the largest distance of the same thing; none if it is neither given nor calibrated.
+        same: whether the distance is at most the threshold; none without a threshold.
     """
 
     distance: float
@@ -52,16 +49,30 @@ class Verdict:
     threshold: float | None
     same: bool | None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdict as JSON takes it, for the command line and HTTP alike."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        """Show the verdict in one line."""
+        verdict = "no threshold, no verdict" if self.same is None else "the same" if self.same else "different"
+        probability = "" if self.probability is None else f", probability {self.probability:.0%}"
+        threshold = "" if self.threshold is None else f", threshold {self.threshold:.3g}"
+        return (
+            f"{verdict}: distance {self.distance:.3g} ({self.metric}), similarity {self.similarity:.1%}"
+            f"{probability}{threshold}"
+        )
+
 
 @dataclass(frozen=True)
-class Ranked:
-    """A class, as near as it comes to a query.
+class RankedClass:
+    """A class, at its distance from a query.
 
     Attributes:
         label: the class.
         distance: to its nearest example, or to its prototype.
         similarity: in 0…1.
-        probability: of being the same, as in `Verdict`; none for a prototype, since pairs of pictures were calibrated.
+        probability: as in `Verdict`; none for a prototype, since a calibration is fitted on pairs of images.
     """
 
     label: str
@@ -69,102 +80,81 @@ class Ranked:
     similarity: float
     probability: float | None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the class as JSON takes it."""
+        return dict(vars(self))
 
-def embed(encoder: Encoder, pictures: Sequence[Picture], branch: Branch = "photo") -> Vectors:
-    """Embeddings of pictures, in order.
+
+@dataclass(frozen=True, eq=False)
+class LabelledVectors:
+    """Vectors and the class of each.
+
+    Attributes:
+        vectors: ``(n, c)``.
+        labels: n of them.
+    """
+
+    vectors: Vectors
+    labels: Sequence[str]
+
+
+def find_threshold(
+    embedder: Embedder,
+    within: "DistanceRange | str | float | None" = None,
+    false_accept_rate: float | None = None,
+    branch: Branch = "photo",
+) -> float | None:
+    """Return the largest distance of the same thing.
+
+    Args:
+        embedder: made the vectors.
+        within: a distance, or a similarity as ``"80%"``.
+        false_accept_rate: the distance at which this share of the pairs of different things is taken for the same.
+        branch: of the left image.
+
+    Returns:
+        The given threshold; else the calibrated one with the best accuracy; else none.
 
     Raises:
-        ImageError: one of them cannot be used.
-        UsageError: the encoder has no such branch.
+        UsageError: both are given, a lower bound is given, or the encoder is not calibrated for the rate.
     """
-    about = encoder.card.input
-    out = [encoder.embed(np.empty((0, about.size, about.size, 3), np.uint8), branch)]
-    for start in range(0, len(pictures), _BATCH):
-        fitted = [images.load(p, about.size, about.fit) for p in pictures[start : start + _BATCH]]
-        out.append(encoder.embed(np.stack(fitted), branch))
-    return np.concatenate(out)
-
-
-def calibration(encoder: Encoder, metric: Metric, branch: Branch = "photo") -> Calibration | None:
-    """What the encoder's distances mean in this metric, for queries that came in this way; none where it is not known."""
-    known = encoder.card.calibration
-    fits = known is not None and (known.metric or encoder.card.metric) is metric and branch == "photo"
-    return known if fits else None
-
-
-def probabilities(
-    encoder: Encoder, distances: Shaped[np.ndarray, "*shape"], metric: Metric, branch: Branch = "photo"
-) -> Float64[np.ndarray, "*shape"] | None:
-    """P(same | distance) for equal priors, see `Calibration.probability`; none where it is not known."""
-    known = calibration(encoder, metric, branch)
-    return known.probability(distances) if known is not None and known.knots else None
-
-
-def radius(encoder: Encoder, far: float, metric: Metric, branch: Branch = "photo") -> float:
-    """The distance within which this share of pairs of different things would be taken for the same.
-
-    Raises:
-        UsageError: the encoder is not calibrated for the metric or the branch, or not for this rate.
-    """
-    known = calibration(encoder, metric, branch)
-    name = encoder.card.name
-    if known is None:
-        what = "sketches" if branch != "photo" else f"the {metric} metric"
-        raise UsageError(
-            f"“{name}” is not calibrated for {what}, so no distance has a known false accept rate. Give a distance, or run"
-            " lookalike calibrate."
-        )
-    for rate, distance in known.distance_at_far.items():
-        if float(rate) == far:
-            return distance
-    rates = ", ".join(known.distance_at_far)
-    if not rates:
-        raise UsageError(
-            f"“{name}” was calibrated on too few pairs to know any false accept rate. Give it more pictures."
-        )
-    raise UsageError(
-        f"“{name}” is calibrated for the false accept rates {rates}; {far:g} is none of them. Give one of these, or a"
-        " distance; small rates take more pairs to calibrate."
-    )
+    if within is not None and false_accept_rate is not None:
+        raise UsageError("Give a distance or a false accept rate, not both.")
+    if within is not None:
+        given = DistanceRange.parse(within, embedder.space)
+        if given.min > 0:
+            raise UsageError(f"A threshold is one distance, not the range {given.min:g}..{given.max:g}.")
+        return given.max
+    if false_accept_rate is not None:
+        return embedder.distance_at(false_accept_rate, branch)
+    known = embedder.calibration(branch)
+    return None if known is None else known.threshold
 
 
 def judge(
-    encoder: Encoder,
+    embedder: Embedder,
     left: Shaped[np.ndarray, "1 c"],
     right: Shaped[np.ndarray, "1 c"],
-    *,
-    metric: Metric | None = None,
     threshold: float | None = None,
-    far: float | None = None,
     branch: Branch = "photo",
 ) -> Verdict:
-    """Whether two vectors of an encoder are of the same thing; see `verify`.
+    """Decide whether two vectors are of the same thing.
 
     Args:
-        encoder: made them.
+        embedder: made the vectors.
         left: ``(1, c)``.
-        right: ``(1, c)``.
-        metric: as in `verify`.
-        threshold: as there.
-        far: as there.
-        branch: which way the left one came in.
+        right: ``(1, c)``, of a photo.
+        threshold: see `find_threshold`.
+        branch: of the left vector.
     """
-    metric = metric or encoder.card.metric
-    if threshold is not None and far is not None:
-        raise UsageError("Give a threshold or a false accept rate, not both.")
-    if threshold is not None and not threshold >= 0:
-        raise UsageError(f"A threshold is a distance of at least 0, {threshold:g} is none.")
-    if far is not None:
-        threshold = radius(encoder, far, metric, branch)
-    elif threshold is None and (known := calibration(encoder, metric, branch)):
-        threshold = known.threshold
-    distances = search.knn(left, right, 1, metric).distances  # the very distance that a search gives
+    metric = embedder.metric
+    distances = search.knn(left, right, 1, metric).distances  # exactly the distance that a search gives
     distance = float(distances[0])
-    likely = probabilities(encoder, distances, metric, branch)
+    probabilities = embedder.probabilities(distances, branch)
     return Verdict(
         distance,
-        similarity(distance, metric, encoder.card.dimension),
-        None if likely is None else float(likely[0]),
+        similarity(distance, metric, embedder.space.dimension),
+        None if probabilities is None else float(probabilities[0]),
         metric,
         threshold,
         None if threshold is None else bool(distances[0] <= np.float32(threshold)),  # as `search.within` rounds it
@@ -172,68 +162,57 @@ def judge(
 
 
 def verify(
-    encoder: Encoder,
-    left: Picture,
-    right: Picture,
-    *,
-    metric: Metric | None = None,
+    embedder: Embedder,
+    left: ImageSource,
+    right: ImageSource,
     threshold: float | None = None,
-    far: float | None = None,
     branch: Branch = "photo",
 ) -> Verdict:
-    """Whether two pictures are the same.
+    """Decide whether two images show the same thing.
 
     Args:
-        encoder: judges.
-        left: a picture's file, or its content.
+        embedder: embeds them.
+        left: an image.
         right: another one, a photo.
-        metric: the encoder's own unless given.
-        threshold: the same is what lies at most this far apart. Where neither this nor ``far`` is given, the encoder's
-            own threshold counts, if it is calibrated.
-        far: the threshold at which this share of pairs of different things is taken for the same.
-        branch: which way the left one comes in.
+        threshold: see `find_threshold`.
+        branch: of the left image.
 
     Raises:
-        ImageError: one of them cannot be used.
-        UsageError: both thresholds, a metric or a branch that the encoder does not have, or a rate it is not calibrated for.
+        ImageError, NotFoundError: one of them cannot be used.
+        UsageError: the encoder does not have the branch.
     """
-    a, b = embed(encoder, [left], branch), embed(encoder, [right])
-    return judge(encoder, a, b, metric=metric, threshold=threshold, far=far, branch=branch)
+    return judge(embedder, embedder.embed([left], branch), embedder.embed([right]), threshold, branch)
 
 
-def rank(
-    encoder: Encoder,
+def rank_classes(
+    embedder: Embedder,
     queries: Shaped[np.ndarray, "q c"],
-    support: Shaped[np.ndarray, "n c"],
-    labels: Sequence[str],
+    support: LabelledVectors,
     *,
     by: By = "example",
-    metric: Metric | None = None,
     branch: Branch = "photo",
-) -> list[tuple[Ranked, ...]]:
-    """All classes for each query vector, nearest first; of equally near ones in the order of their names.
+) -> list[tuple[RankedClass, ...]]:
+    """Rank all classes for each query vector: nearest first, equally near ones by name.
 
     Args:
-        encoder: made the vectors.
+        embedder: made the vectors.
         queries: ``(q, c)``.
-        support: ``(n, c)``, the examples.
-        labels: the class of each example.
+        support: the examples.
         by: as in `classify`.
-        metric: as there.
-        branch: which way the queries came in.
+        branch: of the queries.
     """
-    metric = metric or encoder.card.metric
-    found = fewshot.classify(queries, support, np.asarray(labels, dtype=str), metric, by)
-    alike = similarity(found.distances, metric, encoder.card.dimension)
-    likely = probabilities(encoder, found.distances, metric, branch) if by == "example" else None
+    labels = np.asarray(support.labels, dtype=str)
+    found = fewshot.classify(queries, support.vectors, labels, embedder.metric, by)
+    similarities = similarity(found.distances, embedder.metric, embedder.space.dimension)
+    probabilities = embedder.probabilities(found.distances, branch) if by == "example" else None
     order = np.argsort(found.distances, axis=1, kind="stable").tolist()
     return [
         tuple(
-            Ranked(
+            RankedClass(
                 str(found.classes[c]),
                 float(found.distances[q, c]),
-                float(alike[q, c]),
-                None if likely is None else float(likely[q, c]),
+                float(similarities[q, c]),
+                None if probabilities is None else float(probabilities[q, c]),
             )
             for c in order[q]
         )
@@ -243,57 +222,55 @@ def rank(
 
 @dataclass(frozen=True)
 class Classified:
-    """What `classify` found.
+    """The result of `classify`.
 
     Attributes:
-        answers: for each query the classes, nearest first; of equally near ones in the order of their names.
+        answers: for each query all classes: nearest first, equally near ones by name.
         failures: path and reason of each example that could not be used.
     """
 
-    answers: tuple[tuple[Ranked, ...], ...]
+    answers: tuple[tuple[RankedClass, ...], ...]
     failures: tuple[tuple[Path, str], ...]
 
 
 def classify(
-    encoder: Encoder,
-    queries: Sequence[Picture],
+    embedder: Embedder,
+    queries: Sequence[ImageSource],
     support: Mapping[str, Sequence[Path]],
     *,
     by: By = "example",
-    metric: Metric | None = None,
     branch: Branch = "photo",
-    tell: Callable[[int, int], None] = lambda *_: None,
+    progress: Progress = SILENT,
 ) -> Classified:
-    """Of which class pictures are, from a few examples of each (k-way n-shot).
+    """Classify images from a few labelled examples per class (k-way n-shot).
 
-    A query is compared with every example and takes the class of the most similar one (Koch et al. 2015, section 2.1),
-    or of the nearest prototype (Snell et al. 2017, equation 1).
+    A query takes the class of its most similar example (Koch et al. 2015, section 2.1), or of its nearest prototype
+    (Snell et al. 2017, equation 1). The encoder need not have seen the classes.
 
     Args:
-        encoder: it need never have seen these classes.
-        queries: pictures' files, or their contents.
-        support: class → its examples, photos. One that cannot be used is reported and left out.
-        by: what a class's distance is measured to.
-        metric: the encoder's own unless given.
-        branch: which way the queries come in.
-        tell: hears (done, total) of the examples.
+        embedder: embeds the images.
+        queries: images.
+        support: class → image files of its examples, photos. Files that cannot be used are reported and skipped.
+        by: compare with every example, or with the mean of a class's examples.
+        branch: of the queries.
+        progress: gets the stage ``"embedding"`` of the examples.
 
     Raises:
-        ImageError: a query cannot be used.
-        DataError: no classes, or one without a usable example.
-        UsageError: a metric or a branch that the encoder does not have.
+        ImageError, NotFoundError: a query cannot be used.
+        DataError: there are no classes, or one has no usable example.
+        UsageError: the encoder does not have the branch.
     """
-    asked = embed(encoder, queries, branch)
+    vectors = embedder.embed(queries, branch)
     if not support:
-        raise DataError("There are no classes to choose from; give one example of each at least.")
-    pairs = [(label, path) for label, paths in support.items() for path in paths]
-    _, vectors, failures = ingest.embed(encoder, [path for _, path in pairs], tell=tell)
-    broken = {path for path, _ in failures}
-    labels = [label for label, path in pairs if path not in broken]
+        raise DataError("There are no classes to choose from; give at least one example of each class.")
+    examples = [(label, path) for label, paths in support.items() for path in paths]
+    embedded = embedder.embed_files([path for _, path in examples], progress=progress)
+    failed = {path for path, _ in embedded.failures}
+    labels = [label for label, path in examples if path not in failed]
     if empty := sorted(support.keys() - set(labels)):
-        raise DataError(f"The class “{empty[0]}” has no picture that can be used; each class needs one at least.")
-    answers = rank(encoder, asked, vectors, labels, by=by, metric=metric, branch=branch)
-    return Classified(tuple(answers), tuple(failures))
+        raise DataError(f"The class “{empty[0]}” has no usable image; each class needs at least one.")
+    answers = rank_classes(embedder, vectors, LabelledVectors(embedded.vectors, labels), by=by, branch=branch)
+    return Classified(tuple(answers), embedded.failures)
 
 
 @dataclass(frozen=True)
@@ -302,62 +279,72 @@ class Calibrated:
 
     Attributes:
         calibration: fitted on all pairs.
-        verdicts: on all pairs too, each half of them judged by the best threshold of the other half.
+        verdicts: on all pairs; each half is judged by the best threshold of the other half.
         auc: of all pairs.
-        asked: how many pairs were asked for; there may not be so many.
+        requested: how many pairs were to be drawn; the data may have fewer.
     """
 
     calibration: Calibration
     verdicts: Verdicts
     auc: float
-    asked: int
+    requested: int
 
 
 def calibrate(
-    vectors: Vectors,
-    labels: Sequence[str] | Shaped[np.ndarray, " n"],
-    metric: Metric,
+    embedder: Embedder,
+    labelled: LabelledVectors,
     *,
     data: str,
     pairs: int = 20_000,
     seed: int = 0,
 ) -> Calibrated:
-    """Learn what distances mean from labelled vectors that the encoder was not trained on.
+    """Fit what distances mean, on labelled vectors that the encoder was not trained on.
 
     Args:
-        vectors: ``(n, c)``, of photos.
-        labels: the same is what has the same label.
-        metric: to be calibrated for.
-        data: what the vectors are of, in words; it is kept in the card.
-        pairs: how many are drawn, half of them of the same.
+        embedder: made the vectors.
+        labelled: vectors of photos; those with the same label are the same thing.
+        data: what the vectors are of, in words; the encoder's card keeps it.
+        pairs: how many to draw, half of them of the same thing.
         seed: the same vectors, labels and seed give the same calibration.
 
     Raises:
-        DataError: fewer than ten pairs of the same, or of different ones.
-        UsageError: vectors that do not fit the metric, or fewer than two pairs asked for.
+        DataError: fewer than ten pairs of the same thing, or of different things.
+        UsageError: the vectors do not fit the metric, or fewer than two pairs are requested.
     """
-    drawn = verification.draw(np.asarray(labels), pairs, seed)
-    if min(drawn.same.sum(), (~drawn.same).sum()) < _FEWEST:
+    drawn = verification.draw(np.asarray(labelled.labels), pairs, seed)
+    genuine, impostors = int(drawn.same.sum()), int((~drawn.same).sum())
+    if min(genuine, impostors) < _MIN_PAIRS:
         raise DataError(
-            f"There are {drawn.same.sum()} pairs of the same and {(~drawn.same).sum()} of different things; calibrating takes"
-            f" {_FEWEST} of either at least. Give more pictures, or more --pairs."
+            f"The data has {genuine} pairs of the same thing and {impostors} of different things; calibration needs at"
+            f" least {_MIN_PAIRS} of each. Give more images, or more --pairs."
         )
-    distances = drawn.distances(vectors, metric)
-    half = np.zeros(len(drawn), bool)
+    distances = drawn.distances(labelled.vectors, embedder.metric)
+    fitted = fitting.fit(distances, drawn.same, embedder.metric, data)
+    fitted = fitted.model_copy(update={"codec": embedder.codec.name})
+    verdicts = _cross_validate(distances, drawn.same, fitted.threshold or 0.0, seed)
+    return Calibrated(fitted, verdicts, verification.Roc.of_pairs(distances, drawn.same).auc, drawn.asked)
+
+
+def _cross_validate(
+    distances: Shaped[np.ndarray, " n"], same: Shaped[np.ndarray, " n"], threshold: float, seed: int
+) -> Verdicts:
+    """Judge each half of the pairs by the best threshold of the other half; report them under the fitted threshold."""
+    half = np.zeros(len(same), bool)
     rng = np.random.default_rng(seed)
-    for kind in (drawn.same, ~drawn.same):
+    for kind in (same, ~same):
         half[rng.permutation(np.flatnonzero(kind))[::2]] = True
-    judged = []
-    for chosen in (half, ~half):
-        threshold = verification.Roc.of_pairs(distances[~chosen], drawn.same[~chosen]).best_accuracy().threshold
-        judged.append(verification.judge(distances[chosen], drawn.same[chosen], threshold))
-    fitted = fitting.fit(distances, drawn.same, metric, data)
-    one, other = judged
-    verdicts = Verdicts(
-        fitted.threshold or 0.0,
+    one, other = (
+        verification.judge(
+            distances[part],
+            same[part],
+            verification.Roc.of_pairs(distances[~part], same[~part]).best_accuracy().threshold,
+        )
+        for part in (half, ~half)
+    )
+    return Verdicts(
+        threshold,
         one.true_negatives + other.true_negatives,
         one.false_positives + other.false_positives,
         one.false_negatives + other.false_negatives,
         one.true_positives + other.true_positives,
     )
-    return Calibrated(fitted, verdicts, verification.Roc.of_pairs(distances, drawn.same).auc, drawn.asked)

@@ -21,8 +21,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from lookalike import images
-from lookalike.encoders import Encoder
-from lookalike.encoders.artefact import BATCH
+from lookalike.embedding import BATCH, Embedder
 from lookalike.errors import (
     BusyError,
     DataError,
@@ -34,7 +33,6 @@ from lookalike.errors import (
     UsageError,
 )
 from lookalike.parallel import available_cores, prefetch_map
-from lookalike.query import Branch
 from lookalike.stores import Item, Store
 from lookalike.stores.protocol import check
 
@@ -167,7 +165,7 @@ def _read_labels(path: Path) -> dict[str, dict[str, str]]:
 
 
 def add(
-    store: Store, encoder: Encoder, new: Sequence[Entry], tell: Callable[[Progress], None] = lambda _: None
+    store: Store, embedder: Embedder, new: Sequence[Entry], tell: Callable[[Progress], None] = lambda _: None
 ) -> Added:
     """Add pictures to a store, or bring them up to date.
 
@@ -176,7 +174,7 @@ def add(
 
     Args:
         store: where to.
-        encoder: the one that made the store's vectors.
+        embedder: the one that made the store's vectors.
         new: the pictures; of those with the same id the last one counts.
         tell: hears how far it is, a few times a second.
 
@@ -184,7 +182,7 @@ def add(
         StorageError, BusyError: the store cannot be written; what was written before stays.
         EncoderError: the encoder fails.
     """
-    return _Run(store, encoder, new, tell).run()
+    return _Run(store, embedder, new, tell).run()
 
 
 @dataclass(frozen=True)
@@ -201,8 +199,10 @@ class _Run:
     Both kinds of work go through the same threads: where one of them takes most of the time it gets most of the cores.
     """
 
-    def __init__(self, store: Store, encoder: Encoder, new: Sequence[Entry], tell: Callable[[Progress], None]) -> None:
-        self._store, self._encoder, self._tell = store, encoder, tell
+    def __init__(
+        self, store: Store, embedder: Embedder, new: Sequence[Entry], tell: Callable[[Progress], None]
+    ) -> None:
+        self._store, self._embedder, self._tell = store, embedder, tell
         self._new = list({entry.id or str(absolute(entry.path)): entry for entry in new}.values())
         self._state = Progress(len(self._new))
         self._failures: list[tuple[Path, str]] = []
@@ -265,7 +265,7 @@ class _Run:
             item = replace(item, sha256=images.fingerprint(data), signature=signature)
             if item.sha256 in self._source or item.sha256 in self._vectors:
                 return _Read(item, None)
-            about = self._encoder.card.input
+            about = self._embedder.encoder.card.input
             return _Read(item, images.load(data, about.size, about.fit, name=repr(str(path))))
         except (ImageError, NotFoundError, StorageError, UsageError) as e:
             return e
@@ -300,7 +300,7 @@ class _Run:
         """Hand the fresh contents over; wait where the threads have enough to do."""
         if self._fresh:
             pictures = np.stack(list(self._fresh.values()))
-            self._under_way.append((tuple(self._fresh), self._threads.submit(self._encoder.embed_batch, pictures)))
+            self._under_way.append((tuple(self._fresh), self._threads.submit(self._embedder.embed_batch, pictures)))
             self._fresh = {}
         self._gather(_UNDER_WAY * available_cores())
 
@@ -378,48 +378,3 @@ def _signature(path: Path) -> str:
     if time.time_ns() - max(s.st_mtime_ns, s.st_ctime_ns) < _RACY_NS:
         return ""
     return f"{s.st_size}-{s.st_mtime_ns}-{s.st_ctime_ns}"
-
-
-def embed(
-    encoder: Encoder,
-    paths: Sequence[Path],
-    branch: Branch = "photo",
-    tell: Callable[[int, int], None] = lambda *_: None,
-) -> tuple[list[Path], np.ndarray, list[tuple[Path, str]]]:
-    """Embed files without keeping them.
-
-    Args:
-        encoder: does it.
-        paths: picture files.
-        branch: which way in.
-        tell: hears (done, total).
-
-    Returns:
-        The paths that could be used, their embeddings in that order, and the failures as (path, reason).
-    """
-    about = encoder.card.input
-
-    def read(path: Path) -> UInt8[np.ndarray, "s s 3"] | LookalikeError:
-        try:
-            return images.load(path, about.size, about.fit)
-        except (ImageError, NotFoundError, StorageError) as e:
-            return e
-
-    def work(group: Sequence[Path]) -> tuple[list[LookalikeError | None], np.ndarray]:
-        """The reasons of those that cannot be used, and the embeddings of the others."""
-        results = [read(path) for path in group]
-        good = [r for r in results if not isinstance(r, LookalikeError)]
-        reasons = [r if isinstance(r, LookalikeError) else None for r in results]
-        return reasons, encoder.embed_batch(np.stack(good), branch) if good else parts[0]
-
-    done: list[Path] = []
-    failures: list[tuple[Path, str]] = []
-    parts = [encoder.embed(np.empty((0, about.size, about.size, 3), np.uint8), branch)]
-    groups = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
-    with closing(prefetch_map(work, groups)) as results:
-        for group, (reasons, vectors) in zip(groups, results, strict=True):
-            parts.append(vectors)
-            failures += [(path, str(reason)) for path, reason in zip(group, reasons, strict=True) if reason]
-            done += [path for path, reason in zip(group, reasons, strict=True) if not reason]
-            tell(len(done) + len(failures), len(paths))
-    return done, np.concatenate(parts), failures

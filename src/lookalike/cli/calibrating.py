@@ -12,7 +12,8 @@ from lookalike import encoders as shelf
 from lookalike.cli import output
 from lookalike.cli.collections import Json, find
 from lookalike.collection import Collection
-from lookalike.compare import Calibrated
+from lookalike.compare import Calibrated, LabelledVectors
+from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder, card
 from lookalike.errors import AlreadyExistsError, StorageError, UsageError
 from lookalike.metric import Metric
@@ -66,7 +67,9 @@ def calibrate(
         output.check_folder(to)
     given = _of_collection(find(Path(encoder)), data, split, metric) if _is_collection(encoder) else None
     chosen, metric, vectors, labels, what = given or _of_encoder(encoder, data, split, metric, to)
-    found = compare.calibrate(vectors, labels, metric, data=what, pairs=pairs, seed=seed)
+    found = compare.calibrate(
+        Embedder.of(chosen, metric), LabelledVectors(vectors, labels.tolist()), data=what, pairs=pairs, seed=seed
+    )
     folder = chosen.folder if to is None else _copy(chosen, to)
     card.calibrate(folder, found.calibration)
     if json:
@@ -91,13 +94,13 @@ def _of_collection(path: Path, data: Path | None, split: str | None, metric: Met
         encoder, by = collection.encoder, metric or collection.store.metric
         if data is not None:
             return encoder, by, *_embedded(encoder, data, split)
-        vectors, labels = collection.labelled()
+        labelled = collection.labelled()
         return (
             encoder,
             by,
-            vectors,
-            np.asarray(labels, dtype=str),
-            f"{len(labels):,} labelled items of “{collection.name}”",
+            labelled.vectors,
+            np.asarray(labelled.labels, dtype=str),
+            f"{len(labelled.labels):,} labelled items of “{collection.name}”",
         )
 
 
@@ -125,7 +128,7 @@ def _embedded(encoder: Encoder, data: Path, split: str | None) -> tuple[Vectors,
     with output.progress("embedding") as tell:
         for some, pictures in datasets.batches(photos, about.size, about.fit, broken.append, _BATCH):
             rows.append(some)
-            vectors.append(encoder.embed(pictures))
+            vectors.append(Embedder.of(encoder).embed_array(pictures))
             tell(sum(map(len, rows)), len(photos))
     output.print_left_out(broken)
     used = np.concatenate(rows)
@@ -156,9 +159,9 @@ def _as_json(found: Calibrated, folder: Path) -> dict[str, Any]:
 
 def _print(found: Calibrated, metric: Metric) -> None:
     fitted, verdicts = found.calibration, found.verdicts
-    if fitted.genuine + fitted.impostors < found.asked:
+    if fitted.genuine + fitted.impostors < found.requested:
         output.stderr.print(
-            f"{found.asked:,} pairs, half of them of the same class, cannot be drawn here: these are"
+            f"{found.requested:,} pairs, half of them of the same class, cannot be drawn here: these are"
             f" {fitted.genuine:,} of the same and {fitted.impostors:,} of different classes.",
             style="yellow",
         )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.text import Text
 
-from lookalike import compare, encoders, images
+from lookalike import encoders, images
 from lookalike.cli import output
 from lookalike.collection import SUFFIX, Added, Collection, entries
 from lookalike.errors import MismatchError, NotFoundError, UsageError
@@ -204,7 +204,7 @@ def reach(
 ) -> tuple[float, float]:
     """(the least distance, the radius)."""
     if far is not None:
-        return 0, compare.radius(collection.encoder, far, metric, way)
+        return 0, collection.embedder.compared_by(metric).distance_at(far, way)
     return ring(within or "", metric, collection.store.dimension)
 
 

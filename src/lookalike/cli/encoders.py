@@ -6,10 +6,11 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from lookalike import atomic, images, ingest
+from lookalike import atomic, images
 from lookalike import encoders as shelf
 from lookalike.cli import output
 from lookalike.cli.collections import Json
+from lookalike.embedding import Embedder
 from lookalike.errors import NotFoundError, StorageError
 
 commands = typer.Typer()
@@ -58,7 +59,9 @@ def embed(
     if out.suffix != ".npz":
         out = out.with_name(out.name + ".npz")
     with output.progress("embedding") as tell:
-        done, vectors, failures = ingest.embed(shelf.load(encoder), paths, "sketch" if sketch else "photo", tell)
+        embedder = Embedder.of(shelf.load(encoder))
+        embedded = embedder.embed_files(paths, "sketch" if sketch else "photo", output.Telling(tell))
+    done, vectors, failures = embedded.paths, embedded.vectors, embedded.failures
     output.print_failures(failures)
     if not done:
         raise NotFoundError(f"None of the {len(paths):,} pictures could be used.")

@@ -8,9 +8,10 @@ from rich.text import Text
 
 from lookalike import compare, encoders, ingest
 from lookalike.cli import output
-from lookalike.cli.collections import Json, branch, find, radius
+from lookalike.cli.collections import Json, branch, find
 from lookalike.collection import Collection
-from lookalike.compare import Ranked, Verdict
+from lookalike.compare import RankedClass, Verdict
+from lookalike.embedding import Embedder
 from lookalike.errors import NotFoundError, UsageError
 from lookalike.evaluation.fewshot import By
 from lookalike.metric import Metric
@@ -52,14 +53,13 @@ def verify(
 
     Example: lookalike verify one.jpg other.jpg --far 0.01
     """
-    judge = encoders.load(encoder or encoders.DEFAULT)
-    by = metric or judge.card.metric
-    threshold = None if within is None else radius(within, by, judge.card.dimension)
-    verdict = compare.verify(judge, left, right, metric=by, threshold=threshold, far=far, branch=branch(sketch))
+    judge = Embedder.of(encoders.load(encoder or encoders.DEFAULT), metric)
+    threshold = compare.find_threshold(judge, within, far, branch(sketch))
+    verdict = compare.verify(judge, left, right, threshold, branch(sketch))
     if json:
-        output.write_json(vars(verdict))
+        output.write_json(verdict.to_dict())
         return
-    _print_verdict(verdict, judge.card.name)
+    _print_verdict(verdict, judge.name)
 
 
 def _print_verdict(verdict: Verdict, encoder: str) -> None:
@@ -114,10 +114,12 @@ def classify(
             queries = collection.embed(pictures, way)
             answers = collection.classify(queries, k, by=by, metric=metric, branch=way)
     else:
-        judge = encoders.load(encoder or encoders.DEFAULT)
-        metric = metric or judge.card.metric
+        judge = Embedder.of(encoders.load(encoder or encoders.DEFAULT), metric)
+        metric = judge.metric
         with output.progress("embedding") as tell:
-            found = compare.classify(judge, pictures, _classes(support), by=by, metric=metric, branch=way, tell=tell)
+            found = compare.classify(
+                judge, pictures, _classes(support), by=by, branch=way, progress=output.Telling(tell)
+            )
         answers, failures = [ranked[:k] for ranked in found.answers], found.failures
     output.print_failures(failures)
     if json:
@@ -144,11 +146,11 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
     return classes
 
 
-def _classes_json(ranked: tuple[Ranked, ...], metric: Metric, by: By) -> dict[str, Any]:
+def _classes_json(ranked: tuple[RankedClass, ...], metric: Metric, by: By) -> dict[str, Any]:
     return {"classes": [vars(one) for one in ranked], "metric": metric, "by": by}
 
 
-def _print_classes(ranked: tuple[Ranked, ...], metric: Metric) -> None:
+def _print_classes(ranked: tuple[RankedClass, ...], metric: Metric) -> None:
     known = ranked[0].probability is not None
     rows = [
         (

@@ -178,6 +178,22 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
+class Telling:
+    """A `Progress` that passes the figures on."""
+
+    def __init__(self, tell: Tell) -> None:
+        """Pass (done, total) on to a function."""
+        self._tell = tell
+
+    def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:  # noqa: ARG002 -- one bar, one stage
+        """Pass on how far it is."""
+        self._tell(done, total)
+
+    def note(self, message: str) -> None:
+        """Print a sentence."""
+        stderr.print(message)
+
+
 @contextmanager
 def stoppable(go_on: str) -> Iterator[None]:
     """Work that Ctrl-C may end at any time; then it is said how to go on."""

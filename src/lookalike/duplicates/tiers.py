@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
-from lookalike import compare
+from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.encoders.card import Calibration
 from lookalike.errors import UsageError
@@ -62,7 +62,7 @@ def calibrated(encoder: Encoder, metric: Metric, pictures: int, *, turned: bool 
     Raises:
         UsageError: the encoder is not calibrated for the metric, or can tell classes but no duplicates.
     """
-    known, name = compare.calibration(encoder, metric), encoder.card.name
+    known, name = Embedder.of(encoder, metric).calibration(), encoder.card.name
     if known is None or not known.knots:
         raise UsageError(
             f"“{name}” is not calibrated for the {metric} metric, so nobody knows which distances are those of duplicates."
@@ -95,7 +95,7 @@ def given(distance: float) -> Reach:
 
 def at_rate(encoder: Encoder, metric: Metric, rate: float) -> Reach:
     """The reach of a false accept rate; UsageError where the encoder is not calibrated for it."""
-    return Reach(compare.radius(encoder, rate, metric), f"the distance of the false accept rate {rate:g}")
+    return Reach(Embedder.of(encoder, metric).distance_at(rate), f"the distance of the false accept rate {rate:g}")
 
 
 def _ratio(probability: float) -> float:

@@ -105,7 +105,7 @@ def embed(
                 good = [(i, r) for i, r in zip(part, results, strict=True) if not isinstance(r, LookalikeError)]
                 if good:
                     upright = np.stack([r for _, r in good])
-                    turned = np.stack([collection.encoder.embed(apply(upright, t)) for t in TURNS[1:]], axis=1)
+                    turned = np.stack([collection.embedder.embed_array(apply(upright, t)) for t in TURNS[1:]], axis=1)
                     cache.put([contents.digests[i] for i, _ in good], turned)
                     yield [i for i, _ in good], turned
                 tell(done, total)

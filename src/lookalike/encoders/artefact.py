@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -13,15 +12,10 @@ from jaxtyping import Float32, UInt8
 
 from lookalike.encoders.card import Card
 from lookalike.errors import EncoderError, UsageError
-from lookalike.parallel import available_cores, prefetch_map
 from lookalike.query import Branch
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
-
-# Pictures that go through the network at once: of more than eight none is cheaper on a core (`benchmarks/indexing.py`),
-# and few are divided evenly among many cores.
-BATCH = 16
 
 
 class Encoder:
@@ -65,39 +59,28 @@ class Encoder:
         """Names of the files that make the artefact."""
         return ("encoder.json", *(f"{b}.onnx" for b in self.card.branches))
 
-    def embed(self, pictures: UInt8[np.ndarray, "n s s 3"], branch: Branch = "photo") -> np.ndarray:
-        """Embed pictures that were fitted to the encoder's size, in all cores.
+    def embed(self, batch: UInt8[np.ndarray, "n s s 3"], branch: Branch = "photo", *, threads: int = 1) -> np.ndarray:
+        """Run images that are fitted to the network's input through it, in one batch.
 
-        Several pictures are divided among the cores; a single one has them all. ONNX Runtime does not promise that the
-        last bit of an embedding is the same in whatever batch, on however many cores; on x86-64 the embeddings of the
-        bundled encoders are, bit for bit.
+        `lookalike.embedding.Embedder` divides many images into batches and batches among the cores.
 
         Args:
-            pictures: RGB, s = ``card.input.size``.
-            branch: which way in; sketches go through ``"sketch"``.
+            batch: RGB; s is ``card.input.size``.
+            branch: the network to run.
+            threads: how many work on the batch.
 
         Returns:
             float32 ``(n, dimension)``, or packed bits uint8 ``(n, dimension / 8)``.
 
         Raises:
-            UsageError: the encoder has no such branch, or the pictures have another size.
-            EncoderError: the network fails, or yields what its card does not promise.
+            UsageError: the encoder does not have the branch, or the images have another size.
+            EncoderError: the network fails, or its output is not what the card promises.
         """
-        self._check(pictures, branch)
-        if len(pictures) == 0:
+        self._check(batch, branch)
+        if len(batch) == 0:
             bits = self.card.output == "bits"
             return np.empty((0, self.card.dimension // (8 if bits else 1)), np.uint8 if bits else np.float32)
-        if len(pictures) == 1:
-            return self._run(pictures, branch, available_cores())
-        each = min(BATCH, -(-len(pictures) // available_cores()))
-        parts = (pictures[start : start + each] for start in range(0, len(pictures), each))
-        with closing(prefetch_map(lambda part: self.embed_batch(part, branch), parts)) as embedded:
-            return np.concatenate(list(embedded))
-
-    def embed_batch(self, pictures: UInt8[np.ndarray, "n s s 3"], branch: Branch = "photo") -> np.ndarray:
-        """As `embed`, all at once in the thread that calls: for those who divide their work among the cores themselves."""
-        self._check(pictures, branch)
-        return self._run(pictures, branch, 1)
+        return self._run(batch, branch, threads)
 
     def _check(self, pictures: np.ndarray, branch: Branch) -> None:
         size = self.card.input.size

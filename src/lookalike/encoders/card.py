@@ -40,6 +40,7 @@ class Calibration(_Part):
 
     distance_at_far: dict[str, float] = Field(description="false accept rate, as a decimal, to distance")
     metric: Metric | None = Field(default=None, description="of the distances; none: the card's")
+    codec: str = Field(default="none", description="name of the codec whose vectors the distances are of")
     threshold: float | None = Field(
         default=None, ge=0, description="the distance of best accuracy; no farther is the same"
     )

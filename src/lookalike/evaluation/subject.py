@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt8
 
-from lookalike import datasets, images
+from lookalike import datasets
 from lookalike.datasets import Dataset, Samples
+from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.metric import Metric
 
@@ -104,7 +105,7 @@ def of_samples(encoder: Encoder, samples: Samples) -> Subject:
 
 def _embed(encoder: Encoder, pictures: UInt8[np.ndarray, "b s s 3"], sketch: Bool[np.ndarray, " b"]) -> np.ndarray:
     done = {
-        kind: encoder.embed(pictures[sketch == kind], "sketch" if kind else "photo")
+        kind: Embedder.of(encoder).embed_array(pictures[sketch == kind], "sketch" if kind else "photo")
         for kind in np.unique(sketch).tolist()
     }
     first = next(iter(done.values()))
@@ -116,8 +117,7 @@ def _embed(encoder: Encoder, pictures: UInt8[np.ndarray, "b s s 3"], sketch: Boo
 
 def embed_files(encoder: Encoder, files: Sequence[bytes]) -> np.ndarray:
     """Embeddings of picture files' contents, as `lookalike.evaluation.fewshot.one_shot` asks for them."""
-    about = encoder.card.input
-    return encoder.embed(np.stack([images.load(content, about.size, about.fit) for content in files]))
+    return Embedder.of(encoder).embed(files)
 
 
 def shown(dataset: Dataset) -> Callable[[int], UInt8[np.ndarray, "h w 3"]]:

@@ -52,8 +52,8 @@ def verify(served: Served, body: bodies.ReceivedPair) -> VerdictOut:
         _vector(served, collection, left, branch),
         _vector(served, collection, right),
         metric=about.metric,
-        threshold=about.within,
-        far=about.far,
+        within=about.within,
+        false_accept_rate=about.far,
         branch=branch,
     )
     return verdict_out(verdict)

@@ -7,7 +7,7 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Json, StringConstraints, Tag, model_validator
 
 from lookalike.collection import Collection
-from lookalike.compare import Ranked, Verdict
+from lookalike.compare import RankedClass, Verdict
 from lookalike.evaluation.fewshot import By
 from lookalike.metric import Metric
 from lookalike.query import Filter
@@ -303,7 +303,7 @@ def verdict_out(verdict: Verdict) -> VerdictOut:
     return VerdictOut(**vars(verdict))
 
 
-def class_out(ranked: Ranked) -> ClassOut:
+def class_out(ranked: RankedClass) -> ClassOut:
     """A class as a client sees it."""
     return ClassOut(**vars(ranked))
 

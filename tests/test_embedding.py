@@ -1,0 +1,77 @@
+"""The embedder: images to vectors, in batches, with bad files reported."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lookalike import codecs, images
+from lookalike.codecs import NoCodec
+from lookalike.embedding import Embedder
+from lookalike.encoders import Encoder
+from lookalike.errors import MismatchError, NotFoundError, UsageError
+from lookalike.metric import Metric, VectorSpace
+from pictures import write
+
+
+class Recorder:
+    """A `Progress` that remembers."""
+
+    def __init__(self) -> None:
+        self.advances: list[tuple[str, int, int]] = []
+
+    def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:  # noqa: ARG002 -- the protocol has it
+        self.advances.append((stage, done, total))
+
+    def note(self, message: str) -> None:
+        raise AssertionError(message)
+
+
+@pytest.fixture
+def embedder(pocket: Path) -> Embedder:
+    return Embedder.of(Encoder.open(pocket))
+
+
+def test_bad_files_are_reported_and_the_others_embedded_in_order(embedder: Embedder, tmp_path: Path) -> None:
+    write(tmp_path, {f"{i:03}.png": i for i in range(70)})
+    (tmp_path / "035.png").write_bytes(b"broken")
+    paths, progress = [*sorted(tmp_path.iterdir()), tmp_path / "missing.png"], Recorder()
+    embedded = embedder.embed_files(paths, progress=progress)
+    assert list(embedded.paths) == [p for p in paths if p.stem not in ("035", "missing")]
+    assert [path.stem for path, _ in embedded.failures] == ["035", "missing"]
+    fitted = np.stack([images.load(p, 32) for p in embedded.paths])
+    assert np.allclose(embedded.vectors, embedder.encoder.embed(fitted), atol=1e-6)
+    assert progress.advances == [("embedding", n, 71) for n in (16, 32, 48, 64, 71)]
+    assert embedder.embed_files([]).vectors.shape == (0, 48)
+
+
+def test_one_image_and_many_give_the_same_vectors(embedder: Embedder, tmp_path: Path) -> None:
+    write(tmp_path, {f"{i:03}.png": i for i in range(70)})
+    paths = sorted(tmp_path.iterdir())
+    together = embedder.embed(paths)
+    assert together.shape == (70, 48)
+    apart = np.concatenate([embedder.embed([path.read_bytes()]) for path in paths])
+    assert np.allclose(together, apart, atol=1e-6)
+    assert embedder.embed([]).shape == (0, 48)
+    with pytest.raises(NotFoundError):
+        embedder.embed([paths[0], tmp_path / "missing.png"])
+
+
+def test_the_metric_must_compare_the_vectors(embedder: Embedder) -> None:
+    assert embedder.space == VectorSpace(Metric.EUCLIDEAN, 48)
+    cosine = embedder.compared_by(Metric.COSINE)
+    assert cosine.space == VectorSpace(Metric.COSINE, 48)
+    assert cosine.fingerprint == embedder.fingerprint
+    with pytest.raises(UsageError, match="hamming"):
+        Embedder.of(embedder.encoder, Metric.HAMMING)
+
+
+def test_the_codec_none_keeps_embeddings_as_they_are(embedder: Embedder, tmp_path: Path) -> None:
+    vectors = np.eye(48, dtype=np.float32)
+    embedder.codec.fit(vectors).save(tmp_path)
+    codec = codecs.load("none", tmp_path, embedder.space)
+    assert codec == NoCodec(embedder.space)
+    assert codec.encode(vectors) is vectors
+    assert Embedder.load(embedder.encoder, "none", tmp_path, Metric.COSINE).metric is Metric.COSINE
+    with pytest.raises(MismatchError, match="pca9000"):
+        codecs.load("pca9000", tmp_path, embedder.space)
