@@ -11,7 +11,7 @@ import pytest
 
 import pictures
 import pocket_encoder
-from lookalike import compare, encoders, metric, sample
+from lookalike import compare, encoders, images, metric, sample
 from lookalike.codecs import NoCodec
 from lookalike.collection import Collection, Entry, entries
 from lookalike.compare import LabelledVectors, find_threshold, rank_classes
@@ -202,7 +202,7 @@ def test_a_prototype_is_the_mean_of_a_classes_examples(calibrated: Embedder) -> 
 
 def test_examples_that_cannot_be_used_are_told_and_left_out(calibrated: Embedder, photos: Path) -> None:
     (photos / "cat" / "broken.png").write_bytes(b"no picture")
-    queries = [photos / "horse" / "1.png", (photos / "cat" / "2.png").read_bytes()]
+    queries: list[images.ImageSource] = [photos / "horse" / "1.png", (photos / "cat" / "2.png").read_bytes()]
     found = compare.classify(calibrated, queries, classes(photos))
     assert [ranked[0].label for ranked in found.answers] == ["horse", "cat"]
     assert all(ranked[0].distance == 0 and ranked[0].probability == 1 for ranked in found.answers)
