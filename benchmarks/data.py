@@ -176,9 +176,7 @@ def _described(paths: list[Path], loaded: list[encoders.Encoder]) -> Iterator[np
         pictures = list(
             parallel.prefetch_map(_open, paths[here]) if paths else parallel.prefetch_map(_draw, products[here])
         )
-        parts = [_unit(_pixels(pictures))]
-        for encoder in loaded:
-            parts.append(Embedder.of(encoder).embed(pictures))
+        parts = [_unit(_pixels(pictures)), *(Embedder.of(encoder).embed(pictures) for encoder in loaded)]
         yield np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(parts)))
         say(f"  {here.stop:,} of {total:,}")
 
