@@ -14,7 +14,7 @@ CELLS = 4
 
 KNOWN = Calibration(
     metric=Metric.EUCLIDEAN,
-    distance_at_far={"0.1": 0.5, "0.01": 0.25},
+    distance_at_false_accept_rate={"0.1": 0.5, "0.01": 0.25},
     threshold=0.4,
     knots=((0.0, 1.0), (0.5, 0.5), (1.0, 0.0)),
     genuine=100,

@@ -195,6 +195,6 @@ def test_pairs_that_people_took_for_near_duplicates_are_among_the_closest(
 def test_the_encoder_of_copies_is_calibrated_for_millions_of_pairs() -> None:
     calibration = encoders.load("copies").card.calibration
     assert calibration is not None
-    assert set(calibration.distance_at_far) == {"0.1", "0.01", "0.001"}
+    assert set(calibration.distance_at_false_accept_rate) == {"0.1", "0.01", "0.001"}
     assert calibration.impostors > 900_000
     assert max(p for _, p in calibration.knots) > 0.999_99

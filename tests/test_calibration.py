@@ -21,7 +21,7 @@ from lookalike.evaluation.calibration import KNOTS, fit
 from lookalike.metric import Metric
 
 FITTED = Calibration(
-    distance_at_far={"0.1": 0.5},
+    distance_at_false_accept_rate={"0.1": 0.5},
     metric=Metric.EUCLIDEAN,
     threshold=0.4,
     knots=((0.1, 0.9), (0.5, 0.3)),
@@ -83,7 +83,7 @@ def test_probabilities_are_constant_outside_straight_inside_and_keep_their_shape
     )
     assert float(FITTED.probability(np.array(0.3))) == pytest.approx(0.6)
     with pytest.raises(UsageError, match="lookalike calibrate"):
-        Calibration(distance_at_far={}).probability(np.zeros(2))
+        Calibration(distance_at_false_accept_rate={}).probability(np.zeros(2))
 
 
 def test_nothing_is_certain() -> None:
@@ -106,8 +106,8 @@ def test_nothing_is_certain() -> None:
 def test_only_rates_that_ten_errors_support_are_told(impostors: int, rates: list[str]) -> None:
     distances, same = some_pairs(50, impostors)
     found = fit(distances, same, Metric.EUCLIDEAN, "the data")
-    assert list(found.distance_at_far) == rates
-    for rate, distance in found.distance_at_far.items():
+    assert list(found.distance_at_false_accept_rate) == rates
+    for rate, distance in found.distance_at_false_accept_rate.items():
         assert np.mean(distances[~same] <= np.float32(distance)) <= float(rate)
         further = distances[distances > np.float32(distance)].min()
         assert np.mean(distances[~same] <= further) > float(rate)
@@ -122,7 +122,7 @@ def test_only_rates_that_ten_errors_support_are_told(impostors: int, rates: list
 
 def test_a_collapsed_encoder_says_that_it_knows_nothing() -> None:
     found = fit(np.zeros(2000), np.arange(2000) < 1000, Metric.EUCLIDEAN, "")
-    assert found.distance_at_far == {}
+    assert found.distance_at_false_accept_rate == {}
     assert found.knots == ((0.0, 0.5),)
 
 
@@ -138,14 +138,14 @@ def test_pairs_that_tell_nothing_are_refused() -> None:
 
 def test_a_card_keeps_a_calibration_and_the_fingerprint(folder: Path) -> None:
     before, files = Encoder.open(folder), {f.name for f in folder.iterdir()}
-    card = cards.calibrate(folder, FITTED)
+    card = cards.write_calibration(folder, FITTED)
     after = Encoder.open(folder)
     assert card == after.card
     assert after.card == before.card.model_copy(update={"calibration": FITTED})
     assert after.fingerprint == before.fingerprint
     assert {f.name for f in folder.iterdir()} == files
     fitted = fit(*some_pairs(100, 1000), Metric.EUCLIDEAN, "others")
-    cards.calibrate(folder, fitted)
+    cards.write_calibration(folder, fitted)
     assert Card.read(folder).calibration == fitted
 
 
@@ -154,7 +154,7 @@ def test_old_cards_and_bundled_ones_still_read(folder: Path) -> None:
     old = json.loads(path.read_text(encoding="utf-8")) | {"calibration": {"distance_at_far": {"0.001": 0.4}}}
     path.write_text(json.dumps(old), encoding="utf-8")
     found = Card.read(folder).calibration
-    assert found == Calibration(distance_at_far={"0.001": 0.4})
+    assert found == Calibration(distance_at_false_accept_rate={"0.001": 0.4})
     assert all(Card.read(where) for where in bundled().values())
 
 
@@ -163,13 +163,13 @@ def test_old_cards_and_bundled_ones_still_read(folder: Path) -> None:
 )
 def test_knots_that_are_no_falling_probability_are_refused(knots: tuple[tuple[float, float], ...]) -> None:
     with pytest.raises(ValidationError, match="probability"):
-        Calibration(distance_at_far={}, knots=knots)
+        Calibration(distance_at_false_accept_rate={}, knots=knots)
 
 
 def test_a_calibration_of_bits_is_not_of_floats(folder: Path) -> None:
     before = (folder / "encoder.json").read_bytes()
     with pytest.raises(MismatchError, match="hamming"):
-        cards.calibrate(folder, FITTED.model_copy(update={"metric": Metric.HAMMING}))
+        cards.write_calibration(folder, FITTED.model_copy(update={"metric": Metric.HAMMING}))
     assert (folder / "encoder.json").read_bytes() == before
 
 
@@ -180,7 +180,7 @@ def test_a_folder_that_cannot_be_written_is_reported_and_left_as_it_was(
     # root may write anywhere: let the last step fail.
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     with pytest.raises(StorageError, match=r"Permission denied.*copy"):
-        cards.calibrate(folder, FITTED)
+        cards.write_calibration(folder, FITTED)
     assert sorted((f.name, f.read_bytes()) for f in folder.iterdir()) == before
 
 
@@ -189,11 +189,11 @@ def test_a_read_only_folder_is_reported(folder: Path) -> None:
     folder.chmod(0o500)
     try:
         with pytest.raises(StorageError, match="copy"):
-            cards.calibrate(folder, FITTED)
+            cards.write_calibration(folder, FITTED)
     finally:
         folder.chmod(0o700)
 
 
 def test_where_there_is_no_encoder_there_is_nothing_to_calibrate(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"encoder\.json"):
-        cards.calibrate(tmp_path, FITTED)
+        cards.write_calibration(tmp_path, FITTED)

@@ -110,7 +110,7 @@ def test_a_calibration_holds_for_its_codec_alone(calibrated: Embedder) -> None:
 
 
 def test_a_calibration_that_names_no_metric_is_of_the_cards_own(pocket: Path, tmp_path: Path) -> None:
-    old = Calibration(distance_at_far={"0.01": 0.25})
+    old = Calibration(distance_at_false_accept_rate={"0.01": 0.25})
     encoder = Encoder.open(pocket_encoder.calibrated(Path(shutil.copytree(pocket, tmp_path / "old")), old))
     assert Embedder.of(encoder, Metric.EUCLIDEAN).distance_at(0.01) == 0.25
     assert Embedder.of(encoder, Metric.COSINE).calibration() is None

@@ -157,7 +157,7 @@ def encoder(pocket: Path, tmp_path: Path, calibration: Calibration | None) -> En
 
 
 COPIES = Calibration(
-    distance_at_far={"0.01": 0.5},
+    distance_at_false_accept_rate={"0.01": 0.5},
     knots=((0.1, 0.9999), (0.2, 0.99), (0.4, 0.5), (1.0, 0.0)),
     genuine=9998,
     impostors=9998,
@@ -181,7 +181,7 @@ def test_the_tiers_follow_from_the_calibration_and_the_number_of_pictures(pocket
 def test_a_card_of_certainty_still_has_a_distance(pocket: Path, tmp_path: Path) -> None:
     reach = duplicates.calibrated(encoder(pocket, tmp_path, pocket_encoder.KNOWN), Metric.EUCLIDEAN, 10)
     assert reach.radius == pytest.approx(0.5 * (1 - 1000 / 1001) / 0.5)
-    flat = Calibration(distance_at_far={}, knots=((0.3, 1.0),), genuine=5, impostors=5)
+    flat = Calibration(distance_at_false_accept_rate={}, knots=((0.3, 1.0),), genuine=5, impostors=5)
     shutil.rmtree(tmp_path / "encoder")
     assert duplicates.calibrated(encoder(pocket, tmp_path, flat), Metric.EUCLIDEAN, 10).radius == 0.3
 
@@ -193,7 +193,7 @@ def test_an_encoder_that_cannot_tell_duplicates_is_refused(pocket: Path, tmp_pat
     with pytest.raises(UsageError, match="not calibrated for the cosine metric"):
         duplicates.calibrated(made, Metric.COSINE, 10)
     shutil.rmtree(tmp_path / "encoder")
-    classes = Calibration(distance_at_far={}, knots=((0.1, 0.95), (1.0, 0.1)), genuine=100, impostors=100)
+    classes = Calibration(distance_at_false_accept_rate={}, knots=((0.1, 0.95), (1.0, 0.1)), genuine=100, impostors=100)
     with pytest.raises(UsageError, match=r"only 19 times .* among 10,000 pictures it takes 9,999.*--within"):
         duplicates.calibrated(encoder(pocket, tmp_path, classes), Metric.EUCLIDEAN, 10_000)
 

@@ -19,7 +19,7 @@ from lookalike.encoders.card import Calibration
 from test_cli import Shell
 
 COPIES = Calibration(
-    distance_at_far={"0.01": 0.03},
+    distance_at_false_accept_rate={"0.01": 0.03},
     knots=((0.02, 0.9999), (0.03, 0.99), (0.06, 0.5), (1.0, 0.0)),
     genuine=9998,
     impostors=9998,

@@ -1,4 +1,4 @@
-"""Encoder artefacts: what is read, what is refused, and what comes out of them."""
+"""Encoder artefacts: reading, refusals and embeddings."""
 
 import json
 import re
@@ -17,8 +17,11 @@ from onnx import TensorProto, helper
 
 from lookalike import encoders
 from lookalike.embedding import Embedder
-from lookalike.encoders import Encoder
+from lookalike.encoders import Card, Encoder
+from lookalike.encoders import card as cards
+from lookalike.encoders.card import Calibration
 from lookalike.errors import EncoderError, LookalikeError, MismatchError, MissingExtraError, NotFoundError, UsageError
+from lookalike.metric import Metric
 
 SIZE = 32
 DIMENSION = 48
@@ -29,7 +32,7 @@ def folder(tmp_path: Path, pocket: Path) -> Path:
     return Path(shutil.copytree(pocket, tmp_path / "pocket"))
 
 
-def pictures(count: int, size: int = SIZE) -> np.ndarray:
+def random_images(count: int, size: int = SIZE) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
@@ -61,38 +64,38 @@ def means(*, then: str) -> list[onnx.NodeProto]:
 # ---- embedding
 
 
-def test_one_by_one_or_all_at_once_is_the_same(pocket: Path) -> None:
-    encoder, some = Encoder.open(pocket), pictures(150)
-    together = encoder.embed(some)
+def test_one_by_one_equals_all_at_once(pocket: Path) -> None:
+    encoder, batch = Encoder.open(pocket), random_images(150)
+    together = encoder.embed(batch)
     assert together.dtype == np.float32
     assert together.shape == (150, DIMENSION)
-    apart = np.concatenate([encoder.embed(some[i : i + 1]) for i in range(150)])
+    apart = np.concatenate([encoder.embed(batch[i : i + 1]) for i in range(150)])
     assert np.allclose(together, apart, atol=1e-5)
-    assert encoder.embed(some[:0]).shape == (0, DIMENSION)
+    assert encoder.embed(batch[:0]).shape == (0, DIMENSION)
 
 
 @pytest.mark.parametrize("name", ["cifar10-triplet", "toyshop"])
 def test_an_embedding_does_not_depend_on_its_batch(name: str) -> None:
     encoder = encoders.load(name)
-    some = pictures(40, encoder.card.input.size)
-    together = encoder.embed(some)
-    for batch in (1, 7, 16):
-        parts = [some[i : i + batch] for i in range(0, 40, batch)]
+    batch = random_images(40, encoder.card.input.size)
+    together = encoder.embed(batch)
+    for size in (1, 7, 16):
+        parts = [batch[i : i + size] for i in range(0, 40, size)]
         for embed in (encoder.embed, Embedder.of(encoder).embed_array):
             # To the last bit on x86-64, but ONNX Runtime does not promise that.
             assert np.allclose(np.concatenate([embed(part) for part in parts]), together, rtol=0, atol=1e-6)
     order = np.random.default_rng(1).permutation(40)
-    assert np.allclose(encoder.embed(some[order]), together[order], rtol=0, atol=1e-6)
+    assert np.allclose(encoder.embed(batch[order]), together[order], rtol=0, atol=1e-6)
 
 
-def test_pictures_are_scaled_as_the_card_says(folder: Path) -> None:
+def test_images_are_scaled_as_the_card_says(folder: Path) -> None:
     about = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))["input"]
     write_card(folder, input=about | {"mean": [0.1, 0.2, 0.3], "std": [0.5, 2.0, 4.0]})
     write_network(folder, means(then="Identity"), ["n", DIMENSION])
-    some = pictures(3)
-    scaled = (some / 255 - [0.1, 0.2, 0.3]) / [0.5, 2.0, 4.0]
+    batch = random_images(3)
+    scaled = (batch / 255 - [0.1, 0.2, 0.3]) / [0.5, 2.0, 4.0]
     expected = scaled.reshape(3, 4, 8, 4, 8, 3).mean((2, 4)).transpose(0, 3, 1, 2).reshape(3, DIMENSION)
-    assert np.allclose(Encoder.open(folder).embed(some), expected, atol=1e-5)
+    assert np.allclose(Encoder.open(folder).embed(batch), expected, atol=1e-5)
 
 
 def test_bits_are_packed(folder: Path) -> None:
@@ -100,23 +103,23 @@ def test_bits_are_packed(folder: Path) -> None:
     threshold = helper.make_tensor("half", TensorProto.FLOAT, [1], [0.5])
     nodes = [*means(then="Identity")[:2], helper.make_node("Sub", ["flat", "half"], ["out"])]
     write_network(folder, nodes, ["n", DIMENSION], threshold)
-    some = pictures(5)
-    codes = Encoder.open(folder).embed(some)
-    grid = some.reshape(5, 4, 8, 4, 8, 3).mean((2, 4)).transpose(0, 3, 1, 2).reshape(5, DIMENSION) / 255
+    batch = random_images(5)
+    codes = Encoder.open(folder).embed(batch)
+    grid = batch.reshape(5, 4, 8, 4, 8, 3).mean((2, 4)).transpose(0, 3, 1, 2).reshape(5, DIMENSION) / 255
     assert codes.dtype == np.uint8
     assert codes.shape == (5, DIMENSION // 8)
     assert np.array_equal(np.unpackbits(codes, axis=1), grid > 0.5)
 
 
 def test_threads_share_an_encoder(pocket: Path) -> None:
-    encoder, some = Encoder.open(pocket), pictures(8)
+    encoder, batch = Encoder.open(pocket), random_images(8)
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda _: encoder.embed(some), range(16)))
+        results = list(pool.map(lambda _: encoder.embed(batch), range(16)))
     assert all(np.array_equal(result, results[0]) for result in results)
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16, 3), (1, 32, 16, 3), (1, 32, 32, 4)])
-def test_pictures_of_another_size_are_refused(pocket: Path, shape: tuple[int, ...]) -> None:
+def test_images_of_another_size_are_refused(pocket: Path, shape: tuple[int, ...]) -> None:
     with pytest.raises((UsageError, jaxtyping.TypeCheckError)):
         Encoder.open(pocket).embed(np.zeros(shape, np.uint8))
 
@@ -127,14 +130,14 @@ def test_shapes_and_types_are_checked_while_testing(pocket: Path) -> None:
         Encoder.open(pocket).embed(wrong)
 
 
-def test_a_branch_that_is_not_there_is_refused(folder: Path) -> None:
+def test_a_missing_branch_is_refused(folder: Path) -> None:
     write_card(folder, branches=["photo"])
     (folder / "sketch.onnx").unlink()
     with pytest.raises(UsageError, match="sketch"):
-        Encoder.open(folder).embed(pictures(1), "sketch")
+        Encoder.open(folder).embed(random_images(1), "sketch")
 
 
-# ---- what is refused
+# ---- refusals
 
 
 @pytest.mark.parametrize(
@@ -177,17 +180,17 @@ def test_a_card_that_does_not_fit_is_refused(
 @pytest.mark.parametrize(
     ("name", "error"), [("encoder.json", NotFoundError), ("photo.onnx", EncoderError), ("sketch.onnx", EncoderError)]
 )
-def test_a_file_that_is_missing_is_named(folder: Path, name: str, error: type[LookalikeError]) -> None:
+def test_a_missing_file_is_named(folder: Path, name: str, error: type[LookalikeError]) -> None:
     (folder / name).unlink()
     with pytest.raises(error, match=re.escape(name)):
         Encoder.open(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 100])
-def test_a_network_that_is_none_is_reported(folder: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_network_is_reported(folder: Path, content: bytes) -> None:
     (folder / "photo.onnx").write_bytes(content)
     with pytest.raises(EncoderError, match=r"photo\.onnx"):
-        Encoder.open(folder).embed(pictures(1))
+        Encoder.open(folder).embed(random_images(1))
 
 
 def another_dimension(folder: Path) -> None:
@@ -215,9 +218,7 @@ def bits_of_not_a_number(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [another_dimension, another_size, not_a_number, bits_of_not_a_number, two_outputs])
-def test_a_network_that_does_not_keep_the_cards_promise_is_reported(
-    folder: Path, damage: Callable[[Path], None]
-) -> None:
+def test_a_network_that_contradicts_the_card_is_reported(folder: Path, damage: Callable[[Path], None]) -> None:
     damage(folder)
     encoder = Encoder.open(folder)
     size = encoder.card.input.size
@@ -225,12 +226,42 @@ def test_a_network_that_does_not_keep_the_cards_promise_is_reported(
         encoder.embed(np.zeros((1, size, size, 3), np.uint8))
 
 
+# ---- names in files
+
+
+def test_a_calibration_keeps_its_names_in_files_and_an_old_one_has_no_codec(folder: Path) -> None:
+    write_card(folder, calibration={"distance_at_far": {"0.001": 0.4}})
+    calibration = Card.read(folder).calibration
+    assert calibration == Calibration(distance_at_false_accept_rate={"0.001": 0.4})
+    assert calibration.codec == "none"
+    cards.write_calibration(folder, calibration.model_copy(update={"codec": "pca", "metric": Metric.COSINE}))
+    written = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))["calibration"]
+    assert written["distance_at_far"] == {"0.001": 0.4}
+    assert written["codec"] == "pca"
+
+
+def test_a_calibration_of_codes_may_have_another_metric_than_the_encoder(folder: Path) -> None:
+    of_bits = Calibration(distance_at_false_accept_rate={}, metric=Metric.HAMMING)
+    with pytest.raises(MismatchError, match="hamming"):
+        cards.write_calibration(folder, of_bits)
+    codes = of_bits.model_copy(update={"codec": "binary"})
+    assert cards.write_calibration(folder, codes).calibration == codes
+
+
+def test_the_number_of_training_images_keeps_its_name_in_files() -> None:
+    card = encoders.load("toyshop").card
+    assert card.provenance is not None
+    written = card.model_dump(mode="json")["provenance"]
+    assert written["pictures"] == card.provenance.images > 0
+    assert Card.model_validate_json(card.model_dump_json()) == card
+
+
 # ---- the fingerprint
 
 
-def test_the_fingerprint_is_of_what_changes_an_embedding(folder: Path) -> None:
+def test_the_fingerprint_changes_with_the_embeddings(folder: Path) -> None:
     before = Encoder.open(folder).fingerprint
-    write_card(folder, calibration={"distance_at_far": {"0.001": 0.4}}, description="Another word for it.")
+    write_card(folder, calibration={"distance_at_far": {"0.001": 0.4}}, description="Another description.")
     (folder / "README.md").write_text("# better", encoding="utf-8")
     assert Encoder.open(folder).fingerprint == before
     moved = folder.rename(folder.with_name("moved"))
@@ -247,7 +278,7 @@ def test_the_fingerprint_is_of_what_changes_an_embedding(folder: Path) -> None:
     assert len(seen) == 4
 
 
-# ---- the shelf
+# ---- the registry
 
 
 def test_encoders_are_found_by_path(pocket: Path) -> None:
@@ -262,18 +293,18 @@ def test_bundled_encoders_are_found_by_name() -> None:
 
 
 @pytest.mark.parametrize("name", ["nonsense", "/nowhere/at/all", "~/nowhere at all"])
-def test_an_encoder_that_is_not_there_is_reported(name: str) -> None:
+def test_a_missing_encoder_is_reported(name: str) -> None:
     with pytest.raises(NotFoundError, match=r"nowhere|nonsense"):
         encoders.load(name)
 
 
-def test_a_folder_that_is_no_encoder_is_reported(tmp_path: Path) -> None:
+def test_a_folder_without_an_encoder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"encoder\.json"):
         encoders.load(tmp_path)
 
 
 @pytest.mark.parametrize("address", ["hf://", "hf://org", "hf://org/repo/file", "hf://org@rev"])
-def test_an_address_on_the_hub_that_cannot_be_is_refused(address: str) -> None:
+def test_an_invalid_address_on_the_hub_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match="org/repo"):
         encoders.load(address)
 
@@ -285,12 +316,12 @@ def test_the_hub_is_an_extra(address: str, monkeypatch: pytest.MonkeyPatch) -> N
         encoders.load(address)
 
 
-def test_the_hub_is_asked_for_the_repository_and_the_revision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, str | None]] = []
+def test_the_hub_gets_the_repository_and_the_revision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, str | None]] = []
 
     def snapshot_download(repo: str, *, revision: str | None, allow_patterns: list[str]) -> str:
         assert "*.onnx" in allow_patterns
-        asked.append((repo, revision))
+        calls.append((repo, revision))
         if repo == "org/missing":
             raise OSError("404")
         return str(folder)
@@ -301,6 +332,6 @@ def test_the_hub_is_asked_for_the_repository_and_the_revision(folder: Path, monk
     monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
     assert encoders.load("hf://org/repo").card.name == "pocket"
     assert encoders.load("hf://org/repo@v1.0").card.name == "pocket"
-    assert asked == [("org/repo", None), ("org/repo", "v1.0")]
+    assert calls == [("org/repo", None), ("org/repo", "v1.0")]
     with pytest.raises(NotFoundError, match="404"):
         encoders.load("hf://org/missing")

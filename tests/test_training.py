@@ -92,7 +92,7 @@ def test_a_run_leaves_recipe_log_checkpoint_encoder_and_report(whole: Path) -> N
     encoder = encoders.load(whole / "encoder")
     assert encoder.card.provenance is not None
     assert encoder.card.provenance.recipe["name"] == "tiny"
-    assert encoder.card.provenance.pictures == 36
+    assert encoder.card.provenance.images == 36
 
 
 def test_every_epoch_has_its_loss_and_what_the_validation_split_says(whole: Path) -> None:

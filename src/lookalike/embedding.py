@@ -243,14 +243,14 @@ class Embedder:
                 f"The encoder “{self.name}” is not calibrated for {what}, so the false accept rate of a distance is"
                 " unknown. Give a distance, or run lookalike calibrate."
             )
-        for rate, distance in known.distance_at_far.items():
+        for rate, distance in known.distance_at_false_accept_rate.items():
             if float(rate) == false_accept_rate:
                 return distance
-        if not known.distance_at_far:
+        if not known.distance_at_false_accept_rate:
             raise UsageError(
                 f"“{self.name}” was calibrated on too few pairs to know a false accept rate. Calibrate it on more images."
             )
         raise UsageError(
-            f"“{self.name}” is calibrated for the false accept rates {', '.join(known.distance_at_far)}, not for"
+            f"“{self.name}” is calibrated for the false accept rates {', '.join(known.distance_at_false_accept_rate)}, not for"
             f" {false_accept_rate:g}. Give one of these, or a distance. Small rates need more pairs to calibrate."
         )

@@ -71,7 +71,7 @@ def calibrate(
         Embedder.of(chosen, metric), LabelledVectors(vectors, labels.tolist()), data=what, pairs=pairs, seed=seed
     )
     folder = chosen.folder if to is None else _copy(chosen, to)
-    card.calibrate(folder, found.calibration)
+    card.write_calibration(folder, found.calibration)
     if json:
         output.write_json(_as_json(found, folder))
         return
@@ -165,7 +165,10 @@ def _print(found: Calibrated, metric: Metric) -> None:
             f" {fitted.genuine:,} of the same and {fitted.impostors:,} of different classes.",
             style="yellow",
         )
-    rows = [(f"{float(rate):.1%}", output.format_distance(d, metric)) for rate, d in fitted.distance_at_far.items()]
+    rows = [
+        (f"{float(rate):.1%}", output.format_distance(d, metric))
+        for rate, d in fitted.distance_at_false_accept_rate.items()
+    ]
     if rows:
         output.stdout.print(output.columns(rows, ("false accept rate", "distance")))
     threshold = output.format_distance(verdicts.threshold, metric)

@@ -192,7 +192,7 @@ def _facts(encoder: Encoder) -> dict[str, str]:
         "fingerprint": encoder.fingerprint[:16],
     }
     if card.provenance:
-        facts["trained"] = f"{card.provenance.minutes:.0f} minutes on {card.provenance.pictures:,} pictures"
+        facts["trained"] = f"{card.provenance.minutes:.0f} minutes on {card.provenance.images:,} pictures"
     return facts
 
 

@@ -1,4 +1,4 @@
-"""``encoder.json``: what an encoder is and where it comes from."""
+"""Encoder cards: ``encoder.json``, what an encoder is and how it was made."""
 
 import json
 from contextlib import suppress
@@ -19,12 +19,15 @@ from lookalike.query import Branch
 FORMAT = 1
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class _Strict(BaseModel):
+    # Fields with an alias keep their old name in files.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True, serialize_by_alias=True
+    )
 
 
-class Input(_Part):
-    """How a picture becomes the network's input: fitted to ``size`` pixels a side, (value / 255 - mean) / std."""
+class Input(_Strict):
+    """How an image becomes the network's input: fitted to ``size`` pixels a side, then (value / 255 - mean) / std."""
 
     size: int = Field(gt=0, le=4096)
     fit: Fit
@@ -32,28 +35,30 @@ class Input(_Part):
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
-class Calibration(_Part):
-    """What distances mean, fitted on held-out pairs.
+class Calibration(_Strict):
+    """The meaning of distances, fitted on held-out pairs.
 
-    A card of before this was measured may tell the distances at given false accept rates alone.
+    A card that an early version wrote may have only the distances at given false accept rates.
     """
 
-    distance_at_far: dict[str, float] = Field(description="false accept rate, as a decimal, to distance")
+    distance_at_false_accept_rate: dict[str, float] = Field(
+        alias="distance_at_far", description="false accept rate, as a decimal, to distance"
+    )
     metric: Metric | None = Field(default=None, description="of the distances; none: the card's")
-    codec: str = Field(default="none", description="name of the codec whose vectors the distances are of")
+    codec: str = Field(default="none", description="name of the codec whose codes it was fitted on")
     threshold: float | None = Field(
-        default=None, ge=0, description="the distance of best accuracy; no farther is the same"
+        default=None, ge=0, description="the distance of best accuracy: pairs within it count as the same"
     )
     knots: tuple[tuple[float, float], ...] = Field(
-        default=(), description="(distance, probability of the same), straight in between and constant outside"
+        default=(), description="(distance, probability of the same), linear in between and constant outside"
     )
     prior: float = Field(default=0.5, gt=0, lt=1, description="share of genuine pairs that the probabilities assume")
-    genuine: int = Field(default=0, ge=0, description="pairs of the same that it was fitted on")
-    impostors: int = Field(default=0, ge=0, description="pairs of different ones")
-    data: str = Field(default="", description="what it was fitted on")
+    genuine: int = Field(default=0, ge=0, description="number of genuine pairs that it was fitted on")
+    impostors: int = Field(default=0, ge=0, description="number of impostor pairs")
+    data: str = Field(default="", description="the data that it was fitted on")
 
     @model_validator(mode="after")
-    def _falls(self) -> Self:
+    def _check_knots(self) -> Self:
         distances, values = [knot[0] for knot in self.knots], [knot[1] for knot in self.knots]
         if any(a >= b for a, b in pairwise(distances)) or any(a < b for a, b in pairwise(values)):
             raise ValueError("the knots of a probability ascend in distance, and the probability never rises")
@@ -62,74 +67,80 @@ class Calibration(_Part):
         return self
 
     def probability(self, distances: Shaped[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
-        """P(same | distance) in 0…1, as if half of all pairs were of the same; it never rises with the distance.
+        """Compute P(same | distance) in 0…1 for equal priors; it never rises with the distance.
 
-        Where genuine pairs are rarer than that, as among all pairs of a collection, it is too high: with odds ``o``
-        of meeting one, ``p / (1 - p)`` is to be multiplied by ``o``.
+        It is too high where genuine pairs are rarer, as among all pairs of a collection: for odds ``o`` of a genuine
+        pair, multiply ``p / (1 - p)`` by ``o``.
 
         Raises:
             UsageError: this calibration has no probabilities.
         """
         if not self.knots:
-            raise UsageError("This encoder's calibration tells no probabilities; run: lookalike calibrate.")
+            raise UsageError("This encoder's calibration has no probabilities; run: lookalike calibrate.")
         at, values = np.array(self.knots).T
         return np.asarray(np.interp(distances, at, values))
 
 
-class Provenance(_Part):
-    """How the encoder came to be."""
+class Provenance(_Strict):
+    """How an encoder was made."""
 
-    recipe: dict[str, Any] = Field(description="the training recipe, whole")
+    recipe: dict[str, Any] = Field(description="the whole training recipe")
     seed: int
     minutes: float = Field(description="of training, on `machine`")
     machine: str
     versions: dict[str, str]
-    pictures: int = Field(description="trained on")
+    images: int = Field(alias="pictures", description="number of training images")
     figures: dict[str, float] = Field(description="measured on the validation split")
 
 
-class Card(_Part):
+class Card(_Strict):
     """The contents of ``encoder.json``."""
 
     format: int = FORMAT
     name: str
     description: str
     licence: str
-    dimension: int = Field(gt=0, description="floats, or bits where the output is bits")
+    dimension: int = Field(gt=0, description="floats, or bits if the output is bits")
     output: Literal["float", "bits"]
-    metric: Metric = Field(description="the one it was trained for")
+    metric: Metric = Field(description="the metric that it was trained for")
     input: Input
     branches: tuple[Branch, ...] = Field(min_length=1)
     calibration: Calibration | None = None
     provenance: Provenance | None = None
 
     @model_validator(mode="after")
-    def _holds_together(self) -> Self:
+    def _check_consistency(self) -> Self:
         if "photo" not in self.branches:
             raise ValueError("an encoder needs the branch “photo”")
         if (self.output == "bits") != (self.metric is Metric.HAMMING):
-            raise ValueError(f"{self.output}s are not compared by {self.metric}")
+            raise ValueError(f"the metric {self.metric} does not compare {self.output}s")
         if self.output == "bits" and self.dimension % 8:
-            raise ValueError(f"{self.dimension} bits fill no whole bytes")
-        known = self.calibration.metric if self.calibration else None
-        if known and (known is Metric.HAMMING) != (self.output == "bits"):
-            raise ValueError(f"{self.output}s are not calibrated for {known}")
+            raise ValueError(f"the dimension of bits must be a multiple of 8, not {self.dimension}")
+        known = self.calibration
+        # The calibration of a codec is of its codes, whatever the encoder gives.
+        if (
+            known
+            and known.codec == "none"
+            and known.metric
+            and (known.metric is Metric.HAMMING) != (self.output == "bits")
+        ):
+            raise ValueError(f"a calibration for {known.metric} does not apply to {self.output}s")
         return self
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read ``encoder.json`` of an artefact.
+        """Read the ``encoder.json`` of an artefact.
 
         Raises:
-            NotFoundError: no such file.
-            MismatchError: it is of a format that this version does not know.
-            EncoderError: it is no encoder card.
+            NotFoundError: the file does not exist.
+            MismatchError: this version does not know its format.
+            EncoderError: it is not an encoder card.
         """
         path = folder / "encoder.json"
         try:
             text = path.read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError) as e:
-            raise NotFoundError(f"{folder} is no encoder: it has no encoder.json.") from e
+            raise NotFoundError(f"{folder} is not an encoder: it has no encoder.json.") from e
         except (OSError, UnicodeDecodeError) as e:
             raise EncoderError(f"{path} cannot be read: {e}.") from e
         # Before anything else: another format may have other fields.
@@ -145,35 +156,35 @@ class Card(_Part):
         except ValidationError as e:
             first = e.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"
-            raise EncoderError(f"{path} is no encoder card; {where}: {first['msg']}.") from e
+            raise EncoderError(f"{path} is not an encoder card; {where}: {first['msg']}.") from e
 
 
-def calibrate(folder: Path, calibration: Calibration) -> Card:
-    """Write a calibration into the card of an artefact, in place of one that may be there.
+def write_calibration(folder: Path, calibration: Calibration) -> Card:
+    """Write a calibration into the card of an artefact; it replaces an earlier one.
 
-    Others see the old card or the new one, whole. The encoder's fingerprint stays as it is: embeddings do not change.
+    Other processes see the old card or the new one. The encoder's fingerprint is unchanged, as embeddings are.
 
     Args:
-        folder: of the artefact.
-        calibration: what its distances mean.
+        folder: the artefact's folder.
+        calibration: the meaning of its distances.
 
     Returns:
-        The card as it is now.
+        The new card.
 
     Raises:
         NotFoundError, EncoderError: as `Card.read`.
-        MismatchError: as there, or the calibration is of bits and the encoder gives floats, or the other way round.
-        StorageError: the folder cannot be written.
+        MismatchError: as `Card.read`, or the calibration is of bits and the encoder gives floats, or the other way round.
+        StorageError: the folder is not writable.
     """
     card = Card.read(folder)
     try:
-        # Through the model again: a calibration that does not go with the encoder is refused.
+        # Through the model again: it refuses a calibration that does not apply to the encoder.
         card = Card.model_validate(card.model_dump() | {"calibration": calibration.model_dump()})
     except ValidationError as e:
         raise MismatchError(f"The calibration is not of the encoder in {folder}: {e.errors()[0]['msg']}.") from e
     path = folder / "encoder.json"
     try:
-        atomic.write_bytes(path, (card.model_dump_json(indent=2) + "\n").encode())
+        atomic.write_text(path, card.model_dump_json(indent=2) + "\n")
     except OSError as e:
         raise StorageError(
             f"{path} cannot be written ({e.strerror}); calibrate a copy of the encoder in a folder of your own."

@@ -1,4 +1,4 @@
-"""Files of a repository on the Hugging Face hub, by ``hf://``."""
+"""Download of encoders from the Hugging Face hub, by ``hf://``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,24 +9,24 @@ SCHEME = "hf://"
 
 
 def fetch(address: str, files: Sequence[str], purpose: str) -> Path:
-    """Bring files here, or find them where an earlier call brought them.
+    """Download files of a repository, or find them in the local cache.
 
     Args:
         address: ``hf://org/repo[@revision]``.
         files: names, or patterns such as ``*.onnx``.
-        purpose: what they are for, to begin the sentence that says what is not installed.
+        purpose: what they are for; it begins the message if the hub's client is not installed.
 
     Returns:
         A folder that holds those of the files that the repository has.
 
     Raises:
-        UsageError: the address is none.
+        UsageError: the address is invalid.
         MissingExtraError: the hub's client is not installed.
-        NotFoundError: no such repository or revision, or no way to it.
+        NotFoundError: the repository or the revision does not exist, or cannot be reached.
     """
     repo, _, revision = address.removeprefix(SCHEME).partition("@")
     if repo.count("/") != 1 or not all(repo.split("/")):
-        raise UsageError(f"“{address}” should read hf://org/repo or hf://org/repo@revision.")
+        raise UsageError(f"“{address}” is not an address on the hub. Write hf://org/repo or hf://org/repo@revision.")
     try:
         from huggingface_hub import snapshot_download  # noqa: PLC0415 -- an extra
         from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415 -- an extra

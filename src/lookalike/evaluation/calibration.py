@@ -30,7 +30,7 @@ def fit(distances: Shaped[np.ndarray, " n"], same: Bool[np.ndarray, " n"], metri
         data: what they were, in words; it is kept in the card.
 
     Returns:
-        `Calibration.distance_at_far` tells a rate only where at least ten impostor pairs are expected below it: 0.001
+        `Calibration.distance_at_false_accept_rate` tells a rate only where at least ten impostor pairs are expected below it: 0.001
         takes 10,000 of them. `Calibration.knots` are a monotone fit (isotonic regression by pool adjacent
         violators, Zadrozny and Elkan, KDD 2002) in which genuine and impostor pairs weigh the same in all.
 
@@ -42,7 +42,7 @@ def fit(distances: Shaped[np.ndarray, " n"], same: Bool[np.ndarray, " n"], metri
     supported = [rate for rate in RATES if roc.impostors * float(rate) >= ERRORS and roc.far[0] <= float(rate)]
     return Calibration(
         metric=metric,
-        distance_at_far={rate: roc.at_far(float(rate)).threshold for rate in supported},
+        distance_at_false_accept_rate={rate: roc.at_far(float(rate)).threshold for rate in supported},
         threshold=roc.best_accuracy().threshold,
         knots=_knots(roc),
         genuine=roc.genuine,

@@ -76,7 +76,7 @@ def write(
             minutes=round(minutes, 1),
             machine=f"{torch.get_num_threads()} threads, {platform.machine()}",
             versions={p: version(p) for p in ("lookalike", "torch", "numpy", "onnx", "pytorch-metric-learning")},
-            pictures=pictures,
+            images=pictures,
             figures={k: round(v, 5) for k, v in figures.items()},
         ),
     )
@@ -184,7 +184,7 @@ def _model_card(card: Card) -> str:
 Pictures of {card.input.size} × {card.input.size} pixels ({card.input.fit}) become {card.dimension} numbers; nearness is \
 {card.metric} distance. Branches: {", ".join(card.branches)}. Licence of the weights: {card.licence}.
 
-Trained by lookalike {about.versions["lookalike"]} on {about.pictures:,} pictures in {about.minutes:.0f} minutes \
+Trained by lookalike {about.versions["lookalike"]} on {about.images:,} pictures in {about.minutes:.0f} minutes \
 ({about.machine}), seed {about.seed}. The recipe is in `encoder.json`.
 
 | on the validation split | |

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lookalike.datasets import Samples
 from lookalike.encoders import Encoder
-from lookalike.encoders.card import Calibration, calibrate
+from lookalike.encoders.card import Calibration, write_calibration
 from lookalike.errors import DataError
 from lookalike.evaluation import calibration, report, verification
 from lookalike.evaluation.subject import Subject, of_samples
@@ -61,7 +61,7 @@ def write(
     encoder = Encoder.open(artefact)
     subject = of_samples(encoder, validation)
     if fitted := _calibration(subject, recipe):
-        calibrate(artefact, fitted)
+        write_calibration(artefact, fitted)
     about = report.About(
         encoder=recipe.name,
         data=_held_out(recipe, validation),

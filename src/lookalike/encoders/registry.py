@@ -1,0 +1,46 @@
+"""Registry of encoders: bundled by name, in a folder by path, on a hub by ``hf://``."""
+
+import os
+from importlib import resources
+from pathlib import Path
+
+from lookalike.encoders import hub
+from lookalike.encoders.artefact import Encoder
+from lookalike.errors import NotFoundError
+
+DEFAULT = "toyshop"
+"""The encoder of a new collection whose user names none."""
+
+
+def bundled() -> dict[str, Path]:
+    """List the encoders that ship with lookalike: name → folder."""
+    folder = Path(str(resources.files("lookalike.encoders") / "bundled"))
+    return {d.name: d for d in sorted(folder.iterdir()) if (d / "encoder.json").is_file()}
+
+
+def load(name: str | os.PathLike[str]) -> Encoder:
+    """Find and open an encoder.
+
+    Args:
+        name: the name of a bundled encoder; the path of an artefact's folder; the path of a training run or a
+            collection, which hold theirs in ``encoder/``; or ``hf://org/repo[@revision]``. ``~`` is expanded.
+
+    Raises:
+        NotFoundError: the encoder does not exist.
+        UsageError: the hub's address is invalid.
+        MissingExtraError: the hub's client is not installed.
+        EncoderError: its files are damaged.
+    """
+    name = os.fspath(name)
+    if name.startswith(hub.SCHEME):
+        return Encoder.open(hub.fetch(name, ["encoder.json", "*.onnx", "README.md"], "An encoder from a hub"))
+    known = bundled()
+    if name in known:
+        return Encoder.open(known[name])
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise NotFoundError(
+            f"There is no encoder “{name}”. Bundled: {', '.join(known)}; or give a folder, or hf://org/repo."
+        )
+    inside = folder / "encoder"
+    return Encoder.open(inside if (inside / "encoder.json").is_file() else folder)
