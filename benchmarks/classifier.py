@@ -28,7 +28,7 @@ def main() -> None:
     args = parser.parse_args()
     encoder = encoders.load(args.encoder)
     train, test = (
-        embed(encoder, datasets.find(datasets.guess(args.data, split=split, limit=limit)), _say)[0]
+        embed(encoder, datasets.open_dataset(datasets.infer_source(args.data, split=split, limit=limit)))[0]
         for split, limit in (("train", args.support), ("test", None))
     )
     metric = encoder.card.metric
@@ -43,10 +43,6 @@ def main() -> None:
         sys.stdout.write(json.dumps(figures) + "\n")
     else:
         sys.stdout.writelines(f"{key:<32}{value}\n" for key, value in figures.items())
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 if __name__ == "__main__":

@@ -61,8 +61,8 @@ def measure(folder: Path, name: str, *, episodes: int = 200, seed: int = 0) -> d
     encoder = encoders.load(name)
     found = {}
     for split in ("validation", "test"):
-        source = datasets.guess(folder / TABLE, split=split)
-        subject, dataset = embed(encoder, datasets.find(source), _say)
+        source = datasets.infer_source(folder / TABLE, split=split)
+        subject, dataset, _ = embed(encoder, datasets.open_dataset(source))
         found[split] = (subject, dataset.classes)
     threshold = verification.Roc.of_pairs(*pairs(*found["validation"])).best_accuracy().threshold
     distances, same = pairs(*found["test"])
@@ -89,10 +89,6 @@ def measure(folder: Path, name: str, *, episodes: int = 200, seed: int = 0) -> d
         "FRR at the threshold": verdicts.frr,
         "one-shot among 20 writers": float(np.mean(shots)),
     }
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 def main() -> None:

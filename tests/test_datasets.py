@@ -1,4 +1,4 @@
-"""Labelled pictures: what is read, what is held out, what is refused."""
+"""Datasets of labelled images: layouts, splits, checks and refusals."""
 
 import io
 import json
@@ -16,37 +16,59 @@ from typer.testing import CliRunner
 
 from lookalike import datasets, images
 from lookalike.cli.app import app
-from lookalike.datasets import CsvSource, FolderSource, NpzSource, Report, Samples, ToyShopSource
-from lookalike.datasets.dataset import narrow
-from lookalike.datasets.pictures import Seen
+from lookalike.datasets import CsvSource, FolderSource, Holdout, LabelledImages, NpzSource, ToyShopSource
+from lookalike.datasets.dataset import select
+from lookalike.datasets.lazy_images import ImageInfo
 from lookalike.errors import DataError, LookalikeError, NotFoundError, UsageError
 from lookalike.learn import recipe
+from lookalike.progress import SILENT, Progress
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("LOOKALIKE_DATA", ROOT.parent / "shared" / "data"))
 
 
-def pictures(folder: Path, count: int, rng: np.random.Generator) -> None:
+def write_images(folder: Path, count: int, rng: np.random.Generator) -> None:
     folder.mkdir(parents=True)
     for i in range(count):
         Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(folder / f"{i}.png")
 
 
-def load(path: Path, sketches: Path | None = None, report: Report = print) -> Samples:
-    return datasets.load([FolderSource(path=path, sketches=sketches)], 8, "squash", report)
+class NoNotes:
+    """A progress that must not get a note."""
+
+    def note(self, message: str) -> None:
+        pytest.fail(message)
+
+    def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        pass
 
 
-def test_folders_of_classes_are_read_and_a_broken_picture_is_reported(tmp_path: Path) -> None:
+class Notes(list[str]):
+    """A progress that keeps its notes."""
+
+    def note(self, message: str) -> None:
+        self.append(message)
+
+    def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        assert (stage, detail) == ("decoding", "")
+        assert 0 <= done <= total
+
+
+def load(path: Path, sketches: Path | None = None, progress: Progress = SILENT) -> LabelledImages:
+    return datasets.load([FolderSource(path=path, sketches=sketches)], 8, "squash", progress)
+
+
+def test_folders_of_classes_are_read_and_a_broken_image_is_reported(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    pictures(tmp_path / "d" / "ant", 3, rng)
-    pictures(tmp_path / "d" / "bee", 2, rng)
+    write_images(tmp_path / "d" / "ant", 3, rng)
+    write_images(tmp_path / "d" / "bee", 2, rng)
     (tmp_path / "d" / "bee" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    said: list[str] = []
-    samples = load(tmp_path / "d", report=said.append)
+    notes = Notes()
+    samples = load(tmp_path / "d", progress=notes)
     assert samples.classes == ("ant", "bee")
     assert samples.labels.tolist() == [0, 0, 0, 1, 1]
-    assert len(said) == 1
-    assert "broken.png" in said[0]
+    assert len(notes) == 1
+    assert "broken.png" in notes[0]
     first = np.asarray(Image.open(tmp_path / "d" / "ant" / "0.png"))
     assert np.array_equal(samples.images[0], first)
 
@@ -54,7 +76,7 @@ def test_folders_of_classes_are_read_and_a_broken_picture_is_reported(tmp_path: 
 def test_a_sketch_belongs_to_the_photo_that_its_name_begins_with(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("ant", "bee"):
-        pictures(tmp_path / "photo" / name, 2, rng)
+        write_images(tmp_path / "photo" / name, 2, rng)
     (tmp_path / "sketch" / "bee").mkdir(parents=True)
     for name in ("0", "1-3", "stranger"):
         Image.new("RGB", (8, 8)).save(tmp_path / "sketch" / "bee" / f"{name}.png")
@@ -65,52 +87,52 @@ def test_a_sketch_belongs_to_the_photo_that_its_name_begins_with(tmp_path: Path)
     assert samples.sketch.tolist() == [False] * 4 + [True] * 3
 
 
-def test_data_that_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
+def test_data_that_cannot_train_is_refused(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(DataError, match="no folder"):
         load(tmp_path / "none")
-    pictures(tmp_path / "one" / "ant", 3, rng)
+    write_images(tmp_path / "one" / "ant", 3, rng)
     with pytest.raises(DataError, match="one class only"):
         load(tmp_path / "one")
     (tmp_path / "one" / "bee").mkdir()
-    with pytest.raises(DataError, match="no pictures: bee"):
+    with pytest.raises(DataError, match="no images: bee"):
         load(tmp_path / "one")
-    pictures(tmp_path / "few" / "ant", 1, rng)
-    pictures(tmp_path / "few" / "bee", 3, rng)
+    write_images(tmp_path / "few" / "ant", 1, rng)
+    write_images(tmp_path / "few" / "bee", 3, rng)
     with pytest.raises(DataError, match="“ant” has 1 usable"):
-        datasets.hold_out(load(tmp_path / "few"), 0.5, 0)
-    pictures(tmp_path / "small" / "ant", 2, rng)
-    pictures(tmp_path / "small" / "bee", 2, rng)
+        datasets.hold_out(load(tmp_path / "few"), Holdout(0.5, seed=0))
+    write_images(tmp_path / "small" / "ant", 2, rng)
+    write_images(tmp_path / "small" / "bee", 2, rng)
     with pytest.raises(DataError, match="fewer than two photos"):
-        datasets.hold_out(load(tmp_path / "small"), 0.5, 0)
+        datasets.hold_out(load(tmp_path / "small"), Holdout(0.5, seed=0))
 
 
-def shop(count: int = 96, sketches: int = 2) -> Samples:
+def shop(count: int = 96, sketches: int = 2) -> LabelledImages:
     source = ToyShopSource(kind="toyshop", count=count, seed=3, sketches=sketches)
-    return datasets.load([source], 16, "squash", print)
+    return datasets.load([source], 16, "squash")
 
 
-def test_a_split_keeps_an_item_and_its_sketches_together_and_every_class_on_both_sides() -> None:
+def test_hold_out_keeps_sketches_with_their_photo_and_every_class_on_both_sides() -> None:
     samples = shop()
-    training, validation = datasets.hold_out(samples, 0.34, 1)
+    training, validation = datasets.hold_out(samples, Holdout(0.34, seed=1))
     assert not set(training.items) & set(validation.items)
     assert len(training) + len(validation) == len(samples)
     assert set(training.labels) == set(validation.labels) == set(samples.labels)
-    again, _ = datasets.hold_out(samples, 0.34, 1)
+    again, _ = datasets.hold_out(samples, Holdout(0.34, seed=1))
     assert np.array_equal(again.items, training.items)
 
 
-def test_sources_stand_side_by_side() -> None:
+def test_sources_are_concatenated() -> None:
     source = ToyShopSource(kind="toyshop", count=64, seed=1)
-    two = datasets.load([source, source], 16, "squash", print)
+    two = datasets.load([source, source], 16, "squash")
     assert len(two.classes) == 64
     assert two.labels.tolist()[64:] == (two.labels[:64] + 32).tolist()
     assert len(set(two.items.tolist())) == 128
 
 
-def test_classes_held_out_are_whole_and_each_side_has_its_own() -> None:
+def test_hold_out_by_class_gives_disjoint_classes() -> None:
     samples = shop()
-    training, validation = datasets.hold_out(samples, 0.25, 1, "class")
+    training, validation = datasets.hold_out(samples, Holdout(0.25, "class", 1))
     assert len(validation.classes) == 8
     assert set(training.classes) | set(validation.classes) == set(samples.classes)
     assert not set(training.classes) & set(validation.classes)
@@ -122,17 +144,17 @@ def test_classes_held_out_are_whole_and_each_side_has_its_own() -> None:
         assert np.array_equal(part.images, samples.images[kept])
 
 
-def test_more_pictures_held_out_never_leave_a_class_with_fewer_than_two_items() -> None:
+def test_hold_out_leaves_two_items_of_each_class() -> None:
     samples = shop(count=96, sketches=0)
-    training, _ = datasets.hold_out(samples, 0.99, 0)
+    training, _ = datasets.hold_out(samples, Holdout(0.99, seed=0))
     assert np.bincount(training.labels).tolist() == [2] * 32
 
 
-def test_too_few_classes_to_hold_whole_ones_out_are_refused(tmp_path: Path) -> None:
+def test_hold_out_by_class_needs_four_classes(tmp_path: Path) -> None:
     for name in "abc":
-        pictures(tmp_path / name, 3, np.random.default_rng(0))
-    with pytest.raises(DataError, match="takes four"):
-        datasets.hold_out(load(tmp_path), 0.5, 0, "class")
+        write_images(tmp_path / name, 3, np.random.default_rng(0))
+    with pytest.raises(DataError, match="needs four"):
+        datasets.hold_out(load(tmp_path), Holdout(0.5, "class", 0))
 
 
 # ---- splits, classes, limits
@@ -142,61 +164,61 @@ def splits(path: Path, **counts: dict[str, int]) -> Path:
     rng = np.random.default_rng(0)
     for split, classes in counts.items():
         for name, count in classes.items():
-            pictures(path / split / name, count, rng)
+            write_images(path / split / name, count, rng)
     return path
 
 
 def names(dataset: datasets.Dataset) -> list[str]:
-    return [Path(dataset.pictures.name(row)).relative_to(dataset.name).as_posix() for row in range(len(dataset))]
+    return [Path(dataset.images.name(row)).relative_to(dataset.name).as_posix() for row in range(len(dataset))]
 
 
-def test_split_folders_are_recognised_whatever_they_are_called(tmp_path: Path) -> None:
+def test_split_folders_are_recognised_by_every_spelling(tmp_path: Path) -> None:
     splits(tmp_path, Training={"a": 2, "b": 1}, val={"a": 1, "b": 1}, test={"a": 1, "b": 2})
     (tmp_path / ".hidden").mkdir()
-    found = datasets.find(FolderSource(path=tmp_path))
-    assert found.splits is not None
-    assert found.classes == ("a", "b")
-    for row, name in enumerate(names(found)):
+    dataset = datasets.open_dataset(FolderSource(path=tmp_path))
+    assert dataset.splits is not None
+    assert dataset.classes == ("a", "b")
+    for row, name in enumerate(names(dataset)):
         split, label, _ = name.split("/")
-        assert {"Training": "train", "val": "validation", "test": "test"}[split] == found.splits[row]
-        assert label == found.classes[found.labels[row]]
-    assert len(found) == 8
+        assert {"Training": "train", "val": "validation", "test": "test"}[split] == dataset.splits[row]
+        assert label == dataset.classes[dataset.labels[row]]
+    assert len(dataset) == 8
 
 
 def test_classes_called_train_and_test_are_classes(tmp_path: Path) -> None:
-    pictures(tmp_path / "train", 2, np.random.default_rng(0))
-    pictures(tmp_path / "test", 2, np.random.default_rng(0))
-    found = datasets.find(FolderSource(path=tmp_path))
-    assert found.splits is None
-    assert found.classes == ("test", "train")
+    write_images(tmp_path / "train", 2, np.random.default_rng(0))
+    write_images(tmp_path / "test", 2, np.random.default_rng(0))
+    dataset = datasets.open_dataset(FolderSource(path=tmp_path))
+    assert dataset.splits is None
+    assert dataset.classes == ("test", "train")
 
 
-def test_a_split_and_classes_can_be_asked_for(tmp_path: Path) -> None:
+def test_a_source_selects_a_split_and_classes(tmp_path: Path) -> None:
     splits(tmp_path, train={"a": 2, "b": 2, "c": 1}, test={"a": 1, "b": 1})
-    test = datasets.find(FolderSource(path=tmp_path, split="testing"))
+    test = datasets.open_dataset(FolderSource(path=tmp_path, split="testing"))
     assert names(test) == ["test/a/0.png", "test/b/0.png"]
     assert test.classes == ("a", "b")
-    some = datasets.find(FolderSource(path=tmp_path, classes=("c", "a")))
+    some = datasets.open_dataset(FolderSource(path=tmp_path, classes=("c", "a")))
     assert some.classes == ("a", "c")
     assert names(some) == ["test/a/0.png", "train/a/0.png", "train/a/1.png", "train/c/0.png"]
-    with pytest.raises(DataError, match=r"no pictures in its split “validation”; it has train, test"):
-        datasets.find(FolderSource(path=tmp_path, split="validation"))
+    with pytest.raises(DataError, match=r"no images in its split “validation”; it has train, test"):
+        datasets.open_dataset(FolderSource(path=tmp_path, split="validation"))
     with pytest.raises(DataError, match=r"no class “d”, “e”; it has a, b, c"):
-        datasets.find(FolderSource(path=tmp_path, classes=("a", "e", "d")))
+        datasets.open_dataset(FolderSource(path=tmp_path, classes=("a", "e", "d")))
     with pytest.raises(DataError, match="has no splits"):
-        datasets.find(FolderSource(path=tmp_path / "train", split="test"))
+        datasets.open_dataset(FolderSource(path=tmp_path / "train", split="test"))
 
 
 def test_sketches_follow_their_photos_into_splits_and_limits(tmp_path: Path) -> None:
     splits(tmp_path / "photo", train={"a": 4, "b": 4}, test={"a": 2, "b": 2})
     splits(tmp_path / "sketch", train={"a": 4, "b": 4}, test={"a": 2})
-    pictures(tmp_path / "strange" / "a", 1, np.random.default_rng(0))
-    found = datasets.find(FolderSource(path=tmp_path / "photo", sketches=tmp_path / "sketch", limit=1))
-    assert found.sketch.tolist() == [False] * 4 + [True] * 3
-    photos = found.items[:4].tolist()  # of test a, test b, train a, train b
-    assert found.items[4:].tolist() == [photos[0], photos[2], photos[3]]
+    write_images(tmp_path / "strange" / "a", 1, np.random.default_rng(0))
+    dataset = datasets.open_dataset(FolderSource(path=tmp_path / "photo", sketches=tmp_path / "sketch", limit=1))
+    assert dataset.sketch.tolist() == [False] * 4 + [True] * 3
+    photos = dataset.items[:4].tolist()  # of test a, test b, train a, train b
+    assert dataset.items[4:].tolist() == [photos[0], photos[2], photos[3]]
     with pytest.raises(DataError, match="other splits"):
-        datasets.find(FolderSource(path=tmp_path / "photo", sketches=tmp_path / "strange"))
+        datasets.open_dataset(FolderSource(path=tmp_path / "photo", sketches=tmp_path / "strange"))
 
 
 @given(
@@ -205,30 +227,30 @@ def test_sketches_follow_their_photos_into_splits_and_limits(tmp_path: Path) -> 
     divided=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_a_limit_keeps_so_many_of_each_class_in_each_split_the_same_each_time(
+def test_a_limit_selects_the_same_images_of_each_class_in_each_split_each_time(
     labels: list[int], limit: int, divided: bool, seed: int
 ) -> None:
     splits = np.random.default_rng(seed).choice(["train", "test"], len(labels)) if divided else None
     dataset = datasets.Dataset(
         name="it",
-        pictures=Nothing(len(labels)),
+        images=Undecoded(len(labels)),
         labels=np.asarray(labels),
         classes=tuple("abcd"),
         items=np.arange(len(labels)),
         sketch=np.zeros(len(labels), bool),
         splits=splits,
     )
-    less = narrow(dataset, None, None, limit)
+    less = select(dataset, None, None, limit)
     for label in range(4):
         for split in ("train", "test") if divided else (None,):
             kept, there = (d.labels[d.rows(split)].tolist().count(label) for d in (less, dataset))
             assert kept == min(limit, there)
-    assert less.items.tolist() == narrow(dataset, None, None, limit).items.tolist() == sorted(less.items.tolist())
-    assert set(less.items.tolist()) <= set(narrow(dataset, None, None, limit + 1).items.tolist())
+    assert less.items.tolist() == select(dataset, None, None, limit).items.tolist() == sorted(less.items.tolist())
+    assert set(less.items.tolist()) <= set(select(dataset, None, None, limit + 1).items.tolist())
 
 
-class Nothing:
-    """Pictures that are never looked at."""
+class Undecoded:
+    """Images that must not be decoded."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -236,13 +258,13 @@ class Nothing:
     def __len__(self) -> int:
         return self.count
 
-    def take(self, rows: np.ndarray) -> "Nothing":
-        return Nothing(len(rows))
+    def take(self, rows: np.ndarray) -> "Undecoded":
+        return Undecoded(len(rows))
 
     def load(self, row: int, size: int, fit: images.Fit) -> np.ndarray:
         raise AssertionError((row, size, fit))
 
-    def look(self, row: int) -> Seen:
+    def inspect(self, row: int) -> ImageInfo:
         raise AssertionError(row)
 
     def name(self, row: int) -> str:
@@ -261,21 +283,21 @@ def table(folder: Path, text: str, *files: str) -> CsvSource:
     return CsvSource(path=folder / "t.csv")
 
 
-def test_a_table_says_path_label_split_and_part_and_paths_are_relative_to_it(tmp_path: Path) -> None:
+def test_a_table_gives_label_split_and_retrieval_role_and_its_paths_are_relative(tmp_path: Path) -> None:
     text = (
         "colour,path, label ,split,is_query,is_gallery\n"
         "red,x/1.png,b,train,,\nblue,2.png,a,VAL,true,0\n,3.png,b,test,no,1\n"
     )
-    found = datasets.find(table(tmp_path, "\ufeff" + text, "x/1.png", "2.png", "3.png"))
-    assert found.classes == ("a", "b")
-    assert found.labels.tolist() == [1, 0, 1]
-    assert found.splits is not None
-    assert found.splits.tolist() == ["train", "validation", "test"]
-    assert found.is_query is not None
-    assert found.is_query.tolist() == [False, True, False]
-    assert found.is_gallery is not None
-    assert found.is_gallery.tolist() == [False, False, True]
-    samples = datasets.read(found, 8, "squash", pytest.fail)
+    dataset = datasets.open_dataset(table(tmp_path, "\ufeff" + text, "x/1.png", "2.png", "3.png"))
+    assert dataset.classes == ("a", "b")
+    assert dataset.labels.tolist() == [1, 0, 1]
+    assert dataset.splits is not None
+    assert dataset.splits.tolist() == ["train", "validation", "test"]
+    assert dataset.is_query is not None
+    assert dataset.is_query.tolist() == [False, True, False]
+    assert dataset.is_gallery is not None
+    assert dataset.is_gallery.tolist() == [False, False, True]
+    samples = datasets.decode(dataset, 8, "squash", NoNotes())
     assert np.array_equal(samples.images[0], np.asarray(Image.open(tmp_path / "x" / "1.png")))
 
 
@@ -291,35 +313,35 @@ def test_a_table_says_path_label_split_and_part_and_paths_are_relative_to_it(tmp
         ("path,label\n1.png\n", "line 2: there is no label"),
         ("path,label\n1.png,a\n2.png,a\0\n", "line 3: the label has a NUL"),
         ("path,label\n1.png,a\n2.png,a\n1.png,b\n", r"lines 2 and 4 both name 1\.png"),
-        ("path,label,split\n1.png,a,dev\n", "line 2: “dev” is no split"),
-        ("path,label,split\n1.png,a,\n", "“” is no split"),
+        ("path,label,split\n1.png,a,dev\n", "line 2: “dev” is not a split"),
+        ("path,label,split\n1.png,a,\n", "“” is not a split"),
         ("path,label,is_query\n1.png,a,perhaps\n", "line 2: is_query is “perhaps”"),
-        ('path,label\n"1.png,a\n', "no table of comma-separated values"),
+        ('path,label\n"1.png,a\n', "not a table of comma-separated values"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        datasets.find(table(tmp_path, text))
+        datasets.open_dataset(table(tmp_path, text))
 
 
-def test_a_table_in_another_encoding_or_none_at_all_is_refused(tmp_path: Path) -> None:
+def test_a_table_in_another_encoding_or_a_missing_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes("path,label\nä.png,é\n".encode("latin-1"))
     with pytest.raises(DataError, match="not in UTF-8"):
-        datasets.find(CsvSource(path=tmp_path / "t.csv"))
+        datasets.open_dataset(CsvSource(path=tmp_path / "t.csv"))
     with pytest.raises(DataError, match="cannot be read: No such file"):
-        datasets.find(CsvSource(path=tmp_path / "none.csv"))
+        datasets.open_dataset(CsvSource(path=tmp_path / "none.csv"))
 
 
-def test_a_listed_file_that_is_not_there_is_reported_and_left_out(tmp_path: Path) -> None:
-    found = datasets.find(table(tmp_path, "path,label\n1.png,a\nnone.png,a\n2.png,b\n", "1.png", "2.png"))
-    said: list[str] = []
-    samples = datasets.read(found, 8, "squash", said.append)
+def test_a_missing_file_of_a_table_is_reported_and_left_out(tmp_path: Path) -> None:
+    dataset = datasets.open_dataset(table(tmp_path, "path,label\n1.png,a\nnone.png,a\n2.png,b\n", "1.png", "2.png"))
+    notes = Notes()
+    samples = datasets.decode(dataset, 8, "squash", notes)
     assert samples.labels.tolist() == [0, 1]
     assert samples.items.tolist() == [0, 2]
-    assert len(said) == 1
-    assert "none.png" in said[0]
-    with pytest.raises(DataError, match="None of the 1 pictures"):
-        datasets.read(found.take(np.asarray([1])), 8, "squash", said.append)
+    assert len(notes) == 1
+    assert "none.png" in notes[0]
+    with pytest.raises(DataError, match="None of the 1 images"):
+        datasets.decode(dataset.take(np.asarray([1])), 8, "squash", notes)
 
 
 # ---- arrays
@@ -334,101 +356,104 @@ def grey(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-def test_splits_of_arrays_and_their_labels_sorted_as_numbers(tmp_path: Path) -> None:
+def test_an_npz_has_splits_and_its_numeric_labels_are_sorted_as_numbers(tmp_path: Path) -> None:
     x = {"x_train": grey(3, 8, 8), "x_val": grey(1, 8, 8, 3), "x_test": grey(2, 8, 8, 1)}
     y = {"y_train": [10, 2, 2], "y_val": np.array([[10]], np.uint8), "y_test": [2, 10]}
     source = saved(tmp_path, **x, **y)
-    found = datasets.find(source)
-    assert found.classes == ("2", "10")
-    assert found.labels.tolist() == [1, 0, 0, 1, 0, 1]
-    assert found.splits is not None
-    assert found.splits.tolist() == ["train"] * 3 + ["validation"] + ["test"] * 2
-    read = datasets.read(found, 8, "squash", pytest.fail)
-    assert np.array_equal(read.images[1], np.repeat(x["x_train"][1][..., None], 3, axis=2))
-    assert np.array_equal(read.images[3], x["x_val"][0])
-    assert np.array_equal(read.images[5], np.repeat(x["x_test"][1], 3, axis=2))
-    test = datasets.find(source.model_copy(update={"split": "test"}))
+    dataset = datasets.open_dataset(source)
+    assert dataset.classes == ("2", "10")
+    assert dataset.labels.tolist() == [1, 0, 0, 1, 0, 1]
+    assert dataset.splits is not None
+    assert dataset.splits.tolist() == ["train"] * 3 + ["validation"] + ["test"] * 2
+    decoded = datasets.decode(dataset, 8, "squash", NoNotes())
+    assert np.array_equal(decoded.images[1], np.repeat(x["x_train"][1][..., None], 3, axis=2))
+    assert np.array_equal(decoded.images[3], x["x_val"][0])
+    assert np.array_equal(decoded.images[5], np.repeat(x["x_test"][1], 3, axis=2))
+    test = datasets.open_dataset(source.model_copy(update={"split": "test"}))
     assert len(test) == 2
     with pytest.raises(DataError, match="split “validation”"):
-        datasets.find(saved(tmp_path, x_test=grey(2, 8, 8), y_test=[0, 1]).model_copy(update={"split": "validation"}))
+        datasets.open_dataset(
+            saved(tmp_path, x_test=grey(2, 8, 8), y_test=[0, 1]).model_copy(update={"split": "validation"})
+        )
 
 
 def test_leading_axes_are_flattened_and_true_is_white(tmp_path: Path) -> None:
     ink = grey(4, 5, 8, 9) > 99
     labels = np.repeat(np.arange(4)[:, None], 5, axis=1)
-    found = datasets.find(saved(tmp_path, images=ink, labels=labels))
-    assert found.labels.tolist() == labels.reshape(-1).tolist()
-    for rows, pictures in datasets.batches(found, 8, "crop", pytest.fail, count=7):
-        for row, picture in zip(rows, pictures, strict=True):
+    dataset = datasets.open_dataset(saved(tmp_path, images=ink, labels=labels))
+    assert dataset.labels.tolist() == labels.reshape(-1).tolist()
+    for batch in datasets.decode_batches(dataset, 8, "crop", count=7):
+        assert batch.failures == ()
+        for row, image in zip(batch.rows, batch.images, strict=True):
             whole = Image.fromarray(np.where(ink.reshape(20, 8, 9)[row], 255, 0).astype(np.uint8))
-            assert np.array_equal(picture, images.load(whole, 8, "crop"))
+            assert np.array_equal(image, images.load(whole, 8, "crop"))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_floats_are_grey_levels_of_255(tmp_path: Path, dtype: type[np.floating]) -> None:
     levels = np.arange(256).reshape(1, 16, 16)
     source = saved(tmp_path, pics=(levels / 255).astype(dtype), names=np.array([b"\xc3\xa4"]))
-    found = datasets.find(source.model_copy(update={"images": "pics", "labels": "names"}))
-    assert found.classes == ("ä",)
-    assert np.array_equal(datasets.read(found, 16, "squash", pytest.fail).images[0, ..., 1], levels[0])
+    dataset = datasets.open_dataset(source.model_copy(update={"images": "pics", "labels": "names"}))
+    assert dataset.classes == ("ä",)
+    assert np.array_equal(datasets.decode(dataset, 16, "squash", NoNotes()).images[0, ..., 1], levels[0])
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({}, "has the arrays of nothing"),
-        ({"pics": [1], "labels": [1]}, "has the arrays pics, labels; looked for were images and labels, or x_train"),
+        ({}, r"has the arrays \(none\)"),
+        ({"pics": [1], "labels": [1]}, "has the arrays pics, labels, but neither images and labels nor x_train"),
         ({"x_train": grey(2, 8, 8)}, "only one of x_train and y_train"),
         ({"images": grey(2, 8, 8), "labels": [0, 1, 2]}, "do not go together"),
         ({"images": grey(2, 8, 8), "labels": 3}, "do not go together"),
-        ({"images": 0.5, "labels": [0]}, "would be of shape"),
-        ({"images": grey(2, 8), "labels": [0, 1]}, r"would be of shape \(8,\)"),
-        ({"images": grey(2, 8, 8, 4), "labels": [0, 1]}, r"would be of shape \(8, 8, 4\)"),
-        ({"images": grey(2, 0, 8), "labels": [0, 1]}, "would be of shape"),
-        ({"images": grey(0, 8, 8), "labels": np.zeros(0, int)}, "there are no pictures"),
-        ({"images": np.zeros((2, 8, 8), int), "labels": [0, 1]}, "holds int64; pictures are uint8"),
-        ({"images": np.full((2, 8, 8), np.nan), "labels": [0, 1]}, "not from 0 to 1"),
-        ({"images": np.full((2, 8, 8), 1.01), "labels": [0, 1]}, "not from 0 to 1"),
-        ({"images": np.full((2, 8, 8), -0.01), "labels": [0, 1]}, "not from 0 to 1"),
+        ({"images": 0.5, "labels": [0]}, "the shape"),
+        ({"images": grey(2, 8), "labels": [0, 1]}, r"the shape \(8,\)"),
+        ({"images": grey(2, 8, 8, 4), "labels": [0, 1]}, r"the shape \(8, 8, 4\)"),
+        ({"images": grey(2, 0, 8), "labels": [0, 1]}, "the shape"),
+        ({"images": grey(0, 8, 8), "labels": np.zeros(0, int)}, "there are no images"),
+        ({"images": np.zeros((2, 8, 8), int), "labels": [0, 1]}, "holds int64; images are uint8"),
+        ({"images": np.full((2, 8, 8), np.nan), "labels": [0, 1]}, "outside 0 to 1"),
+        ({"images": np.full((2, 8, 8), 1.01), "labels": [0, 1]}, "outside 0 to 1"),
+        ({"images": np.full((2, 8, 8), -0.01), "labels": [0, 1]}, "outside 0 to 1"),
         ({"images": grey(2, 8, 8), "labels": [0.5, 1]}, "holds float64; labels are"),
         ({"images": grey(2, 8, 8), "labels": np.array([b"\xff", b"a"])}, "“labels” in .* is not in UTF-8"),
         ({"images": grey(2, 8, 8), "labels": np.array([0, "a"], object)}, "“labels” in .* holds Python objects"),
         (
             {"x_train": grey(1, 8, 8), "y_train": [0], "x_test": grey(1, 8, 8), "y_test": ["a"]},
-            "numbers for labels in one split and names in another",
+            "numbers as labels in one split and names in another",
         ),
     ],
 )
-def test_arrays_that_cannot_be_used_are_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
+def test_invalid_arrays_are_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        datasets.find(saved(tmp_path, **arrays))
+        datasets.open_dataset(saved(tmp_path, **arrays))
 
 
-def test_arrays_named_by_the_source_must_be_there(tmp_path: Path) -> None:
+def test_arrays_that_the_source_names_must_exist(tmp_path: Path) -> None:
     source = saved(tmp_path, x_train=grey(1, 8, 8), y_train=[0])
-    with pytest.raises(DataError, match="looked for were pics and labels"):
-        datasets.find(NpzSource(path=source.path, images="pics"))
+    with pytest.raises(DataError, match="neither pics and labels"):
+        datasets.open_dataset(NpzSource(path=source.path, images="pics"))
 
 
-def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_npz_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     source = saved(tmp_path, images=grey(4, 30, 30), labels=[0, 1, 2, 3])
     whole = path.read_bytes()
     for content in (b"", b"nonsense", whole[: len(whole) // 2], whole[:300] + b"xxxx" + whole[304:]):
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"a\.npz"):
-            datasets.find(source)
+            datasets.open_dataset(source)
     with path.open("wb") as file:
         np.save(file, grey(2, 2))
     with pytest.raises(DataError, match="a single array"):
-        datasets.find(source)
+        datasets.open_dataset(source)
     with pytest.raises(DataError, match="cannot be read: No such file"):
-        datasets.find(NpzSource(path=tmp_path / "none.npz"))
+        datasets.open_dataset(NpzSource(path=tmp_path / "none.npz"))
 
 
 @settings(max_examples=50, deadline=None)
 @given(flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4))
-def test_a_damaged_npz_is_refused_or_read_and_nothing_else(flips: list[tuple[int, int]]) -> None:
+def test_a_damaged_npz_raises_nothing_but_a_data_error(flips: list[tuple[int, int]]) -> None:
     whole = io.BytesIO()
     np.savez_compressed(whole, images=grey(6, 8, 8), labels=["a", "b", "c"] * 2)
     content = bytearray(whole.getvalue())
@@ -437,12 +462,12 @@ def test_a_damaged_npz_is_refused_or_read_and_nothing_else(flips: list[tuple[int
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "a.npz").write_bytes(content)
         try:
-            assert len(datasets.find(NpzSource(path=Path(folder) / "a.npz"))) == 6
+            assert len(datasets.open_dataset(NpzSource(path=Path(folder) / "a.npz"))) == 6
         except DataError as e:
             assert "\n" not in str(e)  # noqa: PT017 -- either way is right
 
 
-def test_an_npz_that_is_packed_in_an_unknown_way_is_refused(tmp_path: Path) -> None:
+def test_an_npz_of_unknown_compression_is_refused(tmp_path: Path) -> None:
     source = saved(tmp_path, images=grey(2, 8, 8), labels=[0, 1])
     content = source.path.read_bytes()
     # The method stands at 8 in the local header and at 10 in the central one (APPNOTE 4.3.7, 4.3.12).
@@ -451,7 +476,7 @@ def test_an_npz_that_is_packed_in_an_unknown_way_is_refused(tmp_path: Path) -> N
         content = content[:at] + b"\x63" + content[at + 1 :]
     source.path.write_bytes(content)
     with pytest.raises(DataError, match="damaged"):
-        datasets.find(source)
+        datasets.open_dataset(source)
 
 
 @settings(max_examples=60, deadline=None)
@@ -459,43 +484,42 @@ def test_an_npz_that_is_packed_in_an_unknown_way_is_refused(tmp_path: Path) -> N
     text=st.text(st.sampled_from('path,label\n\r"; 1é\0\ufeff'), max_size=60),
     head=st.sampled_from(["path,label\n", "path,label,split\n", ""]),
 )
-def test_any_table_is_refused_or_read_and_nothing_else(text: str, head: str) -> None:
+def test_any_table_raises_nothing_but_a_data_error(text: str, head: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "t.csv"
         path.write_bytes((head + text).encode())
         try:
-            found = datasets.find(CsvSource(path=path))
+            dataset = datasets.open_dataset(CsvSource(path=path))
         except DataError:
             return
-        assert len(found) > 0
-        assert len(found.pictures) == len(found.labels) == len(found.items)
-        assert all(found.classes)
+        assert len(dataset) > 0
+        assert len(dataset.images) == len(dataset.labels) == len(dataset.items)
+        assert all(dataset.classes)
 
 
 # ---- batches
 
 
 @pytest.mark.parametrize("count", [1, 16, 50, 1000])
-def test_batches_are_what_reading_all_gives(tmp_path: Path, count: int) -> None:
+def test_batches_equal_a_full_decode(tmp_path: Path, count: int) -> None:
     for name in "ab":
-        pictures(tmp_path / name, 40, np.random.default_rng(len(name)))
-    (tmp_path / "a" / "17.png").write_bytes(b"no picture")
-    found = datasets.find(FolderSource(path=tmp_path))
-    said: list[str] = []
-    got = list(datasets.batches(found, 8, "squash", said.append, count))
-    assert [len(rows) for rows, _ in got] == [count] * (79 // count) + ([79 % count] if 79 % count else [])
-    assert len(said) == 1
-    rows = np.concatenate([rows for rows, _ in got])
-    bad = next(row for row, name in enumerate(names(found)) if name == "a/17.png")
+        write_images(tmp_path / name, 40, np.random.default_rng(len(name)))
+    (tmp_path / "a" / "17.png").write_bytes(b"not an image")
+    dataset = datasets.open_dataset(FolderSource(path=tmp_path))
+    batches = list(datasets.decode_batches(dataset, 8, "squash", count))
+    assert [len(batch.rows) for batch in batches] == [count] * (79 // count) + ([79 % count] if 79 % count else [])
+    assert sum(len(batch.failures) for batch in batches) == 1
+    rows = np.concatenate([batch.rows for batch in batches])
+    bad = next(row for row, name in enumerate(names(dataset)) if name == "a/17.png")
     assert rows.tolist() == [row for row in range(80) if row != bad]
-    for row, picture in zip(rows, np.concatenate([p for _, p in got]), strict=True):
-        assert np.array_equal(picture, images.load(Path(found.pictures.name(row)), 8))
+    for row, image in zip(rows, np.concatenate([batch.images for batch in batches]), strict=True):
+        assert np.array_equal(image, images.load(Path(dataset.images.name(row)), 8))
 
 
-def test_batches_read_only_so_far_ahead_and_stop_when_nobody_listens() -> None:
+def test_batches_look_ahead_a_bounded_distance_and_stop_with_the_consumer() -> None:
     loaded = []
 
-    class Counted(Nothing):
+    class Counted(Undecoded):
         def take(self, rows: np.ndarray) -> "Counted":
             return Counted(len(rows))
 
@@ -505,7 +529,7 @@ def test_batches_read_only_so_far_ahead_and_stop_when_nobody_listens() -> None:
 
     n = 5000
     many = datasets.Dataset("it", Counted(n), np.zeros(n, int), ("a",), np.arange(n), np.zeros(n, bool))
-    stream = datasets.batches(many, 4, "squash", print, count=10)
+    stream = datasets.decode_batches(many, 4, "squash", count=10)
     next(stream)
     stream.close()  # type: ignore[attr-defined]  # it is a generator
     assert len(loaded) <= 17 * 16 + 16
@@ -514,12 +538,14 @@ def test_batches_read_only_so_far_ahead_and_stop_when_nobody_listens() -> None:
 # ---- what is trained on
 
 
-def divide(*sources: datasets.Source, by: datasets.By = "item", share: float = 0.5) -> tuple[Samples, Samples]:
-    return datasets.divide(sources, size=8, fit="squash", share=share, by=by, seed=0, report=print)
+def split(
+    *sources: datasets.Source, by: datasets.SplitBy = "item", share: float = 0.5
+) -> tuple[LabelledImages, LabelledImages]:
+    return datasets.split_for_training(sources, Holdout(share, by), 8, "squash")
 
 
 def marked(path: Path, **counts: dict[str, int]) -> FolderSource:
-    """Pictures whose one grey level says the split: train 0, validation 100, test 200."""
+    """Write images whose grey level is that of their split: train 0, validation 100, test 200."""
     for split, classes in counts.items():
         for name, count in classes.items():
             (path / split / name).mkdir(parents=True)
@@ -529,116 +555,109 @@ def marked(path: Path, **counts: dict[str, int]) -> FolderSource:
     return FolderSource(path=path)
 
 
-def levels(samples: Samples) -> set[int]:
+def levels(samples: LabelledImages) -> set[int]:
     return set(samples.images.reshape(-1).tolist())
 
 
-def test_a_validation_split_validates_and_test_pictures_are_never_touched(tmp_path: Path) -> None:
+def test_a_validation_split_validates_and_test_images_are_never_decoded(tmp_path: Path) -> None:
     same = {"a": 3, "b": 4}
-    training, validation = divide(marked(tmp_path / "x", train=same, val=same, test=same))
+    training, validation = split(marked(tmp_path / "x", train=same, val=same, test=same))
     assert levels(training) == {0}
     assert levels(validation) == {100}
     assert np.bincount(training.labels).tolist() == np.bincount(validation.labels).tolist() == [3, 4]
-    training, validation = divide(marked(tmp_path / "y", train={"a": 4, "b": 4}, test=same))
+    training, validation = split(marked(tmp_path / "y", train={"a": 4, "b": 4}, test=same))
     assert levels(training) == levels(validation) == {0}
     assert (len(training), len(validation)) == (4, 4)
 
 
-def test_sources_with_and_without_a_validation_split_stand_side_by_side(tmp_path: Path) -> None:
+def test_sources_with_and_without_a_validation_split_are_combined(tmp_path: Path) -> None:
     with_one = marked(tmp_path / "x", train={"a": 2, "b": 2}, val={"a": 2, "b": 2})
     without = marked(tmp_path / "y", train={"c": 4, "d": 4})
-    training, validation = divide(with_one, without)
+    training, validation = split(with_one, without)
     assert training.classes == validation.classes == ("a", "b", "c", "d")
     assert np.bincount(training.labels).tolist() == np.bincount(validation.labels).tolist() == [2, 2, 2, 2]
     assert not set(training.items) & set(validation.items)
 
 
-def test_splits_with_other_classes_are_refused_unless_whole_classes_are_held_out(tmp_path: Path) -> None:
+def test_splits_with_different_classes_are_refused_unless_classes_are_held_out(tmp_path: Path) -> None:
     source = marked(tmp_path / "x", train={"a": 3, "b": 3}, val={"b": 2, "c": 2}, test={"a": 1})
     with pytest.raises(DataError, match=r"no class is in all splits.*validation_by: class"):
-        divide(source)
-    training, validation = divide(source, by="class")
+        split(source)
+    training, validation = split(source, by="class")
     assert training.classes == ("a", "b")
     assert validation.classes == ("b", "c")
     assert training.labels.tolist() == validation.labels.tolist()[:1] * 3 + [1] * 3
     lacking = marked(tmp_path / "z", train={"a": 3, "b": 3, "c": 2}, test={"a": 1})
     with pytest.raises(DataError, match="test lacks b, c"):
-        divide(lacking)
+        split(lacking)
 
 
 def test_a_source_with_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     source = marked(tmp_path / "x", train={"a": 3, "b": 3}, test={"a": 2, "b": 2})
     for given_source in (source.model_copy(update={"split": "test"}), marked(tmp_path / "t", test={"a": 2, "b": 2})):
         with pytest.raises(DataError, match="nothing to train on: its split is test"):
-            divide(given_source)
+            split(given_source)
 
 
-def each_picture(path: Path, share: float = 0.25, seed: int = 0) -> tuple[Samples, Samples]:
-    return datasets.divide(
-        [FolderSource(path=path)],
-        size=8,
-        fit="squash",
-        share=share,
-        by="class",
-        each_picture=True,
-        seed=seed,
-        report=print,
+def split_class_per_image(path: Path, share: float = 0.25) -> tuple[LabelledImages, LabelledImages]:
+    return datasets.split_for_training(
+        [FolderSource(path=path)], Holdout(share, "class", class_per_image=True), 8, "squash"
     )
 
 
-def test_without_labels_each_picture_in_whatever_folder_is_a_class(tmp_path: Path) -> None:
+def test_without_labels_each_image_in_any_folder_is_a_class(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    pictures(tmp_path / "d", 5, rng)
-    pictures(tmp_path / "d" / "2024" / "may", 3, rng)
-    training, validation = each_picture(tmp_path / "d")
+    write_images(tmp_path / "d", 5, rng)
+    write_images(tmp_path / "d" / "2024" / "may", 3, rng)
+    training, validation = split_class_per_image(tmp_path / "d")
     assert (len(training), len(validation)) == (6, 2)
     for part in (training, validation):
         assert part.labels.tolist() == list(range(len(part)))
         assert len(part.classes) == len(set(part.classes)) == len(part)
     assert not set(training.classes) & set(validation.classes)
-    shown = {picture.tobytes() for part in (training, validation) for picture in part.images}
-    assert len(shown) == 8
+    distinct = {image.tobytes() for part in (training, validation) for image in part.images}
+    assert len(distinct) == 8
 
 
-def test_without_labels_splits_are_still_kept(tmp_path: Path) -> None:
+def test_without_labels_splits_still_count(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    pictures(tmp_path / "d" / "train", 5, rng)
-    pictures(tmp_path / "d" / "val" / "deep", 3, rng)
-    pictures(tmp_path / "d" / "test", 4, rng)
-    training, validation = each_picture(tmp_path / "d")
+    write_images(tmp_path / "d" / "train", 5, rng)
+    write_images(tmp_path / "d" / "val" / "deep", 3, rng)
+    write_images(tmp_path / "d" / "test", 4, rng)
+    training, validation = split_class_per_image(tmp_path / "d")
     assert (len(training), len(validation)) == (5, 3)
-    # A picture beside them says that they are no splits.
+    # An image beside the folders means that they are not splits.
     Image.new("RGB", (8, 8)).save(tmp_path / "d" / "cover.png")
-    training, validation = each_picture(tmp_path / "d", share=0.5)
+    training, validation = split_class_per_image(tmp_path / "d", share=0.5)
     assert len(training) + len(validation) == 13
 
 
-def test_without_labels_too_little_to_learn_from_is_refused(tmp_path: Path) -> None:
+def test_without_labels_too_few_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="There is no folder"):
-        each_picture(tmp_path / "none")
+        split_class_per_image(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="There are no pictures in"):
-        each_picture(tmp_path / "empty")
-    pictures(tmp_path / "d", 3, np.random.default_rng(0))
+    with pytest.raises(DataError, match="There are no images in"):
+        split_class_per_image(tmp_path / "empty")
+    write_images(tmp_path / "d", 3, np.random.default_rng(0))
     with pytest.raises(DataError, match="There are 3 classes"):
-        each_picture(tmp_path / "d")
+        split_class_per_image(tmp_path / "d")
 
 
-def test_one_class_or_one_picture_to_train_on_is_refused(tmp_path: Path) -> None:
+def test_one_class_or_one_image_to_train_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="“b” has 1 usable"):
-        divide(marked(tmp_path / "x", train={"a": 3, "b": 1}, val={"a": 3, "b": 3}))
+        split(marked(tmp_path / "x", train={"a": 3, "b": 1}, val={"a": 3, "b": 3}))
     with pytest.raises(DataError, match="one class only"):
-        divide(marked(tmp_path / "y", train={"a": 3}, val={"a": 3}))
+        split(marked(tmp_path / "y", train={"a": 3}, val={"a": 3}))
     with pytest.raises(DataError, match="one class only to train on"):
-        divide(marked(tmp_path / "z", train={"a": 3}, val={"b": 3}), by="class")
+        split(marked(tmp_path / "z", train={"a": 3}, val={"b": 3}), by="class")
     with pytest.raises(DataError, match="fewer than two photos"):
-        divide(marked(tmp_path / "w", train={"a": 3, "b": 3}, val={"b": 1}), by="class")
+        split(marked(tmp_path / "w", train={"a": 3, "b": 3}, val={"b": 1}), by="class")
 
 
 # ---- sources
 
 
-def test_a_source_without_a_kind_is_a_folder_and_digits_are_names() -> None:
+def test_a_source_without_a_kind_is_a_folder_and_digits_are_class_names() -> None:
     read = TypeAdapter[datasets.Source](datasets.Source)
     source = read.validate_python({"path": "x", "classes": [0, 1], "split": "val"})
     assert source == FolderSource(path=Path("x"), classes=("0", "1"), split="validation")
@@ -648,23 +667,23 @@ def test_a_source_without_a_kind_is_a_folder_and_digits_are_names() -> None:
             read.validate_python(wrong)
 
 
-def test_a_source_is_guessed_by_its_path(tmp_path: Path) -> None:
-    assert datasets.guess(tmp_path, limit=3) == FolderSource(path=tmp_path, limit=3)
+def test_a_source_is_inferred_from_its_path(tmp_path: Path) -> None:
+    assert datasets.infer_source(tmp_path, limit=3) == FolderSource(path=tmp_path, limit=3)
     for name, kind in (("a.CSV", CsvSource), ("b.npz", NpzSource)):
         (tmp_path / name).touch()
-        assert datasets.guess(tmp_path / name, split="test") == kind(path=tmp_path / name, split="test")
+        assert datasets.infer_source(tmp_path / name, split="test") == kind(path=tmp_path / name, split="test")
     (tmp_path / "c.zip").touch()
-    with pytest.raises(DataError, match=r"no folder, \.csv or \.npz"):
-        datasets.guess(tmp_path / "c.zip")
+    with pytest.raises(DataError, match=r"not a folder, \.csv or \.npz"):
+        datasets.infer_source(tmp_path / "c.zip")
     with pytest.raises(NotFoundError):
-        datasets.guess(tmp_path / "d.npz")
-    with pytest.raises(UsageError, match="split: “dev” is no split"):
-        datasets.guess(tmp_path, split="dev")
+        datasets.infer_source(tmp_path / "d.npz")
+    with pytest.raises(UsageError, match="split: “dev” is not a split"):
+        datasets.infer_source(tmp_path, split="dev")
     with pytest.raises(UsageError, match="images"):
-        datasets.guess(tmp_path, images="x")
+        datasets.infer_source(tmp_path, images="x")
 
 
-def test_a_recipe_keeps_all_paths_from_the_root() -> None:
+def test_a_recipe_makes_all_paths_absolute() -> None:
     sources = [
         {"path": "a", "sketches": "b"},
         {"kind": "csv", "path": "c.csv"},
@@ -700,12 +719,12 @@ def command(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_good_data_is_counted_and_nothing_is_wrong(tmp_path: Path) -> None:
+def test_a_good_dataset_is_counted_and_has_no_problems(tmp_path: Path) -> None:
     splits(tmp_path, train={"a": 2, "b": 5, "c": 3}, test={"a": 2, "b": 2, "c": 2})
     code, text = command(tmp_path, "--json")
-    (found,) = json.loads(text)
+    (result,) = json.loads(text)
     assert code == 0
-    assert found["splits"][0] == {
+    assert result["splits"][0] == {
         "split": "train",
         "photos": 10,
         "sketches": 0,
@@ -714,45 +733,45 @@ def test_good_data_is_counted_and_nothing_is_wrong(tmp_path: Path) -> None:
         "median": 3.0,
         "most": {"class": "b", "photos": 5},
     }
-    assert found["sizes"] == [{"width": 8, "height": 8, "pictures": 16}]
-    assert found["problems"] == found["broken"] == found["leaks"] == found["notes"] == []
+    assert result["sizes"] == [{"width": 8, "height": 8, "images": 16}]
+    assert result["problems"] == result["broken"] == result["leaks"] == result["notes"] == []
     code, text = command(tmp_path)
     assert code == 0
-    assert "Nothing is wrong." in text
+    assert "No problems found." in text
     assert command(tmp_path, "--split", "test", "--json")[1].count('"split":') == 1
 
 
-def test_what_is_wrong_is_told_and_the_exit_code_is_1(tmp_path: Path) -> None:
+def test_problems_are_listed_and_the_exit_code_is_1(tmp_path: Path) -> None:
     splits(tmp_path, train={"a": 2, "b": 2, "c": 1}, test={"a": 2, "b": 2})
     (tmp_path / "test" / "a" / "copy.png").write_bytes((tmp_path / "train" / "a" / "0.png").read_bytes())
     (tmp_path / "test" / "b" / "copy.png").write_bytes((tmp_path / "train" / "a" / "0.png").read_bytes())
     (tmp_path / "train" / "b" / "1.png").write_bytes(b"GIF89a")
     code, text = command(tmp_path, "--json")
-    (found,) = json.loads(text)
+    (result,) = json.loads(text)
     assert code == 1
-    assert [[Path(p).relative_to(tmp_path).as_posix() for p in pair] for pair in found["leaks"]] == [
+    assert [[Path(p).relative_to(tmp_path).as_posix() for p in pair] for pair in result["leaks"]] == [
         ["test/a/copy.png", "train/a/0.png"]
     ]
-    assert len(found["broken"]) == 1
-    problems = " ".join(found["problems"])
+    assert len(result["broken"]) == 1
+    problems = " ".join(result["problems"])
     assert "cannot be used, and are left out: 1" in problems
     assert "in two splits: 1" in problems
-    assert "one usable picture to train on: “b”, “c”" in problems
+    assert "one usable image to train on: “b”, “c”" in problems
     assert "test lacks c" in problems
-    assert found["notes"] == ["Copies of other pictures, byte by byte: 2; pictures that stand in several classes: 1."]
+    assert result["notes"] == ["Identical copies of other images: 2; images that are in several classes: 1."]
     code, text = command(tmp_path)
     assert code == 1
-    assert "the same: " in text
+    assert "identical: " in text
 
 
-def test_splits_without_a_class_in_common_are_no_mistake(tmp_path: Path) -> None:
+def test_splits_without_a_common_class_are_not_a_problem(tmp_path: Path) -> None:
     splits(tmp_path, train={"a": 2, "b": 2}, test={"c": 2, "d": 2})
-    found = datasets.check(FolderSource(path=tmp_path))
-    assert found.problems == ()
-    assert "validation_by: class" in found.notes[0]
+    result = datasets.check(FolderSource(path=tmp_path))
+    assert result.problems == ()
+    assert "validation_by: class" in result.notes[0]
 
 
-def test_paths_that_cannot_be_read_do_not_keep_others_from_being_checked(tmp_path: Path) -> None:
+def test_an_unreadable_path_does_not_stop_the_check_of_the_others(tmp_path: Path) -> None:
     splits(tmp_path / "good", train={"a": 2, "b": 2})
     code, text = command(tmp_path / "none", tmp_path / "good", "--json")
     assert code == 1
@@ -761,17 +780,17 @@ def test_paths_that_cannot_be_read_do_not_keep_others_from_being_checked(tmp_pat
     assert good["problems"] == []
 
 
-def test_arrays_and_the_toy_shop_are_looked_at_too(tmp_path: Path) -> None:
+def test_arrays_and_the_toy_shop_are_checked_too(tmp_path: Path) -> None:
     x = grey(2, 8, 9)
     source = saved(tmp_path, x_train=x, y_train=[0, 0], x_test=x[::-1], y_test=[0, 0])
-    found = datasets.check(source)
-    assert found.sizes == {(9, 8): 4}
-    assert len(found.leaks) == 2
-    assert found.leaks[0][0].endswith("x_train[0]")
-    assert found.leaks[0][1].endswith("x_test[1]")
-    assert "one class only" in found.problems[1]
+    result = datasets.check(source)
+    assert result.sizes == {(9, 8): 4}
+    assert len(result.leaks) == 2
+    assert result.leaks[0][0].endswith("x_train[0]")
+    assert result.leaks[0][1].endswith("x_test[1]")
+    assert "one class only" in result.problems[1]
     shop = datasets.check(ToyShopSource(kind="toyshop", count=64, seed=1, sketches=1))
-    assert (shop.parts[0].photos, shop.parts[0].sketches, shop.problems) == (64, 64, ())
+    assert (shop.splits[0].photos, shop.splits[0].sketches, shop.problems) == (64, 64, ())
 
 
 def test_without_a_path_the_layouts_are_listed() -> None:
@@ -791,19 +810,19 @@ def real(name: str) -> Path:
 
 
 def test_mnist_is_read() -> None:
-    found = datasets.find(datasets.guess(real("mnist.npz"), limit=5))
-    assert found.classes == tuple("0123456789")
-    assert len(found) == 100
-    assert datasets.read(found, 28, "squash", pytest.fail).images.shape == (100, 28, 28, 3)
+    dataset = datasets.open_dataset(datasets.infer_source(real("mnist.npz"), limit=5))
+    assert dataset.classes == tuple("0123456789")
+    assert len(dataset) == 100
+    assert datasets.decode(dataset, 28, "squash", NoNotes()).images.shape == (100, 28, 28, 3)
 
 
 def test_omniglot_is_read_and_its_classes_held_out_whole() -> None:
-    source = datasets.guess(real("omniglot_background.npz"), limit=2)
-    training, validation = divide(source, by="class", share=0.1)
+    source = datasets.infer_source(real("omniglot_background.npz"), limit=2)
+    training, validation = split(source, by="class", share=0.1)
     assert (len(training.classes), len(validation.classes)) == (868, 96)
     assert len(training) == 2 * 868
 
 
-def test_a_table_of_another_make_is_told_what_it_lacks() -> None:
+def test_a_table_of_another_layout_is_refused_with_its_columns() -> None:
     with pytest.raises(DataError, match=r"no column “path” and no column “label”; its first line has file, title"):
-        datasets.find(datasets.guess(real("fashion-60.csv")))
+        datasets.open_dataset(datasets.infer_source(real("fashion-60.csv")))

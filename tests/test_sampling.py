@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from lookalike.datasets import Samples
+from lookalike.datasets import LabelledImages
 from lookalike.errors import DataError, RecipeError
 from lookalike.learn import recipe, sampling
 
 
-def samples(photos: list[int], sketches: list[int] | None = None) -> Samples:
+def samples(photos: list[int], sketches: list[int] | None = None) -> LabelledImages:
     """So many photos of each class, and so many of these with a sketch, right after its photo."""
     labels, items, sketch = [], [], []
     for label, count in enumerate(photos):
@@ -18,7 +18,7 @@ def samples(photos: list[int], sketches: list[int] | None = None) -> Samples:
                 labels.append(label)
                 items.append(sum(photos[:label]) + i)
                 sketch.append(drawn)
-    return Samples(
+    return LabelledImages(
         images=np.zeros((len(labels), 1, 1, 3), dtype=np.uint8),
         labels=np.asarray(labels, dtype=np.int64),
         items=np.asarray(items, dtype=np.int64),
@@ -39,7 +39,7 @@ def triplets(count: int) -> recipe.TripletSampler:
     return recipe.TripletSampler(kind="triplets", triplets=count)
 
 
-def drawn(all_of_them: Samples, config: recipe.Sampler, epochs: int = 1, seed: int = 0) -> np.ndarray:
+def drawn(all_of_them: LabelledImages, config: recipe.Sampler, epochs: int = 1, seed: int = 0) -> np.ndarray:
     """The tuples of some epochs as rows of the samples."""
     found = []
     for number in range(epochs):

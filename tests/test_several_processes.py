@@ -123,7 +123,7 @@ def test_missing_pictures_are_told_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rank", "where", "error", "said"),
     [
-        (1, "datasets.divide", "DataError", "Error: Process 1 of 2: broken on purpose."),
+        (1, "datasets.split_for_training", "DataError", "Error: Process 1 of 2: broken on purpose."),
         (0, "checkpoint.save", "StorageError", "Error: broken on purpose."),
     ],
     ids=["another process", "the first process alone"],

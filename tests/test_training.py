@@ -18,7 +18,7 @@ from rich.console import Console
 
 import tiny_run
 from lookalike import datasets, encoders
-from lookalike.datasets import Samples
+from lookalike.datasets import LabelledImages
 from lookalike.encoders import Encoder
 from lookalike.errors import (
     AlreadyExistsError,
@@ -145,7 +145,7 @@ def test_early_stopping_exports_the_best_epoch(whole: Path, tmp_path: Path, quic
     assert len(weights) == 8
     assert all(torch.equal(kept[f"/best/{name}"], one[f"/network/{name}"]) for name in weights)
 
-    pictures = datasets.load(read.data.sources, 12, "squash", print)
+    pictures = datasets.load(read.data.sources, 12, "squash")
     network = Siamese(read.network, read.branches)
     embeddings = []
     for which in ("best", "network"):
@@ -313,9 +313,9 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 # ---- validation
 
 
-def validated(tmp_path: Path, *overrides: str) -> tuple[recipe.Recipe, Samples, np.ndarray]:
+def validated(tmp_path: Path, *overrides: str) -> tuple[recipe.Recipe, LabelledImages, np.ndarray]:
     read = recipe.read(tiny_run.write(tmp_path), overrides)
-    samples = datasets.load(read.data.sources, 12, "squash", print)
+    samples = datasets.load(read.data.sources, 12, "squash")
     embeddings = np.random.default_rng(1).normal(size=(len(samples), 8)).astype(np.float32)
     return read, samples, embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
 
@@ -395,7 +395,7 @@ def test_without_labels_calibration_tells_views_from_all_other_pictures(unlabell
 
 def test_views_are_changed_pictures_of_the_same_class_and_the_same_each_time() -> None:
     rng = np.random.default_rng(0)
-    some = Samples(
+    some = LabelledImages(
         images=rng.integers(0, 256, (5, 20, 20, 3), dtype=np.uint8),
         labels=np.arange(5),
         items=np.arange(5),
@@ -522,7 +522,7 @@ def blurred(model: onnx.ModelProto) -> onnx.ModelProto:
 @pytest.mark.slow
 def test_two_branches_are_exported_in_halves_or_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = recipe.read(tiny_run.write(tmp_path, tiny_run.SKETCHES))
-    samples = datasets.load(read.data.sources, read.data.size, read.data.fit, print)
+    samples = datasets.load(read.data.sources, read.data.size, read.data.fit)
     net = networks.Siamese(read.network, read.branches).eval()
 
     def write(folder: Path) -> Path:

@@ -16,6 +16,7 @@ from lookalike.compare import Calibrated, LabelledVectors
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder, card
 from lookalike.errors import AlreadyExistsError, StorageError, UsageError
+from lookalike.evaluation.subject import embed
 from lookalike.metric import Metric
 from lookalike.query import Vectors
 
@@ -24,9 +25,6 @@ commands = typer.Typer()
 # Of the curve in the terminal: distances it has a line for, and characters of a certain pair.
 _LINES = 12
 _WIDTH = 40
-
-# Pictures decoded together.
-_BATCH = 64
 
 
 @commands.command()
@@ -116,26 +114,20 @@ def _of_encoder(name: str, data: Path | None, split: str | None, metric: Metric 
 
 def _embedded(encoder: Encoder, data: Path, split: str | None) -> tuple[Vectors, np.ndarray, str]:
     """The photos of a data set: their vectors, their labels, and what they are in words."""
-    found = datasets.find(datasets.guess(data, split=split))
+    found = datasets.open_dataset(datasets.infer_source(data, split=split))
     if split is None and found.splits is not None:
         raise UsageError(
-            f"{data} has the splits {', '.join(map(str, found.parts))}; say which with --split: one that neither the encoder"
+            f"{data} has the splits {', '.join(map(str, found.split_names))}; say which with --split: one that neither the encoder"
             " was trained on nor figures will be reported of."
         )
     photos = found.take(~found.sketch)
-    about, broken = encoder.card.input, list[str]()
-    rows, vectors = [], []
     with output.progress("embedding") as tell:
-        for some, pictures in datasets.batches(photos, about.size, about.fit, broken.append, _BATCH):
-            rows.append(some)
-            vectors.append(Embedder.of(encoder).embed_array(pictures))
-            tell(sum(map(len, rows)), len(photos))
+        subject, used, broken = embed(encoder, photos, output.Telling(tell))
     output.print_left_out(broken)
-    used = np.concatenate(rows)
-    what = f"{len(used):,} pictures of {len(found.classes):,} classes, {data.name}" + (
+    what = f"{len(used):,} images of {len(found.classes):,} classes, {data.name}" + (
         f", split {split}" if split else ""
     )
-    return np.concatenate(vectors), photos.labels[used], what
+    return subject.embeddings, subject.labels, what
 
 
 def _copy(encoder: Encoder, to: Path) -> Path:

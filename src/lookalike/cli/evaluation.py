@@ -96,7 +96,7 @@ def evaluate(
     if data is not None:
         settings = {"sketches": sketches, "classes": classes and tuple(c.strip() for c in classes.split(","))}
         asked = {name: value for name, value in settings.items() if value is not None}
-        subject, dataset, validation = _embedded(given, choose(data, split, **asked), data, threshold_from)
+        subject, dataset, validation = _embedded(given, choose(data, split, **asked), threshold_from)
         figures = _measured(subject, plan, validation, insist=on is not None)
         made = replace(made, figures=figures, labels=subject.labels, classes=dataset.classes)
     if runs is not None:
@@ -134,7 +134,7 @@ def _open(name: str) -> tuple[Encoder, list[Mapping[str, float]]]:
 
 
 def _embedded(
-    encoder: Encoder, chosen: tuple[Dataset, Dataset | None], data: Path, threshold_from: Path | None
+    encoder: Encoder, chosen: tuple[Dataset, Dataset | None], threshold_from: Path | None
 ) -> tuple[Subject, Dataset, Subject | None]:
     """What to measure, its pictures, and what to choose a threshold on, where that is apart."""
     dataset, validation = chosen
@@ -144,10 +144,10 @@ def _embedded(
     found = []
     for what in (dataset, validation):
         if what is not None:
-            failures: list[str] = []
             with output.progress("embedding") as tell:
-                found.append(embed(encoder, what, failures.append, tell))
-            output.print_failures([(data, reason) for reason in failures])
+                subject, kept, failures = embed(encoder, what, output.Telling(tell))
+            found.append((subject, kept))
+            output.print_left_out(failures)
     return *found[0], found[1][0] if len(found) > 1 else None
 
 

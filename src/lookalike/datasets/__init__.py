@@ -1,42 +1,42 @@
-"""Labelled pictures, for training and for measuring: in folders, in tables, in arrays, or generated."""
+"""Labelled images for training and evaluation: folders, CSV tables, NumPy arrays and the generated toy shop."""
 
-from lookalike.datasets.checking import Findings, Part, check
-from lookalike.datasets.dataset import Dataset, Samples
-from lookalike.datasets.dividing import By, divide, hold_out
-from lookalike.datasets.reading import batches, find, join, load, read
+from lookalike.datasets.checking import DatasetCheck, SplitCounts, check
+from lookalike.datasets.dataset import Dataset, LabelledImages
+from lookalike.datasets.loading import Batch, concatenate, decode, decode_batches, load, open_dataset
 from lookalike.datasets.sources import (
     LAYOUTS,
     CsvSource,
     FolderSource,
     NpzSource,
-    Report,
     Source,
     Split,
     ToyShopSource,
-    guess,
+    infer_source,
 )
+from lookalike.datasets.splitting import Holdout, SplitBy, hold_out, split_for_training
 
 __all__ = [
     "LAYOUTS",
-    "By",
+    "Batch",
     "CsvSource",
     "Dataset",
-    "Findings",
+    "DatasetCheck",
     "FolderSource",
+    "Holdout",
+    "LabelledImages",
     "NpzSource",
-    "Part",
-    "Report",
-    "Samples",
     "Source",
     "Split",
+    "SplitBy",
+    "SplitCounts",
     "ToyShopSource",
-    "batches",
     "check",
-    "divide",
-    "find",
-    "guess",
+    "concatenate",
+    "decode",
+    "decode_batches",
     "hold_out",
-    "join",
+    "infer_source",
     "load",
-    "read",
+    "open_dataset",
+    "split_for_training",
 ]

@@ -1,31 +1,33 @@
-"""Is this a dataset to train on and to measure with? Every picture is decoded to find out."""
+"""Checks of a dataset before training or evaluation; every image is decoded."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
-from lookalike.datasets.dataset import Dataset, few
-from lookalike.datasets.dividing import differing, lone
-from lookalike.datasets.reading import find, in_threads
+from lookalike.datasets.dataset import Dataset, abbreviate
+from lookalike.datasets.loading import map_rows, open_dataset
 from lookalike.datasets.sources import Source, Split
+from lookalike.datasets.splitting import explain_class_mismatch, scarce_classes
 from lookalike.errors import LookalikeError
+from lookalike.progress import SILENT, Progress
 
 
 @dataclass(frozen=True)
-class Part:
-    """A split, or all of a dataset without splits: usable pictures and how they spread over the classes.
+class SplitCounts:
+    """The usable images of a split, and how they spread over the classes.
 
     Attributes:
-        split: its name, nothing where there are no splits.
-        photos: pictures that are no sketches.
-        sketches: those that are.
-        classes: how many have pictures.
-        smallest: a class with fewest photos, and how many.
-        median: photos of the class in the middle.
-        largest: a class with most photos, and how many.
+        split: None for a dataset without splits.
+        photos: images that are not sketches.
+        sketches: images that are.
+        classes: classes with images.
+        smallest: a class with the fewest photos, and their number.
+        median: photos of the median class.
+        largest: a class with the most photos, and their number.
     """
 
     split: Split | None
@@ -36,130 +38,157 @@ class Part:
     median: float
     largest: tuple[str, int]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts as JSON values."""
+        return {
+            "split": self.split,
+            "photos": self.photos,
+            "sketches": self.sketches,
+            "classes": self.classes,
+            "fewest": {"class": self.smallest[0], "photos": self.smallest[1]},
+            "median": self.median,
+            "most": {"class": self.largest[0], "photos": self.largest[1]},
+        }
+
 
 @dataclass(frozen=True)
-class Findings:
-    """What a dataset holds and what is wrong with it.
+class DatasetCheck:
+    """The contents of a dataset, and its problems.
 
     Attributes:
-        parts: its splits.
-        sizes: (width, height) in pixels → how many pictures, the commonest first.
-        broken: why each picture that cannot be used cannot.
-        leaks: names of two pictures in different splits that are the same to the last byte.
-        problems: what training or measuring would refuse or get wrong, a line each.
-        notes: what is good to know, a line each.
+        kind: the layout of its source.
+        splits: the counts of each split.
+        sizes: (width, height) in pixels → number of images, the most frequent first.
+        broken: why each unusable image cannot be used.
+        leaks: names of two images in different splits that are identical.
+        problems: what training or evaluation would refuse or get wrong, a line each.
+        notes: useful facts, a line each.
     """
 
-    parts: tuple[Part, ...]
+    kind: str
+    splits: tuple[SplitCounts, ...]
     sizes: dict[tuple[int, int], int]
     broken: tuple[str, ...]
     leaks: tuple[tuple[str, str], ...]
     problems: tuple[str, ...]
     notes: tuple[str, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the check as JSON values."""
+        return {
+            "kind": self.kind,
+            "splits": [split.to_dict() for split in self.splits],
+            "sizes": [{"width": w, "height": h, "images": n} for (w, h), n in self.sizes.items()],
+            "broken": list(self.broken),
+            "leaks": [list(pair) for pair in self.leaks],
+            "problems": list(self.problems),
+            "notes": list(self.notes),
+        }
 
-def check(source: Source, tell: Callable[[int, int], None] = lambda *_: None) -> Findings:
-    """Decode every picture of a source and look for what is wrong.
+
+def check(source: Source, progress: Progress = SILENT) -> DatasetCheck:
+    """Decode every image of a source and look for problems.
 
     Args:
-        source: what to look at.
-        tell: hears (done, total).
+        source: what to check.
+        progress: receives the stage “decoding”.
 
     Raises:
-        DataError: it cannot be read at all, as `find`.
+        DataError: the source cannot be opened; see `lookalike.datasets.open_dataset`.
     """
-    dataset = find(source)
-    seen, broken = {}, []
-    for row, one in in_threads(dataset.pictures.look, len(dataset)):
-        if isinstance(one, LookalikeError):
-            broken.append(str(one))
+    dataset = open_dataset(source)
+    infos, broken = {}, []
+    for row, info in map_rows(dataset.images.inspect, len(dataset)):
+        if isinstance(info, LookalikeError):
+            broken.append(str(info))
         else:
-            seen[row] = one
-        tell(row + 1, len(dataset))
-    names = [dataset.pictures.name(row) for row in seen]
-    good = dataset.take(np.asarray(list(seen), dtype=np.int64))
-    same = _same([one.fingerprint for one in seen.values()])
-    leaks = tuple((names[a], names[b]) for a, b in _across(good, same))
-    return Findings(
-        parts=tuple(_part(good, split) for split in good.parts if len(good)),
-        sizes=dict(Counter((one.width, one.height) for one in seen.values()).most_common()),
+            infos[row] = info
+        progress.advance("decoding", row + 1, len(dataset))
+    names = [dataset.images.name(row) for row in infos]
+    usable = dataset.take(np.asarray(list(infos), dtype=np.int64))
+    copies = _group_copies([info.fingerprint for info in infos.values()])
+    leaks = tuple((names[a], names[b]) for a, b in _find_leaks(usable, copies))
+    return DatasetCheck(
+        kind=source.kind,
+        splits=tuple(_count_split(usable, split) for split in usable.split_names if len(usable)),
+        sizes=dict(Counter((info.width, info.height) for info in infos.values()).most_common()),
         broken=tuple(broken),
         leaks=leaks,
-        problems=tuple(_problems(good, len(broken), len(leaks))),
-        notes=tuple(_notes(good, same)),
+        problems=tuple(_find_problems(usable, len(broken), len(leaks))),
+        notes=tuple(_find_notes(usable, copies)),
     )
 
 
-def _same(fingerprints: list[str]) -> list[list[int]]:
-    """Positions of equal pictures, group by group."""
+def _group_copies(fingerprints: list[str]) -> list[list[int]]:
+    """Group the rows of identical images; images without a copy are in no group."""
     groups: dict[str, list[int]] = {}
     for row, fingerprint in enumerate(fingerprints):
         groups.setdefault(fingerprint, []).append(row)
     return [rows for rows in groups.values() if len(rows) > 1]
 
 
-def _across(dataset: Dataset, same: list[list[int]]) -> Iterator[tuple[int, int]]:
-    """Of each group of equal pictures, the first of each split with the first of each other."""
+def _find_leaks(dataset: Dataset, copies: list[list[int]]) -> Iterator[tuple[int, int]]:
+    """Pair the first image of each split with the first of every other split, in each group of copies."""
     if dataset.splits is None:
         return
-    for rows in same:
+    for rows in copies:
         first: dict[str, int] = {}
         for row in rows:
             first.setdefault(str(dataset.splits[row]), row)
         yield from combinations(first.values(), 2)
 
 
-def _part(dataset: Dataset, split: Split | None) -> Part:
+def _count_split(dataset: Dataset, split: Split | None) -> SplitCounts:
     rows = dataset.rows(split)
     sketch = dataset.sketch[rows]
-    there = np.unique(dataset.labels[rows])
-    counts = np.bincount(dataset.labels[rows][~sketch], minlength=len(dataset.classes))[there]
+    present = np.unique(dataset.labels[rows])
+    counts = np.bincount(dataset.labels[rows][~sketch], minlength=len(dataset.classes))[present]
     low, high = int(counts.argmin()), int(counts.argmax())
-    return Part(
+    return SplitCounts(
         split=split,
         photos=int((~sketch).sum()),
         sketches=int(sketch.sum()),
-        classes=len(there),
-        smallest=(dataset.classes[there[low]], int(counts[low])),
+        classes=len(present),
+        smallest=(dataset.classes[present[low]], int(counts[low])),
         median=float(np.median(counts)),
-        largest=(dataset.classes[there[high]], int(counts[high])),
+        largest=(dataset.classes[present[high]], int(counts[high])),
     )
 
 
-def _problems(dataset: Dataset, broken: int, leaks: int) -> Iterator[str]:
+def _find_problems(dataset: Dataset, broken: int, leaks: int) -> Iterator[str]:
     if broken:
-        yield f"Pictures that cannot be used, and are left out: {broken:,}."
+        yield f"Images that cannot be used, and are left out: {broken:,}."
     if not len(dataset):
-        yield "No picture can be used."
+        yield "No image can be used."
         return
     if leaks:
-        yield f"Pictures that are in two splits: {leaks:,}. Figures come out too good; keep each in one."
-    if len(np.unique(dataset.labels)) < 2:  # noqa: PLR2004 -- nothing differs from a single class
-        yield "There is one class only; learning what differs takes two at least."
+        yield f"Images that are in two splits: {leaks:,}. They inflate the scores; keep each in one split."
+    if len(np.unique(dataset.labels)) < 2:  # noqa: PLR2004 -- a pair of classes
+        yield "There is one class only; learning differences needs at least two."
     split: Split | None = None if dataset.splits is None else "train"
     trains = np.isin(np.arange(len(dataset)), dataset.rows(split))
-    # Which classes a split lacks is told apart from which have too few there.
-    if too_few := [f"“{name}”" for name, n in lone(dataset, trains) if n]:
-        yield f"Classes with one usable picture to train on: {few(too_few)}. Training takes two at least of each."
-    if not _apart(dataset) and (wrong := differing(dataset)):
-        yield wrong
-    if dataset.splits is None and (empty := [f"“{name}”" for name, n in lone(dataset, trains) if not n]):
-        yield f"Classes without a usable picture: {few(empty)}."
+    # A class that the training split lacks is reported below, with the other splits.
+    if scarce := [f"“{name}”" for name, n in scarce_classes(dataset, trains) if n]:
+        yield f"Classes with one usable image to train on: {abbreviate(scarce)}. Training needs at least two of each."
+    if not _has_disjoint_splits(dataset) and (mismatch := explain_class_mismatch(dataset)):
+        yield mismatch
+    if dataset.splits is None and (empty := [f"“{name}”" for name, n in scarce_classes(dataset, trains) if not n]):
+        yield f"Classes without a usable image: {abbreviate(empty)}."
 
 
-def _notes(dataset: Dataset, same: list[list[int]]) -> Iterator[str]:
+def _find_notes(dataset: Dataset, copies: list[list[int]]) -> Iterator[str]:
     if dataset.splits is not None and not len(dataset.rows("train")):
-        yield "There is no split to train on; it can be measured with."
-    if _apart(dataset):
+        yield "There is no training split; the dataset can be evaluated on."
+    if _has_disjoint_splits(dataset):
         yield "The splits have no class in common: train with data.validation_by: class."
-    if extra := sum(len(rows) - 1 for rows in same):
-        mixed = sum(len(set(dataset.labels[rows].tolist())) > 1 for rows in same)
-        yield f"Copies of other pictures, byte by byte: {extra:,}" + (
-            f"; pictures that stand in several classes: {mixed:,}." if mixed else "."
+    if extra := sum(len(rows) - 1 for rows in copies):
+        mixed = sum(len(set(dataset.labels[rows].tolist())) > 1 for rows in copies)
+        yield f"Identical copies of other images: {extra:,}" + (
+            f"; images that are in several classes: {mixed:,}." if mixed else "."
         )
 
 
-def _apart(dataset: Dataset) -> bool:
-    """Whether no two splits have a class in common, which is meant where new classes are to be told apart."""
-    classes = [set(dataset.labels[dataset.rows(split)].tolist()) for split in dataset.parts]
+def _has_disjoint_splits(dataset: Dataset) -> bool:
+    """Check whether no two splits have a class in common, as in data for recognising new classes."""
+    classes = [set(dataset.labels[dataset.rows(split)].tolist()) for split in dataset.split_names]
     return len(classes) > 1 and not any(a & b for a, b in combinations(classes, 2))

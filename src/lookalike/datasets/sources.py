@@ -1,6 +1,5 @@
-"""Where labelled pictures come from: frozen models that refuse what they do not know."""
+"""Sources of labelled images: frozen models, one for each layout, that refuse unknown fields."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -8,11 +7,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from lookalike.errors import DataError, NotFoundError, UsageError
 
-Report = Callable[[str], None]
-"""Hears a line for every picture that is left out."""
-
 Split = Literal["train", "validation", "test"]
-"""What pictures are for: to train on, to choose settings by, to report figures on."""
+"""The part of a dataset that trains a network, chooses its settings, or measures it."""
 
 _SPLITS: dict[str, Split] = {
     "train": "train",
@@ -25,16 +21,16 @@ _SPLITS: dict[str, Split] = {
 }
 
 
-def split_of(name: str) -> Split | None:
-    """The split of this name, as ``val`` or ``Training``; nothing if it is none."""
+def parse_split(name: str) -> Split | None:
+    """Return the split that a name such as ``val`` or ``Training`` stands for; None for any other name."""
     return _SPLITS.get(name.strip().lower())
 
 
-def _normalised(name: object) -> object:
-    split = split_of(name) if isinstance(name, str) else None
+def _normalise_split(name: object) -> object:
+    split = parse_split(name) if isinstance(name, str) else None
     if name is None or split:
         return split
-    msg = f"“{name}” is no split; give one of {', '.join(get_args(Split))}"
+    msg = f"“{name}” is not a split; give one of {', '.join(get_args(Split))}"
     raise ValueError(msg)
 
 
@@ -42,16 +38,18 @@ class _Source(BaseModel):
     # Numbers become strings: in YAML, the classes of digits are [0, 1, 2].
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
 
-    split: Annotated[Split | None, BeforeValidator(_normalised)] = Field(None, description="only this split")
+    split: Annotated[Split | None, BeforeValidator(_normalise_split)] = Field(None, description="only this split")
     classes: tuple[str, ...] | None = Field(None, min_length=1, description="only these classes")
-    limit: int | None = Field(None, gt=0, description="pictures of each class in each split, the same each time")
+    limit: int | None = Field(
+        None, gt=0, description="at most so many photos of each class in each split, the same ones each time"
+    )
 
 
 class FolderSource(_Source):
-    """A folder per class, or per split and class. With ``sketches``, a second such folder of sketches of the first's.
+    """A folder per class, or per split and class; ``sketches`` is a second folder of the same layout.
 
-    A sketch belongs to the photo whose stem its own stem equals, or begins with when a ``-`` follows (``cup-7.jpg`` is
-    drawn by ``cup-7.png`` and ``cup-7-2.png``). Sketches of photos that are not there count for their class alone.
+    A sketch belongs to the photo of its class that has the same stem, or a stem that the sketch's begins with before a
+    ``-``: ``cup-7.png`` and ``cup-7-2.png`` are sketches of ``cup-7.jpg``. A sketch without a photo has only a class.
     """
 
     kind: Literal["folder"] = "folder"
@@ -60,7 +58,7 @@ class FolderSource(_Source):
 
 
 class CsvSource(_Source):
-    """A table with the columns ``path`` and ``label``, and ``split``, ``is_query``, ``is_gallery`` if it likes.
+    """A table with the columns ``path`` and ``label``, and optionally ``split``, ``is_query`` and ``is_gallery``.
 
     Paths are relative to the table's folder. Other columns are ignored.
     """
@@ -70,9 +68,9 @@ class CsvSource(_Source):
 
 
 class NpzSource(_Source):
-    """NumPy arrays of pictures, n × h × w or n × h × w × 3, with labels.
+    """NumPy arrays of images, n × h × w or n × h × w × 3, with labels.
 
-    Either ``x_train``, ``y_train``, ``x_val``, ``y_val``, ``x_test``, ``y_test`` (or some of the three pairs), or the two
+    The file has pairs such as ``x_train`` and ``y_train``, ``x_val`` and ``y_val``, ``x_test`` and ``y_test``, or the two
     arrays that ``images`` and ``labels`` name.
     """
 
@@ -83,7 +81,7 @@ class NpzSource(_Source):
 
 
 class ToyShopSource(_Source):
-    """Items of the generated toy shop; ``sketches`` drawn variants of each."""
+    """Generated products of the toy shop, each with a photo and ``sketches`` sketches."""
 
     kind: Literal["toyshop"]
     count: int = Field(gt=0)
@@ -91,7 +89,7 @@ class ToyShopSource(_Source):
     sketches: int = Field(0, ge=0)
 
 
-def _kind(value: Any) -> Any:  # noqa: ANN401 -- what a YAML file holds has any shape
+def _kind(value: Any) -> Any:  # noqa: ANN401 -- a YAML value has any type
     return value.get("kind", "folder") if isinstance(value, dict) else getattr(value, "kind", None)
 
 
@@ -102,29 +100,29 @@ Source = Annotated[
     | Annotated[ToyShopSource, Tag("toyshop")],
     Discriminator(_kind),
 ]
-"""Any of these; ``folder`` where no kind is given."""
+"""Any source; ``folder`` is the default kind."""
 
 
-def guess(path: Path, **fields: object) -> FolderSource | CsvSource | NpzSource:
-    """The source that a path looks like: a folder, a ``.csv`` or an ``.npz``.
+def infer_source(path: Path, **settings: object) -> FolderSource | CsvSource | NpzSource:
+    """Infer the source from a path: a folder, a ``.csv`` or an ``.npz``.
 
     Args:
-        path: where the pictures are.
-        fields: settings of that source, as ``split="test"``.
+        path: where the images are.
+        settings: fields of that source, such as ``split="test"``.
 
     Raises:
-        NotFoundError: there is nothing at the path.
-        DataError: it is a file of another kind.
-        UsageError: a setting that this source does not have, or a value that it does not take.
+        NotFoundError: the path does not exist.
+        DataError: the file is of another type.
+        UsageError: the source has no such field, or does not accept the value.
     """
-    kinds: dict[str, type[FolderSource | CsvSource | NpzSource]] = {".csv": CsvSource, ".npz": NpzSource}
+    models: dict[str, type[FolderSource | CsvSource | NpzSource]] = {".csv": CsvSource, ".npz": NpzSource}
     if not path.exists():
         raise NotFoundError(f"There is no folder and no file {path}. Check the path.")
-    model = FolderSource if path.is_dir() else kinds.get(path.suffix.lower())
+    model = FolderSource if path.is_dir() else models.get(path.suffix.lower())
     if model is None:
-        raise DataError(f"{path} is no folder, .csv or .npz; see what can be read: lookalike datasets.")
+        raise DataError(f"{path} is not a folder, .csv or .npz; for the layouts, run: lookalike datasets.")
     try:
-        return model.model_validate({"path": path, **fields})
+        return model.model_validate({"path": path, **settings})
     except ValidationError as e:
         first = e.errors()[0]
         raise UsageError(
@@ -134,7 +132,7 @@ def guess(path: Path, **fields: object) -> FolderSource | CsvSource | NpzSource:
 
 LAYOUTS: dict[str, tuple[str, str]] = {
     "folder": (
-        "a folder with a folder for each class; above them folders for splits, if there are any",
+        "a folder with a folder for each class, optionally inside a folder for each split",
         "cups/1.jpg  cups/2.jpg  chairs/7.png\ntrain/cups/1.jpg  train/chairs/7.png  test/cups/2.jpg  test/chairs/8.png",
     ),
     "csv": (
@@ -142,12 +140,12 @@ LAYOUTS: dict[str, tuple[str, str]] = {
         "path,label,split\nimages/1.jpg,cups,train\nimages/2.jpg,cups,test",
     ),
     "npz": (
-        "NumPy arrays of pictures (n, h, w) or (n, h, w, 3), as uint8, bool or floats from 0 to 1, with labels",
+        "NumPy arrays of images (n, h, w) or (n, h, w, 3), as uint8, bool or floats from 0 to 1, with labels",
         "x_train (60000, 28, 28)  y_train (60000,)  x_test (10000, 28, 28)  y_test (10000,)\nimages (964, 20, 105, 105)  labels (964, 20)",
     ),
     "toyshop": (
-        "generated products and sketches of them; in recipes, where no data is at hand",
+        "generated products and their sketches, for recipes without data",
         "{kind: toyshop, count: 640, seed: 1, sketches: 2}",
     ),
 }
-"""What can be read: kind → (what it is, examples line by line)."""
+"""Every layout: kind → (description, examples line by line)."""

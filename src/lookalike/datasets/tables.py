@@ -1,13 +1,13 @@
-"""Labelled pictures in a table: ``path,label[,split,is_query,is_gallery]``."""
+"""Labelled images in a CSV table: ``path,label[,split,is_query,is_gallery]``."""
 
 import csv
 from pathlib import Path
 
 import numpy as np
 
-from lookalike.datasets.dataset import Dataset, few
-from lookalike.datasets.pictures import Files
-from lookalike.datasets.sources import CsvSource, split_of
+from lookalike.datasets.dataset import Dataset, abbreviate
+from lookalike.datasets.lazy_images import FileImages
+from lookalike.datasets.sources import CsvSource, parse_split
 from lookalike.errors import DataError
 
 _YES = {"1", "true", "t", "yes", "y"}
@@ -16,34 +16,35 @@ _NO = {"", "0", "false", "f", "no", "n"}
 _ROWS = list[tuple[int, dict[str, str]]]
 
 
-def find(source: CsvSource) -> Dataset:
-    """List a table's pictures. Files that are not there are found out when they are read.
+def open_table(source: CsvSource) -> Dataset:
+    """List the images of a table. The files are not opened yet, so a missing one is reported when it is decoded.
 
     Raises:
-        DataError: no such file, no table in UTF-8, no column path or label, a row without either, a picture named
-            twice, a value that is no split or no yes or no.
+        DataError: the file does not exist, is not a table in UTF-8, lacks the column path or label, has a row without
+            either, names an image twice, or has an invalid split or flag.
     """
     path = source.path
     columns, rows = _read(path)
     if missing := [name for name in ("path", "label") if name not in columns]:
         raise DataError(
             f"{path} has no column {' and no column '.join(f'“{m}”' for m in missing)}; its first line has "
-            f"{', '.join(columns) or 'nothing'}. Rename those that hold the pictures' paths and labels to path and label."
+            f"{', '.join(columns) or 'nothing'}. Rename the columns of image paths and labels to path and label."
         )
-    seen: dict[str, int] = {}
+    line_of_path: dict[str, int] = {}
     for line, row in rows:
         for name in ("path", "label"):
             if not row[name]:
-                raise DataError(f"{path}, line {line}: there is no {name}. Fill it in or leave the row out.")
-            if "\0" in row[name]:  # NumPy would drop it at a label's end, and take it for another one
-                raise DataError(f"{path}, line {line}: the {name} has a NUL in it, which no text has. Save it anew.")
-        if row["path"] in seen:
-            raise DataError(f"{path}, lines {seen[row['path']]} and {line} both name {row['path']}; keep one of them.")
-        seen[row["path"]] = line
+                raise DataError(f"{path}, line {line}: there is no {name}. Fill it in or delete the row.")
+            if "\0" in row[name]:  # NumPy drops a trailing NUL, which would merge two labels
+                raise DataError(f"{path}, line {line}: the {name} has a NUL character. Delete it.")
+        if row["path"] in line_of_path:
+            first = line_of_path[row["path"]]
+            raise DataError(f"{path}, lines {first} and {line} both name {row['path']}; keep one of them.")
+        line_of_path[row["path"]] = line
     classes, labels = np.unique([row["label"] for _, row in rows], return_inverse=True)
     return Dataset(
         name=str(path),
-        pictures=Files(tuple(path.parent / name for name in seen)),
+        images=FileImages(tuple(path.parent / name for name in line_of_path)),
         labels=labels.astype(np.int64),
         classes=tuple(classes.tolist()),
         items=np.arange(len(rows)),
@@ -55,31 +56,31 @@ def find(source: CsvSource) -> Dataset:
 
 
 def _read(path: Path) -> tuple[list[str], _ROWS]:
-    """The columns that have a name, and the rows with the lines on which they end; blanks around values go."""
+    """Read the named columns, stripped of spaces, and the line number on which each row ends."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restval="", strict=True)
             columns = [name.strip() for name in reader.fieldnames or ()]
             reader.fieldnames = columns
-            named = [name for name in columns if name]  # one without a name is often a mere number
-            if double := sorted({name for name in named if named.count(name) > 1}):
-                raise DataError(f"{path} has two columns of the name {few(double)}; rename one.")
+            named = [name for name in columns if name]  # an unnamed column is often an index
+            if repeated := sorted({name for name in named if named.count(name) > 1}):
+                raise DataError(f"{path} has two columns of the name {abbreviate(repeated)}; rename one.")
             rows = [(reader.line_num, {name: row[name].strip() for name in named}) for row in reader]
     except OSError as e:
         raise DataError(f"The table {path} cannot be read: {e.strerror}.") from e
     except UnicodeDecodeError as e:
         raise DataError(f"{path} is not in UTF-8; save it as “CSV UTF-8”.") from e
     except csv.Error as e:
-        raise DataError(f"{path} is no table of comma-separated values: {e}.") from e
+        raise DataError(f"{path} is not a table of comma-separated values: {e}.") from e
     if {"path", "label"} <= set(named) and not rows:
-        raise DataError(f"{path} has no rows; give each picture one below the first line.")
+        raise DataError(f"{path} has no rows; add one for each image below the first line.")
     return named, rows
 
 
 def _split(path: Path, line: int, name: str) -> str:
-    split = split_of(name)
+    split = parse_split(name)
     if split is None:
-        raise DataError(f"{path}, line {line}: “{name}” is no split; write train, validation or test.")
+        raise DataError(f"{path}, line {line}: “{name}” is not a split; write train, validation or test.")
     return split
 
 

@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt8
 
 from lookalike import datasets
-from lookalike.datasets import Dataset, Samples
+from lookalike.datasets import Dataset, LabelledImages
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.metric import Metric
+from lookalike.progress import SILENT, Progress
 
 # Side of the pictures that a report shows, and how many are kept once decoded.
 _SHOWN = 96
@@ -54,19 +55,17 @@ class Subject:
 def embed(
     encoder: Encoder,
     dataset: Dataset,
-    report: Callable[[str], None],
-    tell: Callable[[int, int], None] = lambda *_: None,
-) -> tuple[Subject, Dataset]:
+    progress: Progress = SILENT,
+) -> tuple[Subject, Dataset, tuple[str, ...]]:
     """Embed a data set, sketches by the encoder's branch for them.
 
     Args:
         encoder: does it.
         dataset: labelled pictures.
-        report: gets a line for every picture that is left out.
-        tell: hears (done, total).
+        progress: gets the stage “embedding”.
 
     Returns:
-        What to measure, and the data set without what was left out: row for row the same.
+        What to measure, the data set without what was left out (row for row the same), and why each was left out.
 
     Raises:
         DataError: none of the pictures could be read.
@@ -75,10 +74,13 @@ def embed(
     about = encoder.card.input
     kept: list[np.ndarray] = []
     parts: list[np.ndarray] = []
-    for rows, pictures in datasets.batches(dataset, about.size, about.fit, report):
-        parts.append(_embed(encoder, pictures, dataset.sketch[rows]))
-        kept.append(rows)
-        tell(int(rows[-1]) + 1, len(dataset))
+    failures: list[str] = []
+    for batch in datasets.decode_batches(dataset, about.size, about.fit):
+        failures += batch.failures
+        if len(batch.rows):
+            parts.append(_embed(encoder, batch.images, dataset.sketch[batch.rows]))
+            kept.append(batch.rows)
+            progress.advance("embedding", int(batch.rows[-1]) + 1, len(dataset))
     dataset = dataset.take(np.concatenate(kept))
     subject = Subject(
         np.concatenate(parts),
@@ -89,10 +91,10 @@ def embed(
         dataset.is_query,
         dataset.is_gallery,
     )
-    return subject, dataset
+    return subject, dataset, tuple(failures)
 
 
-def of_samples(encoder: Encoder, samples: Samples) -> Subject:
+def of_samples(encoder: Encoder, samples: LabelledImages) -> Subject:
     """Pictures that are in memory already, embedded as `embed` does."""
     return Subject(
         _embed(encoder, samples.images, samples.sketch),
@@ -122,7 +124,7 @@ def embed_files(encoder: Encoder, files: Sequence[bytes]) -> np.ndarray:
 
 def shown(dataset: Dataset) -> Callable[[int], UInt8[np.ndarray, "h w 3"]]:
     """Row → its picture, as a report shows it."""
-    return lru_cache(_KEPT)(lambda row: dataset.pictures.load(row, _SHOWN, "pad"))
+    return lru_cache(_KEPT)(lambda row: dataset.images.load(row, _SHOWN, "pad"))
 
 
 def choose(path: Path, split: str | None, **settings: object) -> tuple[Dataset, Dataset | None]:
@@ -136,11 +138,11 @@ def choose(path: Path, split: str | None, **settings: object) -> tuple[Dataset, 
     Raises:
         NotFoundError, DataError, UsageError: as `lookalike.datasets.guess` and `lookalike.datasets.find`.
     """
-    whole = datasets.find(datasets.guess(path, **settings))
+    whole = datasets.open_dataset(datasets.infer_source(path, **settings))
     if split is None:
-        split = next((part for part in ("test", "validation") if part in whole.parts), None)
-    measured = whole if split is None else datasets.find(datasets.guess(path, split=split, **settings))
-    is_test = set(measured.parts) == {"test"}
-    if not is_test or "validation" not in whole.parts:
+        split = next((part for part in ("test", "validation") if part in whole.split_names), None)
+    measured = whole if split is None else datasets.open_dataset(datasets.infer_source(path, split=split, **settings))
+    is_test = set(measured.split_names) == {"test"}
+    if not is_test or "validation" not in whole.split_names:
         return measured, None
-    return measured, datasets.find(datasets.guess(path, split="validation", **settings))
+    return measured, datasets.open_dataset(datasets.infer_source(path, split="validation", **settings))

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lookalike.datasets import Samples
+from lookalike.datasets import LabelledImages
 from lookalike.learn import pixels
 from lookalike.learn.recipe import Augment
 
@@ -43,7 +43,7 @@ def pipeline(config: Augment, size: int) -> nn.Sequential:
     return steps
 
 
-def views(samples: Samples, config: Augment, count: int, seed: int) -> Samples:
+def views(samples: LabelledImages, config: Augment, count: int, seed: int) -> LabelledImages:
     """Each picture so many times, changed at random: of the same class, and an item of its own each time."""
     change = pipeline(config, samples.images.shape[1])
     rows = np.repeat(np.arange(len(samples)), count)
@@ -54,7 +54,7 @@ def views(samples: Samples, config: Augment, count: int, seed: int) -> Samples:
             part = slice(start, start + _CHUNK)
             x = change(pixels.tensor(samples.images[rows[part]])).clamp(0, 1)
             images[part] = (x * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    return Samples(images, samples.labels[rows], np.arange(len(rows)), samples.sketch[rows], samples.classes)
+    return LabelledImages(images, samples.labels[rows], np.arange(len(rows)), samples.sketch[rows], samples.classes)
 
 
 class _Some(nn.Module):

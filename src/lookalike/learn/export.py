@@ -15,7 +15,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from lookalike.datasets import Samples
+from lookalike.datasets import LabelledImages
 from lookalike.encoders import Card, Encoder
 from lookalike.encoders.card import Input, Provenance
 from lookalike.errors import EncoderError
@@ -36,7 +36,7 @@ def write(
     network: Siamese,
     folder: Path,
     *,
-    samples: Samples,
+    samples: LabelledImages,
     pictures: int,
     minutes: float,
     figures: dict[str, float],
@@ -160,7 +160,7 @@ def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @torch.inference_mode()
-def _moved(network: Siamese, encoder: Encoder, branch: Branch, samples: Samples) -> float:
+def _moved(network: Siamese, encoder: Encoder, branch: Branch, samples: LabelledImages) -> float:
     """How far the artefact's embeddings of some samples are from the network's, as a share of their length."""
     size = encoder.card.input
     rows = np.flatnonzero(samples.sketch == (branch == "sketch"))[:64]

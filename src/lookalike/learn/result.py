@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from lookalike.datasets import Samples
+from lookalike.datasets import LabelledImages
 from lookalike.encoders import Encoder
 from lookalike.encoders.card import Calibration, write_calibration
 from lookalike.errors import DataError
@@ -28,8 +28,8 @@ def write(
     network: Siamese,
     folder: Path,
     *,
-    training: Samples,
-    validation: Samples,
+    training: LabelledImages,
+    validation: LabelledImages,
     history: Sequence[Mapping[str, float]],
     line: Mapping[str, float],
     console: Console,
@@ -79,13 +79,13 @@ def write(
     console.print(f"what it has learned: {report.write(made, folder)}")
 
 
-def _held_out(recipe: recipes.Recipe, validation: Samples) -> str:
+def _held_out(recipe: recipes.Recipe, validation: LabelledImages) -> str:
     if recipe.data.each_picture:
         return f"{len(validation):,} views of {len(validation.classes):,} pictures held out of training"
     return f"{len(validation):,} pictures held out of training"
 
 
-def _trained_on(recipe: recipes.Recipe, training: Samples) -> str:
+def _trained_on(recipe: recipes.Recipe, training: LabelledImages) -> str:
     told = "each a class of its own" if recipe.data.each_picture else f"of {len(training.classes)} classes"
     return f"{len(training):,} pictures {told}"
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Int64
 
-from lookalike.datasets import Samples
+from lookalike.datasets import LabelledImages
 from lookalike.errors import DataError, RecipeError
 from lookalike.learn import recipe
 
@@ -34,7 +34,7 @@ class Batches(Protocol):
         """The batches of an epoch, the same ones whenever it is asked for."""
 
 
-def batches(samples: Samples, config: recipe.Sampler, seed: int) -> Batches:
+def batches(samples: LabelledImages, config: recipe.Sampler, seed: int) -> Batches:
     """The batches that a recipe's sampler makes of samples.
 
     Raises:
@@ -60,7 +60,7 @@ class PKBatches:
     many items as there are.
     """
 
-    def __init__(self, samples: Samples, config: recipe.PKSampler, seed: int) -> None:
+    def __init__(self, samples: LabelledImages, config: recipe.PKSampler, seed: int) -> None:
         """Raises RecipeError where there are fewer classes than P."""
         present = np.unique(samples.labels)
         if config.classes > len(present):
@@ -129,7 +129,7 @@ class PairBatches:
     many batches as it takes to show as many items as there are.
     """
 
-    def __init__(self, samples: Samples, same: int, different: int, seed: int) -> None:
+    def __init__(self, samples: LabelledImages, same: int, different: int, seed: int) -> None:
         """Of so many pairs of the same class and of different classes a batch. Raises DataError as `batches` says."""
         self._pool, self._same, self._different, self._seed = _Pool(samples), same, different, seed
 
@@ -151,7 +151,7 @@ class PairBatches:
 class TripletBatches:
     """Batches of triplets, drawn as `PairBatches` draws: a positive pair, and a picture of another class."""
 
-    def __init__(self, samples: Samples, triplets: int, seed: int) -> None:
+    def __init__(self, samples: LabelledImages, triplets: int, seed: int) -> None:
         """Of so many triplets a batch. Raises DataError as `batches` says."""
         self._pool, self._triplets, self._seed = _Pool(samples), triplets, seed
 
@@ -171,7 +171,7 @@ class TripletBatches:
 class _Pool:
     """What tuples are drawn from: for each class the rows of its anchors and of the others, end to end in an array."""
 
-    def __init__(self, samples: Samples) -> None:
+    def __init__(self, samples: LabelledImages) -> None:
         labels = np.unique(samples.labels)
         if len(labels) < 2:  # noqa: PLR2004 -- nothing differs from a single class
             raise DataError("There is one class only; a negative takes another one.")

@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lookalike.datasets import Samples
+from lookalike.datasets import LabelledImages
 from lookalike.learn import pixels
 from lookalike.learn import recipe as recipes
 from lookalike.learn.losses import Loss
@@ -71,7 +71,7 @@ class State:
         self.best = {name: value.detach().clone() for name, value in self.result.state_dict().items()}
 
 
-def fresh(recipe: recipes.Recipe, training: Samples, fabric: Fabric) -> State:
+def fresh(recipe: recipes.Recipe, training: LabelledImages, fabric: Fabric) -> State:
     """What a run starts from. All chance in it comes from torch's generator, which the caller seeds."""
     network = Siamese(recipe.network, recipe.branches)
     for name in recipe.branches:

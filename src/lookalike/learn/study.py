@@ -179,7 +179,9 @@ def run(study: Study, cells: Sequence[Cell], folder: Path, console: Console) -> 
         StorageError: the folder cannot be written.
     """
     results = _begun(folder, cells)
-    measured = {name: datasets.find(m.source) for name, m in study.measure.items()}  # missing pictures are found first
+    measured = {
+        name: datasets.open_dataset(m.source) for name, m in study.measure.items()
+    }  # missing pictures are found first
     for number, cell in enumerate(cells, start=1):
         done = results.get(cell.folder)
         if done and done.error is None and done.figures.keys() == study.measure.keys():
@@ -248,7 +250,9 @@ def _check_same(folder: Path, cell: Cell) -> None:
 
 
 def _measure(encoder: Encoder, dataset: Dataset, measure: Measure, console: Console) -> dict[str, float]:
-    subject, _ = embed(encoder, dataset, console.print)
+    subject, _, failures = embed(encoder, dataset)
+    for failure in failures:
+        console.print(f"left out: {failure}")
     figures = protocol.measure(subject, Plan(measure.tasks, pairs=measure.pairs, seed=measure.seed))
     about = About(encoder.card.name, dataset.name, encoder.card.metric, measure.seed)
     found = {figure.name: figure.value for figure in Report(about, figures).key_figures}

@@ -29,7 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from lookalike import datasets
-from lookalike.datasets import Samples
+from lookalike.datasets import LabelledImages
 from lookalike.errors import (
     AlreadyExistsError,
     DataError,
@@ -119,8 +119,8 @@ class _Run:
 
     recipe: recipes.Recipe
     fabric: Fabric
-    training: Samples
-    validation: Samples
+    training: LabelledImages
+    validation: LabelledImages
     batches: Batches
     state: State
     console: Console
@@ -161,15 +161,9 @@ def _prepare(recipe: recipes.Recipe, console: Console, devices: int, nodes: int)
     torch.manual_seed(recipe.seed)
     data = recipe.data
     with _agreed(fabric):
-        training, validation = datasets.divide(
-            data.sources,
-            size=data.size,
-            fit=data.fit,
-            share=data.validation,
-            by=data.held_out,
-            each_picture=data.each_picture,
-            seed=recipe.seed,
-            report=console.print,
+        holdout = datasets.Holdout(data.validation, data.held_out, recipe.seed, data.each_picture)
+        training, validation = datasets.split_for_training(
+            data.sources, holdout, data.size, data.fit, _ConsoleNotes(console)
         )
         if data.quarter_turns:
             training = _turned(training)
@@ -182,10 +176,20 @@ def _prepare(recipe: recipes.Recipe, console: Console, devices: int, nodes: int)
     return _Run(recipe, fabric, training, validation, drawn, state.fresh(recipe, training, fabric), console)
 
 
-def _turned(samples: Samples) -> Samples:
+class _ConsoleNotes:
+    """A `lookalike.progress.Progress` that prints its notes alone."""
+
+    def __init__(self, console: Console) -> None:
+        self.note = console.print
+
+    def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        """Show nothing."""
+
+
+def _turned(samples: LabelledImages) -> LabelledImages:
     """Each class four times: as it is, and turned by a quarter, a half and three quarters."""
     turns = range(4)
-    return Samples(
+    return LabelledImages(
         images=np.concatenate([np.rot90(samples.images, turn, axes=(1, 2)) for turn in turns]),
         labels=np.concatenate([samples.labels + turn * len(samples.classes) for turn in turns]),
         items=np.concatenate([samples.items + turn * (samples.items.max() + 1) for turn in turns]),

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
-from lookalike.datasets import Samples
+from lookalike.datasets import LabelledImages
 from lookalike.errors import DataError
 from lookalike.evaluation import retrieval, verification
 from lookalike.learn import pixels
@@ -25,7 +25,7 @@ _LESS_IS_BETTER = {"loss"}
 
 
 def figures(
-    recipe: recipes.Recipe, loss: Loss, samples: Samples, embeddings: Float32[np.ndarray, "n d"]
+    recipe: recipes.Recipe, loss: Loss, samples: LabelledImages, embeddings: Float32[np.ndarray, "n d"]
 ) -> dict[str, float]:
     """How good embeddings of held-out pictures are.
 
@@ -54,7 +54,7 @@ def is_better(figure: str, new: float, old: float) -> bool:
 
 
 @torch.inference_mode()
-def embed(network: nn.Module, samples: Samples, recipe: recipes.Recipe) -> Float32[np.ndarray, "n d"]:
+def embed(network: nn.Module, samples: LabelledImages, recipe: recipes.Recipe) -> Float32[np.ndarray, "n d"]:
     """Embeddings of samples by a network in training, in the recipe's precision."""
     was_training = network.training
     network.eval()
@@ -70,7 +70,7 @@ def embed(network: nn.Module, samples: Samples, recipe: recipes.Recipe) -> Float
     return np.concatenate(parts)
 
 
-def targets(samples: Samples, batch: Batch, device: torch.device) -> Targets:
+def targets(samples: LabelledImages, batch: Batch, device: torch.device) -> Targets:
     """What is known of a batch's pictures."""
     labels, items, sketch = (
         torch.from_numpy(a[batch.rows]).to(device) for a in (samples.labels, samples.items, samples.sketch)
@@ -80,7 +80,7 @@ def targets(samples: Samples, batch: Batch, device: torch.device) -> Targets:
 
 @torch.inference_mode()
 def _loss(
-    recipe: recipes.Recipe, loss: Loss, samples: Samples, embeddings: Float32[np.ndarray, "n d"]
+    recipe: recipes.Recipe, loss: Loss, samples: LabelledImages, embeddings: Float32[np.ndarray, "n d"]
 ) -> dict[str, float]:
     """The mean loss over batches drawn as in training, always the same ones."""
     new_classes = recipe.data.held_out == "class"

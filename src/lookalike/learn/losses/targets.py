@@ -13,7 +13,7 @@ from lookalike.learn import recipe
 class Targets:
     """What is known of the pictures of a batch.
 
-    ``labels``, ``items`` and ``sketch`` are as in `lookalike.datasets.Samples`; ``tuples`` as in `sampling.Batch`: the pairs
+    ``labels``, ``items`` and ``sketch`` are as in `lookalike.datasets.LabelledImages`; ``tuples`` as in `sampling.Batch`: the pairs
     or triplets that are compared, and none where all of the batch are.
     """
 

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from lookalike.datasets import By, FolderSource, Source, ToyShopSource
+from lookalike.datasets import FolderSource, Source, SplitBy, ToyShopSource
 from lookalike.images import Fit
 from lookalike.learn.recipe.part import Part, Positive
 
@@ -21,7 +21,7 @@ class Data(Part):
     validation: float = Field(
         0.1, gt=0, lt=1, description="share held out of training, of sources without a split for it"
     )
-    validation_by: By = Field("item", description="hold out a share of each class's items, or whole classes")
+    validation_by: SplitBy = Field("item", description="hold out a share of each class's items, or whole classes")
     quarter_turns: bool = Field(
         False, description="a class turned by 90°, 180° and 270° is another class to train on (Santoro et al. 2016)"
     )
@@ -41,7 +41,7 @@ class Data(Part):
         return self.classes == "picture"
 
     @property
-    def held_out(self) -> By:
+    def held_out(self) -> SplitBy:
         """What validates: where each picture is a class, one that is held out is a class held out, whatever is asked."""
         return "class" if self.each_picture else self.validation_by
 
