@@ -189,3 +189,18 @@ def _sums_of_products(
 ) -> Float64[np.ndarray, "*pairs"]:
     # NumPy sums rows that are contiguous one by one, always in the same order. BLAS and einsum promise no such thing.
     return np.asarray(np.multiply(a, b, dtype=np.float64, order="C", out=products).sum(axis=-1))
+
+
+def format_distance(distance: float, metric: Metric) -> str:
+    """Format a distance for people: whole bits, else two decimals, or two digits below 0.01."""
+    if metric is Metric.HAMMING:
+        return f"{distance:.0f}"
+    return f"{distance:.2f}" if distance == 0 or distance >= 0.01 else f"{distance:.1e}"  # noqa: PLR2004 -- two decimals
+
+
+def format_probability(probability: float | None) -> str:
+    """Format a probability in whole per cent, or as nothing if it is unknown.
+
+    It is never 0% or 100%: a calibration has seen a few thousand pairs and cannot be certain.
+    """
+    return "" if probability is None else f"{min(max(probability, 0.01), 0.99):.0%}"

@@ -17,7 +17,7 @@ from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder, card
 from lookalike.errors import AlreadyExistsError, StorageError, UsageError
 from lookalike.evaluation.subject import embed
-from lookalike.metric import Metric
+from lookalike.metric import Metric, format_distance, format_probability
 from lookalike.query import Vectors
 
 commands = typer.Typer()
@@ -158,19 +158,18 @@ def _print(found: Calibrated, metric: Metric) -> None:
             style="yellow",
         )
     rows = [
-        (f"{float(rate):.1%}", output.format_distance(d, metric))
-        for rate, d in fitted.distance_at_false_accept_rate.items()
+        (f"{float(rate):.1%}", format_distance(d, metric)) for rate, d in fitted.distance_at_false_accept_rate.items()
     ]
     if rows:
         output.stdout.print(output.columns(rows, ("false accept rate", "distance")))
-    threshold = output.format_distance(verdicts.threshold, metric)
+    threshold = format_distance(verdicts.threshold, metric)
     output.stdout.print(
         f"\nBest threshold {threshold}: accuracy {verdicts.accuracy:.1%}, FAR {verdicts.far:.1%}, FRR {verdicts.frr:.1%};"
         f" AUC {found.auc:.4f}\n"
     )
     at = np.linspace(0, fitted.knots[-1][0], _LINES)
     lines = [
-        (output.format_distance(d, metric), output.format_probability(p), "█" * round(p * _WIDTH))
+        (format_distance(d, metric), format_probability(p), "█" * round(p * _WIDTH))
         for d, p in zip(at.tolist(), fitted.probability(at).tolist(), strict=True)
     ]
     output.stdout.print(output.columns(lines, ("distance", "same", "")))

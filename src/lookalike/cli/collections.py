@@ -190,7 +190,7 @@ def search(
         if all(answer.exact for answer in answers):
             suggest_index(collection, name, exact)
         if json:
-            shapes = [output.answer_json(a) for a in answers]
+            shapes = [answer.to_dict() for answer in answers]
             output.write_json(shapes[0] if len(shapes) == 1 else shapes)
             return
         for source, answer in zip(sources, answers, strict=True):

@@ -19,6 +19,7 @@ from lookalike.collection import SUFFIX, Collection
 from lookalike.duplicates import Duplicates, Leaks, Moved, PairFound, Reach, Tier, Turn, decisions, page
 from lookalike.errors import NotFoundError, StorageError, UsageError
 from lookalike.ingest import identify
+from lookalike.metric import format_distance
 from lookalike.stores import Item
 
 commands = typer.Typer()
@@ -311,7 +312,7 @@ def _leaks(train: Collection, test: Collection, asked: _Asked) -> None:
         rows = [
             (
                 pair.tier,
-                output.format_distance(pair.distance, found.metric),
+                format_distance(pair.distance, found.metric),
                 "" if pair.turn is Turn.NONE else pair.turn,
                 str(pair.left),
                 str(pair.right),
@@ -369,7 +370,7 @@ def _print_groups(found: Duplicates, going: str) -> None:
                     str(number),
                     "" if similar else "keep" if member.kept else going,
                     "" if i == 0 else member.tier,
-                    "" if i == 0 else output.format_distance(member.distance, found.metric),
+                    "" if i == 0 else format_distance(member.distance, found.metric),
                     f"{member.facts.width}×{member.facts.height}",
                     page.size(member.facts.size),
                     str(member.path),

@@ -14,7 +14,7 @@ from lookalike.compare import RankedClass, Verdict
 from lookalike.embedding import Embedder
 from lookalike.errors import NotFoundError, UsageError
 from lookalike.evaluation.fewshot import By
-from lookalike.metric import Metric
+from lookalike.metric import Metric, format_distance, format_probability
 
 commands = typer.Typer()
 
@@ -64,16 +64,14 @@ def verify(
 
 def _print_verdict(verdict: Verdict, encoder: str) -> None:
     rows = [
-        ("distance", f"{output.format_distance(verdict.distance, verdict.metric)} ({verdict.metric})"),
+        ("distance", f"{format_distance(verdict.distance, verdict.metric)} ({verdict.metric})"),
         ("similarity", f"{verdict.similarity:.1%}"),
     ]
     if verdict.probability is not None:
-        rows.append(
-            ("same", f"{output.format_probability(verdict.probability)}, if same and different were equally frequent")
-        )
+        rows.append(("same", f"{format_probability(verdict.probability)}, if same and different were equally frequent"))
     if verdict.threshold is not None:
         answer = "the same" if verdict.same else "different"
-        threshold = output.format_distance(verdict.threshold, verdict.metric)
+        threshold = format_distance(verdict.threshold, verdict.metric)
         rows.append(("verdict", f"{answer}, by the threshold {threshold}"))
     for key, value in rows:
         output.stdout.print(Text.assemble((f"{key:<12}", "bold"), value))
@@ -154,9 +152,9 @@ def _print_classes(ranked: tuple[RankedClass, ...], metric: Metric) -> None:
     known = ranked[0].probability is not None
     rows = [
         (
-            output.format_distance(one.distance, metric),
+            format_distance(one.distance, metric),
             f"{one.similarity:.1%}",
-            *((output.format_probability(one.probability),) if known else ()),
+            *((format_probability(one.probability),) if known else ()),
             one.label,
         )
         for one in ranked

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.color import Color
 from rich.columns import Columns
@@ -20,7 +19,7 @@ from lookalike import images
 from lookalike.collection import Collection
 from lookalike.collection import Progress as Adding
 from lookalike.errors import LookalikeError, StorageError
-from lookalike.metric import Metric
+from lookalike.metric import Metric, format_distance, format_probability
 from lookalike.stores import Answer, Hit
 
 Tell = Callable[[int, int], None]
@@ -39,52 +38,17 @@ def write_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
-def answer_json(answer: Answer) -> dict[str, Any]:
-    """An answer in the shape that the command line and HTTP share; ``uri`` is the picture's path."""
-    return {
-        "hits": [_hit_json(hit) for hit in answer.hits],
-        "metric": answer.metric,
-        "exact": answer.exact,
-        "complete": answer.complete,
-        "recall": answer.recall,
-    }
-
-
-def _hit_json(hit: Hit) -> dict[str, Any]:
-    return {
-        "id": hit.item.id,
-        "uri": hit.item.uri,
-        "label": hit.item.label,
-        "attributes": dict(hit.item.attributes),
-        "distance": hit.distance,
-        "similarity": hit.similarity,
-        "probability": hit.probability,
-    }
-
-
 def stream_json(parts: Iterable[Answer], metric: Metric) -> None:
-    """Parts of one exact answer as one JSON document, as `answer_json` would have it, in the memory of a part."""
+    """Parts of one exact answer as one JSON document, the same as that of `Answer.to_dict`, in the memory of a part."""
     sys.stdout.write('{"hits": [')
     comma = ""
     for part in parts:
         for hit in part.hits:
-            sys.stdout.write(comma + json.dumps(_hit_json(hit), ensure_ascii=False))
+            sys.stdout.write(comma + json.dumps(hit.to_dict(), ensure_ascii=False))
             comma = ", "
-    rest = answer_json(Answer((), metric))
+    rest = Answer((), metric).to_dict()
     del rest["hits"]
     sys.stdout.write("], " + json.dumps(rest, ensure_ascii=False)[1:] + "\n")
-
-
-def format_distance(distance: float, metric: Metric) -> str:
-    """Bits are whole; other distances have two decimals, as in R1, and more where two would hide a difference from 0."""
-    if metric is Metric.HAMMING:
-        return f"{distance:.0f}"
-    return f"{distance:.2f}" if distance == 0 or distance >= 0.01 else f"{distance:.1e}"  # noqa: PLR2004 -- two decimals
-
-
-def format_probability(probability: float | None) -> str:
-    """Whole per cent, and never certainty: a calibration has seen some pairs, not all. Nothing where it is not known."""
-    return "" if probability is None else f"{min(max(probability, 0.01), 0.99):.0%}"
 
 
 def print_answer(answer: Answer, collection: Collection, query: Path | None = None) -> None:

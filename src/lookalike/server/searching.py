@@ -14,7 +14,7 @@ from lookalike.metric import Metric
 from lookalike.query import Branch, Vectors
 from lookalike.server import bodies
 from lookalike.server.problems import responses
-from lookalike.server.shapes import DEFAULT_K, AnswerOut, PlainOut, Query, QueryForm, hit_out
+from lookalike.server.shapes import DEFAULT_K, AnswerOut, PlainOut, Query, QueryForm, answer_out
 from lookalike.server.shelf import One, Served
 from lookalike.stores import Answer
 
@@ -48,16 +48,7 @@ def search(request: Request, collection: One, served: Served, body: bodies.Recei
     else:
         vector = collection.vectors([query.item or ""])
         answer = _ask(collection, vector, query, served.max_hits, leaving_out=query.item)
-    hits = [hit_out(request, collection, hit) for hit in answer.hits]
-    took = round((time.perf_counter() - start) * 1000, 2)
-    return AnswerOut(
-        hits=hits,
-        metric=answer.metric,
-        exact=answer.exact,
-        complete=answer.complete,
-        recall=answer.recall,
-        took_ms=took,
-    )
+    return answer_out(request, collection, answer, round((time.perf_counter() - start) * 1000, 2))
 
 
 def _understood(body: bodies.Body) -> tuple[Query, dict[str, bytes]]:

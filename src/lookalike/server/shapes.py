@@ -1,7 +1,7 @@
 """What goes in and what comes out, as pydantic models."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Json, StringConstraints, Tag, model_validator
@@ -11,7 +11,7 @@ from lookalike.compare import RankedClass, Verdict
 from lookalike.evaluation.fewshot import By
 from lookalike.metric import Metric
 from lookalike.query import Filter
-from lookalike.stores import Hit, Item
+from lookalike.stores import Answer, Hit, Item
 
 MOST = 1000
 """Hits of one answer, and items of one page, at most."""
@@ -285,17 +285,19 @@ class HealthOut(_Out):
 
 def item_out(request: Request, collection: Collection, item: Item) -> ItemOut:
     """An item as a client sees it."""
-    return ItemOut(**_common(request, collection, item))
+    known = {"id": item.id, "label": item.label, "attributes": dict(item.attributes)}
+    return ItemOut(**known, **_addresses(request, collection, item))
 
 
 def hit_out(request: Request, collection: Collection, hit: Hit) -> HitOut:
     """A hit as a client sees it."""
-    return HitOut(
-        **_common(request, collection, hit.item),
-        distance=hit.distance,
-        similarity=hit.similarity,
-        probability=hit.probability,
-    )
+    return HitOut(**hit.to_dict() | _addresses(request, collection, hit.item))
+
+
+def answer_out(request: Request, collection: Collection, answer: Answer, took_ms: float) -> AnswerOut:
+    """Convert an answer to its HTTP form: that of `Answer.to_dict`, with addresses in place of paths."""
+    hits = [hit_out(request, collection, hit) for hit in answer]
+    return AnswerOut(**answer.to_dict() | {"hits": hits, "took_ms": took_ms})
 
 
 def verdict_out(verdict: Verdict) -> VerdictOut:
@@ -308,14 +310,8 @@ def class_out(ranked: RankedClass) -> ClassOut:
     return ClassOut(**vars(ranked))
 
 
-def _common(request: Request, collection: Collection, item: Item) -> dict[str, Any]:
+def _addresses(request: Request, collection: Collection, item: Item) -> dict[str, str]:
     def at(route: str) -> str:
         return request.url_for(route, c=collection.name, ident=item.id).path
 
-    return {
-        "id": item.id,
-        "uri": at("image"),
-        "label": item.label,
-        "attributes": dict(item.attributes),
-        "thumbnail": at("thumbnail"),
-    }
+    return {"uri": at("image"), "thumbnail": at("thumbnail")}

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from lookalike.errors import UsageError
-from lookalike.stores.protocol import Answer, Hit, Item, Snapshot, Store
+from lookalike.stores.answer import Answer, Hit, Item
+from lookalike.stores.protocol import Snapshot, Store
 from lookalike.stores.sqlite import SQLiteStore
 
 __all__ = ["Answer", "Hit", "Item", "SQLiteStore", "Snapshot", "Store", "open_store"]

@@ -1,71 +1,13 @@
 """What every store can do, and the words it does it in."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
 from lookalike.query import ALL, Filter, Query, Vectors
-
-
-@dataclass(frozen=True)
-class Item:
-    """A picture in a collection.
-
-    Attributes:
-        id: unique in the collection.
-        uri: where the picture is: a path, or a path inside the collection's own folder.
-        label: its class, where it is known.
-        attributes: whatever else is known of it.
-        sha256: of the file's content, hexadecimal.
-        signature: size and times of the file when it was read, to see without reading that it is unchanged.
-    """
-
-    id: str
-    uri: str
-    label: str | None = None
-    attributes: Mapping[str, str] = field(default_factory=dict)
-    sha256: str = ""
-    signature: str = ""
-
-
-@dataclass(frozen=True)
-class Hit:
-    """An item that answers a query.
-
-    Attributes:
-        item: the item.
-        distance: in the metric's unit.
-        similarity: in 0…1, see `metric.similarity`.
-        probability: of being the same as the query, where pairs of both kinds are as frequent; none where the encoder is
-            not calibrated for the metric. Stores leave it out, as they know no encoder: `Collection` fills it in.
-    """
-
-    item: Item
-    distance: float
-    similarity: float
-    probability: float | None = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one query found: sorted by (distance, id).
-
-    Attributes:
-        hits: nearest first.
-        metric: of the distances.
-        exact: whether these are surely the nearest.
-        complete: whether nothing that was asked for was left off; of an approximate answer, up to its recall.
-        recall: where it is not exact, the share of the nearest that such an answer finds, as measured when the index was
-            built, at k = 10.
-    """
-
-    hits: tuple[Hit, ...]
-    metric: Metric
-    exact: bool = True
-    complete: bool = True
-    recall: float | None = None
+from lookalike.stores.answer import Answer, Item
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,12 @@ from lookalike.metric import Metric, similarity
 from lookalike.query import ALL, DEFAULT_K, Filter, Query, Vectors
 from lookalike.search import Gallery, Hits, Pairs
 from lookalike.stores import indexing
+from lookalike.stores.answer import Answer, Hit, Item
 from lookalike.stores.catalog import CHUNK, Catalog, chunks, marks
 from lookalike.stores.indexing import Beside, IndexCache
 from lookalike.stores.manifest import Manifest
 from lookalike.stores.matrix import Cache, Matrix
-from lookalike.stores.protocol import Answer, Hit, Item, Snapshot, check
+from lookalike.stores.protocol import Snapshot, check
 from lookalike.stores.tuning import IndexState, Pace, Status, Tuning
 
 # A process that has a matrix in memory writes the next one to the cache where this part of its rows is new, an eighth: to

@@ -1,0 +1,235 @@
+"""Items, hits and answers: what a store returns, and its forms as text, HTML, JSON, pandas and Arrow."""
+
+import base64
+import html
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, overload
+
+from lookalike.errors import LookalikeError, MissingExtraError
+from lookalike.metric import Metric, format_distance, format_probability
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+_PRINTED = 50
+"""Hits that `str` and HTML show; an answer to a range query may have a million."""
+
+_COLUMNS = ("id", "uri", "label", "attributes", "distance", "similarity", "probability")
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image in a collection.
+
+    Attributes:
+        id: unique in the collection.
+        uri: a path to the image, absolute or relative to the collection's folder.
+        label: its class, if known.
+        attributes: further facts about it.
+        sha256: of the file's content, hexadecimal.
+        signature: the file's size and times when it was indexed. If they are the same now, the file is unchanged.
+    """
+
+    id: str
+    uri: str
+    label: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    sha256: str = ""
+    signature: str = ""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An item that answers a query.
+
+    Attributes:
+        item: the item.
+        distance: in the metric's unit.
+        similarity: in 0…1, see `lookalike.metric.similarity`.
+        probability: of showing the same as the query, if pairs of the same and of different things are equally
+            frequent; none if the encoder is not calibrated for the metric. Stores know no encoder and leave it out;
+            `lookalike.collection.Collection` adds it.
+    """
+
+    item: Item
+    distance: float
+    similarity: float
+    probability: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to what JSON can hold."""
+        return {
+            "id": self.item.id,
+            "uri": self.item.uri,
+            "label": self.item.label,
+            "attributes": dict(self.item.attributes),
+            "distance": self.distance,
+            "similarity": self.similarity,
+            "probability": self.probability,
+        }
+
+
+@dataclass(frozen=True)
+class Answer(Sequence[Hit]):
+    """The hits of one query, nearest first: a sequence of `Hit`.
+
+    Attributes:
+        hits: sorted by (distance, id).
+        metric: of the distances.
+        exact: whether these are certainly the nearest.
+        complete: whether all hits that the query allows are here; in an approximate answer, all that the index found.
+        recall: of an approximate answer, the share of the 10 nearest that the index finds, as measured when it was
+            built.
+        thumbnail: makes a small JPEG of an item, for notebooks.
+    """
+
+    hits: tuple[Hit, ...]
+    metric: Metric
+    exact: bool = True
+    complete: bool = True
+    recall: float | None = None
+    thumbnail: Callable[[Item], bytes] | None = field(default=None, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        """Count the hits."""
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        """Iterate over the hits, nearest first."""
+        return iter(self.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Answer": ...
+
+    def __getitem__(self, index: int | slice) -> "Hit | Answer":
+        """Return one hit, or an answer with some of them, which is not complete if it leaves hits out."""
+        if not isinstance(index, slice):
+            return self.hits[index]
+        hits = self.hits[index]
+        return replace(self, hits=hits, complete=self.complete and len(hits) == len(self.hits))
+
+    def __str__(self) -> str:
+        """Format as a table for a terminal, without control characters."""
+        if not self.hits:
+            return "No hits."
+        names, rows = self._table()
+        widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+        lines = [_align(row, widths, right=len(names) - 2) for row in (names, *rows)]
+        return "\n".join([*lines, *self._remarks()])
+
+    def _repr_html_(self) -> str:
+        """Format for a notebook: a grid of thumbnails, or a table if there is no `thumbnail`."""
+        if not self.hits:
+            return "<p>No hits.</p>"
+        remarks = "".join(f"<p>{html.escape(remark)}</p>" for remark in self._remarks())
+        return (_html_table(*self._table()) if self.thumbnail is None else self._html_grid(self.thumbnail)) + remarks
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to what JSON can hold: the form that the command line prints and HTTP returns."""
+        return {
+            "hits": [hit.to_dict() for hit in self.hits],
+            "metric": str(self.metric),
+            "exact": self.exact,
+            "complete": self.complete,
+            "recall": self.recall,
+        }
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Convert to a DataFrame with a row for each hit and the columns of `Hit.to_dict`.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        try:
+            import pandas as pd  # noqa: PLC0415 -- an extra
+        except ImportError as e:
+            raise MissingExtraError("pandas", "A DataFrame of hits") from e
+        return pd.DataFrame([hit.to_dict() for hit in self.hits], columns=list(_COLUMNS))
+
+    def to_arrow(self) -> "pa.Table":
+        """Convert to an Arrow table with a row for each hit and the columns of `Hit.to_dict`.
+
+        Raises:
+            MissingExtraError: pyarrow is not installed.
+        """
+        try:
+            import pyarrow as pa  # noqa: PLC0415 -- an extra
+        except ImportError as e:
+            raise MissingExtraError("parquet", "An Arrow table of hits") from e
+        text, number = pa.string(), pa.float64()
+        types = (text, text, text, pa.map_(text, text), number, number, number)
+        rows = [hit.to_dict() for hit in self.hits]
+        for row in rows:
+            row["attributes"] = list(row["attributes"].items())
+        return pa.Table.from_pylist(rows, schema=pa.schema(list(zip(_COLUMNS, types, strict=True))))
+
+    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Return column names and printable rows; the last two columns are texts."""
+        calibrated = any(hit.probability is not None for hit in self.hits)
+        names = ("distance", "similarity", *(("probability",) if calibrated else ()), "label", "uri")
+        return names, [self._row(hit, calibrated=calibrated) for hit in self.hits[:_PRINTED]]
+
+    def _row(self, hit: Hit, *, calibrated: bool) -> tuple[str, ...]:
+        return (
+            format_distance(hit.distance, self.metric),
+            f"{hit.similarity:.1%}",
+            *((format_probability(hit.probability),) if calibrated else ()),
+            _printable(hit.item.label or ""),
+            _printable(hit.item.uri),
+        )
+
+    def _remarks(self) -> list[str]:
+        remarks = []
+        if len(self.hits) > _PRINTED:
+            remarks.append(f"… and {len(self.hits) - _PRINTED:,} more hits")
+        if not self.exact:
+            remarks.append("approximate" if self.recall is None else f"approximate (recall {self.recall:.2f})")
+        if not self.complete:
+            remarks.append("incomplete: more items match")
+        return remarks
+
+    def _html_grid(self, thumbnail: Callable[[Item], bytes]) -> str:
+        figures = []
+        for hit in self.hits[:_PRINTED]:
+            lines = [format_distance(hit.distance, self.metric), f"{hit.similarity:.1%} similar"]
+            if hit.probability is not None:
+                lines.append(f"{format_probability(hit.probability)} probable")
+            caption = "".join(
+                f"{html.escape(line)}<br>" for line in (", ".join(lines), _printable(hit.item.label or ""))
+            )
+            figures.append(
+                f'<figure style="margin:0;width:160px" title="{html.escape(_printable(hit.item.uri))}">'
+                f'{_html_image(hit.item, thumbnail)}<figcaption style="overflow-wrap:anywhere">{caption}</figcaption></figure>'
+            )
+        return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(figures)}</div>'
+
+
+def _html_image(item: Item, thumbnail: Callable[[Item], bytes]) -> str:
+    style = "width:160px;height:160px;object-fit:contain"
+    try:
+        data = base64.b64encode(thumbnail(item)).decode()
+    except (LookalikeError, OSError):  # such as an image that was deleted since it was indexed
+        return f'<div style="{style};display:grid;place-items:center;border:1px dashed;box-sizing:border-box">no image</div>'
+    return f'<img style="{style}" alt="{html.escape(_printable(item.uri))}" src="data:image/jpeg;base64,{data}">'
+
+
+def _html_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _align(row: Sequence[str], widths: Sequence[int], right: int) -> str:
+    """Pad the cells of a row; the first ones, which are numbers, to the right."""
+    cells = [c.rjust(w) if i < right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+    return "  ".join(cells).rstrip()
+
+
+def _printable(text: str) -> str:
+    """Replace control characters, which may come from a stranger's file names and could steer a terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

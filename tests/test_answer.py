@@ -1,0 +1,142 @@
+"""Answers as sequences, text, HTML, JSON, pandas and Arrow."""
+
+import json
+import sys
+
+import pytest
+
+from lookalike.errors import MissingExtraError, NotFoundError
+from lookalike.metric import Metric
+from lookalike.stores import Answer, Hit, Item
+
+MUG = Hit(Item("m1", "/shop/mug.jpg", "mug", {"colour": "red"}), 0.25, 0.8)
+LAMP = Hit(Item("l1", "/shop/lamp.jpg"), 12.5, 0.074)
+ANSWER = Answer((MUG, LAMP), Metric.EUCLIDEAN)
+CALIBRATED = Answer((Hit(MUG.item, 0.25, 0.8, 0.935),), Metric.EUCLIDEAN)
+HOSTILE = Item("x", "/a\x1b[2J\n<script>'\".jpg", "<b>\u202elabel</b>")
+
+
+def thumbnail(item: Item) -> bytes:
+    if item.id == "l1":
+        raise NotFoundError("gone")
+    return b"\xff\xd8 of " + item.id.encode()
+
+
+def test_an_answer_is_a_sequence_of_hits() -> None:
+    assert len(ANSWER) == 2
+    assert list(ANSWER) == [MUG, LAMP]
+    assert (ANSWER[0], ANSWER[-1]) == (MUG, LAMP)
+    assert MUG in ANSWER
+    assert ANSWER.index(LAMP) == 1
+    assert not Answer((), Metric.COSINE)
+    with pytest.raises(IndexError):
+        ANSWER[2]
+
+
+def test_a_slice_is_an_answer_and_says_whether_it_leaves_hits_out() -> None:
+    assert ANSWER[:5] == ANSWER
+    assert ANSWER[:1] == Answer((MUG,), Metric.EUCLIDEAN, complete=False)
+
+
+def test_the_thumbnail_function_is_no_part_of_what_is_compared_or_printed() -> None:
+    shown = Answer((MUG, LAMP), Metric.EUCLIDEAN, thumbnail=thumbnail)
+    assert shown == ANSWER
+    assert repr(shown) == repr(ANSWER)
+
+
+def test_as_text_it_is_an_aligned_table() -> None:
+    assert str(ANSWER).splitlines() == [
+        "distance  similarity  label  uri",
+        "    0.25       80.0%  mug    /shop/mug.jpg",
+        "   12.50        7.4%         /shop/lamp.jpg",
+    ]
+    assert str(CALIBRATED).splitlines()[1].split() == ["0.25", "80.0%", "94%", "mug", "/shop/mug.jpg"]
+    assert str(Answer((), Metric.COSINE)) == "No hits."
+
+
+def test_as_text_it_says_what_it_lacks() -> None:
+    many = str(Answer((MUG,) * 1234, Metric.HAMMING, exact=False, complete=False, recall=0.951))
+    assert "1,184 more" in many
+    assert "recall 0.95" in many
+    assert "incomplete" in many
+    assert len(many.splitlines()) < 60
+
+
+def test_text_and_html_hold_no_control_characters_and_no_markup_of_others() -> None:
+    answer = Answer((Hit(HOSTILE, 1, 0.5),), Metric.EUCLIDEAN)
+    for text in (
+        str(answer),
+        answer._repr_html_(),
+        Answer(answer.hits, answer.metric, thumbnail=thumbnail)._repr_html_(),
+    ):
+        assert not {"\x1b", "\u202e"} & {*text}
+    assert len(str(answer).splitlines()) == 2
+    for shown in (answer, Answer(answer.hits, answer.metric, thumbnail=thumbnail)):
+        assert "<script>" not in shown._repr_html_()
+        assert "<b>" not in shown._repr_html_()
+        assert "'\"" not in shown._repr_html_()
+        assert "&lt;b&gt;" in shown._repr_html_()
+
+
+def test_a_notebook_shows_thumbnails_and_a_placeholder_for_a_missing_image() -> None:
+    shown = Answer((MUG, LAMP), Metric.EUCLIDEAN, thumbnail=thumbnail)._repr_html_()
+    assert "data:image/jpeg;base64,/9ggb2YgbTE=" in shown
+    assert shown.count("<figure") == 2
+    assert "no image" in shown
+    assert "<table" not in shown
+
+
+def test_a_notebook_shows_a_table_without_thumbnails() -> None:
+    assert ANSWER._repr_html_().count("<tr>") == 3
+    assert "probability" not in ANSWER._repr_html_()
+    assert "probability" in CALIBRATED._repr_html_()
+    assert "<p>" in Answer((), Metric.COSINE)._repr_html_()
+
+
+def test_as_json_it_has_the_documented_fields() -> None:
+    assert json.loads(json.dumps(ANSWER.to_dict())) == {
+        "hits": [
+            {
+                "id": "m1",
+                "uri": "/shop/mug.jpg",
+                "label": "mug",
+                "attributes": {"colour": "red"},
+                "distance": 0.25,
+                "similarity": 0.8,
+                "probability": None,
+            },
+            {
+                "id": "l1",
+                "uri": "/shop/lamp.jpg",
+                "label": None,
+                "attributes": {},
+                "distance": 12.5,
+                "similarity": 0.074,
+                "probability": None,
+            },
+        ],
+        "metric": "euclidean",
+        "exact": True,
+        "complete": True,
+        "recall": None,
+    }
+
+
+def test_pandas_and_arrow_have_a_row_for_each_hit() -> None:
+    columns = ["id", "uri", "label", "attributes", "distance", "similarity", "probability"]
+    frame, table = ANSWER.to_pandas(), ANSWER.to_arrow()
+    assert list(frame.columns) == table.column_names == columns
+    assert frame["distance"].tolist() == table["distance"].to_pylist() == [0.25, 12.5]
+    assert frame["id"].tolist() == table["id"].to_pylist() == ["m1", "l1"]
+    assert table["attributes"].to_pylist() == [[("colour", "red")], []]
+    nothing = Answer((), Metric.COSINE)
+    assert list(nothing.to_pandas().columns) == nothing.to_arrow().column_names == columns
+    assert (len(nothing.to_pandas()), len(nothing.to_arrow())) == (0, 0)
+    assert nothing.to_arrow().schema == table.schema
+
+
+@pytest.mark.parametrize(("module", "extra"), [("pandas", "pandas"), ("pyarrow", "parquet")])
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, module: str, extra: str) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=rf"\[{extra}\]"):
+        ANSWER.to_pandas() if module == "pandas" else ANSWER.to_arrow()
