@@ -13,6 +13,7 @@ from pairs import radius_of
 
 from lookalike.ann import joins
 from lookalike.metric import Metric
+from lookalike.query import DistanceRange
 from lookalike.search import knn, prepare, self_join
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -70,7 +71,7 @@ def exponent(points: list[dict[str, Any]], name: str) -> float | None:
 
 def _at(vectors: np.ndarray, queries: np.ndarray, radius: float, known: dict[str, Any] | None) -> list[dict[str, Any]]:
     plain = prepare(vectors, Metric.EUCLIDEAN)
-    reduced = prepare(vectors, Metric.EUCLIDEAN, scan="int8")
+    reduced = prepare(vectors, Metric.EUCLIDEAN, precision="int8")
     contenders = [
         Contender("exact", lambda i: knn(queries[i % QUERIES][None], plain, K, Metric.EUCLIDEAN)),
         Contender("exact, int8 scan", lambda i: knn(queries[i % QUERIES][None], reduced, K, Metric.EUCLIDEAN)),
@@ -94,12 +95,12 @@ def _at(vectors: np.ndarray, queries: np.ndarray, radius: float, known: dict[str
     points += [{"name": it["name"], "ms": it["ms"]} for it in interleaved(contenders, ROUNDS)]
     if len(vectors) <= JOINED:
         begun = time.perf_counter()
-        pairs = sum(len(block) for block in self_join(vectors, Metric.EUCLIDEAN, radius=radius))
+        pairs = sum(len(chunk) for chunk in self_join(vectors, Metric.EUCLIDEAN, within=DistanceRange(0, radius)))
         points.append({"name": "self-join", "ms": 1e3 * (time.perf_counter() - begun), "pairs": pairs})
     if len(vectors) >= JOINED:
         begun = time.perf_counter()
-        found = joins.prepare(plain, plain, Metric.EUCLIDEAN, joins.Question(None, radius))
-        pairs = sum(len(block) for block in found.blocks(0))
+        found = joins.prepare(plain, plain, Metric.EUCLIDEAN, within=DistanceRange(0, radius))
+        pairs = sum(len(chunk) for chunk in found.chunks(0))
         spent = 1e3 * (time.perf_counter() - begun)
         points.append({"name": APPROXIMATE, "ms": spent, "pairs": pairs, "recall": found.recall})
     by_name = {point["name"]: {**point, "rows": len(vectors)} for point in points}

@@ -70,7 +70,7 @@ def bits(source: Source, sizes: Iterable[tuple[int, int]] = CODES) -> list[dict[
 def _floats(source: Source, rows: int, dimension: int, asked: int) -> dict[str, Any]:
     vectors, queries = source.gallery(rows, dimension), source.queries(ASKED, dimension)
     plain = prepare(vectors, Metric.EUCLIDEAN)
-    reduced = prepare(vectors, Metric.EUCLIDEAN, scan="int8")
+    reduced = prepare(vectors, Metric.EUCLIDEAN, precision="int8")
     with peers.workplace() as folder:
         made: dict[str, Callable[[], Search]] = {
             "lookalike": lambda: _ours(plain, Metric.EUCLIDEAN),

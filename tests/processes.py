@@ -19,8 +19,10 @@ from lookalike.cli import main
 from lookalike.collection import Collection, entries
 from lookalike.encoders import Encoder
 from lookalike.errors import StorageError
+from lookalike.progress import Progress
 from lookalike.query import Branch
 from lookalike.stores import Item, SQLiteStore, indexing, open_store
+from recorder import Recorder, Report
 from searching import knn
 
 
@@ -135,7 +137,7 @@ def fill(path: str, limit: str) -> None:
 def build(path: str) -> None:
     """Build an index; says when it has begun."""
     with closing(SQLiteStore.open(Path(path))) as store:
-        store.build_index(lambda _done, _total: print("begun", flush=True))  # noqa: T201 -- for the test to read
+        store.build_index(Recorder(lambda _: print("begun", flush=True)))  # noqa: T201 -- for the test to read
 
 
 def tune(path: str) -> None:
@@ -143,14 +145,14 @@ def tune(path: str) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started without
     whole = indexing.build
 
-    def told(*about: Any, progress: Callable[[int, int], None], stopped: Callable[[], bool]) -> Any:  # noqa: ANN401
-        def tell(done: int, total: int) -> None:
+    def printing(*about: Any, progress: Progress, stopped: Callable[[], bool]) -> Any:  # noqa: ANN401
+        def report(report: Report) -> None:
             print("begun", flush=True)  # noqa: T201 -- for the test to read
-            progress(done, total)
+            progress.advance(*report)
 
-        return whole(*about, progress=tell, stopped=stopped)
+        return whole(*about, progress=Recorder(report), stopped=stopped)
 
-    indexing.build = told  # type: ignore[assignment]  # it passes on all that it is given
+    indexing.build = printing  # type: ignore[assignment]  # it passes on all that it is given
     sys.argv = ["lookalike", "tune", path]
     main()
 

@@ -9,10 +9,12 @@ import pytest
 
 from lookalike import ann, search
 from lookalike.ann.index import Index, _nearer, build, knn, within
-from lookalike.ann.tuning import tuned
+from lookalike.ann.tuning import tune
 from lookalike.errors import StorageError, UsageError
 from lookalike.metric import Metric, paired
+from lookalike.query import DistanceRange
 from lookalike.search import Gallery
+from recorder import Recorder
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -27,7 +29,7 @@ def made(vectors: Array, metric: Metric, kind: ann.Kind = "hnsw") -> tuple[Index
     gallery = search.prepare(vectors, metric)
     index = build(gallery, metric, kind)
     assert index is not None
-    return *(found := tuned(index, gallery, 0.95))[:1], gallery, found[1]
+    return *(found := tune(index, gallery, 0.95))[:1], gallery, found[1]
 
 
 @pytest.fixture(scope="module", params=[("hnsw", Metric.EUCLIDEAN), ("hnsw", Metric.COSINE), ("ivf-pq", Metric.COSINE)])
@@ -66,13 +68,13 @@ def test_within_widens_until_it_has_all_but_for_the_recall(indexed: tuple[Index,
     queries = search.prepare(clustered(30, seed=3), index.metric)
     some = np.sort(search.knn(queries, gallery, 200, index.metric).distances)
     for radius in (some[0], some[len(some) // 2], some[-1]):
-        found = within(index, queries, gallery, float(radius))
-        exact = search.within(queries, gallery, float(radius), index.metric)
+        found = within(index, queries, gallery, DistanceRange(0, float(radius)))
+        exact = search.within(queries, gallery, DistanceRange(0, float(radius)), index.metric)
         assert found.complete
         assert np.all(found.distances <= radius)
         assert len(found.rows) >= (stated - 0.1) * len(exact.rows)  # stated at k = 10
         assert all(set(ours) <= set(all_) for (ours, _), (all_, _) in zip(found, exact, strict=True))
-    everything = within(index, queries, gallery, float("inf"))
+    everything = within(index, queries, gallery, DistanceRange(0, float("inf")))
     assert len(everything.rows) == 30 * 1500 or not everything.complete
 
 
@@ -80,7 +82,7 @@ def test_within_leaves_out_what_is_nearer(indexed: tuple[Index, Gallery, float])
     index, gallery, _ = indexed
     queries = search.prepare(gallery.vectors[:5], index.metric)
     far = float(np.median(search.knn(queries, gallery, 40, index.metric).distances))
-    found = within(index, queries, gallery, far, least=far / 2)
+    found = within(index, queries, gallery, DistanceRange(far / 2, far))
     assert len(found.rows)
     assert np.all((found.distances >= np.float32(far / 2)) & (found.distances <= np.float32(far)))
 
@@ -88,7 +90,7 @@ def test_within_leaves_out_what_is_nearer(indexed: tuple[Index, Gallery, float])
 def test_what_would_be_too_much_is_said_to_be_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
     index, gallery, _ = made(clustered(1500), Metric.EUCLIDEAN)
     monkeypatch.setattr("lookalike.ann.index._WIDEST", 64)
-    found = within(index, search.prepare(gallery.vectors[:2], Metric.EUCLIDEAN), gallery, 100)
+    found = within(index, search.prepare(gallery.vectors[:2], Metric.EUCLIDEAN), gallery, DistanceRange(0, 100))
     assert not found.complete
 
 
@@ -103,7 +105,7 @@ def test_only_what_is_allowed_and_still_there_is_found(indexed: tuple[Index, Gal
     queries = search.prepare(clustered(50, seed=5), index.metric)
     allowed = places[among & (places >= 0)]
     exact = search.knn(queries, smaller, 10, index.metric, rows=allowed)
-    found = knn(index, queries, smaller, 10, places=ann.Places(places), among=among)
+    found = knn(index, queries, smaller, 10, row_map=ann.RowMap(places), allowed=among)
     assert set(found.rows.tolist()) <= set(allowed.tolist())
     assert recall(found, exact) >= 0.9
 
@@ -139,7 +141,7 @@ def test_recall_is_that_of_pictures_which_the_index_does_not_have() -> None:
     """An index of isolated points finds those, and little else: it must not be praised for it."""
     index, gallery, _ = made(clustered(1500), Metric.EUCLIDEAN, "hnsw")
     blind = Index("hnsw", Metric.EUCLIDEAN, 16, OnlyItself(index.faiss))
-    assert tuned(blind, gallery, 0.95)[1] < 0.05
+    assert tune(blind, gallery, 0.95)[1] < 0.05
 
 
 class OnlyItself:
@@ -222,9 +224,9 @@ def test_few_vectors_and_bits_are_refused() -> None:
 
 def test_building_tells_how_far_it_is_and_can_be_stopped() -> None:
     gallery = search.prepare(clustered(5000, 4), Metric.EUCLIDEAN)
-    told: list[tuple[int, int]] = []
-    assert build(gallery, Metric.EUCLIDEAN, progress=lambda done, total: told.append((done, total))) is not None
-    assert told == [(0, 5000), (4096, 5000), (5000, 5000)]
+    progress = Recorder()
+    assert build(gallery, Metric.EUCLIDEAN, progress=progress) is not None
+    assert [report[:3] for report in progress.reports] == [("indexing", n, 5000) for n in (0, 4096, 5000)]
     assert build(gallery, Metric.EUCLIDEAN, stopped=lambda: True) is None
 
 

@@ -1,19 +1,32 @@
 """Approximate joins: true distances, each pair once, and a recall that is what it says."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from lookalike import search
 from lookalike.ann import joins
-from lookalike.ann.joins import Question, prepare
+from lookalike.ann.joins import ApproximateJoin, prepare
 from lookalike.metric import Metric, paired
+from lookalike.query import DistanceRange
 from lookalike.search import Gallery, Pairs
 from lookalike.search.answers import joined
 
 Array = np.ndarray[Any, np.dtype[Any]]
-NEAREST, WITHIN = Question(5, None), Question(None, -1)
+
+
+class Rule(NamedTuple):
+    """What makes a pair: one of the two."""
+
+    k: int | None = None
+    within: DistanceRange | None = None
+
+    def prepare(self, left: Gallery, right: Gallery, metric: Metric, recall: float = joins.RECALL) -> ApproximateJoin:
+        return prepare(left, right, metric, k=self.k, within=self.within, recall=recall)
+
+
+NEAREST, WITHIN = Rule(5), Rule()
 CASES = [(m, q, i) for m in Metric for q in (NEAREST, WITHIN) for i in (False, True)]
 
 
@@ -33,27 +46,27 @@ def sides(metric: Metric, *, itself: bool, count: int = 1500) -> tuple[Gallery, 
     return (right, right) if itself else (search.prepare(vectors(metric, count // 2, 2), metric), right)
 
 
-def question(asked: Question, left: Gallery, right: Gallery, metric: Metric) -> Question:
+def question(asked: Rule, left: Gallery, right: Gallery, metric: Metric) -> Rule:
     """With a radius that gives some ten pairs a row."""
     if asked.k is not None:
         return asked
     some = search.knn(left.take(slice(0, 100)), right, 30, metric)
     radius = float(np.median([distances[-1] for _, distances in some]))
-    return Question(None, radius, radius / 4)
+    return Rule(within=DistanceRange(radius / 4, radius))
 
 
-def exact(left: Gallery, right: Gallery, metric: Metric, asked: Question) -> Pairs:
-    ask = {"k": asked.k, "radius": asked.radius, "least": asked.least}
-    found = search.self_join(left, metric, **ask) if left is right else search.join(left, right, metric, **ask)  # type: ignore[arg-type]
-    return joined(list(found))
+def exact(left: Gallery, right: Gallery, metric: Metric, asked: Rule) -> Pairs:
+    if left is right:
+        return joined(list(search.self_join(left, metric, k=asked.k, within=asked.within)))
+    return joined(list(search.join(left, right, metric, k=asked.k, within=asked.within)))
 
 
 @pytest.mark.parametrize(("metric", "asked", "itself"), CASES)
-def test_pairs_are_true_given_once_and_as_many_as_said(metric: Metric, asked: Question, itself: bool) -> None:
+def test_pairs_are_true_given_once_and_as_many_as_said(metric: Metric, asked: Rule, itself: bool) -> None:
     left, right = sides(metric, itself=itself)
     asked = question(asked, left, right, metric)
-    way = prepare(left, right, metric, asked)
-    blocks = list(way.blocks(0))
+    way = asked.prepare(left, right, metric)
+    blocks = list(way.chunks(0))
     found, true = joined(list(blocks)), exact(left, right, metric, asked)
     assert blocks[-1].done == len(left)
     assert len(true) > 1000
@@ -62,8 +75,8 @@ def test_pairs_are_true_given_once_and_as_many_as_said(metric: Metric, asked: Qu
     np.testing.assert_array_equal(measured, found.distances)
     if itself:
         assert np.all(found.left < found.right)
-    if asked.radius is not None:
-        assert np.all((found.distances <= np.float32(asked.radius)) & (found.distances >= np.float32(asked.least)))
+    if asked.within is not None:
+        assert len(found.within(asked.within)) == len(found)
         assert way.recall == pytest.approx(len(found) / len(true), abs=0.04)
     else:
         assert np.all(np.bincount(found.left if not itself else np.concatenate([found.left, found.right])) >= 5)
@@ -76,13 +89,13 @@ def test_pairs_are_true_given_once_and_as_many_as_said(metric: Metric, asked: Qu
 
 
 @pytest.mark.parametrize(("asked", "itself"), [(q, i) for q in (NEAREST, WITHIN) for i in (False, True)])
-def test_begun_later_it_gives_what_is_left(asked: Question, itself: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_begun_later_it_gives_what_is_left(asked: Rule, itself: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joins, "_ROWS", 128)
     left, right = sides(Metric.EUCLIDEAN, itself=itself)
     asked = question(asked, left, right, Metric.EUCLIDEAN)
-    blocks = list(prepare(left, right, Metric.EUCLIDEAN, asked).blocks(0))
+    blocks = list(asked.prepare(left, right, Metric.EUCLIDEAN).chunks(0))
     for place in (0, 2, len(blocks) - 2):
-        later = list(prepare(left, right, Metric.EUCLIDEAN, asked).blocks(blocks[place].done))
+        later = list(asked.prepare(left, right, Metric.EUCLIDEAN).chunks(blocks[place].done))
         assert len(later) == len(blocks) - place - 1
         for one, other in zip(blocks[place + 1 :], later, strict=True):
             assert one.done == other.done
@@ -93,9 +106,9 @@ def test_begun_later_it_gives_what_is_left(asked: Question, itself: bool, monkey
 def test_a_recall_too_low_takes_more_probes() -> None:
     left, right = sides(Metric.EUCLIDEAN, itself=True, count=4000)
     noise = search.prepare(np.random.default_rng(0).standard_normal((4000, 64)).astype(np.float32), Metric.EUCLIDEAN)
-    easy = prepare(left, right, Metric.EUCLIDEAN, NEAREST)
-    hard = prepare(noise, noise, Metric.EUCLIDEAN, NEAREST)
-    whole = prepare(noise, noise, Metric.EUCLIDEAN, NEAREST, recall=1)
+    easy = NEAREST.prepare(left, right, Metric.EUCLIDEAN)
+    hard = NEAREST.prepare(noise, noise, Metric.EUCLIDEAN)
+    whole = NEAREST.prepare(noise, noise, Metric.EUCLIDEAN, recall=1)
     assert easy.recall is not None
     assert hard.recall is not None
     assert min(easy.recall, hard.recall) > 0.93
@@ -106,11 +119,11 @@ def test_a_recall_too_low_takes_more_probes() -> None:
 @pytest.mark.parametrize("count", [0, 1, 2, 30])
 def test_few_rows_are_compared_with_all(metric: Metric, count: int) -> None:
     right = search.prepare(vectors(metric, count, 1), metric)
-    for asked in (Question(100, None), Question(None, 1e9)):
-        way = prepare(right, right, metric, asked)
-        found = joined(list(way.blocks(0)))
+    for asked in (Rule(100), Rule(within=DistanceRange(0, 1e9))):
+        way = asked.prepare(right, right, metric)
+        found = joined(list(way.chunks(0)))
         assert len(found) == count * (count - 1) // 2
         assert way.recall == (1 if count > 1 else None)
         none = search.prepare(vectors(metric, 0, 1), metric)
-        assert not any(map(len, prepare(none, right, metric, asked).blocks(0)))
-        assert not any(map(len, prepare(right, none, metric, asked).blocks(0)))
+        assert not any(map(len, asked.prepare(none, right, metric).chunks(0)))
+        assert not any(map(len, asked.prepare(right, none, metric).chunks(0)))

@@ -25,7 +25,7 @@ from lookalike.errors import (
     UsageError,
 )
 from lookalike.metric import Metric
-from lookalike.query import Filter
+from lookalike.query import DistanceRange, Filter
 
 
 @pytest.fixture
@@ -200,20 +200,20 @@ def test_joins_are_those_of_search(shop: Collection, tmp_path: Path, photos: Pat
         other.add(entries(photos / "cat"))
         a, b = shop.vectors(ids(shop)), other.vectors(ids(other))
         k = int(question["k"]) if "k" in question else None
-        radius = question.get("radius")
-        between = search.join(a, b, Metric.EUCLIDEAN, k=k, radius=radius)
-        assert pairs(shop.join(other, k=k, radius=radius)) == expected(between, ids(shop), ids(other))
-        within = search.self_join(a, Metric.EUCLIDEAN, k=k, radius=radius)
-        assert pairs(shop.join(k=k, radius=radius)) == expected(within, ids(shop), ids(shop))
-    assert all(left != right for left, right, _ in pairs(shop.join(radius=99)))
-    assert len(pairs(shop.join(radius=99))) == 10 * 9 // 2
+        within = DistanceRange(0, question["radius"]) if "radius" in question else None
+        between = search.join(a, b, Metric.EUCLIDEAN, k=k, within=within)
+        assert pairs(shop.join(other, k=k, within=within)) == expected(between, ids(shop), ids(other))
+        inside = search.self_join(a, Metric.EUCLIDEAN, k=k, within=within)
+        assert pairs(shop.join(k=k, within=within)) == expected(inside, ids(shop), ids(shop))
+    assert all(left != right for left, right, _ in pairs(shop.join(within=DistanceRange(0, 99))))
+    assert len(pairs(shop.join(within=DistanceRange(0, 99)))) == 10 * 9 // 2
 
 
 def test_a_join_that_makes_no_sense_is_refused_at_the_call(shop: Collection, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         shop.join()
     with pytest.raises(UsageError):
-        shop.join(k=1, radius=1)
+        shop.join(k=1, within=DistanceRange(0, 1))
     other = Collection.create(tmp_path / "c.lookalike", shop.encoder, Metric.COSINE)
     with other, pytest.raises(MismatchError, match="one is compared by euclidean and the other by cosine"):
         shop.join(other, k=1)

@@ -20,6 +20,7 @@ from lookalike.query import ALL, Filter
 from lookalike.stores import Answer, Item, SQLiteStore, arrays
 from lookalike.stores.manifest import EncoderPin, Manifest
 from lookalike.stores.tuning import Pace
+from recorder import Recorder
 from searching import knn, range_query
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -322,10 +323,10 @@ def test_an_index_that_cannot_be_kept_is_reported(path: Path) -> None:
     shutil.rmtree(path / "cache")
     (path / "cache").write_text("in the way", encoding="utf-8")
     with closing(SQLiteStore.open(path)) as store:
-        begun: list[int] = []
+        begun = Recorder()
         with pytest.raises(StorageError, match="exact"):
-            store.build_index(lambda done, _total: begun.append(done))
-        assert not begun  # it is told before the work
+            store.build_index(begun)
+        assert not begun.reports  # it is told before the work
         assert knn(store, vectors(1), 10)[0].exact
 
 

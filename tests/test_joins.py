@@ -21,20 +21,26 @@ from lookalike.ann import joins as approximate
 from lookalike.collection import Collection
 from lookalike.encoders import Encoder
 from lookalike.errors import BusyError, StorageError, UsageError
-from lookalike.joins import Join, Progress, formats, journal, writing
+from lookalike.joins import Join, formats, journal, writing
 from lookalike.metric import Metric, pairwise
+from lookalike.query import DistanceRange
+from lookalike.search.answers import round_range
 from lookalike.stores import Item
+from recorder import Recorder, Report
 
 ENDINGS = [".csv", ".jsonl", ".parquet"]
 
 
 class Question(TypedDict, total=False):
     k: int
-    radius: float
-    least: float
+    within: DistanceRange
 
 
-QUESTIONS: dict[str, Question] = {"k": {"k": 3}, "radius": {"radius": 0.75}, "ring": {"radius": 0.75, "least": 0.7}}
+QUESTIONS: dict[str, Question] = {
+    "k": {"k": 3},
+    "range": {"within": DistanceRange(0, 0.75)},
+    "minimum": {"within": DistanceRange(0.7, 0.75)},
+}
 
 
 def fill(path: Path, encoder: Path, count: int, seed: int) -> Path:
@@ -96,7 +102,8 @@ def definition(question: str, both: tuple[Path, Path], *, itself: bool) -> list[
         np.put_along_axis(near, np.argsort(distances, axis=1, kind="stable")[:, : ask["k"]], True, axis=1)
         near |= near.T if itself else False
     else:
-        near = (distances <= np.float32(ask["radius"])) & (distances >= np.float32(ask.get("least", 0)))
+        low, high = round_range(ask["within"])
+        near = (distances >= low) & (distances <= high)
     near = np.triu(near, 1) if itself else near
     return sorted((sides[0][i].uri, sides[1][j].uri, float(distances[i, j])) for i, j in np.argwhere(near))
 
@@ -127,16 +134,16 @@ def test_ended_again_and_again_it_becomes_the_same_file(
     joins.write(asked(question, itself=itself), whole)
     begun: list[int] = []
     for _ in range(100):
-        blocks = itertools.count()
+        chunks = itertools.count()
 
-        def tell(state: Progress, blocks: Iterator[int] = blocks) -> None:
-            if (block := next(blocks)) == 0:
-                begun.append(state.done)
-            if block == 3:
+        def stop(report: Report, chunks: Iterator[int] = chunks) -> None:
+            if (number := next(chunks)) == 0:
+                begun.append(report.done)
+            if number == 3:
                 raise KeyboardInterrupt
 
         try:
-            joins.write(asked(question, itself=itself), out, tell)
+            joins.write(asked(question, itself=itself), out, Recorder(stop))
         except KeyboardInterrupt:
             assert not out.exists()
         else:
@@ -153,7 +160,7 @@ def test_an_approximate_join_goes_on_too_and_is_no_exact_one(
     both: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: str, itself: bool
 ) -> None:
     monkeypatch.setattr(approximate, "_ROWS", 64)
-    whole, out, notes = tmp_path / "whole.csv", tmp_path / "pairs.csv", list[str]()
+    whole, out, recorder = tmp_path / "whole.csv", tmp_path / "pairs.csv", Recorder()
     with Collection.open(both[0]) as one, Collection.open(both[1]) as other:
         exact = one.join(None if itself else other, **QUESTIONS[question])
         join = one.join(None if itself else other, **QUESTIONS[question], approximate=True)
@@ -163,7 +170,7 @@ def test_an_approximate_join_goes_on_too_and_is_no_exact_one(
         written = joins.write(join, whole)
         interrupted(exact, out, 3)
         interrupted(join, out, 3)
-        assert joins.write(join, out, note=notes.append).begin > 0
+        assert joins.write(join, out, recorder).begin > 0
         assert out.read_bytes() == whole.read_bytes()
         assert joins.write(exact, tmp_path / "exact.csv").pairs == pytest.approx(written.pairs, rel=0.1)
 
@@ -175,16 +182,19 @@ from typing import TypedDict
 from lookalike import joins, search
 from lookalike.collection import Collection
 from lookalike.joins import writing
+from lookalike.progress import Silent
+from lookalike.query import DistanceRange
 search.exact._QUERIES, writing._WORK = 64, 1
-def tell(state):
-    print(state.done, flush=True)
-    time.sleep(0.02)
+class Printing(Silent):
+    def advance(self, stage, done, total, detail=""):
+        print(detail.split()[0], flush=True)
+        time.sleep(0.02)
 with Collection.open(sys.argv[1]) as one:
-    joins.write(one.join(**eval(sys.argv[3])), Path(sys.argv[2]), tell)
+    joins.write(one.join(**eval(sys.argv[3])), Path(sys.argv[2]), Printing())
 """
 
 
-@pytest.mark.parametrize(("question", "ending"), [("k", ".csv"), ("radius", ".parquet"), ("ring", ".jsonl")])
+@pytest.mark.parametrize(("question", "ending"), [("k", ".csv"), ("range", ".parquet"), ("minimum", ".jsonl")])
 def test_killed_outright_it_goes_on(
     asked: Callable[..., Join], both: tuple[Path, Path], tmp_path: Path, question: str, ending: str
 ) -> None:
@@ -199,10 +209,10 @@ def test_killed_outright_it_goes_on(
             joins.write(asked(question, itself=True), out)
         process.kill()
     assert not out.exists()
-    notes: list[str] = []
-    written = joins.write(asked(question, itself=True), out, note=notes.append)
+    recorder = Recorder()
+    written = joins.write(asked(question, itself=True), out, recorder)
     assert written.begin >= 192 - 64
-    assert notes == [f"{out}: going on at {written.begin} of 450 items."]
+    assert recorder.notes == [f"{out}: going on at {written.begin} of 450 items."]
     assert out.read_bytes() == whole.read_bytes()
 
 
@@ -219,52 +229,52 @@ def test_ctrl_c_says_how_to_go_on(both: tuple[Path, Path], tmp_path: Path) -> No
     assert "the same command goes on there" in err
     assert "Traceback" not in err
     with Collection.open(both[0]) as one:
-        assert joins.write(one.join(radius=9.0), out).pairs == 450 * 449 // 2
+        assert joins.write(one.join(within=DistanceRange(0, 9)), out).pairs == 450 * 449 // 2
     assert not journal.place(out).exists()
 
 
 def test_a_full_disk_loses_nothing(asked: Callable[..., Join], both: tuple[Path, Path], tmp_path: Path) -> None:
     whole, out = tmp_path / "whole.csv", tmp_path / "pairs.csv"
-    joins.write(asked("radius", itself=True), whole)
+    joins.write(asked("range", itself=True), whole)
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({whole.stat().st_size // 2},) * 2)\n"
     command = [sys.executable, "-c", limit + PROGRAM.replace("0.02", "0"), str(both[0]), str(out)]
-    full = subprocess.run([*command, str(QUESTIONS["radius"])], capture_output=True, text=True, check=False)
+    full = subprocess.run([*command, str(QUESTIONS["range"])], capture_output=True, text=True, check=False)
     assert "StorageError: The disk is full. Make room" in full.stderr
     assert not out.exists()
-    assert joins.write(asked("radius", itself=True), out).begin > 0
+    assert joins.write(asked("range", itself=True), out).begin > 0
     assert out.read_bytes() == whole.read_bytes()
 
 
 def interrupted(join: Join, out: Path, after: int = 4) -> None:
-    blocks = itertools.count()
+    chunks = itertools.count()
 
-    def tell(_: Progress) -> None:
-        if next(blocks) == after:
+    def stop(_: Report) -> None:
+        if next(chunks) == after:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        joins.write(join, out, tell)
+        joins.write(join, out, Recorder(stop))
 
 
 def test_another_question_starts_anew(asked: Callable[..., Join], tmp_path: Path) -> None:
-    out, notes = tmp_path / "pairs.csv", list[str]()
-    interrupted(asked("radius"), out)
-    written = joins.write(asked("k"), out, note=notes.append)
+    out, recorder = tmp_path / "pairs.csv", Recorder()
+    interrupted(asked("range"), out)
+    written = joins.write(asked("k"), out, recorder)
     assert written.begin == 0
-    assert notes == [f"{out}: starting anew: k and the radius changed since it was begun."]
+    assert recorder.notes == [f"{out}: starting anew: k and the distance range changed since it was begun."]
     assert written.pairs == 450 * 3 == len(read(out))
 
 
 @pytest.mark.parametrize(("which", "name"), [(0, "the left collection"), (1, "the right collection")])
 def test_another_collection_starts_anew(tmp_path: Path, pocket: Path, which: int, name: str) -> None:
     made = [fill(tmp_path / f"{i}.lookalike", pocket, 200, i) for i in (1, 2)]
-    out, notes = tmp_path / "pairs.csv", list[str]()
+    out, recorder = tmp_path / "pairs.csv", Recorder()
     with Collection.open(made[0]) as one, Collection.open(made[1]) as other:
         interrupted(one.join(other, k=1), out)
         (one, other)[which].store.upsert([Item("new", "/new.jpg")], one.vectors(["1-0000"]))
-        written = joins.write(one.join(other, k=1), out, note=notes.append)
+        written = joins.write(one.join(other, k=1), out, recorder)
         assert (written.pairs, written.begin) == (one.store.count(), 0)
-    assert notes == [f"{out}: starting anew: {name} changed since it was begun."]
+    assert recorder.notes == [f"{out}: starting anew: {name} changed since it was begun."]
 
 
 def test_what_is_damaged_starts_anew(asked: Callable[..., Join], tmp_path: Path) -> None:
@@ -313,7 +323,7 @@ def test_what_is_in_the_way_is_left_alone(asked: Callable[..., Join], tmp_path: 
 def test_items_removed_meanwhile_have_no_uri(tmp_path: Path, pocket: Path) -> None:
     out = tmp_path / "pairs.csv"
     with Collection.open(fill(tmp_path / "a.lookalike", pocket, 100, 1)) as one:
-        join = one.join(radius=9)
+        join = one.join(within=DistanceRange(0, 9))
         one.remove(["1-0099"])
         written = joins.write(join, out)
     assert (written.pairs, written.removed) == (99 * 98 // 2, 99)
@@ -322,12 +332,13 @@ def test_items_removed_meanwhile_have_no_uri(tmp_path: Path, pocket: Path) -> No
 
 def test_progress_ends_at_everything(asked: Callable[..., Join], tmp_path: Path) -> None:
     for question, itself in itertools.product(QUESTIONS, [False, True]):
-        told: list[Progress] = []
-        written = joins.write(asked(question, itself=itself), tmp_path / "pairs.csv", told.append)
-        assert (told[0].done, told[0].share, told[0].pairs) == (0, 0, 0)
-        assert (told[-1].done, told[-1].share, told[-1].pairs) == (450, 1, written.pairs)
-        shares = [state.share for state in told]
-        assert shares == sorted(shares)
+        recorder = Recorder()
+        written = joins.write(asked(question, itself=itself), tmp_path / "pairs.csv", recorder)
+        first, *_, last = recorder.reports
+        assert first == ("joining", 0, 450, "0 of 450 items, 0 pairs")
+        assert last == ("joining", 450, 450, f"450 of 450 items, {written.pairs:,} pairs")
+        done = [report.done for report in recorder.reports]
+        assert done == sorted(done)
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -338,14 +349,14 @@ def test_hardly_any_items(tmp_path: Path, pocket: Path, count: int) -> None:
             out = tmp_path / f"pairs{ending}"
             assert joins.write(one.join(**ask), out).pairs == 0
             assert read(out) == []
-            assert joins.write(one.join(one, **ask), out).pairs == (0 if "least" in ask else count)
+            assert joins.write(one.join(one, **ask), out).pairs == (0 if question == "minimum" else count)
 
 
 def test_a_stream_is_the_file(asked: Callable[..., Join], tmp_path: Path) -> None:
     for form, ending in ((formats.CSV, ".csv"), (formats.LINES, ".jsonl")):
         parts: list[bytes] = []
-        count = joins.stream(asked("radius"), form, parts.append)
-        assert joins.write(asked("radius"), tmp_path / f"pairs{ending}").pairs == count
+        count = joins.stream(asked("range"), form, parts.append)
+        assert joins.write(asked("range"), tmp_path / f"pairs{ending}").pairs == count
         assert b"".join(parts) == (tmp_path / f"pairs{ending}").read_bytes()
 
 
@@ -361,7 +372,7 @@ def test_no_more_rows_are_held_than_said(
     monkeypatch.setattr(writing, "_PAIRS", 100)
     monkeypatch.setattr(formats, "_GROUP", 256)
     monkeypatch.setattr(formats, "of", lambda _: formats.Format(b"left,right,distance\n", encode))
-    written = joins.write(asked("radius", itself=True), tmp_path / "pairs.csv")
+    written = joins.write(asked("range", itself=True), tmp_path / "pairs.csv")
     assert max(sizes) == 100
     assert sum(sizes) == written.pairs == len(read(tmp_path / "pairs.csv"))
 
@@ -369,7 +380,7 @@ def test_no_more_rows_are_held_than_said(
 def test_parquet_in_row_groups(asked: Callable[..., Join], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "_PAIRS", 100)
     monkeypatch.setattr(formats, "_GROUP", 256)
-    written = joins.write(asked("radius", itself=True), tmp_path / "pairs.parquet")
+    written = joins.write(asked("range", itself=True), tmp_path / "pairs.parquet")
     described = pq.read_metadata(tmp_path / "pairs.parquet")
     assert described.num_row_groups > 3
     assert described.num_rows == written.pairs

@@ -13,6 +13,7 @@ from lookalike.ann import pivots
 from lookalike.ann.pivots import PivotTable, build, knn, pays, within
 from lookalike.errors import UsageError
 from lookalike.metric import Metric, pairwise
+from lookalike.query import DistanceRange
 
 Array = np.ndarray[Any, np.dtype[Any]]
 EUCLIDEAN, COSINE, HAMMING = Metric
@@ -102,7 +103,7 @@ def test_within_is_that_of_search(case: Case, part: float) -> None:
     with np.errstate(over="ignore"):
         distances = np.sort(pairwise(queries, table.gallery.vectors, metric).astype(np.float32), axis=None)
     radius = float(distances[int(part * (len(distances) - 1))]) if len(distances) else 1.0
-    same(within(queries, table, radius), search.within(queries, table.gallery, radius, metric), table)
+    same(within(queries, table, radius), search.within(queries, table.gallery, DistanceRange(0, radius), metric), table)
 
 
 @pytest.mark.parametrize("metric", [EUCLIDEAN, COSINE])

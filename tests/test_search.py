@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
+from lookalike.query import DistanceRange
 from lookalike.search import (
-    Block,
     Gallery,
     Hits,
+    JoinChunk,
     Pairs,
     bounds,
     join,
@@ -70,7 +71,7 @@ def listed(hits: Hits) -> list[list[tuple[int, float]]]:
     return [list(zip(rows.tolist(), distances, strict=True)) for rows, distances in hits]
 
 
-def triples(blocks: Iterator[Block]) -> list[tuple[int, int, float]]:
+def triples(blocks: Iterator[JoinChunk]) -> list[tuple[int, int, float]]:
     found: list[tuple[int, int, float]] = []
     done = 0
     for block in blocks:
@@ -174,7 +175,7 @@ def test_within_is_its_definition(case: Case, part: float) -> None:
     bounds.BUDGET = case[-1]
     distances = definition(a, b, metric)
     radius = middle(distances, part)
-    assert listed(within(a, b, radius, metric)) == inside(distances, radius)
+    assert listed(within(a, b, DistanceRange(0, radius), metric)) == inside(distances, radius)
 
 
 @settings(deadline=None)
@@ -185,12 +186,12 @@ def test_within_from_a_least_distance_on(case: Case, one: float, other: float) -
     distances = definition(a, b, metric)
     least, radius = (middle(distances, part) for part in sorted((one, other)))
     expected = inside(distances, radius, least)
-    assert listed(within(a, b, radius, metric, least=least)) == expected
-    assert triples(join(a, b, metric, radius=radius, least=least)) == sorted(
+    assert listed(within(a, b, DistanceRange(least, radius), metric)) == expected
+    assert triples(join(a, b, metric, within=DistanceRange(least, radius))) == sorted(
         (i, j, x) for i, row in enumerate(expected) for j, x in row
     )
     once = [(i, j, x) for i, row in enumerate(inside(definition(b, b, metric), radius, least)) for j, x in row if i < j]
-    assert triples(self_join(b, metric, radius=radius, least=least)) == sorted(once)
+    assert triples(self_join(b, metric, within=DistanceRange(least, radius))) == sorted(once)
 
 
 @settings(deadline=None)
@@ -202,7 +203,7 @@ def test_within_sorted_is_within_in_blocks(case: Case, one: float, other: float,
     for query in a[:3, None]:
         distances = definition(query, b[rows], metric)
         least, radius = (middle(distances, part) for part in sorted((one, other)))
-        blocks = list(within_sorted(query, b, radius, metric, least=least, rows=rows))
+        blocks = list(within_sorted(query, b, DistanceRange(least, radius), metric, rows=rows))
         found = [pair for block in blocks for pair in zip(block.right.tolist(), block.distances, strict=True)]
         assert found == [(rows[j], x) for j, x in inside(distances, radius, least)[0]]
         assert all(0 < len(block) <= max(1, bounds.BUDGET // tiles.PAIR) for block in blocks)
@@ -215,15 +216,15 @@ def test_a_join_goes_on_where_it_ended(case: Case, k: int, stop: int) -> None:
     metric, a, b = made(case)
     bounds.BUDGET = case[-1]
     radius = middle(definition(b, b, metric))
-    asks: list[Callable[[int], Iterator[Block]]] = [
+    asks: list[Callable[[int], Iterator[JoinChunk]]] = [
         lambda begin: join(b, a, metric, k=k, begin=begin),
-        lambda begin: join(b, a, metric, radius=radius, begin=begin),
+        lambda begin: join(b, a, metric, within=DistanceRange(0, radius), begin=begin),
         lambda begin: self_join(b, metric, k=k, begin=begin),
-        lambda begin: self_join(b, metric, radius=radius, begin=begin),
+        lambda begin: self_join(b, metric, within=DistanceRange(0, radius), begin=begin),
     ]
     for ask in asks:
         whole = triples(ask(0))
-        given: list[Block] = list(itertools.islice(ask(0), stop))
+        given: list[JoinChunk] = list(itertools.islice(ask(0), stop))
         grown = [i for i, block in enumerate(given) if block.done > (given[i - 1].done if i else 0)]
         kept = given[: grown[-1] + 1] if grown else []
         rest = ask(kept[-1].done if kept else 0)
@@ -240,7 +241,7 @@ def test_rows_search_only_these(case: Case, k: int, random: Random) -> None:
     radius = middle(distances)
     for found, expected in (
         (knn(a, b, k, metric, rows=rows), nearest(distances, k)),
-        (within(a, b, radius, metric, rows=rows), inside(distances, radius)),
+        (within(a, b, DistanceRange(0, radius), metric, rows=rows), inside(distances, radius)),
     ):
         assert listed(found) == [[(rows[j], x) for j, x in row] for row in expected]
 
@@ -254,7 +255,7 @@ def test_join_is_knn_and_within_of_each_row(case: Case, k: int) -> None:
     radius = middle(distances)
     for found, expected in (
         (join(a, b, metric, k=k), nearest(distances, k)),
-        (join(a, b, metric, radius=radius), inside(distances, radius)),
+        (join(a, b, metric, within=DistanceRange(0, radius)), inside(distances, radius)),
     ):
         assert triples(found) == sorted((i, j, x) for i, row in enumerate(expected) for j, x in row)
 
@@ -267,7 +268,7 @@ def test_self_join_gives_each_pair_once_and_no_row_with_itself(case: Case, k: in
     distances = definition(b, b, metric)
     radius = middle(distances)
     near = [(i, j, x) for i, row in enumerate(inside(distances, radius)) for j, x in row if i < j]
-    assert triples(self_join(b, metric, radius=radius)) == sorted(near)
+    assert triples(self_join(b, metric, within=DistanceRange(0, radius))) == sorted(near)
     others = [[(j, x) for j, x in row if j != i][:k] for i, row in enumerate(nearest(distances, len(b)))]
     pairs = {(min(i, j), max(i, j), x) for i, row in enumerate(others) for j, x in row}
     assert triples(self_join(b, metric, k=k)) == sorted(pairs)
@@ -283,7 +284,7 @@ def test_many_long_vectors(metric: Metric) -> None:
     distances = np.concatenate([definition(query[None], gallery, metric) for query in queries])
     radius = float(np.sort(distances[4])[50])
     assert listed(knn(queries, gallery, 20, metric)) == nearest(distances, 20)
-    assert listed(within(queries, gallery, radius, metric)) == inside(distances, radius)
+    assert listed(within(queries, gallery, DistanceRange(0, radius), metric)) == inside(distances, radius)
     assert knn(queries, gallery, 2, metric)[0][0].tolist() == [100, 5_000]
     assert knn(queries, gallery, 2, metric)[0][1].tolist() == [0, 0]
 
@@ -296,7 +297,7 @@ def test_one_by_one_is_the_batch_to_the_last_bit(metric: Metric) -> None:
     radius = float(knn(a, prepared, 30, metric)[0][1][-1])
     asks: list[Callable[[Array], Hits]] = [
         lambda x: knn(x, prepared, 30, metric),
-        lambda x: within(x, prepared, radius, metric),
+        lambda x: within(x, prepared, DistanceRange(0, radius), metric),
     ]
     for ask in asks:
         single = list(itertools.chain.from_iterable(listed(ask(a[i : i + 1])) for i in range(len(a))))
@@ -308,7 +309,7 @@ def test_one_by_one_is_the_batch_to_the_last_bit(metric: Metric) -> None:
 def test_the_ends_of_the_radius(kind: str, radius: float) -> None:
     data = DATA[kind](np.random.default_rng(1), 50, 5)
     distances = definition(data, data, EUCLIDEAN)
-    assert listed(within(data, data, radius, EUCLIDEAN)) == inside(distances, radius)
+    assert listed(within(data, data, DistanceRange(0, radius), EUCLIDEAN)) == inside(distances, radius)
 
 
 @pytest.mark.parametrize("metric", list(Metric))
@@ -316,7 +317,7 @@ def test_one_side_empty(metric: Metric) -> None:
     none, some = np.zeros((0, 3), metric.dtype), np.ones((4, 3), metric.dtype)
     asks: list[Callable[[Array, Array], Hits]] = [
         lambda x, y: knn(x, y, 5, metric),
-        lambda x, y: within(x, y, 5, metric),
+        lambda x, y: within(x, y, DistanceRange(0, 5), metric),
     ]
     for ask in asks:
         assert listed(ask(none, some)) == []
@@ -324,14 +325,14 @@ def test_one_side_empty(metric: Metric) -> None:
         assert listed(ask(none, none)) == []
     for blocks in (
         join(none, some, metric, k=1),
-        join(some, none, metric, radius=1),
+        join(some, none, metric, within=DistanceRange(0, 1)),
         join(some, none, metric, k=1),
         self_join(none, metric, k=1),
-        self_join(none, metric, radius=1),
+        self_join(none, metric, within=DistanceRange(0, 1)),
         self_join(some[:1], metric, k=3),
     ):
         assert triples(blocks) == []
-    assert list(within_sorted(some[:1], none, 1, metric)) == []
+    assert list(within_sorted(some[:1], none, DistanceRange(0, 1), metric)) == []
 
 
 def test_what_is_prepared_for_one_serves_the_other() -> None:
@@ -378,14 +379,14 @@ def peak(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize(("k", "radius"), [(3, None), (None, math.inf)])
+@pytest.mark.parametrize(("k", "within"), [(3, None), (None, DistanceRange(0, math.inf))])
 @pytest.mark.slow
-def test_a_join_takes_bounded_memory(k: int | None, radius: float | None) -> None:
+def test_a_join_takes_bounded_memory(k: int | None, within: DistanceRange | None) -> None:
     rng = np.random.default_rng(0)
     left, right = (prepare(rng.standard_normal((4_000, 8), np.float32), EUCLIDEAN) for _ in range(2))
     bounds.BUDGET = 2**20
     counts: list[int] = []
-    most = peak(lambda: counts.extend(map(len, join(left, right, EUCLIDEAN, k=k, radius=radius))))
+    most = peak(lambda: counts.extend(map(len, join(left, right, EUCLIDEAN, k=k, within=within))))
     assert sum(counts) == 4_000 * (k or 4_000)
     # The budget, what is measured at a time (a few arrays of 2¹⁶ float64), and the block before, which map() holds.
     assert most < bounds.BUDGET + 4 * 8 * bounds.CACHED + 2**20
@@ -410,7 +411,7 @@ def test_to_look_for_fewer_dimensions_takes_bounded_memory() -> None:
 def test_numpy_integers_and_scalars_are_numbers() -> None:
     data = np.eye(4, dtype=np.float32)
     assert listed(knn(data, data, np.int64(2), COSINE)) == listed(knn(data, data, 2, COSINE))
-    assert listed(within(data, data, np.float32(0.5), COSINE)) == [[(i, 0)] for i in range(4)]
+    assert listed(within(data, data, DistanceRange(0, 0.5), COSINE)) == [[(i, 0)] for i in range(4)]
 
 
 def test_hits() -> None:
@@ -446,21 +447,19 @@ DATA_2 = np.ones((3, 2), np.float32)
         (lambda: knn(DATA_2, DATA_2, 1, EUCLIDEAN, rows=np.array([1, 1])), "ascend"),
         (lambda: knn(DATA_2, DATA_2, 1, EUCLIDEAN, rows=np.array([1, 3])), "between 0 and 2"),
         (lambda: knn(DATA_2, DATA_2, 1, EUCLIDEAN, rows=np.array([-1, 1])), "between 0 and 2"),
-        (lambda: within(DATA_2, DATA_2, 1, EUCLIDEAN, rows=np.array([True, False, True])), "flatnonzero"),
-        (lambda: within(DATA_2, DATA_2, -1, EUCLIDEAN), "at least 0, not -1"),
-        (lambda: within(DATA_2, DATA_2, math.nan, EUCLIDEAN), "at least 0, not nan"),
-        (lambda: join(DATA_2, DATA_2, EUCLIDEAN), "either k or a radius"),
-        (lambda: join(DATA_2, DATA_2, EUCLIDEAN, k=1, radius=1), "either k or a radius"),
+        (
+            lambda: within(DATA_2, DATA_2, DistanceRange(0, 1), EUCLIDEAN, rows=np.array([True, False, True])),
+            "flatnonzero",
+        ),
+        (lambda: within(DATA_2, DATA_2, 0.5, EUCLIDEAN), "DistanceRange"),  # type: ignore[arg-type]
+        (lambda: self_join(DATA_2, EUCLIDEAN, within=0.5), "DistanceRange"),  # type: ignore[arg-type]
+        (lambda: join(DATA_2, DATA_2, EUCLIDEAN), "either k or"),
+        (lambda: join(DATA_2, DATA_2, EUCLIDEAN, k=1, within=DistanceRange(0, 1)), "either k or"),
         (lambda: join(DATA_2, DATA_2, EUCLIDEAN, k=0), "at least 1"),
-        (lambda: self_join(DATA_2, EUCLIDEAN), "either k or a radius"),
-        (lambda: self_join(DATA_2, EUCLIDEAN, radius=-1), "at least 0"),
-        (lambda: within(DATA_2, DATA_2, 1, EUCLIDEAN, least=-1), "at least 0, not -1"),
-        (lambda: within(DATA_2, DATA_2, 1, EUCLIDEAN, least=math.nan), "at least 0, not nan"),
-        (lambda: within(DATA_2, DATA_2, 1, EUCLIDEAN, least=2), "Nothing lies between 2 and 1"),
-        (lambda: within_sorted(DATA_2, DATA_2, 1, EUCLIDEAN), r"shape \(1, d\), not for 3"),
-        (lambda: join(DATA_2, DATA_2, EUCLIDEAN, k=1, least=1), "goes with a radius"),
+        (lambda: self_join(DATA_2, EUCLIDEAN), "either k or"),
+        (lambda: within_sorted(DATA_2, DATA_2, DistanceRange(0, 1), EUCLIDEAN), r"shape \(1, d\), not for 3"),
         (lambda: join(DATA_2, DATA_2, EUCLIDEAN, k=1, begin=4), "between 0 and 3, not at 4"),
-        (lambda: self_join(DATA_2, EUCLIDEAN, radius=1, begin=-1), "between 0 and 3, not at -1"),
+        (lambda: self_join(DATA_2, EUCLIDEAN, within=DistanceRange(0, 1), begin=-1), "between 0 and 3, not at -1"),
     ],
 )
 def test_a_question_that_makes_no_sense_is_refused_at_once(ask: Callable[[], object], says: str) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookalike.metric import Metric
+from lookalike.query import DistanceRange
 from lookalike.search import bounds, join, knn, prepare, projection, self_join, within
 from test_search import COSINE, DATA, EUCLIDEAN, definition, inside, listed, middle, nearest, triples
 
@@ -50,10 +51,12 @@ def test_joins_are_their_definition(metric: Metric, kind: str, seed: int, d: int
     distances, own = definition(a, b, metric), definition(b, b, metric)
     radius, least = middle(distances, share**3), middle(distances, share**3 / 2)
     expected = sorted((i, j, x) for i, row in enumerate(inside(distances, radius, least)) for j, x in row)
-    assert triples(join(a, b, metric, radius=radius, least=least)) == expected
+    assert triples(join(a, b, metric, within=DistanceRange(least, radius))) == expected
     once = sorted((i, j, x) for i, row in enumerate(inside(own, radius)) for j, x in row if i < j)
-    assert triples(self_join(b, metric, radius=radius)) == once
-    assert triples(self_join(b, metric, radius=radius, begin=30)) == [pair for pair in once if pair[0] >= 30]
+    assert triples(self_join(b, metric, within=DistanceRange(0, radius))) == once
+    assert triples(self_join(b, metric, within=DistanceRange(0, radius), begin=30)) == [
+        pair for pair in once if pair[0] >= 30
+    ]
 
 
 @settings(deadline=None, max_examples=100)
@@ -109,10 +112,10 @@ def test_a_gallery_of_which_some_rows_are_asked_for_is_not_projected(monkeypatch
     monkeypatch.delattr("lookalike.search.exact.shortened")
     monkeypatch.delattr("lookalike.search.exact.projected")
     with pytest.raises(NameError):
-        within(data, data, near, EUCLIDEAN)
+        within(data, data, DistanceRange(0, near), EUCLIDEAN)
     for found, expected in (
         (knn(data, data, 4, EUCLIDEAN, rows=rows), nearest(distances, 4)),
-        (within(data, data, near, EUCLIDEAN, rows=rows), inside(distances, near)),
+        (within(data, data, DistanceRange(0, near), EUCLIDEAN, rows=rows), inside(distances, near)),
     ):
         assert listed(found) == [[(rows[j], x) for j, x in row] for row in expected]
 
@@ -127,7 +130,7 @@ def test_few_pairs_are_measured_where_few_are_near(monkeypatch: pytest.MonkeyPat
 
     real = bounds.measure
     monkeypatch.setattr("lookalike.search.tiles.measure", counting)
-    found = triples(self_join(data, EUCLIDEAN, radius=0.5))
+    found = triples(self_join(data, EUCLIDEAN, within=DistanceRange(0, 0.5)))
     assert len(found) > 100
     assert sum(measured) < 3 * len(found) + len(data)
 

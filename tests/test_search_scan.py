@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
+from lookalike.query import DistanceRange
 from lookalike.search import Gallery, knn, prepare, scan, single, within, within_sorted
 from lookalike.search.scan import Precision, Scan
 from test_search import COSINE, DATA, EUCLIDEAN, HAMMING, definition, inside, listed, middle, nearest
@@ -65,8 +66,8 @@ def test_answers_by_scans_are_their_definition(
     for i, query in enumerate(queries[:, None]):
         assert listed(knn(query, gallery, k, metric)) == nearest(distances, k)[i : i + 1]
         expected = inside(distances, radius, least)[i]
-        assert listed(within(query, gallery, radius, metric, least=least)) == [expected]
-        blocks = list(within_sorted(query, gallery, radius, metric, least=least))
+        assert listed(within(query, gallery, DistanceRange(least, radius), metric)) == [expected]
+        blocks = list(within_sorted(query, gallery, DistanceRange(least, radius), metric))
         assert [
             pair for block in blocks for pair in zip(block.right.tolist(), block.distances, strict=True)
         ] == expected
@@ -85,7 +86,7 @@ def test_what_is_well_spread_is_answered_by_its_codes(
     monkeypatch.setattr(single, "lower_bounds", None)  # no scan of the vectors themselves
     assert listed(knn(query, gallery, 5, metric)) == nearest(distances, 5)
     radius = float(np.sort(distances[0])[9])
-    assert listed(within(query, gallery, radius, metric)) == inside(distances, radius)
+    assert listed(within(query, gallery, DistanceRange(0, radius), metric)) == inside(distances, radius)
 
 
 def test_a_scan_stores_what_it_says() -> None:
@@ -128,7 +129,7 @@ def test_nothing_and_one(metric: Metric) -> None:
             gallery = prepare(data, metric, precision)
             query = np.ones((1, 4), np.float32)
             assert listed(knn(query, gallery, 3, metric)) == [[(0, 0.0)] * n]
-            assert listed(within(query, gallery, 1, metric)) == [[(0, 0.0)] * n]
+            assert listed(within(query, gallery, DistanceRange(0, 1), metric)) == [[(0, 0.0)] * n]
 
 
 def test_zeros_have_no_direction() -> None:
@@ -141,7 +142,7 @@ def test_zeros_have_no_direction() -> None:
     for query in (data[:1], data[1:2]):
         distances = definition(query, data, COSINE)
         assert listed(knn(query, gallery, 20, COSINE)) == nearest(distances, 20)
-        assert listed(within(query, gallery, 1, COSINE)) == inside(distances, 1)
+        assert listed(within(query, gallery, DistanceRange(0, 1), COSINE)) == inside(distances, 1)
 
 
 def test_what_was_made_for_one_metric_does_not_mislead_the_other() -> None:
@@ -178,4 +179,4 @@ def test_many_rows_of_a_gallery_and_few(metric: Metric) -> None:
         expected = [(rows[j], x) for j, x in nearest(distances[None, rows], 8)[0]]
         assert listed(knn(query, gallery, 8, metric, rows=rows)) == [expected]
         expected = [(rows[j], x) for j, x in inside(distances[None, rows], middle(distances))[0]]
-        assert listed(within(query, gallery, middle(distances), metric, rows=rows)) == [expected]
+        assert listed(within(query, gallery, DistanceRange(0, middle(distances)), metric, rows=rows)) == [expected]

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from lookalike import search
-from lookalike.ann import FEWEST
+from lookalike.ann import MIN_VECTORS
 from lookalike.errors import NotFoundError, UsageError
 from lookalike.metric import Metric, pairwise, similarity
-from lookalike.query import ALL, Filter
+from lookalike.query import ALL, DistanceRange, Filter
 from lookalike.stores import Answer, Item, SQLiteStore, Store, open_store
 from lookalike.stores.manifest import EncoderPin, Manifest
 from lookalike.stores.tuning import IndexKind
@@ -93,8 +93,8 @@ KINDS = [SQLITE]
 WAYS = [
     # In three dimensions nearly every vector is there several times.
     Way("sqlite", SQLITE, ((Metric.EUCLIDEAN, 3), (Metric.COSINE, 3), (Metric.HAMMING, 16))),
-    Way("sqlite-hnsw", SQLITE, ((Metric.EUCLIDEAN, 8),), index_sqlite("hnsw"), FEWEST + 100),
-    Way("sqlite-ivf-pq", SQLITE, ((Metric.COSINE, 8),), index_sqlite("ivf-pq"), FEWEST + 100),
+    Way("sqlite-hnsw", SQLITE, ((Metric.EUCLIDEAN, 8),), index_sqlite("hnsw"), MIN_VECTORS + 100),
+    Way("sqlite-ivf-pq", SQLITE, ((Metric.COSINE, 8),), index_sqlite("ivf-pq"), MIN_VECTORS + 100),
 ]
 
 IDS = [
@@ -229,7 +229,7 @@ class Congruence(RuleBasedStateMachine):
         if self.way.index is not None:  # enough answers to tell a recall, after whatever was written
             queries, ids, radius = self.some(30, 2000), sorted(self.known), NEAR[self.metric]
             near = search.knn(queries, self.array(ids), 10, self.metric)
-            around = search.within(queries, self.array(ids), radius, self.metric)
+            around = search.within(queries, self.array(ids), DistanceRange(0, radius), self.metric)
             self.check(self.tallies["knn"], queries, knn(self.store, queries, 10), near, ids)
             self.check(self.tallies["within"], queries, self.store.search(range_query(queries, radius)), around, ids)
         self.store.close()
@@ -344,7 +344,7 @@ class Congruence(RuleBasedStateMachine):
         assert all(answer.metric == self.metric and (answer.exact or not exact) for answer in answers)
         low, high = np.float32(least), np.float32(radius)
         assert all(low <= hit.distance <= high for answer in answers for hit in answer.hits)
-        expected = search.within(queries, self.array(ids), radius, self.metric, least=least)
+        expected = search.within(queries, self.array(ids), DistanceRange(least, radius), self.metric)
         self.check(self.tallies["within"], queries, answers, expected, ids)
         for query, (rows, _) in zip(queries, expected, strict=True):
             parts = self.store.stream(range_query(query[None], radius, where, minimum=least))

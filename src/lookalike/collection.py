@@ -19,7 +19,7 @@ from typing import Self
 import numpy as np
 from jaxtyping import Shaped
 
-from lookalike import atomic, compare, images, ingest
+from lookalike import atomic, compare, images, ingest, progress
 from lookalike.compare import LabelledVectors, RankedClass, Verdict
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
@@ -28,6 +28,7 @@ from lookalike.evaluation.fewshot import By
 from lookalike.ingest import Added, Entry, Progress, absolute, entries
 from lookalike.joins import Join
 from lookalike.metric import Metric
+from lookalike.progress import SILENT
 from lookalike.query import ALL, Branch, DistanceRange, Filter, Query, Vectors
 from lookalike.stores import Answer, Item, SQLiteStore, Store, open_store
 from lookalike.stores.manifest import EncoderPin, Manifest
@@ -331,7 +332,7 @@ class Collection:
 
     def build_index(
         self,
-        progress: Callable[[int, int], None] = lambda _done, _total: None,
+        progress: progress.Progress = SILENT,
         stopped: Callable[[], bool] = lambda: False,
     ) -> bool:
         """Make the index that the settings ask for; see `SQLiteStore.build_index`."""
@@ -438,27 +439,25 @@ class Collection:
         other: "Collection | None" = None,
         *,
         k: int | None = None,
-        radius: float | None = None,
-        least: float = 0,
+        within: DistanceRange | None = None,
         approximate: bool = False,
     ) -> Join:
-        """Pairs of items of two collections, or of this one alone: each with its k nearest, or all within a radius.
+        """Pairs of items of two collections, or of this one alone: each with its k nearest, or all in a range.
 
-        ``for block in shop.join(radius=0.2).matches()`` gives them as ids; `joins.write` puts them into a file.
+        ``for chunk in shop.join(within=DistanceRange(0, 0.2)).matches()`` gives them as ids; `joins.write` puts them into a file.
 
         Args:
             other: the right side; none joins the collection with itself, each pair once and none with itself.
             k: this or
-            radius: this.
-            least: with a radius, leave out what is nearer.
+            within: this.
             approximate: by an index, with a recall that is measured.
 
         Raises:
             MismatchError: the two were not made by the same encoder, or have different metrics.
-            UsageError: both or neither of k and radius, or values that make no sense.
+            UsageError: both or neither of k and within, or values that make no sense.
         """
         if other is None:
-            return Join.of(self.store, k=k, radius=radius, least=least, approximate=approximate)
+            return Join.between(self.store, k=k, within=within, approximate=approximate)
         both = f"“{self.name}” and “{other.name}” cannot be joined"
         if self.encoder.fingerprint != other.encoder.fingerprint:
             names = f"“{self.encoder.card.name}” and “{other.encoder.card.name}”"
@@ -471,7 +470,7 @@ class Collection:
                 f"{both}: one is compared by {self.store.metric} and the other by {other.store.metric}."
                 " Index the pictures of one of them anew with the --metric of the other."
             )
-        return Join.of(self.store, other.store, k=k, radius=radius, least=least, approximate=approximate)
+        return Join.between(self.store, other.store, k=k, within=within, approximate=approximate)
 
 
 def _check_match(path: Path, store: Store, encoder: Encoder) -> None:

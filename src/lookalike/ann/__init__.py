@@ -1,6 +1,6 @@
 """Searching without looking at every row: approximate indexes, and pivots that leave distances out."""
 
-from lookalike.ann.index import FEWEST, Index, Kind, Places, build, knn, read, within, write
-from lookalike.ann.tuning import tuned
+from lookalike.ann.index import MIN_VECTORS, Index, Kind, RowMap, build, knn, read, within, write
+from lookalike.ann.tuning import tune
 
-__all__ = ["FEWEST", "Index", "Kind", "Places", "build", "knn", "read", "tuned", "within", "write"]
+__all__ = ["MIN_VECTORS", "Index", "Kind", "RowMap", "build", "knn", "read", "tune", "within", "write"]

@@ -24,16 +24,19 @@ from jaxtyping import Bool, Int64, Shaped
 
 from lookalike.errors import StorageError, UsageError
 from lookalike.metric import Metric, paired
+from lookalike.progress import SILENT, Progress
+from lookalike.query import DistanceRange
 from lookalike.search import Gallery, Hits, Pairs
-from lookalike.search.blocks import blocks
+from lookalike.search.answers import round_range
 from lookalike.search.bounds import measure
+from lookalike.search.chunks import chunks
 
 Kind = Literal["hnsw", "ivf-pq"]
 
-FEWEST = 1000
+MIN_VECTORS = 1000
 """Vectors that an index is made of, at least: fewer are read through faster than any index answers."""
 
-AT = 10
+RECALL_AT = 10
 """Recall is measured at this k. Asked for more, an index tries harder in proportion."""
 
 _NEIGHBOURS = 20
@@ -82,26 +85,26 @@ class Index:
         return int(self.faiss.ntotal)
 
     def propose(
-        self, queries: Gallery, count: int, among: Bool[np.ndarray, " n"] | None = None
+        self, queries: Gallery, count: int, allowed: Bool[np.ndarray, " n"] | None = None
     ) -> Int64[np.ndarray, "q c"]:
         """The vectors that seem nearest; -1 where it found fewer.
 
         Args:
             queries: prepared as the gallery was.
             count: how many to ask for.
-            among: leave out the others.
+            allowed: leave out the others.
         """
-        wanted = min(math.ceil(_proposed(self.kind, queries.vectors.shape[1]) * max(count, AT)), len(self))
+        wanted = min(math.ceil(_proposed(self.kind, queries.vectors.shape[1]) * max(count, RECALL_AT)), len(self))
         # A filter lets only a share of what it comes across pass.
-        share = 1.0 if among is None else max(float(among.mean()), 1 / len(self))
-        effort = int(min(self.effort * max(1.0, count / AT) / share, len(self)))
+        share = 1.0 if allowed is None else max(float(allowed.mean()), 1 / len(self))
+        effort = int(min(self.effort * max(1.0, count / RECALL_AT) / share, len(self)))
         far = max(effort, wanted) if self.kind == "hnsw" else min(max(1, effort), self.faiss.nlist)
-        if among is None:
+        if allowed is None:
             how = _unfiltered(self.kind, far)
         else:
-            bits = np.packbits(among, bitorder="little")
+            bits = np.packbits(allowed, bitorder="little")
             how = _parameters(self.kind, far, _faiss().IDSelectorBitmap(bits))
-        _, found = self.faiss.search(directed(queries, self.metric), wanted, params=how)
+        _, found = self.faiss.search(to_faiss(queries, self.metric), wanted, params=how)
         return np.asarray(found, np.int64)
 
 
@@ -122,7 +125,7 @@ def _unfiltered(kind: Kind, far: int) -> Any:  # noqa: ANN401 -- as above
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class RowMap:
     """Where the vectors of an index are in a gallery that has changed since.
 
     Attributes:
@@ -147,18 +150,18 @@ def build(
     metric: Metric,
     kind: Kind = "hnsw",
     *,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: Progress = SILENT,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Index | None:
     """Make an index of a gallery, with as many threads as FAISS is told to use.
 
-    Its effort is the least there is; `lookalike.ann.tuning.tuned` finds the one that reaches a recall.
+    Its effort is the least there is; `lookalike.ann.tuning.tune` finds the one that reaches a recall.
 
     Args:
-        gallery: at least `FEWEST` vectors.
+        gallery: at least `MIN_VECTORS` vectors.
         metric: euclidean or cosine.
         kind: the time of hnsw grows least with the number of vectors; ivf-pq is built sooner and takes an eighth of the memory.
-        progress: is told (done, total).
+        progress: receives the vectors added, as the stage ``"indexing"``.
         stopped: is asked, a few times a second, whether to end.
 
     Returns:
@@ -170,23 +173,25 @@ def build(
     n, d = gallery.vectors.shape
     if metric == Metric.HAMMING:
         raise UsageError("Bits are searched exactly: reading them all is faster than an index of them would be.")
-    if n < FEWEST or not d:
-        raise UsageError(f"An index needs at least {FEWEST:,} vectors, and these are {n:,}. They are searched exactly.")
+    if n < MIN_VECTORS or not d:
+        raise UsageError(
+            f"An index needs at least {MIN_VECTORS:,} vectors, and these are {n:,}. They are searched exactly."
+        )
     if metric == Metric.EUCLIDEAN and gallery.squared_norms.max() > _LONGEST:
         raise UsageError(
             f"An index takes vectors of length {_LONGEST**0.5:.2g} at most, and one here has"
             f" {gallery.squared_norms.max() ** 0.5:.2g}. Scale them down, or search them exactly."
         )
-    progress(0, n)
+    progress.advance("indexing", 0, n)
     rows = np.sort(np.random.default_rng(0).permutation(n)[:_TRAINING])
-    sample = directed(gallery.take(rows), metric)
+    sample = to_faiss(gallery.take(rows), metric)
     made = _graph(d) if kind == "hnsw" else _cells(n, sample)
     made.train(sample)
-    for part in blocks(n, _CHUNK):
+    for part in chunks(n, _CHUNK):
         if stopped():
             return None
-        made.add(directed(gallery.take(part), metric))
-        progress(part.stop, n)
+        made.add(to_faiss(gallery.take(part), metric))
+        progress.advance("indexing", part.stop, n)
     return Index(kind, metric, 1, made)
 
 
@@ -218,8 +223,8 @@ def knn(
     gallery: Gallery,
     k: int,
     *,
-    places: Places | None = None,
-    among: Bool[np.ndarray, " n"] | None = None,
+    row_map: RowMap | None = None,
+    allowed: Bool[np.ndarray, " n"] | None = None,
 ) -> Hits:
     """About the k nearest rows of each query, with true distances.
 
@@ -228,12 +233,12 @@ def knn(
         queries: prepared, as for `lookalike.search.knn`.
         gallery: where the vectors are measured.
         k: at least 1.
-        places: where the index's vectors are in the gallery; in the same rows where nothing is said.
-        among: which of the index's vectors may be found; all that have a place where nothing is said.
+        row_map: where the index's vectors are in the gallery; in the same rows where nothing is said.
+        allowed: which of the index's vectors may be found; all that have a place where nothing is said.
     """
-    allowed = _allowed(places, among)
+    allowed = _allowed(row_map, allowed)
     found = index.propose(queries, k, allowed)
-    rows = found if places is None else places.of(found)
+    rows = found if row_map is None else row_map.of(found)
     if rows.shape[1] > 2 * (k + _MORE) and gallery.vectors.flags.c_contiguous:
         rows = _nearer(index.metric, queries, gallery, rows, k + _MORE)
     if len(queries) == 1:
@@ -246,25 +251,24 @@ def within(
     index: Index,
     queries: Gallery,
     gallery: Gallery,
-    radius: float,
+    within: DistanceRange,
     *,
-    least: float = 0,
-    places: Places | None = None,
-    among: Bool[np.ndarray, " n"] | None = None,
+    row_map: RowMap | None = None,
+    allowed: Bool[np.ndarray, " n"] | None = None,
 ) -> Hits:
-    """About all rows whose distance is at least so much and at most the radius, with true distances.
+    """About all rows in a range of distances, with true distances.
 
     It asks for more and more until the farthest lies beyond the radius. Where that would be too many, the answer is not
     ``complete``. The rest as in `knn`.
     """
-    allowed = _allowed(places, among)
+    allowed = _allowed(row_map, allowed)
     most = len(index) if allowed is None else int(allowed.sum())
-    low, high = np.float32(least), np.float32(radius)
+    low, high = round_range(within)
     parts, open_, k = list[Pairs](), np.arange(len(queries)), 64
     while len(open_) and most:
         some = queries.take(open_)
         found = index.propose(some, k, allowed)
-        pairs = _measured(index.metric, some, gallery, found if places is None else places.of(found))
+        pairs = _measured(index.metric, some, gallery, found if row_map is None else row_map.of(found))
         counts = np.bincount(pairs.left, minlength=len(open_))
         inside = np.bincount(pairs.left[pairs.distances <= high], minlength=len(open_))
         # Beyond the radius lie enough of what was proposed: a few are there by chance of the codes. Asked for everything,
@@ -305,9 +309,9 @@ def read(path: Path) -> Any:  # noqa: ANN401 -- as above
         raise StorageError(f"{path} is no index that this FAISS reads.") from e
 
 
-def _allowed(places: Places | None, among: Bool[np.ndarray, " n"] | None) -> Bool[np.ndarray, " n"] | None:
-    there = None if places is None else places.there
-    return among if there is None else there if among is None else among & there
+def _allowed(row_map: RowMap | None, allowed: Bool[np.ndarray, " n"] | None) -> Bool[np.ndarray, " n"] | None:
+    there = None if row_map is None else row_map.there
+    return allowed if there is None else there if allowed is None else allowed & there
 
 
 def _nearer(
@@ -341,7 +345,7 @@ def _measured(metric: Metric, queries: Gallery, gallery: Gallery, rows: Int64[np
     return Pairs(left, right, measure(queries, gallery, left, right, metric)).sorted()
 
 
-def directed(vectors: Gallery, metric: Metric) -> Shaped[np.ndarray, "n d"]:
+def to_faiss(vectors: Gallery, metric: Metric) -> Shaped[np.ndarray, "n d"]:
     """Vectors as FAISS compares them: for cosine brought to length 1."""
     if metric != Metric.COSINE:
         return np.ascontiguousarray(vectors.vectors)

@@ -19,9 +19,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from lookalike import search
-from lookalike.ann.index import directed
+from lookalike.ann.index import to_faiss
 from lookalike.metric import Metric
-from lookalike.search import Block, Gallery, Pairs
+from lookalike.query import DistanceRange
+from lookalike.search import Gallery, JoinChunk, Pairs
 from lookalike.search.answers import joined
 from lookalike.search.bounds import measure
 
@@ -48,32 +49,39 @@ _MORE = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Approximate:
+class ApproximateJoin:
     """An approximate join, ready to be asked; see `prepare`.
 
     Attributes:
         recall: share of the exact pairs of the second sample that were found; none where these rows have no pair at all.
-        sampled: how many rows that sample has.
-        counted: how many exact pairs these have: a recall of few pairs says little.
-        blocks: the pairs from a left row on, as `search.join` and `search.self_join` give them.
+        sample_rows: how many rows that sample has.
+        sample_pairs: how many exact pairs these have: a recall of few pairs says little.
+        chunks: the pairs from a left row on, as `search.join` and `search.self_join` give them.
     """
 
     recall: float | None
-    sampled: int
-    counted: int
-    blocks: Callable[[int], Iterator[Block]]
+    sample_rows: int
+    sample_pairs: int
+    chunks: Callable[[int], Iterator[JoinChunk]]
 
 
 @dataclass(frozen=True)
-class Question:
-    """What makes a pair: the k nearest, or a distance from least to radius."""
+class _Rule:
+    """What makes a pair: one of the two."""
 
     k: int | None
-    radius: float | None
-    least: float = 0
+    within: DistanceRange | None
 
 
-def prepare(left: Gallery, right: Gallery, metric: Metric, asked: Question, recall: float = RECALL) -> Approximate:
+def prepare(
+    left: Gallery,
+    right: Gallery,
+    metric: Metric,
+    *,
+    k: int | None = None,
+    within: DistanceRange | None = None,
+    recall: float = RECALL,
+) -> ApproximateJoin:
     """Build the index of the right side, choose the probes, and measure the recall.
 
     The same vectors, question and recall give the same pairs on the same machine.
@@ -82,13 +90,13 @@ def prepare(left: Gallery, right: Gallery, metric: Metric, asked: Question, reca
         left: as `search.prepare` made it.
         right: the same one for a self-join: each pair once, none of a row with itself.
         metric: what to measure with.
-        asked: as in `search.join`.
+        k: as in `search.join`.
+        within: as in `search.join`.
         recall: what is aimed at, in 0…1.
     """
     index = _Index(right, metric)
     itself = right is left
-    if asked.k is not None:
-        asked = Question(min(asked.k, max(1, len(right))), None)
+    asked = _Rule(None if k is None else min(k, max(1, len(right))), within)
     size = min(_SAMPLE, len(left) // 2)
     drawn = np.random.default_rng(0).permutation(len(left))
     samples = [np.sort(drawn[:size]), np.sort(drawn[size : 2 * size])]
@@ -104,14 +112,14 @@ def prepare(left: Gallery, right: Gallery, metric: Metric, asked: Question, reca
     hits = sum(map(len, exact)) / max(1, 2 * size)
     rows = max(1, min(_ROWS, int(_HITS / (hits + 1))))
 
-    def blocks(begin: int) -> Iterator[Block]:
+    def chunks(begin: int) -> Iterator[JoinChunk]:
         if not itself:
             return _join(index, left, asked, rows, begin)
         if asked.k is None:
             return _self_join_within(index, asked, rows, begin)
         return _self_join_nearest(index, asked.k, rows, begin)
 
-    return Approximate(None if math.isnan(told) else told, size, len(exact[1]), blocks)
+    return ApproximateJoin(None if math.isnan(told) else told, size, len(exact[1]), chunks)
 
 
 class _Index:
@@ -134,21 +142,22 @@ class _Index:
             return
         self._inner.cp.min_points_per_centroid = 1  # or FAISS writes warnings to stderr
         some = np.random.default_rng(0).choice(rows, min(rows, 64 * self.cells), replace=False)
-        self._inner.train(directed(gallery.take(np.sort(some)), metric))
+        self._inner.train(to_faiss(gallery.take(np.sort(some)), metric))
         for begin in range(0, rows, 2**16):
-            self._inner.add(directed(gallery.take(slice(begin, begin + 2**16)), metric))
+            self._inner.add(to_faiss(gallery.take(slice(begin, begin + 2**16)), metric))
 
     def nearest(self, queries: Gallery, k: int) -> Pairs:
         """The k nearest of what is in the probed cells, sorted."""
         self._inner.nprobe = self.probes
-        _, rows = self._inner.search(directed(queries, self.metric), min(k + _MORE, max(1, len(self.gallery))))
+        _, rows = self._inner.search(to_faiss(queries, self.metric), min(k + _MORE, max(1, len(self.gallery))))
         left, places = np.nonzero(rows >= 0)
         return self._measured(queries, left, rows[left, places].astype(np.int64)).sorted().first(k)
 
-    def within(self, queries: Gallery, radius: float, least: float) -> Pairs:
+    def within(self, queries: Gallery, within: DistanceRange) -> Pairs:
         """All in the probed cells that are in the ring, sorted."""
         self._inner.nprobe = self.probes
         # A little more than the radius, as FAISS measures in float32; what is too far goes below.
+        radius = within.max
         most: float
         if self.metric is Metric.HAMMING:
             most = int(min(radius, 8 * self.gallery.vectors.shape[1])) + 1
@@ -156,23 +165,21 @@ class _Index:
             most = 2 * radius + 1e-5  # between directions, the squared Euclidean distance is twice that of the cosine
         else:
             most = min(radius * (1 + 1e-4), 1e19) ** 2 + 1e-37
-        offsets, _, rows = self._inner.range_search(directed(queries, self.metric), most)
+        offsets, _, rows = self._inner.range_search(to_faiss(queries, self.metric), most)
         left = np.repeat(np.arange(len(queries)), np.diff(offsets.astype(np.int64)))
-        pairs = self._measured(queries, left, rows.astype(np.int64))
-        inside = (pairs.distances <= np.float32(radius)) & (pairs.distances >= np.float32(least))
-        return pairs.keep(inside).sorted()
+        return self._measured(queries, left, rows.astype(np.int64)).within(within).sorted()
 
     def _measured(self, queries: Gallery, left: Int64[np.ndarray, " n"], right: Int64[np.ndarray, " n"]) -> Pairs:
         return Pairs(left, right, measure(queries, self.gallery, left, right, self.metric))
 
 
-def _find(index: _Index, left: Gallery, rows: Int64[np.ndarray, " m"], asked: Question, *, itself: bool) -> Pairs:
+def _find(index: _Index, left: Gallery, rows: Int64[np.ndarray, " m"], asked: _Rule, *, itself: bool) -> Pairs:
     """The pairs of these left rows; of a self-join without those of a row with itself, and both ways round."""
     queries = left.take(rows)
     if not len(index.gallery):
         found = joined([])
     elif asked.k is None:
-        found = index.within(queries, asked.radius or 0, asked.least)
+        found = index.within(queries, _range(asked))
     else:
         found = index.nearest(queries, asked.k + itself)
     found = Pairs(rows[found.left], found.right, found.distances)
@@ -187,18 +194,22 @@ def _others(found: Pairs, k: int | None) -> Pairs:
     return found if k is None else found.first(k)
 
 
-def _exact(left: Gallery, right: Gallery, metric: Metric, asked: Question, rows: Int64[np.ndarray, " m"]) -> Pairs:
+def _range(asked: _Rule) -> DistanceRange:
+    return asked.within or DistanceRange(0, 0)
+
+
+def _exact(left: Gallery, right: Gallery, metric: Metric, asked: _Rule, rows: Int64[np.ndarray, " m"]) -> Pairs:
     """What `_find` should give."""
     itself, some = right is left, left.take(rows)
     if asked.k is None:
-        hits = search.within(some, right, asked.radius or 0, metric, least=asked.least)
+        hits = search.within(some, right, _range(asked), metric)
     else:
         hits = search.knn(some, right, asked.k + itself, metric)
     found = Pairs(rows[hits.pairs.left], hits.rows, hits.distances)
     return _others(found, asked.k) if itself else found
 
 
-def _recall(found: Pairs, exact: Pairs, asked: Question) -> float:
+def _recall(found: Pairs, exact: Pairs, asked: _Rule) -> float:
     """Share of the exact pairs that were found; of equally distant ones any will do. NaN where there are none."""
     if not len(exact):
         return math.nan
@@ -214,20 +225,20 @@ def _parts(total: int, rows: int, begin: int) -> Iterator[Int64[np.ndarray, " m"
     return (np.arange(start, min(start + rows, total)) for start in range(begin, total, rows))
 
 
-def _join(index: _Index, left: Gallery, asked: Question, rows: int, begin: int) -> Iterator[Block]:
+def _join(index: _Index, left: Gallery, asked: _Rule, rows: int, begin: int) -> Iterator[JoinChunk]:
     for part in _parts(len(left), rows, begin):
-        yield Block.of(_find(index, left, part, asked, itself=False), int(part[-1]) + 1)
+        yield JoinChunk.of(_find(index, left, part, asked, itself=False), int(part[-1]) + 1)
 
 
-def _self_join_within(index: _Index, asked: Question, rows: int, begin: int) -> Iterator[Block]:
+def _self_join_within(index: _Index, asked: _Rule, rows: int, begin: int) -> Iterator[JoinChunk]:
     for part in _parts(len(index.gallery), rows, begin):
         found = _find(index, index.gallery, part, asked, itself=True)
-        yield Block.of(found.keep(found.left < found.right), int(part[-1]) + 1)
+        yield JoinChunk.of(found.keep(found.left < found.right), int(part[-1]) + 1)
 
 
-def _self_join_nearest(index: _Index, k: int, rows: int, begin: int) -> Iterator[Block]:
+def _self_join_nearest(index: _Index, k: int, rows: int, begin: int) -> Iterator[JoinChunk]:
     """Rows of which either was found among the k nearest of the other one, each pair once; it takes 8k bytes a row."""
-    gallery, asked = index.gallery, Question(k, None)
+    gallery, asked = index.gallery, _Rule(k, None)
     lists = np.full((len(gallery), k), -1)
     asked_for = np.zeros(len(gallery), bool)
 
@@ -247,4 +258,4 @@ def _self_join_nearest(index: _Index, k: int, rows: int, begin: int) -> Iterator
         # Where the other row came before and has this one among its own, the pair is known.
         known = (found.right < found.left) & np.any(lists[found.right] == found.left[:, None], axis=1)
         pairs = Pairs(np.minimum(found.left, found.right), np.maximum(found.left, found.right), found.distances)
-        yield Block.of(pairs.keep(~known).sorted(), int(part[-1]) + 1)
+        yield JoinChunk.of(pairs.keep(~known).sorted(), int(part[-1]) + 1)

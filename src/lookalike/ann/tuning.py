@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from lookalike import search
-from lookalike.ann.index import AT, Index, knn
+from lookalike.ann.index import RECALL_AT, Index, knn
 from lookalike.search import Gallery, Hits
 from lookalike.search.bounds import prepare
 
@@ -28,7 +28,7 @@ class Sample:
             picture like it would be that the gallery does not have.
         origins: those rows. They are left out of exact and of approximate answers, or the index would find them and
             seem better than it is for pictures that it does not have.
-        exact: their `AT` + 1 nearest.
+        exact: their `RECALL_AT` + 1 nearest.
     """
 
     queries: Gallery
@@ -36,7 +36,7 @@ class Sample:
     exact: Hits
 
 
-def tuned(index: Index, gallery: Gallery, recall: float) -> tuple[Index, float]:
+def tune(index: Index, gallery: Gallery, recall: float) -> tuple[Index, float]:
     """The index with the least effort that reaches a recall at 10, or with the most there is; and the recall it has.
 
     The effort is chosen on one sample and the recall measured on another, so that the choice does not flatter it.
@@ -44,17 +44,17 @@ def tuned(index: Index, gallery: Gallery, recall: float) -> tuple[Index, float]:
     chosen_on, measured_on = (_sample(gallery, index, seed) for seed in (1, 2))
     for effort in _EFFORTS[index.kind]:
         index = replace(index, effort=effort)
-        if measured(index, gallery, chosen_on) >= recall:
+        if measure_recall(index, gallery, chosen_on) >= recall:
             break
-    return index, measured(index, gallery, measured_on)
+    return index, measure_recall(index, gallery, measured_on)
 
 
-def measured(index: Index, gallery: Gallery, sample: Sample) -> float:
+def measure_recall(index: Index, gallery: Gallery, sample: Sample) -> float:
     """Recall at 10: the share of answers that are no farther than the farthest of the exact ones. Ties all count."""
-    found = knn(index, sample.queries, gallery, AT + 1)
+    found = knn(index, sample.queries, gallery, RECALL_AT + 1)
     good, total = 0, 0
     for (rows, distances), (truth, exactly), origin in zip(found, sample.exact, sample.origins, strict=True):
-        true = exactly[truth != origin][:AT]
+        true = exactly[truth != origin][:RECALL_AT]
         good += int(np.count_nonzero(distances[rows != origin][: len(true)] <= true[-1]))
         total += len(true)
     return float(good / total)
@@ -63,14 +63,14 @@ def measured(index: Index, gallery: Gallery, sample: Sample) -> float:
 def _sample(gallery: Gallery, index: Index, seed: int) -> Sample:
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(len(gallery), min(_QUERIES, len(gallery)), replace=False))
-    around = search.knn(gallery.take(rows), gallery, AT + 1, index.metric)
+    around = search.knn(gallery.take(rows), gallery, RECALL_AT + 1, index.metric)
     vectors = gallery.vectors[rows].astype(np.float64)
     others = np.array([_other(found, row) for (found, _), row in zip(around, rows, strict=True)])
     reach = np.linalg.norm(gallery.vectors[others] - vectors, axis=1, keepdims=True)
     step = rng.standard_normal(vectors.shape)
     step *= reach / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), np.finfo(float).tiny)
     queries = prepare((vectors + step).astype(np.float32), index.metric)
-    return Sample(queries, rows, search.knn(queries, gallery, AT + 1, index.metric))
+    return Sample(queries, rows, search.knn(queries, gallery, RECALL_AT + 1, index.metric))
 
 
 def _other(found: Int64[np.ndarray, " k"], row: int) -> int:

@@ -1,28 +1,21 @@
 """The command that joins collections."""
 
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from lookalike import joins
-from lookalike.ann.joins import Approximate
+from lookalike.ann.joins import ApproximateJoin
 from lookalike.cli import output
 from lookalike.cli.collections import Far, Name, Within, find, reach
 from lookalike.collection import Collection, Join
 from lookalike.errors import UsageError
 from lookalike.joins import formats
+from lookalike.query import DistanceRange
 
 commands = typer.Typer()
-
-# Of the work, that the bar shows.
-_PARTS = 10**6
 
 
 @commands.command()
@@ -59,9 +52,9 @@ def join(
     if out is not None:
         formats.of(out)  # a wrong ending is told before an approximate join is prepared
     with Collection.open(find(left)) as one, Collection.open(find(right or left)) as other:
-        least, radius = (0, None) if k is not None else reach(one, within, far, one.store.metric, "photo")
+        ends = None if k is not None else DistanceRange(*reach(one, within, far, one.store.metric, "photo"))
         itself = right is None or one.path.samefile(other.path)
-        asked = one.join(None if itself else other, k=k, radius=radius, least=least, approximate=approximate)
+        asked = one.join(None if itself else other, k=k, within=ends, approximate=approximate)
         if asked.approximate is not None:
             _tell_recall(asked.approximate)
         if out is None:
@@ -78,42 +71,15 @@ def join(
             output.stderr.print(f"{written.removed:,} pairs left out: one of their items was removed meanwhile.")
 
 
-def _tell_recall(way: Approximate) -> None:
+def _tell_recall(way: ApproximateJoin) -> None:
     said = "cannot be told: no item of the sample has a pair" if way.recall is None else f"is {way.recall:.3f}"
     output.stderr.print(
-        f"Approximate: the recall {said} (measured on {way.sampled:,} items with {way.counted:,} pairs).",
+        f"Approximate: the recall {said} (measured on {way.sample_rows:,} items with {way.sample_pairs:,} pairs).",
         style="yellow",
     )
 
 
-def _write(asked: Join, out: Path) -> joins.Written:
+def _write(asked: Join, out: Path) -> joins.WrittenJoin:
     kept = "What is done stays beside it; the same command goes on there."
-    with output.stoppable(kept), _progress() as tell:
-        return joins.write(asked, out, tell, lambda text: output.stderr.print(Text(text, style="yellow")))
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[joins.Progress], None]]:
-    """A bar of the work, with rows done, pairs found, rate and time left."""
-    columns = (
-        TextColumn("joining"),
-        BarColumn(),
-        TextColumn("{task.fields[rows]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=output.stderr, transient=True, disable=not output.stderr.is_terminal) as bars:
-        bar = bars.add_task("joining", total=_PARTS, rows="")
-        began: tuple[float, int] | None = None
-
-        def tell(state: joins.Progress) -> None:
-            nonlocal began
-            now = time.monotonic()
-            if began is None:
-                began = now, state.done
-                # What an earlier run did says nothing of this one's speed.
-                bars.reset(bar, completed=round(_PARTS * state.share))
-            rate = (state.done - began[1]) / max(now - began[0], 1e-3)
-            rows = f"{state.done:,}/{state.total:,} rows, {rate:,.0f} rows/s, {state.pairs:,} pairs"
-            bars.update(bar, completed=round(_PARTS * state.share), rows=rows)
-
-        yield tell
+    with output.stoppable(kept), output.progress_bar() as bar:
+        return joins.write(asked, out, bar)

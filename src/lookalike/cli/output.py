@@ -11,7 +11,16 @@ from rich.color import Color
 from rich.columns import Columns
 from rich.console import Console
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.style import Style
 from rich.text import Text
 
@@ -156,6 +165,38 @@ class Telling:
     def note(self, message: str) -> None:
         """Print a sentence."""
         stderr.print(message)
+
+
+class _Bar:
+    """A `lookalike.progress.Progress` as a bar of Rich."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._task: tuple[str, TaskID] | None = None
+
+    def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        """Show how far a stage is; what was done before its first report says nothing of the speed."""
+        if self._task is None or self._task[0] != stage:
+            self._task = stage, self._bars.add_task(stage, total=total, detail="")
+            self._bars.reset(self._task[1], completed=done)
+        self._bars.update(self._task[1], completed=done, total=total, detail=detail)
+
+    def note(self, message: str) -> None:
+        """Print a sentence."""
+        stderr.print(Text(message, style="yellow"))
+
+
+@contextmanager
+def progress_bar() -> Iterator[_Bar]:
+    """Show a bar for each stage on stderr, with details and the time left."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[detail]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
+        yield _Bar(bars)
 
 
 @contextmanager

@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from lookalike.ann import FEWEST
+from lookalike.ann import MIN_VECTORS
 from lookalike.cli import output
 from lookalike.cli.collections import Json, Name, describe, find
 from lookalike.collection import Collection
 from lookalike.errors import StorageError, UsageError
+from lookalike.progress import Progress
 from lookalike.stores.tuning import IndexKind, Tuning
 
 commands = typer.Typer()
@@ -52,18 +53,18 @@ def tune(
         collection.tune(Tuning(**now.model_dump() | {key: value for key, value in given.items() if value is not None}))
         if collection.indexable:
             kept = "What was there before stays; the same command begins anew."
-            with output.stoppable(kept), output.progress("indexing") as tell:
-                _build(collection, tell)
+            with output.stoppable(kept), output.progress_bar() as bar:
+                _build(collection, bar)
         _report(collection, json=json)
 
 
-def _build(collection: Collection, tell: "output.Tell") -> None:
+def _build(collection: Collection, bar: Progress) -> None:
     """In a thread: Ctrl-C would wait for FAISS to come back."""
     stop, failed = Event(), list[BaseException]()
 
     def work() -> None:
         try:
-            collection.build_index(tell, stop.is_set)
+            collection.build_index(bar, stop.is_set)
         except BaseException as e:  # noqa: BLE001 -- raised again below
             failed.append(e)
 
@@ -103,7 +104,7 @@ def _report(collection: Collection, *, json: bool) -> None:
     if status.index:
         rows.append(("built in", f"{status.index.seconds:.1f} s"))
     elif status.tuning.index != "none":
-        rows[-1] = ("index", f"none: fewer than {FEWEST:,} items, and bits, are searched exactly")
+        rows[-1] = ("index", f"none: fewer than {MIN_VECTORS:,} items, and bits, are searched exactly")
     for key, value in rows:
         output.stdout.print(Text.assemble((f"{key:<12}", "bold"), value))
 

@@ -12,6 +12,7 @@ from lookalike.collection import Collection
 from lookalike.duplicates import turning
 from lookalike.duplicates.contents import Contents
 from lookalike.errors import UsageError
+from lookalike.query import DistanceRange
 from lookalike.search import Pairs
 
 MOST = 1_000_000
@@ -107,7 +108,7 @@ def within(
     gallery = search.prepare(contents.vectors, metric)
 
     def parts() -> Iterator[tuple[Pairs, UInt8[np.ndarray, " n"]]]:
-        for block in search.self_join(gallery, metric, radius=radius):
+        for block in search.self_join(gallery, metric, within=DistanceRange(0, radius)):
             if not turned:
                 tell(block.done, len(contents))
             yield block, np.zeros(len(block), np.uint8)
@@ -144,7 +145,7 @@ def across(
     asked = search.prepare(theirs.vectors, metric)
 
     def parts() -> Iterator[tuple[Pairs, UInt8[np.ndarray, " n"]]]:
-        for block in search.join(gallery, asked, metric, radius=radius):
+        for block in search.join(gallery, asked, metric, within=DistanceRange(0, radius)):
             if not turned:
                 tell(block.done, len(ours))
             yield block, np.zeros(len(block), np.uint8)
@@ -169,6 +170,6 @@ def _turned(
     for places, vectors in turning.embed(collection, contents, failed, tell):
         for turn in range(1, len(turning.TURNS)):
             asked = np.ascontiguousarray(vectors[:, turn - 1])
-            for pairs in search.join(asked, gallery, metric, radius=radius):
+            for pairs in search.join(asked, gallery, metric, within=DistanceRange(0, radius)):
                 left = np.asarray(places)[pairs.left]
                 yield Pairs(left, pairs.right, pairs.distances), np.full(len(left), turn, np.uint8)

@@ -8,8 +8,8 @@ from jaxtyping import Float32, Float64, Shaped
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
 from lookalike.search import Gallery, prepare
-from lookalike.search.blocks import blocks
 from lookalike.search.bounds import measure
+from lookalike.search.chunks import chunks
 from lookalike.search.tiles import tiles
 
 BUDGET = 32 * 2**20
@@ -43,7 +43,7 @@ def rows(queries: Gallery, gallery: Gallery, metric: Metric) -> Iterator[tuple[s
     distance wherever they stand, so that a tie is a tie.
     """
     size = min(QUERIES, BUDGET // (4 * max(1, len(gallery))))
-    for part in blocks(len(queries), size):
+    for part in chunks(len(queries), size):
         some = queries.take(part)
         distances = np.empty((len(some), len(gallery)), np.float32)
         if metric == Metric.HAMMING:
@@ -51,7 +51,7 @@ def rows(queries: Gallery, gallery: Gallery, metric: Metric) -> Iterator[tuple[s
                 distances[:, tile.rows] = tile.bounds  # of bits the bound is the distance itself
         else:
             width = BUDGET // (_PAIR * len(some) + 8 * some.vectors.shape[1])
-            for columns in blocks(len(gallery), width):
+            for columns in chunks(len(gallery), width):
                 distances[:, columns] = _tile(some, gallery.take(columns), metric)
         yield part, distances
 

@@ -18,8 +18,8 @@ from lookalike.evaluation import distances as measured
 from lookalike.evaluation.labels import Classes
 from lookalike.metric import Metric
 from lookalike.search import Gallery
-from lookalike.search.blocks import blocks
 from lookalike.search.bounds import measure
+from lookalike.search.chunks import chunks
 
 GENUINE_LIMIT = 2**23
 """Genuine pairs that `Roc.of_all` holds at most, at about 100 bytes each while it counts."""
@@ -384,7 +384,7 @@ def _triangle(
     side: Gallery, metric: Metric
 ) -> Iterator[tuple[slice, slice, Float32[np.ndarray, "q m"], Bool[np.ndarray, "q m"]]]:
     """Some rows against the first of them and all that come later, their distances, and which pairs are in order."""
-    for part in blocks(len(side), measured.QUERIES):
+    for part in chunks(len(side), measured.QUERIES):
         later = side.take(slice(part.start, None))
         for some, block in measured.rows(side.take(part), later, metric):
             in_order = np.arange(some.start, some.stop)[:, None] < np.arange(len(later))

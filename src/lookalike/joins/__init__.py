@@ -1,6 +1,6 @@
 """Joins of what is in stores: pairs of items, streamed, or written into a file by a job that goes on where it was ended."""
 
 from lookalike.joins.matching import Join, Matches
-from lookalike.joins.writing import Progress, Written, stream, write
+from lookalike.joins.writing import WrittenJoin, stream, write
 
-__all__ = ["Join", "Matches", "Progress", "Written", "stream", "write"]
+__all__ = ["Join", "Matches", "WrittenJoin", "stream", "write"]

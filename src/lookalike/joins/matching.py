@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from lookalike import search
 from lookalike.ann import joins as approximately
-from lookalike.ann.joins import Approximate, Question
-from lookalike.search import Block, Gallery
+from lookalike.ann.joins import ApproximateJoin
+from lookalike.query import DistanceRange
+from lookalike.search import Gallery, JoinChunk
 from lookalike.stores import Snapshot, Store
 
 
@@ -44,33 +45,30 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class Join:
-    """A question about two sides, or about one with itself; `of` checks it.
+    """A question about two sides, or about one with itself; `between` checks it.
 
     Attributes:
         left: the side on the left.
         right: that on the right; the same one for a self-join, which gives each pair once and none of an item with itself.
         k: each item on the left with so many nearest on the right. This or
-        radius: all pairs within a distance.
-        least: pairs nearer than this are left out; with a radius.
+        within: all pairs in a range of distances.
         approximate: where not all pairs are asked for: how they are found, and with what recall.
     """
 
     left: Side
     right: Side
     k: int | None
-    radius: float | None
-    least: float
-    approximate: Approximate | None = None
+    within: DistanceRange | None
+    approximate: ApproximateJoin | None = None
 
     @classmethod
-    def of(
+    def between(
         cls,
         left: Store,
         right: Store | None = None,
         *,
         k: int | None = None,
-        radius: float | None = None,
-        least: float = 0,
+        within: DistanceRange | None = None,
         approximate: bool = False,
     ) -> "Join":
         """A join of two stores, or of one with itself, as they are now.
@@ -78,16 +76,16 @@ class Join:
         An approximate one is prepared here, which takes a minute for a million items; see `lookalike.ann.joins`.
 
         Raises:
-            UsageError: both or neither of k and radius, or values that `search.join` refuses.
+            UsageError: both or neither of k and within, or values that `search.join` refuses.
         """
         one = Side.of(left)
         other = one if right is None else Side.of(right)
         none = one.gallery.take(slice(0, 0))
-        search.join(none, none, left.metric, k=k, radius=radius, least=least)  # a mistake is told here
+        search.join(none, none, left.metric, k=k, within=within)  # a mistake is told here
         if not approximate:
-            return cls(one, other, k, radius, least)
-        way = approximately.prepare(one.gallery, other.gallery, left.metric, Question(k, radius, least))
-        return cls(one, other, k, radius, least, way)
+            return cls(one, other, k, within)
+        prepared = approximately.prepare(one.gallery, other.gallery, left.metric, k=k, within=within)
+        return cls(one, other, k, within, prepared)
 
     @property
     def total(self) -> int:
@@ -101,8 +99,7 @@ class Join:
             "the left collection": self.left.snapshot.generation,
             "the right collection": "itself" if self.right is self.left else self.right.snapshot.generation,
             "k": str(self.k),
-            "the radius": str(self.radius),
-            "the least distance": str(self.least),
+            "the distance range": "None" if self.within is None else f"{self.within.min}..{self.within.max}",
             "--approximate": str(self.approximate is not None),
         }
 
@@ -113,24 +110,24 @@ class Join:
         fewer = self.right is self.left and self.k is None and self.approximate is None
         return part * (2 - part) if fewer else part
 
-    def blocks(self, begin: int = 0) -> Iterator[Block]:
+    def chunks(self, begin: int = 0) -> Iterator[JoinChunk]:
         """Its pairs as rows of the snapshots, from one row on the left on."""
         if self.approximate is not None:
-            return self.approximate.blocks(begin)
-        metric, k, radius, least = self.left.store.metric, self.k, self.radius, self.least
+            return self.approximate.chunks(begin)
+        metric, k, within = self.left.store.metric, self.k, self.within
         if self.right is self.left:
-            return search.self_join(self.left.gallery, metric, k=k, radius=radius, least=least, begin=begin)
-        return search.join(self.left.gallery, self.right.gallery, metric, k=k, radius=radius, least=least, begin=begin)
+            return search.self_join(self.left.gallery, metric, k=k, within=within, begin=begin)
+        return search.join(self.left.gallery, self.right.gallery, metric, k=k, within=within, begin=begin)
 
     def matches(self, begin: int = 0) -> Iterator[Matches]:
         """Its pairs as ids, from one item on the left on."""
         ours, theirs = self.left.snapshot.ids, self.right.snapshot.ids
         return (
             Matches(
-                tuple(ours[i] for i in block.left.tolist()),
-                tuple(theirs[i] for i in block.right.tolist()),
-                tuple(block.distances.tolist()),
-                block.done,
+                tuple(ours[i] for i in chunk.left.tolist()),
+                tuple(theirs[i] for i in chunk.right.tolist()),
+                tuple(chunk.distances.tolist()),
+                chunk.done,
             )
-            for block in self.blocks(begin)
+            for chunk in self.chunks(begin)
         )

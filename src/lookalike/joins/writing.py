@@ -13,6 +13,7 @@ from lookalike.joins import formats, journal
 from lookalike.joins.formats import Format, Row
 from lookalike.joins.journal import Entry
 from lookalike.joins.matching import Join, Side
+from lookalike.progress import SILENT, Progress
 from lookalike.search import Pairs
 from lookalike.search.answers import joined
 
@@ -27,30 +28,13 @@ _MOST = 2**20
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a join is.
+class WrittenJoin:
+    """Counts of a join that was written.
 
     Attributes:
-        done: items on the left that are dealt with, those of an earlier run among them.
-        total: items on the left.
-        share: how much of the work is behind, in 0…1.
-        pairs: how many there are by now.
-    """
-
-    done: int
-    total: int
-    share: float
-    pairs: int
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a join wrote.
-
-    Attributes:
-        pairs: how many.
-        removed: pairs that were left out, as one of their items was removed from its collection meanwhile.
-        begin: items on the left that an earlier run had dealt with.
+        pairs: pairs in the file.
+        removed: pairs left out because one of their items was removed from its collection meanwhile.
+        begin: left items that an earlier run had finished.
     """
 
     pairs: int
@@ -58,12 +42,7 @@ class Written:
     begin: int
 
 
-def write(
-    join: Join,
-    out: Path,
-    tell: Callable[[Progress], None] = lambda _: None,
-    note: Callable[[str], None] = lambda _: None,
-) -> Written:
+def write(join: Join, out: Path, progress: Progress = SILENT) -> WrittenJoin:
     """Write a join into a file, which appears under its name when it is whole.
 
     Ended in any way, by Ctrl-C, ``kill -9`` or a full disk, the same call goes on where it was, and the file is the same to
@@ -73,8 +52,8 @@ def write(
     Args:
         join: what is written.
         out: the file: .csv, .jsonl or .parquet.
-        tell: hears how far it is, at the beginning and after each block.
-        note: hears, in a sentence, that an earlier run goes on, or why it does not.
+        progress: receives the stage ``"joining"``, whose units are left items weighted by their work, at the beginning
+            and after each chunk; and a note if an earlier run goes on, or why it does not.
 
     Raises:
         UsageError: another ending.
@@ -88,18 +67,20 @@ def write(
         entry, anew = job.last()
         begin = entry.done
         if anew or begin:
-            note(f"{out}: starting anew: {anew}." if anew else f"{out}: going on at {begin:,} of {join.total:,} items.")
+            progress.note(
+                f"{out}: starting anew: {anew}." if anew else f"{out}: going on at {begin:,} of {join.total:,} items."
+            )
         with job.written.open("r+b" if entry.size else "wb") as file:
             file.truncate(entry.size)
             file.seek(entry.size)
-            for now in _append(join, entry, form, file, tell):
+            for now in _append(join, entry, form, file, progress):
                 job.enter(now, file)
         _appear(form, job.written, out)
         job.remove()
-    return Written(now.pairs, now.removed, begin)
+    return WrittenJoin(now.pairs, now.removed, begin)
 
 
-def _append(join: Join, last: Entry, form: Format, file: BinaryIO, tell: Callable[[Progress], None]) -> Iterator[Entry]:
+def _append(join: Join, last: Entry, form: Format, file: BinaryIO, progress: Progress) -> Iterator[Entry]:
     """Write what is still to come. Each time that so much is written as an entry says, it is yielded."""
     rows = _Rows(join)
     if not last.size:
@@ -107,10 +88,10 @@ def _append(join: Join, last: Entry, form: Format, file: BinaryIO, tell: Callabl
     stride = _WORK // max(1, join.right.gallery.vectors.size)
     held: list[Pairs] = []
     now, reached = last, last.done
-    tell(Progress(reached, join.total, join.share(reached), now.pairs))
-    for block in join.blocks(last.done):
-        held.append(block)
-        whole, reached = block.done > reached, block.done
+    _report(progress, join, reached, now.pairs)
+    for chunk in join.chunks(last.done):
+        held.append(chunk)
+        whole, reached = chunk.done > reached, chunk.done
         waiting = sum(map(len, held))
         due = whole and (reached - last.done >= stride or now.pairs + waiting - last.pairs >= _MOST)
         if due or waiting >= _PAIRS:
@@ -118,9 +99,14 @@ def _append(join: Join, last: Entry, form: Format, file: BinaryIO, tell: Callabl
         if due:
             last = now = replace(now, done=reached, size=file.tell())
             yield last
-        tell(Progress(reached, join.total, join.share(reached), now.pairs + sum(map(len, held))))
+        _report(progress, join, reached, now.pairs + sum(map(len, held)))
     now = _put(rows, held, now, form, file)
     yield replace(now, done=join.total, size=file.tell())
+
+
+def _report(progress: Progress, join: Join, done: int, pairs: int) -> None:
+    worked = round(join.total * join.share(done))
+    progress.advance("joining", worked, join.total, f"{done:,} of {join.total:,} items, {pairs:,} pairs")
 
 
 def _put(rows: "_Rows", held: list[Pairs], now: Entry, form: Format, file: BinaryIO) -> Entry:
@@ -151,8 +137,8 @@ def stream(join: Join, form: Format, put: Callable[[bytes], object]) -> int:
     """Pass a join on as it comes, such as to standard output; returns the number of pairs."""
     rows, count = _Rows(join), 0
     put(form.begin)
-    for block in join.blocks():
-        for found in rows.of(block):
+    for chunk in join.chunks():
+        for found in rows.of(chunk):
             put(form.encode(found))
             count += len(found)
     return count

@@ -12,16 +12,16 @@ bound too.
 Queries and galleries go through in tiles, so that the memory in use does not grow with either.
 """
 
-from lookalike.search.answers import Block, Hits, Pairs
+from lookalike.search.answers import Hits, JoinChunk, Pairs
 from lookalike.search.bounds import Gallery, prepare
 from lookalike.search.exact import join, knn, self_join, within, within_sorted
 from lookalike.search.projection import Projection
 from lookalike.search.scan import Scan
 
 __all__ = [
-    "Block",
     "Gallery",
     "Hits",
+    "JoinChunk",
     "Pairs",
     "Projection",
     "Scan",

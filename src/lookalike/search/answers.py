@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
+from lookalike.query import DistanceRange
+
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
@@ -29,6 +31,11 @@ class Pairs:
         """Those of a mask, or those at these places."""
         return Pairs(self.left[chosen], self.right[chosen], self.distances[chosen])
 
+    def within(self, within: DistanceRange) -> "Pairs":
+        """Keep the pairs whose distance lies in a range, whose ends are rounded to float32 as distances are."""
+        low, high = round_range(within)
+        return self.keep((self.distances >= low) & (self.distances <= high))
+
     def sorted(self) -> "Pairs":
         """By (left, distance, right)."""
         return self.keep(np.lexsort((self.right, self.distances, self.left)))
@@ -38,20 +45,14 @@ class Pairs:
         return self.keep(np.arange(len(self)) - np.searchsorted(self.left, self.left) < k)
 
 
-@dataclass(frozen=True)
-class Ring:
-    """The distances that are asked for, both ends included."""
-
-    least: np.float32
-    radius: np.float32
-
-    def of(self, pairs: Pairs) -> Pairs:
-        """Those of these pairs that lie in it."""
-        return pairs.keep((pairs.distances >= self.least) & (pairs.distances <= self.radius))
+def round_range(within: DistanceRange) -> tuple[np.float32, np.float32]:
+    """Round both ends of a range to float32, as distances are: so a distance of an earlier answer includes that answer."""
+    with np.errstate(over="ignore"):  # beyond float32 there is only infinity
+        return np.float32(within.min), np.float32(within.max)
 
 
 @dataclass(frozen=True, eq=False)
-class Block(Pairs):
+class JoinChunk(Pairs):
     """Some of the pairs of a join.
 
     Attributes:
@@ -63,7 +64,7 @@ class Block(Pairs):
     done: int
 
     @classmethod
-    def of(cls, pairs: Pairs, done: int) -> "Block":
+    def of(cls, pairs: Pairs, done: int) -> "JoinChunk":
         """These pairs, after which so many rows are done."""
         return cls(pairs.left, pairs.right, pairs.distances, done)
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32, Float64, Int32, Int64, Shaped, UInt8
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric, paired, squared_norms
-from lookalike.search.blocks import blocks
+from lookalike.search.chunks import chunks
 from lookalike.search.projection import Projection, shortened
 from lookalike.search.scan import Precision, Scan, reduced
 
@@ -71,7 +71,7 @@ class Gallery:
         return _terms(self, Metric.COSINE, self.dtype)
 
 
-def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric, scan: Precision = "float32") -> Gallery:
+def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric, precision: Precision = "float32") -> Gallery:
     """Check vectors and compute what every search over them needs. It reads them once, block by block.
 
     What is prepared for Euclidean distance serves cosine distance too, and the other way round.
@@ -80,7 +80,7 @@ def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric, scan: Precision 
         vectors: ``(n, d)``; real numbers, which are converted to float32 where they are something else, or for Hamming
             bits packed into uint8.
         metric: what they will be compared with.
-        scan: int8 or float16 makes a copy in as many bits, which a single query reads in place of the vectors, and one
+        precision: int8 or float16 makes a copy in as many bits, which a single query reads in place of the vectors, and one
             in fewer dimensions, in which batches are compared first. Answers are the same, and come up to four times
             sooner where few bits and dimensions tell vectors apart; where they do not, there is no such copy. Both are of
             use to this metric alone, and Hamming has none.
@@ -89,8 +89,8 @@ def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric, scan: Precision 
         UsageError: another shape or type, or values that are infinite, NaN, or become so in float32.
     """
     vectors = np.asarray(vectors)
-    if scan not in _PRECISIONS:
-        raise UsageError(f"A scan reads {', '.join(_PRECISIONS)}, not “{scan}”.")
+    if precision not in _PRECISIONS:
+        raise UsageError(f"A scan reads {', '.join(_PRECISIONS)}, not “{precision}”.")
     if vectors.ndim != 2:  # noqa: PLR2004
         raise UsageError(f"Vectors come as an array of shape (n, d), not {vectors.shape}; one vector v is v[None].")
     if metric == Metric.HAMMING:
@@ -106,15 +106,15 @@ def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric, scan: Precision 
         with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused below
             vectors = vectors.astype(np.float32)
     norms = np.empty(len(vectors))
-    for block in blocks(len(vectors), CACHED // (vectors.shape[1] + 1)):
+    for block in chunks(len(vectors), CACHED // (vectors.shape[1] + 1)):
         norms[block] = squared_norms(vectors[block])
     if not math.isfinite(norms.sum()):  # no float32 has a square that overflows float64, nor have all of them together
         bad = np.flatnonzero(~np.isfinite(norms))
         raise UsageError(f"Row {bad[0]} ({len(bad)} in all) holds NaN or infinite values; leave such vectors out.")
     safe = np.all((norms == 0) | ((norms > _SAFE[0]) & (norms < _SAFE[1]))) and vectors.shape[1] < _SHORT
     dtype = _FLOAT32 if safe else _FLOAT64
-    short = shortened(vectors, metric) if safe and scan != "float32" else None
-    return Gallery(vectors, norms, dtype, reduced(vectors, metric, scan), short)
+    short = shortened(vectors, metric) if safe and precision != "float32" else None
+    return Gallery(vectors, norms, dtype, reduced(vectors, metric, precision), short)
 
 
 def kth(
@@ -142,7 +142,7 @@ def measure(
     # One memory for all parts: the system would take back what each part frees, and clear it for the next one.
     one, other, workspace = (np.empty((size, d), t) for t in (left.vectors.dtype, right.vectors.dtype, np.float64))
     with np.errstate(over="ignore"):  # beyond float32 there is only infinity
-        for part in blocks(len(ours), size):
+        for part in chunks(len(ours), size):
             n = len(ours[part])
             a, b = _taken(left.vectors, ours[part], one[:n]), _taken(right.vectors, theirs[part], other[:n])
             distances[part] = paired(a, b, metric, workspace=workspace[:n])

@@ -4,17 +4,18 @@ import math
 import operator
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import SupportsFloat, SupportsIndex
+from typing import SupportsIndex
 
 import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
+from lookalike.query import DistanceRange
 from lookalike.search import bounds, single
-from lookalike.search.answers import Block, Hits, Pairs, Ring, joined
-from lookalike.search.blocks import blocks
+from lookalike.search.answers import Hits, JoinChunk, Pairs, joined, round_range
 from lookalike.search.bounds import Gallery, kth, prepare
+from lookalike.search.chunks import chunks
 from lookalike.search.projection import WORTH, Projection, projected, shortened
 from lookalike.search.tiles import PAIR, Tile, tiles
 
@@ -55,17 +56,16 @@ def knn(
         chosen is None
     ):  # to bring all of a gallery into fewer dimensions for some of its rows would cost more than these
         right = _shortened(left, right, metric)
-    parts = [_nearest(left, part, right, most, metric, rows=chosen) for part in _query_blocks(len(left), most)]
+    parts = [_nearest(left, part, right, most, metric, rows=chosen) for part in _query_chunks(len(left), most)]
     return Hits.from_pairs(parts, len(left))
 
 
 def within(
     queries: Shaped[np.ndarray, "..."] | Gallery,
     gallery: Shaped[np.ndarray, "..."] | Gallery,
-    radius: SupportsFloat,
+    within: DistanceRange,
     metric: Metric,
     *,
-    least: SupportsFloat = 0,
     rows: Shaped[np.ndarray, "..."] | None = None,
 ) -> Hits:
     """All gallery rows whose distance from the query is at most the radius, and at least so much.
@@ -73,30 +73,27 @@ def within(
     Args:
         queries: ``(q, d)``, as `prepare` takes them.
         gallery: ``(n, d)``; prepare it where it is searched more than once.
-        radius: at least 0; infinity is everything. It is rounded to float32, as distances are, so a distance that an
-            earlier answer gave, taken as the radius, includes that answer.
+        within: the distances to find. Its ends are rounded to float32, as distances are, so a distance that an earlier
+            answer gave, taken as an end, includes that answer.
         metric: what to measure with.
-        least: distances below this are left out. At most the radius, and rounded as it is.
         rows: search only these gallery rows, ascending. Answers are gallery rows all the same.
 
     Raises:
-        UsageError: a radius or a least distance that is negative or NaN, a least distance above the radius, and what
-            `knn` raises.
+        UsageError: what `knn` raises.
     """
     left, right = _sides(queries, gallery, metric)
-    chosen, ring = _checked_rows(rows, len(right)), _checked_ring(least, radius)
+    chosen, within = _checked_rows(rows, len(right)), _checked_range(within)
     if len(left) == 1:
-        return _one(joined(list(single.inside(left, right, ring, metric, chosen))).sorted())
-    return Hits.from_pairs(list(_inside(left, right, ring, metric, rows=chosen)), len(left))
+        return _one(joined(list(single.inside(left, right, within, metric, chosen))).sorted())
+    return Hits.from_pairs(list(_inside(left, right, within, metric, rows=chosen)), len(left))
 
 
 def within_sorted(
     query: Shaped[np.ndarray, "..."] | Gallery,
     gallery: Shaped[np.ndarray, "..."] | Gallery,
-    radius: SupportsFloat,
+    within: DistanceRange,
     metric: Metric,
     *,
-    least: SupportsFloat = 0,
     rows: Shaped[np.ndarray, "..."] | None = None,
 ) -> Iterator[Pairs]:
     """What `within` gives for one query, however much it is: nearest first, in blocks of bounded size.
@@ -107,9 +104,8 @@ def within_sorted(
     Args:
         query: ``(1, d)``, as `prepare` takes it.
         gallery: as in `within`.
-        radius: as in `within`.
+        within: as in `within`.
         metric: what to measure with.
-        least: as in `within`.
         rows: as in `within`.
 
     Returns:
@@ -121,8 +117,8 @@ def within_sorted(
     left, right = _sides(query, gallery, metric)
     if len(left) != 1:
         raise UsageError(f"Sorted answers in blocks are for one query of shape (1, d), not for {len(left)}.")
-    chosen, ring = _checked_rows(rows, len(right)), _checked_ring(least, radius)
-    return _ascending(left, right, ring, metric, chosen)
+    chosen, within = _checked_rows(rows, len(right)), _checked_range(within)
+    return _ascending(left, right, within, metric, chosen)
 
 
 def join(
@@ -131,10 +127,9 @@ def join(
     metric: Metric,
     *,
     k: SupportsIndex | None = None,
-    radius: SupportsFloat | None = None,
-    least: SupportsFloat = 0,
+    within: DistanceRange | None = None,
     begin: SupportsIndex = 0,
-) -> Iterator[Block]:
+) -> Iterator[JoinChunk]:
     """Pair each left row with its k nearest right rows, or with all right rows within the radius.
 
     Args:
@@ -142,9 +137,8 @@ def join(
         right: ``(m, d)``.
         metric: what to measure with.
         k: as in `knn`.
-        radius: as in `within`. Give this or k.
-        least: as in `within`; with a radius only.
-        begin: start at this left row, to go on with a join that ended early: see `Block.done`.
+        within: as in `within`. Give this or k.
+        begin: start at this left row, to go on with a join that ended early: see `JoinChunk.done`.
 
     Returns:
         Blocks of pairs in bounded memory, in the order of left rows. Each is sorted by (left, distance, right). With a
@@ -157,13 +151,14 @@ def join(
     """
     one, other = _sides(left, right, metric)
     start = _checked_begin(begin, len(one))
-    _check_one_of(k, radius, least)
+    _check_one_of(k, within)
     if k is None:
-        return _inside(one, other, _checked_ring(least, radius), metric, begin=start)
+        return _inside(one, other, _checked_range(within), metric, begin=start)
     most = min(_checked_k(k), max(1, len(other)))
     other = _shortened(one, other, metric)
     return (
-        Block.of(_nearest(one, part, other, most, metric), part.stop) for part in _query_blocks(len(one), most, start)
+        JoinChunk.of(_nearest(one, part, other, most, metric), part.stop)
+        for part in _query_chunks(len(one), most, start)
     )
 
 
@@ -172,10 +167,9 @@ def self_join(
     metric: Metric,
     *,
     k: SupportsIndex | None = None,
-    radius: SupportsFloat | None = None,
-    least: SupportsFloat = 0,
+    within: DistanceRange | None = None,
     begin: SupportsIndex = 0,
-) -> Iterator[Block]:
+) -> Iterator[JoinChunk]:
     """Pair the rows of one array with each other: never a row with itself, each pair once, with left < right.
 
     With k, two rows are a pair where either is among the k nearest others of the other one. With a radius, where they
@@ -185,9 +179,8 @@ def self_join(
         vectors: ``(n, d)``, as `prepare` takes them.
         metric: what to measure with.
         k: as in `knn`.
-        radius: as in `within`. Give this or k.
-        least: as in `within`; with a radius only.
-        begin: start at this row, to go on with a join that ended early: see `Block.done`. With k, rows before it that
+        within: as in `within`. Give this or k.
+        begin: start at this row, to go on with a join that ended early: see `JoinChunk.done`. With k, rows before it that
             turn up as neighbours are searched once more.
 
     Returns:
@@ -199,9 +192,9 @@ def self_join(
     """
     side, _ = _sides(vectors, vectors, metric)
     start = _checked_begin(begin, len(side))
-    _check_one_of(k, radius, least)
+    _check_one_of(k, within)
     if k is None:
-        return _inside(side, side, _checked_ring(least, radius), metric, begin=start, once=True)
+        return _inside(side, side, _checked_range(within), metric, begin=start, once=True)
     return _neighbours(_shortened(side, side, metric), _checked_k(k), metric, start)
 
 
@@ -275,27 +268,28 @@ def _refined(
 def _inside(
     queries: Gallery,
     gallery: Gallery,
-    ring: Ring,
+    within: DistanceRange,
     metric: Metric,
     *,
     rows: Int64[np.ndarray, " m"] | None = None,
     begin: int = 0,
     once: bool = False,
-) -> Iterator[Block]:
+) -> Iterator[JoinChunk]:
     """All pairs in the ring, tile by tile; with ``once``, only those whose left row comes before the right one."""
-    radius = np.full(1, ring.radius)
-    if rows is None and ring.radius < np.inf and len(queries) >= _MANY // 4 and _worth(queries, gallery, metric):
+    _, farthest = round_range(within)
+    radius = np.full(1, farthest)
+    if rows is None and farthest < np.inf and len(queries) >= _MANY // 4 and _worth(queries, gallery, metric):
         gallery = replace(gallery, short=projected(queries.vectors, gallery.vectors, radius, metric))
         queries = gallery if once else queries
-    for part in _query_blocks(len(queries), begin=begin):
+    for part in _query_chunks(len(queries), begin=begin):
         start, fewer = part.start if once else 0, _fewer(queries, part, gallery, metric)
         for tile in tiles(queries.take(part), gallery, metric, rows=rows, begin=start, fewer=fewer):
             for pairs in tile.measured(np.flatnonzero(tile.near(radius))):
-                found = ring.of(pairs)
+                found = pairs.within(within)
                 mine = found.keep(found.left + part.start < found.right) if once else found
                 if len(mine):
-                    yield Block.of(Pairs(mine.left + part.start, mine.right, mine.distances).sorted(), part.start)
-        yield Block.of(joined([]), part.stop)
+                    yield JoinChunk.of(Pairs(mine.left + part.start, mine.right, mine.distances).sorted(), part.start)
+        yield JoinChunk.of(joined([]), part.stop)
 
 
 def _worth(queries: Gallery, gallery: Gallery, metric: Metric) -> bool:
@@ -320,14 +314,15 @@ def _fewer(queries: Gallery, part: slice, gallery: Gallery, metric: Metric) -> t
 
 
 def _ascending(
-    query: Gallery, gallery: Gallery, ring: Ring, metric: Metric, rows: Int64[np.ndarray, " m"] | None
+    query: Gallery, gallery: Gallery, within: DistanceRange, metric: Metric, rows: Int64[np.ndarray, " m"] | None
 ) -> Iterator[Pairs]:
     """All of one query's pairs in the ring, sorted, a block in each pass over the gallery."""
     size = max(1, bounds.BUDGET // PAIR)
-    last: tuple[np.float32, int] = ring.least, -1  # the pair that went out last, as (distance, right)
+    nearest, farthest = round_range(within)
+    last: tuple[np.float32, int] = nearest, -1  # the pair that went out last, as (distance, right)
     while True:
         best = joined([])
-        for found in single.inside(query, gallery, Ring(last[0], ring.radius), metric, rows):
+        for found in single.inside(query, gallery, DistanceRange(float(last[0]), float(farthest)), metric, rows):
             after = (found.distances > last[0]) | (found.right > last[1])
             best = single.first(joined([best, found.keep(after)]), size)
         if len(best):
@@ -337,16 +332,16 @@ def _ascending(
         last = best.distances[-1], int(best.right[-1])
 
 
-def _neighbours(side: Gallery, k: int, metric: Metric, begin: int) -> Iterator[Block]:
+def _neighbours(side: Gallery, k: int, metric: Metric, begin: int) -> Iterator[JoinChunk]:
     """Rows of which either is among the k nearest others of the other one, each pair once."""
     k = min(k, len(side) - 1)
     farthest = np.full(len(side), -1, np.float32)  # a row's last neighbour, as (distance, row)
     last = np.full(len(side), -1)
-    for part in _query_blocks(len(side), k + 1, begin) if k > 0 else ():
+    for part in _query_chunks(len(side), k + 1, begin) if k > 0 else ():
         pairs = _others(side, np.arange(part.start, part.stop), k, metric)
         farthest[part], last[part] = pairs.distances[k - 1 :: k], pairs.right[k - 1 :: k]
         unknown = np.unique(pairs.right[(pairs.right < begin) & (last[pairs.right] < 0)])
-        for some in _query_blocks(len(unknown), k + 1):
+        for some in _query_chunks(len(unknown), k + 1):
             earlier = _others(side, unknown[some], k, metric)
             farthest[unknown[some]] = earlier.distances[k - 1 :: k]
             last[unknown[some]] = earlier.right[k - 1 :: k]
@@ -355,7 +350,7 @@ def _neighbours(side: Gallery, k: int, metric: Metric, begin: int) -> Iterator[B
         nearer = (distances < farthest[right]) | ((distances == farthest[right]) & (left <= last[right]))
         new = (left < right) | ~nearer
         found = Pairs(np.minimum(left, right), np.maximum(left, right), distances).keep(new).sorted()
-        yield Block.of(found, part.stop)
+        yield JoinChunk.of(found, part.stop)
 
 
 def _others(side: Gallery, rows: Int64[np.ndarray, " m"], k: int, metric: Metric) -> Pairs:
@@ -375,8 +370,8 @@ def _kth(pairs: Pairs, k: int, queries: int) -> Float32[np.ndarray, " q"]:
     return farthest
 
 
-def _query_blocks(queries: int, k: int = 1, begin: int = 0) -> Iterator[slice]:
-    return blocks(queries, min(_QUERIES, math.isqrt(bounds.BUDGET // PAIR), bounds.BUDGET // (PAIR * k)), begin)
+def _query_chunks(queries: int, k: int = 1, begin: int = 0) -> Iterator[slice]:
+    return chunks(queries, min(_QUERIES, math.isqrt(bounds.BUDGET // PAIR), bounds.BUDGET // (PAIR * k)), begin)
 
 
 def _sides(
@@ -421,20 +416,12 @@ def _checked_begin(begin: SupportsIndex, length: int) -> int:
     return number
 
 
-def _checked_ring(least: SupportsFloat, radius: SupportsFloat | None) -> Ring:
-    lower, upper = float(least), float(0 if radius is None else radius)
-    if not upper >= 0:
-        raise UsageError(f"A radius must be a distance of at least 0, not {upper:g}.")
-    if not lower >= 0:
-        raise UsageError(f"A least distance must be at least 0, not {lower:g}.")
-    if lower > upper:
-        raise UsageError(f"Nothing lies between {lower:g} and {upper:g}: the least distance comes first.")
-    with np.errstate(over="ignore"):
-        return Ring(np.float32(lower), np.float32(upper))
+def _checked_range(within: DistanceRange | None) -> DistanceRange:
+    if not isinstance(within, DistanceRange):
+        raise UsageError(f"Distances to find are given as a DistanceRange(min, max), not as {within!r}.")
+    return within
 
 
-def _check_one_of(k: SupportsIndex | None, radius: SupportsFloat | None, least: SupportsFloat) -> None:
-    if (k is None) == (radius is None):
-        raise UsageError("A join takes either k or a radius: give one of them.")
-    if k is not None and float(least) != 0:
-        raise UsageError("A least distance goes with a radius; the k nearest are taken wherever they are.")
+def _check_one_of(k: SupportsIndex | None, within: DistanceRange | None) -> None:
+    if (k is None) == (within is None):
+        raise UsageError("A join takes either k or a distance range: give one of them.")

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from lookalike.metric import Metric, squared_norms
-from lookalike.search.blocks import blocks
+from lookalike.search.chunks import chunks
 from lookalike.search.scan import directed
 
 DIMENSIONS = 32, 64, 96, 128, 192, 256, 384
@@ -65,7 +65,7 @@ class Projection:
         p = self.components.shape[1]
         rows = np.empty((len(vectors), p + 2), np.float32)
         slack = 4 * (p + 16) * 2.0**-24 + 2.0**-20 + 2.0**-23 * np.sqrt(vectors.shape[1])
-        for part in blocks(len(vectors), 2**20 // (vectors.shape[1] + 1)):
+        for part in chunks(len(vectors), 2**20 // (vectors.shape[1] + 1)):
             moved = directed(vectors[part], self.metric) - self.centre
             along, norms = moved @ self.components, squared_norms(moved)
             rows[part, :p] = along
@@ -144,7 +144,7 @@ def _reaches(
     """About how far the nearest vectors are, in the metric's unit."""
     best = np.full((len(asked), _NEAREST), np.inf)
     queries = directed(asked, metric).astype(np.float32)
-    for part in blocks(len(vectors), 2**21 // (vectors.shape[1] + len(asked))):
+    for part in chunks(len(vectors), 2**21 // (vectors.shape[1] + len(asked))):
         some = directed(vectors[part], metric).astype(np.float32)
         squares = squared_norms(queries)[:, None] + squared_norms(some) - 2 * queries @ some.T
         best = np.partition(np.concatenate([best, squares], axis=1), _NEAREST - 1, axis=1)[:, :_NEAREST]

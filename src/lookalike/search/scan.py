@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Float16, Float32, Float64, Int64, UInt8
 
 from lookalike.metric import Metric, squared_norms
-from lookalike.search.blocks import blocks
+from lookalike.search.chunks import chunks
 
 Precision = Literal["float32", "float16", "int8"]
 
@@ -110,7 +110,7 @@ class Question:
         import faiss  # noqa: PLC0415
 
         found, least = [self.scan.exceptions], np.inf
-        for chunk in blocks(len(self.scan.codes), _CHUNK):
+        for chunk in chunks(len(self.scan.codes), _CHUNK):
             codes = self.scan.codes[chunk].view(np.uint8)
             squares, rows = np.full(k, np.inf, np.float32), np.full(k, -1, np.int64)
             places = faiss.swig_ptr(squares), faiss.swig_ptr(rows)
@@ -124,7 +124,7 @@ class Question:
         """All rows that may be within reach, with some that are not: chunk by chunk, the exceptions among them."""
         import faiss  # noqa: PLC0415
 
-        for chunk in blocks(len(self.scan.codes), _CHUNK):
+        for chunk in chunks(len(self.scan.codes), _CHUNK):
             codes = self.scan.codes[chunk].view(np.uint8)
             result = faiss.RangeSearchResult(1)
             partial = faiss.RangeSearchPartialResult(result)  # type: ignore[attr-defined]
@@ -166,7 +166,7 @@ def reduced(vectors: Float32[np.ndarray, "n d"], metric: Metric, precision: Prec
     if precision == "float32" or not n or not d:
         return None
     size = 2**18 // d
-    parts = list(blocks(n, size))
+    parts = list(chunks(n, size))
     centre = np.median(directed(vectors[:: 1 + n // _SAMPLE], metric), axis=0).astype(np.float32)
     widths = np.concatenate([np.abs(directed(vectors[part], metric) - centre).max(axis=1) for part in parts])
     eight_bits = precision == "int8"

@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Float, Float32, Int32, Int64
 
 from lookalike.metric import Metric
+from lookalike.query import DistanceRange
 from lookalike.search import bounds
-from lookalike.search.answers import Pairs, Ring, joined
-from lookalike.search.blocks import blocks
+from lookalike.search.answers import Pairs, joined, round_range
 from lookalike.search.bounds import Gallery, kth, limits, lower_bounds, measure
+from lookalike.search.chunks import chunks
 from lookalike.search.scan import Question
 
 _ROW = 32
@@ -57,7 +58,7 @@ def nearest(query: Gallery, gallery: Gallery, k: int, metric: Metric, rows: Int6
         best = first(_measured(query, gallery, found, metric), k)
         if farther > float(np.nextafter(best.distances[-1], np.float32(np.inf))):
             return best
-        best = joined(list(_scanned(question, query, gallery, Ring(np.float32(0), best.distances[-1]), metric)))
+        best = joined(list(_scanned(question, query, gallery, DistanceRange(0, float(best.distances[-1])), metric)))
         return first(best, k)
     for stripe in _stripes(query, gallery, metric, rows):
         reach = best.distances[k - 1] if len(best) >= k else np.float32(np.inf)
@@ -66,14 +67,15 @@ def nearest(query: Gallery, gallery: Gallery, k: int, metric: Metric, rows: Int6
 
 
 def inside(
-    query: Gallery, gallery: Gallery, ring: Ring, metric: Metric, rows: Int64[np.ndarray, " m"] | None
+    query: Gallery, gallery: Gallery, within: DistanceRange, metric: Metric, rows: Int64[np.ndarray, " m"] | None
 ) -> Iterator[Pairs]:
-    """All in the ring, part by part of the gallery."""
+    """All in the range, part by part of the gallery."""
     if (question := _question(query, gallery, metric, rows)) is not None:
-        yield from _scanned(question, query, gallery, ring, metric)
+        yield from _scanned(question, query, gallery, within, metric)
         return
+    _, reach = round_range(within)
     for stripe in _stripes(query, gallery, metric, rows):
-        yield ring.of(stripe.measure(np.flatnonzero(stripe.bounds <= stripe.limit(ring.radius))))
+        yield stripe.measure(np.flatnonzero(stripe.bounds <= stripe.limit(reach))).within(within)
 
 
 def first(pairs: Pairs, k: int) -> Pairs:
@@ -102,10 +104,10 @@ def _stripes(
     dtype = np.promote_types(query.dtype, gallery.dtype)
     terms = gallery.terms(metric, dtype)
     if rows is None:
-        for part in blocks(len(gallery), bounds.BUDGET // _ROW):
+        for part in chunks(len(gallery), bounds.BUDGET // _ROW):
             yield Stripe(query, gallery, part, metric, lower_bounds(query, gallery.take(part), metric, terms[part])[0])
         return
-    for part in blocks(len(rows), bounds.BUDGET // (_ROW + gallery.vectors.itemsize * gallery.vectors.shape[1])):
+    for part in chunks(len(rows), bounds.BUDGET // (_ROW + gallery.vectors.itemsize * gallery.vectors.shape[1])):
         chosen = rows[part]
         span = slice(int(chosen[0]), int(chosen[-1]) + 1)
         if _SPARSE * len(chosen) < span.stop - span.start:
@@ -124,13 +126,16 @@ def _question(
     return scan.ask(query.vectors[0])
 
 
-def _scanned(question: Question, query: Gallery, gallery: Gallery, ring: Ring, metric: Metric) -> Iterator[Pairs]:
-    """All in the ring, of what the scan leaves open."""
-    for part, open_ in question.inside(float(np.nextafter(ring.radius, np.float32(np.inf)))):
+def _scanned(
+    question: Question, query: Gallery, gallery: Gallery, within: DistanceRange, metric: Metric
+) -> Iterator[Pairs]:
+    """All in the range, of what the scan leaves open."""
+    _, reach = round_range(within)
+    for part, open_ in question.inside(float(np.nextafter(reach, np.float32(np.inf)))):
         if _OPEN * len(open_) <= part.stop - part.start:
-            yield ring.of(_measured(query, gallery, open_, metric))
+            yield _measured(query, gallery, open_, metric).within(within)
         else:
-            for found in inside(query, gallery.take(part), ring, metric, None):
+            for found in inside(query, gallery.take(part), within, metric, None):
                 yield Pairs(found.left, found.right + part.start, found.distances)
 
 

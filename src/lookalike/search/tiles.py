@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Float32, Int32, Int64
 from lookalike.metric import Metric
 from lookalike.search import bounds
 from lookalike.search.answers import Pairs
-from lookalike.search.blocks import blocks
 from lookalike.search.bounds import Gallery, limits, lower_bounds, measure
+from lookalike.search.chunks import chunks
 from lookalike.search.projection import Projection
 
 PAIR = 96
@@ -62,7 +62,7 @@ class Tile:
 
     def measured(self, places: Int64[np.ndarray, " n"]) -> Iterator[Pairs]:
         """The pairs at these places of the flat bounds, with their distances by definition, in parts of bounded size."""
-        for part in blocks(len(places), bounds.BUDGET // PAIR):
+        for part in chunks(len(places), bounds.BUDGET // PAIR):
             left, columns = np.divmod(places[part], len(self.rows))
             if self.metric == Metric.HAMMING:  # of bits the bound is the distance itself
                 distances = self.bounds.reshape(-1)[places[part]].astype(np.float32)
@@ -92,7 +92,7 @@ def tiles(
     """
     size = bounds.BUDGET // (_CELL * len(queries) + _copied(queries, gallery, rows, fewer))
     first: Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"] | None = None
-    for block in blocks(len(gallery) if rows is None else len(rows), size, begin):
+    for block in chunks(len(gallery) if rows is None else len(rows), size, begin):
         chosen = block if rows is None else rows[block]
         some, numbers = gallery.take(chosen), np.arange(block.start, block.stop) if rows is None else rows[block]
         # The memory of the first tile serves all: new memory for each would cost a sixth of the time.

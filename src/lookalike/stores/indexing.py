@@ -20,6 +20,8 @@ from jaxtyping import Bool, Int64
 from lookalike import ann, search
 from lookalike.errors import StorageError
 from lookalike.metric import Metric
+from lookalike.progress import Progress
+from lookalike.query import DistanceRange
 from lookalike.search import Gallery, Hits
 from lookalike.stores import arrays
 from lookalike.stores.matrix import Cache, Matrix
@@ -52,14 +54,14 @@ class Beside:
     matrix: Matrix
 
     @cached_property
-    def places(self) -> ann.Places:
+    def places(self) -> ann.RowMap:
         """Where the index's vectors are in the matrix."""
         if np.array_equal(self.kept.seqs, self.matrix.seqs):  # nothing was written since: looking for each takes longer
-            return ann.Places(np.arange(len(self.matrix.seqs)))
+            return ann.RowMap(np.arange(len(self.matrix.seqs)))
         rows, here = self.matrix.rows(self.kept.seqs)
         places = np.full(len(here), -1)
         places[here] = rows
-        return ann.Places(places)
+        return ann.RowMap(places)
 
     @cached_property
     def added(self) -> Int64[np.ndarray, " m"]:
@@ -90,16 +92,14 @@ class Beside:
         k = min(k, max(1, len(self.matrix.seqs)))
         gallery, metric = self.matrix.gallery, self.kept.index.metric
         new = search.knn(queries, gallery, k, metric, rows=self._new(rows))  # first: it refuses what makes no sense
-        near = ann.knn(self.kept.index, queries, gallery, k, places=self.places, among=self._among(rows))
+        near = ann.knn(self.kept.index, queries, gallery, k, row_map=self.places, allowed=self._among(rows))
         return Hits.from_pairs([near.pairs, new.pairs], len(queries), exact=False).first(k)
 
-    def within(self, queries: Gallery, radius: float, least: float, rows: Int64[np.ndarray, " r"] | None) -> Hits:
+    def within(self, queries: Gallery, within: DistanceRange, rows: Int64[np.ndarray, " r"] | None) -> Hits:
         """About all of these rows, or of all, in the ring."""
         gallery, metric = self.matrix.gallery, self.kept.index.metric
-        new = search.within(queries, gallery, radius, metric, least=least, rows=self._new(rows))
-        near = ann.within(
-            self.kept.index, queries, gallery, radius, least=least, places=self.places, among=self._among(rows)
-        )
+        new = search.within(queries, gallery, within, metric, rows=self._new(rows))
+        near = ann.within(self.kept.index, queries, gallery, within, row_map=self.places, allowed=self._among(rows))
         return Hits.from_pairs([near.pairs, new.pairs], len(queries), exact=False, complete=near.complete)
 
     def _among(self, rows: Int64[np.ndarray, " r"] | None) -> Bool[np.ndarray, " n"] | None:
@@ -212,7 +212,7 @@ def build(
     kind: ann.Kind,
     recall: float,
     *,
-    progress: Callable[[int, int], None],
+    progress: Progress,
     stopped: Callable[[], bool],
 ) -> Kept | None:
     """An index of a matrix that reaches a recall, if any does; none where it was stopped.
@@ -224,5 +224,5 @@ def build(
     index = ann.build(matrix.gallery, metric, kind, progress=progress, stopped=stopped)
     if index is None or stopped():
         return None
-    index, reached = ann.tuned(index, matrix.gallery, recall)
+    index, reached = ann.tune(index, matrix.gallery, recall)
     return Kept(index, matrix.generation, matrix.seqs, reached, time.perf_counter() - began, 0)

@@ -28,6 +28,7 @@ from pydantic import ValidationError
 from lookalike import ann, search
 from lookalike.errors import AlreadyExistsError, NotFoundError, StorageError, UsageError
 from lookalike.metric import Metric, similarity
+from lookalike.progress import SILENT, Progress
 from lookalike.query import ALL, DEFAULT_K, Filter, Query, Vectors
 from lookalike.search import Gallery, Hits, Pairs
 from lookalike.stores import indexing
@@ -220,7 +221,7 @@ class SQLiteStore:
         with self._catalog.reading() as sql:
             matrix = self._current(sql)
             rows = self._rows(sql, matrix, query.where)
-        blocks = search.within_sorted(queries, matrix.gallery, within.max, metric, least=within.min, rows=rows)
+        blocks = search.within_sorted(queries, matrix.gallery, within, metric, rows=rows)
         return self._streamed(matrix, blocks, metric)
 
     def snapshot(self) -> Snapshot:
@@ -273,7 +274,7 @@ class SQLiteStore:
         return self._indexable(self.count())
 
     def _indexable(self, items: int) -> bool:
-        return self.metric is not Metric.HAMMING and items >= ann.FEWEST
+        return self.metric is not Metric.HAMMING and items >= ann.MIN_VECTORS
 
     def tune(self, change: Callable[[Tuning], Tuning]) -> Tuning:
         """Change the settings; returns them. They are not vectors: the generation stays.
@@ -296,13 +297,13 @@ class SQLiteStore:
 
     def build_index(
         self,
-        progress: Callable[[int, int], None] = lambda _done, _total: None,
+        progress: Progress = SILENT,
         stopped: Callable[[], bool] = lambda: False,
     ) -> bool:
         """Make the index that the settings ask for, from what is there now. Searches and writes go on meanwhile.
 
         Args:
-            progress: is told (vectors done, all).
+            progress: receives the vectors indexed, as the stage ``"indexing"``.
             stopped: is asked, about every second, whether to leave it.
 
         Returns:
@@ -501,13 +502,13 @@ def _search_exactly(
 ) -> Hits:
     if query.within is None:
         return search.knn(queries, matrix.gallery, query.k or DEFAULT_K, metric, rows=rows)
-    return search.within(queries, matrix.gallery, query.within.max, metric, least=query.within.min, rows=rows)
+    return search.within(queries, matrix.gallery, query.within, metric, rows=rows)
 
 
 def _search_index(index: Beside, query: Query, queries: Gallery, rows: Int64[np.ndarray, " m"] | None) -> Hits | None:
     """Approximate hits; none if the index found too few or too many, and the query has to be answered exactly."""
     if query.within is not None:
-        hits = index.within(queries, query.within.max, query.within.min, rows)
+        hits = index.within(queries, query.within, rows)
         return hits if hits.complete or query.exact is False else None
     k = query.k or DEFAULT_K
     hits = index.knn(queries, k, rows)
