@@ -363,7 +363,7 @@ class Collection:
         right: Shaped[np.ndarray, "1 c"],
         *,
         metric: Metric | None = None,
-        within: float | None = None,
+        within: DistanceRange | str | float | None = None,
         false_accept_rate: float | None = None,
         branch: Branch = "photo",
     ) -> Verdict:

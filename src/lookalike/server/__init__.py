@@ -1,4 +1,4 @@
-"""The HTTP door: collections as a JSON API, the simple contract, and the page."""
+"""The HTTP server: collections as a JSON API, the simple contract, and the web page."""
 
 from lookalike.server.app import create_app
 

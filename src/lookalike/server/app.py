@@ -1,4 +1,4 @@
-"""The application: collections in, an ASGI application out.
+"""The ASGI application that serves collections.
 
 app = create_app([Collection.open("shop.lookalike")])
 uvicorn.run(app)
@@ -15,62 +15,65 @@ from fastapi.staticfiles import StaticFiles
 from lookalike import __version__
 from lookalike.collection import Collection
 from lookalike.errors import UsageError
-from lookalike.server import catalog, indexing, items, judging, manual, pictures, problems, searching
-from lookalike.server.guards import BodyLimit, Headers, SameSite
-from lookalike.server.shapes import MOST
-from lookalike.server.shelf import Shelf
+from lookalike.server import classify, collections, docs, images, indexing, items, problems, search, verify
+from lookalike.server.middleware import BodyLimit, Headers, SameSite
+from lookalike.server.schemas import MAX_COUNT
+from lookalike.server.served import ServedCollections
 
 MAX_BODY = 32 * 2**20
 
-_PAGE = Path(__file__).with_name("static")
+_STATIC = Path(__file__).with_name("static")
 
 
 def create_app(
-    collections: Sequence[Collection],
+    served: Sequence[Collection],
     *,
     read_only: bool = False,
     origins: Sequence[str] = (),
     max_body: int = MAX_BODY,
-    max_hits: int = MOST,
+    max_hits: int = MAX_COUNT,
 ) -> FastAPI:
-    """Serve collections.
+    """Make an application that serves collections.
 
     Args:
-        collections: the first one answers the simple contract. They stay the caller's, to be closed after serving.
+        served: the collections; the first one answers the simple contract. The caller closes them after serving.
         read_only: refuse to add and remove items.
-        origins: of pages on other hosts that may use this server, such as ``https://shop.example``; ``*`` for any.
+        origins: origins of pages on other hosts that may use this server, such as ``https://shop.example``; ``*`` allows
+            all.
         max_body: bytes of a request's body, at most.
-        max_hits: of a search within a distance; beyond, its answer is not complete.
+        max_hits: hits of a range search, at most; an answer that leaves hits out is not complete.
 
     Raises:
-        UsageError: no collection, or two of the same name.
+        UsageError: there is no collection, or two have the same name.
     """
-    names = [c.name for c in collections]
-    if not names or len(set(names)) < len(names):
-        raise UsageError("A server needs at least one collection, and each needs a name of its own.")
+    names = [collection.name for collection in served]
+    if not names:
+        raise UsageError("A server needs at least one collection.")
+    if len(set(names)) < len(names):
+        raise UsageError("Two collections have the same name. Rename one of their folders.")
     if max_hits < 1:
-        raise UsageError(f"A search within a distance gives at least one hit, not {max_hits}.")
+        raise UsageError(f"The limit of hits must be at least 1, not {max_hits}.")
     app = FastAPI(
         title="lookalike",
         version=__version__,
         description="Finds images that look alike. Errors are RFC 9457 problem details.",
-        docs_url=None,  # its page loads scripts from elsewhere; ours is below
+        docs_url=None,  # FastAPI's page loads scripts from another host; lookalike's own is below
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=indexing.building(collections),
+        lifespan=indexing.build_indexes(served),
     )
-    app.state.shelf = Shelf(dict(zip(names, collections, strict=True)), read_only, max_hits)
-    for part in (catalog, items, pictures, searching, judging):
-        app.include_router(part.router)
+    app.state.served = ServedCollections(dict(zip(names, served, strict=True)), read_only, max_hits)
+    for module in (collections, items, images, search, verify, classify):
+        app.include_router(module.router)
 
     @app.get("/docs", include_in_schema=False)
-    def docs() -> HTMLResponse:
-        return HTMLResponse(manual.page(app.openapi()))
+    def get_docs() -> HTMLResponse:
+        return HTMLResponse(docs.render(app.openapi()))
 
-    app.mount("/", StaticFiles(directory=_PAGE, html=True), name="page")
+    app.mount("/", StaticFiles(directory=_STATIC, html=True), name="page")
     problems.install(app)
-    # The last one added is the first to see a request.
-    app.add_middleware(BodyLimit, most=max_body)
+    # A request passes the middleware that is added last first.
+    app.add_middleware(BodyLimit, max_body=max_body)
     app.add_middleware(SameSite, origins=origins)
     app.add_middleware(Headers)
     app.add_middleware(

@@ -1,6 +1,6 @@
-"""Requests that are either JSON or a form with a file, read without holding up the others.
+"""Request bodies that are either JSON or a form with files.
 
-The body is received on the event loop; what takes time (decoding, checking) is left to the route, in its thread.
+The event loop receives a body. The route, which runs in a thread, decodes and checks it.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -15,31 +15,33 @@ from starlette.datastructures import UploadFile
 from lookalike import images
 from lookalike.server.problems import schema
 
-_MOST_FIELDS = 20
+_MAX_FIELDS = 20
 
 M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
 class Body:
-    """What was received: JSON, or the fields and the files of a form."""
+    """The body of a request.
+
+    Attributes:
+        json: the text, if the request sent JSON.
+        fields: text fields of a form, by name.
+        files: files of a form, by name.
+    """
 
     json: bytes | None = None
     fields: dict[str, str] = field(default_factory=dict)
     files: dict[str, UploadFile] = field(default_factory=dict)
 
-    def file(self, name: str) -> bytes | None:
-        """The content of a file."""
-        return self.files[name].file.read() if name in self.files else None
 
-
-def _receiver(most_files: int) -> Callable[[Request], AsyncIterator[Body]]:
-    async def received(request: Request) -> AsyncIterator[Body]:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind == "application/json":
+def _receiver(max_files: int) -> Callable[[Request], AsyncIterator[Body]]:
+    async def receive(request: Request) -> AsyncIterator[Body]:
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type == "application/json":
             yield Body(json=await request.body())
-        elif kind == "multipart/form-data":
-            async with request.form(max_files=most_files, max_fields=_MOST_FIELDS) as form:
+        elif media_type == "multipart/form-data":
+            async with request.form(max_files=max_files, max_fields=_MAX_FIELDS) as form:
                 yield Body(
                     fields={k: v for k, v in form.items() if isinstance(v, str)},
                     files={k: v for k, v in form.items() if isinstance(v, UploadFile)},
@@ -47,44 +49,58 @@ def _receiver(most_files: int) -> Callable[[Request], AsyncIterator[Body]]:
         else:
             raise HTTPException(415, "Send application/json, or multipart/form-data with a file.")
 
-    return received
+    return receive
 
 
-Received = Annotated[Body, Depends(_receiver(1))]
-"""With one picture."""
+OneImage = Annotated[Body, Depends(_receiver(1))]
+"""A body with at most one file."""
 
-ReceivedPair = Annotated[Body, Depends(_receiver(2))]
-"""With two."""
+TwoImages = Annotated[Body, Depends(_receiver(2))]
+"""A body with at most two files."""
 
 
-def pictures(body: Body, *names: str) -> dict[str, bytes]:
-    """The pictures of a form by name, whether they came as files or as Base64 in a field.
+def form_images(body: Body, *names: str) -> dict[str, bytes]:
+    """Return the images of a form by name, from files and from fields in Base64.
 
     Raises:
-        ImageError: a field is no Base64.
+        ImageError: a field is not Base64.
     """
-    found = {name: data for name in names if (data := body.file(name)) is not None}
-    return found | {name: images.from_base64(body.fields[name]) for name in names if name in body.fields}
+    from_files = {name: body.files[name].file.read() for name in names if name in body.files}
+    return from_files | {name: images.from_base64(body.fields[name]) for name in names if name in body.fields}
 
 
-def checked(model: type[M], given: bytes | Mapping[str, str]) -> M:
-    """JSON, or the fields of a form, as a model.
+def form_fields(body: Body, model: type[M], *image_names: str) -> M:
+    """Validate the fields of a form, without those that hold images.
 
     Raises:
-        RequestValidationError: it does not fit.
+        RequestValidationError: the fields do not fit the model.
+    """
+    return validate(model, {name: text for name, text in body.fields.items() if name not in image_names})
+
+
+def validate(model: type[M], data: bytes | Mapping[str, str]) -> M:
+    """Validate JSON, or the fields of a form, against a model.
+
+    Raises:
+        RequestValidationError: the data does not fit the model.
     """
     try:
-        return model.model_validate_json(given) if isinstance(given, bytes) else model.model_validate(given)
+        return model.model_validate_json(data) if isinstance(data, bytes) else model.model_validate(data)
     except ValidationError as e:
         raise RequestValidationError(e.errors(include_url=False, include_context=False, include_input=False)) from e
 
 
+def invalid_field(name: str, message: str) -> RequestValidationError:
+    """Make the error for a field that fits its type but not the collection."""
+    return RequestValidationError([{"type": "value_error", "loc": ("body", name), "msg": message.rstrip(".")}])
+
+
 def documented(json: type[BaseModel], form: type[BaseModel], *files: str) -> dict[str, Any]:
-    """The request's body for OpenAPI, which cannot be seen in the signature of a route."""
-    with_files = schema(form)
-    with_files["properties"] = {
+    """Describe a body for OpenAPI, which cannot read it from the signature of the route."""
+    form_schema = schema(form)
+    form_schema["properties"] = {
         **{name: {"type": "string", "format": "binary"} for name in files},
-        **{k: v for k, v in with_files["properties"].items() if k not in files},
+        **{k: v for k, v in form_schema["properties"].items() if k not in files},
     }
-    content = {"application/json": {"schema": schema(json)}, "multipart/form-data": {"schema": with_files}}
+    content = {"application/json": {"schema": schema(json)}, "multipart/form-data": {"schema": form_schema}}
     return {"requestBody": {"required": True, "content": content}}

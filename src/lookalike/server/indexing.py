@@ -1,4 +1,7 @@
-"""Indexes that are built while the server runs: searches are exact until they are there."""
+"""A background thread that builds approximate indexes while the server runs.
+
+Searches are exact until an index is built.
+"""
 
 import logging
 import os
@@ -14,59 +17,61 @@ from lookalike.errors import LookalikeError
 
 log = logging.getLogger(__name__)
 
-# Seconds between two looks at whether an index is due, and after one that could not be built.
-_LOOK = 30.0
-_AGAIN = 3600.0
+# Seconds between two checks whether an index is due, and after a build that failed.
+_CHECK_INTERVAL = 30.0
+_RETRY_INTERVAL = 3600.0
 
-# What a build leaves to searches, which are not as nice.
-_NICE = 10
+# The niceness of a build, so that searches come first.
+_NICENESS = 10
 
-# Seconds that a server which stops waits for FAISS to come back.
-_PATIENCE = 10
+# Seconds that a stopping server waits for FAISS to return.
+_STOP_TIMEOUT = 10
 
 
-def building(collections: Sequence[Collection]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """Of an application: while it runs, a thread builds the indexes that are due, one at a time."""
+def build_indexes(collections: Sequence[Collection]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Make the lifespan of an application: while it runs, a thread builds the indexes that are due, one at a time."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         stop = Event()
-        thread = Thread(target=_keep, args=[collections, stop], name="indexes", daemon=True)
+        thread = Thread(target=_run, args=[collections, stop], name="indexes", daemon=True)
         thread.start()
         try:
             yield
         finally:
             stop.set()
-            thread.join(_PATIENCE)
+            thread.join(_STOP_TIMEOUT)
 
     return lifespan
 
 
-def _keep(collections: Sequence[Collection], stop: Event) -> None:
+def _run(collections: Sequence[Collection], stop: Event) -> None:
     wait = dict.fromkeys((collection.name for collection in collections), 0.0)
     while True:
         for collection in collections:
             if wait[collection.name] <= 0 and not stop.is_set():
-                wait[collection.name] = _AGAIN if _failed(collection, stop) else _LOOK
+                succeeded = _build_if_due(collection, stop)
+                wait[collection.name] = _CHECK_INTERVAL if succeeded else _RETRY_INTERVAL
         pause = min(wait.values())
         if stop.wait(pause):
             return
         wait = {name: left - pause for name, left in wait.items()}
 
 
-def _give_way() -> None:
+def _lower_priority() -> None:
     if hasattr(os, "setpriority"):
-        os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICE)  # on Linux that is this thread, and those it starts
+        os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICENESS)  # on Linux: of this thread and those it starts
 
 
-def _failed(collection: Collection, stop: Event) -> bool:
-    """Build the index of a collection if one is due."""
+def _build_if_due(collection: Collection, stop: Event) -> bool:
+    """Build the index of a collection if one is due, and return whether that did not fail."""
     try:
         status = collection.status()
         if status is not None and status.due:
-            with ThreadPoolExecutor(1, "building", _give_way) as thread:  # who gives way once, does so for good
+            # A thread cannot raise its priority again, so each build gets a new one.
+            with ThreadPoolExecutor(1, "building", _lower_priority) as thread:
                 thread.submit(collection.build_index, stopped=stop.is_set).result()
     except LookalikeError as e:
         log.warning("The index of %s cannot be built; searches stay exact: %s", collection.name, e)
-        return True
-    return False
+        return False
+    return True

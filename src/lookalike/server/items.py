@@ -1,4 +1,4 @@
-"""Routes about the items of a collection: list, add, look at, remove."""
+"""Routes that list, add and remove the items of a collection."""
 
 import hashlib
 import heapq
@@ -13,80 +13,81 @@ from lookalike.errors import NotFoundError, UsageError
 from lookalike.query import Filter
 from lookalike.server import bodies
 from lookalike.server.problems import responses
-from lookalike.server.shapes import MOST, ItemOut, ItemsOut, NewItem, NewItemForm, item_out
-from lookalike.server.shelf import Id, One, writable
+from lookalike.server.schemas import MAX_COUNT, ItemOut, ItemsOut, NewItemBody, NewItemForm, item_out
+from lookalike.server.served import ItemId, NamedCollection, require_writable
 from lookalike.stores import Item
 
 router = APIRouter(prefix="/api/collections/{c}/items", tags=["items"])
 
-_Label = Annotated[list[str] | None, Query(description="Only items with this label; several may be given.")]
+_Label = Annotated[list[str] | None, Query(description="Only items with this label; may be repeated.")]
 _Shuffle = Annotated[
     int | None,
-    Query(
-        ge=0, lt=2**63, description="A random order that is the same for the same number. By id where none is given."
-    ),
+    Query(ge=0, lt=2**63, description="Seed of a random order. Without it, items come in the order of their ids."),
 ]
-_Cursor = Annotated[str, Query(max_length=4096, description="What the page before gave.")]
-_Limit = Annotated[int, Query(ge=1, le=MOST)]
+_Cursor = Annotated[str, Query(max_length=4096, description="The cursor of the previous page.")]
+_Limit = Annotated[int, Query(ge=1, le=MAX_COUNT)]
 
 
 @router.get("", responses=responses(404, 422, 500))
 def list_items(
     request: Request,
-    collection: One,
+    collection: NamedCollection,
     *,
     label: _Label = None,
     shuffle: _Shuffle = None,
     cursor: _Cursor = "",
     limit: _Limit = 50,
 ) -> ItemsOut:
-    """The items of a collection, page by page."""
+    """List the items of a collection, page by page."""
     where = Filter(labels=frozenset(label)) if label else Filter()
     if shuffle is None:
-        found = list(islice(collection.store.scan(where, after=cursor), limit))
-        last = found[-1].id if found else ""
+        items = list(islice(collection.store.scan(where, after=cursor), limit))
+        last = items[-1].id if items else ""
     else:
         keyed = _shuffled(collection, where, shuffle, cursor, limit)
-        found = [item for _, item in keyed]
+        items = [item for _, item in keyed]
         last = keyed[-1][0] if keyed else ""
     return ItemsOut(
-        items=[item_out(request, collection, item) for item in found],
-        cursor=last if len(found) == limit else None,
+        items=[item_out(request, collection, item) for item in items],
+        cursor=last if len(items) == limit else None,
         total=collection.store.count(where),
     )
 
 
 def _shuffled(collection: Collection, where: Filter, seed: int, cursor: str, limit: int) -> list[tuple[str, Item]]:
-    """The next items in the order of a hash, with these: nothing is kept from page to page, and few in memory."""
+    """Return the next items in the order of a keyed hash, and the hashes.
+
+    The server keeps nothing between two pages, and only one page in memory.
+    """
     key = seed.to_bytes(8)
 
-    def place(item: Item) -> str:
+    def sort_key(item: Item) -> str:
         return hashlib.blake2b(item.id.encode(), digest_size=10, key=key).hexdigest()
 
-    keyed = ((place(item), item) for item in collection.store.scan(where))
+    keyed = ((sort_key(item), item) for item in collection.store.scan(where))
     return heapq.nsmallest(limit, (pair for pair in keyed if pair[0] > cursor), key=lambda pair: pair[0])
 
 
 @router.post(
     "",
     status_code=201,
-    dependencies=[Depends(writable)],
+    dependencies=[Depends(require_writable)],
     responses=responses(400, 403, 404, 413, 415, 422, 500, 503, 507),
-    openapi_extra=bodies.documented(NewItem, NewItemForm, "image"),
+    openapi_extra=bodies.documented(NewItemBody, NewItemForm, "image"),
 )
-def add_item(request: Request, response: Response, collection: One, body: bodies.Received) -> ItemOut:
-    """Add a picture. The same file again is the same item, with the new label and attributes."""
-    about: NewItem | NewItemForm
+def add_item(request: Request, response: Response, collection: NamedCollection, body: bodies.OneImage) -> ItemOut:
+    """Add an image. The same file again is the same item, with the new label and attributes."""
+    new: NewItemBody | NewItemForm
     if body.json is not None:
-        about = bodies.checked(NewItem, body.json)
-        data = images.from_base64(about.image)
+        new = bodies.validate(NewItemBody, body.json)
+        data = images.from_base64(new.image)
     else:
-        found = bodies.pictures(body, "image")
-        if not found or len(found) < len(body.files):
-            raise UsageError("The form needs one file, under the name “image”.")
-        data = found["image"]
-        about = bodies.checked(NewItemForm, {k: v for k, v in body.fields.items() if k != "image"})
-    item = collection.add_bytes(data, about.label, about.attributes)
+        uploaded = bodies.form_images(body, "image")
+        if not uploaded or len(uploaded) < len(body.files):
+            raise UsageError("The form needs one file, named “image”.")
+        data = uploaded["image"]
+        new = bodies.form_fields(body, NewItemForm, "image")
+    item = collection.add_bytes(data, new.label, new.attributes)
     out = item_out(request, collection, item)
     response.headers["Location"] = out.uri.removesuffix("/image")
     return out
@@ -95,10 +96,10 @@ def add_item(request: Request, response: Response, collection: One, body: bodies
 @router.delete(
     "/{ident:path}",
     status_code=204,
-    dependencies=[Depends(writable)],
+    dependencies=[Depends(require_writable)],
     responses=responses(403, 404, 422, 500, 503, 507),
 )
-def remove_item(collection: One, ident: Id) -> None:
-    """Take an item out. A picture that was uploaded goes with it; files that were indexed stay where they are."""
+def remove_item(collection: NamedCollection, ident: ItemId) -> None:
+    """Remove an item. An uploaded image is deleted with it; a file that was indexed stays where it is."""
     if not collection.remove([ident]):
-        raise NotFoundError("There is no such item, or not any more.")
+        raise NotFoundError("The collection has no such item. It may have been removed.")

@@ -1,7 +1,7 @@
-"""Errors as RFC 9457 problem details, without the server's own affairs in them.
+"""Errors as RFC 9457 problem details, without paths or other internals of the server.
 
-The library's messages are written for the person at the machine, and name files. A stranger gets them only where they
-name none; what was left out is in the log.
+The library's messages are written for the user of the machine and name files. A client gets a message only if it names
+none. The log has the rest.
 """
 
 import logging
@@ -26,29 +26,29 @@ from lookalike.errors import (
     StorageError,
     UsageError,
 )
-from lookalike.server.shelf import Shelf
+from lookalike.server.served import ServedCollections
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-# Said in place of a message that names a file, and of every message about the server's own trouble.
+# These replace a message that names a file, and every message about a failure of the server.
 _GENERIC: dict[type[LookalikeError], str] = {
     BusyError: "Another process is writing to the collection. Try again in a moment.",
     StorageError: "The collection's disk cannot be used. The server's log says why.",
     EncoderError: "The encoder failed. The server's log says why.",
-    NotFoundError: "It is not here, or not any more.",
+    NotFoundError: "This does not exist. It may have been removed.",
     ImageError: "The image cannot be used. Send a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF file that opens elsewhere.",
-    UsageError: "The collection cannot answer such a question. /api/collections says what it holds.",
-    LookalikeError: "This did not work. The server's log says why.",
+    UsageError: "This collection does not support that query. GET /api/collections describes the collections.",
+    LookalikeError: "The request failed. The server's log says why.",
 }
 
-# A path from the root, of a drive, of a network or from home, one of lookalike's own files, an address in memory.
-_INSIDE = re.compile(r"(?<![\w:/])[/~][\w.]|\b[A-Za-z]:\\|\\\\|\.lookalike\b|\.onnx\b|\.sqlite\b|\.json\b|\bat 0x")
+# An absolute path, a path of a drive, network or home, a file of lookalike, an address in memory.
+_INTERNAL = re.compile(r"(?<![\w:/])[/~][\w.]|\b[A-Za-z]:\\|\\\\|\.lookalike\b|\.onnx\b|\.sqlite\b|\.json\b|\bat 0x")
 
 
-class Fault(BaseModel):
-    """One thing that is wrong with a request."""
+class FieldError(BaseModel):
+    """A field of a request that is invalid."""
 
     field: str
     message: str
@@ -57,23 +57,23 @@ class Fault(BaseModel):
 class Problem(BaseModel):
     """Problem details (RFC 9457)."""
 
-    type: str = Field(description="What kind of problem it is: about:blank, or urn:lookalike:… for lookalike's own.")
+    type: str = Field(description="The kind of problem: about:blank, or urn:lookalike:… for an error of lookalike.")
     title: str
     status: int
-    detail: str = Field(description="What was wrong with this very request, and what to do.")
-    errors: list[Fault] | None = Field(None, description="Field by field, where the request does not hold together.")
+    detail: str = Field(description="What is wrong with this request, and what to do.")
+    errors: list[FieldError] | None = Field(None, description="The invalid fields, if the request is invalid.")
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Of a route, for its documentation."""
+    """Describe the errors of a route for OpenAPI."""
     content = {MEDIA_TYPE: {"schema": schema(Problem)}}
     return {s: {"description": HTTPStatus(s).phrase, "content": content} for s in sorted(statuses)}
 
 
 def schema(model: type[BaseModel]) -> dict[str, Any]:
-    """JSON schema, with its definitions in place: OpenAPI keeps them elsewhere."""
-    whole = TypeAdapter(model).json_schema()
-    definitions = whole.pop("$defs", {})
+    """Return the JSON schema of a model with its definitions inlined, since OpenAPI keeps them elsewhere."""
+    root = TypeAdapter(model).json_schema()
+    definitions = root.pop("$defs", {})
 
     def inline(part: Any) -> Any:  # noqa: ANN401 -- any piece of JSON
         if isinstance(part, dict):
@@ -82,31 +82,31 @@ def schema(model: type[BaseModel]) -> dict[str, Any]:
             return {k: inline(v) for k, v in part.items()}
         return [inline(v) for v in part] if isinstance(part, list) else part
 
-    out: dict[str, Any] = inline(whole)
-    return out
+    inlined: dict[str, Any] = inline(root)
+    return inlined
 
 
 def install(app: FastAPI) -> None:
-    """Answer all errors of an application, but for those that nobody thought of: `guards.Headers` does."""
+    """Answer the errors of an application as problem details; `middleware.Headers` answers unexpected ones."""
 
-    def ours(request: Request, error: Exception) -> Response:
+    def handle_lookalike_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, LookalikeError)  # noqa: S101 -- for the type checker
-        return _of_lookalike(request, error)
+        return _from_lookalike_error(request, error)
 
-    def http(request: Request, error: Exception) -> Response:
+    def handle_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 -- as above
         detail = str(error.detail)
-        if detail == HTTPStatus(error.status_code).phrase:  # the framework's own words, which repeat the title
-            detail = f"{request.method} is not answered at this address. The manual at /docs lists what is."
+        if detail == HTTPStatus(error.status_code).phrase:  # Starlette's default, which repeats the title
+            detail = f"This address does not answer {request.method}. /docs lists the addresses."
         return problem(error.status_code, detail, headers=error.headers)
 
-    def invalid(_: Request, error: Exception) -> Response:
+    def handle_validation_error(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 -- as above
-        return _invalid(error.errors())
+        return _from_validation_errors(error.errors())
 
-    app.add_exception_handler(LookalikeError, ours)
-    app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(LookalikeError, handle_lookalike_error)
+    app.add_exception_handler(HTTPException, handle_http_exception)
+    app.add_exception_handler(RequestValidationError, handle_validation_error)
 
 
 def problem(
@@ -115,10 +115,10 @@ def problem(
     *,
     kind: str = "about:blank",
     title: str = "",
-    errors: Sequence[Fault] | None = None,
+    errors: Sequence[FieldError] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A response that says what went wrong."""
+    """Make a response that describes a problem."""
     body = Problem(
         type=kind,
         title=title or HTTPStatus(status).phrase,
@@ -132,13 +132,13 @@ def problem(
 
 
 def unexpected() -> Response:
-    """A response for an error that nobody thought of, and that is in the log."""
+    """Make the response to an unexpected error, which the log describes."""
     return problem(500, _GENERIC[LookalikeError])
 
 
-def _of_lookalike(request: Request, error: LookalikeError) -> Response:
+def _from_lookalike_error(request: Request, error: LookalikeError) -> Response:
     status = error.http_status
-    detail = public(error, request.app.state.shelf)
+    detail = public_message(error, request.app.state.served)
     if detail != str(error):
         log.warning("%s %s: %s", request.method, request.url.path, error, exc_info=error if status == 500 else None)  # noqa: PLR2004 -- HTTP
     words = re.findall("[A-Z][a-z]+", type(error).__name__.removesuffix("Error")) or ["Problem"]
@@ -151,25 +151,26 @@ def _of_lookalike(request: Request, error: LookalikeError) -> Response:
     )
 
 
-def public(error: LookalikeError, shelf: Shelf) -> str:
-    """What a stranger may read of an error."""
+def public_message(error: LookalikeError, served: ServedCollections) -> str:
+    """Return the message of an error if it contains no internals, else a generic one."""
     message = str(error)
-    for name, collection in shelf.collections.items():
+    for name, collection in served.collections.items():
         for path in (collection.path.resolve(), collection.path.absolute(), collection.path):
             if path != Path(path.name):  # a bare name may be a word of the message
                 message = message.replace(str(path), f"“{name}”")
-    own = isinstance(error, MissingExtraError)
-    if (error.http_status < HTTPStatus.INTERNAL_SERVER_ERROR and not _INSIDE.search(message)) or own:
+    if isinstance(error, MissingExtraError):
+        return message
+    if error.http_status < HTTPStatus.INTERNAL_SERVER_ERROR and not _INTERNAL.search(message):
         return message
     return next(text for kind, text in _GENERIC.items() if isinstance(error, kind))
 
 
-def _invalid(found: Sequence[Any]) -> Response:
-    faults = []
-    for one in found:
-        # The first part says where the field was (query, body), which its name tells as well; a part that is no name
-        # says which of several forms was taken for the one that was meant.
-        parts = [str(p) for p in one["loc"] if p not in {"body", "query", "path"} and " " not in str(p)]
-        faults.append(Fault(field=".".join(parts) or "body", message=one["msg"].removeprefix("Value error, ")))
-    first = faults[0]
-    return problem(422, f"{first.field}: {first.message}.".replace("..", "."), errors=faults)
+def _from_validation_errors(errors: Sequence[Any]) -> Response:
+    fields = []
+    for error in errors:
+        # The first part of a location is query or body, which the name tells as well. A part with a space is the tag of a
+        # union.
+        parts = [str(p) for p in error["loc"] if p not in {"body", "query", "path"} and " " not in str(p)]
+        fields.append(FieldError(field=".".join(parts) or "body", message=error["msg"].removeprefix("Value error, ")))
+    first = fields[0]
+    return problem(422, f"{first.field}: {first.message}.".replace("..", "."), errors=fields)

@@ -1,0 +1,38 @@
+"""The route that classifies an image by the labels of a collection."""
+
+from fastapi import APIRouter
+
+from lookalike import images
+from lookalike.errors import UsageError
+from lookalike.server import bodies
+from lookalike.server.problems import responses
+from lookalike.server.schemas import ClassesOut, ClassifyBody, ClassifyForm, class_out
+from lookalike.server.search import BRANCHES
+from lookalike.server.served import NamedCollection
+
+router = APIRouter(tags=["compare"])
+
+
+@router.post(
+    "/api/collections/{c}/classify",  # noqa: FAST003 -- `NamedCollection` reads it
+    responses=responses(400, 404, 413, 415, 422, 500, 503),
+    openapi_extra=bodies.documented(ClassifyBody, ClassifyForm, *BRANCHES),
+)
+def classify(collection: NamedCollection, body: bodies.OneImage) -> ClassesOut:
+    """Rank the labels of a collection by the distance of their items from an image."""
+    fields: ClassifyForm
+    if body.json is not None:
+        fields = query = bodies.validate(ClassifyBody, body.json)
+        name, text = ("image", query.image) if query.image is not None else ("sketch", query.sketch or "")
+        data = images.from_base64(text)
+    else:
+        uploaded = bodies.form_images(body, *BRANCHES)
+        fields = bodies.form_fields(body, ClassifyForm, *BRANCHES)
+        if len(uploaded) != 1 or not body.files.keys() <= uploaded.keys():
+            raise UsageError("The form needs one file, named “image” or “sketch”.")
+        ((name, data),) = uploaded.items()
+    branch, metric = BRANCHES[name], fields.metric or collection.embedder.metric
+    (ranked,) = collection.classify(
+        collection.embed([data], branch), fields.k, by=fields.by, metric=metric, branch=branch
+    )
+    return ClassesOut(classes=[class_out(entry) for entry in ranked], metric=metric, by=fields.by)

@@ -1,0 +1,89 @@
+"""Routes that return an item, its image and its thumbnail.
+
+A request names an item, never a path. The server sends a file only if its content is an image.
+"""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request, Response
+
+from lookalike import images
+from lookalike.collection import Collection
+from lookalike.errors import NotFoundError
+from lookalike.server.problems import responses
+from lookalike.server.schemas import ItemOut, item_out
+from lookalike.server.served import ItemId, NamedCollection
+from lookalike.stores import Item
+
+# The route with the id alone comes last, because an id may contain slashes.
+router = APIRouter(prefix="/api/collections/{c}/items/{ident:path}", tags=["items"])
+
+# An item keeps its address when its file changes, so browsers must ask again after a while.
+_CACHE_CONTROL = "private, max-age=300"
+
+_IfNoneMatch = Annotated[str | None, Header(description="An ETag that the client has.")]
+
+
+def _documented(media_type: str, description: str) -> dict[int | str, dict[str, object]]:
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    return {
+        200: {"description": description, "content": content},
+        304: {"description": "The client has this version."},
+        **responses(404, 413, 422, 500),
+    }
+
+
+@router.get("/image", response_class=Response, responses=_documented("image/*", "The file, unchanged."))
+def get_image(collection: NamedCollection, ident: ItemId, if_none_match: _IfNoneMatch = None) -> Response:
+    """Return the image file of an item."""
+    item = _get_item(collection, ident)
+    if _matches(if_none_match, item.sha256):
+        return _not_modified(item.sha256)
+    try:
+        data = images.read_bytes(collection.file(item))
+    except NotFoundError as e:
+        raise _file_missing() from e
+    # Not the fingerprint of the item: the file may have changed since it was indexed.
+    return _image_response(data, images.media_type(data), images.fingerprint(data))
+
+
+@router.get("/thumbnail", response_class=Response, responses=_documented("image/jpeg", "At most 256 pixels a side."))
+def get_thumbnail(collection: NamedCollection, ident: ItemId, if_none_match: _IfNoneMatch = None) -> Response:
+    """Return a small JPEG of an item."""
+    item = _get_item(collection, ident)
+    etag = f"{item.sha256}-256"
+    if _matches(if_none_match, etag):
+        return _not_modified(etag)
+    try:
+        return _image_response(collection.thumbnail(item), "image/jpeg", etag)
+    except NotFoundError as e:
+        raise _file_missing() from e
+
+
+@router.get("", responses=responses(404, 422, 500))
+def get_item(request: Request, collection: NamedCollection, ident: ItemId) -> ItemOut:
+    """Return an item."""
+    return item_out(request, collection, _get_item(collection, ident))
+
+
+def _get_item(collection: Collection, ident: str) -> Item:
+    items = collection.store.get([ident])
+    if ident not in items:
+        raise NotFoundError("The collection has no such item. It may have been removed.")
+    return items[ident]
+
+
+def _file_missing() -> NotFoundError:
+    return NotFoundError("The item exists, but its file is missing. Index the folder again, or remove the item.")
+
+
+def _matches(if_none_match: str | None, etag: str) -> bool:
+    return if_none_match is not None and bool(etag) and (f'"{etag}"' in if_none_match or if_none_match.strip() == "*")
+
+
+def _not_modified(etag: str) -> Response:
+    return Response(status_code=304, headers={"ETag": f'"{etag}"', "Cache-Control": _CACHE_CONTROL})
+
+
+def _image_response(data: bytes, media_type: str, etag: str) -> Response:
+    return Response(data, headers={"ETag": f'"{etag}"', "Cache-Control": _CACHE_CONTROL}, media_type=media_type)

@@ -1,0 +1,138 @@
+"""ASGI middleware around all routes: a limit on body size, a check of the origin, and response headers."""
+
+import logging
+import re
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers as RequestHeaders
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lookalike.server.problems import problem, unexpected
+
+log = logging.getLogger(__name__)
+
+_CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'self';"
+    " frame-ancestors 'self'"
+)
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
+
+
+class BodyLimit:
+    """Refuses a request whose body is too large, whether it states its length or not."""
+
+    def __init__(self, app: ASGIApp, max_body: int) -> None:
+        self.app, self.max_body = app, max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request, and count its bytes."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = RequestHeaders(scope=scope)
+        stated = headers.get("content-length", "0")
+        detail = f"The request has more than {self.max_body:,} bytes, the limit of this server. Send a smaller image."
+        size, received = 0, stated == "0" and "transfer-encoding" not in headers
+
+        async def count() -> Message:
+            nonlocal size, received
+            message = await receive()
+            size += len(message.get("body", b""))
+            received = not message.get("more_body", False)
+            if size > self.max_body:
+                raise HTTPException(413, detail)
+            return message
+
+        async def drain_and_send(message: Message) -> None:
+            nonlocal received
+            if message["type"] == "http.response.start" and not received:
+                received = True
+                if not await self._drain(receive):
+                    MutableHeaders(scope=message)["Connection"] = "close"
+            await send(message)
+
+        if stated.isdecimal() and int(stated) > self.max_body:
+            await problem(413, detail)(scope, count, drain_and_send)
+        else:
+            await self.app(scope, count, drain_and_send)
+
+    async def _drain(self, receive: Receive) -> bool:
+        # A client that is cut off while it sends sees a broken connection in place of the answer. The rest of a body
+        # must also not precede the next request. So this reads some more, discards it, and returns whether that was all.
+        left = self.max_body
+        while left > 0:
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if not message.get("more_body", False):
+                return True
+        return False
+
+
+class SameSite:
+    """Refuses requests that could change something and that a page of another site made the browser send.
+
+    Any page can post a form to a server that only its visitor can reach. Browsers say which site the page is from.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        self.app, self.origins = app, frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request, or refuse it."""
+        if scope["type"] == "http":
+            headers = RequestHeaders(scope=scope)
+            if not _HOST.fullmatch(headers.get("host", "localhost")):
+                await problem(400, "The Host header is not the name of a host.")(scope, receive, send)
+                return
+            if scope["method"] not in _SAFE_METHODS and not self._is_allowed(headers):
+                detail = "Pages of this origin may not use this server. Start it with --origin to allow them."
+                await problem(403, detail)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def _is_allowed(self, headers: RequestHeaders) -> bool:
+        origin = headers.get("origin")
+        if origin is None or origin in self.origins or "*" in self.origins:
+            return True
+        if site := headers.get("sec-fetch-site"):
+            return site in {"same-origin", "none"}
+        return urlsplit(origin).netloc == headers.get("host")  # over plain HTTP browsers omit Sec-Fetch-Site
+
+
+class Headers:
+    """Adds security headers to every response, answers HEAD like GET, and turns unexpected errors into problems."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        head, started = scope["method"] == "HEAD", False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "same-origin"
+                headers.setdefault("Cache-Control", "no-cache")
+            elif head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        try:
+            await self.app({**scope, "method": "GET"} if head else scope, receive, send_with_headers)
+        except Exception:
+            if started:
+                raise
+            log.exception("%s %s", scope["method"], scope["path"])
+            await unexpected()(scope, receive, send_with_headers)

@@ -1,0 +1,336 @@
+"""Request and response bodies, as pydantic models."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from fastapi import Request
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Json,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
+
+from lookalike.collection import Collection
+from lookalike.compare import RankedClass, Verdict
+from lookalike.evaluation.fewshot import By
+from lookalike.metric import Metric
+from lookalike.query import DEFAULT_K, Filter
+from lookalike.stores import Answer, Item
+
+MAX_COUNT = 1000
+"""Hits of an answer, and items of a page, at most."""
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+Attributes = Annotated[dict[Text, Text], Field(max_length=100)]
+
+Distance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+RangeText = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+
+
+def _within_tag(value: object) -> str:
+    return "two distances" if isinstance(value, list) else "a text" if isinstance(value, str) else "a distance"
+
+
+def _parse_list(value: object) -> object:
+    """Read the JSON list of two distances that a form can hold; leave everything else."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError as e:
+            raise ValueError("Two distances are written [0.1, 0.3].") from e
+    return value
+
+
+# The discriminator makes an error name only the form that the client chose.
+Within = Annotated[
+    Annotated[Distance, Tag("a distance")]
+    | Annotated[Annotated[list[Distance], Field(min_length=2, max_length=2)], Tag("two distances")]
+    | Annotated[RangeText, Tag("a text")],
+    Discriminator(_within_tag),
+]
+Threshold = Annotated[
+    Annotated[Distance, Tag("a distance")] | Annotated[RangeText, Tag("a text")], Discriminator(_within_tag)
+]
+
+_SIMILARITY = "From 0 to 1; 1 is identical."
+_PROBABILITY = (
+    "Of showing the same, if pairs of the same and of different things are equally frequent; null if the encoder is not"
+    " calibrated for the metric, and for sketches."
+)
+_METRIC = "The metric; the collection's own by default."
+_PHOTO = "A photo in Base64, plain or as a data URL."
+_SKETCH = "A sketch in Base64, plain or as a data URL."
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Out(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Where(_In):
+    """Conditions on items: one of the labels, one of the ids, and all of the attributes."""
+
+    labels: list[str] | None = Field(None, max_length=10_000)
+    attributes: dict[str, str] = Field(default_factory=dict, max_length=100)
+    ids: list[str] | None = Field(None, max_length=10_000)
+
+    def to_filter(self) -> Filter:
+        """Convert to the filter of a query."""
+        labels = None if self.labels is None else frozenset(self.labels)
+        ids = None if self.ids is None else frozenset(self.ids)
+        return Filter(labels, self.attributes, ids)
+
+
+class _Search(_In):
+    item: str | None = Field(None, description="The id of an item of this collection, which is left out of the answer.")
+    k: int | None = Field(None, ge=1, le=MAX_COUNT, description=f"The number of hits; {DEFAULT_K} by default.")
+    within: Annotated[Within | None, BeforeValidator(_parse_list)] = Field(  # a form holds a list as text
+        None,
+        description="In place of k, all items in a range of distances: a distance, two as [0.1, 0.3], or a text such as"
+        " “80%” or “0.1..0.3”; up to the server's limit.",
+    )
+    exact: bool | None = Field(
+        None, description="Whether to compare every item; the collection's budget decides by default."
+    )
+    metric: Metric | None = Field(None, description=_METRIC)
+
+    @model_validator(mode="after")
+    def _check_count(self) -> Self:
+        if self.k is not None and self.within is not None:
+            raise ValueError("Give k or within, not both.")
+        return self
+
+
+class SearchForm(_Search):
+    """A search as a form. The image is a file."""
+
+    filter: Json[Where] = Field(default_factory=Where)
+
+
+class SearchBody(_Search):
+    """A search as JSON: one of image, sketch and item; k or within."""
+
+    image: str | None = Field(None, description=_PHOTO)
+    sketch: str | None = Field(None, description=_SKETCH)
+    filter: Where = Field(default_factory=Where)
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if sum(v is not None for v in (self.image, self.sketch, self.item)) != 1:
+            raise ValueError("Give one of image, sketch and item.")
+        return self
+
+
+class ItemReference(_In):
+    """An item in place of an image."""
+
+    collection: str | None = Field(None, description="The item's collection; by default the one that compares.")
+    item: str
+
+
+class VerifyForm(_In):
+    """The fields beside the two images of a comparison."""
+
+    collection: str | None = Field(None, description="The collection whose encoder compares; the first one by default.")
+    within: Threshold | None = Field(
+        None, description="The largest distance of the same thing: a distance, or a text such as “80%”."
+    )
+    false_accept_rate: float | None = Field(
+        None, gt=0, lt=1, description="In place of within: the threshold of this false accept rate."
+    )
+    metric: Metric | None = Field(None, description=_METRIC)
+    sketch: bool = Field(default=False, description="The left image is a sketch.")
+
+
+class VerifyBody(VerifyForm):
+    """Two images to compare, each in Base64 or as an item."""
+
+    left: str | ItemReference
+    right: str | ItemReference
+
+
+class ClassifyForm(_In):
+    """The fields beside the image to classify."""
+
+    k: int = Field(5, ge=1, le=MAX_COUNT, description="The number of classes, at most.")
+    by: By = Field("example", description="Compare with the nearest item of a class, or with the mean of its items.")
+    metric: Metric | None = Field(None, description=_METRIC)
+
+
+class ClassifyBody(ClassifyForm):
+    """An image to classify: one of image and sketch."""
+
+    image: str | None = Field(None, description=_PHOTO)
+    sketch: str | None = Field(None, description=_SKETCH)
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if (self.image is None) == (self.sketch is None):
+            raise ValueError("Give one of image and sketch.")
+        return self
+
+
+class NewItemBody(_In):
+    """An image to add."""
+
+    image: str = Field(description="The image in Base64, plain or as a data URL.")
+    label: Text | None = None
+    attributes: Attributes = Field(default_factory=dict)
+
+
+class NewItemForm(_In):
+    """The fields beside the file ``image``."""
+
+    label: Text | None = None
+    attributes: Json[Attributes] = Field(default_factory=dict)
+
+
+class ItemOut(_Out):
+    """An image in a collection."""
+
+    id: str
+    uri: str = Field(description="The address of the image on this server.")
+    label: str | None
+    attributes: Mapping[str, str]
+    thumbnail: str = Field(description="The address of a small JPEG.")
+
+
+class HitOut(ItemOut):
+    """An item that answers a search."""
+
+    distance: float
+    similarity: float = Field(description=_SIMILARITY)
+    probability: float | None = Field(description=_PROBABILITY)
+
+
+class ItemsOut(_Out):
+    """A page of the items of a collection."""
+
+    items: list[ItemOut]
+    cursor: str | None = Field(description="Send it to get the next page; null after the last one.")
+    total: int
+
+
+class AnswerOut(_Out):
+    """The hits of a search, nearest first."""
+
+    hits: list[HitOut]
+    metric: Metric
+    exact: bool = Field(description="Whether these are certainly the nearest.")
+    complete: bool = Field(description="Whether all hits are here.")
+    recall: float | None = Field(
+        description="Of an approximate answer: the share of the nearest items that the index finds. Null if exact."
+    )
+    took_ms: float
+
+
+class VerdictOut(_Out):
+    """Whether two images show the same thing."""
+
+    distance: float
+    similarity: float = Field(description=_SIMILARITY)
+    probability: float | None = Field(description=_PROBABILITY)
+    metric: Metric
+    threshold: float | None = Field(description="The largest distance of the same thing; null if it is not known.")
+    same: bool | None = Field(description="Whether the distance is at most the threshold; null without one.")
+
+
+class ClassOut(_Out):
+    """A class, at its distance from an image."""
+
+    label: str
+    distance: float
+    similarity: float = Field(description=_SIMILARITY)
+    probability: float | None = Field(description=_PROBABILITY)
+
+
+class ClassesOut(_Out):
+    """Classes of an image, nearest first."""
+
+    classes: list[ClassOut]
+    metric: Metric
+    by: By
+
+
+class SimpleAnswerOut(_Out):
+    """The answer of the simple contract."""
+
+    results: dict[str, float] = Field(description="Addresses of images, with their distance, nearest first.")
+
+
+class EncoderOut(_Out):
+    """The encoder of a collection."""
+
+    name: str
+    description: str
+    branches: list[Literal["photo", "sketch"]]
+    size: int = Field(description="Pixels a side of its input.")
+
+
+class CollectionOut(_Out):
+    """A collection."""
+
+    name: str
+    items: int
+    dimension: int
+    metric: Metric
+    metrics: list[Metric] = Field(description="The metrics that a search may ask for.")
+    codec: str
+    encoder: EncoderOut
+    labels: dict[str, int]
+    read_only: bool
+
+
+class CollectionsOut(_Out):
+    """All collections of a server."""
+
+    collections: list[CollectionOut]
+
+
+class HealthOut(_Out):
+    """The state of a server, and its collections."""
+
+    status: Literal["ok"]
+    version: str
+    collections: dict[str, int] = Field(description="The number of items of each collection.")
+
+
+def item_out(request: Request, collection: Collection, item: Item) -> ItemOut:
+    """Describe an item, with addresses of this server in place of paths."""
+    return ItemOut(
+        id=item.id, label=item.label, attributes=dict(item.attributes), **_addresses(request, collection, item.id)
+    )
+
+
+def answer_out(request: Request, collection: Collection, answer: Answer, took_ms: float) -> AnswerOut:
+    """Describe an answer as `Answer.to_dict` does, with addresses of this server in place of paths."""
+    body = answer.to_dict()
+    body["hits"] = [hit | _addresses(request, collection, hit["id"]) for hit in body["hits"]]
+    return AnswerOut(**body, took_ms=took_ms)
+
+
+def verdict_out(verdict: Verdict) -> VerdictOut:
+    """Describe a verdict."""
+    return VerdictOut(**verdict.to_dict())
+
+
+def class_out(ranked: RankedClass) -> ClassOut:
+    """Describe a class of a ranking."""
+    return ClassOut(**ranked.to_dict())
+
+
+def _addresses(request: Request, collection: Collection, ident: str) -> dict[str, Any]:
+    def path(route: str) -> str:
+        return request.url_for(route, c=collection.name, ident=ident).path
+
+    return {"uri": path("get_image"), "thumbnail": path("get_thumbnail")}

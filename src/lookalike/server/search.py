@@ -1,0 +1,128 @@
+"""Routes that search: the search of the API, and the simple contract."""
+
+import time
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, RootModel
+
+from lookalike import images
+from lookalike.collection import Collection
+from lookalike.errors import UsageError
+from lookalike.query import DEFAULT_K, Branch, DistanceRange, Vectors
+from lookalike.server import bodies
+from lookalike.server.problems import responses
+from lookalike.server.schemas import AnswerOut, SearchBody, SearchForm, SimpleAnswerOut, answer_out
+from lookalike.server.served import NamedCollection, Served
+from lookalike.stores import Answer
+
+router = APIRouter(tags=["search"])
+
+BRANCHES: dict[str, Branch] = {"image": "photo", "sketch": "sketch"}
+"""The branch of the encoder, by the name of the field that holds the image."""
+
+
+@router.post(
+    "/api/collections/{c}/search",  # noqa: FAST003 -- `NamedCollection` reads it
+    responses=responses(400, 404, 413, 415, 422, 500, 503),
+    openapi_extra=bodies.documented(SearchBody, SearchForm, *BRANCHES),
+)
+def search(request: Request, collection: NamedCollection, served: Served, body: bodies.OneImage) -> AnswerOut:
+    """Find the items nearest to an image, a sketch or an item."""
+    start = time.perf_counter()
+    fields, sources = _read_search(body)
+    if sources:
+        ((name, data),) = sources.items()
+        branch = BRANCHES[name]
+        answer = _answer(collection, collection.embed([data], branch), fields, served.max_hits, branch)
+    else:
+        vector = collection.vectors([fields.item or ""])
+        answer = _answer(collection, vector, fields, served.max_hits)
+    return answer_out(request, collection, answer, round((time.perf_counter() - start) * 1000, 2))
+
+
+def _read_search(body: bodies.Body) -> tuple[SearchBody | SearchForm, dict[str, bytes]]:
+    """Read a search, and its image by the name of its field; a search for an item has no image."""
+    if body.json is not None:
+        fields = bodies.validate(SearchBody, body.json)
+        sources = {"image": fields.image, "sketch": fields.sketch}
+        return fields, {name: images.from_base64(text) for name, text in sources.items() if text is not None}
+    uploaded = bodies.form_images(body, *BRANCHES)
+    form = bodies.form_fields(body, SearchForm, *BRANCHES)
+    if len(uploaded) + (form.item is not None) != 1 or len(uploaded) < len(body.files):
+        raise UsageError("The form needs one file, named “image” or “sketch”, or the id of an “item”.")
+    return form, uploaded
+
+
+def _answer(
+    collection: Collection, vectors: Vectors, fields: SearchBody | SearchForm, max_hits: int, branch: Branch = "photo"
+) -> Answer:
+    space = collection.embedder.compared_by(fields.metric).space
+    where = fields.filter.to_filter()
+    limit = max_hits if fields.within is not None else fields.k or DEFAULT_K
+    more = limit + (fields.item is not None)
+    if fields.within is not None:
+        try:
+            within = DistanceRange.parse(fields.within, space)
+        except UsageError as e:
+            raise bodies.invalid_field("within", str(e)) from e
+        (answer,) = collection.within(
+            vectors,
+            within.max,
+            where,
+            least=within.min,
+            most=more,
+            metric=fields.metric,
+            branch=branch,
+            exact=fields.exact,
+        )
+    else:
+        (answer,) = collection.knn(vectors, more, where, metric=fields.metric, branch=branch, exact=fields.exact)
+    hits = [hit for hit in answer.hits if hit.item.id != fields.item]
+    complete = answer.complete and (fields.within is None or len(hits) <= limit)
+    return replace(answer, hits=tuple(hits[:limit]), complete=complete)
+
+
+class _ImageObject(BaseModel):
+    image: str
+
+
+class _SimpleBody(RootModel[str | _ImageObject]):
+    """JSON that holds Base64."""
+
+
+async def _receive_raw(request: Request) -> bytes:
+    return await request.body()
+
+
+@router.post(
+    "/search",
+    responses=responses(413, 422, 500, 503),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "text/plain": {"schema": {"type": "string", "description": "Base64, plain or as a data URL."}},
+                "application/json": {
+                    "schema": {
+                        "oneOf": [
+                            {"type": "string"},
+                            {"type": "object", "required": ["image"], "properties": {"image": {"type": "string"}}},
+                        ]
+                    }
+                },
+            },
+        }
+    },
+)
+def search_simple(request: Request, served: Served, body: Annotated[bytes, Depends(_receive_raw)]) -> SimpleAnswerOut:
+    """Find the ten items of the first collection that are nearest to an image in Base64, with any content type."""
+    collection = served.get(None)
+    text: str | bytes = body.strip()
+    if isinstance(text, bytes) and text[:1] in {b'"', b"{"}:  # neither is in Base64's alphabet
+        root = bodies.validate(_SimpleBody, text).root
+        text = root.image if isinstance(root, _ImageObject) else root
+    (answer,) = collection.knn(collection.embed([images.from_base64(text)]), DEFAULT_K)
+    urls = (str(request.url_for("get_image", c=collection.name, ident=hit.item.id)) for hit in answer.hits)
+    return SimpleAnswerOut(results=dict(zip(urls, (hit.distance for hit in answer.hits), strict=True)))

@@ -1,0 +1,61 @@
+"""The route that says whether two images show the same thing."""
+
+from fastapi import APIRouter
+
+from lookalike import images
+from lookalike.collection import Collection
+from lookalike.errors import MismatchError, UsageError
+from lookalike.query import Branch, Vectors
+from lookalike.server import bodies
+from lookalike.server.problems import responses
+from lookalike.server.schemas import ItemReference, VerdictOut, VerifyBody, VerifyForm, verdict_out
+from lookalike.server.served import Served, ServedCollections
+
+router = APIRouter(tags=["compare"])
+
+_SIDES = ("left", "right")
+
+
+@router.post(
+    "/api/verify",
+    responses=responses(400, 404, 409, 413, 415, 422, 500, 503),
+    openapi_extra=bodies.documented(VerifyBody, VerifyForm, *_SIDES),
+)
+def verify(served: Served, body: bodies.TwoImages) -> VerdictOut:
+    """Say whether two images show the same thing."""
+    fields: VerifyForm
+    left: bytes | ItemReference
+    right: bytes | ItemReference
+    if body.json is not None:
+        fields = pair = bodies.validate(VerifyBody, body.json)
+        left, right = (images.from_base64(s) if isinstance(s, str) else s for s in (pair.left, pair.right))
+    else:
+        uploaded = bodies.form_images(body, *_SIDES)
+        if len(uploaded) != len(_SIDES) or not body.files.keys() <= uploaded.keys():
+            raise UsageError("The form needs two files, named “left” and “right”.")
+        fields = bodies.form_fields(body, VerifyForm, *_SIDES)
+        left, right = uploaded["left"], uploaded["right"]
+    collection = served.get(fields.collection)
+    branch: Branch = "sketch" if fields.sketch else "photo"
+    verdict = collection.verify(
+        _to_vector(served, collection, left, branch),
+        _to_vector(served, collection, right),
+        metric=fields.metric,
+        within=fields.within,
+        false_accept_rate=fields.false_accept_rate,
+        branch=branch,
+    )
+    return verdict_out(verdict)
+
+
+def _to_vector(
+    served: ServedCollections, collection: Collection, side: bytes | ItemReference, branch: Branch = "photo"
+) -> Vectors:
+    if isinstance(side, bytes):
+        return collection.embed([side], branch)
+    if branch != "photo":
+        raise UsageError("An item is a photo. Send the sketch as an image.")
+    other = collection if side.collection is None else served.get(side.collection)
+    if other.embedder.fingerprint != collection.embedder.fingerprint:
+        raise MismatchError("The two cannot be compared: different encoders made their vectors.")
+    return other.vectors([side.item])
