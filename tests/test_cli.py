@@ -59,7 +59,7 @@ class Shell:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pictures, sketches and an encoder."""
+    """A folder with photos, sketches and an encoder."""
     folder = tmp_path_factory.mktemp("shop")
     sample.write(folder, 40, 0)
     pocket_encoder.make(folder / "pocket")
@@ -80,89 +80,88 @@ def indexed(shell: Shell) -> Shell:
 
 
 @pytest.fixture(scope="module")
-def picture(shop: Path) -> str:
-    """The relative path of some picture."""
+def image(shop: Path) -> str:
+    """The relative path of some image."""
     return str(sorted((shop / "photos").rglob("*.jpg"))[7].relative_to(shop))
 
 
-def test_a_picture_of_the_collection_comes_first_at_distance_zero(indexed: Shell, picture: str) -> None:
-    answer = indexed("search", "shop", picture, "--json").json
+def test_an_image_of_the_collection_comes_first_at_distance_zero(indexed: Shell, image: str) -> None:
+    answer = indexed("search", "shop", image, "--json").json
     assert list(answer) == ["hits", "metric", "exact", "complete", "recall"]
     assert (answer["exact"], answer["recall"]) == (True, None)
     assert len(answer["hits"]) == 10
     first = answer["hits"][0]
-    assert first["uri"] == str(Path(picture).absolute())
+    assert first["uri"] == str(Path(image).absolute())
     assert first["distance"] == 0
     assert first["similarity"] == 1
-    assert first["label"] == Path(picture).parent.name
+    assert first["label"] == Path(image).parent.name
     distances = [hit["distance"] for hit in answer["hits"]]
     assert distances == sorted(distances)
 
 
-def test_several_queries_give_a_list(indexed: Shell, picture: str) -> None:
-    answers = indexed("search", "shop", picture, picture, "-k", "2", "--json").json
+def test_several_queries_give_a_list(indexed: Shell, image: str) -> None:
+    answers = indexed("search", "shop", image, image, "-k", "2", "--json").json
     assert len(answers) == 2
     assert answers[0] == answers[1]
 
 
-def test_a_table_shows_distance_label_and_path(indexed: Shell, picture: str) -> None:
-    out = indexed("search", "shop.lookalike", picture, "-k", "1").out
-    assert re.search(rf"0\.00 +100\.0% +{Path(picture).parent.name} +{re.escape(str(Path(picture).absolute()))}", out)
+def test_a_table_shows_distance_label_and_path(indexed: Shell, image: str) -> None:
+    out = indexed("search", "shop.lookalike", image, "-k", "1").out
+    assert re.search(rf"0\.00 +100\.0% +{Path(image).parent.name} +{re.escape(str(Path(image).absolute()))}", out)
 
 
-def test_within_takes_a_distance_or_a_similarity(indexed: Shell, picture: str) -> None:
-    far = indexed("search", "shop", picture, "-k", "5", "--json").json["hits"][-1]
-    by_distance = indexed("search", "shop", picture, "--within", str(far["distance"]), "--json").json["hits"]
-    by_similarity = indexed("search", "shop", picture, "--within", f"{far['similarity'] * 100 - 1e-6}%", "--json").json[
+def test_within_takes_a_distance_or_a_similarity(indexed: Shell, image: str) -> None:
+    far = indexed("search", "shop", image, "-k", "5", "--json").json["hits"][-1]
+    by_distance = indexed("search", "shop", image, "--within", str(far["distance"]), "--json").json["hits"]
+    by_similarity = indexed("search", "shop", image, "--within", f"{far['similarity'] * 100 - 1e-6}%", "--json").json[
         "hits"
     ]
     assert by_distance == by_similarity
     assert len(by_distance) == 5
 
 
-def test_a_label_and_a_metric_narrow_the_search(indexed: Shell, picture: str) -> None:
-    hits = indexed("search", "shop", picture, "--label", "mug", "--metric", "cosine", "--json").json
+def test_a_label_and_a_metric_narrow_the_search(indexed: Shell, image: str) -> None:
+    hits = indexed("search", "shop", image, "--label", "mug", "--metric", "cosine", "--json").json
     assert {hit["label"] for hit in hits["hits"]} == {"mug"}
     assert hits["metric"] == "cosine"
 
 
-def test_without_calibration_there_is_no_verdict_and_no_probability(indexed: Shell, picture: str) -> None:
-    done = indexed("verify", picture, picture, "--encoder", "pocket")
+def test_without_calibration_there_is_no_verdict_and_no_probability(indexed: Shell, image: str) -> None:
+    done = indexed("verify", image, image, "--encoder", "pocket")
     assert (done.code, "0.00" in done.out) == (0, True)
     assert "verdict" not in done.out
     assert "lookalike calibrate" in done.err
-    assert indexed("verify", picture, picture, "--encoder", "pocket", "--json").json["same"] is None
-    assert "the same, by the threshold 0.50" in indexed("verify", picture, picture, "--within", "0.5").out
-    assert {h["probability"] for h in indexed("search", "shop", picture, "--json").json["hits"]} == {None}
-    assert "same" not in indexed("search", "shop", picture).out
+    assert indexed("verify", image, image, "--encoder", "pocket", "--json").json["same"] is None
+    assert "the same, by the threshold 0.50" in indexed("verify", image, image, "--within", "0.5").out
+    assert {h["probability"] for h in indexed("search", "shop", image, "--json").json["hits"]} == {None}
+    assert "same" not in indexed("search", "shop", image).out
 
 
 @pytest.mark.slow
-def test_a_calibrated_collection_tells_what_its_distances_mean(indexed: Shell, picture: str) -> None:
+def test_a_calibrated_collection_gives_probabilities(indexed: Shell, image: str) -> None:
     sample.write(Path("more"), 120, 1)
     indexed("index", "more/photos", "--to", "shop", "--labels", "folder")
     done = indexed("calibrate", "shop")
     assert done.code == 0
     for part in ("false accept rate", "Best threshold", "AUC", "█", "open it again", "cannot be drawn"):
         assert part in done.out + done.err
-    hits = indexed("search", "shop", picture, "-k", "160", "--json").json["hits"]
+    hits = indexed("search", "shop", image, "-k", "160", "--json").json["hits"]
     odds = [hit["probability"] for hit in hits]
     assert odds == sorted(odds, reverse=True)
     assert odds[0] > 0.5 > odds[-1]
-    assert re.search(r"^ *0\.00 +100\.0% +\d\d% ", indexed("search", "shop", picture, "-k", "1").out, re.MULTILINE)
+    assert re.search(r"^ *0\.00 +100\.0% +\d\d% ", indexed("search", "shop", image, "-k", "1").out, re.MULTILINE)
     card = json.loads(Path("shop.lookalike/encoder/encoder.json").read_text(encoding="utf-8"))
-    near = indexed("search", "shop", picture, "--far", "0.1", "--json").json["hits"]
+    near = indexed("search", "shop", image, "--far", "0.1", "--json").json["hits"]
     assert near == [hit for hit in hits if hit["distance"] <= card["calibration"]["distance_at_far"]["0.1"]]
-    assert indexed("search", "shop", picture, "--far", "0.0001").code == 2
-    told = indexed("calibrate", "shop", "--to", "copy", "--json").json
-    assert told["calibration"] == card["calibration"]
-    assert 0.5 < told["accuracy"] <= 1
-    verdict = indexed("verify", picture, picture, "--encoder", "copy", "--json").json
+    assert indexed("search", "shop", image, "--far", "0.0001").code == 2
+    result = indexed("calibrate", "shop", "--to", "copy", "--json").json
+    assert result["calibration"] == card["calibration"]
+    assert 0.5 < result["accuracy"] <= 1
+    verdict = indexed("verify", image, image, "--encoder", "copy", "--json").json
     assert (verdict["distance"], verdict["same"]) == (0, True)
     assert verdict["threshold"] == card["calibration"]["threshold"]
     assert (
-        "99%, if same and different were equally frequent"
-        in indexed("verify", picture, picture, "--encoder", "copy").out
+        "99%, if same and different were equally frequent" in indexed("verify", image, image, "--encoder", "copy").out
     )
     assert indexed("join", "shop", "-k", "1").code == 0  # the encoder is the same one still
 
@@ -177,8 +176,8 @@ def test_an_encoder_is_calibrated_on_data_and_a_bundled_one_only_as_a_copy(shell
     assert "120 pictures" in done.out
     refused = shell("calibrate", "toyshop", "--data", "photos")
     assert (refused.code, "--to DIR" in refused.err) == (2, True)
-    told = shell("calibrate", "toyshop", "--data", "photos", "--to", "mine", "--json").json
-    assert told["auc"] > 0.8
+    result = shell("calibrate", "toyshop", "--data", "photos", "--to", "mine", "--json").json
+    assert result["auc"] > 0.8
     assert shell("calibrate", "toyshop", "--data", "photos", "--to", "mine").code == 1
     assert shell("index", "photos", "--to", "shop", "--encoder", "mine").code == 0
     shutil.move("photos", "split/train")
@@ -188,16 +187,16 @@ def test_an_encoder_is_calibrated_on_data_and_a_bundled_one_only_as_a_copy(shell
     assert shell("calibrate", "pocket", "--data", "split", "--split", "test").code == 0
 
 
-def test_pictures_are_classified_by_a_folder_and_by_a_collection(indexed: Shell, picture: str) -> None:
-    label = Path(picture).parent.name
-    answer = indexed("classify", picture, "--support", "photos", "--encoder", "pocket", "--json").json
+def test_images_are_classified_by_a_folder_and_by_a_collection(indexed: Shell, image: str) -> None:
+    label = Path(image).parent.name
+    answer = indexed("classify", image, "--support", "photos", "--encoder", "pocket", "--json").json
     assert (answer["by"], answer["metric"], len(answer["classes"])) == ("example", "euclidean", 5)
     assert (answer["classes"][0]["label"], answer["classes"][0]["distance"]) == (label, 0)
-    assert indexed("classify", picture, "--support", "shop", "--json").json == answer
-    several = indexed("classify", picture, picture, "--support", "shop", "--by", "prototype", "-k", "2", "--json").json
+    assert indexed("classify", image, "--support", "shop", "--json").json == answer
+    several = indexed("classify", image, image, "--support", "shop", "--by", "prototype", "-k", "2", "--json").json
     assert [len(one["classes"]) for one in several] == [2, 2]
     Path(f"photos/{label}/broken.jpg").write_bytes(b"no picture")
-    done = indexed("classify", picture, picture, "--support", "photos", "--encoder", "pocket")
+    done = indexed("classify", image, image, "--support", "photos", "--encoder", "pocket")
     assert "broken.jpg" in done.err
     assert len(re.findall(rf"0\.00 +100\.0% +{label}$", done.out, re.MULTILINE)) == 2
 
@@ -207,45 +206,45 @@ def test_a_sketch_goes_through_its_own_branch(indexed: Shell) -> None:
     assert len(indexed("search", "shop", sketch, "--sketch", "--json").json["hits"]) == 10
 
 
-def test_a_picture_may_come_through_a_pipe(indexed: Shell, picture: str) -> None:
+def test_an_image_may_come_through_a_pipe(indexed: Shell, image: str) -> None:
     command = [sys.executable, "-m", "lookalike", "search", "shop", "-", "--json"]
-    done = subprocess.run(command, input=Path(picture).read_bytes(), capture_output=True, check=True)
+    done = subprocess.run(command, input=Path(image).read_bytes(), capture_output=True, check=True)
     assert json.loads(done.stdout)["hits"][0]["distance"] == 0
 
 
-def test_indexing_again_embeds_only_what_is_new_and_notices_what_is_gone(indexed: Shell, picture: str) -> None:
+def test_indexing_again_embeds_only_what_is_new_and_notices_what_is_gone(indexed: Shell, image: str) -> None:
     Image.new("RGB", (20, 20), "red").save("photos/new.png")
-    Path(picture).unlink()
+    Path(image).unlink()
     again = indexed("index", "photos", "--to", "shop", "--labels", "folder", "--json").json
     assert (again["embedded"], again["unchanged"], again["gone"], again["removed"]) == (1, 39, 1, 0)
     pruned = indexed("index", "photos", "--to", "shop", "--labels", "folder", "--prune", "--json").json
     assert (pruned["removed"], pruned["items"]) == (1, 40)
 
 
-def test_indexing_again_without_labels_keeps_them(indexed: Shell, picture: str) -> None:
-    Path(picture).touch()
+def test_indexing_again_without_labels_keeps_them(indexed: Shell, image: str) -> None:
+    Path(image).touch()
     indexed("index", "photos", "--to", "shop")
-    first = indexed("search", "shop", picture, "-k", "1", "--json").json["hits"][0]
-    assert first["label"] == Path(picture).parent.name
+    first = indexed("search", "shop", image, "-k", "1", "--json").json["hits"][0]
+    assert first["label"] == Path(image).parent.name
 
 
-def test_labels_and_attributes_come_from_a_csv(shell: Shell, picture: str) -> None:
+def test_labels_and_attributes_come_from_a_csv(shell: Shell, image: str) -> None:
     with Path("labels.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["path", "label", "colour"], [Path(picture).relative_to("photos"), "thing", "red"]])
+        csv.writer(file).writerows([["path", "label", "colour"], [Path(image).relative_to("photos"), "thing", "red"]])
     shell("index", "photos", "--to", "shop", "--encoder", "pocket", "--labels", "labels.csv")
-    first = shell("search", "shop", picture, "-k", "1", "--json").json["hits"][0]
+    first = shell("search", "shop", image, "-k", "1", "--json").json["hits"][0]
     assert (first["label"], first["attributes"]) == ("thing", {"colour": "red"})
 
 
-def test_a_bad_picture_is_reported_and_left_out(shell: Shell) -> None:
+def test_a_bad_image_is_reported_and_skipped(shell: Shell) -> None:
     Path("photos/broken.jpg").write_bytes(b"no picture")
     done = shell("index", "photos", "--to", "shop", "--encoder", "pocket")
     assert done.code == 0
     assert "broken.jpg" in done.err
-    assert "1 left out" in done.out
+    assert "1 skipped" in done.out
 
 
-def test_a_folder_of_bad_pictures_alone_is_a_failure(shell: Shell) -> None:
+def test_a_folder_of_only_bad_images_is_a_failure(shell: Shell) -> None:
     Path("bad").mkdir()
     Path("bad/broken.jpg").write_bytes(b"no picture")
     assert shell("index", "bad", "--to", "other", "--encoder", "pocket").code == 1
@@ -295,18 +294,18 @@ def test_embed_writes_paths_and_embeddings(shell: Shell) -> None:
         assert sorted(arrays["paths"]) == sorted(str(p) for p in Path("photos").rglob("*.jpg"))
 
 
-def test_remove_takes_ids_and_paths(indexed: Shell, picture: str) -> None:
-    ident = indexed("search", "shop", picture, "-k", "1", "--json").json["hits"][0]["id"]
+def test_remove_takes_ids_and_paths(indexed: Shell, image: str) -> None:
+    ident = indexed("search", "shop", image, "-k", "1", "--json").json["hits"][0]["id"]
     assert indexed("remove", "shop", ident, "--json").json == {"removed": 1, "missing": [], "items": 39}
-    other = str(next(p for p in Path("photos").rglob("*.jpg") if str(p) != picture))
+    other = str(next(p for p in Path("photos").rglob("*.jpg") if str(p) != image))
     assert indexed("remove", "shop", other).code == 0
     missing = indexed("remove", "shop", other)
     assert missing.code == 1
     assert "has no" in missing.err
 
 
-def test_info_tells_what_the_collection_holds(indexed: Shell) -> None:
-    told = indexed("info", "shop", "--json").json
+def test_info_describes_the_collection(indexed: Shell) -> None:
+    result = indexed("info", "shop", "--json").json
     expected = {
         "name": "shop",
         "items": 40,
@@ -315,8 +314,8 @@ def test_info_tells_what_the_collection_holds(indexed: Shell) -> None:
         "codec": "none",
         "encoder": "pocket",
     }
-    assert expected.items() <= told.items()
-    assert told["bytes"] > 40 * 48 * 4
+    assert expected.items() <= result.items()
+    assert result["bytes"] > 40 * 48 * 4
     assert "40" in indexed("info", "shop").out
 
 
@@ -374,35 +373,35 @@ def test_ctrl_c_while_a_command_is_loaded_leaves_no_traceback() -> None:
         ("search shop none.jpg", 1, "none.jpg"),
         ("search shop photos", 1, "photos"),
         ("search shop shop.lookalike/manifest.json", 1, "not an image"),
-        ("search shop {picture} -k 0", 2, "k"),
-        ("search shop {picture} -k x", 2, "-k"),
-        ("search shop {picture} --within -1", 2, "at least 0"),
-        ("search shop {picture} --within nan", 2, "nan"),
-        ("search shop {picture} --within much", 2, "0.35"),
-        ("search shop {picture} --within 120%", 2, "between 0 and 1"),
-        ("search shop {picture} --within 1 -k 3", 2, "one of them"),
-        ("search shop {picture} --metric hamming", 2, "hamming"),
-        ("search shop {picture} --metric manhattan", 2, "manhattan"),
+        ("search shop {image} -k 0", 2, "k"),
+        ("search shop {image} -k x", 2, "-k"),
+        ("search shop {image} --within -1", 2, "at least 0"),
+        ("search shop {image} --within nan", 2, "nan"),
+        ("search shop {image} --within much", 2, "0.35"),
+        ("search shop {image} --within 120%", 2, "between 0 and 1"),
+        ("search shop {image} --within 1 -k 3", 2, "only one of"),
+        ("search shop {image} --metric hamming", 2, "hamming"),
+        ("search shop {image} --metric manhattan", 2, "manhattan"),
         ("search shop", 2, "IMAGE"),
-        ("search shop {picture} --far 0.01", 2, "not calibrated"),
-        ("search shop {picture} --far 0.01 -k 3", 2, "one of them"),
-        ("verify {picture} none.jpg", 1, "none.jpg"),
-        ("verify {picture} {picture} --far 0.01 --encoder pocket", 2, "not calibrated"),
-        ("verify {picture} {picture} --far 0.01 --within 1", 2, "not both"),
-        ("verify {picture} {picture} --within much", 2, "0.35"),
-        ("classify {picture} --support none", 1, "none"),
-        ("classify {picture} --support photos/mug", 1, "no folders of examples"),
-        ("classify {picture} --support shop --encoder pocket", 2, "encoder of its own"),
-        ("classify {picture} --support . --encoder pocket", 1, "no picture"),
+        ("search shop {image} --far 0.01", 2, "not calibrated"),
+        ("search shop {image} --far 0.01 -k 3", 2, "only one of"),
+        ("verify {image} none.jpg", 1, "none.jpg"),
+        ("verify {image} {image} --far 0.01 --encoder pocket", 2, "not calibrated"),
+        ("verify {image} {image} --far 0.01 --within 1", 2, "not both"),
+        ("verify {image} {image} --within much", 2, "0.35"),
+        ("classify {image} --support none", 1, "none"),
+        ("classify {image} --support photos/mug", 1, "no folders of examples"),
+        ("classify {image} --support shop --encoder pocket", 2, "encoder of its own"),
+        ("classify {image} --support . --encoder pocket", 1, "no usable image"),
         ("calibrate pocket", 2, "--data PATH"),
         ("calibrate none --data photos", 1, "no encoder “none”"),
         ("calibrate pocket --data none", 1, "none"),
         ("calibrate pocket --data photos --to other", 1, "is there already"),
-        ("join shop", 2, "-k, --within or --far"),
-        ("join shop -k 1 --within 1", 2, "one of them"),
+        ("join shop", 2, "one of -k, --within and --far"),
+        ("join shop -k 1 --within 1", 2, "only one of"),
         ("join shop --within 0.3..0.1", 2, "is empty"),
         ("join shop --within 0.1..", 2, "0.35"),
-        ("join shop --within 0.1..0.2..0.3", 2, "one distance, or two"),
+        ("join shop --within 0.1..0.2..0.3", 2, "one or two ends"),
         ("join shop --within -1", 2, "at least 0"),
         ("join shop -k 0", 2, "at least 1"),
         ("join shop --far 0.01", 2, "not calibrated"),
@@ -415,7 +414,7 @@ def test_ctrl_c_while_a_command_is_loaded_leaves_no_traceback() -> None:
         ("index photos --to shop --metric cosine", 1, "compares by euclidean"),
         ("index photos --to shop --encoder other", 1, "was made with the encoder"),
         ("index photos --to shop --labels none.csv", 1, "none.csv"),
-        ("index pocket --to shop", 1, "no pictures"),
+        ("index pocket --to shop", 1, "no images"),
         ("embed photos --encoder sketches --out x.npz", 1, "no encoder"),
         ("embed pocket --out x.npz", 1, "no pictures"),
         ("tune shop --budget inf", 2, "not infinity"),
@@ -427,15 +426,15 @@ def test_ctrl_c_while_a_command_is_loaded_leaves_no_traceback() -> None:
         ("train pocket", 1, "no run"),
         ("serve none", 1, "There is no collection"),
         ("serve shop shop", 2, "same name"),
-        ("serve shop --host 203.0.113.1", 2, "cannot be served on"),
+        ("serve shop --host 203.0.113.1", 2, "Cannot listen"),
         ("dance", 2, "dance"),
     ],
 )
-def test_a_mistake_is_told_in_words_without_a_traceback(
-    indexed: Shell, picture: str, command: str, code: int, says: str
+def test_a_mistake_is_one_line_without_a_traceback(
+    indexed: Shell, image: str, command: str, code: int, says: str
 ) -> None:
     pocket_encoder.make(Path("other"), size=16)
-    done = indexed(*command.format(picture=picture).split())
+    done = indexed(*command.format(image=image).split())
     assert done.code == code
     assert says in done.err
     assert "Traceback" not in done.err
@@ -477,50 +476,50 @@ def test_serve_says_where_and_sees_what_another_command_adds(indexed: Shell) -> 
     assert "Traceback" not in err
 
 
-def test_what_is_within_two_distances_comes_in_parts_and_whole(indexed: Shell, picture: str) -> None:
-    everything = indexed("search", "shop", picture, "--within", "99", "--json").json
+def test_a_range_search_streams_and_gives_the_same_hits(indexed: Shell, image: str) -> None:
+    everything = indexed("search", "shop", image, "--within", "99", "--json").json
     assert list(everything) == ["hits", "metric", "exact", "complete", "recall"]
     distances = [hit["distance"] for hit in everything["hits"]]
     assert distances == sorted(distances)
     low, high = distances[3], distances[-3]
-    ring = indexed("search", "shop", picture, "--within", f"{low!r}..{high!r}", "--json").json
-    assert ring["hits"] == [hit for hit in everything["hits"] if low <= hit["distance"] <= high]
-    several = indexed("search", "shop", picture, picture, "--within", f"{low!r}..{high!r}", "--json").json
-    assert several == [ring, ring]
-    table = indexed("search", "shop", picture, "--within", "99").out.splitlines()
+    between = indexed("search", "shop", image, "--within", f"{low!r}..{high!r}", "--json").json
+    assert between["hits"] == [hit for hit in everything["hits"] if low <= hit["distance"] <= high]
+    several = indexed("search", "shop", image, image, "--within", f"{low!r}..{high!r}", "--json").json
+    assert several == [between, between]
+    table = indexed("search", "shop", image, "--within", "99").out.splitlines()
     assert len(table) == 1 + len(distances)
-    assert indexed("search", "shop", picture, "--within", "98..99").out == "Nothing found.\n"
+    assert indexed("search", "shop", image, "--within", "98..99").out == "Nothing found.\n"
     for wrong in ("0.3..0.1", "0.1..0.2..0.3", "..", "0.1.."):
-        refused = indexed("search", "shop", picture, "--within", wrong)
+        refused = indexed("search", "shop", image, "--within", wrong)
         assert (refused.code, refused.err[:6]) == (2, "Error:")
 
 
-def test_a_search_may_be_narrowed_to_ids_and_attributes(indexed: Shell, picture: str) -> None:
-    first, second, *_ = indexed("search", "shop", picture, "--json").json["hits"]
-    narrowed = indexed("search", "shop", picture, "--id", second["id"], "--id", "none", "--json").json
+def test_a_search_may_be_narrowed_to_ids_and_attributes(indexed: Shell, image: str) -> None:
+    first, second, *_ = indexed("search", "shop", image, "--json").json["hits"]
+    narrowed = indexed("search", "shop", image, "--id", second["id"], "--id", "none", "--json").json
     assert narrowed["hits"] == [second]
-    assert indexed("search", "shop", picture, "--where", "colour=none", "--json").json["hits"] == []
+    assert indexed("search", "shop", image, "--where", "colour=none", "--json").json["hits"] == []
     for key, value in first["attributes"].items():
-        found = indexed("search", "shop", picture, "--where", f"{key}={value}", "--json").json["hits"]
+        found = indexed("search", "shop", image, "--where", f"{key}={value}", "--json").json["hits"]
         assert found
         assert all(hit["attributes"][key] == value for hit in found)
-    assert "colour=red" in indexed("search", "shop", picture, "--where", "colour").err
-    assert "once" in indexed("search", "shop", picture, "--where", "a=1", "--where", "a=2").err
+    assert "colour=red" in indexed("search", "shop", image, "--where", "colour").err
+    assert "once" in indexed("search", "shop", image, "--where", "a=1", "--where", "a=2").err
 
 
-def test_a_small_collection_is_searched_exactly_and_tune_says_why(indexed: Shell, picture: str) -> None:
+def test_a_small_collection_is_searched_exactly_and_tune_says_why(indexed: Shell, image: str) -> None:
     tuned = indexed("tune", "shop", "--budget", "0", "--json").json
     assert (tuned["index"], tuned["budget"], tuned["approximate_ms"], tuned["recall"]) == (None, 0, None, None)
     assert tuned["exact_ms"] > 0
     assert "1,000" in indexed("tune", "shop").out
-    assert indexed("search", "shop", picture, "--approximate", "--json").json["exact"]
+    assert indexed("search", "shop", image, "--approximate", "--json").json["exact"]
     facts = indexed("info", "shop", "--json").json
     assert (facts["scan"], facts["budget"], facts["index"]) == ("float32", 0, None)
     indexed("tune", "shop", "--budget", "50")
     assert indexed("tune", "shop", "--recall", "7").code == 2
 
 
-def test_tune_builds_an_index_and_answers_say_that_they_are_approximate(indexed: Shell, picture: str) -> None:
+def test_tune_builds_an_index_and_answers_say_that_they_are_approximate(indexed: Shell, image: str) -> None:
     shutil.copytree("shop.lookalike", "large.lookalike")
     with Collection.open("large.lookalike") as large:
         (item, *_) = large.store.scan()
@@ -528,43 +527,44 @@ def test_tune_builds_an_index_and_answers_say_that_they_are_approximate(indexed:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         large.store.upsert([replace(item, id=f"copy{i}") for i in range(1200)], vectors)
     indexed("tune", "large", "--index", "none", "--budget", "0")
-    before = indexed("search", "large", picture, "--json")
+    before = indexed("search", "large", image, "--json")
     assert before.json["exact"]
     assert not before.err  # no index is wanted
     tuned = indexed("tune", "large", "--index", "hnsw", "--json").json
     assert tuned["index"] == "hnsw"
     assert 0.8 < tuned["recall"] <= 1
-    answer = indexed("search", "large", picture, "--json").json
+    answer = indexed("search", "large", image, "--json").json
     assert (answer["exact"], answer["recall"]) == (False, tuned["recall"])
     assert answer["hits"][0]["distance"] == 0
-    assert "approximately (recall" in indexed("search", "large", picture).out
+    assert "approximate (recall" in indexed("search", "large", image).out
     near = str(answer["hits"][5]["distance"])
-    within = indexed("search", "large", picture, "--within", near, "--json").json
+    within = indexed("search", "large", image, "--within", near, "--json").json
     assert not within["exact"]
     assert within["hits"] == answer["hits"][:6]
-    exactly = indexed("search", "large", picture, "--within", near, "--exact", "--json").json
+    exactly = indexed("search", "large", image, "--within", near, "--exact", "--json").json
     assert (exactly["exact"], exactly["recall"]) == (True, None)
     indexed("tune", "large", "--budget", "10000")
-    assert indexed("search", "large", picture, "--within", near, "--json").json == exactly
-    assert not indexed("search", "large", picture, "--within", near, "--approximate", "--json").json["exact"]
+    assert indexed("search", "large", image, "--within", near, "--json").json == exactly
+    assert not indexed("search", "large", image, "--within", near, "--approximate", "--json").json["exact"]
     indexed("tune", "large", "--budget", "0")
-    assert indexed("search", "large", picture, "--exact", "--json").json["exact"]
+    assert indexed("search", "large", image, "--exact", "--json").json["exact"]
     facts = indexed("info", "large", "--json").json
     assert facts["index"]["kind"] == "hnsw"
     assert "hnsw, recall" in indexed("info", "large").out
     shutil.rmtree("large.lookalike/cache")
-    alone = indexed("search", "large", picture, "--json")
+    alone = indexed("search", "large", image, "--json")
     assert alone.json["exact"]
     assert "lookalike tune large" in alone.err
     for wish in ([], ["--within", "1"]):
-        wished = indexed("search", "large", picture, "--approximate", "--json", *wish)
+        wished = indexed("search", "large", image, "--approximate", "--json", *wish)
         assert wished.json["exact"]
-        assert wished.err == "Searched exactly, as there is no index. Make one: lookalike tune large\n"
-    assert not indexed("search", "large", picture, "--exact", "--json").err
+        assert "no index" in wished.err
+        assert "lookalike tune large" in wished.err
+    assert not indexed("search", "large", image, "--exact", "--json").err
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_tune_and_leaves_everything_as_it_was(indexed: Shell) -> None:
+def test_ctrl_c_stops_tune_and_keeps_the_collection_unchanged(indexed: Shell) -> None:
     with Collection.open("shop.lookalike") as shop:
         (item, *_) = shop.store.scan()
         vectors = np.random.default_rng(0).standard_normal((30_000, shop.store.dimension)).astype(np.float32)
@@ -575,7 +575,7 @@ def test_ctrl_c_stops_tune_and_leaves_everything_as_it_was(indexed: Shell) -> No
     tuning.send_signal(signal.SIGINT)
     _, err = tuning.communicate(timeout=60)
     assert tuning.returncode != 0
-    assert "Stopped. What was there before stays" in err
+    assert "Stopped. " in err
     assert "Traceback" not in err
     assert indexed("info", "shop", "--json").json["index"] is None
     assert not list(Path("shop.lookalike/cache").glob("index-*"))
@@ -589,20 +589,21 @@ def test_output_into_a_closed_pipe_is_no_error(indexed: Shell) -> None:
     assert "Exception" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["join shop --within 9", "info shop --json", "search shop {picture}"])
-def test_output_onto_a_full_disk_is_told_in_words(indexed: Shell, picture: str, command: str) -> None:
-    line = [sys.executable, "-m", "lookalike", *command.format(picture=picture).split()]
+@pytest.mark.parametrize("command", ["join shop --within 9", "info shop --json", "search shop {image}"])
+def test_a_full_disk_is_one_line_on_stderr(indexed: Shell, image: str, command: str) -> None:
+    line = [sys.executable, "-m", "lookalike", *command.format(image=image).split()]
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, done.stderr) == (1, "Error: The disk is full, and the output is not whole. Make room.\n")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "disk is full" in done.stderr
 
 
-def test_a_search_starts_without_what_it_does_not_need(indexed: Shell, picture: str) -> None:
+def test_a_search_starts_without_what_it_does_not_need(indexed: Shell, image: str) -> None:
     program = (
         "import sys; from lookalike.cli import main; sys.argv = ['lookalike', 'search', 'shop', sys.argv[1], '--json']; main()"
         "; assert not {'torch', 'fastapi', 'uvicorn', 'pyarrow'} & set(sys.modules), sys.modules.keys()"
     )
-    subprocess.run([sys.executable, "-c", program, picture], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", program, image], check=True, capture_output=True)
 
 
 def test_every_command_and_option_is_in_the_reference() -> None:

@@ -7,21 +7,21 @@ import sys
 from lookalike import __version__
 
 COMMANDS = {
-    "index": ("collections", "Put a folder of pictures into a collection."),
-    "search": ("collections", "Find the pictures of a collection that look like this one."),
-    "join": ("joining", "Find all pairs of pictures of two collections that look alike, or of one with itself."),
+    "index": ("index", "Add a folder of images to a collection."),
+    "search": ("search", "Find the images of a collection that look like an image."),
+    "join": ("join", "Find all pairs of images of two collections, or of one with itself, that look alike."),
     "duplicates": ("duplicates", "Find duplicates in a collection, and move them away."),
     "tune": (
-        "tuning",
-        "Make an index that answers approximately, for collections where exact searches take too long.",
+        "tune",
+        "Build an index for approximate search, for collections in which exact search takes too long.",
     ),
-    "remove": ("collections", "Take items out of a collection. The picture files stay where they are."),
-    "info": ("collections", "Say what a collection holds."),
-    "verify": ("judging", "Say whether two pictures show the same."),
-    "classify": ("judging", "Say of which class pictures are, from one example of each or more: k-way n-shot."),
+    "remove": ("remove", "Remove items from a collection; their image files stay."),
+    "info": ("info", "Describe a collection: its items, encoder, metric, size, index and labels."),
+    "verify": ("verify", "Decide whether two images show the same thing."),
+    "classify": ("classify", "Classify images from a few labelled examples per class."),
     "encoders": ("encoders", "List the encoders that ship with lookalike."),
     "embed": ("encoders", "Embed pictures into a NumPy file, to measure an encoder with your own tools."),
-    "datasets": ("datasets", "Check labelled pictures before training on them or measuring with them."),
+    "datasets": ("datasets", "Check labelled images before training or evaluation."),
     "evaluate": ("evaluation", "Measure an encoder on labelled pictures, and write a report."),
     "calibrate": (
         "calibrating",
@@ -29,11 +29,8 @@ COMMANDS = {
     ),
     "train": ("training", "Train an encoder by a recipe, or continue a run."),
     "study": ("training", "Train a recipe in many variants, measure each, and put the figures into one table."),
-    "serve": ("serving", "Serve collections over HTTP, with a web page."),
-    "demo": (
-        "demo",
-        "Draw a toy shop, index it, search it by photo and by sketch, and serve it. Nothing is downloaded.",
-    ),
+    "serve": ("serve", "Serve collections over HTTP, with a web page."),
+    "demo": ("demo", "Draw a toy shop, index it, search it by photo and by sketch, and serve it; downloads nothing."),
 }
 """Command → the module of `lookalike.cli` that has it, and the first line of its help."""
 

@@ -10,7 +10,7 @@ import typer
 from lookalike import compare, datasets
 from lookalike import encoders as shelf
 from lookalike.cli import output
-from lookalike.cli.collections import Json, find
+from lookalike.cli.options import Json, collection_path
 from lookalike.collection import Collection
 from lookalike.compare import Calibrated, LabelledVectors
 from lookalike.embedding import Embedder
@@ -63,7 +63,7 @@ def calibrate(
         raise AlreadyExistsError(f"{to} is there already; give --to a folder that is not.")
     if to is not None:
         output.check_folder(to)
-    given = _of_collection(find(Path(encoder)), data, split, metric) if _is_collection(encoder) else None
+    given = _of_collection(collection_path(Path(encoder)), data, split, metric) if _is_collection(encoder) else None
     chosen, metric, vectors, labels, what = given or _of_encoder(encoder, data, split, metric, to)
     found = compare.calibrate(
         Embedder.of(chosen, metric), LabelledVectors(vectors, labels.tolist()), data=what, pairs=pairs, seed=seed
@@ -84,7 +84,7 @@ Labelled = tuple[Encoder, Metric, Vectors, np.ndarray, str]
 
 
 def _is_collection(name: str) -> bool:
-    return name not in shelf.bundled() and (find(Path(name)) / "manifest.json").exists()
+    return name not in shelf.bundled() and (collection_path(Path(name)) / "manifest.json").exists()
 
 
 def _of_collection(path: Path, data: Path | None, split: str | None, metric: Metric | None) -> Labelled:
@@ -121,9 +121,9 @@ def _embedded(encoder: Encoder, data: Path, split: str | None) -> tuple[Vectors,
             " was trained on nor figures will be reported of."
         )
     photos = found.take(~found.sketch)
-    with output.progress("embedding") as tell:
-        subject, used, broken = embed(encoder, photos, output.Telling(tell))
-    output.print_left_out(broken)
+    with output.progress_bar() as progress:
+        subject, used, broken = embed(encoder, photos, progress)
+    output.print_skipped(broken)
     what = f"{len(used):,} images of {len(found.classes):,} classes, {data.name}" + (
         f", split {split}" if split else ""
     )
@@ -161,7 +161,7 @@ def _print(found: Calibrated, metric: Metric) -> None:
         (f"{float(rate):.1%}", format_distance(d, metric)) for rate, d in fitted.distance_at_false_accept_rate.items()
     ]
     if rows:
-        output.stdout.print(output.columns(rows, ("false accept rate", "distance")))
+        output.print_table(rows, ("false accept rate", "distance"))
     threshold = format_distance(verdicts.threshold, metric)
     output.stdout.print(
         f"\nBest threshold {threshold}: accuracy {verdicts.accuracy:.1%}, FAR {verdicts.far:.1%}, FRR {verdicts.frr:.1%};"
@@ -172,4 +172,4 @@ def _print(found: Calibrated, metric: Metric) -> None:
         (format_distance(d, metric), format_probability(p), "█" * round(p * _WIDTH))
         for d, p in zip(at.tolist(), fitted.probability(at).tolist(), strict=True)
     ]
-    output.stdout.print(output.columns(lines, ("distance", "same", "")))
+    output.print_table(lines, ("distance", "same", ""))

@@ -7,7 +7,7 @@ import typer
 
 from lookalike import datasets as library
 from lookalike.cli import output
-from lookalike.cli.collections import Json
+from lookalike.cli.options import Json
 from lookalike.errors import LookalikeError
 
 commands = typer.Typer()
@@ -37,8 +37,8 @@ def datasets(
     trees: list[dict[str, Any]] = []
     for path in paths:
         try:
-            with output.progress(f"decoding {path.name}") as advance:
-                result = library.check(library.infer_source(path, split=split), output.Telling(advance))
+            with output.progress_bar() as progress:
+                result = library.check(library.infer_source(path, split=split), progress)
         except LookalikeError as e:
             if len(paths) == 1 and not json:
                 raise
@@ -84,12 +84,12 @@ def _print(path: Path, result: library.DatasetCheck) -> None:
         for split in result.splits
     ]
     if rows:
-        output.stdout.print(output.columns(rows, header))
+        output.print_table(rows, header)
     if result.sizes:
         (width, height), count = next(iter(result.sizes.items()))
         others = f", and {len(result.sizes) - 1:,} other sizes" if len(result.sizes) > 1 else ""
         output.stdout.print(f"{width} × {height} pixels: {count:,}{others}")
-    output.print_left_out(result.broken)
+    output.print_skipped(result.broken)
     for left, right in result.leaks[:_LISTED_LEAKS]:
         output.stdout.print(f"identical: {left}  {right}")
     if len(result.leaks) > _LISTED_LEAKS:

@@ -1,59 +1,71 @@
-"""The command demo: the toy shop, made, indexed, searched and served."""
+"""The command demo: make the toy shop, index it, search it and serve it."""
 
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.rule import Rule
 
 from lookalike import encoders, sample
-from lookalike.cli import output
-from lookalike.cli.serving import run
+from lookalike.cli import answers, output, serve
 from lookalike.collection import Collection, Entry
+from lookalike.query import Branch
 
 commands = typer.Typer()
 
 _SEED = 0
-_QUERIES = 1  # the seed of the photo that is searched for: a product that the shop does not have
+_QUERY_SEED = 1  # a photo of a product that the shop does not have
 
 
 @commands.command()
 def demo(
-    to: Annotated[Path, typer.Option(metavar="DIR", help="Where the shop is put.")] = Path("demo"),
-    count: Annotated[int, typer.Option(min=1, help="Products in the shop.")] = 320,
-    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the web page in the end.")] = True,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the web page; 0 takes any that is free.")] = 8000,
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Where to put the shop.")] = Path("demo"),
+    count: Annotated[int, typer.Option(min=1, help="Number of products.")] = 320,
+    open_page: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the web page at the end.")] = True,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the web page; 0 takes a free one.")] = 8000,
 ) -> None:
-    """Draw a toy shop, index it, search it by photo and by sketch, and serve it. Nothing is downloaded."""
+    """Draw a toy shop, index it, search it by photo and by sketch, and serve it; downloads nothing."""
     began = time.monotonic()
-    output.stdout.print(Rule("The shop", align="left"))
+    _print_heading("The shop")
     products = sample.write(to, count, _SEED)
     output.stdout.print(f"{count:,} products drawn in {time.monotonic() - began:.1f} s: {to}/photos, {to}/sketches")
     path = to / "shop.lookalike"
     collection = Collection.open(path) if path.exists() else Collection.create(path, encoders.load(encoders.DEFAULT))
     with collection:
-        began = time.monotonic()
-        with output.progress("indexing") as tell:
-            added = collection.add([_entry(product, to) for product in products], output.adding(tell))
-        output.print_failures(added.failures)
-        output.stdout.print(f"{added.progress.done:,} photos indexed in {time.monotonic() - began:.1f} s: {path}")
+        _index(collection, [_entry(product, to) for product in products])
 
-        asked = sample.catalogue(len(sample.CLASSES), _QUERIES)
+        catalogue = sample.catalogue(len(sample.CLASSES), _QUERY_SEED)
         photo = to / "query-photo.jpg"
-        asked[sample.CLASSES.index("mug")].photo().save(photo, quality=92)
-        drawn = products[len(products) // 2]
+        catalogue[sample.CLASSES.index("mug")].photo().save(photo, quality=92)
+        product = products[len(products) // 2]
         sketch = to / "query-sketch.png"
-        drawn.sketch(variant=1).save(sketch)
+        product.sketch(variant=1).save(sketch)
 
-        output.stdout.print(Rule(f"A photo of a mug that the shop does not have: {photo}", align="left"))
-        output.print_answer(collection.knn(collection.embed([photo]), 5)[0], collection, photo)
-        output.stdout.print(Rule(f"A sketch of {drawn.title} ({drawn.id}): {sketch}", align="left"))
-        output.print_answer(collection.knn(collection.embed([sketch], "sketch"), 5)[0], collection, sketch)
-        output.stdout.print(Rule(align="left"))
-        output.stdout.print(f"Yours to try: lookalike search {path} {photo} -k 3")
-        if serve:
-            run([collection], "127.0.0.1", port, read_only=False, origins=[])
+        _print_heading(f"A photo of a mug that the shop does not have: {photo}")
+        _search(collection, photo, "photo")
+        _print_heading(f"A sketch of {product.title} ({product.id}): {sketch}")
+        _search(collection, sketch, "sketch")
+        output.stdout.print(f"\nTry: lookalike search {path} {photo} -k 3")
+        if open_page:
+            serve.run([collection], serve.Settings(port=port))
+
+
+def _index(collection: Collection, entries: list[Entry]) -> None:
+    began = time.monotonic()
+    with output.progress_bar() as progress:
+        added = collection.add(entries, lambda state: progress.advance("indexing", state.done, state.total))
+    output.print_skipped([reason for _, reason in added.failures])
+    took = time.monotonic() - began
+    output.stdout.print(f"{added.progress.done:,} photos indexed in {took:.1f} s: {collection.path}")
+
+
+def _search(collection: Collection, query: Path, branch: Branch) -> None:
+    (answer,) = collection.knn(collection.embed([query], branch), 5)
+    answers.print_answer(answer, collection, query)
+
+
+def _print_heading(text: str) -> None:
+    output.stdout.print(f"\n{text}", style="bold")
 
 
 def _entry(product: sample.Product, shop: Path) -> Entry:

@@ -3,23 +3,22 @@
 import csv
 import json as jsonlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.text import Text
 
 from lookalike import atomic, duplicates
 from lookalike.cli import output
-from lookalike.cli.collections import Far, Json, find, radius
+from lookalike.cli.options import Far, Json, collection_path
 from lookalike.collection import SUFFIX, Collection
 from lookalike.duplicates import Duplicates, Leaks, Moved, PairFound, Reach, Tier, Turn, decisions, page
 from lookalike.errors import NotFoundError, StorageError, UsageError
 from lookalike.ingest import identify
 from lookalike.metric import format_distance
+from lookalike.query import DistanceRange
 from lookalike.stores import Item
 
 commands = typer.Typer()
@@ -114,11 +113,11 @@ def find_duplicates(
         return
     if name is None:
         raise UsageError("Name a collection, such as: lookalike duplicates photos.")
-    with Collection.open(find(name)) as collection:
+    with Collection.open(collection_path(name)) as collection:
         if distinct or forget or decided:
             _decide(collection, items or [], "distinct" if distinct else "forget" if forget else "list", json=json)
         elif against is not None:
-            with Collection.open(find(against)) as other:
+            with Collection.open(collection_path(against)) as other:
                 _leaks(collection, other, asked)
         else:
             _find(collection, asked)
@@ -158,30 +157,15 @@ def _check(
 def _reach(collection: Collection, asked: _Asked, pictures: int) -> Reach:
     metric = collection.store.metric
     if asked.within is not None:
-        return duplicates.given(radius(asked.within, metric, collection.store.dimension))
+        return duplicates.given(DistanceRange.parse(asked.within, collection.embedder.space).max)
     if asked.far is not None:
         return duplicates.at_rate(collection.encoder, metric, asked.far)
     return duplicates.calibrated(collection.encoder, metric, pictures, turned=asked.turned)
 
 
-@contextmanager
-def _stages() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each stage of the work, one after the other."""
-    with ExitStack() as bar:
-        tells: dict[str, Callable[[int, int], None]] = {}
-
-        def told(what: str, done: int, total: int) -> None:
-            if what not in tells:
-                bar.close()
-                tells[what] = bar.enter_context(output.progress(what))
-            tells[what](done, total)
-
-        yield told
-
-
 def _find(collection: Collection, asked: _Asked) -> None:
     rules = duplicates.Rule.parse(asked.rules)
-    with output.stoppable("Nothing was moved."), _stages() as tell:
+    with output.stoppable("Nothing was moved."), output.progress_bar() as progress:
         found = duplicates.find(
             collection,
             _reach(collection, asked, collection.store.count()),
@@ -189,7 +173,7 @@ def _find(collection: Collection, asked: _Asked) -> None:
             rules=rules,
             references=asked.references,
             turned=asked.turned,
-            tell=tell,
+            tell=progress.advance,
         )
     _write(found, collection, None, asked)  # while the pictures are there
     moved = _apply(collection, found, asked.trash) if asked.apply else None
@@ -204,9 +188,11 @@ def _find(collection: Collection, asked: _Asked) -> None:
 def _apply(collection: Collection, found: Duplicates, trash: Path | None) -> Moved:
     folder = trash or _beside(collection)
     back = f"What was moved is put back by: lookalike duplicates --undo {folder}"
-    with output.stoppable(back), output.progress("moving") as tell:
-        moved = duplicates.apply(collection, found.groups, folder, tell)
-    output.print_left_out([f"{path}: {reason}" for path, reason in moved.left])
+    with output.stoppable(back), output.progress_bar() as progress:
+        moved = duplicates.apply(
+            collection, found.groups, folder, lambda done, total: progress.advance("moving", done, total)
+        )
+    output.print_skipped([f"{path}: {reason}" for path, reason in moved.left])
     if moved.files:
         output.stderr.print(
             f"{_count(len(moved.files), 'picture')}, {page.size(moved.size)}, moved into {folder}. To put them back: lookalike duplicates"
@@ -221,9 +207,9 @@ def _beside(collection: Collection) -> Path:
 
 
 def _undo(trash: Path, *, json: bool) -> None:
-    with output.stoppable("The same command goes on from there."), output.progress("putting back") as tell:
-        moved = duplicates.restore(trash, tell=tell)
-    output.print_left_out([f"{path}: {reason}" for path, reason in moved.left])
+    with output.stoppable("The same command goes on from there."), output.progress_bar() as progress:
+        moved = duplicates.restore(trash, tell=lambda done, total: progress.advance("putting back", done, total))
+    output.print_skipped([f"{path}: {reason}" for path, reason in moved.left])
     if json:
         output.write_json(_moved_json(moved))
     else:
@@ -284,7 +270,7 @@ def _list(collection: Collection, *, json: bool) -> None:
         output.stdout.print("Nothing was decided yet.")
     else:
         rows = [(paths.get(a, a), paths.get(b, b)) for a, b in known]
-        output.stdout.print(output.columns(rows, ("picture", "is distinct from")))
+        output.print_table(rows, ("picture", "is distinct from"))
 
 
 # ---- telling
@@ -293,9 +279,11 @@ def _list(collection: Collection, *, json: bool) -> None:
 def _leaks(train: Collection, test: Collection, asked: _Asked) -> None:
     if train.path.samefile(test.path):
         raise UsageError("Give --against another collection; without it, a collection is searched by itself.")
-    with output.stoppable("Nothing was written."), _stages() as tell:
-        found = duplicates.leaks(train, test, _reach(train, asked, train.store.count()), turned=asked.turned, tell=tell)
-    output.print_left_out([f"{path}: {reason}" for path, reason in found.left_out])
+    with output.stoppable("Nothing was written."), output.progress_bar() as progress:
+        found = duplicates.leaks(
+            train, test, _reach(train, asked, train.store.count()), turned=asked.turned, tell=progress.advance
+        )
+    output.print_skipped([f"{path}: {reason}" for path, reason in found.left_out])
     _write(found, train, test, asked)
     if asked.json:
         output.write_json(
@@ -319,7 +307,7 @@ def _leaks(train: Collection, test: Collection, asked: _Asked) -> None:
             )
             for pair in found.pairs[:_MOST]
         ]
-        output.stdout.print(output.columns(rows, ("tier", "distance", "turn", train.name, test.name)))
+        output.print_table(rows, ("tier", "distance", "turn", train.name, test.name))
         _print_more(len(found.pairs), "pairs")
     parts = [f"{count:,} {tier}" for tier, count in found.leaked.items() if count]
     told = f"{', '.join(parts)} of the {found.right:,} pictures" if parts else f"None of the {found.right:,} pictures"
@@ -327,7 +315,7 @@ def _leaks(train: Collection, test: Collection, asked: _Asked) -> None:
 
 
 def _report(collection: Collection, found: Duplicates, moved: Moved | None, asked: _Asked) -> None:
-    output.print_left_out([f"{path}: {reason}" for path, reason in found.left_out])
+    output.print_skipped([f"{path}: {reason}" for path, reason in found.left_out])
     if asked.json:
         told = {
             **_about(found, collection),
@@ -378,13 +366,13 @@ def _print_groups(found: Duplicates, going: str) -> None:
                 )
             )
     header = ("group", "", "tier", "distance", "pixels", "size", "picture", "why")
-    output.stdout.print(output.columns(rows, header))
+    output.print_table(rows, header)
     _print_more(len(found.groups), "groups")
 
 
 def _print_more(count: int, what: str) -> None:
     if count > _MOST:
-        output.stdout.print(Text(f"and {count - _MOST:,} more {what}; --json and --out have them all", style="dim"))
+        output.stdout.print(f"and {count - _MOST:,} more {what}; --json and --out have them all", style="dim")
 
 
 def _write(found: Duplicates | Leaks, collection: Collection, other: Collection | None, asked: _Asked) -> None:

@@ -9,7 +9,7 @@ import typer
 from lookalike import atomic, images
 from lookalike import encoders as shelf
 from lookalike.cli import output
-from lookalike.cli.collections import Json
+from lookalike.cli.options import Json
 from lookalike.embedding import Embedder
 from lookalike.errors import NotFoundError, StorageError
 
@@ -38,7 +38,7 @@ def encoders(json: Json = False) -> None:
         (c.name, str(c.dimension), f"{c.input.size} px", ", ".join(c.branches), f"{size / 1e6:.1f}", c.description)
         for c, size in found
     ]
-    output.stdout.print(output.columns(lines, header))
+    output.print_table(lines, header)
 
 
 @commands.command()
@@ -58,11 +58,11 @@ def embed(
         raise NotFoundError(f"There are no pictures under {', '.join(map(str, pictures))}.")
     if out.suffix != ".npz":
         out = out.with_name(out.name + ".npz")
-    with output.progress("embedding") as tell:
+    with output.progress_bar() as progress:
         embedder = Embedder.of(shelf.load(encoder))
-        embedded = embedder.embed_files(paths, "sketch" if sketch else "photo", output.Telling(tell))
+        embedded = embedder.embed_files(paths, "sketch" if sketch else "photo", progress)
     done, vectors, failures = embedded.paths, embedded.vectors, embedded.failures
-    output.print_failures(failures)
+    output.print_skipped([reason for _, reason in failures])
     if not done:
         raise NotFoundError(f"None of the {len(paths):,} pictures could be used.")
     try:

@@ -12,7 +12,7 @@ import typer
 
 from lookalike import encoders
 from lookalike.cli import output
-from lookalike.cli.collections import Json
+from lookalike.cli.options import Json
 from lookalike.datasets import Dataset
 from lookalike.encoders import Encoder
 from lookalike.errors import DataError, UsageError
@@ -103,7 +103,8 @@ def evaluate(
         made = replace(made, figures=replace(made.figures, one_shot_runs=_one_shot(given, runs)))
     page = None
     if not no_report:
-        with output.stderr.status("writing the report"):
+        with output.progress_bar() as progress:
+            progress.advance("writing the report", 0, 0)
             if data is not None:
                 made = report.illustrate(made, subject, shown(dataset))
             page = report.write(made, folder)
@@ -144,30 +145,30 @@ def _embedded(
     found = []
     for what in (dataset, validation):
         if what is not None:
-            with output.progress("embedding") as tell:
-                subject, kept, failures = embed(encoder, what, output.Telling(tell))
+            with output.progress_bar() as progress:
+                subject, kept, failures = embed(encoder, what, progress)
             found.append((subject, kept))
-            output.print_left_out(failures)
+            output.print_skipped(failures)
     return *found[0], found[1][0] if len(found) > 1 else None
 
 
 def _measured(subject: Subject, plan: Plan, validation: Subject | None, *, insist: bool) -> Figures:
-    with output.stderr.status("measuring") as status:
+    with output.progress_bar() as progress:
         return protocol.measure(
-            subject, plan, validation, insist=insist, tell=lambda task: status.update(f"measuring {task}")
+            subject, plan, validation, insist=insist, tell=lambda task: progress.advance(f"measuring {task}", 0, 0)
         )
 
 
 def _one_shot(encoder: Encoder, path: Path) -> fewshot.FewShot:
     runs = fewshot.read_runs(path)
     total, done = sum(len(run.training) + len(run.test) for run in runs), 0
-    with output.progress("one-shot runs") as tell:
+    with output.progress_bar() as progress:
 
         def embedded(files: list[bytes]) -> np.ndarray:
             nonlocal done
             vectors = embed_files(encoder, files)
             done += len(files)
-            tell(done, total)
+            progress.advance("one-shot runs", done, total)
             return vectors
 
         return fewshot.one_shot(runs, embedded, encoder.card.metric)
@@ -210,7 +211,7 @@ def _print(made: Report, page: Path | None, *, json: bool) -> None:
         for figure in made.key_figures
     ]
     if rows:
-        output.stdout.print(output.columns(rows, ("figure", "value", "95% interval", "what it is")))
+        output.print_table(rows, ("figure", "value", "95% interval", "what it is"))
     for reason in made.figures.left_out:
         output.stderr.print(f"Not measured: {reason}", style="yellow")
     if page:

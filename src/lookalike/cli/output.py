@@ -1,252 +1,202 @@
-"""What commands print: tables and pictures for people, JSON for programs."""
+"""What commands print: lines and tables for people, JSON for programs, progress bars and notes on stderr."""
 
 import json
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TextIO
 
-from rich.color import Color
-from rich.columns import Columns
-from rich.console import Console
-from rich.panel import Panel
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.style import Style
-from rich.text import Text
+import typer
 
-from lookalike import images
-from lookalike.collection import Collection
-from lookalike.collection import Progress as Adding
-from lookalike.errors import LookalikeError, StorageError
-from lookalike.metric import Metric, format_distance, format_probability
-from lookalike.stores import Answer, Hit
+from lookalike.errors import StorageError
 
-Tell = Callable[[int, int], None]
-"""Is told (done, total)."""
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
 
-# No markup: brackets in a name are part of the name.
-stdout = Console(highlight=False, soft_wrap=True, markup=False)
-stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+Style = Literal["", "bold", "dim", "red", "yellow"]
 
-# Side of a picture in the terminal, in half lines.
-_SIDE = 20
+# A file's name may hold them, and a terminal would obey them. A lone surrogate is a byte that is not UTF-8.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class Terminal:
+    """Prints lines for people on one of the standard streams, styled if the stream is a terminal."""
+
+    def __init__(self, name: Literal["stdout", "stderr"]) -> None:
+        self._name = name
+
+    @property
+    def file(self) -> TextIO:
+        """The stream as it is now; tests and progress bars replace it."""
+        stream: TextIO = getattr(sys, self._name)
+        return stream
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the stream is a terminal."""
+        return self.file.isatty()
+
+    def print(self, text: str = "", style: Style = "") -> None:
+        """Print lines; control characters in them become �."""
+        self.write(styled(text, style))
+
+    def write(self, text: str) -> None:
+        """Print lines that `styled` made."""
+        typer.echo(text, file=self.file, color=False if "NO_COLOR" in os.environ else None)
+
+
+stdout = Terminal("stdout")
+stderr = Terminal("stderr")
+
+
+def styled(text: str, style: Style = "") -> str:
+    """Replace control characters by �, and add the codes of a style, which `Terminal.write` strips for files."""
+    text = _UNPRINTABLE.sub("\ufffd", text)
+    match style:
+        case "":
+            return text
+        case "bold" | "dim":
+            return typer.style(text, **{style: True})
+        case colour:
+            return typer.style(text, fg=colour)
 
 
 def write_json(value: object) -> None:
-    """One JSON document on standard output."""
+    """Write one JSON document to standard output."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
-def stream_json(parts: Iterable[Answer], metric: Metric) -> None:
-    """Parts of one exact answer as one JSON document, the same as that of `Answer.to_dict`, in the memory of a part."""
-    sys.stdout.write('{"hits": [')
-    comma = ""
-    for part in parts:
-        for hit in part.hits:
-            sys.stdout.write(comma + json.dumps(hit.to_dict(), ensure_ascii=False))
-            comma = ", "
-    rest = Answer((), metric).to_dict()
-    del rest["hits"]
-    sys.stdout.write("], " + json.dumps(rest, ensure_ascii=False)[1:] + "\n")
+def print_table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...], *, show_header: bool = True) -> None:
+    """Print a table whose lines are never folded, so that paths can be copied and piped; numbers are right-aligned."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    numeric = [all(row[i][:1].isdigit() for row in rows) for i in range(len(header))]
+
+    def line(row: tuple[str, ...]) -> str:
+        cells = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)]
+        return "  ".join(cells).rstrip()
+
+    lines = [styled(line(row)) for row in rows]
+    if show_header:
+        lines.insert(0, styled(line(header), "bold"))
+    stdout.write("\n".join(lines))
 
 
-def print_answer(answer: Answer, collection: Collection, query: Path | None = None) -> None:
-    """An answer as a table; in a terminal with colours, the query and the first hits also as pictures."""
-    if not answer.hits:
-        stdout.print("Nothing found.")
-        return
-    if stdout.is_terminal and stdout.color_system == "truecolor":
-        _print_pictures(answer.hits, answer.metric, collection, query)
-    stdout.print(_table(answer, collection))
-    if answer.recall is not None:
-        rest = "" if answer.complete else "; more lie within"
-        stdout.print(f"approximately (recall {answer.recall:.2f}){rest}", style="dim")
+def print_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Print one ``key  value`` line a fact."""
+    width = max((len(key) for key, _ in facts), default=0)
+    for key, value in facts:
+        stdout.write(styled(f"{key:<{width}}", "bold") + "  " + styled(value))
 
 
-def print_stream(parts: Iterable[Answer], collection: Collection, query: Path | None = None) -> None:
-    """Parts of one exact answer, as a table each, in the memory of a part."""
-    empty = True
-    for part in parts:
-        if empty and stdout.is_terminal and stdout.color_system == "truecolor":
-            _print_pictures(part.hits, part.metric, collection, query)
-        stdout.print(_table(part, collection, header=empty))
-        empty = False
-    if empty:
-        stdout.print("Nothing found.")
-
-
-def _table(answer: Answer, collection: Collection, *, header: bool = True) -> Text:
-    known = answer.hits[0].probability is not None
-    rows = [
-        (
-            format_distance(hit.distance, answer.metric),
-            f"{hit.similarity:.1%}",
-            *((format_probability(hit.probability),) if known else ()),
-            hit.item.label or "",
-            str(collection.file(hit.item)),
-        )
-        for hit in answer.hits
-    ]
-    names = ("distance", "similarity", *(("same",) if known else ()), "label", "picture")
-    table = columns(rows, names)
-    return table if header else table[len(table.plain.partition("\n")[0]) + 1 :]
-
-
-def _print_pictures(hits: Sequence[Hit], metric: Metric, collection: Collection, query: Path | None) -> None:
-    fits = max(1, stdout.width // (_SIDE + 5) - (query is not None))
-    shown = [(collection.file(hit.item), format_distance(hit.distance, metric)) for hit in hits[:fits]]
-    if query is not None:
-        shown.insert(0, (query, "query"))
-    panels = []
-    for path, title in shown:
-        try:
-            panels.append(Panel(_draw(path), title=title, width=_SIDE + 4, border_style="dim"))
-        except LookalikeError:  # a picture that has gone is still listed below
-            continue
-    stdout.print(Columns(panels))
-
-
-def _draw(path: Path) -> Text:
-    """A picture of half blocks: each character is two pixels, its foreground the upper one."""
-    pixels = images.load(path, _SIDE)
-    text = Text()
-    for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
-        for top, bottom in zip(upper.tolist(), lower.tolist(), strict=True):
-            text.append("▀", Style(color=Color.from_rgb(*top), bgcolor=Color.from_rgb(*bottom)))
-        text.append("\n")
-    text.rstrip()
-    return text
-
-
-class _Rate(ProgressColumn):
-    """Pictures a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="dim")
+def print_skipped(reasons: Sequence[str], limit: int = 10) -> None:
+    """Print on stderr why images were skipped."""
+    for reason in reasons[:limit]:
+        stderr.print(f"skipped: {reason}", style="yellow")
+    if len(reasons) > limit:
+        stderr.print(f"skipped: and {len(reasons) - limit:,} more", style="yellow")
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr with rate and time left; what it yields is told (done, total)."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
-    # Into a file or a pipe, Rich would still write an empty line.
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
-        bar = bars.add_task(what, total=None)
-        yield lambda done, total: bars.update(bar, completed=done, total=total)
+def progress_bar() -> Iterator["ProgressBar"]:
+    """Show the progress of long work on stderr until the block ends."""
+    bar = ProgressBar()
+    try:
+        yield bar
+    finally:
+        bar.close()
 
 
-class Telling:
-    """A `Progress` that passes the figures on."""
+class ProgressBar:
+    """A `lookalike.progress.Progress`: a bar for one stage after the other, and notes as lines.
 
-    def __init__(self, tell: Tell) -> None:
-        """Pass (done, total) on to a function."""
-        self._tell = tell
+    If stderr is not a terminal, it writes notes only.
+    """
 
-    def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:  # noqa: ARG002 -- one bar, one stage
-        """Pass on how far it is."""
-        self._tell(done, total)
-
-    def note(self, message: str) -> None:
-        """Print a sentence."""
-        stderr.print(message)
-
-
-class _Bar:
-    """A `lookalike.progress.Progress` as a bar of Rich."""
-
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._task: tuple[str, TaskID] | None = None
+    def __init__(self) -> None:
+        self._bars: Progress | None = None
+        self._stage = ""
+        self._task: TaskID | None = None
 
     def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:
-        """Show how far a stage is; what was done before its first report says nothing of the speed."""
-        if self._task is None or self._task[0] != stage:
-            self._task = stage, self._bars.add_task(stage, total=total, detail="")
-            self._bars.reset(self._task[1], completed=done)
-        self._bars.update(self._task[1], completed=done, total=total, detail=detail)
+        """Update the bar; a new stage replaces it. With a total of 0 the bar only shows that work goes on."""
+        if self._bars is None:
+            if not stderr.is_terminal:
+                return
+            self._bars = _bars(rich_console())
+            self._bars.start()
+        count = f"{done:,}/{total:,}" if total and not detail else ""
+        if self._task is None or stage != self._stage:
+            if self._task is not None:
+                self._bars.remove_task(self._task)
+            # An earlier run may have done a part: the rate counts from here.
+            self._task = self._bars.add_task(stage, total=total or None, completed=done, count=count, detail=detail)
+            self._stage = stage
+        else:
+            self._bars.update(self._task, total=total or None, completed=done, count=count, detail=detail)
 
     def note(self, message: str) -> None:
-        """Print a sentence."""
-        stderr.print(Text(message, style="yellow"))
+        """Print a line above the bar."""
+        stderr.print(message, style="yellow")
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
 
 
-@contextmanager
-def progress_bar() -> Iterator[_Bar]:
-    """Show a bar for each stage on stderr, with details and the time left."""
-    columns = (
+def rich_console() -> "Console":
+    """Make a Rich console on stderr."""
+    # Rich takes longer to import than a search in a small collection.
+    from rich.console import Console  # noqa: PLC0415
+
+    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+
+def _bars(console: "Console") -> "Progress":
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    class Rate(ProgressColumn):
+        """Units a second."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="dim")
+
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[count]}"),
+        Rate(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
+        console=console,
+        transient=True,
     )
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
-        yield _Bar(bars)
 
 
 @contextmanager
-def stoppable(go_on: str) -> Iterator[None]:
-    """Work that Ctrl-C may end at any time; then it is said how to go on."""
+def stoppable(advice: str) -> Iterator[None]:
+    """Print how to go on if Ctrl-C ends the work of the block."""
     try:
         yield
     except KeyboardInterrupt:
-        stderr.print(f"Stopped. {go_on}", style="yellow")
+        stderr.print(f"Stopped. {advice}", style="yellow")
         raise
 
 
-def adding(tell: Callable[[int, int], None]) -> Callable[[Adding], None]:
-    """For `Collection.add`, which tells more than a bar shows."""
-    return lambda state: tell(state.done, state.total)
-
-
-def print_failures(failures: Sequence[tuple[Path, str]]) -> None:
-    """Pictures that were left out, on stderr."""
-    print_left_out([reason for _, reason in failures])
-
-
-def print_left_out(reasons: Sequence[str], most: int = 10) -> None:
-    """Why pictures were left out, on stderr."""
-    for reason in reasons[:most]:
-        stderr.print(Text(f"left out: {reason}", style="yellow"))
-    if len(reasons) > most:
-        stderr.print(f"left out: and {len(reasons) - most:,} more", style="yellow")
-
-
 def check_folder(folder: Path) -> None:
-    """Found out before an hour's work whose results go there; nothing is made yet.
+    """Check, before long work, that its results can be written into a folder; creates nothing.
 
     Raises:
-        StorageError: the folder is none, or cannot be written or made.
+        StorageError: the folder is a file, or cannot be written or created.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise StorageError(f"{there} is a file, not a folder. Give another place.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise StorageError(f"The folder {there} cannot be written into. Give another place.")
-
-
-def columns(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> Text:
-    """A plain table whose lines are never folded, so that paths can be copied and piped; numbers go right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    numeric = [all(row[i][:1].isdigit() for row in rows) for i in range(len(header))]
-    text = Text()
-    for j, row in enumerate((header, *rows)):
-        cells = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)]
-        text.append("  ".join(cells).rstrip() + "\n", "bold" if j == 0 else "")
-    text.rstrip()
-    return text
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise StorageError(f"{existing} is a file, not a folder. Give another path.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise StorageError(f"The folder {existing} is not writable. Give another path.")

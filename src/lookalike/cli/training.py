@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lookalike.cli import output
-from lookalike.cli.collections import Json
+from lookalike.cli.options import Json
 from lookalike.errors import MissingExtraError, UsageError
 
 commands = typer.Typer()
@@ -48,12 +48,12 @@ def train(
         if to or override:
             raise UsageError("A run is continued as it was begun, without --to and -o.")
         with output.stoppable(f"Go on with: lookalike train {recipe}"):
-            encoder = training.resume(recipe, output.stderr, devices=devices, nodes=nodes)
+            encoder = training.resume(recipe, output.rich_console(), devices=devices, nodes=nodes)
     else:
         read = recipes.read(recipe, override or [])
         folder = to or Path("runs") / read.name
         with output.stoppable(f"After the first epoch, go on with: lookalike train {folder}"):
-            encoder = training.start(read, folder, output.stderr, devices=devices, nodes=nodes)
+            encoder = training.start(read, folder, output.rich_console(), devices=devices, nodes=nodes)
     if not training.leads():
         return
     if json:
@@ -93,10 +93,10 @@ def study(
     read, cells = studies.read(study, override or [])
     folder = to or Path("studies") / read.name
     with output.stoppable("The same command goes on from there."):
-        results = studies.run(read, cells, folder, output.stderr)
+        results = studies.run(read, cells, folder, output.rich_console())
     if json:
         output.write_json({"folder": str(folder), "cells": [asdict(result) for result in results]})
         return
     header, rows = studies.table(read, results)
-    output.stdout.print(output.columns(rows, header))
+    output.print_table(rows, header)
     output.stdout.print(f"All figures are in {folder / studies.RESULTS}.")

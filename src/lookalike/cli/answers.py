@@ -1,0 +1,66 @@
+"""How commands print the answer of a search: as a table, with images in a terminal, or as JSON."""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from lookalike.cli import output
+from lookalike.collection import Collection
+from lookalike.metric import Metric, format_distance, format_probability
+from lookalike.stores import Answer
+
+
+def write_json_stream(parts: Iterable[Answer], metric: Metric) -> None:
+    """Write the parts of one exact answer as one JSON document, in the memory of one part."""
+    sys.stdout.write('{"hits": [')
+    comma = ""
+    for part in parts:
+        for hit in part.hits:
+            sys.stdout.write(comma + json.dumps(hit.to_dict(), ensure_ascii=False))
+            comma = ", "
+    rest = Answer((), metric).to_dict()
+    del rest["hits"]
+    sys.stdout.write("], " + json.dumps(rest, ensure_ascii=False)[1:] + "\n")
+
+
+def print_answer(answer: Answer, collection: Collection, query: Path | None = None) -> None:
+    """Print a table of the hits; in a terminal with colours also the query and the first hits as images."""
+    print_stream([answer], collection, query)
+    if answer.recall is not None and answer.hits:
+        rest = "" if answer.complete else "; more items are in the range"
+        output.stdout.print(f"approximate (recall {answer.recall:.2f}){rest}", style="dim")
+
+
+def print_stream(parts: Iterable[Answer], collection: Collection, query: Path | None = None) -> None:
+    """Print the parts of one answer as one table, in the memory of one part."""
+    empty = True
+    for part in parts:
+        if not part.hits:
+            continue
+        if empty and output.stdout.is_terminal:
+            # Rich takes longer to import than a search in a small collection.
+            from lookalike.cli import terminal_images  # noqa: PLC0415
+
+            images = [(collection.file(h.item), format_distance(h.distance, part.metric)) for h in part.hits]
+            terminal_images.print_row(([(query, "query")] if query else []) + images)
+        _print_hits(part, collection, show_header=empty)
+        empty = False
+    if empty:
+        output.stdout.print("Nothing found.")
+
+
+def _print_hits(answer: Answer, collection: Collection, *, show_header: bool) -> None:
+    calibrated = answer.hits[0].probability is not None
+    rows = [
+        (
+            format_distance(hit.distance, answer.metric),
+            f"{hit.similarity:.1%}",
+            *((format_probability(hit.probability),) if calibrated else ()),
+            hit.item.label or "",
+            str(collection.file(hit.item)),
+        )
+        for hit in answer.hits
+    ]
+    header = ("distance", "similarity", *(("same",) if calibrated else ()), "label", "image")
+    output.print_table(rows, header, show_header=show_header)

@@ -1,0 +1,117 @@
+"""The command classify: classify images from a few labelled examples per class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lookalike import compare, encoders, ingest
+from lookalike.cli import output
+from lookalike.cli.options import Encoder, Json, MetricOfEncoder, Sketch, branch, collection_path, options
+from lookalike.collection import Collection
+from lookalike.compare import RankedClass
+from lookalike.embedding import Embedder
+from lookalike.errors import NotFoundError, UsageError
+from lookalike.evaluation.fewshot import By
+from lookalike.metric import Metric, format_distance, format_probability
+
+commands = typer.Typer()
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of classify."""
+
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Images to classify.")]
+    support: Annotated[
+        Path,
+        typer.Option(metavar="DIR|NAME", help="A folder with a folder of examples per class, or a collection."),
+    ]
+    encoder: Encoder = None
+    by: Annotated[
+        By, typer.Option(help="Compare with the nearest example of a class, or with the mean of its examples.")
+    ] = "example"
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of classes to show.")] = 5
+    metric: MetricOfEncoder = None
+    sketch: Sketch = False
+    json: Json = False
+
+
+@commands.command()
+@options(Options)
+def classify(given: Options) -> None:
+    """Classify images from a few labelled examples per class.
+
+    This is k-way n-shot classification: the encoder need not have seen the classes.
+
+    Example: lookalike classify new.jpg --support examples
+    """
+    if (collection_path(given.support) / "manifest.json").exists():
+        ranked, metric = _by_collection(given)
+    else:
+        ranked, metric = _by_folder(given)
+    if given.json:
+        dicts = [
+            {"classes": [one.to_dict() for one in classes], "metric": metric, "by": given.by} for classes in ranked
+        ]
+        output.write_json(dicts[0] if len(dicts) == 1 else dicts)
+        return
+    for image, classes in zip(given.images, ranked, strict=True):
+        if len(given.images) > 1:
+            output.stdout.print(f"\n{image}", style="bold")
+        _print_classes(classes, metric)
+
+
+def _by_collection(given: Options) -> tuple[list[tuple[RankedClass, ...]], Metric]:
+    if given.encoder is not None:
+        raise UsageError("A collection has an encoder of its own; leave --encoder out.")
+    with Collection.open(collection_path(given.support)) as collection:
+        metric = given.metric or collection.store.metric
+        vectors = collection.embed(given.images, branch(given.sketch))
+        ranked = collection.classify(vectors, given.k, by=given.by, metric=metric, branch=branch(given.sketch))
+    return ranked, metric
+
+
+def _by_folder(given: Options) -> tuple[list[tuple[RankedClass, ...]], Metric]:
+    embedder = Embedder.of(encoders.load(given.encoder or encoders.DEFAULT), given.metric)
+    with output.progress_bar() as progress:
+        classified = compare.classify(
+            embedder,
+            given.images,
+            _examples(given.support),
+            by=given.by,
+            branch=branch(given.sketch),
+            progress=progress,
+        )
+    output.print_skipped([reason for _, reason in classified.failures])
+    return [classes[: given.k] for classes in classified.answers], embedder.metric
+
+
+def _examples(folder: Path) -> dict[str, list[Path]]:
+    """Find the example images of each class in a folder with a folder per class."""
+    found = ingest.entries(folder, "folder")
+    examples: dict[str, list[Path]] = {
+        inner.name: [] for inner in sorted(folder.iterdir()) if inner.is_dir() and not inner.name.startswith(".")
+    }
+    for entry in found:
+        if entry.label is not None:
+            examples.setdefault(entry.label, []).append(entry.path)
+    if not examples:
+        raise NotFoundError(f"{folder} has no folders of examples. Make one per class, as {folder}/cat/1.jpg.")
+    return examples
+
+
+def _print_classes(classes: Sequence[RankedClass], metric: Metric) -> None:
+    calibrated = classes[0].probability is not None
+    rows = [
+        (
+            format_distance(one.distance, metric),
+            f"{one.similarity:.1%}",
+            *((format_probability(one.probability),) if calibrated else ()),
+            one.label,
+        )
+        for one in classes
+    ]
+    output.print_table(rows, ("distance", "similarity", *(("same",) if calibrated else ()), "class"))

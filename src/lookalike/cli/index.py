@@ -1,0 +1,119 @@
+"""The command index: add a folder of images to a collection."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lookalike import encoders, images
+from lookalike.cli import output
+from lookalike.cli.options import Json, collection_path, options
+from lookalike.collection import Added, Collection, entries
+from lookalike.errors import MismatchError, NotFoundError
+from lookalike.metric import Metric
+
+commands = typer.Typer()
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of index."""
+
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images, searched with its subfolders.")]
+    to: Annotated[Path, typer.Option(metavar="NAME", help="The collection; created if it does not exist.")]
+    encoder: Annotated[
+        str | None, typer.Option(help="For a new collection: a bundled name, a folder, or hf://org/repo.")
+    ] = None
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="folder|CSV", help="Label images by their first folder, or by a CSV: path,label[,attribute…]."
+        ),
+    ] = None
+    metric: Annotated[Metric | None, typer.Option(help="For a new collection; default: the encoder's own.")] = None
+    prune: Annotated[bool, typer.Option("--prune", help="Remove items whose files under DIR no longer exist.")] = False
+    json: Json = False
+
+
+@commands.command()
+@options(Options)
+def index(given: Options) -> None:
+    """Add a folder of images to a collection.
+
+    Run it again after the folder has changed: it embeds only new and changed images. You can stop it at any time; the
+    next run continues.
+
+    Example: lookalike index photos --to shop.lookalike --labels folder
+    """
+    unreadable: list[OSError] = []
+    found = entries(given.folder, _parse_labels(given.labels), unreadable.append)
+    if not found:
+        raise NotFoundError(f"There are no images under {given.folder} ({', '.join(sorted(images.SUFFIXES))}).")
+    with _open_or_create(collection_path(given.to), given.encoder, given.metric) as collection:
+        advice = "The collection keeps what was added; run the same command to continue."
+        with output.stoppable(advice), output.progress_bar() as progress:
+            added = collection.add(found, lambda state: progress.advance("indexing", state.done, state.total))
+        gone = [item.id for item in collection.gone(given.folder)]
+        if given.prune:
+            collection.remove(gone)
+        for error in unreadable:
+            output.stderr.print(f"skipped: {error}", style="yellow")
+        output.print_skipped([reason for _, reason in added.failures])
+        if given.json:
+            output.write_json(_to_dict(collection, added, len(gone), pruned=given.prune))
+        else:
+            output.stdout.print(_summary(collection, added, len(gone), pruned=given.prune))
+    if added.progress.failed == added.progress.total:
+        sys.exit(1)
+
+
+def _parse_labels(text: str | None) -> Literal["folder"] | Path | None:
+    match text:
+        case None | "":
+            return None
+        case "folder":
+            return "folder"
+        case path:
+            return Path(path)
+
+
+def _open_or_create(path: Path, encoder: str | None, metric: Metric | None) -> Collection:
+    if not path.exists():
+        return Collection.create(path, encoders.load(encoder or encoders.DEFAULT), metric)
+    collection = Collection.open(path)
+    if encoder and encoders.load(encoder).fingerprint != collection.encoder.fingerprint:
+        raise MismatchError(
+            f"{path} was made with the encoder “{collection.encoder.card.name}”, not with “{encoder}”."
+            " Leave --encoder out, or index into another collection."
+        )
+    if metric and metric != collection.store.metric:
+        raise MismatchError(f"{path} compares by {collection.store.metric}; leave --metric out.")
+    return collection
+
+
+def _to_dict(collection: Collection, added: Added, gone: int, *, pruned: bool) -> dict[str, object]:
+    state = added.progress
+    return {
+        "collection": str(collection.path),
+        "items": collection.store.count(),
+        "embedded": state.embedded,
+        "reused": state.reused,
+        "unchanged": state.unchanged,
+        "failed": [{"path": str(path), "reason": reason} for path, reason in added.failures],
+        "gone": gone,
+        "removed": gone if pruned else 0,
+    }
+
+
+def _summary(collection: Collection, added: Added, gone: int, *, pruned: bool) -> str:
+    state = added.progress
+    counts = (
+        (state.reused, "copies of known images"),
+        (state.unchanged, "unchanged"),
+        (state.failed, "skipped"),
+        (gone, "removed" if pruned else "gone (--prune removes them)"),
+    )
+    parts = [f"{state.embedded:,} embedded", *(f"{count:,} {what}" for count, what in counts if count)]
+    return f"{', '.join(parts)}. {collection.path} has {collection.store.count():,} items."

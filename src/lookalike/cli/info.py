@@ -1,0 +1,65 @@
+"""The command info: describe a collection."""
+
+from dataclasses import asdict
+
+import typer
+
+from lookalike.cli import output
+from lookalike.cli.options import Json, Name, collection_path
+from lookalike.collection import Collection
+from lookalike.stores.tuning import Status
+
+commands = typer.Typer()
+
+_LABELS_SHOWN = 12
+
+
+@commands.command()
+def info(name: Name, json: Json = False) -> None:
+    """Describe a collection: its items, encoder, metric, size, index and labels."""
+    with Collection.open(collection_path(name)) as collection:
+        store, status = collection.store, collection.status()
+        facts: dict[str, object] = {
+            "name": collection.name,
+            "items": store.count(),
+            "dimension": store.dimension,
+            "metric": store.metric,
+            "codec": store.codec,
+            "encoder": collection.encoder.card.name,
+            "bytes": store.size(),
+        }
+        labels = store.labels()
+    if json:
+        output.write_json(facts | {"labels": labels} | (_status_to_dict(status) if status else {}))
+        return
+    rows = [(key, f"{value:,}" if isinstance(value, int) else str(value)) for key, value in facts.items()]
+    if status:
+        rows += [
+            ("scan", status.scan),
+            ("estimate", f"{status.estimate:.1f} ms a query, exact"),
+            ("budget", f"{status.tuning.budget:g} ms"),
+            ("index", describe_index(status)),
+        ]
+    if labels:
+        shown = ", ".join(f"{label} {count:,}" for label, count in list(labels.items())[:_LABELS_SHOWN])
+        rows.append(("labels", f"{len(labels)}: {shown}{' …' if len(labels) > _LABELS_SHOWN else ''}"))
+    output.print_facts(rows)
+
+
+def _status_to_dict(status: Status) -> dict[str, object]:
+    return {
+        "scan": status.scan,
+        "estimate": status.estimate,
+        "budget": status.tuning.budget,
+        "index": asdict(status.index) if status.index else None,
+    }
+
+
+def describe_index(status: Status) -> str:
+    """Describe the index of a collection in one line."""
+    index = status.index
+    if index is None:
+        return "none" + ("; lookalike tune builds one" if status.due else "")
+    changed = f", {index.added:,} added since, {index.gone:,} removed" if index.added or index.gone else ""
+    generation = int(index.generation.partition("-")[0])
+    return f"{index.kind}, recall {index.recall:.2f}, {index.bytes:,} bytes, generation {generation}{changed}"

@@ -1,0 +1,100 @@
+"""The command join: find all pairs of images of two collections that look alike."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lookalike import joins
+from lookalike.ann.joins import ApproximateJoin
+from lookalike.cli import output
+from lookalike.cli.options import Far, Name, Within, collection_path, options, parse_range
+from lookalike.collection import Collection, Join
+from lookalike.errors import UsageError
+from lookalike.joins import formats
+
+commands = typer.Typer()
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of join."""
+
+    left: Name
+    right: Annotated[
+        Path | None, typer.Argument(metavar="[NAME]", help="Another collection; without it, a self-join.")
+    ] = None
+    k: Annotated[int | None, typer.Option("-k", help="Number of nearest items of each item.")] = None
+    within: Within = None
+    far: Far = None
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write to pairs.parquet, .csv or .jsonl; default: CSV to the terminal."),
+    ] = None
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Use an index, for millions of items; the recall is measured.")
+    ] = False
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: one line per pair, or a summary of the file of --out.")
+    ] = False
+
+
+@commands.command()
+@options(Options)
+def join(given: Options) -> None:
+    """Find all pairs of images of two collections, or of one with itself, that look alike.
+
+    Pairs each image of the left collection with its -k nearest in the right one, or finds all pairs --within a distance. A
+    self-join gives each pair once, and no image with itself. If the command is stopped before the file of --out is
+    complete, the same command continues.
+
+    Example: lookalike join shop --within 0.2 --out pairs.csv
+    """
+    if given.k is None and given.within is None and given.far is None:
+        raise UsageError("Give one of -k, --within and --far.")
+    if given.out is not None:
+        formats.of(given.out)  # refuses a wrong suffix before an approximate join is prepared
+    with (
+        Collection.open(collection_path(given.left)) as left,
+        Collection.open(collection_path(given.right or given.left)) as right,
+    ):
+        within = parse_range(left.embedder, given.k, given.within, given.far)
+        pairs = left.join(
+            None if left.path.samefile(right.path) else right,
+            k=given.k,
+            within=within,
+            approximate=given.approximate,
+        )
+        if pairs.approximate is not None:
+            _print_recall(pairs.approximate)
+        if given.out is None:
+            form = formats.LINES if given.json else formats.CSV
+            joins.stream(pairs, form, lambda data: sys.stdout.write(data.decode()))
+        else:
+            _write(pairs, given.out, json=given.json)
+
+
+def _write(pairs: Join, out: Path, *, json: bool) -> None:
+    advice = "Finished parts are kept beside the file; the same command continues."
+    with output.stoppable(advice), output.progress_bar() as progress:
+        written = joins.write(pairs, out, progress)
+    if json:
+        recall = pairs.approximate.recall if pairs.approximate else 1.0
+        summary = {"pairs": written.pairs, "removed": written.removed, "out": str(out)}
+        output.write_json(summary | {"exact": pairs.approximate is None, "recall": recall})
+        return
+    output.stdout.print(f"{written.pairs:,} pairs in {out}.")
+    if written.removed:
+        output.stderr.print(f"{written.removed:,} pairs skipped: one of their items was removed during the join.")
+
+
+def _print_recall(approximate: ApproximateJoin) -> None:
+    recall = approximate.recall
+    text = "is unknown: no item of the sample has a pair" if recall is None else f"is {recall:.3f}"
+    output.stderr.print(
+        f"Approximate: the recall {text} (measured on {approximate.sample_rows:,} items with"
+        f" {approximate.sample_pairs:,} pairs).",
+        style="yellow",
+    )

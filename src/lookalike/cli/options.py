@@ -1,0 +1,121 @@
+"""Options and arguments that several commands share, and how their values are read."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from lookalike.embedding import Embedder
+from lookalike.errors import UsageError
+from lookalike.metric import Metric
+from lookalike.query import DEFAULT_K, Branch, DistanceRange, Filter
+
+SUFFIX = ".lookalike"
+
+Name = Annotated[Path, typer.Argument(metavar="NAME", help="A collection: shop.lookalike, or shop for short.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+K = Annotated[int | None, typer.Option("-k", help="Number of nearest items.", show_default=str(DEFAULT_K))]
+Within = Annotated[
+    str | None,
+    typer.Option(
+        metavar="R|LO..HI",
+        help="All items within a distance (0.35), between two (0.1..0.3), or at least this similar (80%).",
+    ),
+]
+Far = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        metavar="RATE",
+        help="All items within the distance of this false accept rate, such as 0.01; needs a calibrated encoder.",
+    ),
+]
+MetricOfCollection = Annotated[Metric | None, typer.Option("--metric", help="Default: the collection's own.")]
+
+Label = Annotated[list[str] | None, typer.Option(help="Only items with this label; repeat to allow several.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="Only items with this attribute; repeat to require several."),
+]
+Id = Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this item; repeat to allow several.")]
+Sketch = Annotated[bool, typer.Option("--sketch", help="The images are sketches.")]
+
+Encoder = Annotated[
+    str | None, typer.Option(help="A bundled name, a folder, or hf://org/repo.", show_default="toyshop")
+]
+MetricOfEncoder = Annotated[Metric | None, typer.Option("--metric", help="Default: the encoder's own.")]
+
+
+_Options = TypeVar("_Options")
+
+
+def options(cls: type[_Options]) -> Callable[[Callable[[_Options], None]], Callable[..., None]]:
+    """Give a command the options that the fields of a dataclass declare.
+
+    Each field is declared as a parameter of a Typer command would be. The command gets one instance of the dataclass.
+    """
+
+    def decorate(command: Callable[[_Options], None]) -> Callable[..., None]:
+        @wraps(command)
+        def call(**values: Any) -> None:  # noqa: ANN401 -- as the fields say
+            command(cls(**values))
+
+        # Typer reads these two.
+        call.__annotations__ = get_type_hints(cls, include_extras=True)
+        call.__signature__ = inspect.signature(cls)  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+def collection_path(name: Path) -> Path:
+    """Resolve the name of a collection: the path itself, or with ``.lookalike`` added."""
+    if name.name in ("", "..") or name.suffix == SUFFIX or (name / "manifest.json").exists():
+        return name
+    return name.with_name(name.name + SUFFIX)
+
+
+def branch(sketch: bool) -> Branch:
+    """Choose the branch for ``--sketch``."""
+    return "sketch" if sketch else "photo"
+
+
+def parse_filter(labels: list[str] | None, where: list[str] | None, ids: list[str] | None) -> Filter:
+    """Read the conditions of --label, --where and --id.
+
+    Raises:
+        UsageError: ``--where`` is not ``KEY=VALUE``, or gives an attribute two values.
+    """
+    attributes: dict[str, str] = {}
+    for condition in where or []:
+        key, equals, value = condition.partition("=")
+        if not equals:
+            raise UsageError(f"“--where {condition}” has no value. Write KEY=VALUE, as --where colour=red.")
+        if attributes.setdefault(key, value) != value:
+            raise UsageError(f"--where {key} was given twice; give each attribute once.")
+    return Filter(frozenset(labels) if labels else None, attributes, frozenset(ids) if ids else None)
+
+
+def parse_range(
+    embedder: Embedder, k: int | None, within: str | None, far: float | None, branch: Branch = "photo"
+) -> DistanceRange | None:
+    """Read the range of -k, --within and --far, of which at most one may be given.
+
+    Returns:
+        None for the k nearest.
+
+    Raises:
+        UsageError: two are given, --within is not a range, or the encoder is not calibrated for the rate of --far.
+    """
+    if sum(option is not None for option in (k, within, far)) > 1:
+        raise UsageError("Give only one of -k, --within and --far.")
+    if within is not None:
+        return DistanceRange.parse(within, embedder.space)
+    if far is not None:
+        return DistanceRange(0, embedder.distance_at(far, branch))
+    return None

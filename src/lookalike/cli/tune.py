@@ -1,0 +1,119 @@
+"""The command tune: set how a collection is searched, and build its index."""
+
+import math
+from threading import Event, Thread
+from typing import Annotated
+
+import typer
+
+from lookalike.ann import MIN_VECTORS
+from lookalike.cli import output
+from lookalike.cli.info import describe_index
+from lookalike.cli.options import Json, Name, collection_path
+from lookalike.collection import Collection
+from lookalike.errors import StorageError, UsageError
+from lookalike.progress import Progress
+from lookalike.stores.tuning import IndexKind, Tuning
+
+commands = typer.Typer()
+
+
+@commands.command()
+def tune(
+    name: Name,
+    *,
+    index: Annotated[
+        IndexKind | None,
+        typer.Option(help="hnsw is fastest, ivf-pq smallest; none: search exactly.", show_default="hnsw"),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="MS", help="Search exactly while a query takes at most this long, in ms.", show_default="50"
+        ),
+    ] = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1, metavar="R", help="Share of the 10 nearest items to find.", show_default="0.95"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Build an index for approximate search, for collections in which exact search takes too long.
+
+    Searches use it if an exact one would take longer than the budget; each answer says whether it is exact. You can stop
+    the command at any time: the collection then keeps its previous index. Settings that are not given stay as they are.
+
+    Example: lookalike tune shop --recall 0.98
+    """
+    if budget == math.inf:
+        raise UsageError("--budget takes milliseconds, not infinity. To search exactly always: --index none.")
+    settings = {"index": index, "budget": budget, "recall": recall}
+    with Collection.open(collection_path(name)) as collection:
+        status = collection.status()
+        current = status.tuning if status else Tuning()
+        changed = {key: value for key, value in settings.items() if value is not None}
+        collection.tune(Tuning(**current.model_dump() | changed))  # validates, as model_copy would not
+        if collection.indexable:
+            advice = "The collection keeps its previous index; the same command starts over."
+            with output.stoppable(advice), output.progress_bar() as progress:
+                _build(collection, progress)
+        _report(collection, json=json)
+
+
+def _build(collection: Collection, progress: Progress) -> None:
+    """Build the index in a thread: in the main thread Ctrl-C would wait until FAISS returns."""
+    stop, errors = Event(), list[BaseException]()
+
+    def work() -> None:
+        try:
+            collection.build_index(progress, stop.is_set)
+        except BaseException as e:  # noqa: BLE001 -- raised again below
+            errors.append(e)
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.2)
+    finally:
+        stop.set()
+    if errors:
+        raise errors[0]
+
+
+def _report(collection: Collection, *, json: bool) -> None:
+    exact, approximate = collection.pace()
+    status = collection.status()
+    if status is None:  # pragma: no cover -- `Collection.tune` refused it
+        raise StorageError(f"{collection.path} has no settings.")
+    index, budget = status.index, status.tuning.budget
+    if json:
+        output.write_json(
+            {
+                "index": index.kind if index else None,
+                "budget": budget,
+                "exact_ms": exact,
+                "approximate_ms": approximate,
+                "recall": index.recall if index else None,
+                "bytes": index.bytes if index else 0,
+                "seconds": index.seconds if index else 0,
+            }
+        )
+        return
+    rows = [("exact", f"{exact:.1f} ms a query")]
+    if approximate is not None:
+        rows.append(("approximate", f"{approximate:.1f} ms a query"))
+    rows.append(("budget", f"{budget:g} ms: {_how_searched(exact, budget, approximate)}"))
+    if index is None and status.tuning.index != "none":
+        rows.append(("index", f"none: fewer than {MIN_VECTORS:,} items, and bits, are searched exactly"))
+    else:
+        rows.append(("index", describe_index(status)))
+    if index:
+        rows.append(("built in", f"{index.seconds:.1f} s"))
+    output.print_facts(rows)
+
+
+def _how_searched(exact: float, budget: float, approximate: float | None) -> str:
+    if exact <= budget:
+        return "searches are exact"
+    return "searches are exact, since there is no index" if approximate is None else "searches are approximate"

@@ -1,0 +1,94 @@
+"""Lines, tables and progress bars of the command line, in a terminal and in a pipe."""
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lookalike.cli import output, terminal_images
+
+
+def in_a_terminal(program: str, **variables: str) -> str:
+    """What a program writes to a terminal, on both streams."""
+    ours, its = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", **variables}
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=its, stderr=its, stdin=its, env=environment)
+    os.close(its)
+    parts = []
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # Linux, when the last writer has closed it
+            break
+        if not part:
+            break
+        parts.append(part)
+    os.close(ours)
+    assert process.wait() == 0
+    return b"".join(parts).decode()
+
+
+LONG_WORK = """
+import time
+from lookalike.cli import output
+with output.progress_bar() as progress:
+    for i in range(3):
+        progress.advance("decoding", 1200 + i, 4000)
+        time.sleep(0.15)
+    progress.note("One image is [broken].")
+    progress.advance("joining", 5, 10, "7 pairs")
+    time.sleep(0.15)
+    progress.advance("writing", 0, 0)
+    time.sleep(0.15)
+print("done")
+"""
+
+
+def test_a_progress_bar_shows_each_stage_with_counts_and_details() -> None:
+    shown = in_a_terminal(LONG_WORK)
+    for part in ("decoding", "1,202/4,000", "One image is [broken].", "joining", "7 pairs", "writing"):
+        assert part in shown
+    assert shown.rstrip().endswith("done")
+    assert "joining" not in shown[shown.index("writing") :]
+
+
+def test_a_progress_bar_writes_only_notes_into_a_pipe() -> None:
+    done = subprocess.run([sys.executable, "-c", LONG_WORK], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("done\n", "One image is [broken].\n")
+
+
+def test_styles_are_for_terminals_and_can_be_switched_off() -> None:
+    program = "from lookalike.cli import output; output.stdout.print('a line', style='red')"
+    assert in_a_terminal(program) == "\x1b[31ma line\x1b[0m\r\n"
+    assert in_a_terminal(program, NO_COLOR="1") == "a line\r\n"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout == b"a line\n"
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    output.stdout.print("a\x1b[2Jb\x07\x9bc\udcffd", style="bold")
+    output.print_table([("0.10", "x\x1b]0;title\x07.jpg")], ("distance", "image"))
+    output.print_facts([("name", "shop\r")])
+    assert capsys.readouterr().out == ("a�[2Jb��c�d\ndistance  image\n    0.10  x�]0;title�.jpg\nname  shop�\n")
+
+
+def test_many_skipped_images_are_summed_up(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_skipped([f"{i}.jpg" for i in range(1234)])
+    lines = capsys.readouterr().err.splitlines()
+    assert (len(lines), lines[0], lines[-1]) == (11, "skipped: 0.jpg", "skipped: and 1,224 more")
+
+
+def test_images_are_drawn_in_a_terminal_with_colours_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = (
+        "from pathlib import Path; from PIL import Image; from lookalike.cli import terminal_images\n"
+        "Image.new('RGB', (8, 8), 'red').save(Path({0!r}) / 'red.png')\n"
+        "terminal_images.print_row([(Path({0!r}) / 'red.png', '[query]'), (Path({0!r}) / 'none.png', 'gone')])"
+    ).format(str(tmp_path))
+    shown = in_a_terminal(program, COLORTERM="truecolor")
+    assert "[query]" in shown
+    assert "gone" not in shown
+    assert "38;2;255;0;0;48;2;255;0;0m▀" in shown
+    terminal_images.print_row([(tmp_path / "red.png", "query")])
+    assert not capsys.readouterr().out
