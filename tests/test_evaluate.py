@@ -242,7 +242,7 @@ def test_a_broken_picture_is_left_out_and_told(run: Shell, pocket: Path, tmp_pat
     (tmp_path / "data" / "a" / "broken.png").write_bytes(b"no picture")
     result = run(pocket, "--data", tmp_path / "data", "--no-report", "--json", *SMALL)
     assert result.code == 0
-    assert "left out" in result.err
+    assert "skipped" in result.err
     assert "broken.png" in result.err
     assert json.loads(result.out)["retrieval"]["by_class"]["queries"] == 8
 
