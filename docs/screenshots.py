@@ -63,7 +63,7 @@ def take(url: str, photo: Path, collection: Collection) -> None:
         for _ in range(2):
             page.goto(url)
             page.set_input_files("#file", photo)
-            page.locator("#grid .far").first.wait_for()
+            page.locator("#grid .distance").first.wait_for()
         save(page, "page")
         if "sketch" in collection.encoder.card.branches:
             page.goto(url)
@@ -115,7 +115,7 @@ def draw(page: Page, stroke: Stroke) -> None:
 
 def save(page: Page, name: str) -> None:
     """The window as it is once results are there."""
-    page.locator("#grid .far").first.wait_for()
+    page.locator("#grid .distance").first.wait_for()
     page.mouse.move(0, 0)
     page.wait_for_timeout(1500)  # for a search after the last stroke, and for what moves
     write(page, name)

@@ -65,7 +65,7 @@ Visit = Callable[..., Page]
 
 @pytest.fixture
 def visit(browser: Browser, shop: Shop) -> Iterator[Visit]:
-    """Open the page; whatever the console complains of fails the test."""
+    """Open the page; a warning or an error in the console fails the test."""
     complaints: list[str] = []
     contexts = []
 
@@ -90,7 +90,7 @@ def visit(browser: Browser, shop: Shop) -> Iterator[Visit]:
 
 
 def hits(page: Page) -> list[str]:
-    expect(page.locator("#grid .card:not(.skeleton) .far").first).to_be_visible()
+    expect(page.locator("#grid .card:not(.skeleton) .distance").first).to_be_visible()
     return page.locator("#grid .name").all_inner_texts()
 
 
@@ -116,33 +116,33 @@ def test_an_uploaded_image_finds_itself_first(visit: Visit, shop: Shop) -> None:
     chooser.value.set_files(shop.photos[7])
     assert hits(page)[0] == shop.photos[7].parent.name
     assert len(hits(page)) == 10
-    expect(page.locator("#grid .far").first).to_have_text("0.00")
+    expect(page.locator("#grid .distance").first).to_have_text("0.00")
     expect(page.locator(".badge").first).to_have_text("Identical")
     expect(page.get_by_role("status")).to_contain_text("10 results")
     expect(page.locator("#query-name")).to_have_text(shop.photos[7].name)
-    distances = [float(text) for text in page.locator("#grid .far").all_inner_texts()]
+    distances = [float(text) for text in page.locator("#grid .distance").all_inner_texts()]
     assert distances == sorted(distances)
     page.get_by_label("Start over").click()
     expect(page.get_by_role("heading", name="Or start from one of these")).to_be_visible()
 
 
-def test_how_likely_results_are_the_same_is_shown_where_it_is_known(visit: Visit, shop: Shop) -> None:
+def test_probabilities_are_shown_if_the_encoder_is_calibrated(visit: Visit, shop: Shop) -> None:
     page = visit()
     page.set_input_files("#file", shop.photos[7])
     hits(page)
-    expect(page.locator("#grid .same")).to_have_count(10)
-    expect(page.locator("#grid .same").first).to_have_text("same: >99%")
-    expect(page.locator("#grid .same").first).to_have_attribute("title", re.compile("equally frequent"))
-    page.locator("#grid .picture").nth(1).click()
-    expect(page.locator("#viewer-facts")).to_contain_text(page.locator("#grid .same").nth(1).inner_text())
+    expect(page.locator("#grid .probability")).to_have_count(10)
+    expect(page.locator("#grid .probability").first).to_have_text("same: >99%")
+    expect(page.locator("#grid .probability").first).to_have_attribute("title", re.compile("equally frequent"))
+    page.locator("#grid .image").nth(1).click()
+    expect(page.locator("#viewer-facts")).to_contain_text(page.locator("#grid .probability").nth(1).inner_text())
     page.keyboard.press("Escape")
     page.get_by_label("Metric", exact=True).select_option("cosine")
-    expect(page.locator("#grid .same")).to_have_count(0)
-    page.locator("#grid .picture").first.click()
+    expect(page.locator("#grid .probability")).to_have_count(0)
+    page.locator("#grid .image").first.click()
     expect(page.locator("#viewer-facts")).not_to_contain_text("same")
 
 
-def test_how_many_by_which_metric_and_of_which_labels(visit: Visit, shop: Shop) -> None:
+def test_count_metric_and_labels_are_chosen(visit: Visit, shop: Shop) -> None:
     page = visit()
     page.set_input_files("#file", shop.photos[7])
     hits(page)
@@ -157,7 +157,7 @@ def test_how_many_by_which_metric_and_of_which_labels(visit: Visit, shop: Shop) 
     page.get_by_text("Only some labels").click()
     page.locator(".chip", has_text="chair").click()
     if shop.photos[7].parent.name != "chair":
-        expect(page.locator("#nothing")).to_be_visible()
+        expect(page.locator("#empty")).to_be_visible()
         expect(page.get_by_role("status")).to_contain_text("0 results")
 
 
@@ -178,21 +178,21 @@ def test_an_image_is_dropped_or_pasted(visit: Visit, shop: Shop, event: str) -> 
         [event, (page.locator("#grid img").first.get_attribute("src") or "").replace("thumbnail", "image")],
     )
     hits(page)
-    expect(page.locator("#grid .far").first).to_have_text("0.00")
+    expect(page.locator("#grid .distance").first).to_have_text("0.00")
     expect(page.locator("#overlay")).to_be_hidden()
 
 
 @pytest.mark.slow
-def test_a_sketch_is_searched_and_taken_back(visit: Visit) -> None:
+def test_a_sketch_is_searched_and_undone(visit: Visit) -> None:
     page = visit()
     draw(page)
     assert len(hits(page)) == 10
-    before = page.locator("#grid .far").all_inner_texts()
+    before = page.locator("#grid .distance").all_inner_texts()
     page.get_by_label("Width of the brush").fill("20")
     draw(page)
-    expect(page.locator("#grid .far").first).not_to_have_text(before[0])
+    expect(page.locator("#grid .distance").first).not_to_have_text(before[0])
     page.get_by_role("button", name="Undo the last stroke").click()
-    expect(page.locator("#grid .far").first).to_have_text(before[0])
+    expect(page.locator("#grid .distance").first).to_have_text(before[0])
     page.get_by_role("button", name="Clear the drawing").click()
     expect(page.get_by_role("heading", name="Or start from one of these")).to_be_visible()
     expect(page.get_by_role("button", name="Clear the drawing")).to_be_disabled()
@@ -207,7 +207,7 @@ def test_a_drawing_is_opened_from_a_file(visit: Visit, shop: Shop) -> None:
     hits(page)
 
 
-def test_a_collection_without_sketches_explains_itself(visit: Visit) -> None:
+def test_a_collection_without_sketches_says_so(visit: Visit) -> None:
     page = visit()
     page.get_by_label("Collection").select_option("photos")
     page.get_by_role("tab", name="Sketch").click()
@@ -215,14 +215,14 @@ def test_a_collection_without_sketches_explains_itself(visit: Visit) -> None:
     expect(page.locator("#canvas")).to_be_hidden()
 
 
-def test_searching_on_from_results_and_going_back(visit: Visit) -> None:
+def test_searching_by_a_result_and_going_back(visit: Visit) -> None:
     page = visit()
-    page.locator("#grid .card:not(.skeleton) .picture").first.click()
+    page.locator("#grid .card:not(.skeleton) .image").first.click()
     first = hits(page)
     address = page.url
     assert re.search(r"#.*item=\w+", address)
     page.locator(".card").nth(2).hover()
-    page.locator(".card .again").nth(2).click()
+    page.locator(".card .search-again").nth(2).click()
     expect(page.locator("#query-name")).to_have_text(first[2])
     page.go_back()
     expect(page).to_have_url(address)
@@ -231,12 +231,12 @@ def test_searching_on_from_results_and_going_back(visit: Visit) -> None:
     assert hits(again) == first
 
 
-def test_a_picture_in_full_by_keyboard(visit: Visit) -> None:
+def test_an_image_is_opened_by_keyboard(visit: Visit) -> None:
     page = visit()
-    page.locator("#grid .card:not(.skeleton) .picture").first.focus()
+    page.locator("#grid .card:not(.skeleton) .image").first.focus()
     page.keyboard.press("Enter")
     names = hits(page)
-    page.locator("#grid .picture").first.focus()
+    page.locator("#grid .image").first.focus()
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()
@@ -250,19 +250,19 @@ def test_a_picture_in_full_by_keyboard(visit: Visit) -> None:
     expect(page.locator("#viewer-image")).to_have_attribute("src", re.compile("/image$"))
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
-    assert page.evaluate("document.activeElement.className") == "picture"
+    assert page.evaluate("document.activeElement.className") == "image"
 
 
 @pytest.mark.slow
-def test_trouble_is_told(visit: Visit, shop: Shop, tmp_path: Path) -> None:
+def test_errors_are_shown(visit: Visit, shop: Shop, tmp_path: Path) -> None:
     page = visit("#c=empty", complain=False)
-    expect(page.locator("#nothing")).to_contain_text("empty")
+    expect(page.locator("#empty")).to_contain_text("empty")
     page = visit(complain=False)
-    (tmp_path / "x.png").write_text("no image")
+    (tmp_path / "x.png").write_text("text")
     page.set_input_files("#file", tmp_path / "x.png")
     expect(page.get_by_role("alert")).to_contain_text("not an image")
     page = visit("#item=gone", complain=False)
-    expect(page.get_by_role("alert")).to_contain_text("not here any more")
+    expect(page.get_by_role("alert")).to_contain_text("not exist any more")
     page.route("**/api/**", lambda route: route.abort())
     page.reload()
     expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
@@ -280,7 +280,7 @@ class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-def test_a_static_host_may_serve_the_page(visit: Visit, shop: Shop) -> None:
+def test_a_static_host_can_serve_the_page(visit: Visit, shop: Shop) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=STATIC)) as host:
         threading.Thread(target=host.serve_forever, daemon=True).start()
         here = f"http://127.0.0.1:{host.server_address[1]}"
@@ -305,7 +305,7 @@ def test_languages(visit: Visit, shop: Shop, locale: str, heading: str) -> None:
     hits(page)
     page.locator("#language").select_option("cs")
     expect(page.locator("#status")).to_contain_text("10 výsledků")
-    expect(page.locator("#grid .far").first).to_have_text("0,00")
+    expect(page.locator("#grid .distance").first).to_have_text("0,00")
 
 
 def test_languages_have_the_same_words() -> None:
@@ -365,7 +365,7 @@ def test_everything_has_a_name_and_can_be_reached(visit: Visit, shop: Shop) -> N
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
         visible = page.evaluate("getComputedStyle(document.activeElement).outlineStyle !== 'none'")
         assert visible, reached[-1]
-    assert {"skip", "collection", "language", "tab-photo", "change", "amount", "metric", "picture", "again"} <= set(
+    assert {"skip", "collection", "language", "tab-photo", "change", "count", "metric", "image", "search-again"} <= set(
         reached
     )
 

@@ -1,12 +1,12 @@
-// The server, as functions. Nothing else here knows an address.
+// The API of the server, as functions. Only this file has addresses.
 
 const configured =
   new URLSearchParams(location.search).get("api") || document.querySelector('meta[name="lookalike-api"]').content;
 const base = new URL(configured || ".", document.baseURI);
 if (!base.pathname.endsWith("/")) base.pathname += "/";
 
-/** Something that the server refused (with its problem details), or that never reached it. */
-export class Failure extends Error {
+/** A request that the server refused (with problem details), or that did not reach it (status 0). */
+export class ApiError extends Error {
   constructor(problem) {
     super(problem.detail ?? problem.title);
     this.problem = problem;
@@ -17,30 +17,30 @@ export class Failure extends Error {
   }
 }
 
-/** An address that the API gave, as one the browser can load. */
+/** Turn an address from the API into one that the browser can load. */
 export const address = (path) => new URL(path, base).href;
 
 export const documentation = new URL("docs", base).href;
 
-const of = (collection) => `api/collections/${encodeURIComponent(collection)}`;
+const collectionPath = (collection) => `api/collections/${encodeURIComponent(collection)}`;
 
 export const collections = async () => (await call("api/collections")).collections;
 
-export const item = (collection, id) => call(`${of(collection)}/items/${encodeURIComponent(id)}`);
+export const item = (collection, id) => call(`${collectionPath(collection)}/items/${encodeURIComponent(id)}`);
 
 export function sample(collection, { seed, labels, limit }, signal) {
   const query = new URLSearchParams({ shuffle: seed, limit });
   for (const label of labels) query.append("label", label);
-  return call(`${of(collection)}/items?${query}`, { signal });
+  return call(`${collectionPath(collection)}/items?${query}`, { signal });
 }
 
-/** Search by `{item}`, `{image: Blob}` or `{sketch: Blob}`; options are `k` or `within`, `metric`, `labels`. */
-export function search(collection, subject, { labels, ...options }, signal) {
+/** Search by `{item}`, `{image: Blob}` or `{sketch: Blob}`. The options are `k` or `within`, `metric` and `labels`. */
+export function search(collection, source, { labels, ...options }, signal) {
   const form = new FormData();
-  const fields = { ...options, ...subject };
+  const fields = { ...options, ...source };
   if (labels.length) fields.filter = JSON.stringify({ labels });
   for (const [name, value] of Object.entries(fields)) form.append(name, value);
-  return call(`${of(collection)}/search`, { method: "POST", body: form, signal });
+  return call(`${collectionPath(collection)}/search`, { method: "POST", body: form, signal });
 }
 
 async function call(path, options = {}) {
@@ -49,16 +49,16 @@ async function call(path, options = {}) {
     response = await fetch(new URL(path, base), options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Failure({ status: 0, title: error.message });
+    throw new ApiError({ status: 0, title: error.message });
   }
   let body;
   try {
     body = await response.json();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    body = { title: response.statusText || String(response.status) }; // no answer of ours: a proxy's, perhaps
-    if (response.ok) throw new Failure({ ...body, status: 0 });
+    body = { title: response.statusText || String(response.status) }; // not JSON: perhaps the answer of a proxy
+    if (response.ok) throw new ApiError({ ...body, status: 0 });
   }
-  if (!response.ok) throw new Failure({ ...body, status: response.status });
+  if (!response.ok) throw new ApiError({ ...body, status: response.status });
   return body;
 }

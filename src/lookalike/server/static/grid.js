@@ -1,69 +1,69 @@
-// The grid of pictures: results, the sample to start from, and skeletons meanwhile.
+// The grid of images: results, a sample to start from, and placeholders while they load.
 
 import { address } from "./api.js";
 import { distance, percent, t } from "./i18n.js";
 
-/** What to call an item: its title, its label, or else its id. */
-export function nameOf(item) {
+/** Return the name of an item to show: its title, its label or its id. */
+export function displayName(item) {
   return item.attributes.title || item.attributes.name || item.label || t("unnamed", { id: item.id.slice(0, 6) });
 }
 
-/** Results: a click opens, a second button searches again. */
-export function showHits(grid, answer, { open, again }) {
-  const cards = answer.hits.map((hit, place) => {
-    const name = nameOf(hit);
-    const far = distance(hit.distance, answer.metric);
+/** Show results. A click on one opens it; its second button searches by it. */
+export function showHits(grid, answer, { open, search }) {
+  const cards = answer.hits.map((hit, index) => {
+    const name = displayName(hit);
+    const distanceText = distance(hit.distance, answer.metric);
     const card = make("li", "card");
-    card.style.setProperty("--place", Math.min(place, 20));
-    const picture = make("button", "picture");
-    picture.setAttribute("aria-label", t("open", { name, distance: far }));
-    picture.append(image(hit));
-    if (hit.distance === 0) picture.append(make("span", "badge", t("identical")));
-    picture.addEventListener("click", () => open(place));
-    const retry = make("button", "again");
-    retry.append(icon("search"));
-    retry.setAttribute("aria-label", t("againFrom", { name }));
-    retry.title = t("again");
-    retry.addEventListener("click", () => again(hit));
+    card.style.setProperty("--index", Math.min(index, 20));
+    const image = make("button", "image");
+    image.setAttribute("aria-label", t("open", { name, distance: distanceText }));
+    image.append(thumbnail(hit));
+    if (hit.distance === 0) image.append(make("span", "badge", t("identical")));
+    image.addEventListener("click", () => open(index));
+    const searchAgain = make("button", "search-again");
+    searchAgain.append(icon("search"));
+    searchAgain.setAttribute("aria-label", t("searchByName", { name }));
+    searchAgain.title = t("searchByThis");
+    searchAgain.addEventListener("click", () => search(hit));
     const bar = make("div", "bar");
     bar.style.setProperty("--similarity", hit.similarity);
     const caption = make("div", "caption");
-    caption.append(make("span", "name", name), make("span", "far", far));
-    if (hit.probability != null) caption.append(same(hit));
-    card.append(picture, retry, bar, caption);
+    caption.append(make("span", "name", name), make("span", "distance", distanceText));
+    if (hit.probability != null) caption.append(probability(hit));
+    card.append(image, searchAgain, bar, caption);
     return card;
   });
   fill(grid, cards);
 }
 
-/** How likely a hit is the same, where the encoder was calibrated. */
-function same(hit) {
-  const odds = make("span", "same", t("same", { probability: percent(hit.probability) }));
-  odds.title = t("sameHow");
-  return odds;
+/** Show the probability that a hit shows the same thing, if the encoder is calibrated. */
+function probability(hit) {
+  const label = make("span", "probability", t("same", { probability: percent(hit.probability) }));
+  label.title = t("sameMeaning");
+  return label;
 }
 
-/** Items to start from: a click searches. */
+/** Show items to start from. A click searches by one. */
 export function showSample(grid, items, search) {
-  const cards = items.map((item, place) => {
+  const cards = items.map((item, index) => {
     const card = make("li", "card plain");
-    card.style.setProperty("--place", Math.min(place, 20));
-    const picture = make("button", "picture");
-    picture.setAttribute("aria-label", t("againFrom", { name: nameOf(item) }));
-    picture.append(image(item));
-    picture.addEventListener("click", () => search(item));
-    card.append(picture);
+    card.style.setProperty("--index", Math.min(index, 20));
+    const image = make("button", "image");
+    image.setAttribute("aria-label", t("searchByName", { name: displayName(item) }));
+    image.append(thumbnail(item));
+    image.addEventListener("click", () => search(item));
+    card.append(image);
     return card;
   });
   fill(grid, cards);
 }
 
-/** Where pictures will be. */
+/** Show placeholders until images load. */
 export function showSkeletons(grid, count, plain) {
   const cards = Array.from({ length: count }, () => {
     const card = make("li", plain ? "card plain skeleton" : "card skeleton");
     card.setAttribute("aria-hidden", "true");
-    card.append(make("div", "picture"), ...(plain ? [] : [make("div", "bar"), make("div", "caption")]));
+    card.append(make("div", "image"), ...(plain ? [] : [make("div", "bar"), make("div", "caption")]));
     return card;
   });
   grid.replaceChildren(...cards);
@@ -75,12 +75,12 @@ function fill(grid, cards) {
   grid.removeAttribute("aria-busy");
 }
 
-function image(item) {
+function thumbnail(item) {
   const img = make("img");
-  img.alt = ""; // the button around it says what it is
+  img.alt = ""; // the button around it has the name
   img.loading = "lazy";
   img.decoding = "async";
-  img.addEventListener("error", () => img.closest(".picture")?.classList.add("missing"), { once: true });
+  img.addEventListener("error", () => img.closest(".image")?.classList.add("missing"), { once: true });
   img.src = address(item.thumbnail);
   return img;
 }

@@ -1,29 +1,29 @@
-// Words in the reader's language. A word that a language lacks is said in English.
+// Texts in the user's language. A text that is not translated is shown in English.
 
 import english from "./lang/en.js";
 
 export const LANGUAGES = { en: "English", pt: "Português", es: "Español", cs: "Čeština" };
 
-let words = english;
+let texts = english;
 let language = "en";
 
-/** The language that was chosen last, or the first of the browser's that is known. */
-export function preferred() {
-  const wanted = [new URLSearchParams(location.search).get("lang"), remembered(), ...navigator.languages];
+/** Return the language chosen last, or the first of the browser's languages that has a translation. */
+export function preferredLanguage() {
+  const wanted = [new URLSearchParams(location.search).get("lang"), storedLanguage(), ...navigator.languages];
   return wanted.map((code) => code?.slice(0, 2).toLowerCase()).find((code) => code in LANGUAGES) ?? "en";
 }
 
-function remembered() {
+function storedLanguage() {
   try {
     return localStorage.getItem("lookalike-language");
   } catch {
-    return null; // storage can be forbidden
+    return null; // storage may be forbidden
   }
 }
 
-/** Switch, and put the words into all elements that name one. */
-export async function speak(code, { remember = false } = {}) {
-  words = { ...english, ...(await import(`./lang/${code}.js`)).default };
+/** Switch the language, and fill all elements that name a text. */
+export async function setLanguage(code, { remember = false } = {}) {
+  texts = { ...english, ...(await import(`./lang/${code}.js`)).default };
   language = code;
   if (remember) {
     try {
@@ -41,29 +41,29 @@ export async function speak(code, { remember = false } = {}) {
   }
 }
 
-/** A word, with values in its braces; `n` also chooses among plural forms. */
+/** Return a text with values in its braces; `n` also chooses the plural form. */
 export function t(key, values = {}) {
-  let word = words[key] ?? key;
-  if (typeof word === "object") word = word[new Intl.PluralRules(language).select(values.n)] ?? word.other;
-  return word.replace(/\{(\w+)\}/g, (_, name) => {
+  let text = texts[key] ?? key;
+  if (typeof text === "object") text = text[new Intl.PluralRules(language).select(values.n)] ?? text.other;
+  return text.replace(/\{(\w+)\}/g, (_, name) => {
     const value = values[name];
     return typeof value === "number" ? number(value, 0) : value;
   });
 }
 
-/** A number as it is written in the language. */
+/** Format a number. */
 export function number(value, digits = 2) {
   return new Intl.NumberFormat(language, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 }
 
-/** A probability in whole per cent, and never as a certainty. */
+/** Format a probability in whole per cent, never as 0 % or 100 %. */
 export function percent(value) {
   const format = new Intl.NumberFormat(language, { style: "percent" });
   if (value > 0.99) return `>${format.format(0.99)}`;
   return value < 0.01 ? `<${format.format(0.01)}` : format.format(value);
 }
 
-/** A distance: whole for bits, else two digits. */
+/** Format a distance: whole for bits, else with two digits. */
 export function distance(value, metric) {
   return number(value, metric === "hamming" ? 0 : 2);
 }

@@ -1,18 +1,18 @@
-// The page. Its state is in the address (#c=collection&item=id…), so that the back button and links work; images that
-// were uploaded or drawn are kept in memory and named there by number.
+// The page. Its state is in the address (#c=collection&item=id…), so that the back button and links work. Uploaded and
+// drawn images stay in memory; the address has their number.
 
 import * as api from "./api.js";
-import { make, nameOf, showHits, showSample, showSkeletons } from "./grid.js";
-import { LANGUAGES, preferred, speak, t } from "./i18n.js";
-import { intake } from "./intake.js";
-import { easel } from "./sketch.js";
+import { make, displayName, showHits, showSample, showSkeletons } from "./grid.js";
+import { listenForFiles } from "./files.js";
+import { LANGUAGES, preferredLanguage, setLanguage, t } from "./i18n.js";
+import { drawingBoard } from "./sketch.js";
 import { viewer } from "./viewer.js";
 
 const $ = (id) => document.getElementById(id);
 
-const SAMPLE = 30; // fills rows of two, three, five and six
+const SAMPLE = 30; // fills rows of 2, 3, 5 and 6
 const PAUSE_AFTER_STROKE = 350; // milliseconds
-const SKELETONS_AFTER = 150; // sooner than this, an answer needs none
+const SKELETON_DELAY = 150; // milliseconds; a faster answer needs no placeholders
 
 let collections = [];
 let seed = Math.floor(Math.random() * 2 ** 31);
@@ -22,7 +22,7 @@ const uploads = []; // {image: Blob} or {sketch: Blob}, with name and url
 
 // ---- the address
 
-/** What the address says, as a plain object. */
+/** Read the state from the address. */
 function state() {
   const parameters = new URLSearchParams(location.hash.slice(1));
   const collection = collections.find(({ name }) => name === parameters.get("c")) ?? collections[0];
@@ -37,27 +37,27 @@ function state() {
   };
 }
 
-/** Change the address, and show what it now says. A value of null takes a parameter out. */
-function go(changes, { replace = false } = {}) {
+/** Change the address and show its state. A value of null removes a parameter. */
+function navigate(changes, { replace = false } = {}) {
   const parameters = new URLSearchParams(location.hash.slice(1));
   for (const [key, value] of Object.entries(changes)) {
     parameters.delete(key);
-    for (const one of Array.isArray(value) ? value : [value]) if (one !== null) parameters.append(key, one);
+    for (const part of Array.isArray(value) ? value : [value]) if (part !== null) parameters.append(key, part);
   }
   const url = `${location.pathname}${location.search}#${parameters}`;
   history[replace ? "replaceState" : "pushState"](null, "", url);
-  if (collections.length) render(); // else `begin` will
+  if (collections.length) render(); // else `start` will
 }
 
-const searchFrom = (item) => {
-  go({ item: item.id, upload: null });
+const searchByItem = (item) => {
+  navigate({ item: item.id, upload: null });
   scrollToResults();
 };
-const startOver = () => go({ item: null, upload: null });
+const startOver = () => navigate({ item: null, upload: null });
 
-function ask(upload, options) {
+function searchByUpload(upload, options) {
   uploads.push(upload);
-  go({ upload: uploads.length - 1, item: null }, options);
+  navigate({ upload: uploads.length - 1, item: null }, options);
 }
 
 // ---- from the address to the page
@@ -66,20 +66,20 @@ async function render() {
   running.abort();
   running = new AbortController();
   const { signal } = running;
-  const now = state();
-  const asking = Boolean(now.item || now.upload);
-  document.body.classList.toggle("asking", asking);
-  renderControls(now);
-  renderQuery(now);
+  const current = state();
+  const hasQuery = Boolean(current.item || current.upload);
+  document.body.classList.toggle("has-query", hasQuery);
+  renderControls(current);
+  renderQuery(current);
   $("alert").hidden = true;
-  $("nothing").hidden = true;
-  $("shuffle").hidden = asking;
-  $("results-heading").textContent = t(asking ? "lookAlike" : "startFrom");
-  $("status").textContent = asking ? t("searching") : "";
-  const count = asking ? Math.min(now.within ? 10 : Number(now.k), 50) : SAMPLE;
-  const skeletons = setTimeout(() => showSkeletons($("grid"), count, !asking), $("grid").children.length ? SKELETONS_AFTER : 0);
+  $("empty").hidden = true;
+  $("shuffle").hidden = hasQuery;
+  $("results-heading").textContent = t(hasQuery ? "lookAlike" : "startFrom");
+  $("status").textContent = hasQuery ? t("searching") : "";
+  const count = hasQuery ? Math.min(current.within ? 10 : Number(current.k), 50) : SAMPLE;
+  const skeletons = setTimeout(() => showSkeletons($("grid"), count, !hasQuery), $("grid").children.length ? SKELETON_DELAY : 0);
   try {
-    await (asking ? renderHits(now, signal) : renderSample(now, signal));
+    await (hasQuery ? renderHits(current, signal) : renderSample(current, signal));
   } catch (error) {
     if (error.name === "AbortError" || signal.aborted) return;
     $("grid").replaceChildren();
@@ -91,29 +91,29 @@ async function render() {
   }
 }
 
-async function renderHits(now, signal) {
-  const { collection, item, upload, within, k, metric, labels } = now;
-  const subject = item ? { item } : upload.sketch ? { sketch: upload.sketch } : { image: upload.image };
-  const size = within === null ? { k } : { within };
-  const answer = await api.search(collection.name, subject, { ...size, metric, labels }, signal);
+async function renderHits(current, signal) {
+  const { collection, item, upload, within, k, metric, labels } = current;
+  const source = item ? { item } : upload.sketch ? { sketch: upload.sketch } : { image: upload.image };
+  const extent = within === null ? { k } : { within };
+  const answer = await api.search(collection.name, source, { ...extent, metric, labels }, signal);
   if (signal.aborted) return;
-  showHits($("grid"), answer, { open: (place) => openViewer(answer, place), again: searchFrom });
-  const said = [t("results", { n: answer.hits.length })];
-  if (answer.took_ms !== undefined) said[0] += ` ${t("took", { ms: Math.max(1, Math.round(answer.took_ms)) })}`;
-  if (!answer.exact) said.push(t("inexact"));
-  if (!answer.complete) said.push(t("incomplete"));
-  $("status").textContent = said.join(" · ");
-  if (!answer.hits.length) showNothing(t(collection.items ? "nothingFound" : "empty"));
+  showHits($("grid"), answer, { open: (index) => openViewer(answer, index), search: searchByItem });
+  const status = [t("results", { n: answer.hits.length })];
+  if (answer.took_ms !== undefined) status[0] += ` ${t("took", { ms: Math.max(1, Math.round(answer.took_ms)) })}`;
+  if (!answer.exact) status.push(t("inexact"));
+  if (!answer.complete) status.push(t("incomplete"));
+  $("status").textContent = status.join(" · ");
+  if (!answer.hits.length) showEmpty(t(collection.items ? "nothingFound" : "empty"));
 }
 
 async function renderSample({ collection, labels }, signal) {
   const { items } = await api.sample(collection.name, { seed, labels, limit: SAMPLE }, signal);
   if (signal.aborted) return;
-  showSample($("grid"), items, searchFrom);
+  showSample($("grid"), items, searchByItem);
   if (!items.length) {
     $("results-heading").textContent = "";
     $("shuffle").hidden = true;
-    showNothing(t("empty"));
+    showEmpty(t("empty"));
   }
 }
 
@@ -122,15 +122,15 @@ function renderControls({ collection, within, k, metric, labels }) {
   $("size").textContent = t("images", { n: collection.items });
   $("model").textContent = collection.encoder.name;
   const sketches = collection.encoder.branches.includes("sketch");
-  $("easel").hidden = !sketches;
+  $("drawing").hidden = !sketches;
   $("no-sketch").hidden = sketches;
   $("no-sketch").textContent = t("noSketch", { model: collection.encoder.name });
-  for (const option of $("amount").options) {
+  for (const option of $("count").options) {
     if (option.value !== "within") option.textContent = t("nearest", { n: Number(option.value) });
   }
-  $("amount").value = within === null ? k : "within";
-  $("radius-box").hidden = within === null;
-  if (within !== null) $("radius").value = within;
+  $("count").value = within === null ? k : "within";
+  $("max-distance-field").hidden = within === null;
+  if (within !== null) $("max-distance").value = within;
   $("metric").replaceChildren(...collection.metrics.map((name) => new Option(t(name), name)));
   $("metric").value = metric;
   renderLabels(collection, labels);
@@ -151,7 +151,7 @@ function renderLabels(collection, labels) {
         chip.addEventListener("click", () => {
           const chosen = new Set(state().labels);
           if (!chosen.delete(label)) chosen.add(label);
-          go({ label: [...chosen] }, { replace: true });
+          navigate({ label: [...chosen] }, { replace: true });
         });
         return chip;
       }),
@@ -160,114 +160,114 @@ function renderLabels(collection, labels) {
   for (const chip of $("chips").children) chip.setAttribute("aria-pressed", labels.includes(chip.dataset.label));
 }
 
-/** The question, beside its answer. */
+/** Show the query beside its results. */
 async function renderQuery({ collection, item, upload }) {
-  const asPhoto = Boolean(item || upload?.image);
-  $("drop").hidden = asPhoto;
-  $("query").hidden = !asPhoto;
-  if (item || upload) chooseWay(upload?.sketch ? "sketch" : "photo");
+  const isPhoto = Boolean(item || upload?.image);
+  $("drop").hidden = isPhoto;
+  $("query").hidden = !isPhoto;
+  if (item || upload) chooseTab(upload?.sketch ? "sketch" : "photo");
   if (upload?.image) {
     $("query-image").src = upload.url;
     $("query-image").alt = $("query-name").textContent = upload.name || t("yourImage");
   } else if (item) {
     try {
-      const found = await api.item(collection.name, item);
-      if (state().item !== item) return; // the reader has moved on
-      $("query-image").src = api.address(found.thumbnail);
-      $("query-image").alt = $("query-name").textContent = nameOf(found);
+      const shown = await api.item(collection.name, item);
+      if (state().item !== item) return; // the user has moved on
+      $("query-image").src = api.address(shown.thumbnail);
+      $("query-image").alt = $("query-name").textContent = displayName(shown);
     } catch {
-      $("query").hidden = true; // the search says what is wrong
+      $("query").hidden = true; // the search shows the error
       $("drop").hidden = false;
     }
   }
 }
 
-function showNothing(text) {
-  $("nothing").hidden = false;
-  $("nothing").textContent = text;
+function showEmpty(text) {
+  $("empty").hidden = false;
+  $("empty").textContent = text;
 }
 
 function showError(error) {
   const retry = make("button", "soft", t("tryAgain"));
-  retry.addEventListener("click", () => (collections.length ? render() : begin()));
-  $("alert").replaceChildren(make("span", "", sentence(error)), retry);
+  retry.addEventListener("click", () => (collections.length ? render() : start()));
+  $("alert").replaceChildren(make("span", "", errorText(error)), retry);
   $("alert").hidden = false;
 }
 
-function sentence(error) {
-  if (!(error instanceof api.Failure)) return t("failed", { detail: error.message });
+function errorText(error) {
+  if (!(error instanceof api.ApiError)) return t("failed", { detail: error.message });
   if (error.unreachable) return t("unreachable");
   if (error.problem.status === 413) return t("tooLarge");
-  if (error.problem.status === 404) return t("notThere");
+  if (error.problem.status === 404) return t("notFound");
   if (error.problem.type === "urn:lookalike:unreadable-image") return t("notAnImage");
   return t("failed", { detail: error.message });
 }
 
 function scrollToResults() {
   const top = $("results").getBoundingClientRect().top;
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  // Where the question stands above its answer, the question comes into view, and the answer under it.
+  const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  // On a narrow screen the query is above its results; scroll to the query, so that both are visible.
   const target = top > innerHeight * 0.6 || top < 0 ? document.querySelector("main") : null;
-  target?.scrollIntoView({ behavior: still ? "auto" : "smooth", block: "start" });
+  target?.scrollIntoView({ behavior: reducedMotion ? "auto" : "smooth", block: "start" });
 }
 
-// ---- from the reader to the address
+// ---- from the user to the address
 
-const openViewer = viewer(searchFrom);
+const openViewer = viewer(searchByItem);
 
-const board = easel($("canvas"), () => {
+const board = drawingBoard($("canvas"), () => {
   $("undo").disabled = $("clear").disabled = board.empty;
   $("hint").hidden = !board.empty;
   clearTimeout(strokeTimer);
-  const drawn = Boolean(state().upload?.sketch);
+  const isDrawn = Boolean(state().upload?.sketch);
   if (board.empty) {
-    if (drawn) startOver();
+    if (isDrawn) startOver();
   } else {
     strokeTimer = setTimeout(async () => {
-      const sketch = await board.picture();
-      ask({ sketch, name: t("yourDrawing") }, { replace: drawn });
+      const sketch = await board.toImage();
+      searchByUpload({ sketch, name: t("yourDrawing") }, { replace: isDrawn });
     }, PAUSE_AFTER_STROKE);
   }
 });
 
-const chooseFile = intake((file) => (sketching() ? openDrawing(file) : askImage(file)));
+const chooseFile = listenForFiles((file) => (isSketching() ? openDrawing(file) : searchByFile(file)));
 
-function askImage(file) {
-  ask({ image: file, name: file.name, url: URL.createObjectURL(file) });
+function searchByFile(file) {
+  searchByUpload({ image: file, name: file.name, url: URL.createObjectURL(file) });
 }
 
 async function openDrawing(file) {
   try {
     board.load(await createImageBitmap(file));
   } catch {
-    showError(new api.Failure({ status: 422, type: "urn:lookalike:unreadable-image" }));
+    showError(new api.ApiError({ status: 422, type: "urn:lookalike:unreadable-image" }));
   }
 }
 
-const sketching = () => !$("way-sketch").hidden && !$("easel").hidden;
+const isSketching = () => !$("panel-sketch").hidden && !$("drawing").hidden;
 
-function chooseWay(way) {
-  for (const one of ["photo", "sketch"]) {
-    const tab = $(`tab-${one}`);
-    tab.setAttribute("aria-selected", one === way);
-    tab.tabIndex = one === way ? 0 : -1;
-    $(`way-${one}`).hidden = one !== way;
+function chooseTab(chosen) {
+  for (const name of ["photo", "sketch"]) {
+    const tab = $(`tab-${name}`);
+    tab.setAttribute("aria-selected", name === chosen);
+    tab.tabIndex = name === chosen ? 0 : -1;
+    $(`panel-${name}`).hidden = name !== chosen;
   }
-  document.body.classList.toggle("sketching", way === "sketch");
+  document.body.classList.toggle("sketching", chosen === "sketch");
 }
 
 function listen() {
   const on = (id, event, act) => $(id).addEventListener(event, act);
-  on("tab-photo", "click", () => chooseWay("photo"));
-  on("tab-sketch", "click", () => chooseWay("sketch"));
-  document.querySelector(".ways").addEventListener("keydown", (event) => {
+  on("tab-photo", "click", () => chooseTab("photo"));
+  on("tab-sketch", "click", () => chooseTab("sketch"));
+  document.querySelector(".tabs").addEventListener("keydown", (event) => {
     if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
     const other = event.target.id === "tab-photo" ? "sketch" : "photo";
-    chooseWay(other);
+    chooseTab(other);
     $(`tab-${other}`).focus();
   });
   on("drop", "click", () => chooseFile());
-  on("change", "click", () => chooseFile(askImage));
+  on("change", "click", () => chooseFile(searchByFile));
   on("open-drawing", "click", () => chooseFile(openDrawing));
   on("clear-query", "click", startOver);
   on("home", "click", (event) => {
@@ -282,24 +282,24 @@ function listen() {
     render();
   });
   on("collection", "change", () =>
-    go({ c: $("collection").value, item: null, label: null, metric: null, within: null, k: null }),
+    navigate({ c: $("collection").value, item: null, label: null, metric: null, within: null, k: null }),
   );
-  on("amount", "change", () => {
-    const within = $("amount").value === "within";
-    go(within ? { within: $("radius").value, k: null } : { within: null, k: $("amount").value }, { replace: true });
+  on("count", "change", () => {
+    const within = $("count").value === "within";
+    navigate(within ? { within: $("max-distance").value, k: null } : { within: null, k: $("count").value }, { replace: true });
   });
-  on("radius", "change", () => {
-    if ($("radius").checkValidity() && $("radius").value) go({ within: $("radius").value }, { replace: true });
+  on("max-distance", "change", () => {
+    if ($("max-distance").checkValidity() && $("max-distance").value) navigate({ within: $("max-distance").value }, { replace: true });
   });
-  on("metric", "change", () => go({ metric: $("metric").value }, { replace: true }));
+  on("metric", "change", () => navigate({ metric: $("metric").value }, { replace: true }));
   on("language", "change", async () => {
-    await speak($("language").value, { remember: true });
+    await setLanguage($("language").value, { remember: true });
     if (collections.length) render();
   });
   window.addEventListener("popstate", () => collections.length && render());
 }
 
-async function begin() {
+async function start() {
   $("alert").hidden = true;
   showSkeletons($("grid"), SAMPLE, true);
   try {
@@ -316,7 +316,7 @@ async function begin() {
 
 listen();
 $("language").replaceChildren(...Object.entries(LANGUAGES).map(([code, name]) => new Option(name, code)));
-$("language").value = preferred();
+$("language").value = preferredLanguage();
 $("api-docs").href = api.documentation;
-await speak(preferred());
-begin();
+await setLanguage(preferredLanguage());
+start();

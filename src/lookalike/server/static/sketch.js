@@ -1,13 +1,14 @@
-// The easel: strokes on a canvas, kept as points so that they can be taken back and fitted to the frame.
+// The drawing board: strokes on a canvas, stored as points so that they can be undone and fitted to the frame.
 
 const INK = "#1d1a22";
 const SIDE = 512;
-// How much of the frame a product fills in the pictures that encoders learn from, and how far a drawing is scaled to it.
+// The share of the frame that a product fills in the images that encoders learn from, and the limits of scaling a drawing to
+// it.
 const FILL = 0.78;
 const SCALES = [0.7, 4];
 
-/** Make a canvas drawable. `changed` is called after each stroke, undo and clear. */
-export function easel(canvas, changed) {
+/** Let the user draw on a canvas. Calls `changed` after each stroke, undo and clear. */
+export function drawingBoard(canvas, changed) {
   const paint = canvas.getContext("2d");
   let strokes = [];
   let current = null;
@@ -29,18 +30,18 @@ export function easel(canvas, changed) {
   });
   canvas.addEventListener("pointermove", (event) => {
     if (event.pointerId !== current?.pointer) return;
-    // Between two frames a pen reports several points.
+    // A pen reports several points between two frames.
     const events = event.getCoalescedEvents?.() ?? [];
     current.points.push(...(events.length ? events : [event]).map(at));
     draw(paint, strokes);
   });
-  const lift = (event) => {
+  const endStroke = (event) => {
     if (event.pointerId !== current?.pointer) return;
     current = null;
     changed();
   };
-  canvas.addEventListener("pointerup", lift);
-  canvas.addEventListener("pointercancel", lift);
+  canvas.addEventListener("pointerup", endStroke);
+  canvas.addEventListener("pointercancel", endStroke);
 
   const board = {
     get empty() {
@@ -59,17 +60,17 @@ export function easel(canvas, changed) {
       draw(paint, strokes);
       changed();
     },
-    /** Begin with a drawing from a file. */
+    /** Replace the strokes by a drawing from a file. */
     load(bitmap) {
       strokes = [{ bitmap }];
       draw(paint, strokes);
       changed();
     },
-    /** The drawing as a PNG, centred and scaled as products are in the pictures of a catalogue. */
-    picture() {
+    /** Return the drawing as a PNG, centred and scaled like the products in the images of a catalogue. */
+    toImage() {
       const sheet = document.createElement("canvas");
       sheet.width = sheet.height = SIDE;
-      draw(sheet.getContext("2d"), fitted(strokes));
+      draw(sheet.getContext("2d"), fitToFrame(strokes));
       return new Promise((done) => sheet.toBlob(done, "image/png"));
     },
   };
@@ -98,9 +99,9 @@ function draw(paint, strokes) {
     paint.lineWidth = width;
     paint.beginPath();
     paint.moveTo(...points[0]);
-    // A dot is a line to where it begins.
+    // A dot is a line that ends where it begins.
     if (points.length === 1) paint.lineTo(...points[0]);
-    // Curves through the middles between points: what a hand drew is not made of corners.
+    // Curves through the midpoints look drawn by hand; lines would show corners.
     for (let i = 1; i < points.length; i++) {
       const [x, y] = points[i - 1];
       const [toX, toY] = points[i];
@@ -111,7 +112,7 @@ function draw(paint, strokes) {
   }
 }
 
-function fitted(strokes) {
+function fitToFrame(strokes) {
   if (strokes.some((stroke) => stroke.bitmap)) return strokes;
   const all = strokes.flatMap((stroke) => stroke.points);
   const [xs, ys] = [all.map(([x]) => x), all.map(([, y]) => y)];

@@ -1,29 +1,29 @@
-// One picture in full: a dialog, with arrow keys from one result to the next.
+// A dialog that shows one image in full. Arrow keys go from one result to the next.
 
 import { address } from "./api.js";
-import { nameOf } from "./grid.js";
+import { displayName } from "./grid.js";
 import { distance, number, percent, t } from "./i18n.js";
 
 const $ = (id) => document.getElementById(id);
 
-/** Set the dialog up; the function returned opens it on the results of an answer. */
-export function viewer(again) {
+/** Set up the dialog. Returns a function that opens it on a result of an answer. */
+export function viewer(search) {
   const dialog = $("viewer");
   let answer = null;
-  let place = 0;
+  let index = 0;
 
   function show(next) {
-    place = Math.min(Math.max(next, 0), answer.hits.length - 1);
-    const hit = answer.hits[place];
+    index = Math.min(Math.max(next, 0), answer.hits.length - 1);
+    const hit = answer.hits[index];
     const img = $("viewer-image");
-    img.src = address(hit.thumbnail); // at once, from the cache; the full one follows
+    img.src = address(hit.thumbnail); // shown at once, from the cache; the full image follows
     const full = new Image();
     full.addEventListener("load", () => {
-      if (answer.hits[place] === hit) img.src = full.src;
+      if (answer.hits[index] === hit) img.src = full.src;
     });
     full.src = address(hit.uri);
-    img.alt = nameOf(hit);
-    $("viewer-name").textContent = nameOf(hit);
+    img.alt = displayName(hit);
+    $("viewer-name").textContent = displayName(hit);
     const facts = [
       t("facts", {
         metric: t(answer.metric),
@@ -31,35 +31,35 @@ export function viewer(again) {
         similarity: number(hit.similarity),
       }),
     ];
-    const known = hit.probability != null;
-    if (known) facts.push(t("same", { probability: percent(hit.probability) }));
-    $("viewer-facts").title = known ? t("sameHow") : "";
-    if (hit.label && hit.label !== nameOf(hit)) facts.unshift(hit.label);
+    const calibrated = hit.probability != null;
+    if (calibrated) facts.push(t("same", { probability: percent(hit.probability) }));
+    $("viewer-facts").title = calibrated ? t("sameMeaning") : "";
+    if (hit.label && hit.label !== displayName(hit)) facts.unshift(hit.label);
     $("viewer-facts").textContent = facts.join(" · ");
     $("original").href = address(hit.uri);
-    $("previous").disabled = place === 0;
-    $("next").disabled = place === answer.hits.length - 1;
+    $("previous").disabled = index === 0;
+    $("next").disabled = index === answer.hits.length - 1;
   }
 
-  $("previous").addEventListener("click", () => show(place - 1));
-  $("next").addEventListener("click", () => show(place + 1));
+  $("previous").addEventListener("click", () => show(index - 1));
+  $("next").addEventListener("click", () => show(index + 1));
   $("viewer-close").addEventListener("click", () => dialog.close());
-  $("viewer-again").addEventListener("click", () => {
+  $("viewer-search").addEventListener("click", () => {
     dialog.close();
-    again(answer.hits[place]);
+    search(answer.hits[index]);
   });
   dialog.addEventListener("keydown", (event) => {
-    if (event.key === "ArrowLeft") show(place - 1);
-    if (event.key === "ArrowRight") show(place + 1);
+    if (event.key === "ArrowLeft") show(index - 1);
+    if (event.key === "ArrowRight") show(index + 1);
   });
-  // A click on what is around the dialog is one on the dialog itself, not on anything in it.
+  // A click beside the dialog has the dialog itself as its target.
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
   });
 
-  return (found, at) => {
-    answer = found;
-    show(at);
+  return (newAnswer, start) => {
+    answer = newAnswer;
+    show(start);
     dialog.showModal();
     $("viewer-close").focus();
   };

@@ -1,19 +1,19 @@
-// Files that come in: chosen, dropped anywhere on the page, or pasted.
+// Files from the user: chosen, dropped anywhere on the page, or pasted.
 
 const $ = (id) => document.getElementById(id);
 
-/** Listen for files; `take` gets each one. The function returned opens the file chooser. */
-export function intake(take) {
+/** Listen for files and pass each to `handle`. Returns a function that opens the file chooser. */
+export function listenForFiles(handle) {
   const chooser = $("file");
-  let into = take;
+  let chosenHandler = handle;
   chooser.addEventListener("change", () => {
-    if (chooser.files.length) into(chooser.files[0]);
-    chooser.value = ""; // so that choosing the same file again is a change
+    if (chooser.files.length) chosenHandler(chooser.files[0]);
+    chooser.value = ""; // or choosing the same file again would not be a change
   });
 
   const overlay = $("overlay");
   const carriesFile = (event) => event.dataTransfer?.types.includes("Files");
-  let depth = 0; // entering a child comes before leaving its parent
+  let depth = 0; // a drag enters a child before it leaves the parent
   window.addEventListener("dragenter", (event) => {
     if (!carriesFile(event)) return;
     depth += 1;
@@ -32,18 +32,18 @@ export function intake(take) {
     event.preventDefault();
     depth = 0;
     overlay.hidden = true;
-    if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
+    if (event.dataTransfer.files.length) handle(event.dataTransfer.files[0]);
   });
 
   window.addEventListener("paste", (event) => {
     const file = [...(event.clipboardData?.files ?? [])].find(({ type }) => type.startsWith("image/"));
     if (!file) return;
     event.preventDefault();
-    take(file);
+    handle(file);
   });
 
-  return (other = take) => {
-    into = other;
+  return (handler = handle) => {
+    chosenHandler = handler;
     chooser.click();
   };
 }
