@@ -1,11 +1,11 @@
-"""Which copies of pictures agree with them by their pixels, and which different pictures do.
+"""How many copies of images agree with them by their pixels, and how many different images do.
 
-    python benchmarks/copies.py PICTURES [--count 200] [--encoder copies] [--json]
+    python benchmarks/copies.py IMAGES [--count 200] [--encoder copies] [--json]
 
-Copies of 17 kinds are made of some of the pictures of a folder. Counted is, for each kind, how many lie within the reach of
-the encoder's calibration, how many of all agree (`lookalike.duplicates.pixels`), and how many would be offered, which
-takes both. And of the whole folder as it is: how many pairs lie within reach, and how many of these are offered; look at
-these with `lookalike duplicates --out page.html`.
+The benchmark makes copies of 17 kinds of some images of a folder. For each kind it counts how many lie within the radius of
+the encoder's calibration, how many agree by their pixels (`lookalike.duplicates.pixels`), and how many do both and are
+duplicates. Of the folder itself it counts the pairs within the radius, and how many of them are duplicates; look at these with
+`lookalike duplicates IMAGES --out page.html`.
 """
 
 import argparse
@@ -24,53 +24,53 @@ from rich.table import Table
 
 from lookalike import duplicates, encoders, images
 from lookalike.collection import Collection, entries
-from lookalike.duplicates import Tier, looking
-from lookalike.duplicates.alike import Alike
+from lookalike.duplicates import SearchRadius, Tier
+from lookalike.duplicates.candidates import CandidatePairs, confirm_by_pixels
 from lookalike.errors import LookalikeError, NotFoundError
 from lookalike.metric import paired
 
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
-def _recompressed(picture: Image.Image, _: np.random.Generator) -> Image.Image:
+def _recompressed(image: Image.Image, _: np.random.Generator) -> Image.Image:
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=30)
+    image.save(file, "JPEG", quality=30)
     return Image.open(file).convert("RGB")
 
 
 def _cropped(share: float) -> Change:
-    """Leaves so much of width and height away, on either side."""
+    """Crop a share of width and height, at random sides."""
 
-    def change(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-        size = np.array(picture.size)
+    def change(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        size = np.array(image.size)
         start = rng.random(2) * share * size
         left, top, right, low = np.rint([*start, *(start + (1 - share) * size)]).astype(int).tolist()
-        return picture.crop((left, top, right, low))
+        return image.crop((left, top, right, low))
 
     return change
 
 
-def _captioned(picture: Image.Image, _: np.random.Generator) -> Image.Image:
-    picture = picture.copy()
-    width, height = picture.size
-    pen = ImageDraw.Draw(picture)
+def _captioned(image: Image.Image, _: np.random.Generator) -> Image.Image:
+    image = image.copy()
+    width, height = image.size
+    pen = ImageDraw.Draw(image)
     pen.rectangle((0, round(0.88 * height), width, height), fill="black")
     pen.line((0.1 * width, 0.94 * height, 0.8 * width, 0.94 * height), fill="white", width=max(1, height // 20))
-    return picture
+    return image
 
 
-def _marked(picture: Image.Image, _: np.random.Generator) -> Image.Image:
-    picture = picture.copy()
-    width, height = picture.size
+def _marked(image: Image.Image, _: np.random.Generator) -> Image.Image:
+    image = image.copy()
+    width, height = image.size
     corner = (0.7 * width, 0.03 * height, 0.97 * width, 0.25 * height)
-    ImageDraw.Draw(picture).ellipse(corner, fill=(220, 20, 40))
-    return picture
+    ImageDraw.Draw(image).ellipse(corner, fill=(220, 20, 40))
+    return image
 
 
 def _values(change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Change:
-    """Changes the values of pixels, 0…255."""
-    return lambda picture, rng: Image.fromarray(
-        np.clip(np.rint(change(np.asarray(picture, np.float64), rng)), 0, 255).astype(np.uint8)
+    """Change the values of pixels, 0…255."""
+    return lambda image, rng: Image.fromarray(
+        np.clip(np.rint(change(np.asarray(image, np.float64), rng)), 0, 255).astype(np.uint8)
     )
 
 
@@ -95,41 +95,41 @@ KINDS: Mapping[str, Change] = {
 }
 
 
-def measure(pictures: Path, count: int, encoder: str = "copies") -> dict[str, Any]:
-    """What is found of copies, and offered of a folder as it is.
+def measure(folder: Path, count: int, encoder: str = "copies") -> dict[str, Any]:
+    """Measure copies of images, and the images themselves.
 
     Args:
-        pictures: the folder.
-        count: pictures of which copies are made, evenly from all.
+        folder: of the images.
+        count: images to copy, evenly from all.
         encoder: a bundled name, or a folder.
 
     Returns:
-        ``name``, ``pictures``, ``radius``; ``kinds``: for each the shares ``near``, ``agree`` and ``offered``; ``pairs``
-        within reach in the folder as it is, and ``offered`` of them.
+        ``name``, ``images``, ``radius``; ``kinds``: for each the shares ``near``, ``agree`` and ``duplicates`` of its copies;
+        ``pairs`` within the radius in the folder itself, and ``duplicates`` among them.
 
     Raises:
-        NotFoundError: there are no pictures.
+        NotFoundError: there are no images.
     """
     model = encoders.load(encoder)
     with (
         tempfile.TemporaryDirectory() as scratch,
         Collection.create(Path(scratch) / "c.lookalike", model) as collection,
     ):
-        collection.add(entries(pictures))
+        collection.add(entries(folder))
         files = sorted(collection.file(item) for item in collection.store.scan())
         if not files:
-            raise NotFoundError(f"There is no picture in {pictures}.")
+            raise NotFoundError(f"There is no image in {folder}.")
         chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, count).astype(int))]
-        reach = duplicates.calibrated(model, collection.store.metric, len(files))
-        kinds = {kind: _measure(collection, chosen, kind, reach.radius, Path(scratch)) for kind in KINDS}
-        found = duplicates.find(collection, reach)
+        radius = SearchRadius.from_calibration(collection.embedder, len(files))
+        kinds = {kind: _measure(collection, chosen, kind, radius.distance, Path(scratch)) for kind in KINDS}
+        found = duplicates.find_duplicates(collection, radius)
     return {
         "name": model.card.name,
-        "pictures": len(files),
-        "radius": reach.radius,
+        "images": len(files),
+        "radius": radius.distance,
         "kinds": kinds,
         "pairs": len(found.pairs),
-        "offered": sum(pair.tier is Tier.NEAR for pair in found.pairs),
+        "duplicates": sum(pair.tier is Tier.NEAR_DUPLICATE for pair in found.pairs),
     }
 
 
@@ -141,32 +141,33 @@ def _measure(collection: Collection, files: list[Path], kind: str, radius: float
     distances = paired(collection.embed(files), collection.embed(copies), collection.store.metric)
     near = np.asarray(distances) <= radius
     rows = np.arange(len(files))
-    pairs = Alike(rows, rows, distances.astype(np.float32), np.zeros(len(rows), np.uint8), np.zeros(len(rows), bool))
-    agree = looking.look(pairs, files, copies).agree
-    return {"near": float(near.mean()), "agree": float(agree.mean()), "offered": float((near & agree).mean())}
+    same, unconfirmed = np.zeros(len(rows), np.uint8), np.zeros(len(rows), bool)
+    pairs = CandidatePairs(rows, rows, distances.astype(np.float32), same, unconfirmed)
+    agree = confirm_by_pixels(pairs, files, copies)[0].confirmed
+    return {"near": float(near.mean()), "agree": float(agree.mean()), "duplicates": float((near & agree).mean())}
 
 
 def table(result: Mapping[str, Any]) -> Table:
-    """The result as a table."""
+    """Make a table of the result."""
     shown = Table(
-        "copies", "within reach", "agree", "offered", title=f"{result['pictures']:,} pictures, {result['name']}"
+        "copies", "within radius", "agree", "duplicates", title=f"{result['images']:,} images, {result['name']}"
     )
     for kind, shares in result["kinds"].items():
-        shown.add_row(kind, *(f"{shares[name]:.0%}" for name in ("near", "agree", "offered")))
-    shown.add_row("pairs as they are", f"{result['pairs']:,}", "", f"{result['offered']:,}")
+        shown.add_row(kind, *(f"{shares[name]:.0%}" for name in ("near", "agree", "duplicates")))
+    shown.add_row("pairs of the folder", f"{result['pairs']:,}", "", f"{result['duplicates']:,}")
     return shown
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", type=Path, metavar="PICTURES", help="a folder")
-    parser.add_argument("--count", type=int, default=200, help="pictures of which copies are made")
+    parser.add_argument("images", type=Path, metavar="IMAGES", help="a folder")
+    parser.add_argument("--count", type=int, default=200, help="images to copy")
     parser.add_argument("--encoder", default="copies")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     chosen = parser.parse_args()
     try:
-        result = measure(chosen.pictures, chosen.count, chosen.encoder)
+        result = measure(chosen.images, chosen.count, chosen.encoder)
     except LookalikeError as e:
         sys.exit(f"Error: {e}")
     if chosen.json:

@@ -1,13 +1,13 @@
-"""How well near-duplicates are found among CIFAR-10's 10,000 test pictures, and how long it takes, decoding included.
+"""Recall and time of finding near-duplicates among CIFAR-10's 10,000 test images, decoding included.
 
     python benchmarks/duplicates.py cifar10 duplicates_cifar10_test_paths.csv [--encoder cifar10-triplet]
         [--peer fastdup --fastdup-python PYTHON] [--peer imagededup --imagededup-python PYTHON] [--json]
 
-The CSV has columns image, duplicate and judgment: pairs that people looked at (Barz and Denzler, “Do we train on test data?
-Purging CIFAR of near-duplicates”, 2020); 1 is a near-duplicate. Counted is how many of these are among the closest 50, 100
-and 1,000 of all 50 million pairs, and the seconds from the files to the pairs: of lookalike the index, the search and the
-groups. A peer runs in an environment of its own, since each wants other versions, on the same files and in the same run;
-what it takes to start Python is measured for nobody.
+The CSV has the columns image, duplicate and judgment: pairs that people judged (Barz and Denzler, “Do we train on test data?
+Purging CIFAR of near-duplicates”, 2020); 1 is a near-duplicate. The benchmark counts how many of these are among the closest
+50, 100 and 1,000 of all 50 million pairs, and measures the seconds from the files to the pairs; for lookalike that is the
+index, the search and the groups. A peer runs in its own environment, since each needs other versions, on the same files and
+in the same run. The time to start Python is not measured.
 
     python -m venv dups && dups/bin/pip install fastdup
     python -m venv dups2 && dups2/bin/pip install --no-deps imagededup
@@ -37,14 +37,14 @@ CUTS = (50, 100, 1_000)
 Pair = frozenset[str]
 """Two paths relative to the data."""
 
-# Each prints a JSON document: seconds, and the nearest pairs of paths in order. Arguments: the pictures' folder, a scratch
-# folder, and how many pairs.
+# Each writes a JSON document: seconds, and the nearest pairs of paths in order. Arguments: the folder of images, a scratch
+# folder, the number of pairs, and the document.
 FASTDUP = """
 import json, os, sys, time
 import fastdup
-pictures, scratch, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+images, scratch, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 begun = time.perf_counter()
-run = fastdup.create(work_dir=scratch, input_dir=pictures)
+run = fastdup.create(work_dir=scratch, input_dir=images)
 run.run(ccthreshold=0.5, threshold=0.5, nearest_neighbors_k=5, overwrite=True, print_summary=False, verbose=False)
 found = run.similarity()
 seconds = time.perf_counter() - begun
@@ -55,40 +55,40 @@ json.dump({"version": fastdup.__version__, "seconds": seconds, "pairs": list(pai
 
 IMAGEDEDUP = """
 import importlib.metadata, json, os, sys, time, types
-# Its networks need torch and torchvision, and the hashes neither: the two modules with networks stay empty.
+# Only its networks need torch and torchvision: the two modules with networks stay empty.
 for name, attribute in (("methods.cnn", "CNN"), ("utils.models", "CustomModel")):
     module = sys.modules["imagededup." + name] = types.ModuleType("imagededup." + name)
     setattr(module, attribute, None)
 from imagededup.methods import hashing
-pictures, scratch, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
-told = []
-for method in ("PHash", "DHash"):  # of 32 pixels, the other two see hardly anything: one pair of thirty and none
+images, scratch, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+results = []
+for method in ("PHash", "DHash"):  # at 32 pixels, the other two find one pair of thirty and none
     begun = time.perf_counter()
     hasher = getattr(hashing, method)(verbose=False)
-    codes = hasher.encode_images(image_dir=pictures, recursive=True)
+    codes = hasher.encode_images(image_dir=images, recursive=True)
     found = hasher.find_duplicates(encoding_map=codes, max_distance_threshold=10, scores=True)
     seconds = time.perf_counter() - begun
     near = sorted((d, *sorted((a, b))) for a, hits in found.items() for b, d in hits)
-    pairs = dict.fromkeys((os.path.join(pictures, a), os.path.join(pictures, b)) for _, a, b in near)
-    told.append({"method": method, "seconds": seconds, "pairs": list(pairs)[:count]})
-json.dump({"version": importlib.metadata.version("imagededup"), "methods": told}, open(sys.argv[4], "w"))
+    pairs = dict.fromkeys((os.path.join(images, a), os.path.join(images, b)) for _, a, b in near)
+    results.append({"method": method, "seconds": seconds, "pairs": list(pairs)[:count]})
+json.dump({"version": importlib.metadata.version("imagededup"), "methods": results}, open(sys.argv[4], "w"))
 """
 
 
 def measure(data: Path, judged: Path, encoder: str = encoders.DEFAULT) -> dict[str, Any]:
-    """What lookalike finds.
+    """Measure lookalike.
 
     Args:
-        data: the folder that the paths of the CSV begin in.
+        data: the folder that the paths of the CSV are relative to.
         judged: the CSV.
         encoder: a bundled name, or a folder.
 
     Returns:
-        ``name``, ``pictures``, ``seconds`` in all, ``index_seconds`` and ``search_seconds``; ``found``, which has the
-        number of near-duplicates among the closest pairs for each of `CUTS`, and ``judged``, how many there are in all.
+        ``name``, ``pictures``, ``seconds`` in all, ``index_seconds`` and ``search_seconds``; ``found``, the
+        number of near-duplicates among the closest pairs for each of `CUTS`; and ``judged``, their number in all.
 
     Raises:
-        NotFoundError: the data or the CSV is not there.
+        NotFoundError: the data or the CSV does not exist.
     """
     truth = near_duplicates(data, judged)
     model = encoders.load(encoder)
@@ -111,20 +111,20 @@ def measure(data: Path, judged: Path, encoder: str = encoders.DEFAULT) -> dict[s
 
 
 def closest(collection: Collection, count: int) -> list[tuple[Path, Path]]:
-    """The closest pairs of a collection, nearest first.
+    """Return the closest pairs of a collection, nearest first.
 
-    The nearest neighbours of all pictures are pairs too; so the last of the closest pairs is no farther than as many of
-    these reach, which gives a radius that loses none.
+    The nearest neighbours of all images are pairs too. So the distance of the count-th nearest one of these is a radius that
+    contains the closest pairs.
     """
     vectors, metric = collection.store.snapshot().vectors, collection.store.metric
     nearest = sorted(d for block in search.self_join(vectors, metric, k=1) for d in block.distances.tolist())
     radius = nearest[min(count, len(nearest)) - 1]
-    found = duplicates.find(collection, duplicates.given(radius))
+    found = duplicates.find_duplicates(collection, duplicates.SearchRadius.fixed(radius))
     return [(pair.left, pair.right) for pair in found.pairs[:count]]
 
 
 def near_duplicates(data: Path, judged: Path) -> set[Pair]:
-    """The pairs that people took for near-duplicates."""
+    """Read the pairs that people judged to be near-duplicates."""
     if not (data / "test").is_dir():
         raise NotFoundError(f"There is no folder {data / 'test'}; give the folder that CIFAR-10 was unpacked into.")
     try:
@@ -142,30 +142,31 @@ def near_duplicates(data: Path, judged: Path) -> set[Pair]:
 
 
 def counted(pairs: Iterable[tuple[Path, Path]], truth: set[Pair], data: Path) -> dict[str, int]:
-    """How many of the truth are among the first pairs, for each cut."""
+    """Count the true pairs among the first ones, for each cut."""
     root = data.absolute()
     right = [frozenset(path.absolute().relative_to(root).as_posix() for path in pair) in truth for pair in pairs]
     return {str(cut): sum(right[:cut]) for cut in CUTS}
 
 
 def measure_fastdup(data: Path, judged: Path, python: Path) -> list[dict[str, Any]]:
-    """What fastdup finds, with the five nearest of each picture."""
-    truth, told = near_duplicates(data, judged), _run(python, FASTDUP, data)
-    return [_peer(f"fastdup {told['version']}", told, truth, data)]
+    """Measure fastdup with the five nearest of each image."""
+    truth, result = near_duplicates(data, judged), _run(python, FASTDUP, data)
+    return [_peer(f"fastdup {result['version']}", result, truth, data)]
 
 
 def measure_imagededup(data: Path, judged: Path, python: Path) -> list[dict[str, Any]]:
-    """What imagededup's hashes find, within ten bits of 64."""
-    truth, told = near_duplicates(data, judged), _run(python, IMAGEDEDUP, data)
-    return [_peer(f"imagededup {told['version']}, {m['method']}", m, truth, data) for m in told["methods"]]
+    """Measure imagededup's hashes, within ten bits of 64."""
+    truth, result = near_duplicates(data, judged), _run(python, IMAGEDEDUP, data)
+    name = f"imagededup {result['version']}"
+    return [_peer(f"{name}, {m['method']}", m, truth, data) for m in result["methods"]]
 
 
-def _peer(name: str, told: Mapping[str, Any], truth: set[Pair], data: Path) -> dict[str, Any]:
-    pairs = [(Path(a), Path(b)) for a, b in told["pairs"]]
+def _peer(name: str, result: Mapping[str, Any], truth: set[Pair], data: Path) -> dict[str, Any]:
+    pairs = [(Path(a), Path(b)) for a, b in result["pairs"]]
     return {
         "name": name,
         "pictures": sum(1 for _ in (data / "test").rglob("*.jpg")),
-        "seconds": told["seconds"],
+        "seconds": result["seconds"],
         "judged": len(truth),
         "found": counted(pairs, truth, data),
     }
@@ -196,7 +197,7 @@ PEERS: Mapping[str, Callable[[Path, Path, Path], list[dict[str, Any]]]] = {
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> Table:
-    """The results as a table."""
+    """Make a table of results."""
     shown = Table("", *(f"among {cut:,}" for cut in CUTS), "seconds", "pictures/s")
     for result in results:
         found = [str(result["found"][str(cut)]) for cut in CUTS]

@@ -609,9 +609,12 @@ def test_a_search_starts_without_what_it_does_not_need(indexed: Shell, image: st
 def test_every_command_and_option_is_in_the_reference() -> None:
     text = (DOCS / "reference" / "cli.md").read_text()
     group: Any = typer.main.get_command(app)
+    commands = dict(group.commands)
     for name, command in group.commands.items():
+        commands |= {f"{name} {part}": inner for part, inner in getattr(command, "commands", {}).items()}
+    for name, command in commands.items():
         assert f"## `lookalike {name}`" in text
-        section = text.split(f"## `lookalike {name}`")[1].split("\n## ")[0]
+        section = re.split("\n##+ ", text.split(f"## `lookalike {name}`")[1])[0]
         for option in (o for p in command.params for o in p.opts if o.startswith("-")):
             assert f"`{option}" in section, (name, option)
 

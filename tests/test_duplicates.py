@@ -1,11 +1,13 @@
-"""Duplicates: grouped, thresholded, chosen between, decided on, found turned and across collections."""
+"""Duplicates: groups, search radius, the image to keep, decisions, orientations and leaks."""
 
 import itertools
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,25 +20,45 @@ from scipy.spatial.distance import squareform
 import pocket_encoder
 from lookalike import duplicates, images, sample
 from lookalike.collection import Collection, entries
-from lookalike.duplicates import Duplicates, Reach, Rule, Tier, Turn, alike, decisions, grouping, keeping, turning
-from lookalike.duplicates.contents import Contents
-from lookalike.duplicates.keeping import Facts
+from lookalike.duplicates import (
+    DuplicateGroups,
+    FileFacts,
+    FindOptions,
+    KeepRule,
+    Orientation,
+    SearchRadius,
+    Tier,
+    candidates,
+    decisions,
+    groups,
+    keep,
+)
+from lookalike.duplicates.orientation import INVERSES, ORIENTATIONS, orient
+from lookalike.duplicates.source import Contents
+from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.encoders.card import Calibration
-from lookalike.errors import MismatchError, NotFoundError, StorageError, UnreadableImageError, UsageError
+from lookalike.errors import (
+    MismatchError,
+    MissingExtraError,
+    NotFoundError,
+    StorageError,
+    UnreadableImageError,
+    UsageError,
+)
 from lookalike.metric import Metric
 from lookalike.query import Branch
 
-NEAR = duplicates.given(0.03)
+NEAR = SearchRadius.fixed(0.03)
 
 TRANSPOSES = {
-    Turn.MIRRORED: Image.Transpose.FLIP_LEFT_RIGHT,
-    Turn.HALF: Image.Transpose.ROTATE_180,
-    Turn.FLIPPED: Image.Transpose.FLIP_TOP_BOTTOM,
-    Turn.TRANSPOSED: Image.Transpose.TRANSPOSE,
-    Turn.RIGHT: Image.Transpose.ROTATE_270,
-    Turn.TRANSVERSE: Image.Transpose.TRANSVERSE,
-    Turn.LEFT: Image.Transpose.ROTATE_90,
+    Orientation.MIRRORED: Image.Transpose.FLIP_LEFT_RIGHT,
+    Orientation.HALF_TURN: Image.Transpose.ROTATE_180,
+    Orientation.FLIPPED: Image.Transpose.FLIP_TOP_BOTTOM,
+    Orientation.TRANSPOSED: Image.Transpose.TRANSPOSE,
+    Orientation.RIGHT: Image.Transpose.ROTATE_270,
+    Orientation.TRANSVERSE: Image.Transpose.TRANSVERSE,
+    Orientation.LEFT: Image.Transpose.ROTATE_90,
 }
 
 
@@ -74,8 +96,8 @@ def index(pocket: Path, tmp_path: Path) -> Index:
     return made
 
 
-def names(found: Duplicates) -> list[tuple[str, list[str]]]:
-    return [(group.tier, [member.path.name for member in group.members]) for group in found.groups]
+def names(found: DuplicateGroups) -> list[tuple[str, list[str]]]:
+    return [(group.tier, [member.path.name for member in group.members]) for group in found]
 
 
 # ---- groups
@@ -96,15 +118,15 @@ def test_cliques_are_whole_and_greatest_and_the_order_of_pairs_does_not_matter(
 ) -> None:
     distances = np.abs(np.subtract.outer(points, points)).astype(float).reshape(len(points), len(points))
     left, right, far = pairs_within(distances, radius)
-    groups = grouping.cliques(left, right, far)
-    inside = [place for group in groups for place in group]
+    cliques = groups.cliques(left, right, far)
+    inside = [place for group in cliques for place in group]
     assert len(inside) == len(set(inside))
-    assert all(distances[a, b] <= radius for group in groups for a, b in itertools.combinations(group, 2))
-    whole = [*groups, *((i,) for i in range(len(points)) if i not in inside)]
+    assert all(distances[a, b] <= radius for group in cliques for a, b in itertools.combinations(group, 2))
+    whole = [*cliques, *((i,) for i in range(len(points)) if i not in inside)]
     for one, other in itertools.combinations(whole, 2):  # no two could be one
         assert max(distances[a, b] for a in one for b in other) > radius
     shuffled = np.random.default_rng(0).permutation(len(left))
-    assert grouping.cliques(right[shuffled], left[shuffled], far[shuffled]) == groups
+    assert groups.cliques(right[shuffled], left[shuffled], far[shuffled]) == cliques
 
 
 @settings(max_examples=30, deadline=None)
@@ -116,19 +138,19 @@ def test_cliques_are_those_of_complete_linkage(seed: int, count: int, radius: fl
     expected = sorted(
         tuple(np.flatnonzero(labels == label).tolist()) for label in set(labels) if (labels == label).sum() > 1
     )
-    assert grouping.cliques(*pairs_within(distances, radius)) == expected
+    assert groups.cliques(*pairs_within(distances, radius)) == expected
 
 
 @settings(max_examples=30, deadline=None)
 @given(Points, st.integers(0, 4))
 def test_chains_are_those_of_single_linkage(points: list[int], radius: int) -> None:
     distances = np.abs(np.subtract.outer(points, points)).astype(float).reshape(len(points), len(points))
-    groups = grouping.chains(*pairs_within(distances, radius))
+    chains = groups.chains(*pairs_within(distances, radius))
     if len(points) < 2:
-        assert groups == []
+        assert chains == []
         return
     labels = fcluster(linkage(squareform(distances), "single"), radius, "distance")
-    assert groups == sorted(
+    assert chains == sorted(
         tuple(np.flatnonzero(labels == label).tolist()) for label in set(labels) if (labels == label).sum() > 1
     )
 
@@ -136,24 +158,24 @@ def test_chains_are_those_of_single_linkage(points: list[int], radius: int) -> N
 def test_a_chain_never_brings_together_what_is_apart() -> None:
     line = np.arange(5)
     left, right, far = line[:-1], line[1:], np.array([1, 2, 1, 1], np.float32)
-    assert grouping.chains(left, right, far) == [(0, 1, 2, 3, 4)]
+    assert groups.chains(left, right, far) == [(0, 1, 2, 3, 4)]
     # The longest link between the two is the one that is not made.
-    assert grouping.chains(left, right, far, [(0, 4)]) == [(0, 1), (2, 3, 4)]
-    assert grouping.chains(left, right, far, [(4, 0), (2, 3)]) == [(0, 1, 2), (3, 4)]
+    assert groups.chains(left, right, far, [(0, 4)]) == [(0, 1), (2, 3, 4)]
+    assert groups.chains(left, right, far, [(4, 0), (2, 3)]) == [(0, 1, 2), (3, 4)]
 
 
 def test_no_pairs_are_no_groups() -> None:
     nothing = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
-    assert grouping.cliques(*nothing) == []
-    assert grouping.chains(*nothing) == []
+    assert groups.cliques(*nothing) == []
+    assert groups.chains(*nothing) == []
 
 
 # ---- how near is near
 
 
-def encoder(pocket: Path, tmp_path: Path, calibration: Calibration | None) -> Encoder:
+def embedder(pocket: Path, tmp_path: Path, calibration: Calibration | None) -> Embedder:
     shutil.copytree(pocket, tmp_path / "encoder")
-    return Encoder.open(pocket_encoder.calibrated(tmp_path / "encoder", calibration))
+    return Embedder.of(Encoder.open(pocket_encoder.calibrated(tmp_path / "encoder", calibration)))
 
 
 COPIES = Calibration(
@@ -164,53 +186,53 @@ COPIES = Calibration(
 )
 
 
-def test_the_tiers_follow_from_the_calibration_and_the_number_of_pictures(pocket: Path, tmp_path: Path) -> None:
-    made = encoder(pocket, tmp_path, COPIES)
-    few, more, many = (duplicates.calibrated(made, Metric.EUCLIDEAN, n) for n in (3, 1_101, 1_000_000))
-    assert COPIES.probability(np.array(few.radius)) == pytest.approx(1000 / 1001)
-    assert COPIES.probability(np.array(more.radius)) == pytest.approx(1100 / 1101)
+def test_the_radius_follows_from_the_calibration_and_the_number_of_images(pocket: Path, tmp_path: Path) -> None:
+    made = embedder(pocket, tmp_path, COPIES)
+    few, more, many = (SearchRadius.from_calibration(made, n) for n in (3, 1_101, 1_000_000))
+    assert COPIES.probability(np.array(few.distance)) == pytest.approx(1000 / 1001)
+    assert COPIES.probability(np.array(more.distance)) == pytest.approx(1100 / 1101)
     # Turned, a pair has eight chances.
-    turned = duplicates.calibrated(made, Metric.EUCLIDEAN, 3, turned=True)
-    assert COPIES.probability(np.array(turned.radius)) == pytest.approx(8000 / 8001)
+    turned = SearchRadius.from_calibration(made, 3, all_orientations=True)
+    assert COPIES.probability(np.array(turned.distance)) == pytest.approx(8000 / 8001)
     # More than the calibration can tell: then as near as it can, and it says so.
-    assert many.radius == pytest.approx(0.1)
-    assert "too few pairs" in many.how
-    assert "too few pairs" not in more.how
+    assert many.distance == pytest.approx(0.1)
+    assert "too few pairs" in many.explanation
+    assert "too few pairs" not in more.explanation
 
 
 def test_a_card_of_certainty_still_has_a_distance(pocket: Path, tmp_path: Path) -> None:
-    reach = duplicates.calibrated(encoder(pocket, tmp_path, pocket_encoder.KNOWN), Metric.EUCLIDEAN, 10)
-    assert reach.radius == pytest.approx(0.5 * (1 - 1000 / 1001) / 0.5)
+    radius = SearchRadius.from_calibration(embedder(pocket, tmp_path, pocket_encoder.KNOWN), 10)
+    assert radius.distance == pytest.approx(0.5 * (1 - 1000 / 1001) / 0.5)
     flat = Calibration(distance_at_false_accept_rate={}, knots=((0.3, 1.0),), genuine=5, impostors=5)
     shutil.rmtree(tmp_path / "encoder")
-    assert duplicates.calibrated(encoder(pocket, tmp_path, flat), Metric.EUCLIDEAN, 10).radius == 0.3
+    assert SearchRadius.from_calibration(embedder(pocket, tmp_path, flat), 10).distance == 0.3
 
 
-def test_an_encoder_that_cannot_tell_duplicates_is_refused(pocket: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"not calibrated for the euclidean metric.*--within"):
-        duplicates.calibrated(Encoder.open(pocket), Metric.EUCLIDEAN, 10)
-    made = encoder(pocket, tmp_path, COPIES)
-    with pytest.raises(UsageError, match="not calibrated for the cosine metric"):
-        duplicates.calibrated(made, Metric.COSINE, 10)
+def test_an_encoder_calibrated_on_classes_is_refused(pocket: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"not calibrated for the euclidean.*--within"):
+        SearchRadius.from_calibration(Embedder.of(Encoder.open(pocket)), 10)
+    made = embedder(pocket, tmp_path, COPIES)
+    with pytest.raises(UsageError, match="not calibrated for the cosine"):
+        SearchRadius.from_calibration(made.compared_by(Metric.COSINE), 10)
     shutil.rmtree(tmp_path / "encoder")
     classes = Calibration(distance_at_false_accept_rate={}, knots=((0.1, 0.95), (1.0, 0.1)), genuine=100, impostors=100)
-    with pytest.raises(UsageError, match=r"only 19 times .* among 10,000 pictures it takes 9,999.*--within"):
-        duplicates.calibrated(encoder(pocket, tmp_path, classes), Metric.EUCLIDEAN, 10_000)
+    with pytest.raises(UsageError, match=r"only 19 times .* 10,000 images need 9,999.*--within"):
+        SearchRadius.from_calibration(embedder(pocket, tmp_path, classes), 10_000)
 
 
-def test_a_reach_may_be_given(pocket: Path, tmp_path: Path) -> None:
-    assert duplicates.given(0.5) == Reach(0.5, "as given")
-    assert duplicates.at_rate(encoder(pocket, tmp_path, COPIES), Metric.EUCLIDEAN, 0.01).radius == 0.5
+def test_a_radius_can_be_given(pocket: Path, tmp_path: Path) -> None:
+    assert SearchRadius.fixed(0.5) == SearchRadius(0.5, "as given")
+    assert SearchRadius.at_false_accept_rate(embedder(pocket, tmp_path, COPIES), 0.01).distance == 0.5
     for wrong in (-1.0, float("nan")):
         with pytest.raises(UsageError, match="at least 0"):
-            duplicates.given(wrong)
+            SearchRadius.fixed(wrong)
 
 
 # ---- which to keep
 
 
-def facts(width: int = 10, size: int = 100, modified: int = 0) -> Facts:
-    return Facts(width, 10, size, modified * 10**9, (0, 0))
+def facts(width: int = 10, size: int = 100, modified: int = 0) -> FileFacts:
+    return FileFacts(width, 10, size, modified * 10**9, (0, 0))
 
 
 def test_rules_come_in_order_and_say_why() -> None:
@@ -220,22 +242,22 @@ def test_rules_come_in_order_and_say_why() -> None:
         (Path("/a/3.jpg"), facts(width=10, size=900)),
         (Path("/a/originals/x/4.jpg"), facts(width=20, size=300, modified=5)),
     ]
-    assert keeping.best(files, Rule.parse("resolution,size,oldest")) == (
+    assert keep.choose(files, KeepRule.parse("resolution,size,oldest")) == (
         3,
         "highest resolution, 20 × 10; largest file, 300 bytes; oldest, of 1970-01-01",
     )
-    assert keeping.best(files, Rule.parse("size")) == (2, "largest file, 900 bytes")
-    assert keeping.best(files, Rule.parse(" newest , size")) == (1, "newest, of 1970-01-01")
-    assert keeping.best(files, Rule.parse("path:originals/*,size")) == (3, "path matches originals/*")
-    assert keeping.best(files, Rule.parse("path:/b/*"))[0] == 0
-    assert keeping.best(files, Rule.parse("resolution")) == (1, "highest resolution, 20 × 10; first path")
-    assert keeping.best(files[:1], Rule.parse("resolution")) == (0, "")
+    assert keep.choose(files, KeepRule.parse("size")) == (2, "largest file, 900 bytes")
+    assert keep.choose(files, KeepRule.parse(" newest , size")) == (1, "newest, of 1970-01-01")
+    assert keep.choose(files, KeepRule.parse("path:originals/*,size")) == (3, "path matches originals/*")
+    assert keep.choose(files, KeepRule.parse("path:/b/*"))[0] == 0
+    assert keep.choose(files, KeepRule.parse("resolution")) == (1, "highest resolution, 20 × 10; first path")
+    assert keep.choose(files[:1], KeepRule.parse("resolution")) == (0, "")
 
 
 @pytest.mark.parametrize("text", ["", "best", "resolution,", "path", "path:", "size:3", "RESOLUTION"])
 def test_a_rule_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="no rule for what to keep"):
-        Rule.parse(text)
+    with pytest.raises(UsageError, match="not a rule"):
+        KeepRule.parse(text)
 
 
 def test_copies_of_all_kinds_are_found_and_the_best_is_kept(photos: list[Path], index: Index) -> None:
@@ -246,27 +268,29 @@ def test_copies_of_all_kinds_are_found_and_the_best_is_kept(photos: list[Path], 
         picture.resize((128, 128)).save(folder / "small.png")
         picture.crop((4, 4, 252, 252)).save(folder / "cropped.jpg")
     with index(folder) as collection:
-        found = duplicates.find(collection, NEAR)
+        found = duplicates.find_duplicates(collection, NEAR)
         assert names(found) == [
             ("identical", ["00.jpg", "zz-same.jpg"]),
             ("near-duplicate", ["01.jpg", *(m.path.name for m in found.groups[1].members[1:])]),
         ]
         assert {m.path.name for m in found.groups[1].members[1:]} == {"recompressed.jpg", "small.png", "cropped.jpg"}
         kept, *others = found.groups[1].members
-        assert (kept.kept, kept.distance, kept.why) == (
+        assert (kept.kept, kept.distance, kept.reason) == (
             True,
             0,
             f"highest resolution, 256 × 256; largest file, {kept.facts.size:,} bytes",
         )
         assert found.groups[1].surplus == tuple(others)
         assert [m.distance for m in others] == sorted(m.distance for m in others)
-        assert all(0 < m.distance <= 0.03 and m.tier is Tier.NEAR and not m.kept and not m.why for m in others)
-        assert found.groups[0].members[0].why == "oldest, of 2001-09-09"
+        assert all(
+            0 < m.distance <= 0.03 and m.tier is Tier.NEAR_DUPLICATE and not m.kept and not m.reason for m in others
+        )
+        assert found.groups[0].members[0].reason == "oldest, of 2001-09-09"
         # One pair of the same bytes, and every two of the four that lie within reach.
         assert found.pairs[0].tier is Tier.IDENTICAL
         assert len(found.pairs) == 1 + 6
-        assert (found.pictures, found.left_out) == (16, ())
-        small = duplicates.find(collection, NEAR, rules=Rule.parse("path:*.png"))
+        assert (found.image_count, found.skipped) == (16, ())
+        small = duplicates.find_duplicates(collection, NEAR, options=FindOptions(rules=KeepRule.parse("path:*.png")))
         assert [m.path.name for m in small.groups[1].members if m.kept] == ["small.png"]
 
 
@@ -279,8 +303,8 @@ def test_similar_pictures_are_grouped_among_what_is_left_and_all_are_kept(photos
         contents = Contents.of(collection)
         at = {items[0].uri.rsplit("/")[-1]: i for i, items in enumerate(contents.items)}
         far = float(np.linalg.norm(contents.vectors[at["01.jpg"]] - contents.vectors[at["part.jpg"]]))
-        found = duplicates.find(collection, duplicates.given(far + 0.001))
-        near = [group for group in found.groups if group.tier is Tier.NEAR]
+        found = duplicates.find_duplicates(collection, SearchRadius.fixed(far + 0.001))
+        near = [group for group in found.groups if group.tier is Tier.NEAR_DUPLICATE]
         assert names(found)[0] == ("near-duplicate", ["01.jpg", "recompressed.jpg"])
         assert len(near) == 1
         similar = [group for group in found.groups if group.tier is Tier.SIMILAR]
@@ -302,15 +326,15 @@ def test_reference_folders_are_kept_whole(photos: list[Path], index: Index) -> N
     with Image.open(photos[1]) as picture:
         picture.resize((64, 64)).save(masters / "small.jpg")
     with index(folder) as collection:
-        found = duplicates.find(collection, NEAR, references=[masters])
-        kept = {m.path.name: m.why for g in found.groups for m in g.members if m.kept}
+        found = duplicates.find_duplicates(collection, NEAR, options=FindOptions(references=(masters,)))
+        kept = {m.path.name: m.reason for g in found.groups for m in g.members if m.kept}
         assert kept == dict.fromkeys(("a.jpg", "b.jpg", "small.jpg"), "in a reference folder")
         assert [m.path.name for g in found.groups for m in g.surplus] == ["00.jpg", "01.jpg"]
-        with pytest.raises(UsageError, match=r"No picture .* under the reference folder .*elsewhere"):
-            duplicates.find(collection, NEAR, references=[folder / "elsewhere"])
+        with pytest.raises(UsageError, match=r"reference folder .*elsewhere"):
+            duplicates.find_duplicates(collection, NEAR, options=FindOptions(references=(folder / "elsewhere",)))
 
 
-def test_what_may_be_neither_kept_nor_moved_is_left_out(photos: list[Path], index: Index) -> None:
+def test_what_may_be_neither_kept_nor_moved_is_skipped(photos: list[Path], index: Index) -> None:
     folder = photos[0].parent
     for i in range(5):
         shutil.copy(photos[i], folder / f"copy-{i}.jpg")
@@ -321,8 +345,8 @@ def test_what_may_be_neither_kept_nor_moved_is_left_out(photos: list[Path], inde
         photos[1].write_bytes(photos[2].read_bytes())
         photos[2].write_bytes(b"")
         os.utime(folder / "copy-3.jpg", (5, 5))  # other times, the same content
-        found = duplicates.find(collection, NEAR)
-        reasons = {path.name: reason for path, reason in found.left_out}
+        found = duplicates.find_duplicates(collection, NEAR)
+        reasons = {path.name: reason for path, reason in found.skipped}
         assert set(reasons) == {"00.jpg", "01.jpg", "02.jpg", "link-4.jpg", "hard-5.jpg"}
         assert "has gone" in reasons["00.jpg"]
         assert "has changed" in reasons["01.jpg"]
@@ -338,28 +362,28 @@ def test_an_empty_collection_and_a_single_picture_have_no_duplicates(
     (tmp_path / "one").mkdir()
     with index(tmp_path / "one") as collection:
         for turned in (False, True):
-            found = duplicates.find(collection, NEAR, turned=turned)
-            assert (found.groups, found.pairs, found.pictures) == ((), (), 0)
+            found = duplicates.find_duplicates(collection, NEAR, options=FindOptions(all_orientations=turned))
+            assert (found.groups, found.pairs, found.image_count) == ((), (), 0)
         shutil.copy(photos[0], tmp_path / "one")
         collection.add(entries(tmp_path / "one"))
-        assert duplicates.find(collection, duplicates.given(float("inf"))).groups == ()
+        assert duplicates.find_duplicates(collection, SearchRadius.fixed(float("inf"))).groups == ()
 
 
 def test_a_radius_that_takes_in_everything_is_refused(
     photos: list[Path], index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alike, "MOST", 10)
-    with index(photos[0].parent) as collection, pytest.raises(UsageError, match=r"more than 10 pairs.*--within"):
-        duplicates.find(collection, duplicates.given(2))
+    monkeypatch.setattr(candidates, "MAX_PAIRS", 10)
+    with index(photos[0].parent) as collection, pytest.raises(UsageError, match=r"10 pairs.*--within"):
+        duplicates.find_duplicates(collection, SearchRadius.fixed(2))
 
 
 def test_a_thousand_copies_are_one_content(photos: list[Path], index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = photos[0].parent
     for i in range(60):
         shutil.copy(photos[0], folder / f"copy-{i:02}.jpg")
-    monkeypatch.setattr(alike, "MOST", 60)  # there would be 60 · 61 / 2
+    monkeypatch.setattr(candidates, "MAX_PAIRS", 60)  # there would be 60 · 61 / 2
     with index(folder) as collection:
-        found = duplicates.find(collection, NEAR)
+        found = duplicates.find_duplicates(collection, NEAR)
     (group,) = found.groups
     assert (len(group.members), len(group.surplus), len(found.pairs)) == (61, 60, 60)
 
@@ -369,14 +393,52 @@ def test_a_chain_is_one_group_and_cliques_are_not(photos: list[Path], index: Ind
         contents = Contents.of(collection)
         distances = np.linalg.norm(contents.vectors[:, None] - contents.vectors[None], axis=2)
         np.fill_diagonal(distances, np.inf)
-        reach = duplicates.given(float(distances.min(axis=1).max()))  # each has a neighbour
-        cliques = duplicates.find(collection, reach)
-        chains = duplicates.find(collection, reach, chains=True)
-        assert all(m.distance <= reach.radius for g in cliques.groups for m in g.members)
+        radius = SearchRadius.fixed(float(distances.min(axis=1).max()))  # each has a neighbour
+        cliques = duplicates.find_duplicates(collection, radius)
+        chains = duplicates.find_duplicates(collection, radius, FindOptions(chains=True))
+        assert all(m.distance <= radius.distance for g in cliques.groups for m in g.members)
         assert sum(len(g.members) for g in chains.groups) == 12
         assert len(chains.groups) < len(cliques.groups) + 12 - sum(len(g.members) for g in cliques.groups)
         farthest = max(m.distance for g in chains.groups for m in g.members)
-        assert farthest > reach.radius  # measured, though it is no pair
+        assert farthest > radius.distance  # measured, though it is no pair
+
+
+# ---- forms of the result
+
+
+def test_the_groups_are_a_sequence_that_prints_and_shows_images(photos: list[Path], index: Index) -> None:
+    folder = photos[0].parent
+    shutil.copy(photos[0], folder / "<b>copy\x1b.jpg")
+    with index(folder) as collection:
+        found = duplicates.find_duplicates(collection, NEAR)
+    assert len(found) == 1
+    assert list(found) == list(found.groups) == [found[0]]
+    assert len(found.surplus) == 1
+    assert "1 group of duplicates among 13 images; 1 could go" in repr(found)
+    assert "00.jpg" in str(found)
+    assert "\x1b" not in str(found)
+    page = found._repr_html_()
+    assert page.count('<img src="data:image/jpeg;base64,') == 2
+    assert "&lt;b&gt;copy" in page
+    assert "<b>copy" not in page
+
+
+def test_the_pairs_become_a_table(photos: list[Path], index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(photos[0], photos[0].with_name("copy.jpg"))
+    with index(photos[0].parent) as collection:
+        found = duplicates.find_duplicates(collection, NEAR)
+    rows = [
+        {"left": str(photos[0]), "right": str(photos[0].with_name("copy.jpg")), "distance": 0.0, "tier": "identical",
+         "orientation": "same"}
+    ]  # fmt: skip
+    assert found.to_arrow().to_pylist() == rows
+    table = SimpleNamespace(DataFrame=lambda rows, columns: (rows, columns))
+    monkeypatch.setitem(sys.modules, "pandas", table)
+    assert found.to_pandas() == (rows, list(rows[0]))
+    for name, convert in (("pandas", found.to_pandas), ("pyarrow", found.to_arrow)):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(MissingExtraError):
+            convert()
 
 
 # ---- decisions
@@ -390,46 +452,46 @@ def test_what_is_decided_to_be_distinct_stays_so(photos: list[Path], index: Inde
     with index(folder) as collection:
         by = {Path(item.uri).name: item for item in collection.store.scan()}
         assert decisions.read(collection) == frozenset()
-        assert decisions.separate(collection, [by["01.jpg"], by["recompressed.jpg"]]) == 1
-        assert decisions.separate(collection, [by["recompressed.jpg"], by["01.jpg"]]) == 0
-        found = duplicates.find(collection, NEAR)
+        assert decisions.mark_distinct(collection, [by["01.jpg"], by["recompressed.jpg"]]) == 1
+        assert decisions.mark_distinct(collection, [by["recompressed.jpg"], by["01.jpg"]]) == 0
+        found = duplicates.find_duplicates(collection, NEAR)
         (group,) = found.groups
         assert "small.png" in {m.path.name for m in group.members}
         assert len(group.members) == 2
         assert {(p.left.name, p.right.name) for p in found.pairs}.isdisjoint({("01.jpg", "recompressed.jpg")})
-        (chain,) = duplicates.find(collection, NEAR, chains=True).groups
+        (chain,) = duplicates.find_duplicates(collection, NEAR, FindOptions(chains=True)).groups
         assert len(chain.members) == 2  # not even by way of the third
     # Moved and indexed again, into another collection's folder.
     folder.rename(tmp_path / "moved")
     shutil.copy(tmp_path / "c.lookalike" / "decisions.json", tmp_path)
     with index(tmp_path / "moved", "again") as again:
         shutil.move(tmp_path / "decisions.json", again.path)
-        (group,) = duplicates.find(again, NEAR).groups
+        (group,) = duplicates.find_duplicates(again, NEAR).groups
         assert len(group.members) == 2
-        assert decisions.revoke(again, [by["01.jpg"].sha256]) == 1
-        assert decisions.revoke(again, [by["01.jpg"].sha256]) == 0
-        (group,) = duplicates.find(again, NEAR).groups
+        assert decisions.forget(again, [by["01.jpg"].sha256]) == 1
+        assert decisions.forget(again, [by["01.jpg"].sha256]) == 0
+        (group,) = duplicates.find_duplicates(again, NEAR).groups
         assert len(group.members) == 3
 
 
 def test_decisions_between_several_are_all_their_pairs(photos: list[Path], index: Index) -> None:
     with index(photos[0].parent) as collection:
         items = sorted(collection.store.scan(), key=lambda item: item.uri)
-        assert decisions.separate(collection, items[:4]) == 6
-        assert decisions.revoke(collection, [item.sha256 for item in items[:2]]) == 1
-        assert decisions.revoke(collection, [items[0].sha256]) == 2
+        assert decisions.mark_distinct(collection, items[:4]) == 6
+        assert decisions.forget(collection, [item.sha256 for item in items[:2]]) == 1
+        assert decisions.forget(collection, [items[0].sha256]) == 2
         assert len(decisions.read(collection)) == 3
-        assert decisions.revoke(collection, []) == 0
+        assert decisions.forget(collection, []) == 0
 
 
 def test_a_decision_that_makes_no_sense_is_refused(photos: list[Path], index: Index) -> None:
     shutil.copy(photos[0], photos[0].with_name("copy.jpg"))
     with index(photos[0].parent) as collection:
         by = {Path(item.uri).name: item for item in collection.store.scan()}
-        with pytest.raises(UsageError, match="two pictures at least"):
-            decisions.separate(collection, [by["00.jpg"], by["00.jpg"]])
+        with pytest.raises(UsageError, match="at least two"):
+            decisions.mark_distinct(collection, [by["00.jpg"], by["00.jpg"]])
         with pytest.raises(UsageError, match=r"are the same bytes.*--reference"):
-            decisions.separate(collection, [by["00.jpg"], by["01.jpg"], by["copy.jpg"]])
+            decisions.mark_distinct(collection, [by["00.jpg"], by["01.jpg"], by["copy.jpg"]])
         assert decisions.read(collection) == frozenset()
 
 
@@ -451,9 +513,9 @@ def test_damaged_decisions_are_refused_and_kept(
         path.write_text(content, encoding="utf-8")
         items = list(collection.store.scan())
         for work in (
-            lambda: duplicates.find(collection, NEAR),
-            lambda: decisions.separate(collection, items[:2]),
-            lambda: decisions.revoke(collection, ["a"]),
+            lambda: duplicates.find_duplicates(collection, NEAR),
+            lambda: decisions.mark_distinct(collection, items[:2]),
+            lambda: decisions.forget(collection, ["a"]),
         ):
             with pytest.raises(error, match=r"decisions\.json"):
                 work()
@@ -466,34 +528,34 @@ def test_damaged_decisions_are_refused_and_kept(
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_turns_are_those_of_pillow_and_have_inverses(seed: int) -> None:
-    pictures = np.random.default_rng(seed).integers(0, 256, (2, 5, 5, 3), np.uint8)
-    for turn in turning.TURNS:
-        turned = turning.apply(pictures, turn)
-        if turn is not Turn.NONE:
-            for one, other in zip(pictures, turned, strict=True):
-                assert np.array_equal(np.asarray(Image.fromarray(one).transpose(TRANSPOSES[turn])), other)
-        assert np.array_equal(turning.apply(turned, turn.inverse), pictures)
-        assert turning.INVERSE[turn.number] == turn.inverse.number
+    batch = np.random.default_rng(seed).integers(0, 256, (2, 5, 5, 3), np.uint8)
+    for orientation in ORIENTATIONS:
+        turned = orient(batch, orientation)
+        if orientation is not Orientation.SAME:
+            for one, other in zip(batch, turned, strict=True):
+                assert np.array_equal(np.asarray(Image.fromarray(one).transpose(TRANSPOSES[orientation])), other)
+        assert np.array_equal(orient(turned, orientation.inverse), batch)
+        assert INVERSES[orientation.number] == orientation.inverse.number
 
 
-@pytest.mark.parametrize("turn", TRANSPOSES)
-def test_a_turned_copy_is_found_and_named(turn: Turn, photos: list[Path], index: Index) -> None:
+@pytest.mark.parametrize("orientation", TRANSPOSES)
+def test_a_turned_copy_is_found_and_named(orientation: Orientation, photos: list[Path], index: Index) -> None:
     folder = photos[0].parent
     for number, name in ((3, "a-small.png"), (4, "z-small.png")):  # one on either side of its original
         with Image.open(photos[number]) as picture:
-            picture.transpose(TRANSPOSES[turn]).resize((128, 128)).save(folder / name)
+            picture.transpose(TRANSPOSES[orientation]).resize((128, 128)).save(folder / name)
     with index(folder) as collection:
-        found = duplicates.find(collection, NEAR, turned=True)
-        assert duplicates.find(collection, NEAR).groups == ()
+        found = duplicates.find_duplicates(collection, NEAR, FindOptions(all_orientations=True))
+        assert duplicates.find_duplicates(collection, NEAR).groups == ()
         assert sorted(names(found)) == [
             ("near-duplicate", ["03.jpg", "a-small.png"]),
             ("near-duplicate", ["04.jpg", "z-small.png"]),
         ]
         farthest = [max(member.distance for member in group.members) for group in found.groups]
         assert farthest == sorted(farthest)
-        assert {member.turn for group in found.groups for member in group.surplus} == {turn}
+        assert {member.orientation for group in found.groups for member in group.surplus} == {orientation}
         for pair in found.pairs:
-            assert pair.turn == (turn if pair.right.suffix == ".png" else turn.inverse)
+            assert pair.orientation == (orientation if pair.right.suffix == ".png" else orientation.inverse)
 
 
 def test_turned_embeddings_are_kept_by_content_and_a_broken_cache_is_none(
@@ -503,7 +565,7 @@ def test_turned_embeddings_are_kept_by_content_and_a_broken_cache_is_none(
     with Image.open(photos[1]) as picture:
         picture.transpose(Image.Transpose.ROTATE_90).save(folder / "turned.jpg", quality=90)
     with index(folder) as collection:
-        first = duplicates.find(collection, NEAR, turned=True)
+        first = duplicates.find_duplicates(collection, NEAR, FindOptions(all_orientations=True))
         assert len(first.groups) == 1
         calls: list[int] = []
         embed = Encoder.embed
@@ -513,16 +575,16 @@ def test_turned_embeddings_are_kept_by_content_and_a_broken_cache_is_none(
             return embed(self, pictures, branch)
 
         monkeypatch.setattr(Encoder, "embed", counting)
-        assert duplicates.find(collection, NEAR, turned=True) == first
+        assert duplicates.find_duplicates(collection, NEAR, FindOptions(all_orientations=True)) == first
         assert not calls
         cache = collection.path / "cache" / "turned.sqlite"
         cache.write_bytes(b"this is no database" * 100)
-        assert duplicates.find(collection, NEAR, turned=True) == first
+        assert duplicates.find_duplicates(collection, NEAR, FindOptions(all_orientations=True)) == first
         assert sum(calls) == 7 * 13
         cache.unlink()
         photos[0].unlink()
-        gone = duplicates.find(collection, NEAR, turned=True)
-        assert [path.name for path, _ in gone.left_out] == ["00.jpg"]
+        gone = duplicates.find_duplicates(collection, NEAR, FindOptions(all_orientations=True))
+        assert [path.name for path, _ in gone.skipped] == ["00.jpg"]
         assert names(gone) == names(first)
 
 
@@ -539,18 +601,18 @@ def test_leaks_between_two_collections(photos: list[Path], index: Index, tmp_pat
     with Image.open(photos[2]) as picture:
         picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(test / "mirrored.jpg", quality=90)
     with index(photos[0].parent) as train, index(test, "test") as other:
-        found = duplicates.leaks(train, other, NEAR)
+        found = duplicates.find_leaks(train, other, NEAR)
         assert [(p.left.name, p.right.name, p.tier.value) for p in found.pairs] == [
             ("00.jpg", "same-again.jpg", "identical"),
             ("00.jpg", "same.jpg", "identical"),
             ("01.jpg", "recompressed.jpg", "near-duplicate"),
         ]
-        assert found.leaked == {Tier.IDENTICAL: 2, Tier.NEAR: 1, Tier.SIMILAR: 0}
-        assert (found.left, found.right) == (12, 4)
-        turned = duplicates.leaks(train, other, NEAR, turned=True)
-        assert [(p.left.name, p.right.name, p.turn) for p in turned.pairs if p.turn is not Turn.NONE] == [
-            ("02.jpg", "mirrored.jpg", Turn.MIRRORED)
-        ]
+        assert found.leaked == {Tier.IDENTICAL: 2, Tier.NEAR_DUPLICATE: 1, Tier.SIMILAR: 0}
+        assert (found.train_count, found.test_count) == (12, 4)
+        turned = duplicates.find_leaks(train, other, NEAR, all_orientations=True)
+        assert [
+            (p.left.name, p.right.name, p.orientation) for p in turned.pairs if p.orientation is not Orientation.SAME
+        ] == [("02.jpg", "mirrored.jpg", Orientation.MIRRORED)]
 
 
 def test_leaks_want_one_encoder(photos: list[Path], index: Index, tmp_path: Path) -> None:
@@ -560,7 +622,7 @@ def test_leaks_want_one_encoder(photos: list[Path], index: Index, tmp_path: Path
         Collection.create(tmp_path / "other.lookalike", larger) as other,
         pytest.raises(MismatchError, match="different encoders"),
     ):
-        duplicates.leaks(train, other, NEAR)
+        duplicates.find_leaks(train, other, NEAR)
 
 
 def test_pairs_are_those_of_the_definition(photos: list[Path], index: Index) -> None:
@@ -569,7 +631,7 @@ def test_pairs_are_those_of_the_definition(photos: list[Path], index: Index) -> 
         assert list(contents.digests) == sorted(contents.digests)
         distances = np.linalg.norm(contents.vectors[:, None].astype(float) - contents.vectors[None], axis=2)
         radius = float(np.float32(np.median(distances)))
-        found = alike.within(collection, contents, radius)
+        found, _ = candidates.find_pairs(contents, radius)
         expected = [(a, b) for a, b in itertools.combinations(range(12), 2) if np.float32(distances[a, b]) <= radius]
         assert list(zip(found.left.tolist(), found.right.tolist(), strict=True)) == expected
         for a, b in itertools.permutations(range(12), 2):
@@ -577,7 +639,7 @@ def test_pairs_are_those_of_the_definition(photos: list[Path], index: Index) -> 
             assert (pair is not None) == ((min(a, b), max(a, b)) in expected)
             if pair is not None:
                 assert pair[0] == pytest.approx(distances[a, b], rel=1e-6)
-                assert pair[1] is Turn.NONE
+                assert pair[1] is Orientation.SAME
         assert found.between(0, 0) is None
 
 
@@ -585,11 +647,11 @@ def test_the_same_pictures_in_other_places_give_the_same_groups(
     photos: list[Path], index: Index, tmp_path: Path
 ) -> None:
     with index(photos[0].parent) as collection:
-        reach = duplicates.given(0.2)
-        first = duplicates.find(collection, reach)
+        radius = SearchRadius.fixed(0.2)
+        first = duplicates.find_duplicates(collection, radius)
     shutil.copytree(photos[0].parent, tmp_path / "elsewhere" / "deep")
     with index(tmp_path / "elsewhere", "other") as collection:
-        second = duplicates.find(collection, reach)
+        second = duplicates.find_duplicates(collection, radius)
     assert names(first) == names(second)
     assert first.groups
     assert json.dumps([p.distance for p in first.pairs]) == json.dumps([p.distance for p in second.pairs])

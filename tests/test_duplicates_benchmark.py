@@ -1,4 +1,4 @@
-"""The benchmarks of duplicates and of copies, on a handful of pictures."""
+"""The benchmarks of duplicates and of copies, on a handful of images."""
 
 import importlib.util
 import sys
@@ -20,7 +20,7 @@ def benchmark() -> ModuleType:
 
 
 def loaded(name: str) -> ModuleType:
-    # By its path: `duplicates` is the name of other modules too.
+    # By its path, since other modules are called `duplicates` too.
     spec = importlib.util.spec_from_file_location(f"{name}_benchmark", ROOT / "benchmarks" / f"{name}.py")
     assert spec
     assert spec.loader
@@ -38,8 +38,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = ["image,duplicate,judgment"]
     for path in paths[:2]:
         copy = path.with_name(f"copy-{path.name}")
-        with Image.open(path) as picture:
-            picture.save(copy, quality=50)
+        with Image.open(path) as image:
+            image.save(copy, quality=50)
         rows.append(f"{path.relative_to(folder)},{copy.relative_to(folder)},1")
     rows.append(f"{paths[2].relative_to(folder)},{paths[3].relative_to(folder)},2")
     (folder / "judged.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
@@ -50,11 +50,11 @@ def test_the_judged_pairs_are_counted_at_each_cut(
     data: Path, pocket: Path, benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(benchmark, "CUTS", (1, 2, 4))
-    told = benchmark.measure(data, data / "judged.csv", str(pocket))
-    assert (told["name"], told["pictures"], told["judged"]) == ("lookalike, pocket", 8, 2)
-    assert told["found"] == {"1": 1, "2": 2, "4": 2}
-    assert told["seconds"] == pytest.approx(told["index_seconds"] + told["search_seconds"])
-    assert len(benchmark.table([told]).columns) == 6
+    result = benchmark.measure(data, data / "judged.csv", str(pocket))
+    assert (result["name"], result["pictures"], result["judged"]) == ("lookalike, pocket", 8, 2)
+    assert result["found"] == {"1": 1, "2": 2, "4": 2}
+    assert result["seconds"] == pytest.approx(result["index_seconds"] + result["search_seconds"])
+    assert len(benchmark.table([result]).columns) == 6
 
 
 def test_missing_data_says_what_to_give(data: Path, benchmark: ModuleType, tmp_path: Path) -> None:
@@ -85,12 +85,12 @@ def test_copies_are_counted_by_kind(data: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         copies, "KINDS", {kind: copies.KINDS[kind] for kind in ("half the size", "with a logo", "grey")}
     )
-    told = copies.measure(data / "test", 3)
-    assert (told["name"], told["pictures"]) == ("copies", 8)
-    assert {kind: shares["agree"] for kind, shares in told["kinds"].items()} == dict.fromkeys(copies.KINDS, 1)
-    assert all(shares["offered"] <= shares["near"] for shares in told["kinds"].values())
-    assert told["offered"] == 2  # the copies that are in the folder
-    assert len(copies.table(told).rows) == 4
+    result = copies.measure(data / "test", 3)
+    assert (result["name"], result["images"]) == ("copies", 8)
+    assert {kind: shares["agree"] for kind, shares in result["kinds"].items()} == dict.fromkeys(copies.KINDS, 1)
+    assert all(shares["duplicates"] <= shares["near"] for shares in result["kinds"].values())
+    assert result["duplicates"] == 2  # the copies that are in the folder
+    assert len(copies.table(result).rows) == 4
     (data / "empty").mkdir()
-    with pytest.raises(NotFoundError, match="no picture in"):
+    with pytest.raises(NotFoundError, match="no image in"):
         copies.measure(data / "empty", 3)

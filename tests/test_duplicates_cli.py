@@ -1,4 +1,4 @@
-"""The command duplicates, as a user types it, and the page it writes."""
+"""The commands `lookalike duplicates …` as a user types them, and the page they write."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from PIL import Image
 import pocket_encoder
 from lookalike import duplicates, sample
 from lookalike.collection import Collection
-from lookalike.duplicates import page
+from lookalike.duplicates import SearchRadius, page, result
 from lookalike.encoders.card import Calibration
 from test_cli import Shell
 
@@ -61,36 +61,78 @@ def shell(
     return run
 
 
-def groups(told: dict[str, list[dict[str, list[dict[str, str]]]]]) -> list[list[str]]:
-    return [[Path(member["path"]).name for member in group["members"]] for group in told["groups"]]
+def groups(found: dict[str, list[dict[str, list[dict[str, str]]]]]) -> list[list[str]]:
+    return [[Path(member["path"]).name for member in group["members"]] for group in found["groups"]]
 
 
-def test_the_table_says_what_to_keep_and_why(shell: Shell) -> None:
+def test_the_table_says_which_image_to_keep_and_why(shell: Shell) -> None:
     done = shell("duplicates", "a")
     assert done.code == 0
     assert re.search(r"1 +keep +256×256 .*/0 <b>&amp; again.jpg", done.out)
     assert re.search(r"1 +could go +identical +0\.00 +256×256 .*/0\.jpg", done.out)
     assert re.search(r"2 +keep +256×256 .*/1\.jpg +highest resolution, 256 × 256; largest file", done.out)
     assert re.search(r"2 +could go +near-duplicate +\S+ +64×64 .*/1-small\.png", done.out)
-    assert "2 groups of duplicates among 12 pictures; 3 could go" in done.out
-    assert "Pictures within 0.02" in done.err
-    assert "Nothing was moved; --apply does." in done.err
+    assert "2 groups of duplicates among 12 images; 3 could go" in done.out
+    assert "images within 0.02" in done.err
+    assert "No file was moved" in done.err
     assert len(list(Path("album").iterdir())) == 12
 
 
-def test_json_has_all_that_is_known(shell: Shell) -> None:
-    told = shell("duplicates", "a", "--within", "95%", "--turned", "--keep", "path:*.png,size", "--json").json
-    assert list(told) == ["name", "pictures", "metric", "within", "how", "groups", "left_out"]
-    assert told["within"] == pytest.approx(1 / 0.95 - 1)
-    by_first = {group["members"][0]["path"].rpartition("/")[2]: group["members"] for group in told["groups"]}
+@pytest.mark.parametrize("line", ["a", "--within 0.02 a", "find a", "./a", "a.lookalike"])
+def test_find_is_the_default_command(line: str, shell: Shell) -> None:
+    assert len(shell("duplicates", *line.split(), "--json").json["groups"]) == 2
+
+
+def test_a_collection_called_like_a_command_is_still_found(shell: Shell) -> None:
+    Path("a.lookalike").rename("find.lookalike")
+    for line in ("find find", "./find", "find.lookalike"):
+        assert shell("duplicates", *line.split(), "--json").json["name"] == "find"
+    assert shell("duplicates", "find").code == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("", []),
+        ("find", ["--within", "--far", "--turned", "--chains", "--keep", "--reference", "--out", "--json"]),
+        ("apply", ["--within", "--far", "--turned", "--keep", "--reference", "--out", "--trash", "--json"]),
+        ("undo", ["--json"]),
+        ("decide", ["--distinct", "--forget", "--list", "--json"]),
+        ("leaks", ["--within", "--far", "--turned", "--out", "--json"]),
+    ],
+)
+def test_the_help_of_a_command_lists_only_its_own_options(command: str, options: list[str], shell: Shell) -> None:
+    done = shell("duplicates", *command.split(), "--help")
+    assert done.code == 0
+    assert sorted(re.findall(r"^│ (--\S+)", done.out, re.MULTILINE)) == sorted([*options, "--help"])
+
+
+def test_json_has_all_facts_of_a_member(shell: Shell) -> None:
+    found = shell("duplicates", "find", "a", "--within", "95%", "--turned", "--keep", "path:*.png,size", "--json").json
+    assert list(found) == ["name", "images", "metric", "within", "explanation", "groups", "skipped"]
+    assert found["within"] == pytest.approx(1 / 0.95 - 1)
+    by_first = {group["members"][0]["path"].rpartition("/")[2]: group["members"] for group in found["groups"]}
     kept, other, *_ = by_first["1-small.png"]
     assert list(kept) == [
-        *("id", "path", "label", "tier", "distance", "turn", "kept", "why", "width", "height", "bytes", "modified")
+        *(
+            "id",
+            "path",
+            "label",
+            "tier",
+            "distance",
+            "orientation",
+            "kept",
+            "reason",
+            "width",
+            "height",
+            "bytes",
+            "modified",
+        )
     ]
-    assert (kept["kept"], kept["why"], kept["width"]) == (True, "path matches *.png", 64)
-    assert (other["kept"], other["tier"], other["turn"]) == (False, "near-duplicate", "as it is")
+    assert (kept["kept"], kept["reason"], kept["width"]) == (True, "path matches *.png", 64)
+    assert (other["kept"], other["tier"], other["orientation"]) == (False, "near-duplicate", "same")
     (mirrored,) = (members for name, members in by_first.items() if name.startswith("2"))
-    assert [m["turn"] for m in mirrored] == ["as it is", "mirrored"]
+    assert [m["orientation"] for m in mirrored] == ["same", "mirrored"]
 
 
 def test_pairs_go_into_a_file(shell: Shell) -> None:
@@ -104,28 +146,28 @@ def test_pairs_go_into_a_file(shell: Shell) -> None:
     assert [{key: str(value) for key, value in line.items()} for line in lines] == rows
 
 
-def test_decisions_are_made_listed_and_revoked(shell: Shell) -> None:
+def test_decisions_are_made_listed_and_forgotten(shell: Shell) -> None:
     names = ["album/1.jpg", "album/1-small.png", "album/1-recompressed.jpg"]
-    assert "3 pairs more are remembered" in shell("duplicates", "a", "--distinct", *names).out
+    assert "3 new pairs marked as distinct" in shell("duplicates", "decide", "a", "--distinct", *names).out
     assert groups(shell("duplicates", "a", "--json").json) == [["0 <b>&amp; again.jpg", "0.jpg"]]
-    listed = shell("duplicates", "a", "--decisions", "--json").json
+    listed = shell("duplicates", "decide", "a", "--list", "--json").json
     assert len(listed) == 3
     assert {Path(path).name for pair in listed for path in pair["paths"]} == {Path(name).name for name in names}
-    assert "is distinct from" in shell("duplicates", "a", "--decisions").out
-    assert shell("duplicates", "a", "--forget", *names[:2], "--json").json == {"changed": 1, "decisions": 2}
-    shell("duplicates", "a", "--forget", names[2])
-    assert "Nothing was decided yet." in shell("duplicates", "a", "--decisions").out
+    assert "is distinct from" in shell("duplicates", "decide", "a", "--list").out
+    assert shell("duplicates", "decide", "a", "--forget", *names[:2], "--json").json == {"changed": 1, "decisions": 2}
+    shell("duplicates", "decide", "a", "--forget", names[2])
+    assert "No decisions yet." in shell("duplicates", "decide", "a", "--list").out
     assert len(groups(shell("duplicates", "a", "--json").json)) == 2
 
 
 def test_apply_moves_and_undo_puts_back(shell: Shell) -> None:
     before = {path.name: path.read_bytes() for path in Path("album").iterdir()}
-    done = shell("duplicates", "a", "--apply", "--reference", "album/nowhere")
-    assert (done.code, "No picture of the collection is under" in done.err) == (2, True)
-    done = shell("duplicates", "a", "--apply", "--out", "page.html")
+    done = shell("duplicates", "apply", "a", "--reference", "album/nowhere")
+    assert (done.code, "reference folder" in done.err) == (2, True)
+    done = shell("duplicates", "apply", "a", "--out", "page.html")
     assert done.code == 0
     assert "3 moved" in done.out
-    assert "lookalike duplicates --undo a-trash" in done.err
+    assert "lookalike duplicates undo a-trash" in done.err
     assert {path.name for path in Path("album").iterdir()} == set(before) - {
         "0.jpg",
         "1-small.png",
@@ -133,15 +175,15 @@ def test_apply_moves_and_undo_puts_back(shell: Shell) -> None:
     }
     assert Path("page.html").read_text(encoding="utf-8").count('<img src="data:image/jpeg') == 5  # made before
     assert shell("info", "a", "--json").json["items"] == 9
-    assert "No duplicates among 9 pictures." in shell("duplicates", "a").out
-    assert "Back where they were: 3 pictures." in shell("duplicates", "--undo", "a-trash").out
+    assert "No duplicates among 9 images." in shell("duplicates", "a").out
+    assert "Moved back: 3 images." in shell("duplicates", "undo", "a-trash").out
     assert {path.name: path.read_bytes() for path in Path("album").iterdir()} == before
     assert shell("info", "a", "--json").json["items"] == 12
-    moved = shell("duplicates", "a", "--apply", "--trash", "bin", "--json").json["moved"]
-    assert (len(moved["files"]), moved["left"]) == (3, [])
+    moved = shell("duplicates", "apply", "a", "--trash", "bin", "--json").json["moved"]
+    assert (len(moved["files"]), moved["failures"]) == (3, [])
     Path("album/0.jpg").write_bytes(b"somebody else's")
-    done = shell("duplicates", "--undo", "bin", "--json")
-    assert (done.code, len(done.json["files"]), len(done.json["left"])) == (1, 2, 1)
+    done = shell("duplicates", "undo", "bin", "--json")
+    assert (done.code, len(done.json["files"]), len(done.json["failures"])) == (1, 2, 1)
 
 
 def test_leaks_between_a_training_and_a_test_set(shell: Shell) -> None:
@@ -151,15 +193,15 @@ def test_leaks_between_a_training_and_a_test_set(shell: Shell) -> None:
     with Image.open("album/5.jpg") as picture:
         picture.transpose(Image.Transpose.ROTATE_180).save("test/turned.jpg", quality=90)
     shell("index", "test", "--to", "t", "--encoder", "pocket")
-    done = shell("duplicates", "a", "--against", "t", "--out", "leaks.html")
-    assert "2 identical of the 3 pictures of t in a, which has 12." in done.out
+    done = shell("duplicates", "leaks", "a", "t", "--out", "leaks.html")
+    assert "2 identical of the 3 images of t in a, which has 12." in done.out
     assert Path("leaks.html").read_text(encoding="utf-8").count('<img src="data:image/jpeg') == 4
-    told = shell("duplicates", "a", "--against", "t", "--turned", "--json").json
-    assert told["leaked"] == {"identical": 2, "near-duplicate": 1, "similar": 0}
-    assert [pair["turn"] for pair in told["pairs"]] == ["as it is", "as it is", "turned by 180°"]
-    assert shell("duplicates", "t", "--against", "a", "--within", "0").out.count("identical") == 4
-    done = shell("duplicates", "a", "--against", "a")
-    assert (done.code, "another collection" in done.err) == (2, True)
+    found = shell("duplicates", "leaks", "a", "t", "--turned", "--json").json
+    assert found["leaked"] == {"identical": 2, "near-duplicate": 1, "similar": 0}
+    assert [pair["orientation"] for pair in found["pairs"]] == ["same", "same", "rotated 180°"]
+    assert shell("duplicates", "leaks", "t", "a", "--within", "0").out.count("identical") == 4
+    done = shell("duplicates", "leaks", "a", "a")
+    assert (done.code, "one collection" in done.err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -167,27 +209,31 @@ def test_leaks_between_a_training_and_a_test_set(shell: Shell) -> None:
     [
         ("", 2, "Name a collection"),
         ("nowhere", 1, "no collection at nowhere"),
-        ("a --within 0.1 --far 0.01", 2, "--within or --far"),
-        ("a --within near", 2, "0.35"),
+        ("a --within 0.1 --far 0.01", 2, "--within and --far"),
+        ("a --within near", 2, "not “near”"),
         ("a --within -1", 2, "at least 0"),
-        ("a --within nan", 2, "nan"),
+        ("a --within nan", 2, "not “nan”"),
+        ("a --within 0.1..0.3", 2, "leaves them out"),
         ("a --far 0.002", 2, "calibrated for the false accept rates"),
-        ("a --keep best", 2, "no rule for what to keep"),
-        ("a --reference elsewhere", 2, "No picture of the collection is under the reference folder"),
+        ("a --keep best", 2, "not a rule"),
+        ("a --reference elsewhere", 2, "under the reference folder"),
         ("a --out pairs.parquet", 2, ".html, .csv or .jsonl"),
         ("a --out album/0.jpg/x.csv", 1, "is a file, not a folder"),
-        ("a --chains --apply", 2, "chains are to be looked at"),
-        ("a --apply --trash album", 1, "has other things in it"),
-        ("a album/0.jpg", 2, "one name too many"),
-        ("a --distinct album/0.jpg", 2, "two pictures at least"),
-        ("a --distinct album/0.jpg album/none.jpg", 1, "has no picture “album/none.jpg”"),
-        ("a --forget", 2, "Name the pictures"),
-        ("a --forget album/none.jpg", 1, "has no picture"),
-        ("a --distinct --forget album/0.jpg", 2, "Give one of"),
-        ("a --decisions album/0.jpg", 2, "one name too many"),
-        ("a --apply --against b", 2, "Give one of"),
-        ("a --undo bin", 2, "leave NAME out"),
-        ("--undo album", 1, "no trash folder"),
+        ("apply a --chains", 2, "No such option: --chains"),
+        ("apply a --trash album", 1, "holds other files"),
+        ("a album/0.jpg", 2, "unexpected extra argument"),
+        ("decide a --distinct album/0.jpg", 2, "at least two"),
+        ("decide a --distinct album/0.jpg album/none.jpg", 1, "no image “album/none.jpg”"),
+        ("decide a --forget", 2, "Name the images"),
+        ("decide a --forget album/none.jpg", 1, "no image"),
+        ("decide a --distinct --forget album/0.jpg", 2, "Give one of"),
+        ("decide a", 2, "Give one of"),
+        ("decide a --list album/0.jpg", 2, "leave the images out"),
+        ("a --apply", 2, "No such option: --apply"),
+        ("--undo bin", 2, "No such option: --undo"),
+        ("leaks a", 2, "TEST"),
+        ("undo album", 1, "not a trash folder"),
+        ("find", 2, "NAME"),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_to_do(line: str, code: int, words: str, shell: Shell) -> None:
@@ -235,7 +281,7 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
 
-def test_the_page_needs_nothing_else_and_escapes_what_is_not_its_own(shell: Shell) -> None:
+def test_the_page_is_complete_in_one_file_and_escapes_all_data(shell: Shell) -> None:
     shell("duplicates", "a", "--within", "0.03", "--turned", "--out", "page.html")
     text = Path("page.html").read_text(encoding="utf-8")
     shown = Page(text)
@@ -256,35 +302,35 @@ def test_the_page_needs_nothing_else_and_escapes_what_is_not_its_own(shell: Shel
         assert part in text
 
 
-def test_a_page_of_nothing_says_so(shell: Shell) -> None:
+def test_a_page_without_groups_says_so(shell: Shell) -> None:
     shell("duplicates", "a", "--within", "0", "--keep", "size", "--out", "page.html")
-    shell("duplicates", "a", "--apply", "--within", "0")
+    shell("duplicates", "apply", "a", "--within", "0")
     shell("duplicates", "a", "--within", "0", "--out", "none.html")
     text = Path("none.html").read_text(encoding="utf-8")
-    assert "Nothing was found" in text
+    assert "No duplicates" in text
     assert Page(text).images == []
 
 
-def test_a_page_has_room_for_so_many_groups(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "MOST", 1)
+def test_a_page_says_how_many_groups_it_leaves_out(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "MAX_SHOWN", 1)
     shell("duplicates", "a", "--out", "page.html")
     text = Path("page.html").read_text(encoding="utf-8")
     assert len(Page(text).images) == 2
     assert "And 1 more groups" in text
 
 
-def test_a_picture_without_a_thumbnail_is_still_on_the_page(shell: Shell) -> None:
+def test_an_image_without_a_thumbnail_is_still_on_the_page(shell: Shell) -> None:
     with Collection.open("a.lookalike") as collection:
-        found = duplicates.find(collection, duplicates.given(0.03))
+        found = duplicates.find_duplicates(collection, SearchRadius.fixed(0.03))
         for path in Path("album").iterdir():
             path.write_bytes(b"")
-        page.write(found, Path("deep/er/page.html"), collection)
-    assert Path("deep/er/page.html").read_text(encoding="utf-8").count("no picture") == 5
+        page.write_page(found, Path("deep/er/page.html"), collection)
+    assert Path("deep/er/page.html").read_text(encoding="utf-8").count("no image") == 5
 
 
 @pytest.mark.parametrize(
     ("count", "text"),
     [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (1_540_000, "1.5 MB"), (2e15, "2000.0 TB")],
 )
-def test_sizes_are_written_for_people(count: int, text: str) -> None:
-    assert page.size(int(count)) == text
+def test_sizes_have_a_unit(count: int, text: str) -> None:
+    assert result.format_size(int(count)) == text

@@ -25,7 +25,7 @@ def decide(path: Path, ids: list[list[str]], gate: "multiprocessing.synchronize.
         items = [list(collection.store.get(pair).values()) for pair in ids]
         gate.wait()
         for pair in items:
-            decisions.separate(collection, pair)
+            decisions.mark_distinct(collection, pair)
 
 
 def test_decisions_of_two_processes_at_once_are_all_kept(photos: Path, pocket: Path, tmp_path: Path) -> None:
@@ -49,14 +49,14 @@ def test_decisions_of_two_processes_at_once_are_all_kept(photos: Path, pocket: P
 def test_who_waits_too_long_or_cannot_write_is_told(
     photos: Path, pocket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decisions, "_PATIENCE", 0.05)
+    monkeypatch.setattr(decisions, "_TIMEOUT", 0.05)
     with Collection.create(tmp_path / "c.lookalike", Encoder.open(pocket)) as collection:
         collection.add(entries(photos))
         items = list(collection.store.scan())[:2]
-        with decisions._deciding(collection), pytest.raises(BusyError, match="Nothing was decided; try again"):
-            decisions.separate(collection, items)
+        with decisions._locked(collection), pytest.raises(BusyError, match="Nothing was decided; try again"):
+            decisions.mark_distinct(collection, items)
         assert decisions.read(collection) == frozenset()
         (collection.path / "decisions.lock").unlink()
         (collection.path / "decisions.lock").mkdir()
         with pytest.raises(StorageError, match=r"decisions\.lock cannot be written"):
-            decisions.separate(collection, items)
+            decisions.mark_distinct(collection, items)

@@ -16,11 +16,13 @@ import pytest
 import pictures
 from lookalike import duplicates, images
 from lookalike.collection import Collection, Entry, entries
+from lookalike.duplicates import FindOptions, SearchRadius
 from lookalike.duplicates import trash as moving
 from lookalike.encoders import Encoder
 from lookalike.errors import AlreadyExistsError, NotFoundError, StorageError
+from lookalike.progress import Silent
 
-NEAR = duplicates.given(0.01)
+NEAR = SearchRadius.fixed(0.01)
 LIST = "lookalike-trash.jsonl"
 
 # Three groups: 1 and its two copies, 2 and its copy, 3 and its copy; 4 has none.
@@ -62,21 +64,42 @@ def items(collection: Collection) -> list[tuple[str, str, str | None, dict[str, 
 
 
 def apply(collection: Collection, trash: Path) -> duplicates.Moved:
-    return duplicates.apply(collection, duplicates.find(collection, NEAR).groups, trash)
+    return duplicates.move_to_trash(collection, duplicates.find_duplicates(collection, NEAR).groups, trash)
+
+
+class Recorder(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int, int]] = []
+
+    def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:  # noqa: ARG002 -- the protocol has it
+        self.calls.append((stage, done, total))
+
+
+class Interrupting(Silent):
+    """Presses Ctrl-C after so many files."""
+
+    def __init__(self, files: int) -> None:
+        self.files = files
+
+    def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:  # noqa: ARG002 -- the protocol has it
+        if done == self.files:
+            raise KeyboardInterrupt
 
 
 def left(moved: duplicates.Moved) -> dict[str, str]:
-    return {path.name: reason for path, reason in moved.left}
+    return {path.name: reason for path, reason in moved.failures}
 
 
 def test_there_and_back(collection: Collection, tmp_path: Path) -> None:
     photos, trash = tmp_path / "photos", tmp_path / "trash"
     before, known = state(photos), items(collection)
-    told: list[tuple[int, int]] = []
-    groups = duplicates.find(collection, NEAR).groups
-    moved = duplicates.apply(collection, groups, trash, lambda *at: told.append(at))
+    progress = Recorder()
+    groups = duplicates.find_duplicates(collection, NEAR).groups
+    moved = duplicates.move_to_trash(collection, groups, trash, progress)
     assert sorted(str(path.relative_to(photos)) for path in moved.files) == SURPLUS
-    assert (moved.left, told) == ((), [(1, 4), (2, 4), (3, 4), (4, 4)])
+    assert (moved.failures, progress.calls) == ((), [("moving", i, 4) for i in (1, 2, 3, 4)])
     assert moved.size == sum(len(before[name][0]) for name in SURPLUS)
     assert set(state(photos)) == set(before) - set(SURPLUS)
     assert collection.store.count() == 4
@@ -84,15 +107,15 @@ def test_there_and_back(collection: Collection, tmp_path: Path) -> None:
     del in_trash[LIST]
     inside = str(photos.relative_to("/"))
     assert in_trash == {f"{inside}/{name}": before[name] for name in SURPLUS}
-    assert duplicates.find(collection, NEAR).groups == ()
+    assert duplicates.find_duplicates(collection, NEAR).groups == ()
     assert apply(collection, trash) == duplicates.Moved((), 0, ())  # nothing is left to do
-    back = duplicates.restore(trash)
-    assert (sorted(back.files), back.size, back.left) == (sorted(moved.files), moved.size, ())
+    back = duplicates.restore(trash, Collection.open)
+    assert (sorted(back.files), back.size, back.failures) == (sorted(moved.files), moved.size, ())
     assert state(photos) == before
     assert items(collection) == known
     assert not trash.exists()
-    with pytest.raises(NotFoundError, match="no trash folder"):
-        duplicates.restore(trash)
+    with pytest.raises(NotFoundError, match="not a trash folder"):
+        duplicates.restore(trash, Collection.open)
 
 
 def test_across_file_systems(collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +127,7 @@ def test_across_file_systems(collection: Collection, tmp_path: Path, monkeypatch
     monkeypatch.setattr(os, "link", link)
     assert len(apply(collection, tmp_path / "trash").files) == 4
     assert not list((tmp_path / "trash").rglob("*part"))
-    assert duplicates.restore(tmp_path / "trash").left == ()
+    assert duplicates.restore(tmp_path / "trash", Collection.open).failures == ()
     assert state(tmp_path / "photos") == before
 
 
@@ -120,7 +143,7 @@ def test_a_copy_that_is_none_is_not_taken_for_one(
     monkeypatch.setattr(shutil, "copyfileobj", lambda old, new: new.write(old.read()[:-1]))
     moved = apply(collection, tmp_path / "trash")
     assert moved.files == ()
-    assert set(left(moved).values()) == {"it cannot be moved: the copy is not what was copied"}
+    assert set(left(moved).values()) == {"it cannot be moved: the copy differs from the file"}
     assert state(tmp_path / "photos") == before
     assert set(state(tmp_path / "trash")) == {LIST}
     assert collection.store.count() == 8
@@ -139,13 +162,13 @@ def test_a_full_disk_stops_it_and_loses_nothing(
         move(source, target, sha256)
 
     monkeypatch.setattr(moving, "move", third_time_full)
-    monkeypatch.setattr(moving, "_writable", lambda _: False)
-    with pytest.raises(StorageError, match=r"No space left.*lookalike duplicates --undo"):
+    monkeypatch.setattr(moving, "_is_writable", lambda _: False)
+    with pytest.raises(StorageError, match=r"No space left.*lookalike duplicates undo"):
         apply(collection, trash)
     assert collection.store.count() == 6  # what has moved is out of it
     monkeypatch.undo()
-    back = duplicates.restore(trash)
-    assert (len(back.files), back.left) == (3, ())  # the third one never went
+    back = duplicates.restore(trash, Collection.open)
+    assert (len(back.files), back.failures) == (3, ())  # the third one never went
     assert state(tmp_path / "photos") == before
     assert collection.store.count() == 8
 
@@ -166,24 +189,24 @@ def test_a_file_that_cannot_be_taken_away_stays_whole(
     assert sorted(path.name for path in moved.files) == ["1c.png", "3b.png"]
     monkeypatch.undo()
     assert collection.store.count() == 6
-    duplicates.restore(tmp_path / "trash")
+    duplicates.restore(tmp_path / "trash", Collection.open)
     assert state(tmp_path / "photos") == before
 
 
 def test_what_has_changed_meanwhile_stays(collection: Collection, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
-    groups = duplicates.find(collection, NEAR).groups
+    groups = duplicates.find_duplicates(collection, NEAR).groups
     (photos / "1b.png").write_bytes(pictures.png(9))
     (photos / "deep" / "er" / "1c.png").unlink()
     (photos / "2.png").unlink()  # the one to be kept
     (photos / "deep" / "3b.png").unlink()
     (photos / "deep" / "3b.png").symlink_to(photos / "3.png")
-    moved = duplicates.apply(collection, groups, tmp_path / "trash")
+    moved = duplicates.move_to_trash(collection, groups, tmp_path / "trash")
     assert moved.files == ()
     reasons = left(moved)
     assert reasons["1b.png"] == "it has changed since it was indexed"
     assert reasons["1c.png"] == "it has gone"
-    assert reasons["2b.png"] == f"the picture to be kept, {photos / '2.png'}: it has gone"
+    assert reasons["2b.png"] == f"the image to keep, {photos / '2.png'}: it has gone"
     assert reasons["3b.png"] == "it has become a link"
     assert (photos / "2b.png").exists()
     assert collection.store.count() == 8
@@ -201,7 +224,7 @@ def test_nothing_is_written_over(collection: Collection, tmp_path: Path) -> None
     assert (inside / "1b (2).png").read_bytes() == pictures.png(2)
     # Somebody else's file has the place of another one.
     (photos / "2b.png").write_bytes(pictures.png(7))
-    back = duplicates.restore(trash)
+    back = duplicates.restore(trash, Collection.open)
     assert set(left(back)) == {"1b.png", "2b.png"}
     assert "another file has its place" in left(back)["2b.png"]
     assert (photos / "1b.png").read_bytes() == pictures.png(2)  # what went last
@@ -210,7 +233,7 @@ def test_nothing_is_written_over(collection: Collection, tmp_path: Path) -> None
     # With the places free again, the rest comes back too.
     (photos / "1b.png").unlink()
     (photos / "2b.png").unlink()
-    assert duplicates.restore(trash).left == ()
+    assert duplicates.restore(trash, Collection.open).failures == ()
     assert (photos / "1b.png").read_bytes() == pictures.png(1)
     assert (photos / "2b.png").read_bytes() == pictures.png(2)
     assert not trash.exists()
@@ -223,12 +246,14 @@ def test_an_uploaded_picture_goes_and_comes_back(collection: Collection, tmp_pat
     with_copy = tmp_path / "photos" / "copy.png"
     with_copy.write_bytes(pictures.png(4))
     collection.add(entries(tmp_path / "photos"))
-    groups = duplicates.find(collection, NEAR, rules=duplicates.Rule.parse("path:photos/*")).groups
-    moved = duplicates.apply(collection, groups, tmp_path / "trash")
+    groups = duplicates.find_duplicates(
+        collection, NEAR, options=FindOptions(rules=duplicates.KeepRule.parse("path:photos/*"))
+    ).groups
+    moved = duplicates.move_to_trash(collection, groups, tmp_path / "trash")
     assert collection.file(item) in moved.files
     assert not collection.file(item).exists()
     assert item.id not in collection.store.get([item.id])
-    assert duplicates.restore(tmp_path / "trash").left == ()
+    assert duplicates.restore(tmp_path / "trash", Collection.open).failures == ()
     assert collection.get(item.id) == item
     assert collection.file(item).read_bytes() == pictures.png(4)
 
@@ -236,12 +261,12 @@ def test_an_uploaded_picture_goes_and_comes_back(collection: Collection, tmp_pat
 def test_a_folder_that_is_no_trash_is_left_alone(collection: Collection, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "diary.txt").write_text("dear", encoding="utf-8")
-    with pytest.raises(AlreadyExistsError, match="has other things in it"):
+    with pytest.raises(AlreadyExistsError, match="holds other files"):
         apply(collection, tmp_path / "mine")
     with pytest.raises(StorageError, match=r"cannot be written.*Nothing was moved"):
         apply(collection, tmp_path / "mine" / "diary.txt")
     with pytest.raises(NotFoundError):
-        duplicates.restore(tmp_path / "mine")
+        duplicates.restore(tmp_path / "mine", Collection.open)
     assert collection.store.count() == 8
 
 
@@ -260,15 +285,15 @@ def test_half_a_line_is_nothing_and_a_damaged_one_is_told(collection: Collection
     first, *others = whole.splitlines(keepends=True)
     for wrong in (b"nonsense\n", b'{"file": "/x"}\n', first.replace(b'"trashed":"', b'"trashed":"../')):
         (trash / LIST).write_bytes(b"".join([first, wrong, *others]))
-        with pytest.raises(StorageError, match=r"line 2, is damaged, and nothing was put back"):
-            duplicates.restore(trash)
+        with pytest.raises(StorageError, match=r"line 2.*damaged"):
+            duplicates.restore(trash, Collection.open)
     (trash / LIST).write_bytes(whole + first[:40])
     (tmp_path / "photos" / "5.png").write_bytes(pictures.png(4))
     collection.add(entries(tmp_path / "photos"))
     assert len(apply(collection, trash).files) == 1  # and goes on with a line of its own
     assert len((trash / LIST).read_bytes().splitlines()) == 5
     assert all(json.loads(line) for line in (trash / LIST).read_bytes().splitlines())
-    assert duplicates.restore(trash).left == ()
+    assert duplicates.restore(trash, Collection.open).failures == ()
     assert {name: v for name, v in state(tmp_path / "photos").items() if name != "5.png"} == before
 
 
@@ -277,26 +302,22 @@ def test_a_collection_that_has_gone_keeps_no_file_back(collection: Collection, t
     apply(collection, tmp_path / "trash")
     collection.close()
     shutil.rmtree(collection.path)
-    back = duplicates.restore(tmp_path / "trash")
+    back = duplicates.restore(tmp_path / "trash", Collection.open)
     assert len(back.files) == 4
-    assert all("it is back, but not in" in reason for _, reason in back.left)
+    assert all("not added to" in reason for _, reason in back.failures)
     assert state(tmp_path / "photos") == before
 
 
 def test_ctrl_c_in_the_middle(collection: Collection, tmp_path: Path) -> None:
     before, trash = state(tmp_path / "photos"), tmp_path / "trash"
-    groups = duplicates.find(collection, NEAR).groups
-
-    def stop(done: int, _total: int) -> None:
-        if done == 2:
-            raise KeyboardInterrupt
+    groups = duplicates.find_duplicates(collection, NEAR).groups
 
     with pytest.raises(KeyboardInterrupt):
-        duplicates.apply(collection, groups, trash, stop)
+        duplicates.move_to_trash(collection, groups, trash, Interrupting(2))
     assert collection.store.count() == 6
     with pytest.raises(KeyboardInterrupt):
-        duplicates.restore(trash, tell=lambda done, _: stop(done + 1, 0))
-    assert duplicates.restore(trash).left == ()
+        duplicates.restore(trash, Collection.open, Interrupting(1))
+    assert duplicates.restore(trash, Collection.open).failures == ()
     assert state(tmp_path / "photos") == before
     assert collection.store.count() == 8
 
@@ -326,8 +347,8 @@ def wrap(owner, name, before):
 with Collection.open(path) as collection:
     if point == "undo":
         wrap(trash, "move", before=False)
-        duplicates.restore(where)
-    groups = duplicates.find(collection, duplicates.given(0.01)).groups
+        duplicates.restore(where, Collection.open)
+    groups = duplicates.find_duplicates(collection, duplicates.SearchRadius.fixed(0.01)).groups
     if point == "half a line":
         fsync = os.fsync
         def torn(handle):
@@ -350,7 +371,7 @@ with Collection.open(path) as collection:
         shutil.copyfileobj = half
     elif point == "not yet out of the collection":
         wrap(trash, "move", before=False)
-    duplicates.apply(collection, groups, where)
+    duplicates.move_to_trash(collection, groups, where)
 """
 
 
@@ -384,7 +405,7 @@ def test_a_kill_loses_nothing_and_undo_puts_all_back(
     assert contents == {content for content, _ in before.values()}  # one of each stays where it was
     everything = state(photos) | {f"trash/{name}": value for name, value in state(trash).items()}
     assert set(before.values()) <= set(everything.values())
-    assert duplicates.restore(trash).left == ()
+    assert duplicates.restore(trash, Collection.open).failures == ()
     assert state(photos) == before
     assert items(collection) == known
     assert not trash.exists()
@@ -398,7 +419,7 @@ def test_a_kill_and_then_going_on(collection: Collection, tmp_path: Path) -> Non
     apply(collection, trash)
     assert set(state(photos)) == set(before) - set(SURPLUS)
     killed("undo", 2, collection.path, trash)
-    assert duplicates.restore(trash).left == ()
+    assert duplicates.restore(trash, Collection.open).failures == ()
     assert state(photos) == before
     assert items(collection) == known
 

@@ -19,7 +19,7 @@ ANYWHERE = {"jaxtyping", "numpy", "pydantic"}
 # The modules, with what they contain, that may import each of the other third-party packages. A package that is not in
 # this table may not be imported at all, so add each new dependency here.
 ALLOWED = {
-    "PIL": ("images", "sample", "datasets", "evaluation.report", "duplicates.page"),
+    "PIL": ("images", "sample", "datasets", "evaluation.report"),
     "boto3": ("cloud",),
     "click": ("cli",),
     "faiss": ("search", "ann"),
@@ -33,10 +33,10 @@ ALLOWED = {
     "onnx": ("learn",),
     "onnxruntime": ("encoders",),
     "onnxscript": ("learn",),
-    "pandas": ("stores.answer",),
+    "pandas": ("stores.answer", "duplicates.result"),
     "pgvector": ("stores.postgres",),
     "psycopg": ("stores.postgres",),
-    "pyarrow": ("joins.formats", "stores.answer"),
+    "pyarrow": ("joins.formats", "stores.answer", "duplicates.result"),
     "pymilvus": ("stores.milvus",),
     "pytorch_metric_learning": ("learn",),
     "ray": ("scale",),

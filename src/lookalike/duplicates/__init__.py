@@ -1,39 +1,41 @@
-"""Duplicates: found, grouped, decided on, moved away, and put back.
+"""Duplicates: find, group, decide, move to a trash, and restore.
 
-with Collection.open("shop.lookalike") as shop:
-    found = find(shop, calibrated(shop.encoder, shop.store.metric, shop.store.count()))
-    apply(shop, found.groups, Path("shop-trash"))
+    groups = find_duplicates(shop)
+    print(groups)
+    move_to_trash(shop, groups, Path("shop-trash"))
 
-What is found is a proposal. Nothing moves before `apply`, which deletes nothing; `restore` puts everything back.
+What `find_duplicates` returns is a proposal. No file moves before `move_to_trash`, which deletes nothing, and `restore`
+undoes it. `find` lists the steps of the search.
 """
 
 from lookalike.duplicates import decisions
-from lookalike.duplicates.finding import Duplicates, Group, Member, PairFound, find
-from lookalike.duplicates.keeping import RULES, Facts, Rule
-from lookalike.duplicates.leaks import Leaks, leaks
-from lookalike.duplicates.tiers import Reach, Tier, at_rate, calibrated, given
-from lookalike.duplicates.trash import Moved, apply, restore
-from lookalike.duplicates.turning import Turn
+from lookalike.duplicates.find import FindOptions, find_duplicates
+from lookalike.duplicates.keep import DEFAULT_RULES, KeepRule
+from lookalike.duplicates.leaks import Leaks, find_leaks
+from lookalike.duplicates.orientation import Orientation
+from lookalike.duplicates.radius import SearchRadius
+from lookalike.duplicates.result import DuplicateGroups, DuplicatePair, FileFacts, Group, Member, Tier
+from lookalike.duplicates.source import Source
+from lookalike.duplicates.trash import Moved, move_to_trash, restore
 
 __all__ = [
-    "RULES",
-    "Duplicates",
-    "Facts",
+    "DEFAULT_RULES",
+    "DuplicateGroups",
+    "DuplicatePair",
+    "FileFacts",
+    "FindOptions",
     "Group",
+    "KeepRule",
     "Leaks",
     "Member",
     "Moved",
-    "PairFound",
-    "Reach",
-    "Rule",
+    "Orientation",
+    "SearchRadius",
+    "Source",
     "Tier",
-    "Turn",
-    "apply",
-    "at_rate",
-    "calibrated",
     "decisions",
-    "find",
-    "given",
-    "leaks",
+    "find_duplicates",
+    "find_leaks",
+    "move_to_trash",
     "restore",
 ]

@@ -1,11 +1,10 @@
-"""What people decided: these two are no duplicates.
+"""Decisions of people that two images are not duplicates.
 
-Decisions are about contents, by their SHA-256, and lie in the collection's folder. So they hold wherever the files are
-moved, and when the pictures are indexed again.
+A decision is about two contents, by their SHA-256, and is stored in the collection's folder. So it holds when files are
+moved, and when the images are indexed again.
 """
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -16,17 +15,17 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from lookalike import atomic
-from lookalike.collection import Collection
+from lookalike.duplicates.source import Source
 from lookalike.errors import BusyError, MismatchError, StorageError, UsageError
 from lookalike.stores import Item
 
 FORMAT = 1
 
-# Seconds to wait for another process: a decision takes milliseconds.
-_PATIENCE = 10.0
+# Seconds to wait for another process; a decision takes milliseconds.
+_TIMEOUT = 10.0
 
 Decision = tuple[str, str]
-"""The SHA-256 of two contents that are no duplicates of each other, the lower one first."""
+"""The SHA-256 of two contents that are not duplicates of each other, the lower one first."""
 
 
 class _File(BaseModel):
@@ -36,117 +35,121 @@ class _File(BaseModel):
     distinct: tuple[Decision, ...] = ()
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _check_order(self) -> Self:
         if any(a >= b for a, b in self.distinct):
             raise ValueError("a pair names its lower SHA-256 first")
         return self
 
 
-def read(collection: Collection) -> frozenset[Decision]:
-    """All decisions.
+def read(source: Source) -> frozenset[Decision]:
+    """Read all decisions of a collection.
 
     Raises:
-        MismatchError: another version wrote them.
+        MismatchError: another version of lookalike wrote them.
         StorageError: they cannot be read.
     """
-    path = _path(collection)
+    path = _path(source)
     try:
         text = path.read_text(encoding="utf-8")
         tree = json.loads(text)
     except FileNotFoundError:
         return frozenset()
     except (OSError, ValueError) as e:
-        raise StorageError(f"{path} cannot be read: {e}. Put back a copy, or delete it to decide anew.") from e
+        raise StorageError(f"{path} cannot be read: {e}. Put back a copy, or delete it to decide again.") from e
     if isinstance(tree, dict) and tree.get("format", FORMAT) != FORMAT:
         raise MismatchError(f"{path} has format {tree['format']}; this lookalike reads format {FORMAT}.")
     try:
         return frozenset(_File.model_validate_json(text).distinct)
     except ValidationError as e:
-        raise StorageError(
-            f"{path} is damaged: {e.errors()[0]['msg']}. Put back a copy, or delete it to decide anew."
-        ) from e
+        reason = e.errors()[0]["msg"]
+        raise StorageError(f"{path} is damaged: {reason}. Put back a copy, or delete it to decide again.") from e
 
 
-def separate(collection: Collection, items: Iterable[Item]) -> int:
-    """Remember that no two of these items are duplicates; returns how many pairs of contents are new.
+def mark_distinct(source: Source, items: Iterable[Item]) -> int:
+    """Remember that no two of these items are duplicates.
+
+    Returns:
+        The number of pairs of contents that were not known to be distinct.
 
     Raises:
         UsageError: fewer than two items, or two of the same bytes.
-        StorageError, BusyError: it cannot be written down.
+        StorageError, BusyError: the decisions cannot be written.
     """
     chosen = {item.id: item for item in items}.values()
     if len(chosen) < 2:  # noqa: PLR2004 -- a pair
-        raise UsageError("Name two pictures at least that are no duplicates of each other.")
-    for one, other in combinations(chosen, 2):
-        if one.sha256 == other.sha256:
+        raise UsageError("Name at least two images that are not duplicates of each other.")
+    for a, b in combinations(chosen, 2):
+        if a.sha256 == b.sha256:
             raise UsageError(
-                f"“{one.uri}” and “{other.uri}” are the same bytes; to keep both, give their folder as --reference."
+                f"“{a.uri}” and “{b.uri}” are the same bytes. To keep both, give their folder as --reference."
             )
-    with _deciding(collection):
-        known = read(collection)
-        new = {_decision(one.sha256, other.sha256) for one, other in combinations(chosen, 2)} - known
-        _write(collection, known | new)
+    with _locked(source):
+        known = read(source)
+        new = {_decision(a.sha256, b.sha256) for a, b in combinations(chosen, 2)} - known
+        _write(source, known | new)
     return len(new)
 
 
-def revoke(collection: Collection, contents: Iterable[str]) -> int:
-    """Forget what was decided of these contents, given by SHA-256; returns how many pairs.
+def forget(source: Source, digests: Iterable[str]) -> int:
+    """Forget the decisions about one content, or those between several, and return their number.
 
-    Of one content all its decisions go, of several those between them.
+    Args:
+        source: the collection.
+        digests: the SHA-256 of the contents.
 
     Raises:
-        StorageError, BusyError: it cannot be written down.
+        StorageError, BusyError: the decisions cannot be written.
     """
-    chosen = set(contents)
-    least = max(1, min(len(chosen), 2))
-    with _deciding(collection):
-        known = read(collection)
-        gone = {pair for pair in known if len(chosen.intersection(pair)) >= least}
-        _write(collection, known - gone)
-    return len(gone)
+    chosen = set(digests)
+    needed = 1 if len(chosen) == 1 else 2
+    with _locked(source):
+        known = read(source)
+        forgotten = {pair for pair in known if len(chosen.intersection(pair)) >= needed}
+        _write(source, known - forgotten)
+    return len(forgotten)
 
 
 @contextmanager
-def _deciding(collection: Collection) -> Iterator[None]:
-    """One process at a time; a lock of SQLite's, which every system has and a kill lets go of.
+def _locked(source: Source) -> Iterator[None]:
+    """Let one process decide at a time.
+
+    The lock is one of SQLite's: every system has it, and it is released when its process is killed.
 
     Raises:
-        BusyError: another one has been deciding for too long.
+        BusyError: another process has held the lock for too long.
         StorageError: the folder cannot be written.
     """
-    path = collection.path / "decisions.lock"
+    path = source.path / "decisions.lock"
     try:
-        with closing(sqlite3.connect(path, isolation_level=None, timeout=_PATIENCE)) as lock:
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=_TIMEOUT)) as lock:
             lock.execute("BEGIN EXCLUSIVE")
             yield
     except sqlite3.Error as e:
         if e.sqlite_errorcode == sqlite3.SQLITE_BUSY:
             raise BusyError(
-                f"Another process has been deciding in {collection.path} for {_PATIENCE:g} seconds. Nothing was decided;"
+                f"Another process has been deciding in {source.path} for {_TIMEOUT:g} seconds. Nothing was decided;"
                 " try again."
             ) from e
         raise StorageError(
-            f"{path} cannot be written: {e}. Nothing was decided; see who may write in its folder."
+            f"{path} cannot be written: {e}. Nothing was decided; check who may write in its folder."
         ) from e
 
 
-def _decision(one: str, other: str) -> Decision:
-    return (one, other) if one < other else (other, one)
+def _decision(a: str, b: str) -> Decision:
+    return (a, b) if a < b else (b, a)
 
 
-def _path(collection: Collection) -> Path:
-    return collection.path / "decisions.json"
+def _path(source: Source) -> Path:
+    return source.path / "decisions.json"
 
 
-def _write(collection: Collection, decisions: frozenset[Decision]) -> None:
-    path = _path(collection)
+def _write(source: Source, decisions: frozenset[Decision]) -> None:
+    path = _path(source)
     text = _File(distinct=tuple(sorted(decisions))).model_dump_json(indent=1) + "\n"
     try:
-        with atomic.atomic_write(path) as part, part.open("wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        atomic.write_text(path, text)
     except OSError as e:
         raise StorageError(
-            f"{path} cannot be written: {e.strerror}. Nothing was decided; make room, or see who may write in its folder."
+            f"{path} cannot be written: {e.strerror}. Nothing was decided; free some space, or check who may write in its"
+            " folder."
         ) from e

@@ -1,117 +1,106 @@
-"""Pictures of one collection that are in another too, as they are or nearly: what a test set knows of its training set."""
+"""Find images of a test set that are in its training set too, identical or nearly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from lookalike.collection import Collection
-from lookalike.duplicates import alike, looking
-from lookalike.duplicates.alike import Alike
-from lookalike.duplicates.contents import Contents
-from lookalike.duplicates.finding import PairFound, Tell
-from lookalike.duplicates.tiers import Reach, Tier
-from lookalike.duplicates.turning import TURNS
+from lookalike.duplicates import candidates
+from lookalike.duplicates.candidates import CandidatePairs
+from lookalike.duplicates.radius import SearchRadius
+from lookalike.duplicates.result import DuplicatePair, PairTable, Tier
+from lookalike.duplicates.source import Contents, Failure, Source
 from lookalike.errors import MismatchError
 from lookalike.metric import Metric
+from lookalike.progress import SILENT, Progress
 
 
 @dataclass(frozen=True)
-class Leaks:
-    """Pairs between two collections.
+class Leaks(PairTable):
+    """Pairs of a training and a test collection.
 
     Attributes:
-        pairs: by tier, and nearest first; left is of the first collection.
-        leaked: how many pictures of the second collection are in a pair, by tier of their nearest one.
-        left: how many pictures the first collection has.
-        right: and the second.
-        left_out: path and reason of each picture that could not be read.
-        reach: how near is near.
+        pairs: by tier, then nearest first; left is an image of the training collection.
+        leaked: how many images of the test collection are in a pair, by the tier of their surest pair.
+        train_count: how many images the training collection has.
+        test_count: how many images the test collection has.
+        skipped: path and reason of each image that could not be read.
+        radius: the distance within which pixels were compared.
         metric: of the distances.
     """
 
-    pairs: tuple[PairFound, ...]
+    pairs: tuple[DuplicatePair, ...]
     leaked: dict[Tier, int]
-    left: int
-    right: int
-    left_out: tuple[tuple[Path, str], ...]
-    reach: Reach
+    train_count: int
+    test_count: int
+    skipped: tuple[Failure, ...]
+    radius: SearchRadius
     metric: Metric
 
 
-def leaks(
-    train: Collection, test: Collection, reach: Reach, *, turned: bool = False, tell: Tell = lambda *_: None
+def find_leaks(
+    train: Source,
+    test: Source,
+    radius: SearchRadius | None = None,
+    *,
+    all_orientations: bool = False,
+    progress: Progress = SILENT,
 ) -> Leaks:
-    """Find the pictures of ``test`` that are in ``train``: of the same bytes, or within reach; see `find`.
+    """Find the images of a test collection that are in a training collection: of the same bytes, or within a radius.
+
+    Args:
+        train: the training collection.
+        test: the test collection.
+        radius: the largest distance; by default from the embedder's calibration and the size of ``train``.
+        all_orientations: also find images that are mirrored or rotated by right angles.
+        progress: gets the stages ``"comparing"`` and ``"comparing pixels"``.
 
     Raises:
-        MismatchError: the two were not made by the same encoder, or have different metrics.
+        MismatchError: the two have different encoders or metrics.
         UsageError: there are too many pairs.
     """
-    if train.encoder.fingerprint != test.encoder.fingerprint or train.store.metric != test.store.metric:
+    if train.embedder.fingerprint != test.embedder.fingerprint or train.store.metric != test.store.metric:
         raise MismatchError(
-            f"“{train.name}” and “{test.name}” cannot be compared: their vectors were made by different encoders or are"
-            " compared by different metrics. Index one of them again with the encoder of the other."
+            f"“{train.name}” and “{test.name}” cannot be compared: they have different encoders or metrics. Index the"
+            " images of one of them again with the encoder of the other."
         )
-    ours, theirs = Contents.of(train), Contents.of(test)
-    failures: list[tuple[Path, str]] = []
-    found = alike.across(
-        train,
-        ours,
-        test,
-        theirs,
-        reach.radius,
-        turned=turned,
-        failed=lambda path, reason: failures.append((path, reason)),
-        tell=lambda done, total: tell("comparing", done, total),
+    left, right = Contents.of(train), Contents.of(test)
+    radius = radius or SearchRadius.from_calibration(
+        train.embedder, left.image_count, all_orientations=all_orientations
     )
-    same = np.array([ours.digests[a] == theirs.digests[b] for a, b in _rows(found)], bool)
-    left = [train.file(items[0]) for items in ours.items]
-    right = [[test.file(item) for item in items] for items in theirs.items]
-    found = looking.look(
-        found,
-        left,
-        [paths[0] for paths in right],
-        failed=lambda path, reason: failures.append((path, reason)),
-        tell=lambda done, total: tell("looking at pairs", done, total),
+    pairs, unreadable = candidates.find_pairs_between(
+        left, right, radius.distance, all_orientations=all_orientations, progress=progress
     )
+    left_files, right_files = ([c.file(i) for i in range(len(c))] for c in (left, right))
+    pairs, failures = candidates.confirm_by_pixels(pairs, left_files, right_files, progress)
     tiers = [
-        Tier.IDENTICAL if equal else Tier.NEAR if agree else Tier.SIMILAR
-        for equal, agree in zip(same.tolist(), found.agree.tolist(), strict=True)
+        Tier.IDENTICAL if left.digests[a] == right.digests[b] else Tier.NEAR_DUPLICATE if confirmed else Tier.SIMILAR
+        for a, b, _, _, confirmed in pairs
     ]
     return Leaks(
-        tuple(_pairs(left, right, found, tiers)),
-        _leaked(theirs, found, tiers),
-        ours.pictures,
-        theirs.pictures,
-        tuple(dict.fromkeys(failures)),
-        looking.told(reach, len(found)),
+        tuple(_list_pairs(left_files, right, pairs, tiers)),
+        _count_leaked(right, pairs, tiers),
+        left.image_count,
+        right.image_count,
+        tuple(dict.fromkeys([*unreadable, *failures])),
+        candidates.note_truncation(radius, len(pairs)),
         train.store.metric,
     )
 
 
-def _rows(found: Alike) -> list[tuple[int, int]]:
-    return list(zip(found.left.tolist(), found.right.tolist(), strict=True))
-
-
-def _pairs(
-    left: Sequence[Path], right: Sequence[Sequence[Path]], found: Alike, tiers: Sequence[Tier]
-) -> list[PairFound]:
-    pairs = [
-        PairFound(left[a], path, distance, tier, TURNS[turn])
-        for (a, b), distance, turn, tier in zip(
-            _rows(found), found.distances.tolist(), found.turns.tolist(), tiers, strict=True
-        )
-        for path in right[b]
+def _list_pairs(
+    left_files: Sequence[Path], right: Contents, pairs: CandidatePairs, tiers: Sequence[Tier]
+) -> list[DuplicatePair]:
+    """Return a pair for each file of the test collection."""
+    listed = [
+        DuplicatePair(left_files[a], right.source.file(item), distance, tier, orientation)
+        for (a, b, distance, orientation, _), tier in zip(pairs, tiers, strict=True)
+        for item in right.items[b]
     ]
-    order = list(Tier)
-    return sorted(pairs, key=lambda p: (order.index(p.tier), p.distance, str(p.left), str(p.right)))
+    return sorted(listed, key=lambda pair: pair.sort_key)
 
 
-def _leaked(theirs: Contents, found: Alike, tiers: Sequence[Tier]) -> dict[Tier, int]:
-    order = list(Tier)
-    worst: dict[int, Tier] = {}
-    for b, tier in zip(found.right.tolist(), tiers, strict=True):
-        worst[b] = min(worst.get(b, tier), tier, key=order.index)
-    return {tier: sum(len(theirs.items[b]) for b, t in worst.items() if t is tier) for tier in Tier}
+def _count_leaked(right: Contents, pairs: CandidatePairs, tiers: Sequence[Tier]) -> dict[Tier, int]:
+    surest: dict[int, Tier] = {}
+    for b, tier in zip(pairs.right.tolist(), tiers, strict=True):
+        surest[b] = min(surest.get(b, tier), tier, key=lambda tier: tier.rank)
+    return {tier: sum(len(right.items[b]) for b, t in surest.items() if t is tier) for tier in Tier}

@@ -1,59 +1,57 @@
-"""What was found as one page with the pictures side by side, which needs nothing else."""
+"""One HTML page with the images of a result side by side, complete in one file."""
 
-import base64
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from lookalike import atomic
-from lookalike.collection import Collection
-from lookalike.duplicates.finding import Duplicates, Group, Member, PairFound
+from lookalike.duplicates import result
 from lookalike.duplicates.leaks import Leaks
-from lookalike.duplicates.tiers import Tier
-from lookalike.duplicates.turning import Turn
+from lookalike.duplicates.result import DuplicateGroups, DuplicatePair, Group, Member, Tier
+from lookalike.duplicates.source import Source
 from lookalike.errors import LookalikeError, MissingExtraError, StorageError
-from lookalike.images import load, thumbnail
-from lookalike.metric import Metric
+from lookalike.metric import Metric, format_distance
 from lookalike.parallel import prefetch_map
 
-MOST = 300
-"""Groups, or pairs, that the page has room for; it says how many more there are."""
+MAX_SHOWN = 300
+"""The most groups of a kind, or pairs, on a page; it says how many more there are."""
 
+# Pixels of a thumbnail's side.
 _SIDE = 256
 
 
-def write(found: Duplicates | Leaks, path: Path, collection: Collection, other: Collection | None = None) -> None:
-    """Write the page.
+def write_page(found: DuplicateGroups | Leaks, path: Path, source: Source, test: Source | None = None) -> None:
+    """Write a page.
 
     Args:
-        found: what it shows.
+        found: the result to show.
         path: the file, such as ``report.html``.
-        collection: where it was found.
-        other: of leaks, the second collection.
+        source: the collection that was searched; of leaks the training collection.
+        test: of leaks the test collection.
 
     Raises:
-        MissingExtraError: without the extra “report”.
-        StorageError: it cannot be written.
+        MissingExtraError: the extra “report” is not installed.
+        StorageError: the page cannot be written.
     """
-    if isinstance(found, Leaks):
-        values = _leaks(found, collection, other or collection)
-    else:
-        values = _duplicates(found, collection)
-    page = _render(
-        values | {"date": datetime.now(UTC).date().isoformat(), "reach": found.reach, "metric": found.metric}
-    )
+    values = _leaks(found, source, test or source) if isinstance(found, Leaks) else _duplicates(found, source)
+    date = datetime.now(UTC).date().isoformat()
+    page = _render(values | {"date": date, "radius": found.radius, "metric": found.metric})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(path, page.encode())
+        atomic.write_text(path, page)
     except OSError as e:
-        raise StorageError(f"{path} cannot be written: {e.strerror}. Give another place.") from e
+        raise StorageError(f"{path} cannot be written: {e.strerror}. Give another path.") from e
 
 
 def require() -> None:
-    """MissingExtraError where a page could not be made; to be asked before the work."""
+    """Check before the work that a page can be written.
+
+    Raises:
+        MissingExtraError: the extra “report” is not installed.
+    """
     try:
         import jinja2  # noqa: F401, PLC0415 -- an extra
     except ImportError as e:
@@ -73,50 +71,49 @@ def _render(values: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # The look of the report of an evaluation, and what this page has beside it; both are this package's own.
+    # The style of the report of an evaluation, and what this page adds; both are files of this project.
     styles = (files("lookalike.evaluation") / "report" / "report.css", here / "page.css")
     style = Markup("\n".join(part.read_text(encoding="utf-8") for part in styles))  # noqa: S704 -- as above
     return environment.get_template("page.html").render(values, style=style) + "\n"
 
 
-def _duplicates(found: Duplicates, collection: Collection) -> dict[str, Any]:
-    surplus = [member for group in found.groups for member in group.surplus]
-    certain = [group for group in found.groups if group.tier is not Tier.SIMILAR]
-    similar = [group for group in found.groups if group.tier is Tier.SIMILAR]
-    pictures = _pictures(
-        [(collection, m) for groups in (certain, similar) for group in groups[:MOST] for m in group.members]
-    )
+# ---- groups
+
+
+def _duplicates(found: DuplicateGroups, source: Source) -> dict[str, Any]:
+    certain, similar = found.of_tier(Tier.IDENTICAL, Tier.NEAR_DUPLICATE), found.of_tier(Tier.SIMILAR)
+    shown = [member for groups in (certain, similar) for group in groups[:MAX_SHOWN] for member in group.members]
+    thumbnails = _thumbnails((member.path, source, member) for member in shown)
     parents = {str(member.path.parent) for group in found.groups for member in group.members}
     root = os.path.commonpath(parents) if parents else ""
+    surplus = found.surplus
     return {
-        "title": f"Duplicates in {collection.name}",
-        "lead": f"{found.pictures:,} pictures compared",
-        "heroes": [
-            ("groups of duplicates", f"{len(certain):,}", "identical bytes, or one picture saved twice"),
-            ("pictures could go", f"{len(surplus):,}", "each group keeps one"),
-            ("would be freed", size(sum(member.facts.size for member in surplus)), "by moving them away"),
-            ("groups of similar ones", f"{len(similar):,}", "to be looked at; none of them is offered"),
+        "title": f"Duplicates in {source.name}",
+        "lead": f"{found.image_count:,} images compared",
+        "figures": [
+            ("groups of duplicates", f"{len(certain):,}", "identical bytes, or one image saved twice"),
+            ("images could go", f"{len(surplus):,}", "each group keeps one"),
+            ("would be freed", result.format_size(sum(m.facts.size for m in surplus)), "by moving them away"),
+            ("groups of similar images", f"{len(similar):,}", "to look at; none of them is moved"),
         ],
         "sections": [
             {
-                "id": name,
+                "id": ident,
                 "root": root,
-                "title": title,
-                "how": how,
-                "groups": [_group(group, found.metric, pictures, root) for group in groups[:MOST]],
-                "more": max(0, len(groups) - MOST),
+                "title": ident.capitalize(),
+                "explanation": explanation,
+                "groups": [_group(group, found.metric, thumbnails, root) for group in groups[:MAX_SHOWN]],
+                "more": max(0, len(groups) - MAX_SHOWN),
             }
-            for name, title, how, groups in (
+            for ident, explanation, groups in (
                 (
                     "duplicates",
-                    "Duplicates",
-                    "The picture to keep comes first, and why. Nothing is moved before --apply.",
+                    "The image to keep comes first, with the reason. “lookalike duplicates apply” moves the others.",
                     certain,
                 ),
                 (
                     "similar",
-                    "Similar",
-                    "Alike to the encoder, but their pixels do not agree. Nothing of these is moved.",
+                    "The encoder finds them alike, but their pixels do not agree. None of them is moved.",
                     similar,
                 ),
             )
@@ -124,100 +121,100 @@ def _duplicates(found: Duplicates, collection: Collection) -> dict[str, Any]:
         ],
         "pairs": [],
         "more_pairs": 0,
-        "left_out": found.left_out,
+        "skipped": found.skipped,
     }
 
 
-def _group(group: Group, metric: Metric, pictures: dict[Path, str], root: str) -> dict[str, Any]:
+def _group(group: Group, metric: Metric, thumbnails: dict[Path, str], root: str) -> dict[str, Any]:
     surplus = group.surplus
-    offered = f"{len(surplus):,} could go, {size(sum(m.facts.size for m in surplus))}" if surplus else ""
+    size = result.format_size(sum(member.facts.size for member in surplus))
     return {
         "tier": group.tier,
-        "count": f"{len(group.members):,} pictures",
-        "offered": offered,
+        "count": f"{len(group.members):,} images",
+        "surplus": f"{len(surplus):,} could go, {size}" if surplus else "",
         "members": [
-            _member(member, i, group, metric=metric, pictures=pictures, root=root)
+            _member(member, group.tier, root)
+            | {
+                "thumbnail": thumbnails[member.path],
+                "distance": f"{_distance(member.distance, metric)} away" if i and member.distance else "",
+            }
             for i, member in enumerate(group.members)
         ],
     }
 
 
-def _member(
-    member: Member, place: int, group: Group, *, metric: Metric, pictures: dict[Path, str], root: str
-) -> dict[str, Any]:
-    similar = group.tier is Tier.SIMILAR
+def _member(member: Member, group_tier: Tier, root: str) -> dict[str, Any]:
+    similar = group_tier is Tier.SIMILAR
+    folder = os.path.relpath(member.path.parent, root)
     return {
-        "picture": pictures[member.path],
         "name": member.path.name,
-        "folder": "" if (folder := os.path.relpath(member.path.parent, root)) == "." else folder,
+        "folder": "" if folder == "." else folder,
         "kept": member.kept and not similar,
         "verdict": "similar" if similar else "keep" if member.kept else member.tier,
-        "why": member.why,
-        "facts": (f"{member.facts.width} × {member.facts.height}", size(member.facts.size), member.facts.date),
-        "distance": f"{_distance(member.distance, metric)} away" if place and member.distance else "",
-        "turn": "" if member.turn is Turn.NONE else member.turn,
+        "reason": member.reason,
+        "facts": (
+            f"{member.facts.width} × {member.facts.height}",
+            result.format_size(member.facts.size),
+            member.facts.date,
+        ),
+        "orientation": result.describe(member.orientation),
     }
 
 
-def _leaks(found: Leaks, train: Collection, test: Collection) -> dict[str, Any]:
-    shown = found.pairs[:MOST]
-    pictures = _pictures([(c, p) for pair in shown for c, p in ((train, pair.left), (test, pair.right))])
+# ---- pairs
+
+
+def _leaks(found: Leaks, train: Source, test: Source) -> dict[str, Any]:
+    shown = found.pairs[:MAX_SHOWN]
+    thumbnails = _thumbnails((path, None, None) for pair in shown for path in (pair.left, pair.right))
     meanings = {
         Tier.IDENTICAL: "the same bytes in both",
-        Tier.NEAR: "one picture, saved twice",
-        Tier.SIMILAR: "perhaps one picture; to be looked at",
+        Tier.NEAR_DUPLICATE: "one image, saved twice",
+        Tier.SIMILAR: "perhaps one image; to look at",
     }
     leaked = sum(found.leaked.values())
     return {
         "title": f"{test.name} in {train.name}",
-        "lead": f"{leaked:,} of the {found.right:,} pictures of {test.name} are among the {found.left:,} of {train.name}",
-        "heroes": [(str(tier), f"{found.leaked[tier]:,}", meanings[tier]) for tier in Tier],
+        "lead": f"{leaked:,} of the {found.test_count:,} images of {test.name} are among the {found.train_count:,} of"
+        f" {train.name}",
+        "figures": [(str(tier), f"{found.leaked[tier]:,}", meanings[tier]) for tier in Tier],
         "sections": [],
-        "pairs": [_pair(pair, found.metric, pictures) for pair in shown],
-        "more_pairs": max(0, len(found.pairs) - MOST),
-        "left_out": found.left_out,
+        "pairs": [_pair(pair, found.metric, thumbnails) for pair in shown],
+        "more_pairs": max(0, len(found.pairs) - MAX_SHOWN),
+        "skipped": found.skipped,
     }
 
 
-def _pair(pair: PairFound, metric: Metric, pictures: dict[Path, str]) -> dict[str, Any]:
+def _pair(pair: DuplicatePair, metric: Metric, thumbnails: dict[Path, str]) -> dict[str, Any]:
     return {
         "tier": pair.tier,
-        "sides": [{"picture": pictures[path], "path": str(path)} for path in (pair.left, pair.right)],
+        "sides": [{"thumbnail": thumbnails[path], "path": str(path)} for path in (pair.left, pair.right)],
         "distance": _distance(pair.distance, metric),
-        "turn": "" if pair.turn is Turn.NONE else pair.turn,
+        "orientation": result.describe(pair.orientation),
     }
 
 
 def _distance(distance: float, metric: Metric) -> str:
-    return f"{distance:.0f} bits" if metric is Metric.HAMMING else f"{distance:.3g}"
+    return format_distance(distance, metric) + (" bits" if metric is Metric.HAMMING else "")
 
 
-def size(count: int) -> str:
-    """Bytes as people write them, in powers of 1000."""
-    value, unit = float(count), "bytes"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:  # noqa: PLR2004 -- as above
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+# ---- thumbnails
+
+_Shown = tuple[Path, Source | None, Member | None]
+"""An image file, and its collection and member if it has one."""
 
 
-_Shown = tuple[Collection, Member | Path]
-
-
-def _pictures(shown: Iterable[_Shown]) -> dict[Path, str]:
-    """Path → its thumbnail as a data URI; empty where there is none to be had."""
-    tasks = list({(one.path if isinstance(one, Member) else one): (c, one) for c, one in shown}.items())
-    return dict(zip((path for path, _ in tasks), prefetch_map(_thumbnail, [task for _, task in tasks]), strict=True))
+def _thumbnails(shown: Iterable[_Shown]) -> dict[Path, str]:
+    """Return a data URI for each path; empty if the image cannot be read."""
+    tasks: Sequence[_Shown] = list({task[0]: task for task in shown}.values())
+    return dict(zip((path for path, _, _ in tasks), prefetch_map(_thumbnail, tasks), strict=True))
 
 
 def _thumbnail(task: _Shown) -> str:
-    collection, one = task
+    path, source, member = task
+    if source is None or member is None:
+        return result.thumbnail_uri(path, _SIDE)
     try:
-        if isinstance(one, Member):
-            small = collection.thumbnail(one.item, _SIDE)
-        else:
-            small = thumbnail(load(one, _SIDE, "pad"), _SIDE)
+        return result.jpeg_uri(source.thumbnail(member.item, _SIDE))  # which the collection caches
     except LookalikeError:
         return ""
-    return f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"

@@ -1,0 +1,129 @@
+"""The distance within which duplicates are searched for."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Self
+
+from lookalike.embedding import Embedder
+from lookalike.encoders.card import Calibration
+from lookalike.errors import UsageError
+from lookalike.metric import VectorSpace
+from lookalike.query import DistanceRange
+
+# The likelihood ratio of same to different images that an encoder must reach to be of use for duplicates. An encoder
+# calibrated on copies reaches it at some distance; one calibrated on classes does not. Smaller collections than this are
+# treated as if they had this many images.
+_MIN_LIKELIHOOD_RATIO = 1000
+
+# The symmetries of the square.
+_ORIENTATIONS = 8
+
+
+@dataclass(frozen=True)
+class SearchRadius:
+    """The largest distance of a pair whose pixels are compared.
+
+    Attributes:
+        distance: in the metric's unit, included.
+        explanation: where the distance comes from, in words.
+    """
+
+    distance: float
+    explanation: str
+
+    @classmethod
+    def fixed(cls, distance: float) -> Self:
+        """Use a given distance.
+
+        Raises:
+            UsageError: it is negative or NaN.
+        """
+        if not distance >= 0:
+            raise UsageError(f"A radius must be a distance of at least 0, not {distance:g}.")
+        return cls(distance, "as given")
+
+    @classmethod
+    def parse(cls, within: str | float, space: VectorSpace) -> Self:
+        """Read a distance, such as ``0.1``, or a similarity, such as ``"95%"``.
+
+        Args:
+            within: the distance or similarity.
+            space: says what a similarity is as a distance.
+
+        Raises:
+            UsageError: it is neither, or a range that leaves out the nearest.
+        """
+        distances = DistanceRange.parse(within, space)
+        if distances.min > 0:
+            raise UsageError(
+                f"Duplicates are the nearest images, so a range such as “{within}” leaves them out. Give one distance."
+            )
+        return cls.fixed(distances.max)
+
+    @classmethod
+    def at_false_accept_rate(cls, embedder: Embedder, false_accept_rate: float) -> Self:
+        """Use the distance of a false accept rate.
+
+        Raises:
+            UsageError: the embedder is not calibrated, or not for this rate.
+        """
+        return cls(
+            embedder.distance_at(false_accept_rate), f"the distance of the false accept rate {false_accept_rate:g}"
+        )
+
+    @classmethod
+    def from_calibration(cls, embedder: Embedder, image_count: int, *, all_orientations: bool = False) -> Self:
+        """Choose the distance that suits the number of images, by the embedder's calibration.
+
+        A false accept rate does not suit: 10,000 images make 50 million pairs, and a rate of 0.001 accepts 50,000 pairs
+        of different images. So the prior counts too (Bayes' rule). If each of n images has one duplicate, the odds of a
+        pair are 1 : (n - 1), and its distance multiplies them by the likelihood ratio p / (1 - p), where p is
+        `Calibration.probability`. The radius is the distance at which the pair is as likely the same as not.
+
+        The impostors of a calibration are images of all kinds, and images of one kind lie nearer to each other. So a
+        distance alone makes no near-duplicate: `candidates.confirm_by_pixels` compares the pixels of each pair.
+
+        Args:
+            embedder: made the vectors.
+            image_count: how many images there are; fewer than 1,000 count as 1,000.
+            all_orientations: each pair is compared in eight orientations, so it has eight chances to lie near by accident.
+
+        Raises:
+            UsageError: the embedder is not calibrated, or its calibration separates classes, not copies.
+        """
+        known, name = embedder.calibration(), embedder.name
+        if known is None or not known.knots:
+            raise UsageError(
+                f"“{name}” is not calibrated for the {embedder.metric} metric, so the distances of duplicates are unknown."
+                " Give --within, a distance such as 0.1 or a similarity such as 95%; or see lookalike calibrate --help."
+            )
+        best = _likelihood_ratio(known.knots[0][1])
+        needed = max(_MIN_LIKELIHOOD_RATIO, image_count - 1) * (_ORIENTATIONS if all_orientations else 1)
+        if best < _MIN_LIKELIHOOD_RATIO:
+            raise UsageError(
+                f"“{name}” is calibrated on classes, not on duplicates: even its nearest pairs are only {best:,.0f} times"
+                f" as likely to be the same as not, and {image_count:,} images need {needed:,} times. Give --within, a distance"
+                " such as 0.1 or a similarity such as 95%; or use an encoder that is calibrated on copies."
+            )
+        ratio = min(best, needed)
+        explanation = f"a pair within it is at least {ratio:,.0f} times as likely to be the same as not"
+        if best < needed:
+            explanation += f"; the calibration of “{name}” has seen too few pairs for the {needed:,} times needed here"
+        return cls(_largest_distance(known, ratio), explanation)
+
+
+def _likelihood_ratio(probability: float) -> float:
+    return probability / (1 - probability) if probability < 1 else float("inf")
+
+
+def _largest_distance(calibration: Calibration, ratio: float) -> float:
+    """Return the largest distance with at least this likelihood ratio.
+
+    The probability falls linearly from knot to knot.
+    """
+    min_probability = ratio / (1 + ratio) if ratio != float("inf") else 1.0
+    inside = [distance for distance, probability in calibration.knots if probability >= min_probability]
+    for (a, p), (b, q) in pairwise(calibration.knots):
+        if p >= min_probability > q:
+            return a + (b - a) * (p - min_probability) / (p - q)
+    return inside[-1]

@@ -1,0 +1,315 @@
+"""The results of a search for duplicates: pairs and groups, for terminals, notebooks and data frames."""
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from lookalike.duplicates.orientation import Orientation
+from lookalike.duplicates.radius import SearchRadius
+from lookalike.duplicates.source import Failure
+from lookalike.errors import LookalikeError, MissingExtraError
+from lookalike.images import thumbnail
+from lookalike.metric import Metric, format_distance
+from lookalike.parallel import prefetch_map
+from lookalike.stores import Item
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+# Groups shown by `str` and in a notebook, and the side of a notebook's thumbnails in pixels.
+_SHOWN_GROUPS, _THUMBNAIL = 20, 96
+
+
+class Tier(StrEnum):
+    """How alike two images are, the surest tier first."""
+
+    IDENTICAL = "identical"
+    """The same bytes."""
+    NEAR_DUPLICATE = "near-duplicate"
+    """One image, saved twice: the vectors are near each other, and the pixels agree."""
+    SIMILAR = "similar"
+    """The vectors are near each other, and the pixels do not agree. Similar images are shown, never moved."""
+
+    @property
+    def rank(self) -> int:
+        """Its place in the order of the tiers, from 0."""
+        return list(Tier).index(self)
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """Size, dimensions and dates of an image file.
+
+    Attributes:
+        width: in pixels, upright.
+        height: in pixels.
+        size: in bytes.
+        modified: when it was last written, in nanoseconds since 1970.
+        inode: device and number of the file; two names of one file share it.
+    """
+
+    width: int
+    height: int
+    size: int
+    modified: int
+    inode: tuple[int, int]
+
+    @property
+    def date(self) -> str:
+        """The day of `modified`, in UTC."""
+        return datetime.fromtimestamp(self.modified / 1e9, UTC).date().isoformat()
+
+
+@dataclass(frozen=True)
+class Member:
+    """An image in a group.
+
+    Attributes:
+        item: the item.
+        path: its file.
+        facts: of the file.
+        tier: how alike it and the first member of the group are.
+        distance: to the first member.
+        orientation: what turns the first member into this one.
+        kept: it stays when the group is moved to the trash.
+        reason: why it is kept, in words; empty for the others.
+    """
+
+    item: Item
+    path: Path
+    facts: FileFacts
+    tier: Tier
+    distance: float
+    orientation: Orientation
+    kept: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images that are duplicates of each other, or similar.
+
+    Attributes:
+        tier: of the member that is least alike.
+        members: the one that is kept first, then other kept ones, then by distance.
+    """
+
+    tier: Tier
+    members: tuple[Member, ...]
+
+    @property
+    def surplus(self) -> tuple[Member, ...]:
+        """The members that can be moved to the trash."""
+        return tuple(member for member in self.members if not member.kept)
+
+
+@dataclass(frozen=True, slots=True)  # there may be a million
+class DuplicatePair:
+    """Two images that are alike; several files of the same bytes are represented by their first path."""
+
+    left: Path
+    right: Path
+    distance: float
+    tier: Tier
+    orientation: Orientation
+
+    @property
+    def sort_key(self) -> tuple[int, float, str, str]:
+        """The surest tier first, then the nearest, then by path."""
+        return self.tier.rank, self.distance, str(self.left), str(self.right)
+
+    def to_dict(self) -> dict[str, str | float]:
+        """Convert to what JSON can hold, with the keys of `PAIR_COLUMNS`."""
+        values = (str(self.left), str(self.right), self.distance, str(self.tier), str(self.orientation))
+        return dict(zip(PAIR_COLUMNS, values, strict=True))
+
+
+PAIR_COLUMNS = ("left", "right", "distance", "tier", "orientation")
+
+
+class PairTable:
+    """A result with pairs, which become a table with the columns of `PAIR_COLUMNS`."""
+
+    pairs: tuple[DuplicatePair, ...]
+
+    def to_arrow(self) -> "pa.Table":
+        """Convert the pairs to an Arrow table.
+
+        Raises:
+            MissingExtraError: pyarrow is not installed.
+        """
+        try:
+            import pyarrow as pa  # noqa: PLC0415 -- an extra
+        except ImportError as e:
+            raise MissingExtraError("parquet", "An Arrow table of duplicates") from e
+        types = (pa.string(), pa.string(), pa.float64(), pa.string(), pa.string())
+        schema = pa.schema(list(zip(PAIR_COLUMNS, types, strict=True)))
+        return pa.Table.from_pylist([pair.to_dict() for pair in self.pairs], schema=schema)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Convert the pairs to a DataFrame.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        try:
+            import pandas as pd  # noqa: PLC0415 -- an extra
+        except ImportError as e:
+            raise MissingExtraError("pandas", "A DataFrame of duplicates") from e
+        return pd.DataFrame([pair.to_dict() for pair in self.pairs], columns=list(PAIR_COLUMNS))
+
+
+@dataclass(frozen=True, repr=False)
+class DuplicateGroups(PairTable, Sequence[Group]):
+    """The groups of duplicates of a collection, as a sequence.
+
+    Attributes:
+        groups: identical images and near-duplicates first, then similar images; nearest groups first.
+        pairs: all pairs within the radius, except for those decided to be distinct; by tier, then nearest first.
+        skipped: path and reason of each image that is neither kept nor moved.
+        image_count: how many images were compared.
+        radius: the distance within which pixels were compared.
+        metric: of the distances.
+    """
+
+    groups: tuple[Group, ...]
+    pairs: tuple[DuplicatePair, ...]
+    skipped: tuple[Failure, ...]
+    image_count: int
+    radius: SearchRadius
+    metric: Metric
+
+    @overload
+    def __getitem__(self, index: int) -> Group: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Group]: ...
+    def __getitem__(self, index: int | slice) -> Group | Sequence[Group]:
+        """Return a group, or several."""
+        return self.groups[index]
+
+    def __len__(self) -> int:
+        """Count the groups, those of similar images included."""
+        return len(self.groups)
+
+    @property
+    def surplus(self) -> tuple[Member, ...]:
+        """The members of all groups that can be moved to the trash."""
+        return tuple(member for group in self.groups for member in group.surplus)
+
+    def of_tier(self, *tiers: Tier) -> tuple[Group, ...]:
+        """Return the groups of some tiers."""
+        return tuple(group for group in self.groups if group.tier in tiers)
+
+    @property
+    def summary(self) -> str:
+        """One sentence: how many groups, and how many images could go."""
+        if not self.groups:
+            return f"No duplicates among {plural(self.image_count, 'image')}."
+        similar = len(self.of_tier(Tier.SIMILAR))
+        text = f"{plural(len(self.groups) - similar, 'group')} of duplicates"
+        text += f" and {similar:,} of similar images" if similar else ""
+        surplus = self.surplus
+        size = format_size(sum(member.facts.size for member in surplus))
+        return f"{text} among {plural(self.image_count, 'image')}; {len(surplus):,} could go, {size}."
+
+    def __repr__(self) -> str:
+        """Return the summary; the groups may be thousands."""
+        return f"<DuplicateGroups: {self.summary}>"
+
+    def __str__(self) -> str:
+        """Return the summary and a table of the first groups."""
+        if not self.groups:
+            return self.summary
+        rows = [GROUP_COLUMNS, *group_rows(self.groups[:_SHOWN_GROUPS], self.metric)]
+        rows = [tuple(map(_printable, row)) for row in rows]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        if len(self.groups) > _SHOWN_GROUPS:
+            lines.append(f"and {len(self.groups) - _SHOWN_GROUPS:,} more groups")
+        return "\n".join([*lines, self.summary])
+
+    def _repr_html_(self) -> str:
+        """Return the first groups as HTML, for a notebook."""
+        shown = self.groups[:_SHOWN_GROUPS]
+        paths = [member.path for group in shown for member in group.members]
+        thumbnails = dict(zip(paths, prefetch_map(lambda path: thumbnail_uri(path, _THUMBNAIL), paths), strict=True))
+        parts = [f"<p>{escape(self.summary)}</p>"]
+        for group in shown:
+            figures = "".join(_figure(member, group.tier, thumbnails[member.path]) for member in group.members)
+            parts.append(f'<div style="display:flex;flex-wrap:wrap;gap:8px"><b>{group.tier}</b>{figures}</div>')
+        if len(self.groups) > _SHOWN_GROUPS:
+            parts.append(f"<p>and {len(self.groups) - _SHOWN_GROUPS:,} more groups</p>")
+        return "".join(parts)
+
+
+# ---- text and thumbnails
+
+GROUP_COLUMNS = ("group", "", "tier", "distance", "pixels", "size", "image", "reason")
+
+
+def group_rows(groups: Iterable[Group], metric: Metric, surplus_verdict: str = "could go") -> list[tuple[str, ...]]:
+    """Return table rows of groups, a row for each member, in the order of `GROUP_COLUMNS`."""
+    return [
+        (
+            str(number),
+            "" if group.tier is Tier.SIMILAR else "keep" if member.kept else surplus_verdict,
+            str(member.tier) if i else "",
+            format_distance(member.distance, metric) if i else "",
+            f"{member.facts.width}×{member.facts.height}",
+            format_size(member.facts.size),
+            str(member.path),
+            member.reason or describe(member.orientation),
+        )
+        for number, group in enumerate(groups, 1)
+        for i, member in enumerate(group.members)
+    ]
+
+
+def describe(orientation: Orientation) -> str:
+    """Return the orientation in words, or nothing for images of the same orientation."""
+    return "" if orientation is Orientation.SAME else str(orientation)
+
+
+def format_size(size: int) -> str:
+    """Format a number of bytes in powers of 1000."""
+    value, unit = float(size), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:  # noqa: PLR2004 -- as above
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+
+
+def plural(number: int, noun: str) -> str:
+    """Format a number with its noun, in the plural if it is not 1."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def thumbnail_uri(path: Path, size: int) -> str:
+    """Return a thumbnail of an image file as a data URI; empty if the file cannot be read."""
+    try:
+        return jpeg_uri(thumbnail(path, size))
+    except LookalikeError:
+        return ""
+
+
+def jpeg_uri(jpeg: bytes) -> str:
+    """Return a JPEG as a data URI."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+def _figure(member: Member, tier: Tier, uri: str) -> str:
+    verdict = str(tier) if tier is Tier.SIMILAR else "keep" if member.kept else str(member.tier)
+    image = f'<img src="{uri}" alt="">' if uri else ""
+    caption = f"{escape(member.path.name)}<br>{verdict} {escape(member.reason)}"
+    return f'<figure style="margin:0;width:{_THUMBNAIL}px">{image}<figcaption>{caption}</figcaption></figure>'

@@ -1,0 +1,92 @@
+"""The part of a collection that the search for duplicates needs, and its contents, each once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+from lookalike.embedding import Embedder
+from lookalike.query import Vectors
+from lookalike.stores import Item, Store
+
+Failure = tuple[Path, str]
+"""The path of a file, and why it was skipped."""
+
+
+class Source(Protocol):
+    """A store of items, the embedder of its vectors, and the folder with the rest; a `Collection` is one."""
+
+    @property
+    def name(self) -> str:
+        """The collection's name."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """The collection's folder."""
+        ...
+
+    @property
+    def store(self) -> Store:
+        """The items and their vectors."""
+        ...
+
+    @property
+    def embedder(self) -> Embedder:
+        """What made the vectors."""
+        ...
+
+    def file(self, item: Item) -> Path:
+        """Return the path of an item's image."""
+        ...
+
+    def thumbnail(self, item: Item, size: int = 256) -> bytes:
+        """Return a small JPEG of an item's image."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """The contents of a collection at one moment, in the order of their SHA-256.
+
+    A thousand copies of a file are one content, and the result does not depend on where files are. Pairs and groups
+    refer to a content by its index.
+
+    Attributes:
+        source: the collection.
+        digests: SHA-256, ascending; an item without one is a content of its own, by its id.
+        items: the items of each content, by uri.
+        vectors: ``(n, c)``, a copy.
+    """
+
+    source: Source
+    digests: tuple[str, ...]
+    items: tuple[tuple[Item, ...], ...]
+    vectors: Vectors
+
+    @classmethod
+    def of(cls, source: Source) -> Self:
+        """Read the contents of a collection."""
+        snapshot = source.store.snapshot()
+        rows = {ident: row for row, ident in enumerate(snapshot.ids)}
+        items: dict[str, list[Item]] = {}
+        for item in source.store.scan():
+            if item.id in rows:  # another process may have added it after the snapshot
+                items.setdefault(item.sha256 or item.id, []).append(item)
+        digests = tuple(sorted(items))
+        for same in items.values():
+            same.sort(key=lambda item: (item.uri, item.id))
+        first_rows = [rows[items[digest][0].id] for digest in digests]
+        return cls(source, digests, tuple(tuple(items[digest]) for digest in digests), snapshot.vectors[first_rows])
+
+    def __len__(self) -> int:
+        """Count the contents."""
+        return len(self.digests)
+
+    @property
+    def image_count(self) -> int:
+        """The number of items."""
+        return sum(map(len, self.items))
+
+    def file(self, index: int) -> Path:
+        """Return the first file of a content."""
+        return self.source.file(self.items[index][0])
