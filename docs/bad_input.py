@@ -1,7 +1,7 @@
-"""Try bad input on the real command line and the real server, and write what each gave to docs/bad-input.md.
+"""Try bad input on the command line and the server, and write the results to docs/bad-input.md.
 
 python docs/bad_input.py            # write the page
-python docs/bad_input.py --check    # exit 1 if the page says something else
+python docs/bad_input.py --check    # exit 1 if the page is out of date
 """
 
 import contextlib
@@ -24,18 +24,18 @@ from lookalike.server import create_app
 
 PAGE = Path(__file__).parent / "bad-input.md"
 
-HEAD = """# Bad input, and what it gives
+HEAD = """# Bad input, and the errors that it causes
 
-Every line was tried by `python docs/bad_input.py` on the real command line and the real server; a test checks that the page
-is what that gives. None of the bad pictures gets into a collection, and no line shows a path that the asker did not give.
+`make docs` tries each line on the command line and on the server, and a test checks that this page is up to date. A bad image never gets into a
+collection, and no message shows a path that the user did not give.
 """
 
-# What `index`, `search` and the server are given as pictures: name → (what it is, bytes).
-Pictures = dict[str, tuple[str, bytes]]
+# Image files for `index`, `search` and the server: name → (description, bytes).
+BadImages = dict[str, tuple[str, bytes]]
 
 
-def bad_pictures() -> Pictures:
-    """Files that are not what they seem."""
+def bad_images() -> BadImages:
+    """Make files that are not the images that their names promise."""
     good = io.BytesIO()
     Image.effect_noise((64, 64), 90).convert("RGB").save(good, "PNG")
     png = good.getvalue()
@@ -55,7 +55,7 @@ def bad_pictures() -> Pictures:
 
 
 def command(line: str) -> tuple[int, str]:
-    """Exit code and last words of a command."""
+    """Run a command, and return its exit code and its message."""
     out, err = io.StringIO(), io.StringIO()
     sys.argv = ["lookalike", *line.split()]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -65,9 +65,6 @@ def command(line: str) -> tuple[int, str]:
         except SystemExit as e:
             code = int(e.code or 0)
     words = err.getvalue().strip() or out.getvalue().strip()
-    if "╭" in words:  # Typer frames what it says of usage
-        inside = [line.strip("│ ") for line in words.splitlines() if line.startswith("│")]
-        words = " ".join(inside)
     return code, words
 
 
@@ -137,13 +134,13 @@ COMMANDS = (
 )
 
 
-def labelled_pictures() -> None:
-    """Pictures in folders that are classes: two of them, a single one, two with a picture each, and none."""
+def write_labelled_images() -> None:
+    """Write folders of classes: two classes, one class, two classes with one image each, and no class."""
     products = sample.catalogue(32)
-    for folder, pictures in (("classes", 2), ("single", 1)):
+    for folder, count in (("classes", 2), ("single", 1)):
         for name in ("cups", "hats"):
             (Path(folder) / name).mkdir(parents=True)
-            for i in range(pictures):
+            for i in range(count):
                 products.pop().photo(64).save(f"{folder}/{name}/{i}.png")
     Path("one/cups").mkdir(parents=True)
     products.pop().photo(64).save("one/cups/0.png")
@@ -151,62 +148,71 @@ def labelled_pictures() -> None:
     Path("torn.npz").write_bytes(b"PK\x03\x04 and no more")
 
 
-def rows_of_commands() -> list[tuple[str, str, str]]:
-    """What the command line says."""
+def try_commands() -> list[tuple[str, str, str]]:
+    """Return a row for each command: the command, its exit code and its message."""
     rows = []
-    for name, (what, data) in bad_pictures().items():
+    for name, (description, data) in bad_images().items():
         Path(name).write_bytes(data)
         code, words = command(f"search shop {name}")
-        rows.append((f"`search shop {name}`: {what}", f"exit {code}", words))
+        rows.append((f"`search shop {name}`: {description}", f"exit {code}", words))
     for line in COMMANDS:
         code, words = command(line)
         rows.append((f"`{line}`", f"exit {code}", words))
     Path("mixed").mkdir()
-    for name, (_, data) in bad_pictures().items():
+    for name, (_, data) in bad_images().items():
         (Path("mixed") / name).write_bytes(data)
     sample.catalogue(1)[0].photo().save("mixed/good.jpg")
     code, words = command("index mixed --to mixed --json")
-    rows.append(("`index mixed`: the seven files above and one good picture", f"exit {code}", words))
-    Path("classes/hats/broken.png").write_bytes(b"no picture")
+    rows.append(("`index mixed`: the seven files above and one good image", f"exit {code}", words))
+    Path("classes/hats/broken.png").write_bytes(b"text")
     for line in ("datasets classes", "evaluate toyshop --data classes --on retrieval --no-report"):
         code, words = command(line)
-        rows.append((f"`{line}`: one picture of five is broken", f"exit {code}", words))
+        rows.append((f"`{line}`: one image of five is broken", f"exit {code}", words))
     return rows
 
 
-def rows_of_requests(client: TestClient) -> list[tuple[str, str, str]]:
-    """What the server says."""
+def try_requests(client: TestClient) -> list[tuple[str, str, str]]:
+    """Return a row for each request: what it is, the status and the message."""
     rows = []
     search = "/api/collections/shop/search"
 
-    def told(what: str, response: object) -> None:
-        status, text = response.status_code, response.text  # type: ignore[attr-defined]  # httpx's, either kind
+    def add_row(request: str, response: object) -> None:
+        status, text = response.status_code, response.text  # type: ignore[attr-defined]  # of httpx or httpx2
         try:
             body = json.loads(text)
             words = body.get("detail", text)
         except ValueError:
             words = text
-        rows.append((what, str(status), str(words)))
+        rows.append((request, str(status), str(words)))
 
-    for name, (what, data) in bad_pictures().items():
-        told(f"search by {what}", client.post(search, files={"image": (name, data)}))
-    told("search by what is no Base64", client.post(search, json={"image": "?!"}))
-    told("search by nothing", client.post(search, json={}))
-    told("search by JSON that is none", client.post(search, content=b"{", headers={"content-type": "application/json"}))
-    told("search by an item that is not there", client.post(search, json={"item": "../../etc/passwd"}))
+    for name, (description, data) in bad_images().items():
+        add_row(f"search by {description}", client.post(search, files={"image": (name, data)}))
+    add_row("search by text that is not Base64", client.post(search, json={"image": "?!"}))
+    add_row("search by nothing", client.post(search, json={}))
+    add_row("search by invalid JSON", client.post(search, content=b"{", headers={"content-type": "application/json"}))
+    add_row("search by an item that does not exist", client.post(search, json={"item": "../../etc/passwd"}))
     item = client.get("/api/collections/shop/items").json()["items"][0]["id"]
-    for what in ({"k": 0}, {"k": "many"}, {"within": -1}, {"k": 1, "within": 1}, {"metric": "manhattan"}, {"cake": 1}):
-        told(f"search with `{json.dumps(what)}`", client.post(search, json={"item": item, **what}))
-    told("a collection that is not there", client.get("/api/collections/none/items"))
-    told("an image by path", client.get("/api/collections/shop/items/..%2F..%2Fmanifest.json/image"))
-    told("a body of 40 MB", client.post("/search", content=b"A" * 40_000_000))
-    told("`POST /search` with an empty body", client.post("/search", content=b""))
-    told("a method that is not there", client.put("/api/collections/shop"))
+    for options in (
+        {"k": 0},
+        {"k": "many"},
+        {"within": -1},
+        {"within": "3..2"},
+        {"within": "near"},
+        {"k": 1, "within": 1},
+        {"metric": "manhattan"},
+        {"cake": 1},
+    ):
+        add_row(f"search with `{json.dumps(options)}`", client.post(search, json={"item": item, **options}))
+    add_row("a collection that does not exist", client.get("/api/collections/none/items"))
+    add_row("an image by path", client.get("/api/collections/shop/items/..%2F..%2Fmanifest.json/image"))
+    add_row("a body of 40 MB", client.post("/search", content=b"A" * 40_000_000))
+    add_row("`POST /search` with an empty body", client.post("/search", content=b""))
+    add_row("a method that the address does not answer", client.put("/api/collections/shop"))
     return rows
 
 
-def page() -> str:
-    """The page, from trying everything in a folder of its own."""
+def render() -> str:
+    """Try everything in a temporary folder, and return the page."""
     home = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
@@ -223,23 +229,24 @@ def page() -> str:
             network.write_bytes(network.read_bytes() + b"\0")
             Path("strange.csv").write_text("picture,label\ncup.png,cup\n")
             Path("recipe.yaml").write_text("name: x\ncolour: blue\n")
-            labelled_pictures()
-            commands = rows_of_commands()
+            write_labelled_images()
+            commands = try_commands()
             with Collection.open("shop.lookalike") as collection, TestClient(create_app([collection])) as client:
-                requests = rows_of_requests(client)
+                requests = try_requests(client)
         finally:
             os.chdir(home)
     parts = [HEAD]
     for title, rows in (("On the command line", commands), ("Over HTTP", requests)):
-        parts.append(f"\n## {title}\n\n| tried | gave | in these words |\n|---|---|---|\n")
-        for tried, gave, words in rows:
+        parts.append(f"\n## {title}\n\n| input | result | message |\n|---|---|---|\n")
+        for tried, result, words in rows:
             text = words.replace(folder, "…").replace("|", "\\|").replace("\n", "<br>")
-            parts.append(f"| {tried} | {gave} | {text} |\n")
+            parts.append(f"| {tried} | {result} | {text} |\n")
     return "".join(parts)
 
 
 if __name__ == "__main__":
-    made = page()
-    if "--check" in sys.argv:
-        sys.exit(made != PAGE.read_text(encoding="utf-8"))
-    PAGE.write_text(made, encoding="utf-8")
+    check = "--check" in sys.argv[1:]  # `command` replaces the arguments
+    page = render()
+    if check:
+        sys.exit(page != PAGE.read_text(encoding="utf-8"))
+    PAGE.write_text(page, encoding="utf-8")

@@ -173,4 +173,4 @@ def _from_validation_errors(errors: Sequence[Any]) -> Response:
         parts = [str(p) for p in error["loc"] if p not in {"body", "query", "path"} and " " not in str(p)]
         fields.append(FieldError(field=".".join(parts) or "body", message=error["msg"].removeprefix("Value error, ")))
     first = fields[0]
-    return problem(422, f"{first.field}: {first.message}.".replace("..", "."), errors=fields)
+    return problem(422, f"{first.field}: {first.message.removesuffix('.')}.", errors=fields)
