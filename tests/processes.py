@@ -17,6 +17,7 @@ import numpy as np
 from lookalike import images, ingest
 from lookalike.cli import main
 from lookalike.collection import Collection, entries
+from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.errors import StorageError
 from lookalike.progress import Progress
@@ -57,10 +58,10 @@ def add(path: str, pictures: str, log: str) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started without
     ingest._BATCH, ingest._WRITE_EVERY = 4, 12
     with Collection.open(path) as collection:
-        encoder = Logging.open(collection.encoder.folder)
+        encoder = Logging.open(collection.embedder.encoder.folder)
         encoder.log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
-            Collection(collection.path, collection.store, encoder).add(entries(Path(pictures)))
+            Collection(collection.folder, collection.store, Embedder.of(encoder)).add(entries(Path(pictures)))
         except KeyboardInterrupt:
             sys.exit(130)
 

@@ -1,4 +1,4 @@
-"""Collections: pictures, an encoder and a store in one folder."""
+"""Collections: images, an embedder and a store in one folder."""
 
 import json
 import os
@@ -6,13 +6,15 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import pictures
 from lookalike import images, search
-from lookalike.collection import Collection, Entry, Join, entries
+from lookalike.collection import Collection, Entry, Join, entries, open_collection
 from lookalike.encoders import Encoder
 from lookalike.errors import (
     AlreadyExistsError,
@@ -25,7 +27,8 @@ from lookalike.errors import (
     UsageError,
 )
 from lookalike.metric import Metric
-from lookalike.query import DistanceRange, Filter
+from lookalike.query import DistanceRange, Filter, Query, Within
+from lookalike.stores import Answer
 
 
 @pytest.fixture
@@ -55,20 +58,20 @@ def test_the_folder_is_whole_by_itself(tmp_path: Path, pocket: Path, photos: Pat
     encoder = shutil.copytree(pocket, tmp_path / "encoder")
     with Collection.create(tmp_path / "shop.lookalike", Encoder.open(encoder)) as shop:
         shop.add(entries(photos))
-        expected = shop.knn(shop.embed([photos / "cat" / "1.png"]), 3)
+        expected = shop.search(photos / "cat" / "1.png", k=3)
     shutil.rmtree(encoder)
     moved = tmp_path / "elsewhere" / "renamed"
     shutil.copytree(tmp_path / "shop.lookalike", moved)
     shutil.rmtree(tmp_path / "shop.lookalike")
     with Collection.open(moved) as shop:
-        assert shop.knn(shop.embed([photos / "cat" / "1.png"]), 3) == expected
-        assert shop.embed([photos / "cat" / "1.png"], "sketch").shape == (1, 48)
+        assert shop.search(photos / "cat" / "1.png", k=3) == expected
+        assert len(shop.search(photos / "cat" / "1.png", sketch=True)) == 10
         assert shop.name == "renamed"
 
 
 def test_nothing_is_overwritten(shop: Collection) -> None:
     with pytest.raises(AlreadyExistsError):
-        Collection.create(shop.path, shop.encoder)
+        Collection.create(shop.path, shop.embedder.encoder)
     assert len(ids(shop)) == 10
 
 
@@ -77,7 +80,7 @@ def test_a_metric_that_does_not_fit_the_encoder_is_refused(tmp_path: Path, pocke
         Collection.create(tmp_path / "x.lookalike", Encoder.open(pocket), Metric.HAMMING)
     assert list(tmp_path.iterdir()) == []
     with Collection.create(tmp_path / "x.lookalike", Encoder.open(pocket), Metric.COSINE) as shop:
-        assert shop.store.metric == Metric.COSINE
+        assert shop.metric is Metric.COSINE
 
 
 def swap(path: Path) -> None:
@@ -107,6 +110,8 @@ def change(**what: object) -> object:
         (change(dimension=64), MismatchError),
         (change(metric="hamming", dimension=8 * 4 * 48), MismatchError),
         (change(version=99), MismatchError),
+        (change(codec="pca9000"), MismatchError),
+        (change(store="milvus://nowhere/shop"), UsageError),
         (lambda path: shutil.rmtree(path / "encoder"), StorageError),
         (lambda path: (path / "encoder" / "photo.onnx").unlink(), EncoderError),
         (lambda path: (path / "encoder" / "encoder.json").write_text("{"), EncoderError),
@@ -116,52 +121,132 @@ def change(**what: object) -> object:
         (shutil.rmtree, NotFoundError),
     ],
 )
-def test_a_folder_that_does_not_hold_together_is_refused(
-    shop: Collection, damage: object, error: type[LookalikeError]
-) -> None:
+def test_an_invalid_folder_is_refused(shop: Collection, damage: object, error: type[LookalikeError]) -> None:
     shop.close()
     assert callable(damage)
     damage(shop.path)
     with pytest.raises(error) as caught:
         Collection.open(shop.path)
-    assert "shop.lookalike" in str(caught.value)
+    assert any(word in str(caught.value) for word in ("shop.lookalike", "pca9000", "milvus://"))
 
 
-def test_another_metric_of_the_same_numbers_is_fine(shop: Collection) -> None:
-    first = shop.knn(shop.vectors(["cat-1"]), 1, metric=Metric.COSINE)[0]
-    assert (first.metric, first.hits[0].item.id) == (Metric.COSINE, "cat-1")
+# ---- search
 
 
-# ---- looking
+def hit_ids(answer: Answer) -> list[str]:
+    return [hit.item.id for hit in answer]
 
 
-def test_a_picture_finds_itself(shop: Collection, photos: Path) -> None:
-    files: list[Path | bytes] = [photos / "cat" / "3.png", (photos / "horse" / "2.png").read_bytes()]
-    answers = shop.knn(shop.embed(files), 4)
-    assert [answer.hits[0].item.id for answer in answers] == ["cat-3", "horse-2"]
+def test_another_metric_can_be_chosen(shop: Collection) -> None:
+    for metric in ("cosine", Metric.COSINE):
+        answer = shop.search(vector=shop.store.vectors(["cat-1"])[0], k=1, metric=metric)
+        assert isinstance(answer, Answer)
+        assert (answer.metric, hit_ids(answer)) == (Metric.COSINE, ["cat-1"])
+
+
+def test_an_image_finds_itself(shop: Collection, photos: Path) -> None:
+    files: list[images.ImageSource] = [photos / "cat" / "3.png", (photos / "horse" / "2.png").read_bytes()]
+    answers = shop.search(files, k=4)
+    assert [answer[0].item.id for answer in answers] == ["cat-3", "horse-2"]
     for answer in answers:
-        assert answer.hits[0].distance == pytest.approx(0, abs=1e-6)
-        assert answer.hits[0].similarity == pytest.approx(1, abs=1e-6)
-        distances = [hit.distance for hit in answer.hits]
+        assert answer[0].distance == pytest.approx(0, abs=1e-6)
+        assert answer[0].similarity == pytest.approx(1, abs=1e-6)
+        distances = [hit.distance for hit in answer]
         assert distances == sorted(distances)
-        assert shop.within(shop.vectors(["cat-3"]), distances[-1])
 
 
-def test_more_pictures_than_a_batch_are_embedded_in_order(shop: Collection, photos: Path) -> None:
-    files = [photos / "cat" / f"{i % 5}.png" for i in range(130)]
-    vectors = shop.embed(files)
-    assert vectors.shape == (130, 48)
-    assert np.allclose(vectors, shop.vectors([f"cat-{i % 5}" for i in range(130)]), atol=1e-6)
-    assert shop.embed([]).shape == (0, 48)
+def test_every_form_of_an_image_gives_the_same_answer(shop: Collection, photos: Path) -> None:
+    path = photos / "cat" / "3.png"
+    with Image.open(path) as image:
+        sources: list[images.ImageSource] = [path, str(path), path.read_bytes(), image.copy(), np.asarray(image)]
+    expected = shop.search(path)
+    assert len(expected) == 10
+    for source in sources:
+        assert shop.search(source) == expected
+        assert shop.search([source, source]) == [expected, expected]
+    assert shop.search([]) == []
+
+
+def test_items_and_vectors_are_searched_for_like_images(shop: Collection, photos: Path) -> None:
+    by_image = shop.search(photos / "cat" / "3.png", k=4)
+    vectors = shop.store.vectors(["cat-3", "horse-1"])
+    by_vector = shop.search(vector=vectors[0], k=4)
+    assert isinstance(by_vector, Answer)
+    assert hit_ids(by_image) == hit_ids(by_vector)
+    assert len(shop.search(vector=vectors)) == 2
+    # An item is not among its own hits.
+    assert hit_ids(shop.search(item="cat-3", k=3)) == hit_ids(by_image)[1:]
+    assert [len(answer) for answer in shop.search(item=["cat-3", "horse-1"])] == [9, 9]
+    some = shop.search(item="cat-3", within=99, limit=4)
+    assert (len(some), some.complete, "cat-3" in hit_ids(some)) == (4, False, False)
+    every = shop.search(item="cat-3", within=99, limit=9)
+    assert (len(every), every.complete) == (9, True)
+
+
+def test_a_range_is_written_in_any_of_its_forms(shop: Collection, photos: Path) -> None:
+    image = photos / "cat" / "3.png"
+    distances = [hit.distance for hit in shop.search(image)]
+    ranges: list[Within] = [0.25, "0.25", "80%", (0, 0.25), DistanceRange(0, 0.25)]
+    for within in ranges:
+        found = [hit.distance for hit in shop.search(image, within=within)]
+        assert found == [d for d in distances if d <= 0.25]
+    between = [hit.distance for hit in shop.search(image, within=f"{distances[2]!r}..{distances[5]!r}")]
+    assert between == distances[2:6]
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"k": 0}, "at least 1"),
+        ({"k": 2, "within": 0.5}, "not both"),
+        ({"within": 0.5, "far": 0.01}, "not both"),
+        ({"within": "3..2"}, "empty"),
+        ({"far": 0.01}, "calibrate"),
+        ({"metric": "manhattan"}, "manhattan"),
+        ({"metric": "hamming"}, "floats"),
+        ({"number": 3}, "number"),
+        ({"item": "cat-1"}, "one of them"),
+        ({"vector": np.zeros(48)}, "one of them"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    shop: Collection, photos: Path, options: dict[str, Any], word: str
+) -> None:
+    with pytest.raises(UsageError, match=word):
+        shop.search(photos / "cat" / "1.png", **options)
+
+
+@pytest.mark.parametrize("wrong", [None, 7, 1.5, {}, np.zeros((3, 3)), [7], [None]])
+def test_what_is_not_an_image_is_refused(shop: Collection, wrong: Any) -> None:  # noqa: ANN401 -- wrong on purpose
+    with pytest.raises(UsageError):
+        shop.search(wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, 7, b"shop"])
+def test_what_is_not_a_path_is_refused(wrong: Any) -> None:  # noqa: ANN401 -- wrong on purpose
+    with pytest.raises(UsageError, match="path"):
+        Collection.open(wrong)
+
+
+def test_an_answer_shows_thumbnails_in_a_notebook(shop: Collection, photos: Path) -> None:
+    html = shop.search(photos / "cat" / "1.png", k=2)._repr_html_()
+    assert html.count("data:image/jpeg;base64,") == 2
+
+
+def test_a_stream_gives_all_parts_of_an_answer(shop: Collection, photos: Path) -> None:
+    whole = shop.search(photos / "cat" / "1.png", within=99)
+    query = Query(images=[photos / "cat" / "1.png"], within=DistanceRange(0, 99))
+    assert [hit for part in shop.stream(query) for hit in part] == list(whole)
 
 
 def test_filters_choose_among_labels_attributes_and_ids(shop: Collection) -> None:
-    query = shop.vectors(["cat-0"])
+    vector = shop.store.vectors(["cat-0"])
 
-    def hits(where: Filter, k: int = 20) -> set[str]:
-        found = {hit.item.id for hit in shop.knn(query, k, where)[0].hits}
-        assert found == {hit.item.id for hit in shop.within(query, 10, where)[0].hits}
-        return found
+    def hits(where: Filter) -> set[str]:
+        (answer,) = shop.answer(Query(vectors=vector, k=20, where=where))
+        (other,) = shop.answer(Query(vectors=vector, within=DistanceRange(0, 10), where=where))
+        assert set(hit_ids(answer)) == set(hit_ids(other))
+        return set(hit_ids(answer))
 
     assert hits(Filter(labels=frozenset({"cat"}))) == {f"cat-{i}" for i in range(5)}
     assert hits(Filter(attributes={"number": "3"})) == {"cat-3", "horse-3"}
@@ -169,6 +254,9 @@ def test_filters_choose_among_labels_attributes_and_ids(shop: Collection) -> Non
     assert hits(Filter(ids=frozenset({"cat-1", "horse-1", "nobody"}))) == {"cat-1", "horse-1"}
     assert hits(Filter(labels=frozenset({"dog"}))) == set()
     assert hits(Filter(attributes={"number": "3", "colour": "red"})) == set()
+    assert hit_ids(shop.search(item="cat-0", label="horse", where={"number": "3"})) == ["horse-3"]
+    either = shop.search(item="cat-0", label=["horse", "cat"], where={"number": "3"})
+    assert set(hit_ids(either)) == {"cat-3", "horse-3"}
 
 
 def test_an_encoder_without_sketches_says_so(tmp_path: Path, photos: Path) -> None:
@@ -176,7 +264,7 @@ def test_an_encoder_without_sketches_says_so(tmp_path: Path, photos: Path) -> No
 
     encoder = Encoder.open(make(tmp_path / "photos only", branches=("photo",)))
     with Collection.create(tmp_path / "x.lookalike", encoder) as shop, pytest.raises(UsageError, match="sketch"):
-        shop.embed([photos / "cat" / "1.png"], "sketch")
+        shop.search(photos / "cat" / "1.png", sketch=True)
 
 
 def test_an_item_that_is_not_there_is_reported(shop: Collection) -> None:
@@ -184,7 +272,7 @@ def test_an_item_that_is_not_there_is_reported(shop: Collection) -> None:
     with pytest.raises(NotFoundError, match="cat-9"):
         shop.get("cat-9")
     with pytest.raises(NotFoundError, match="cat-9"):
-        shop.vectors(["cat-1", "cat-9"])
+        shop.search(item=["cat-1", "cat-9"])
 
 
 @pytest.mark.parametrize("question", [{"k": 3}, {"radius": 0.5}, {"radius": 99.0}])
@@ -196,9 +284,9 @@ def test_joins_are_those_of_search(shop: Collection, tmp_path: Path, photos: Pat
         rows = [(b.left.tolist(), b.right.tolist(), b.distances.tolist()) for b in blocks]
         return sorted((left[i], right[j], d) for block in rows for i, j, d in zip(*block, strict=True))
 
-    with Collection.create(tmp_path / "other.lookalike", shop.encoder) as other:
+    with Collection.create(tmp_path / "other.lookalike", shop.embedder.encoder) as other:
         other.add(entries(photos / "cat"))
-        a, b = shop.vectors(ids(shop)), other.vectors(ids(other))
+        a, b = shop.store.vectors(ids(shop)), other.store.vectors(ids(other))
         k = int(question["k"]) if "k" in question else None
         within = DistanceRange(0, question["radius"]) if "radius" in question else None
         between = search.join(a, b, Metric.EUCLIDEAN, k=k, within=within)
@@ -214,98 +302,98 @@ def test_a_join_that_makes_no_sense_is_refused_at_the_call(shop: Collection, tmp
         shop.join()
     with pytest.raises(UsageError):
         shop.join(k=1, within=DistanceRange(0, 1))
-    other = Collection.create(tmp_path / "c.lookalike", shop.encoder, Metric.COSINE)
-    with other, pytest.raises(MismatchError, match="one is compared by euclidean and the other by cosine"):
+    other = Collection.create(tmp_path / "c.lookalike", shop.embedder.encoder, Metric.COSINE)
+    with other, pytest.raises(MismatchError, match=r"euclidean.*cosine"):
         shop.join(other, k=1)
 
 
 # ---- putting in and taking out
 
 
-def test_what_is_gone_is_noticed_and_removed(shop: Collection, photos: Path) -> None:
-    assert shop.gone(photos) == []
+def test_missing_files_are_noticed_and_removed(shop: Collection, photos: Path) -> None:
+    assert shop.missing(photos) == []
     (photos / "cat" / "1.png").unlink()
     shutil.rmtree(photos / "horse")
-    assert len(shop.gone(photos)) == 6
-    assert [item.id for item in shop.gone(photos / "cat")] == ["cat-1"]
-    assert shop.gone(photos / "ca") == []
-    assert len(shop.gone(photos / "cat" / "..")) == 6
-    assert shop.remove([item.id for item in shop.gone(photos)]) == 6
-    assert shop.gone(photos) == []
+    assert len(shop.missing(photos)) == 6
+    assert [item.id for item in shop.missing(photos / "cat")] == ["cat-1"]
+    assert shop.missing(photos / "ca") == []
+    assert len(shop.missing(photos / "cat" / "..")) == 6
+    assert shop.remove([item.id for item in shop.missing(photos)]) == 6
+    assert shop.missing(photos) == []
     assert ids(shop) == ["cat-0", "cat-2", "cat-3", "cat-4"]
-    assert len(shop.knn(shop.vectors(["cat-0"]), 20)[0].hits) == 4
+    assert len(shop.search(item="cat-0")) == 3
 
 
-def test_a_file_that_cannot_be_looked_at_is_not_gone(
+def test_a_file_that_cannot_be_looked_at_is_not_missing(
     shop: Collection, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forbidden(path: Path) -> os.stat_result:
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "stat", forbidden)
-    assert shop.gone(photos) == []
+    assert shop.missing(photos) == []
 
 
 def test_an_upload_is_kept_in_the_folder_and_goes_with_its_item(shop: Collection) -> None:
     data = pictures.png(99)
-    item = shop.add_bytes(data, "cat", {"by": "me"})
-    assert shop.file(item).read_bytes() == data
-    assert shop.owns(item)
+    item = shop.add_image(data, "cat", {"by": "me"})
+    assert shop.folder.file(item).read_bytes() == data
+    assert shop.folder.owns(item)
     assert shop.get(item.id) == item
-    assert shop.knn(shop.embed([data]), 1)[0].hits[0].item == item
-    assert shop.thumbnail(item)
+    assert shop.search(data, k=1)[0].item == item
+    assert shop.folder.thumbnail(item)
     assert shop.remove([item.id, item.id]) == 1
-    assert not shop.file(item).exists()
+    assert not shop.folder.file(item).exists()
     assert list((shop.path / "cache" / "thumbnails").iterdir()) == []
     assert list((shop.path / "images").iterdir()) == []
 
 
 def test_the_same_upload_is_the_same_item_and_embedded_once(shop: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = shop.add_bytes(pictures.png(99), "cat")
-    monkeypatch.setattr(shop.encoder, "embed", lambda *_: pytest.fail("embedded again"))
-    again = shop.add_bytes(pictures.png(99), "dog", {"by": "me"})
+    first = shop.add_image(pictures.png(99), "cat")
+    monkeypatch.setattr(shop.embedder.encoder, "embed", lambda *_: pytest.fail("embedded again"))
+    again = shop.add_image(pictures.png(99), "dog", {"by": "me"})
     assert again.id == first.id
     assert (shop.get(first.id).label, shop.get(first.id).attributes) == ("dog", {"by": "me"})
     assert shop.store.count() == 11
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", pictures.png(1)[:50]])
-def test_an_upload_that_is_no_picture_leaves_nothing_behind(shop: Collection, data: bytes) -> None:
+def test_an_upload_that_is_not_an_image_leaves_nothing_behind(shop: Collection, data: bytes) -> None:
     with pytest.raises(UnreadableImageError):
-        shop.add_bytes(data)
+        shop.add_image(data)
     assert not (shop.path / "images").exists()
     assert shop.store.count() == 10
 
 
 def test_files_elsewhere_stay_when_their_items_go(shop: Collection, photos: Path) -> None:
-    assert not shop.owns(shop.get("cat-1"))
+    assert not shop.folder.owns(shop.get("cat-1"))
     assert shop.remove(["cat-1", "nobody"]) == 1
     assert (photos / "cat" / "1.png").exists()
 
 
 def test_a_thumbnail_is_kept_and_made_anew_where_it_is_damaged(shop: Collection, photos: Path) -> None:
     item = shop.get("cat-1")
-    small = shop.thumbnail(item, 16)
+    small = shop.folder.thumbnail(item, 16)
     (kept,) = (shop.path / "cache" / "thumbnails").iterdir()
     assert kept.read_bytes() == small
     (photos / "cat" / "1.png").rename(photos / "cat" / "moved.png")
-    assert shop.thumbnail(item, 16) == small  # though its picture is gone
+    assert shop.folder.thumbnail(item, 16) == small  # though its picture is gone
     (photos / "cat" / "moved.png").rename(photos / "cat" / "1.png")
     for damage in (b"", small[:-20], b"rubbish"):
         kept.write_bytes(damage)
-        assert shop.thumbnail(item, 16) == small
+        assert shop.folder.thumbnail(item, 16) == small
     shutil.rmtree(shop.path / "cache")
-    assert shop.thumbnail(item, 16) == small
+    assert shop.folder.thumbnail(item, 16) == small
 
 
 def test_a_thumbnail_shows_the_picture_as_it_is_now_and_is_not_kept(shop: Collection, photos: Path) -> None:
     item = shop.get("cat-1")
     (photos / "cat" / "1.png").write_bytes(pictures.png(77))
-    assert shop.thumbnail(item, 16) == images.thumbnail(pictures.png(77), 16)
+    assert shop.folder.thumbnail(item, 16) == images.thumbnail(pictures.png(77), 16)
     assert not (shop.path / "cache" / "thumbnails").exists()
     (photos / "cat" / "1.png").unlink()
     with pytest.raises(NotFoundError):
-        shop.thumbnail(item, 16)
+        shop.folder.thumbnail(item, 16)
 
 
 def test_threads_add_and_search_at_the_same_time(shop: Collection, photos: Path) -> None:
@@ -314,8 +402,9 @@ def test_threads_add_and_search_at_the_same_time(shop: Collection, photos: Path)
     def work(number: int) -> None:
         try:
             for i in range(6):
-                item = shop.add_bytes(pictures.png(1000 + 10 * number + i))
-                hit = shop.knn(shop.vectors([item.id]), 1)[0].hits[0]
+                item = shop.add_image(pictures.png(1000 + 10 * number + i))
+                (answer,) = shop.answer(Query(vectors=shop.store.vectors([item.id]), k=1))
+                hit = answer[0]
                 if hit.item.id != item.id or hit.distance:
                     wrong.append(hit)
                 shop.add(entries(photos / "cat"))
@@ -329,3 +418,39 @@ def test_threads_add_and_search_at_the_same_time(shop: Collection, photos: Path)
         thread.join()
     assert not wrong
     assert shop.store.count() == 10 + 4 * 6 + 5
+
+
+# ---- open or create
+
+
+def test_a_collection_is_created_only_with_an_encoder(tmp_path: Path, pocket: Path, photos: Path) -> None:
+    with pytest.raises(NotFoundError, match="mine"):
+        open_collection(tmp_path / "mine")
+    with open_collection(str(tmp_path / "mine"), encoder=pocket) as mine:
+        assert mine.path == tmp_path / "mine.lookalike"
+        assert mine.add(photos, labels="folder").progress.embedded == 10
+        assert mine.add(str(photos / "cat" / "1.png")).progress.unchanged == 1
+        assert len(mine) == 10
+        assert mine
+    with open_collection(tmp_path / "mine", encoder=Encoder.open(pocket), metric="euclidean") as mine:
+        assert mine.store.labels() == {"cat": 5, "horse": 5}
+        assert "10 items" in repr(mine)
+    with pytest.raises(MismatchError, match="cosine"):
+        open_collection(tmp_path / "mine", metric="cosine")
+    with pytest.raises(MismatchError, match="toyshop"):
+        open_collection(tmp_path / "mine", encoder="toyshop")
+    with open_collection(tmp_path / "mine") as mine, pytest.raises(UsageError, match="labels"):
+        mine.add([Entry(photos / "cat" / "1.png")], labels="folder")
+
+
+def test_a_verdict_and_a_ranking_come_from_the_collections_encoder(shop: Collection, photos: Path) -> None:
+    cat, horse = photos / "cat" / "1.png", photos / "horse" / "1.png"
+    assert shop.verify(cat, cat, within="80%").same is True
+    assert shop.verify(cat, horse, within=0.0).same is False
+    with pytest.raises(UsageError, match="calibrate"):
+        shop.verify(cat, horse, far=0.01)
+    ranking = shop.classify(cat, 2)
+    assert ranking.label == "cat"
+    assert [one.label for one in ranking] == ["cat", "horse"]
+    assert "cat" in str(ranking)
+    assert [ranking.label for ranking in shop.classify([cat, horse])] == ["cat", "horse"]

@@ -62,7 +62,7 @@ def test_a_verdict_has_the_distance_of_a_search_and_follows_the_threshold(zoo: C
     a, b = photos / "cat" / "1.png", photos / "horse" / "2.png"
     (answer,) = zoo.knn(zoo.embed([a]), 100)
     (hit,) = (hit for hit in answer.hits if hit.item.uri == str(b))
-    for verdict in (compare.verify(zoo.embedder, a, b, 0.4), zoo.verify(zoo.embed([a]), zoo.vectors([hit.item.id]))):
+    for verdict in (compare.verify(zoo.embedder, a, b, 0.4), zoo.verify(a, b)):
         assert (verdict.distance, verdict.probability) == (hit.distance, hit.probability)
         assert verdict.similarity == pytest.approx(hit.similarity)
         assert verdict.threshold == 0.4
@@ -244,10 +244,10 @@ def test_one_example_of_a_class_is_enough_for_the_toy_shop(tmp_path: Path) -> No
 def test_a_collection_classifies_by_its_labels(zoo: Collection, photos: Path, by: By) -> None:
     labelled = zoo.labelled()
     assert len(labelled.labels) == 12  # the stray one has none
-    queries = zoo.embed([photos / "cat" / "1.png", photos / "horse" / "3.png"])
-    expected = rank_classes(zoo.embedder, queries, labelled, by=by)
+    queries = [photos / "cat" / "1.png", photos / "horse" / "3.png"]
+    expected = rank_classes(zoo.embedder, zoo.embedder.embed(queries), labelled, by=by)
     for k in (1, 2, 3, 50):
-        assert zoo.classify(queries, k, by=by) == [ranked[:k] for ranked in expected]
+        assert zoo.classify(queries, k, by=by) == [ranking[:k] for ranking in expected]
     with pytest.raises(UsageError, match="at least 1"):
         zoo.classify(queries, 0)
 
@@ -256,7 +256,7 @@ def test_a_collection_without_labels_says_so(tmp_path: Path, photos: Path, plain
     with Collection.create(tmp_path / "x.lookalike", plain.encoder) as collection:
         collection.add(entries(photos))
         with pytest.raises(UsageError, match="has a label"):
-            collection.classify(collection.embed([photos / "cat" / "1.png"]))
+            collection.classify(photos / "cat" / "1.png")
 
 
 # ---- calibrate

@@ -18,6 +18,7 @@ import pictures
 import processes
 from lookalike import images, ingest, parallel
 from lookalike.collection import Collection
+from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.errors import DataError, EncoderError, NotFoundError, StorageError
 from lookalike.ingest import Added, Entry, Progress, entries, identify
@@ -48,7 +49,8 @@ class Desk:
         Collection.create(self.path, Encoder.open(pocket)).close()
         self.plain, self.encoder = Encoder.open(pocket), Counting.open(pocket)
         self.encoder.seen = []
-        self.collection = Collection(self.path, Collection.open(self.path).store, self.encoder)
+        opened = Collection.open(self.path)
+        self.collection = Collection(opened.folder, opened.store, Embedder.of(self.encoder))
 
     def write(self, **names: int) -> None:
         pictures.write(self.folder, {f"{name}.png": number for name, number in names.items()})

@@ -343,13 +343,15 @@ def test_progress_ends_at_everything(asked: Callable[..., Join], tmp_path: Path)
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_hardly_any_items(tmp_path: Path, pocket: Path, count: int) -> None:
-    with Collection.open(fill(tmp_path / "a.lookalike", pocket, count, 1)) as one:
+    paths = [fill(tmp_path / f"{name}.lookalike", pocket, count, 1) for name in "ab"]
+    with Collection.open(paths[0]) as one, Collection.open(paths[1]) as other:
         for ending, question in itertools.product(ENDINGS, QUESTIONS):
             ask = QUESTIONS[question]
             out = tmp_path / f"pairs{ending}"
             assert joins.write(one.join(**ask), out).pairs == 0
             assert read(out) == []
-            assert joins.write(one.join(one, **ask), out).pairs == (0 if question == "minimum" else count)
+            assert joins.write(one.join(one, **ask), out).pairs == 0  # a self-join
+            assert joins.write(one.join(other, **ask), out).pairs == (0 if question == "minimum" else count)
 
 
 def test_a_stream_is_the_file(asked: Callable[..., Join], tmp_path: Path) -> None:

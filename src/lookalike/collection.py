@@ -1,237 +1,115 @@
-"""A collection: pictures that share one encoder, one metric and a store.
+"""A collection: images that share an encoder, a codec, a metric and a store.
 
-shop = Collection.create("shop.lookalike", encoders.load("toyshop"))
-shop.add(entries(Path("photos"), labels="folder"))
-for hit in shop.knn(shop.embed([Path("mug.jpg")]), k=10)[0].hits:
-    print(hit.distance, hit.item.uri)
+::
+
+    with open_collection("shop", encoder="toyshop") as shop:
+        shop.add("photos", labels="folder")
+        for hit in shop.search("mug.jpg", k=10):
+            print(hit.distance, hit.item.uri)
 """
 
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Self
+from typing import Any, Literal, Self, TypedDict, Unpack, overload
 
 import numpy as np
-from jaxtyping import Shaped
 
-from lookalike import atomic, compare, images, ingest, progress
-from lookalike.compare import LabelledVectors, RankedClass, Verdict
-from lookalike.embedding import Embedder
+from lookalike import compare, encoders, images, ingest
+from lookalike.compare import LabelledVectors, RankedClass, Ranking, Verdict
+from lookalike.embedding import Embedder, to_batch
 from lookalike.encoders import Encoder
-from lookalike.errors import MismatchError, NotFoundError, StorageError, UsageError
+from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, UsageError
 from lookalike.evaluation.fewshot import By
-from lookalike.ingest import Added, Entry, Progress, absolute, entries
+from lookalike.folder import SUFFIX, Folder, find_folder
+from lookalike.images import ImageSource
+from lookalike.ingest import Added, Entry, absolute, entries
 from lookalike.joins import Join
 from lookalike.metric import Metric
-from lookalike.progress import SILENT
-from lookalike.query import ALL, Branch, DistanceRange, Filter, Query, Vectors
-from lookalike.stores import Answer, Item, SQLiteStore, Store, open_store
+from lookalike.progress import SILENT, Progress
+from lookalike.query import ALL, Branch, DistanceRange, Filter, Query, Vectors, Within
+from lookalike.stores import Answer, Item, Store, open_store
 from lookalike.stores.manifest import EncoderPin, Manifest
 from lookalike.stores.protocol import check
-from lookalike.stores.tuning import Status, Tuning
+from lookalike.stores.sqlite import SQLiteStore
+from lookalike.stores.sqlite import SQLiteStore as Indexable
+from lookalike.stores.sqlite import SQLiteStore as Snapshotting
+from lookalike.stores.sqlite import SQLiteStore as Streaming
+from lookalike.stores.tuning import Status
+from lookalike.stores.tuning import Tuning as IndexSettings
 
-__all__ = ["Added", "Collection", "Entry", "Join", "Progress", "entries"]
-
-SUFFIX = ".lookalike"
-
-_THUMBNAILS = "cache/thumbnails"
+__all__ = ["SUFFIX", "Added", "Collection", "Entry", "Join", "SearchOptions", "entries", "open_collection"]
 
 
-class Collection:
-    """See the module. Safe to use from several threads, and while other processes read and write."""
+class SearchOptions(TypedDict, total=False):
+    """Options of `Collection.search`.
 
-    def __init__(self, path: Path, store: Store, encoder: Encoder) -> None:
-        """Use `create` or `open`."""
-        self.path = path
-        self.store = store
-        self.encoder = encoder
-        self.embedder = Embedder.of(encoder, store.metric)
-        self._pictures = Lock()  # those kept in the folder come and go with their items
+    Attributes:
+        k: how many nearest items; 10 by default.
+        within: all items in this range in place of k: ``0.35``, ``"0.1..0.3"`` or ``"80%"``.
+        far: all items within the distance of this false accept rate, such as ``0.01``.
+        sketch: the images are sketches.
+        label: search among items of this label, or of these.
+        where: search among items with these attributes, or that pass this `Filter`.
+        metric: the collection's own by default.
+        exact: true searches exactly, whatever it takes; false uses an index if there is one; by default the collection's
+            budget decides.
+        limit: with a range, return at most this many hits.
+    """
 
-    @classmethod
-    def create(cls, path: str | Path, encoder: Encoder, metric: Metric | None = None) -> Self:
-        """Make an empty collection.
+    k: int | None
+    within: Within | None
+    far: float | None
+    sketch: bool
+    label: str | Sequence[str] | None
+    where: Filter | Mapping[str, str] | None
+    metric: Metric | str | None
+    exact: bool | None
+    limit: int | None
 
-        Args:
-            path: a folder that is not there yet; by custom its name ends in ``.lookalike``.
-            encoder: a copy of it goes into the folder.
-            metric: the encoder's own unless given.
 
-        Raises:
-            AlreadyExistsError: something is at the path.
-            UsageError: a metric that does not fit the encoder's output.
-        """
-        path = Path(path)
-        card = encoder.card
-        metric = metric or card.metric
-        if (metric is Metric.HAMMING) != (card.output == "bits"):
-            raise UsageError(f"“{card.name}” makes {card.output}s, which {metric} does not compare.")
-        manifest = Manifest(
-            metric=metric,
-            dimension=card.dimension,
-            encoder=EncoderPin(name=card.name, fingerprint=encoder.fingerprint),
-        )
-        files = ((f"encoder/{name}", (encoder.folder / name).read_bytes()) for name in encoder.files)
-        SQLiteStore.create(path, manifest, files).close()
-        return cls.open(path)
+class _Before:
+    """The methods that doors still use; each goes with its last caller."""
 
-    @classmethod
-    def open(cls, path: str | Path) -> Self:
-        """Open a collection.
+    def over_budget(self) -> bool:
+        return isinstance(self.store, Indexable) and self.store.over_budget()
 
-        Raises:
-            NotFoundError: there is none.
-            MismatchError: it is of another format, or its encoder is not the one that made its vectors.
-            StorageError, EncoderError: it is damaged.
-        """
-        path = Path(path)
-        with ExitStack() as undo:
-            store = open_store(path)
-            undo.callback(store.close)
-            try:
-                encoder = Encoder.open(path / "encoder")
-            except NotFoundError as e:
-                raise StorageError(f"{path} is damaged: {path / 'encoder'} is missing. Put it back.") from e
-            _check_match(path, store, encoder)
-            undo.pop_all()
-        return cls(path, store, encoder)
+    folder: Folder
+    store: Store
+    embedder: Embedder
 
     @property
-    def name(self) -> str:
-        """The folder's name without its ending."""
-        return self.path.resolve().name.removesuffix(SUFFIX)
+    def encoder(self) -> Encoder:
+        return self.embedder.encoder
 
-    def close(self) -> None:
-        """Let go of files and connections."""
-        self.store.close()
-
-    def __enter__(self) -> Self:
-        """The collection itself; it is closed at the end of the block."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
-
-    # ---- putting in and taking out
-
-    def add(
-        self,
-        new: Sequence[Entry],
-        progress: Callable[[Progress], None] = lambda _: None,
-    ) -> Added:
-        """Add pictures, or bring them up to date.
-
-        See `ingest.add`.
-
-        Args:
-            new: the pictures.
-            progress: is told how far it is, a few times a second.
-
-        Raises:
-            StorageError, BusyError: the collection cannot be written; what was written before stays.
-        """
-        return ingest.add(self.store, self.embedder, new, progress)
-
-    def add_bytes(self, data: bytes, label: str | None = None, attributes: Mapping[str, str] | None = None) -> Item:
-        """Add a picture that has no file, such as an upload; its bytes are kept in the collection's folder.
-
-        The same bytes again are the same item, with the new label and attributes.
-
-        Raises:
-            ImageError: the bytes are no usable picture.
-        """
-        suffix = images.media_type(data).removeprefix("image/")
-        sha256 = images.fingerprint(data)
-        item = Item(sha256[:20], f"images/{sha256}.{suffix}", label, dict(attributes or {}), sha256)
-        check([item])
-        try:
-            vector = self.store.vectors([item.id])
-        except NotFoundError:
-            vector = self.embed([data])
-        with self._pictures:
-            try:
-                self.file(item).parent.mkdir(exist_ok=True)
-                atomic.write_bytes(self.file(item), data)
-            except OSError as e:
-                raise StorageError(f"The picture cannot be kept in {self.path}: {e.strerror}.") from e
-            self.store.upsert([item], vector)
-        return item
-
-    def remove(self, ids: Sequence[str]) -> int:
-        """Take items out; returns how many there were. Pictures kept in the folder go, files elsewhere stay."""
-        with self._pictures:
-            items = self.store.get(ids)
-            removed = self.store.delete(ids)
-            for item in items.values():
-                if self.owns(item):
-                    with suppress(OSError):  # what is left behind is in nobody's way
-                        self.file(item).unlink()
-        contents = {item.sha256 for item in items.values()}
-        with suppress(OSError):
-            for path in (self.path / _THUMBNAILS).iterdir():
-                if path.name.partition("-")[0] in contents:
-                    path.unlink(missing_ok=True)
-        return removed
-
-    def gone(self, folder: Path) -> list[Item]:
-        """Items under a folder whose files are not there any more."""
-        root = str(absolute(folder)).rstrip(os.sep) + os.sep
-        return [item for item in self.store.scan() if item.uri.startswith(root) and _is_gone(Path(item.uri))]
-
-    # ---- looking
-
-    def embed(self, pictures: Sequence[Path | bytes], branch: Branch = "photo") -> Vectors:
-        """Embeddings of pictures, in order.
-
-        Raises:
-            ImageError: one of them cannot be used.
-            UsageError: the encoder has no such branch.
-        """
-        return self.embedder.embed(pictures, branch)
+    def embed(self, sources: Sequence[ImageSource], branch: Branch = "photo") -> Vectors:
+        return self.embedder.embed(sources, branch)
 
     def vectors(self, ids: Sequence[str]) -> Vectors:
-        """Vectors of items, in order; NotFoundError where one is not there."""
         return self.store.vectors(ids)
 
-    def get(self, ident: str) -> Item:
-        """One item; NotFoundError where it is not there."""
-        found = self.store.get([ident])
-        if ident not in found:
-            raise NotFoundError(f"“{self.name}” has no item “{ident}”.")
-        return found[ident]
-
     def owns(self, item: Item) -> bool:
-        """Whether the picture is kept in the collection's folder."""
-        return item.uri.startswith("images/")
+        return self.folder.owns(item)
 
     def file(self, item: Item) -> Path:
-        """Where an item's picture is; it may have gone."""
-        return self.path / item.uri  # an absolute uri stands for itself
+        return self.folder.file(item)
 
     def thumbnail(self, item: Item, size: int = 256) -> bytes:
-        """A small JPEG of an item, kept in ``cache/`` for the next time.
+        return self.folder.thumbnail(item, size)
 
-        Raises:
-            NotFoundError, ImageError: its picture has gone, or cannot be read.
-        """
-        kept = self.path / _THUMBNAILS / f"{item.sha256}-{size}.jpg"
-        with suppress(OSError):
-            small = kept.read_bytes()
-            if small.startswith(b"\xff\xd8") and small.endswith(b"\xff\xd9"):  # whole, as far as one can see
-                return small
-        data = images.read_bytes(self.file(item))
-        small = images.thumbnail(data, size, name=repr(item.uri))
-        if images.fingerprint(data) == item.sha256:
-            with suppress(OSError):  # a cache that cannot be written is no reason to show nothing
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                atomic.write_bytes(kept, small)
-        return small
+    def add_bytes(self, data: bytes, label: str | None = None, attributes: Mapping[str, str] | None = None) -> Item:
+        return self.add_image(data, label, attributes)  # type: ignore[no-any-return, attr-defined]
+
+    def gone(self, folder: Path) -> list[Item]:
+        return self.missing(folder)  # type: ignore[no-any-return, attr-defined]
+
+    def pace(self, queries: int = 5) -> tuple[float, float | None]:
+        return self.measure_latency(queries)  # type: ignore[no-any-return, attr-defined]
 
     def knn(
         self,
@@ -243,19 +121,7 @@ class Collection:
         branch: Branch = "photo",
         exact: bool | None = None,
     ) -> list[Answer]:
-        """The k nearest items of each query vector; see `embed` and `vectors`.
-
-        Args:
-            queries: their vectors.
-            k: how many.
-            where: among which items.
-            metric: the collection's own unless given.
-            branch: which way the queries came in; hits get a probability where the encoder is calibrated for it.
-            exact: true is exact however long it takes; false takes an index, if there is one that can answer this. By
-                the collection's budget where nothing is said, see `tune`. Each answer says what it is.
-        """
-        answers = self.store.search(Query(vectors=queries, k=k, where=where, metric=metric, exact=exact))
-        return [self._calibrated(answer, branch) for answer in answers]
+        return self.answer(Query(vectors=queries, k=k, where=where, metric=metric, branch=branch, exact=exact))  # type: ignore[no-any-return, attr-defined]
 
     def within(
         self,
@@ -269,17 +135,12 @@ class Collection:
         branch: Branch = "photo",
         exact: bool | None = None,
     ) -> list[Answer]:
-        """All items within a distance of each query vector, but for those nearer than ``least``; the rest as in `knn`.
-
-        ``most`` leaves off what comes after so many, and then the answer is not complete.
-        """
         within = DistanceRange(least, radius)
-        answers = self.store.search(
-            Query(vectors=queries, within=within, where=where, limit=most, metric=metric, exact=exact)
+        return self.answer(  # type: ignore[no-any-return, attr-defined]
+            Query(vectors=queries, within=within, where=where, limit=most, metric=metric, branch=branch, exact=exact)
         )
-        return [self._calibrated(answer, branch) for answer in answers]
 
-    def stream(
+    def _stream(
         self,
         query: Vectors,
         radius: float,
@@ -289,207 +150,639 @@ class Collection:
         metric: Metric | None = None,
         branch: Branch = "photo",
     ) -> Iterator[Answer]:
-        """What `within` gives exactly for one query, however much it is: in parts of bounded size, nearest first.
+        within = DistanceRange(least, radius)
+        return self.stream(Query(vectors=query, within=within, where=where, metric=metric, branch=branch))  # type: ignore[no-any-return, attr-defined]
+
+
+class Collection(_Before):
+    """Images that share an encoder, a codec, a metric and a store; see the module.
+
+    Safe to use from several threads, and while other processes read and write.
+
+    Attributes:
+        folder: its folder.
+        store: its items and vectors.
+        embedder: makes its vectors.
+    """
+
+    def __init__(self, folder: Folder, store: Store, embedder: Embedder) -> None:
+        """Use `create`, `open` or `open_collection`."""
+        self.folder = folder
+        self.store = store
+        self.embedder = embedder
+        self._images = Lock()  # images that the folder keeps come and go with their items
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        encoder: "str | os.PathLike[str] | Encoder",
+        metric: Metric | str | None = None,
+    ) -> Self:
+        """Create an empty collection.
+
+        Args:
+            path: a folder that does not exist yet; the suffix ``.lookalike`` may be left out.
+            encoder: a name, a folder, ``hf://org/repo`` or an encoder; a copy goes into the folder.
+            metric: the encoder's own by default.
+
+        Raises:
+            AlreadyExistsError: something is at the path.
+            NotFoundError, EncoderError: there is no such encoder, or it is damaged.
+            UsageError: the metric does not compare what the encoder puts out.
+        """
+        path = find_folder(to_path(path))
+        if path.exists():  # before the encoder is loaded
+            raise AlreadyExistsError(f"{path} exists already. Open it, or choose another name.")
+        loaded = encoder if isinstance(encoder, Encoder) else encoders.load(encoder)
+        embedder = Embedder.of(loaded, _to_metric(metric))
+        card = loaded.card
+        manifest = Manifest(
+            metric=embedder.metric,
+            dimension=card.dimension,
+            encoder=EncoderPin(name=card.name, fingerprint=loaded.fingerprint),
+        )
+        files = ((f"encoder/{name}", (loaded.folder / name).read_bytes()) for name in loaded.files)
+        SQLiteStore.create(path, manifest, files).close()
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Open a collection.
+
+        Args:
+            path: its folder; the suffix ``.lookalike`` may be left out.
+
+        Raises:
+            NotFoundError: there is none.
+            MismatchError: it has another format, or its encoder is not the one that made its vectors.
+            StorageError, EncoderError: it is damaged.
+        """
+        folder = Folder.open(find_folder(to_path(path)))
+        with ExitStack() as undo:
+            store = open_store(folder.manifest.store or folder.path)
+            undo.callback(store.close)
+            embedder = folder.load_embedder()
+            undo.pop_all()
+        return cls(folder, store, embedder)
+
+    @property
+    def name(self) -> str:
+        """The folder's name without its suffix."""
+        return self.folder.name
+
+    @property
+    def path(self) -> Path:
+        """The path of the folder."""
+        return self.folder.path
+
+    @property
+    def metric(self) -> Metric:
+        """The metric of a query that names none."""
+        return self.embedder.metric
+
+    def close(self) -> None:
+        """Close files and connections."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        """Return the collection, which is closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the collection."""
+        self.close()
+
+    def __len__(self) -> int:
+        """Count the items."""
+        return self.store.count()
+
+    def __bool__(self) -> bool:
+        """Be true, also without items."""
+        return True
+
+    def __repr__(self) -> str:
+        """Show where the collection is, and what made its vectors."""
+        return f"<Collection {str(self.path)!r}: {len(self):,} items by {self.embedder.name}, {self.metric}>"
+
+    # ---- add and remove
+
+    def add(
+        self,
+        source: "str | os.PathLike[str] | Sequence[Entry]",
+        progress: Callable[[ingest.Progress], None] = lambda _: None,
+        *,
+        labels: "str | os.PathLike[str] | None" = None,
+    ) -> Added:
+        """Add images, or bring them up to date: only new and changed images are embedded.
+
+        An image that cannot be used is reported in the result and skipped.
+
+        Args:
+            source: a folder that is searched for images, an image file, or entries.
+            labels: of a folder: ``"folder"`` labels each image by its first folder; or the path of a CSV file, see
+                `lookalike.ingest.entries`.
+            progress: gets the stage ``"indexing"``.
+
+        Raises:
+            NotFoundError, DataError: there is no such folder, or the CSV file is invalid.
+            StorageError, BusyError: the collection cannot be written; what was written before stays.
+        """
+        if isinstance(source, str | os.PathLike):
+            path = to_path(source)
+            new = [Entry(path)] if path.is_file() else entries(path, _to_labels(labels))
+        elif labels is not None:
+            raise UsageError("labels= is for a folder; entries have their own labels.")
+        else:
+            new = list(source)
+        return ingest.add(self.store, self.embedder, new, progress)
+
+    def add_image(
+        self, source: ImageSource, label: str | None = None, attributes: Mapping[str, str] | None = None
+    ) -> Item:
+        """Add an image that has no file of its own, such as an upload; the collection's folder keeps it.
+
+        The same content again is the same item, with the new label and attributes.
+
+        Raises:
+            ImageError: the image cannot be used.
+        """
+        data = images.read_bytes(source)
+        sha256 = images.fingerprint(data)
+        uri = self.folder.own_uri(data)
+        item = Item(sha256[:20], uri, label, dict(attributes or {}), sha256)
+        check([item])
+        try:
+            vector = self.store.vectors([item.id])
+        except NotFoundError:
+            vector = self.embedder.embed([data])
+        with self._images:
+            self.folder.keep_image(uri, data)
+            self.store.upsert([item], vector)
+        return item
+
+    def remove(self, ids: str | Sequence[str]) -> int:
+        """Remove items; return how many there were. Image files outside the collection's folder stay."""
+        ids = [ids] if isinstance(ids, str) else ids
+        with self._images:
+            items = self.store.get(ids)
+            removed = self.store.delete(ids)
+            self.folder.discard_images(items.values())
+        return removed
+
+    def missing(self, folder: "str | os.PathLike[str]") -> list[Item]:
+        """Return the items under a folder whose files do not exist any longer."""
+        root = str(absolute(to_path(folder))).rstrip(os.sep) + os.sep
+        return [item for item in self.store.scan() if item.uri.startswith(root) and _is_missing(Path(item.uri))]
+
+    def get(self, ident: str) -> Item:
+        """Return one item.
+
+        Raises:
+            NotFoundError: there is no such item.
+        """
+        found = self.store.get([ident])
+        if ident not in found:
+            raise NotFoundError(f"“{self.name}” has no item “{ident}”.")
+        return found[ident]
+
+    # ---- search
+
+    @overload
+    def search(  # type: ignore[overload-overlap]  # a str is one image, though it is a sequence of str
+        self, image: ImageSource, **options: Unpack[SearchOptions]
+    ) -> Answer: ...
+
+    @overload
+    def search(self, image: Sequence[ImageSource], **options: Unpack[SearchOptions]) -> list[Answer]: ...
+
+    @overload
+    def search(  # type: ignore[overload-overlap]  # as above
+        self, *, item: str, **options: Unpack[SearchOptions]
+    ) -> Answer: ...
+
+    @overload
+    def search(self, *, item: Sequence[str], **options: Unpack[SearchOptions]) -> list[Answer]: ...
+
+    @overload
+    def search(self, *, vector: np.ndarray, **options: Unpack[SearchOptions]) -> Answer | list[Answer]: ...
+
+    def search(
+        self,
+        image: ImageSource | Sequence[ImageSource] | None = None,
+        *,
+        item: str | Sequence[str] | None = None,
+        vector: np.ndarray | None = None,
+        **options: Unpack[SearchOptions],
+    ) -> Answer | list[Answer]:
+        """Find the items that look like an image, an item, or a vector.
+
+        Args:
+            image: an image (a path, the content of a file, a Pillow image or a uint8 array), or a list of them.
+            item: the id of an item, which is not among its own hits; or a list of them.
+            vector: ``(c,)``, or ``(q, c)`` for several.
+            options: see `SearchOptions`: ``k``, ``within``, ``far``, ``sketch``, ``label``, ``where``, ``metric``,
+                ``exact``, ``limit``.
+
+        Returns:
+            The answer, a sequence of hits; or a list of answers if a list was given.
+
+        Raises:
+            ImageError, NotFoundError: an image or an item cannot be used.
+            UsageError: an option is unknown, contradicts another, or has a wrong value.
+        """
+        if sum(given is not None for given in (image, item, vector)) != 1:
+            raise UsageError("Give an image, item= or vector=: one of them.")
+        query = self._build_query(options)
+        if image is not None:
+            batch, single = to_batch(image)
+            answers = self.answer(replace(query, images=batch))
+        elif item is not None:
+            items, single = ([item], True) if isinstance(item, str) else (list(item), False)
+            answers = self.answer(replace(query, items=items))
+        else:
+            vectors = np.asarray(vector)
+            single = vectors.ndim == 1
+            answers = self.answer(replace(query, vectors=vectors[None] if single else vectors))
+        return answers[0] if single else answers
+
+    def answer(self, query: Query) -> list[Answer]:
+        """Answer a query, one answer for each of its images, items or vectors.
+
+        Raises:
+            ImageError, NotFoundError: an image or an item cannot be used.
+            UsageError: the query does not fit the collection.
+        """
+        if not query.items:
+            resolved = self._resolve(query)
+            return [self._finish(answer, query.branch) for answer in self.store.search(resolved)]
+        # One more, since each item finds itself.
+        more = replace(
+            query,
+            k=None if query.k is None else query.k + 1,
+            limit=None if query.limit is None else query.limit + 1,
+        )
+        answers = self.store.search(self._resolve(more))
+        limit = query.k if query.within is None else query.limit
+        return [
+            self._finish(_without(answer, item, limit), query.branch)
+            for answer, item in zip(answers, query.items, strict=True)
+        ]
+
+    def stream(self, query: Query | Vectors, *args: Any, **kwargs: Any) -> Iterator[Answer]:  # noqa: ANN401 -- on its way out
+        """Answer a range query of one image, item or vector exactly, in parts of bounded size, nearest first.
 
         Items that are removed meanwhile are left out.
+
+        Raises:
+            UsageError: the query has no range, or asks more than one question; or the store cannot stream.
         """
-        within = DistanceRange(least, radius)
-        parts = self.store.stream(Query(vectors=query, within=within, where=where, metric=metric))
-        return (self._calibrated(part, branch) for part in parts)
+        if not isinstance(query, Query):
+            return self._stream(query, *args, **kwargs)
+        if not isinstance(self.store, Streaming):
+            raise UsageError(f"The store of “{self.name}” cannot stream answers; search with a limit.")
+        parts = self.store.stream(self._resolve(query))
+        own = query.items[0] if query.items else None
+        return (self._finish(_without(part, own, None), query.branch) for part in parts)
 
-    def _calibrated(self, answer: Answer, branch: Branch) -> Answer:
+    def distance_range(
+        self,
+        within: Within | None = None,
+        false_accept_rate: float | None = None,
+        *,
+        metric: Metric | None = None,
+        branch: Branch = "photo",
+    ) -> DistanceRange | None:
+        """Read a range of distances, or find that of a false accept rate; none if neither is given.
+
+        Raises:
+            UsageError: both are given, the range is invalid, or the encoder is not calibrated for the rate.
+        """
+        embedder = self.embedder.compared_by(metric)
+        if within is not None and false_accept_rate is not None:
+            raise UsageError("Give a range of distances or a false accept rate, not both.")
+        if false_accept_rate is not None:
+            return DistanceRange(0, embedder.distance_at(false_accept_rate, branch))
+        return None if within is None else DistanceRange.parse(within, embedder.space)
+
+    def _build_query(self, options: SearchOptions) -> Query:
+        if unknown := sorted(set(options) - SearchOptions.__annotations__.keys()):
+            known = ", ".join(SearchOptions.__annotations__)
+            raise UsageError(f"search has no option “{unknown[0]}”; it has image, item, vector, {known}.")
+        branch: Branch = "sketch" if options.get("sketch") else "photo"
+        metric = _to_metric(options.get("metric"))
+        within = self.distance_range(options.get("within"), options.get("far"), metric=metric, branch=branch)
+        where = _to_filter(options.get("where"), options.get("label"))
+        return Query(
+            branch=branch,
+            metric=metric,
+            k=options.get("k"),
+            within=within,
+            where=where,
+            exact=options.get("exact"),
+            limit=options.get("limit"),
+        )
+
+    def _resolve(self, query: Query) -> Query:
+        """Turn a query's images or items into vectors."""
+        if query.vectors is not None:
+            return query
+        if query.items:
+            return replace(query, items=(), vectors=self.store.vectors(query.items))
+        return replace(query, images=(), vectors=self.embedder.embed(query.images, query.branch))
+
+    def _finish(self, answer: Answer, branch: Branch) -> Answer:
+        """Add what a store does not know: probabilities and thumbnails."""
         distances = np.asarray([hit.distance for hit in answer.hits])
-        likely = self.embedder.compared_by(answer.metric).probabilities(distances, branch)
-        if likely is None:
-            return answer
-        hits = (replace(hit, probability=p) for hit, p in zip(answer.hits, likely.tolist(), strict=True))
-        return replace(answer, hits=tuple(hits))
+        probabilities = self.embedder.compared_by(answer.metric).probabilities(distances, branch)
+        hits = answer.hits
+        if probabilities is not None:
+            hits = tuple(replace(hit, probability=p) for hit, p in zip(hits, probabilities.tolist(), strict=True))
+        return replace(answer, hits=hits, thumbnail=self.folder.thumbnail)
 
-    # ---- how it is searched
+    # ---- approximate indexes
 
     def status(self) -> Status | None:
-        """How exact searches are, how long they take, and what index there is; none for a store that sees to that itself."""
-        return self.store.status() if isinstance(self.store, SQLiteStore) else None
+        """Return how exact and how fast searches are, and which index there is; none if the store sees to that itself."""
+        return self.store.status() if isinstance(self.store, Indexable) else None
 
-    def over_budget(self) -> bool:
-        """Whether exact queries take longer than the budget; see `SQLiteStore.over_budget`."""
-        return isinstance(self.store, SQLiteStore) and self.store.over_budget()
+    def searches_exactly(self, exact: bool | None = None) -> bool:
+        """Whether a query is answered exactly: as requested, within the budget, or because there is no index."""
+        if exact or not isinstance(self.store, Indexable) or (exact is None and not self.store.over_budget()):
+            return True
+        return self.store.status().index is None
 
-    def tune(self, tuning: Tuning) -> None:
-        """Set the budget, and the index that `build_index` makes; see `Tuning`. Which one was built stays as it is.
+    def tune(self, settings: IndexSettings) -> None:
+        """Set the budget of a query, and the kind of index that `build_index` makes.
 
         Raises:
             UsageError: the store sees to that itself.
             StorageError, BusyError: it cannot be written.
         """
-        self._tunable().tune(lambda now: tuning.model_copy(update={"built": now.built}))
+        self._indexable_store().tune(lambda now: settings.model_copy(update={"built": now.built}))
 
     @property
     def indexable(self) -> bool:
-        """Whether an index is wanted, and can be made: of enough items, and not of bits, which are searched exactly."""
+        """Whether the settings ask for an index, and there are enough items for one. Bits need none."""
         store = self.store
-        return isinstance(store, SQLiteStore) and store.indexable and store.status().tuning.index != "none"
+        return isinstance(store, Indexable) and store.indexable and store.status().tuning.index != "none"
 
     def build_index(
         self,
-        progress: progress.Progress = SILENT,
+        progress: Progress = SILENT,
         stopped: Callable[[], bool] = lambda: False,
     ) -> bool:
-        """Make the index that the settings ask for; see `SQLiteStore.build_index`."""
-        return self._tunable().build_index(progress, stopped)
+        """Build the index that the settings ask for; see `Indexable.build_index`."""
+        return self._indexable_store().build_index(progress, stopped)
 
-    def pace(self, queries: int = 5) -> tuple[float, float | None]:
-        """Milliseconds of one exact query and of an approximate one, if there is an index: medians of some items' own."""
+    def measure_latency(self, queries: int = 5) -> tuple[float, float | None]:
+        """Return milliseconds of an exact query and of an approximate one, if there is an index: medians of a few."""
         ids = [item.id for item in islice(self.store.scan(), queries)]
-        vectors, took = self.store.vectors(ids), dict[bool, list[float]]()
+        vectors, seconds = self.store.vectors(ids), dict[bool, list[float]]()
         for i in range(len(ids)):
             for exact in (True, False):
-                began = time.perf_counter()
+                start = time.perf_counter()
                 (answer,) = self.store.search(Query(vectors=vectors[i : i + 1], exact=exact))
-                took.setdefault(answer.exact, []).append(time.perf_counter() - began)
-        medians = {exact: 1000 * float(np.median(times)) for exact, times in took.items()}
+                seconds.setdefault(answer.exact, []).append(time.perf_counter() - start)
+        medians = {exact: 1000 * float(np.median(times)) for exact, times in seconds.items()}
         return medians.get(True, 0.0), medians.get(False)
 
-    def _tunable(self) -> SQLiteStore:
-        if not isinstance(self.store, SQLiteStore):
-            raise UsageError(f"The store of “{self.name}” has an index of its own, which is not tuned here.")
+    def _indexable_store(self) -> Indexable:
+        if not isinstance(self.store, Indexable):
+            raise UsageError(f"The store of “{self.name}” manages its own index; it cannot be tuned here.")
         return self.store
 
-    # ---- judging
+    # ---- verify and classify
 
     def verify(
         self,
-        left: Shaped[np.ndarray, "1 c"],
-        right: Shaped[np.ndarray, "1 c"],
+        left: ImageSource,
+        right: ImageSource,
         *,
-        metric: Metric | None = None,
-        within: DistanceRange | str | float | None = None,
-        false_accept_rate: float | None = None,
-        branch: Branch = "photo",
+        within: Within | None = None,
+        far: float | None = None,
+        sketch: bool = False,
     ) -> Verdict:
-        """Whether two vectors are of the same thing, by the collection's metric unless another is given.
+        """Decide whether two images show the same thing, by the collection's encoder.
 
-        See `embed` and `vectors` for the vectors, and `compare.verify` for the rest.
+        Args:
+            left: an image.
+            right: another one, a photo.
+            within: the largest distance of the same thing, as ``0.35``, or the smallest similarity, as ``"80%"``. By
+                default the calibrated threshold.
+            far: the threshold of this false accept rate in place of ``within``.
+            sketch: the left image is a sketch.
+
+        Raises:
+            ImageError, NotFoundError: one of them cannot be used.
+            UsageError: the threshold is invalid, or the encoder is not calibrated for the rate.
         """
-        embedder = self.embedder.compared_by(metric)
-        threshold = compare.find_threshold(embedder, within, false_accept_rate, branch)
-        return compare.judge(embedder, left, right, threshold, branch)
+        branch: Branch = "sketch" if sketch else "photo"
+        threshold = compare.find_threshold(self.embedder, within, far, branch)
+        return compare.verify(self.embedder, left, right, threshold, branch)
+
+    @overload
+    def classify(  # type: ignore[overload-overlap]  # a str is one image, though it is a sequence of str
+        self, image: ImageSource, k: int = 5, *, by: By = "example", sketch: bool = False
+    ) -> Ranking: ...
+
+    @overload
+    def classify(
+        self, image: Sequence[ImageSource], k: int = 5, *, by: By = "example", sketch: bool = False
+    ) -> list[Ranking]: ...
 
     def classify(
         self,
-        queries: Vectors,
+        image: ImageSource | Sequence[ImageSource],
         k: int = 5,
         *,
         by: By = "example",
-        metric: Metric | None = None,
-        branch: Branch = "photo",
-    ) -> list[tuple[RankedClass, ...]]:
-        """The labels of the collection that are nearest to each query vector, nearest first.
+        sketch: bool = False,
+    ) -> Ranking | list[Ranking]:
+        """Rank the labels of the collection by their distance from an image, nearest first.
 
         Args:
-            queries: see `embed` and `vectors`.
+            image: an image, or a list of them.
             k: how many labels.
-            by: a label is as near as its nearest item, or as its prototype; see `compare.classify`.
-            metric: the collection's own unless given.
-            branch: which way the queries came in.
+            by: the distance of a label is that of its nearest item, or of the mean of its items.
+            sketch: the images are sketches.
 
         Raises:
-            UsageError: k < 1, no item has a label, or vectors that do not fit.
+            ImageError, NotFoundError: an image cannot be used.
+            UsageError: k < 1, or no item has a label.
         """
-        if k < 1:
-            raise UsageError(f"k must be at least 1, not {k}.")
-        if not (labels := self.store.labels()):
+        branch: Branch = "sketch" if sketch else "photo"
+        batch, single = to_batch(image)
+        vectors = self.embedder.embed(batch, branch)
+        answers = self.rank_labels(Query(vectors=vectors, k=k, branch=branch), by=by)
+        return answers[0] if single else answers
+
+    def rank_labels(self, query: Query, by: By = "example") -> list[Ranking]:
+        """Rank the ``query.k`` nearest labels for each of a query's vectors; see `classify`."""
+        query = self._resolve(query)
+        k, vectors = query.k or 1, query.vectors
+        if vectors is None or not (labels := self.store.labels()):
             raise UsageError(f"No item of “{self.name}” has a label. Index with --labels, or give a folder of classes.")
         if by == "example":
             return [
-                self._nearest_labels(queries[i : i + 1], k, set(labels), metric, branch) for i in range(len(queries))
+                self._nearest_labels(replace(query, vectors=vectors[i : i + 1]), set(labels))
+                for i in range(len(vectors))
             ]
-        embedder = self.embedder.compared_by(metric)
-        ranked = compare.rank_classes(embedder, queries, self.labelled(), by=by)
-        return [classes[:k] for classes in ranked]
+        embedder = self.embedder.compared_by(query.metric)
+        ranked = compare.rank_classes(embedder, vectors, self.labelled(), by=by, branch=query.branch)
+        return [ranking[:k] for ranking in ranked]
 
-    def _nearest_labels(
-        self, query: Vectors, k: int, left: set[str], metric: Metric | None, branch: Branch
-    ) -> tuple[RankedClass, ...]:
-        """By the store's index: each round finds at least the nearest of the labels that are left."""
-        ranked: list[RankedClass] = []
+    def _nearest_labels(self, query: Query, left: set[str]) -> Ranking:
+        """Search in rounds; each finds at least the nearest of the labels that are left."""
+        k, ranked = query.k or 1, list[RankedClass]()
         while left and len(ranked) < k:
-            (answer,) = self.knn(query, k, Filter(labels=frozenset(left)), metric=metric, branch=branch)
+            (answer,) = self.answer(replace(query, where=Filter(labels=frozenset(left))))
             if not answer.hits:  # they were removed a moment ago
                 break
             for hit in answer.hits:
                 if hit.item.label in left:
                     left.remove(hit.item.label)
                     ranked.append(RankedClass(hit.item.label, hit.distance, hit.similarity, hit.probability))
-        return tuple(ranked[:k])
+        return Ranking(tuple(ranked[:k]), query.metric or self.metric)
 
     def labelled(self) -> LabelledVectors:
-        """The vectors of all items that have a label, and their labels.
+        """Return the vectors and labels of all items that have a label, ordered by the images' content.
 
-        They come in the order of the pictures' contents: ids follow paths, and what is drawn of the same pictures should not.
+        Ids follow paths; samples that are drawn from the same images should not.
         """
+        if not isinstance(self.store, Snapshotting):
+            raise UsageError(f"The store of “{self.name}” cannot give all vectors at once.")
         snapshot = self.store.snapshot()
         known = {item.id: (item.sha256, item.label) for item in self.store.scan() if item.label is not None}
         rows = [row for row, ident in enumerate(snapshot.ids) if ident in known]
         rows.sort(key=lambda row: known[snapshot.ids[row]][0])
         return LabelledVectors(snapshot.vectors[rows], [known[snapshot.ids[row]][1] or "" for row in rows])
 
+    # ---- join
+
     def join(
         self,
         other: "Collection | None" = None,
         *,
         k: int | None = None,
-        within: DistanceRange | None = None,
+        within: Within | None = None,
+        far: float | None = None,
         approximate: bool = False,
     ) -> Join:
-        """Pairs of items of two collections, or of this one alone: each with its k nearest, or all in a range.
-
-        ``for chunk in shop.join(within=DistanceRange(0, 0.2)).matches()`` gives them as ids; `joins.write` puts them into a file.
+        """Pair the items of two collections, or of this one, that look alike.
 
         Args:
-            other: the right side; none joins the collection with itself, each pair once and none with itself.
-            k: this or
-            within: this.
-            approximate: by an index, with a recall that is measured.
+            other: the right side. Without it the collection is joined with itself: each pair once, no item with itself.
+            k: pair each item on the left with its k nearest on the right.
+            within: pair all items in this range of distances; see `SearchOptions`.
+            far: pair all items within the distance of this false accept rate.
+            approximate: use an index; its recall is measured.
 
         Raises:
-            MismatchError: the two were not made by the same encoder, or have different metrics.
-            UsageError: both or neither of k and within, or values that make no sense.
+            MismatchError: different encoders or metrics made the two.
+            UsageError: not exactly one of k, within and far is given, or its value is invalid.
         """
-        if other is None:
-            return Join.between(self.store, k=k, within=within, approximate=approximate)
+        if other is not None and other.path.resolve() == self.path.resolve():
+            other = None
+        if other is not None:
+            self._check_joinable(other)
+        asked = self.distance_range(within, far)
+        right = None if other is None else other.store
+        return Join.between(self.store, right, k=k, within=asked, approximate=approximate)
+
+    def _check_joinable(self, other: "Collection") -> None:
         both = f"“{self.name}” and “{other.name}” cannot be joined"
-        if self.encoder.fingerprint != other.encoder.fingerprint:
-            names = f"“{self.encoder.card.name}” and “{other.encoder.card.name}”"
+        if self.embedder.fingerprint != other.embedder.fingerprint:
             raise MismatchError(
-                f"{both}: their vectors were made by different encoders, {names}."
-                " Index the pictures of one of them anew with the encoder of the other."
+                f"{both}: different encoders made their vectors, “{self.embedder.name}” and “{other.embedder.name}”. Index"
+                " the images of one of them again with the encoder of the other."
             )
-        if self.store.metric != other.store.metric:
+        if self.embedder.space != other.embedder.space:
             raise MismatchError(
-                f"{both}: one is compared by {self.store.metric} and the other by {other.store.metric}."
-                " Index the pictures of one of them anew with the --metric of the other."
+                f"{both}: one is compared by {self.metric}, the other by {other.metric}. Index the images of one of them"
+                " again with the --metric of the other."
             )
-        return Join.between(self.store, other.store, k=k, within=within, approximate=approximate)
 
 
-def _check_match(path: Path, store: Store, encoder: Encoder) -> None:
-    """Refuse an encoder that did not make a store's vectors, or cannot have."""
-    card = encoder.card
-    if isinstance(store, SQLiteStore) and store.manifest.encoder.fingerprint != encoder.fingerprint:
+def open_collection(
+    path: str | os.PathLike[str],
+    encoder: "str | os.PathLike[str] | Encoder | None" = None,
+    metric: Metric | str | None = None,
+) -> Collection:
+    """Open a collection, or create it if an encoder is given and it does not exist.
+
+    Args:
+        path: its folder; the suffix ``.lookalike`` may be left out.
+        encoder: a name, a folder, ``hf://org/repo`` or an encoder. An existing collection must have been made with it.
+        metric: the encoder's own by default. An existing collection must have it.
+
+    Raises:
+        NotFoundError: it does not exist and no encoder is given; or there is no such encoder.
+        MismatchError: it was made with another encoder or metric, or another format.
+        UsageError: the metric does not compare what the encoder puts out.
+        StorageError, EncoderError: it is damaged.
+    """
+    folder, metric = find_folder(to_path(path)), _to_metric(metric)
+    if encoder is not None and not folder.exists():
+        return Collection.create(folder, encoder, metric)
+    collection = Collection.open(folder)
+    try:
+        _check_same(collection, encoder, metric)
+    except BaseException:
+        collection.close()
+        raise
+    return collection
+
+
+def _check_same(
+    collection: Collection, encoder: "str | os.PathLike[str] | Encoder | None", metric: Metric | None
+) -> None:
+    if encoder is not None:
+        given = encoder if isinstance(encoder, Encoder) else encoders.load(encoder)
+        if given.fingerprint != collection.embedder.fingerprint:
+            raise MismatchError(
+                f"{collection.path} was made with the encoder “{collection.embedder.name}”, not with “{given.card.name}”."
+                " Leave the encoder out, or make another collection."
+            )
+    if metric is not None and metric is not collection.metric:
         raise MismatchError(
-            f"The encoder in {path} is not the one that made its vectors (“{store.manifest.encoder.name}”)."
-            " Put that one back, or index the pictures again into another collection."
-        )
-    if store.dimension != card.dimension or (store.metric is Metric.HAMMING) != (card.output == "bits"):
-        raise MismatchError(
-            f"{path} holds vectors of dimension {store.dimension} for the {store.metric} metric, and its encoder makes"
-            f" {card.dimension} {card.output}s. Put back its manifest.json, or index the pictures again."
+            f"{collection.path} is compared by {collection.metric}, not by {metric}. Leave the metric out."
         )
 
 
-def _is_gone(path: Path) -> bool:
-    """Whether there is surely no such file; one in a folder that may not be looked into is not gone."""
+def _without(answer: Answer, item: str | None, limit: int | None) -> Answer:
+    """Leave an item out of its own answer, and what comes after a number of hits."""
+    if item is None:
+        return answer
+    hits = [hit for hit in answer.hits if hit.item.id != item]
+    complete = answer.complete and (limit is None or len(hits) <= limit)
+    return replace(answer, hits=tuple(hits[:limit]), complete=complete)
+
+
+def to_path(path: object) -> Path:
+    if isinstance(path, str | os.PathLike):
+        return Path(path)
+    raise UsageError(f"A path is a str or a Path, not {type(path).__name__}.")
+
+
+def _to_metric(metric: Metric | str | None) -> Metric | None:
+    return Metric.parse(metric) if isinstance(metric, str) else metric
+
+
+def _to_labels(labels: "str | os.PathLike[str] | None") -> Path | Literal["folder"] | None:
+    return "folder" if labels == "folder" else None if labels is None else to_path(labels)
+
+
+def _to_filter(where: Filter | Mapping[str, str] | None, label: str | Sequence[str] | None) -> Filter:
+    found = where if isinstance(where, Filter) else ALL if where is None else Filter(attributes=dict(where))
+    if label is None:
+        return found
+    labels = frozenset([label] if isinstance(label, str) else label)
+    return replace(found, labels=labels if found.labels is None else found.labels & labels)
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether a file certainly does not exist; a file in a folder that cannot be searched may exist."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -6,23 +6,23 @@ Distances become probabilities if the encoder is calibrated, see `Embedder.calib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from jaxtyping import Shaped
 
-from lookalike import search
+from lookalike import images, search
 from lookalike.embedding import Embedder
 from lookalike.encoders.card import Calibration
-from lookalike.errors import DataError, UsageError
+from lookalike.errors import DataError, NotFoundError, UsageError
 from lookalike.evaluation import calibration as fitting
 from lookalike.evaluation import fewshot, verification
 from lookalike.evaluation.fewshot import By
 from lookalike.evaluation.verification import Verdicts
 from lookalike.images import ImageSource
-from lookalike.metric import Metric, similarity
+from lookalike.metric import Metric, format_distance, similarity
 from lookalike.progress import SILENT, Progress
-from lookalike.query import Branch, DistanceRange, Vectors
+from lookalike.query import Branch, DistanceRange, Vectors, Within
 
 # Pairs of either kind that a calibration needs at least: fewer are a matter of chance.
 _MIN_PAIRS = 10
@@ -85,6 +85,48 @@ class RankedClass:
         return dict(vars(self))
 
 
+@dataclass(frozen=True)
+class Ranking(Sequence[RankedClass]):
+    """Classes in the order of their distance from a query: nearest first, equally near ones by name.
+
+    Attributes:
+        classes: the classes.
+        metric: of the distances.
+    """
+
+    classes: tuple[RankedClass, ...]
+    metric: Metric
+
+    def __len__(self) -> int:
+        """Count the classes."""
+        return len(self.classes)
+
+    @overload
+    def __getitem__(self, index: int) -> RankedClass: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Ranking": ...
+
+    def __getitem__(self, index: int | slice) -> "RankedClass | Ranking":
+        """Return one class, or a ranking of some."""
+        if isinstance(index, slice):
+            return Ranking(self.classes[index], self.metric)
+        return self.classes[index]
+
+    @property
+    def label(self) -> str:
+        """The nearest class."""
+        return self.classes[0].label
+
+    def __str__(self) -> str:
+        """Format as a table for a terminal."""
+        width = max((len(one.label) for one in self.classes), default=0)
+        return "\n".join(
+            f"{one.label:<{width}}  {format_distance(one.distance, self.metric):>8}  {one.similarity:6.1%}"
+            for one in self.classes
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class LabelledVectors:
     """Vectors and the class of each.
@@ -100,7 +142,7 @@ class LabelledVectors:
 
 def find_threshold(
     embedder: Embedder,
-    within: "DistanceRange | str | float | None" = None,
+    within: Within | None = None,
     false_accept_rate: float | None = None,
     branch: Branch = "photo",
 ) -> float | None:
@@ -191,7 +233,7 @@ def rank_classes(
     *,
     by: By = "example",
     branch: Branch = "photo",
-) -> list[tuple[RankedClass, ...]]:
+) -> list[Ranking]:
     """Rank all classes for each query vector: nearest first, equally near ones by name.
 
     Args:
@@ -207,14 +249,17 @@ def rank_classes(
     probabilities = embedder.probabilities(found.distances, branch) if by == "example" else None
     order = np.argsort(found.distances, axis=1, kind="stable").tolist()
     return [
-        tuple(
-            RankedClass(
-                str(found.classes[c]),
-                float(found.distances[q, c]),
-                float(similarities[q, c]),
-                None if probabilities is None else float(probabilities[q, c]),
-            )
-            for c in order[q]
+        Ranking(
+            tuple(
+                RankedClass(
+                    str(found.classes[c]),
+                    float(found.distances[q, c]),
+                    float(similarities[q, c]),
+                    None if probabilities is None else float(probabilities[q, c]),
+                )
+                for c in order[q]
+            ),
+            embedder.metric,
         )
         for q in range(len(queries))
     ]
@@ -229,7 +274,7 @@ class Classified:
         failures: path and reason of each example that could not be used.
     """
 
-    answers: tuple[tuple[RankedClass, ...], ...]
+    answers: tuple[Ranking, ...]
     failures: tuple[tuple[Path, str], ...]
 
 
@@ -271,6 +316,26 @@ def classify(
         raise DataError(f"The class “{empty[0]}” has no usable image; each class needs at least one.")
     answers = rank_classes(embedder, vectors, LabelledVectors(embedded.vectors, labels), by=by, branch=branch)
     return Classified(tuple(answers), embedded.failures)
+
+
+def find_examples(folder: Path) -> dict[str, list[Path]]:
+    """Find the examples of each class in a folder with a folder for each class.
+
+    Raises:
+        NotFoundError: the folder does not exist, or holds no folders.
+    """
+    folder = folder.absolute()
+    found = images.find(folder)
+    classes: dict[str, list[Path]] = {
+        inner.name: [] for inner in sorted(folder.iterdir()) if inner.is_dir() and not inner.name.startswith(".")
+    }
+    for path in found:
+        first, *rest = path.relative_to(folder).parts
+        if rest:
+            classes.setdefault(first, []).append(path)
+    if not classes:
+        raise NotFoundError(f"{folder} holds no folders of examples, one for each class, such as {folder}/cat/1.jpg.")
+    return classes
 
 
 @dataclass(frozen=True)

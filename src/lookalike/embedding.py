@@ -31,6 +31,13 @@ batches divide evenly among many cores."""
 _IN_MEMORY = 64
 
 
+def to_batch(image: ImageSource | Sequence[ImageSource]) -> tuple[list[ImageSource], bool]:
+    """Return a list of images, and whether a single image was given in place of a list."""
+    if isinstance(image, Sequence) and not isinstance(image, str | bytes):
+        return list(image), False
+    return [image], True
+
+
 @dataclass(frozen=True)
 class Embedded:
     """The vectors of image files.

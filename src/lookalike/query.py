@@ -71,7 +71,7 @@ class DistanceRange:
             )
 
     @classmethod
-    def parse(cls, value: "str | SupportsFloat | Sequence[SupportsFloat] | DistanceRange", space: VectorSpace) -> Self:
+    def parse(cls, value: "Within", space: VectorSpace) -> Self:
         """Read a range from what a person or a program writes.
 
         Args:
@@ -118,6 +118,10 @@ def _to_float(value: object) -> float:
         return float(value)  # type: ignore[arg-type]  # what is not a number raises
     except (TypeError, ValueError):
         raise UsageError(f"A distance is a number, as 0.35, or a text, as “80%”; not {value!r}.") from None
+
+
+Within = str | SupportsFloat | Sequence[SupportsFloat] | DistanceRange
+"""What `DistanceRange.parse` reads."""
 
 
 @dataclass(frozen=True, eq=False)

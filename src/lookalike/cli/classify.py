@@ -1,21 +1,21 @@
 """The command classify: classify images from a few labelled examples per class."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lookalike import compare, encoders, ingest
+from lookalike import compare, encoders
 from lookalike.cli import output
 from lookalike.cli.options import Encoder, Json, MetricOfEncoder, Sketch, branch, collection_path, options
 from lookalike.collection import Collection
-from lookalike.compare import RankedClass
+from lookalike.compare import Ranking
 from lookalike.embedding import Embedder
-from lookalike.errors import NotFoundError, UsageError
+from lookalike.errors import UsageError
 from lookalike.evaluation.fewshot import By
 from lookalike.metric import Metric, format_distance, format_probability
+from lookalike.query import Query
 
 commands = typer.Typer()
 
@@ -64,23 +64,21 @@ def classify(given: Options) -> None:
         _print_classes(classes, metric)
 
 
-def _by_collection(given: Options) -> tuple[list[tuple[RankedClass, ...]], Metric]:
+def _by_collection(given: Options) -> tuple[list[Ranking], Metric]:
     if given.encoder is not None:
         raise UsageError("A collection has an encoder of its own; leave --encoder out.")
     with Collection.open(collection_path(given.support)) as collection:
-        metric = given.metric or collection.store.metric
-        vectors = collection.embed(given.images, branch(given.sketch))
-        ranked = collection.classify(vectors, given.k, by=given.by, metric=metric, branch=branch(given.sketch))
-    return ranked, metric
+        query = Query(images=given.images, k=given.k, metric=given.metric, branch=branch(given.sketch))
+        return collection.rank_labels(query, given.by), given.metric or collection.metric
 
 
-def _by_folder(given: Options) -> tuple[list[tuple[RankedClass, ...]], Metric]:
+def _by_folder(given: Options) -> tuple[list[Ranking], Metric]:
     embedder = Embedder.of(encoders.load(given.encoder or encoders.DEFAULT), given.metric)
     with output.progress_bar() as progress:
         classified = compare.classify(
             embedder,
             given.images,
-            _examples(given.support),
+            compare.find_examples(given.support),
             by=given.by,
             branch=branch(given.sketch),
             progress=progress,
@@ -89,21 +87,7 @@ def _by_folder(given: Options) -> tuple[list[tuple[RankedClass, ...]], Metric]:
     return [classes[: given.k] for classes in classified.answers], embedder.metric
 
 
-def _examples(folder: Path) -> dict[str, list[Path]]:
-    """Find the example images of each class in a folder with a folder per class."""
-    found = ingest.entries(folder, "folder")
-    examples: dict[str, list[Path]] = {
-        inner.name: [] for inner in sorted(folder.iterdir()) if inner.is_dir() and not inner.name.startswith(".")
-    }
-    for entry in found:
-        if entry.label is not None:
-            examples.setdefault(entry.label, []).append(entry.path)
-    if not examples:
-        raise NotFoundError(f"{folder} has no folders of examples. Make one per class, as {folder}/cat/1.jpg.")
-    return examples
-
-
-def _print_classes(classes: Sequence[RankedClass], metric: Metric) -> None:
+def _print_classes(classes: Ranking, metric: Metric) -> None:
     calibrated = classes[0].probability is not None
     rows = [
         (

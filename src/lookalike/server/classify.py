@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from lookalike import images
 from lookalike.errors import UsageError
+from lookalike.query import Query
 from lookalike.server import bodies
 from lookalike.server.problems import responses
 from lookalike.server.schemas import ClassesOut, ClassifyBody, ClassifyForm, class_out
@@ -22,8 +23,8 @@ def classify(collection: NamedCollection, body: bodies.OneImage) -> ClassesOut:
     """Rank the labels of a collection by the distance of their items from an image."""
     fields: ClassifyForm
     if body.json is not None:
-        fields = query = bodies.validate(ClassifyBody, body.json)
-        name, text = ("image", query.image) if query.image is not None else ("sketch", query.sketch or "")
+        fields = given = bodies.validate(ClassifyBody, body.json)
+        name, text = ("image", given.image) if given.image is not None else ("sketch", given.sketch or "")
         data = images.from_base64(text)
     else:
         uploaded = bodies.form_images(body, *BRANCHES)
@@ -32,7 +33,5 @@ def classify(collection: NamedCollection, body: bodies.OneImage) -> ClassesOut:
             raise UsageError("The form needs one file, named “image” or “sketch”.")
         ((name, data),) = uploaded.items()
     branch, metric = BRANCHES[name], fields.metric or collection.embedder.metric
-    (ranked,) = collection.classify(
-        collection.embed([data], branch), fields.k, by=fields.by, metric=metric, branch=branch
-    )
+    (ranked,) = collection.rank_labels(Query(images=[data], k=fields.k, metric=metric, branch=branch), fields.by)
     return ClassesOut(classes=[class_out(entry) for entry in ranked], metric=metric, by=fields.by)

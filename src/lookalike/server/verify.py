@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from lookalike import images
+from lookalike import compare, images
 from lookalike.collection import Collection
 from lookalike.errors import MismatchError, UsageError
 from lookalike.query import Branch, Vectors
@@ -37,13 +37,13 @@ def verify(served: Served, body: bodies.TwoImages) -> VerdictOut:
         left, right = uploaded["left"], uploaded["right"]
     collection = served.get(fields.collection)
     branch: Branch = "sketch" if fields.sketch else "photo"
-    verdict = collection.verify(
+    embedder = collection.embedder.compared_by(fields.metric)
+    verdict = compare.judge(
+        embedder,
         _to_vector(served, collection, left, branch),
         _to_vector(served, collection, right),
-        metric=fields.metric,
-        within=fields.within,
-        false_accept_rate=fields.false_accept_rate,
-        branch=branch,
+        compare.find_threshold(embedder, fields.within, fields.false_accept_rate, branch),
+        branch,
     )
     return verdict_out(verdict)
 
@@ -52,10 +52,10 @@ def _to_vector(
     served: ServedCollections, collection: Collection, side: bytes | ItemReference, branch: Branch = "photo"
 ) -> Vectors:
     if isinstance(side, bytes):
-        return collection.embed([side], branch)
+        return collection.embedder.embed([side], branch)
     if branch != "photo":
         raise UsageError("An item is a photo. Send the sketch as an image.")
     other = collection if side.collection is None else served.get(side.collection)
     if other.embedder.fingerprint != collection.embedder.fingerprint:
         raise MismatchError("The two cannot be compared: different encoders made their vectors.")
-    return other.vectors([side.item])
+    return other.store.vectors([side.item])

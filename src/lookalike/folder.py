@@ -1,0 +1,282 @@
+"""The folder of a collection: its manifest, encoder, codec, images, thumbnails and decisions.
+
+::
+
+    shop.lookalike/
+      manifest.json      what all vectors have in common, and which encoder and codec made them
+      encoder/           a copy of the encoder's artefact
+      codec/             the fitted codec, if there is one
+      images/            images that were added without a file, such as uploads; named by their content
+      decisions.json     which images people decided are distinct
+      catalog.sqlite     items and vectors, unless the store lives elsewhere
+      cache/             can be deleted at any time
+
+A collection whose vectors live in a database elsewhere has a folder, too, for all but these.
+"""
+
+import errno
+import json
+import secrets
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lookalike import atomic, images
+from lookalike.embedding import Embedder
+from lookalike.encoders import Encoder
+from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, StorageError
+from lookalike.metric import Metric, VectorSpace
+from lookalike.stores import Item
+
+SUFFIX = ".lookalike"
+"""By custom, the name of a collection's folder ends so."""
+
+FORMAT = 1
+
+_OWN_IMAGES = "images"
+
+
+class EncoderPin(BaseModel):
+    """The encoder that made the vectors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    fingerprint: str
+
+
+class Manifest(BaseModel):
+    """The contents of ``manifest.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["lookalike-collection"] = "lookalike-collection"
+    version: int = FORMAT
+    metric: Metric
+    dimension: int = Field(gt=0, description="floats of a vector, or bits of a code")
+    codec: str = "none"
+    encoder: EncoderPin
+    store: str | None = Field(default=None, description="URL of the store; none: it is in the folder")
+
+    @property
+    def space(self) -> VectorSpace:
+        """Metric and dimension of the stored vectors."""
+        return VectorSpace(self.metric, self.dimension)
+
+    @classmethod
+    def of(cls, embedder: Embedder) -> Self:
+        """Describe the vectors of an embedder."""
+        return cls(
+            metric=embedder.metric,
+            dimension=embedder.space.dimension,
+            codec=embedder.codec.name,
+            encoder=EncoderPin(name=embedder.name, fingerprint=embedder.fingerprint),
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the manifest of a collection.
+
+        Raises:
+            NotFoundError: there is no collection.
+            MismatchError: another version wrote it.
+            StorageError: it is damaged.
+        """
+        path = folder / "manifest.json"
+        try:
+            tree = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError) as e:
+            raise NotFoundError(
+                f"There is no collection at {folder}. Make one with: lookalike index IMAGES --to {folder}"
+            ) from e
+        except (OSError, ValueError) as e:
+            raise StorageError(f"{path} cannot be read: {e}.") from e
+        if isinstance(tree, dict) and tree.get("version", FORMAT) != FORMAT:
+            raise MismatchError(
+                f"{folder} has format {tree['version']}; this lookalike reads format {FORMAT}. Open it with the version that"
+                " wrote it, or index the images again."
+            )
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as e:
+            raise StorageError(f"{path} is damaged: {e.errors()[0]['msg']}.") from e
+
+    def to_json(self) -> str:
+        """Return the text of ``manifest.json``."""
+        return self.model_dump_json(indent=2, exclude_none=True) + "\n"
+
+
+def find_folder(name: Path) -> Path:
+    """Return the folder of a collection that is named with or without its suffix."""
+    if name.suffix == SUFFIX or name.name in ("", "..") or (name / "manifest.json").exists():
+        return name
+    return name.with_name(name.name + SUFFIX)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder of a collection; see the module.
+
+    Attributes:
+        path: of the folder.
+        manifest: what its ``manifest.json`` says.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def create(cls, path: Path, embedder: Embedder, create_store: Callable[[Path], None]) -> Self:
+        """Create a folder; it is there whole or not at all.
+
+        Args:
+            path: a folder that does not exist yet; its parents are made.
+            embedder: made the vectors; a copy of its encoder and codec goes into the folder.
+            create_store: puts an empty store into the new folder.
+
+        Raises:
+            AlreadyExistsError: something is at the path.
+            StorageError: the folder cannot be written.
+        """
+        new = path.with_name(f".new-{secrets.token_hex(8)}")
+        manifest = Manifest.of(embedder)
+        try:
+            if path.exists():
+                raise AlreadyExistsError(f"{path} exists already. Open it, or choose another name.")
+            (new / "encoder").mkdir(parents=True)
+            for name in embedder.encoder.files:
+                (new / "encoder" / name).write_bytes((embedder.encoder.folder / name).read_bytes())
+            (new / "codec").mkdir()
+            embedder.codec.save(new / "codec")
+            with suppress(OSError):  # a codec without files needs no folder
+                (new / "codec").rmdir()
+            (new / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+            create_store(new)
+            for file in (*new.rglob("*"), new):
+                atomic.sync(file)
+            new.rename(path)
+            atomic.sync(path.parent)
+        except OSError as e:
+            if e.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR) and path.exists():
+                raise AlreadyExistsError(f"{path} exists already. Open it, or choose another name.") from e
+            raise StorageError(f"{path} cannot be created: {e}.") from e
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+        return cls(path, manifest)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a folder; raises as `Manifest.read`."""
+        return cls(path, Manifest.read(path))
+
+    @property
+    def name(self) -> str:
+        """The folder's name without its suffix."""
+        return self.path.resolve().name.removesuffix(SUFFIX)
+
+    @property
+    def cache(self) -> Path:
+        """A folder for what can be made again; it may not exist."""
+        return self.path / "cache"
+
+    @property
+    def decisions(self) -> Path:
+        """The file of decisions about duplicates; it may not exist."""
+        return self.path / "decisions.json"
+
+    def load_embedder(self) -> Embedder:
+        """Load the encoder and the codec that made the vectors.
+
+        Raises:
+            MismatchError: they are not the ones that made the vectors.
+            StorageError, EncoderError: they are missing or damaged.
+        """
+        manifest, folder = self.manifest, self.path / "encoder"
+        try:
+            encoder = Encoder.open(folder)
+        except NotFoundError as e:
+            raise StorageError(f"{self.path} is damaged: {folder} is missing. Put it back.") from e
+        if encoder.fingerprint != manifest.encoder.fingerprint:
+            raise MismatchError(
+                f"The encoder in {self.path} is not the one that made its vectors, “{manifest.encoder.name}”. Put that one"
+                " back, or index the images again into another collection."
+            )
+        space = VectorSpace(encoder.card.metric, encoder.card.dimension)
+        if manifest.codec == "none" and (space.dimension, space.dtype) != (manifest.dimension, manifest.space.dtype):
+            raise MismatchError(
+                f"{self.path} holds vectors of dimension {manifest.dimension} for the {manifest.metric} metric; its encoder"
+                f" makes {space.dimension} {encoder.card.output}s. Put back its manifest.json, or index the images again."
+            )
+        return Embedder.load(encoder, manifest.codec, self.path / "codec", manifest.metric)
+
+    # ---- images
+
+    def owns(self, item: Item) -> bool:
+        """Whether the image of an item is kept in the folder."""
+        return item.uri.startswith(f"{_OWN_IMAGES}/")
+
+    def file(self, item: Item) -> Path:
+        """Return the path of an item's image; it may not exist any longer."""
+        return self.path / item.uri  # an absolute uri stays as it is
+
+    def own_uri(self, data: bytes) -> str:
+        """Return the uri of an image that the folder keeps, from the content of its file.
+
+        Raises:
+            UnreadableImageError: the content is not an image.
+        """
+        return f"{_OWN_IMAGES}/{images.fingerprint(data)}.{images.media_type(data).removeprefix('image/')}"
+
+    def keep_image(self, uri: str, data: bytes) -> None:
+        """Write the content of an image file into the folder; ``uri`` is its `own_uri`.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        path = self.path / uri
+        try:
+            path.parent.mkdir(exist_ok=True)
+            atomic.write_bytes(path, data)
+        except OSError as e:
+            raise StorageError(f"The image cannot be written into {self.path}: {e.strerror}.") from e
+
+    def discard_images(self, items: Iterable[Item]) -> None:
+        """Delete the images that the folder keeps of removed items, and their thumbnails; other files stay."""
+        contents = set()
+        for item in items:
+            contents.add(item.sha256)
+            if self.owns(item):
+                with suppress(OSError):  # a file that stays does no harm
+                    self.file(item).unlink()
+        with suppress(OSError):
+            for path in self._thumbnails.iterdir():
+                if path.name.partition("-")[0] in contents:
+                    path.unlink(missing_ok=True)
+
+    def thumbnail(self, item: Item, size: int = 256) -> bytes:
+        """Return a small JPEG of an item's image, from the cache if it is there.
+
+        Raises:
+            NotFoundError, ImageError: the image does not exist any longer, or cannot be read.
+        """
+        cached = self._thumbnails / f"{item.sha256}-{size}.jpg"
+        with suppress(OSError):
+            data = cached.read_bytes()
+            if data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9"):  # a JPEG that was not cut off
+                return data
+        content = images.read_bytes(self.file(item))
+        data = images.thumbnail(content, size, name=repr(item.uri))
+        if images.fingerprint(content) == item.sha256:
+            with suppress(OSError):  # the thumbnail can be made again
+                cached.parent.mkdir(parents=True, exist_ok=True)
+                atomic.write_bytes(cached, data)
+        return data
+
+    @property
+    def _thumbnails(self) -> Path:
+        return self.cache / "thumbnails"
