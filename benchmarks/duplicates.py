@@ -101,7 +101,7 @@ def measure(data: Path, judged: Path, encoder: str = encoders.DEFAULT) -> dict[s
             done = time.perf_counter()
     return {
         "name": f"lookalike, {model.card.name}",
-        "pictures": added.progress.total,
+        "pictures": added.total,
         "seconds": done - begun,
         "index_seconds": indexed - begun,
         "search_seconds": done - indexed,

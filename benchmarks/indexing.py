@@ -181,7 +181,7 @@ def _index(files: Sequence[Path], encoder: Encoder, path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
     with Collection.create(path, encoder) as collection:
         added = collection.add([Entry(file) for file in files])
-    if added.progress.failed:
+    if added.failed:
         raise SystemExit(f"{added.failures[0][1]} Only whole pictures can be measured with.")
 
 

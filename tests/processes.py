@@ -9,17 +9,19 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lookalike import images, ingest
+from lookalike import images
 from lookalike.cli import main
 from lookalike.collection import Collection, entries
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.errors import StorageError
+from lookalike.ingest import run
 from lookalike.progress import Progress
 from lookalike.query import Branch
 from lookalike.stores import Item, SQLiteStore, indexing, open_store
@@ -56,7 +58,7 @@ class Logging(Encoder):
 def add(path: str, pictures: str, log: str) -> None:
     """Add a folder of pictures slowly; Ctrl-C ends with exit status 130, as a command line would."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started without
-    ingest._BATCH, ingest._WRITE_EVERY = 4, 12
+    run.SCHEDULE = replace(run.SCHEDULE, batch=4, write_every=12)
     with Collection.open(path) as collection:
         encoder = Logging.open(collection.embedder.encoder.folder)
         encoder.log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)

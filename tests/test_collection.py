@@ -428,8 +428,8 @@ def test_a_collection_is_created_only_with_an_encoder(tmp_path: Path, pocket: Pa
         open_collection(tmp_path / "mine")
     with open_collection(str(tmp_path / "mine"), encoder=pocket) as mine:
         assert mine.path == tmp_path / "mine.lookalike"
-        assert mine.add(photos, labels="folder").progress.embedded == 10
-        assert mine.add(str(photos / "cat" / "1.png")).progress.unchanged == 1
+        assert mine.add(photos, labels="folder").embedded == 10
+        assert mine.add(str(photos / "cat" / "1.png")).unchanged == 1
         assert len(mine) == 10
         assert mine
     with open_collection(tmp_path / "mine", encoder=Encoder.open(pocket), metric="euclidean") as mine:

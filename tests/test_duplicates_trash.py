@@ -275,7 +275,7 @@ def test_a_trash_among_the_pictures_is_not_indexed(collection: Collection, tmp_p
     apply(collection, photos / "trash")
     assert [path.name for path in images.find(photos)] == ["1.png", "2.png", "3.png", "4.png"]
     assert len(images.find(photos / "trash")) == 4  # unless it is asked for
-    assert collection.add(entries(photos)).progress.total == 4
+    assert collection.add(entries(photos)).total == 4
 
 
 def test_half_a_line_is_nothing_and_a_damaged_one_is_told(collection: Collection, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Adding pictures: only what is new or changed is embedded, whatever happens to the files and to the process."""
+"""Ingest embeds only new and changed images, whatever happens to the files and to the process."""
 
 import os
 import signal
@@ -10,24 +10,28 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
 
 import pictures
 import processes
-from lookalike import images, ingest, parallel
+from lookalike import images, parallel
 from lookalike.collection import Collection
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.errors import DataError, EncoderError, NotFoundError, StorageError
-from lookalike.ingest import Added, Entry, Progress, entries, identify
+from lookalike.ingest import Added, Entry, file_id, plan, run
+from lookalike.ingest import read as reading
+from lookalike.ingest.write import Pending, write
+from lookalike.progress import Silent
 from lookalike.query import Branch
 from lookalike.stores import Item
 
 
 class Counting(Encoder):
-    """Remembers what it embedded, and fails or is interrupted where it is told to."""
+    """Remembers what it embedded, and fails or is interrupted after a given number of images."""
 
     seen: list[bytes]
     fails_after: int | None = None
@@ -38,6 +42,23 @@ class Counting(Encoder):
             raise self.error
         self.seen += [p.tobytes() for p in pictures]
         return super().embed(pictures, branch, threads=threads)
+
+
+def schedule(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:  # noqa: ANN401 -- whatever a schedule has
+    """Change when a run hands work on."""
+    monkeypatch.setattr(run, "SCHEDULE", replace(run.SCHEDULE, **changes))
+
+
+def counted(added: Added) -> dict[str, int]:
+    """The counts of a run, without zeros."""
+    counts = {
+        "embedded": added.embedded,
+        "reused": added.reused,
+        "unchanged": added.unchanged,
+        "failed": added.failed,
+    }
+    assert added.total == sum(counts.values())
+    return {name: count for name, count in counts.items() if count}
 
 
 class Desk:
@@ -56,15 +77,13 @@ class Desk:
         pictures.write(self.folder, {f"{name}.png": number for name, number in names.items()})
 
     def add(self, *new: Entry) -> Added:
-        return self.collection.add(new or entries(self.folder))
+        return self.collection.add(new or plan(self.folder))
 
     def added(self) -> dict[str, int]:
         """The counts of adding the folder, without zeros."""
-        p = self.add().progress
-        assert p.done == p.total
-        counts = {"embedded": p.embedded, "reused": p.reused, "unchanged": p.unchanged, "failed": p.failed}
+        counts = counted(self.add())
         self.check()
-        return {name: count for name, count in counts.items() if count}
+        return counts
 
     def check(self, *, twice: bool = False) -> None:
         """Every item has the content of its file and the vector of its content; nothing was embedded twice."""
@@ -90,7 +109,7 @@ def desk(tmp_path: Path, pocket: Path) -> Iterator[Desk]:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files count as settled at once, so that their size and times are trusted."""
-    monkeypatch.setattr(ingest, "_RACY_NS", 0)
+    monkeypatch.setattr(reading, "_RACY_NS", 0)
 
 
 # ---- what is new, what has changed
@@ -111,7 +130,7 @@ def test_a_file_whose_size_and_times_are_the_same_is_not_read(desk: Desk, monkey
     desk.added()
     with monkeypatch.context() as patched:
         patched.setattr(images, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
-        assert desk.add().progress.unchanged == 1
+        assert counted(desk.add()) == {"unchanged": 1}
 
 
 @pytest.mark.usefixtures("settled")
@@ -149,9 +168,7 @@ def test_identical_copies_are_embedded_once(desk: Desk) -> None:
 
 
 def test_identical_copies_far_apart_are_embedded_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "_BATCH", 2)
-    monkeypatch.setattr(ingest, "_WRITE_EVERY", 5)
-    monkeypatch.setattr(ingest, "_TASK", 3)
+    schedule(monkeypatch, batch=2, write_every=5, task=3)
     monkeypatch.setattr(parallel, "_PREFETCH_PER_CORE", 2)
     desk.write(**{f"p{i:02}": i % 7 for i in range(60)})
     assert desk.added() == {"embedded": 7, "reused": 53}
@@ -161,7 +178,7 @@ def test_a_file_that_moved_is_not_embedded_again(desk: Desk) -> None:
     desk.write(a=1)
     desk.added()
     (desk.folder / "a.png").rename(desk.folder / "b.png")
-    assert desk.add().progress == Progress(1, reused=1)
+    assert counted(desk.add()) == {"reused": 1}
     assert [Path(item.uri).name for item in desk.collection.gone(desk.folder)] == ["a.png"]
     desk.collection.remove([item.id for item in desk.collection.gone(desk.folder)])
     assert desk.added() == {"unchanged": 1}
@@ -205,7 +222,7 @@ def test_a_content_that_changes_hands_is_not_embedded_again(
     expected: dict[str, int],
     write_every: int,
 ) -> None:
-    monkeypatch.setattr(ingest, "_WRITE_EVERY", write_every)
+    schedule(monkeypatch, write_every=write_every)
     desk.write(**before)
     desk.added()
     desk.write(**after)
@@ -218,8 +235,8 @@ def test_whatever_happens_to_the_files_nothing_is_embedded_twice_in_a_run(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     random = Random(seed)
-    for name, most in {"_BATCH": 5, "_UNDER_WAY": 3, "_WRITE_EVERY": 9, "_TASK": 4}.items():
-        monkeypatch.setattr(ingest, name, random.randint(1, most))
+    largest = {"batch": 5, "batches_per_core": 3, "write_every": 9, "task": 4}
+    schedule(monkeypatch, **{name: random.randint(1, most) for name, most in largest.items()})
     monkeypatch.setattr(parallel, "_PREFETCH_PER_CORE", random.randint(1, 3))
     for _ in range(4):
         there = {item.sha256 for item in desk.collection.store.scan()}
@@ -237,7 +254,7 @@ def test_another_label_is_written_without_embedding(desk: Desk) -> None:
     desk.added()
     for label in ("cat", "dog", None):
         new = [Entry(desk.folder / f"{name}.png", label, {"of": "me"}) for name in ("a", "b")]
-        assert desk.add(*new).progress == Progress(2, unchanged=2)
+        assert counted(desk.add(*new)) == {"unchanged": 2}
         assert {item.label for item in desk.items().values()} == {label}
         desk.check()
 
@@ -246,7 +263,7 @@ def test_another_label_is_written_without_embedding(desk: Desk) -> None:
 def test_another_label_finds_its_vector_when_the_first_of_two_copies_changed(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, write_every: int
 ) -> None:
-    monkeypatch.setattr(ingest, "_WRITE_EVERY", write_every)
+    schedule(monkeypatch, write_every=write_every)
     desk.write(a=1, b=1)
     desk.added()
     desk.write(a=2)
@@ -265,9 +282,9 @@ def test_a_picture_that_comes_twice_is_one_item(desk: Desk) -> None:
 def test_of_an_id_that_comes_twice_the_last_one_counts(desk: Desk) -> None:
     desk.write(a=1, b=2)
     new = [Entry(desk.folder / f"{name}.png", id="x") for name in "ab"]
-    assert desk.add(*new).progress == Progress(1, embedded=1)
+    assert counted(desk.add(*new)) == {"embedded": 1}
     assert list(desk.items()) == ["b"]
-    assert desk.add(*new).progress == Progress(1, unchanged=1)
+    assert counted(desk.add(*new)) == {"unchanged": 1}
     desk.check()
 
 
@@ -280,7 +297,7 @@ def test_a_bad_picture_is_reported_and_left_out(desk: Desk) -> None:
     (desk.folder / "text.jpg").write_text("no picture", encoding="utf-8")
     (desk.folder / "empty.gif").touch()
     added = desk.add()
-    assert added.progress == Progress(5, embedded=2, failed=3)
+    assert counted(added) == {"embedded": 2, "failed": 3}
     assert [path.name for path, _ in added.failures] == ["bad.png", "empty.gif", "text.jpg"]
     assert all(path.name in reason for path, reason in added.failures)
     assert sorted(desk.items()) == ["a", "b"]
@@ -291,7 +308,7 @@ def test_a_file_that_became_unreadable_keeps_its_item(desk: Desk) -> None:
     desk.added()
     before = desk.items()
     (desk.folder / "a.png").write_bytes(b"no more")
-    assert desk.add().progress == Progress(1, failed=1)
+    assert counted(desk.add()) == {"failed": 1}
     assert desk.items() == before
 
 
@@ -302,7 +319,7 @@ def test_a_path_that_cannot_be_used_is_reported(desk: Desk, path: bytes) -> None
     (desk.folder / "folder").mkdir()
     desk.write(a=1)
     added = desk.add(Entry(desk.folder / os.fsdecode(path)), Entry(desk.folder / "a.png"))
-    assert added.progress == Progress(2, embedded=1, failed=1)
+    assert counted(added) == {"embedded": 1, "failed": 1}
     added.failures[0][1].encode()  # it can be printed
 
 
@@ -314,7 +331,7 @@ def test_a_file_name_that_is_no_utf_8_is_reported(desk: Desk) -> None:
 def test_a_label_that_cannot_be_kept_is_reported(desk: Desk) -> None:
     desk.write(a=1, b=2)
     added = desk.add(Entry(desk.folder / "a.png", "a\0"), Entry(desk.folder / "b.png", attributes={"\ud800": ""}))
-    assert added.progress == Progress(2, failed=2)
+    assert counted(added) == {"failed": 2}
 
 
 def test_an_empty_folder_adds_nothing(desk: Desk) -> None:
@@ -342,8 +359,8 @@ def test_labels_are_the_first_folder_on_the_way(tmp_path: Path) -> None:
         ("2.png", "cat", {}),
         ("3.png", "dog", {}),
     ]
-    assert names(entries(tmp_path, "folder")) == expected
-    assert {entry.label for entry in entries(tmp_path)} == {None}
+    assert names(plan(tmp_path, "folder")) == expected
+    assert {entry.label for entry in plan(tmp_path)} == {None}
 
 
 @pytest.mark.parametrize(
@@ -361,7 +378,7 @@ def test_labels_are_the_first_folder_on_the_way(tmp_path: Path) -> None:
 def test_labels_come_from_a_csv(tmp_path: Path, csv: str, expected: list[object]) -> None:
     pictures.write(tmp_path, {"a.png": 1, "b c.png": 2})
     (tmp_path / "labels.csv").write_text(csv, encoding="utf-8", newline="")
-    assert names(entries(tmp_path, tmp_path / "labels.csv")) == expected
+    assert names(plan(tmp_path, tmp_path / "labels.csv")) == expected
 
 
 @pytest.mark.parametrize(
@@ -384,27 +401,27 @@ def test_a_csv_that_does_not_fit_is_refused(tmp_path: Path, csv: bytes) -> None:
     pictures.write(tmp_path, {"a.png": 1})
     (tmp_path / "labels.csv").write_bytes(csv)
     with pytest.raises(DataError, match="labels"):
-        entries(tmp_path, tmp_path / "labels.csv")
+        plan(tmp_path, tmp_path / "labels.csv")
 
 
 @pytest.mark.parametrize("name", ["nowhere.csv", ""])
 def test_a_csv_that_is_not_there_is_reported(tmp_path: Path, name: str) -> None:
     with pytest.raises(NotFoundError):
-        entries(tmp_path, tmp_path / name)
+        plan(tmp_path, tmp_path / name)
 
 
 def test_a_folder_has_the_same_ids_whichever_way_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures.write(tmp_path, {"photos/a.png": 1})
     monkeypatch.chdir(tmp_path / "photos")
     ways = [Path(), Path("../photos"), tmp_path / "photos" / ".." / "photos", tmp_path / "photos"]
-    assert len({identify(entries(way)[0].path) for way in ways}) == 1
+    assert len({file_id(plan(way)[0].path) for way in ways}) == 1
 
 
 # ---- interrupted, failing, killed
 
 
 def test_when_interrupted_what_was_embedded_is_written(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "_BATCH", 4)
+    schedule(monkeypatch, batch=4)
     desk.write(**{f"p{i:02}": i % 30 for i in range(40)})
     for error in (KeyboardInterrupt(), EncoderError("it broke"), MemoryError()):
         desk.encoder.error, desk.encoder.fails_after = error, len(desk.encoder.seen) + 8
@@ -425,8 +442,7 @@ def test_a_store_that_cannot_be_written_is_not_tried_twice(desk: Desk, monkeypat
         raise StorageError("full")
 
     monkeypatch.setattr(desk.collection.store, "upsert", fail)
-    for name, value in {"_BATCH": 1, "_UNDER_WAY": 0, "_WRITE_EVERY": 1, "_TASK": 1}.items():
-        monkeypatch.setattr(ingest, name, value)
+    schedule(monkeypatch, batch=1, batches_per_core=0, write_every=1, task=1)
     desk.write(**{f"p{i:03}": i for i in range(100)})
     threads_before = threading.active_count()
     with pytest.raises(StorageError):
@@ -437,8 +453,7 @@ def test_a_store_that_cannot_be_written_is_not_tried_twice(desk: Desk, monkeypat
 
 
 def test_interrupted_while_it_writes_it_loses_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "_BATCH", 2)
-    monkeypatch.setattr(ingest, "_WRITE_EVERY", 8)
+    schedule(monkeypatch, batch=2, write_every=8)
     upsert, writes = desk.collection.store.upsert, list[int]()
 
     def interrupted(items: Sequence[Item], vectors: np.ndarray) -> None:
@@ -473,8 +488,7 @@ def test_what_is_written_waits_for_no_picture_that_comes_later(desk: Desk, monke
 
     monkeypatch.setattr(desk.collection.store, "upsert", noted)
     monkeypatch.setattr(desk.encoder, "embed", slow)
-    for name, value in {"_BATCH": 2, "_WRITE_AFTER": 0.0, "_TASK": 1}.items():
-        monkeypatch.setattr(ingest, name, value)
+    schedule(monkeypatch, batch=2, write_after=0.0, task=1)
     names = [f"p{i:02}" for i in range(40)]
     desk.write(**{name: i for i, name in enumerate(names)})
     desk.added()
@@ -487,18 +501,17 @@ def test_a_twin_that_another_process_took_away_is_reported(desk: Desk, monkeypat
     desk.added()
     desk.write(b=1, c=2)
     store = desk.collection.store
-    write = ingest._Run._write
 
-    def late(run: ingest._Run) -> None:
-        store.delete([identify(desk.folder / "a.png")])
-        write(run)
+    def late(*arguments: Any) -> list[Pending]:  # noqa: ANN401 -- it passes them on
+        store.delete([file_id(desk.folder / "a.png")])
+        return write(*arguments)
 
-    monkeypatch.setattr(ingest._Run, "_write", late)
+    monkeypatch.setattr(run, "write", late)
     added = desk.add(*(Entry(desk.folder / f"{name}.png") for name in "bc"))
-    assert added.progress == Progress(2, embedded=1, failed=1)
+    assert counted(added) == {"embedded": 1, "failed": 1}
     assert "another process" in added.failures[0][1]
     monkeypatch.undo()
-    assert desk.add().progress.done == 3
+    assert desk.add().total == 3
     assert sorted(desk.items()) == ["a", "b", "c"]
 
 
@@ -521,18 +534,27 @@ def test_a_twin_that_goes_while_its_vector_is_read_is_reported(
 
     monkeypatch.setattr(store, "vectors", late)
     added = desk.add(Entry(desk.folder / "b.png"))
-    assert added.progress == Progress(1, failed=1)
+    assert counted(added) == {"failed": 1}
     assert "another process" in added.failures[0][1]
-    assert store.get([identify(desk.folder / "b.png")]) == {}
+    assert store.get([file_id(desk.folder / "b.png")]) == {}
 
 
-def test_progress_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "_TASK", 2)
+class Recorder(Silent):
+    """A `Progress` that records the reports."""
+
+    def __init__(self) -> None:
+        self.reports: list[tuple[str, int, int]] = []
+
+    def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:  # noqa: ARG002 -- not recorded
+        self.reports.append((stage, done, total))
+
+
+def test_progress_is_reported(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    schedule(monkeypatch, task=2)
     desk.write(a=1, b=2, c=3, d=4, e=5)
-    told: list[Progress] = []
-    desk.collection.add(entries(desk.folder), told.append)
-    assert [p.done for p in told] == [2, 4, 5, 5]
-    assert {p.total for p in told} == {5}
+    recorder = Recorder()
+    desk.collection.add(plan(desk.folder), recorder)
+    assert recorder.reports == [("indexing", done, 5) for done in (2, 4, 5, 5)]
 
 
 def make_many(folder: Path, count: int) -> None:
@@ -577,7 +599,7 @@ def test_killed_at_any_moment_it_loses_nothing_and_carries_on(tmp_path: Path, po
             assert np.allclose(collection.store.snapshot().vectors, right, atol=1e-6)
     processes.finish(processes.start(processes.add, path, tmp_path / "photos", log))
     with Collection.create(tmp_path / "at once.lookalike", encoder) as whole, Collection.open(path) as collection:
-        whole.add(entries(tmp_path / "photos"))
+        whole.add(plan(tmp_path / "photos"))
         assert [i.uri for i in whole.store.scan()] == [i.uri for i in collection.store.scan()]
         assert len(list(whole.store.scan())) == 300
 

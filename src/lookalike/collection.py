@@ -16,7 +16,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, Self, TypedDict, Unpack, overload
+from typing import Any, Self, TypedDict, Unpack, overload
 
 import numpy as np
 
@@ -28,7 +28,8 @@ from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, U
 from lookalike.evaluation.fewshot import By
 from lookalike.folder import SUFFIX, Folder, find_folder
 from lookalike.images import ImageSource
-from lookalike.ingest import Added, Entry, absolute, entries
+from lookalike.ingest import Added, Entry, absolute_path
+from lookalike.ingest import plan as entries
 from lookalike.joins import Join
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
@@ -267,35 +268,25 @@ class Collection(_Before):
 
     # ---- add and remove
 
-    def add(
-        self,
-        source: "str | os.PathLike[str] | Sequence[Entry]",
-        progress: Callable[[ingest.Progress], None] = lambda _: None,
-        *,
-        labels: "str | os.PathLike[str] | None" = None,
-    ) -> Added:
+    def add(self, source: ingest.Source, progress: Progress = SILENT, *, labels: ingest.Labels | None = None) -> Added:
         """Add images, or bring them up to date: only new and changed images are embedded.
 
-        An image that cannot be used is reported in the result and skipped.
+        An image that cannot be used is reported in the result and skipped. The collection's folder keeps images that
+        have no file of their own.
 
         Args:
-            source: a folder that is searched for images, an image file, or entries.
-            labels: of a folder: ``"folder"`` labels each image by its first folder; or the path of a CSV file, see
-                `lookalike.ingest.entries`.
+            source: a folder that is searched for images, an image, or a sequence of images.
+            labels: of a folder, ``"folder"`` labels each image by its first folder, and the path of a CSV file names
+                them, see `lookalike.ingest.plan`; of a sequence, one label for each image.
             progress: gets the stage ``"indexing"``.
 
         Raises:
             NotFoundError, DataError: there is no such folder, or the CSV file is invalid.
+            UsageError: a source is not an image, or the labels do not fit the source.
             StorageError, BusyError: the collection cannot be written; what was written before stays.
         """
-        if isinstance(source, str | os.PathLike):
-            path = to_path(source)
-            new = [Entry(path)] if path.is_file() else entries(path, _to_labels(labels))
-        elif labels is not None:
-            raise UsageError("labels= is for a folder; entries have their own labels.")
-        else:
-            new = list(source)
-        return ingest.add(self.store, self.embedder, new, progress)
+        keeper = ingest.Keeper(self.folder, self._images)
+        return ingest.add(self.store, self.embedder, ingest.plan(source, labels), progress, keeper=keeper)
 
     def add_image(
         self, source: ImageSource, label: str | None = None, attributes: Mapping[str, str] | None = None
@@ -332,7 +323,7 @@ class Collection(_Before):
 
     def missing(self, folder: "str | os.PathLike[str]") -> list[Item]:
         """Return the items under a folder whose files do not exist any longer."""
-        root = str(absolute(to_path(folder))).rstrip(os.sep) + os.sep
+        root = str(absolute_path(to_path(folder))).rstrip(os.sep) + os.sep
         return [item for item in self.store.scan() if item.uri.startswith(root) and _is_missing(Path(item.uri))]
 
     def get(self, ident: str) -> Item:
@@ -767,10 +758,6 @@ def to_path(path: object) -> Path:
 
 def _to_metric(metric: Metric | str | None) -> Metric | None:
     return Metric.parse(metric) if isinstance(metric, str) else metric
-
-
-def _to_labels(labels: "str | os.PathLike[str] | None") -> Path | Literal["folder"] | None:
-    return "folder" if labels == "folder" else None if labels is None else to_path(labels)
 
 
 def _to_filter(where: Filter | Mapping[str, str] | None, label: str | Sequence[str] | None) -> Filter:

@@ -53,10 +53,10 @@ def demo(
 def _index(collection: Collection, entries: list[Entry]) -> None:
     began = time.monotonic()
     with output.progress_bar() as progress:
-        added = collection.add(entries, lambda state: progress.advance("indexing", state.done, state.total))
+        added = collection.add(entries, progress)
     output.print_skipped([reason for _, reason in added.failures])
     took = time.monotonic() - began
-    output.stdout.print(f"{added.progress.done:,} photos indexed in {took:.1f} s: {collection.path}")
+    output.stdout.print(f"{added.total:,} photos indexed in {took:.1f} s: {collection.path}")
 
 
 def _search(collection: Collection, query: Path, branch: Branch) -> None:

@@ -29,7 +29,7 @@ from lookalike.duplicates import (
     result,
 )
 from lookalike.errors import NotFoundError, StorageError, UsageError
-from lookalike.ingest import identify
+from lookalike.ingest import file_id
 from lookalike.metric import format_distance
 from lookalike.stores import Item
 
@@ -283,7 +283,7 @@ def decide(
 
 
 def _item(collection: Collection, name: str) -> Item:
-    for ident in (name, identify(Path(name))):
+    for ident in (name, file_id(Path(name))):
         if items := collection.store.get([ident]):
             return items[ident]
     raise NotFoundError(f"{collection.path} has no image “{name}”. Give its id, or its path as it was indexed.")

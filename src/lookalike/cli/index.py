@@ -54,7 +54,7 @@ def index(given: Options) -> None:
     with _open_or_create(collection_path(given.to), given.encoder, given.metric) as collection:
         advice = "The collection keeps what was added; run the same command to continue."
         with output.stoppable(advice), output.progress_bar() as progress:
-            added = collection.add(found, lambda state: progress.advance("indexing", state.done, state.total))
+            added = collection.add(found, progress)
         gone = [item.id for item in collection.gone(given.folder)]
         if given.prune:
             collection.remove(gone)
@@ -65,7 +65,7 @@ def index(given: Options) -> None:
             output.write_json(_to_dict(collection, added, len(gone), pruned=given.prune))
         else:
             output.stdout.print(_summary(collection, added, len(gone), pruned=given.prune))
-    if added.progress.failed == added.progress.total:
+    if added.failed == added.total:
         sys.exit(1)
 
 
@@ -94,13 +94,12 @@ def _open_or_create(path: Path, encoder: str | None, metric: Metric | None) -> C
 
 
 def _to_dict(collection: Collection, added: Added, gone: int, *, pruned: bool) -> dict[str, object]:
-    state = added.progress
     return {
         "collection": str(collection.path),
         "items": collection.store.count(),
-        "embedded": state.embedded,
-        "reused": state.reused,
-        "unchanged": state.unchanged,
+        "embedded": added.embedded,
+        "reused": added.reused,
+        "unchanged": added.unchanged,
         "failed": [{"path": str(path), "reason": reason} for path, reason in added.failures],
         "gone": gone,
         "removed": gone if pruned else 0,
@@ -108,12 +107,11 @@ def _to_dict(collection: Collection, added: Added, gone: int, *, pruned: bool) -
 
 
 def _summary(collection: Collection, added: Added, gone: int, *, pruned: bool) -> str:
-    state = added.progress
     counts = (
-        (state.reused, "copies of known images"),
-        (state.unchanged, "unchanged"),
-        (state.failed, "skipped"),
+        (added.reused, "copies of known images"),
+        (added.unchanged, "unchanged"),
+        (added.failed, "skipped"),
         (gone, "removed" if pruned else "gone (--prune removes them)"),
     )
-    parts = [f"{state.embedded:,} embedded", *(f"{count:,} {what}" for count, what in counts if count)]
+    parts = [f"{added.embedded:,} embedded", *(f"{count:,} {what}" for count, what in counts if count)]
     return f"{', '.join(parts)}. {collection.path} has {collection.store.count():,} items."

@@ -9,7 +9,7 @@ from lookalike.cli import output
 from lookalike.cli.options import Json, Name, collection_path
 from lookalike.collection import Collection
 from lookalike.errors import NotFoundError
-from lookalike.ingest import identify
+from lookalike.ingest import file_id
 
 commands = typer.Typer()
 
@@ -26,7 +26,7 @@ def remove(
     """
     with Collection.open(collection_path(name)) as collection:
         known = collection.store.get(items)
-        ids = [item if item in known else identify(Path(item).absolute()) for item in items]
+        ids = [item if item in known else file_id(Path(item).absolute()) for item in items]
         existing = collection.store.get(ids)
         missing = [item for item, ident in zip(items, ids, strict=True) if ident not in existing]
         removed = collection.remove(ids)

@@ -19,7 +19,7 @@ from lookalike.duplicates.radius import SearchRadius
 from lookalike.duplicates.result import DuplicateGroups, DuplicatePair, FileFacts, Group, Member, Tier
 from lookalike.duplicates.source import Contents, Source
 from lookalike.errors import UsageError
-from lookalike.ingest import absolute
+from lookalike.ingest import absolute_path
 from lookalike.metric import paired
 from lookalike.progress import SILENT, Progress
 from lookalike.stores import Item
@@ -95,7 +95,7 @@ def _reference_ids(contents: Contents, folders: Sequence[Path]) -> frozenset[str
     """Return the ids of the items under reference folders."""
     ids: set[str] = set()
     for folder in folders:
-        root = absolute(folder)
+        root = absolute_path(folder)
         under = {item.id for items in contents.items for item in items if Path(item.uri).is_relative_to(root)}
         if not under:
             raise UsageError(f"No image of the collection is under the reference folder {folder}. Check its path.")

@@ -24,7 +24,7 @@ from lookalike.duplicates.result import Group, Member
 from lookalike.duplicates.source import Failure, Source
 from lookalike.errors import AlreadyExistsError, LookalikeError, NotFoundError, StorageError
 from lookalike.images.finding import TRASH_LIST
-from lookalike.ingest import Entry, absolute
+from lookalike.ingest import Entry, absolute_path
 from lookalike.progress import SILENT, Progress
 from lookalike.stores import Item
 
@@ -127,14 +127,14 @@ def _move_group(source: Source, group: Group, undo: "UndoList") -> Iterator[tupl
 
 def _move_member(source: Source, member: Member, kept: Path, undo: "UndoList") -> str | None:
     """List a move, and make it; return why the file stays if it does."""
-    path, item = absolute(member.path), member.item
+    path, item = absolute_path(member.path), member.item
     target = undo.place(path)
     undo.add(
         Record(
-            collection=str(absolute(source.path)),
+            collection=str(absolute_path(source.path)),
             file=str(path),
             trashed=str(target.relative_to(undo.folder)),
-            kept=str(absolute(kept)),
+            kept=str(absolute_path(kept)),
             sha256=item.sha256,
             id=item.id,
             uri=item.uri,
@@ -322,7 +322,7 @@ class UndoList:
     """The list of a trash folder, open for appending."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = absolute(folder)
+        self.folder = absolute_path(folder)
         self._path = self.folder / TRASH_LIST
 
     def __enter__(self) -> Self:

@@ -13,13 +13,14 @@ from lookalike.images.finding import SUFFIXES, find
 from lookalike.images.fitting import Fit, load
 from lookalike.images.formats import media_type
 from lookalike.images.limits import DEFAULT_LIMITS, Limits
-from lookalike.images.sources import ImageSource, fingerprint, from_base64
+from lookalike.images.sources import ImageInMemory, ImageSource, fingerprint, from_base64
 from lookalike.images.thumbnails import thumbnail
 
 __all__ = [
     "DEFAULT_LIMITS",
     "SUFFIXES",
     "Fit",
+    "ImageInMemory",
     "ImageSource",
     "Limits",
     "dimensions",

@@ -13,7 +13,10 @@ from PIL import Image
 from lookalike.errors import NotFoundError, UnreadableImageError, UsageError
 from lookalike.images.limits import DEFAULT_LIMITS, Limits, check_bytes
 
-ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+ImageInMemory = bytes | Image.Image | np.ndarray
+"""An image without a file: a file's content, a Pillow image, or a uint8 array."""
+
+ImageSource = str | os.PathLike[str] | ImageInMemory
 """An image: the path of a file, the content of a file, a Pillow image, or a uint8 array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``.
 
 A path is used unchanged: ``~`` and wildcards are not expanded, as a shell does that. An array is grey, RGB or RGBA.

@@ -1,0 +1,113 @@
+"""Plan: the images to add, from a folder, files or images in memory."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from lookalike import images
+from lookalike.errors import DataError, UsageError
+from lookalike.images import ImageInMemory, ImageSource
+from lookalike.images.sources import check_source
+from lookalike.ingest.labels import read_labels
+from lookalike.ingest.paths import absolute_path
+
+OnError = Callable[[OSError], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """An image to add, and what is known of it.
+
+    Without a label and attributes, an existing item keeps its own.
+
+    Attributes:
+        path: of the file; for an image in memory its name in messages, such as ``#3``.
+        label: its class.
+        attributes: more facts, by name.
+        id: of the item; by default derived from the path, or from the content of an image in memory.
+        image: an image in memory; its content is kept in the collection's folder.
+    """
+
+    path: Path
+    label: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    id: str | None = None
+    image: ImageInMemory | None = None
+
+
+Source = ImageSource | Sequence[ImageSource | Entry]
+"""What to add: a folder, an image, or a sequence of images; a path may be any of these, an image may be in memory."""
+
+Labels = str | os.PathLike[str] | Sequence[str | None]
+"""Where labels come from: ``"folder"``, the path of a CSV, or one label for each image of a sequence."""
+
+
+def plan(source: Source, labels: Labels | None = None, on_error: OnError | None = None) -> list[Entry]:
+    """List the images to add.
+
+    Args:
+        source: a folder, which is searched as `images.find` does; an image file; an image in memory; or a sequence of
+            images.
+        labels: for a folder, ``"folder"`` labels each image by the first folder on its path (``cat/sub/1.jpg`` is a
+            cat), and the path of a CSV gives labels and attributes: its column ``path`` is relative to the folder,
+            ``label`` is optional, and all other named columns become attributes. Images that the CSV does not name get
+            neither. For a sequence, a sequence of labels of the same length.
+        on_error: gets the error of each sub-folder that cannot be listed; by default they are logged.
+
+    Raises:
+        NotFoundError: the folder, the file or the CSV does not exist.
+        DataError: the CSV has no column ``path`` or two of one name, or names an image twice or one that does not exist.
+        UsageError: a source is not an image, or the labels do not fit the source.
+    """
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if isinstance(labels, str | os.PathLike) or not path.is_file():
+            return _plan_folder(path, labels, on_error)
+        source = [path]
+    elif not isinstance(source, Sequence) or isinstance(source, bytes):
+        source = [source]
+    return _plan_sequence(source, labels)
+
+
+def _plan_folder(folder: Path, labels: Labels | None, on_error: OnError | None) -> list[Entry]:
+    folder = absolute_path(folder)
+    paths = images.find(folder, on_error)
+    if labels is None:
+        return [Entry(path) for path in paths]
+    if not isinstance(labels, str | os.PathLike):
+        raise UsageError(
+            "A folder's labels are “folder” or the path of a CSV. Give a sequence of images their own labels."
+        )
+    if labels == "folder":
+        return [Entry(p, parts[0] if len(parts := p.relative_to(folder).parts) > 1 else None) for p in paths]
+    rows = read_labels(Path(labels))
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    if missing := sorted(set(rows) - set(names)):
+        raise DataError(
+            f"{os.fspath(labels)} names {len(missing)} images that are not under {folder}, such as “{missing[0]}”."
+            " Correct its column “path”."
+        )
+    planned = []
+    for name, path in names.items():
+        row = dict(rows.get(name, {}))
+        planned.append(Entry(path, row.pop("label", None) or None, row))
+    return planned
+
+
+def _plan_sequence(sources: Sequence[ImageSource | Entry], labels: Labels | None) -> list[Entry]:
+    if isinstance(labels, str | os.PathLike):
+        raise UsageError("Labels by folder or CSV need a folder. Give a sequence of images a sequence of labels.")
+    if labels is not None and len(labels) != len(sources):
+        raise UsageError(f"There are {len(labels)} labels for {len(sources)} images. Give one for each, or None.")
+    planned = []
+    for i, (source, label) in enumerate(zip(sources, labels or [None] * len(sources), strict=True)):
+        if isinstance(source, Entry):
+            planned.append(source if label is None else replace(source, label=label))
+        elif isinstance(source, str | os.PathLike):
+            planned.append(Entry(Path(source), label))
+        elif isinstance(source, ImageInMemory):
+            planned.append(Entry(Path(f"#{i + 1}"), label, image=source))
+        else:
+            check_source(source)  # raises, as it is not an image
+    return planned

@@ -1,0 +1,103 @@
+"""Read: an entry's content, fitted to the encoder, unless its vector is known already."""
+
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+from lookalike import images
+from lookalike.embedding import Embedder
+from lookalike.errors import ImageError, LookalikeError, NotFoundError, StorageError, UnreadableImageError, UsageError
+from lookalike.ingest.known import Known
+from lookalike.ingest.paths import absolute_path, file_id
+from lookalike.ingest.plan import Entry
+from lookalike.stores import Item
+from lookalike.stores.protocol import check
+
+# A file that changed so recently may change again without its times showing it (git's “racily clean”).
+_RACY_NS = 2 * 10**9
+
+_ID_DIGITS = 20
+
+Outcome = Literal["embedded", "reused", "unchanged", "failed"]
+"""What became of an entry: embedded; its content was known under another name; unchanged; not usable."""
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """An entry that was read.
+
+    Attributes:
+        item: the item that it becomes. The uri of an image in memory is empty: writing sets it.
+        fitted: the image as the encoder sees it; none if the vector of its content is known.
+        content: the content of an image in memory, which is kept in the collection's folder.
+    """
+
+    item: Item
+    fitted: UInt8[np.ndarray, "s s 3"] | None = None
+    content: bytes | None = None
+
+
+def read(entry: Entry, known: Known, embedder: Embedder) -> Read | LookalikeError:
+    """Read an entry, or return why it cannot be used; threads may call it.
+
+    A file whose size and times are those of its item is not opened; a known content is not decoded.
+    """
+    try:
+        return _read_file(entry, known, embedder) if entry.image is None else _read_memory(entry, known, embedder)
+    except (ImageError, NotFoundError, StorageError, UsageError) as error:
+        return error
+
+
+def _read_file(entry: Entry, known: Known, embedder: Embedder) -> Read:
+    path = absolute_path(entry.path)
+    try:
+        uri = os.fsencode(path).decode()
+    except UnicodeError:
+        raise UnreadableImageError(f"The name of {str(path)!r} is not UTF-8. Rename the file.") from None
+    item = _keep_facts(Item(entry.id or file_id(path), uri, entry.label, dict(entry.attributes)), known)
+    old, signature = known.items.get(item.id), _signature(path)
+    if old and signature and (signature, uri) == (old.signature, old.uri):
+        return Read(replace(item, sha256=old.sha256, signature=signature))
+    content = images.read_bytes(path)
+    item = replace(item, sha256=images.fingerprint(content), signature=signature)
+    if item.sha256 in known:
+        return Read(item)
+    network = embedder.encoder.card.input
+    return Read(item, images.load(content, network.size, network.fit, name=repr(str(path))))
+
+
+def _read_memory(entry: Entry, known: Known, embedder: Embedder) -> Read:
+    if entry.image is None:
+        raise UsageError(f"The entry {entry.path} has no image.")
+    name, network = f"Image {entry.path}", embedder.encoder.card.input
+    fitted = images.load(entry.image, network.size, network.fit, name=name)  # first: it names the image in its errors
+    content = images.read_bytes(entry.image)
+    sha256 = images.fingerprint(content)
+    ident = entry.id or sha256[:_ID_DIGITS]
+    item = _keep_facts(Item(ident, "", entry.label, dict(entry.attributes), sha256), known)
+    return Read(item, None if sha256 in known else fitted, content)
+
+
+def _keep_facts(item: Item, known: Known) -> Item:
+    """Give an item the label and attributes that it has in the store, unless it comes with any."""
+    check([item])
+    old = known.items.get(item.id)
+    if old and item.label is None and not item.attributes:
+        return replace(item, label=old.label, attributes=old.attributes)
+    return item
+
+
+def _signature(path: Path) -> str:
+    """Describe a file's size and times; empty if they might not show a change that comes soon."""
+    try:
+        s = path.stat()
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return ""
+    if time.time_ns() - max(s.st_mtime_ns, s.st_ctime_ns) < _RACY_NS:
+        return ""
+    return f"{s.st_size}-{s.st_mtime_ns}-{s.st_ctime_ns}"

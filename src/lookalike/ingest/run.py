@@ -1,0 +1,220 @@
+"""Run: read and embed in one thread for each core, and write every few seconds."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from lookalike.embedding import BATCH, Embedder
+from lookalike.errors import BusyError, LookalikeError, StorageError, UsageError
+from lookalike.ingest.embed import EmbeddingQueue
+from lookalike.ingest.known import Known
+from lookalike.ingest.paths import absolute_path
+from lookalike.ingest.plan import Entry
+from lookalike.ingest.read import Outcome, Read, read
+from lookalike.ingest.write import Keeper, Pending, count_ready, write
+from lookalike.parallel import available_cores, prefetch_map
+from lookalike.progress import SILENT, Progress
+from lookalike.stores import Store
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a run hands work on.
+
+    Attributes:
+        batch: images embedded together.
+        batches_per_core: batches in flight for each core, so that no core waits while a transaction is written.
+        task: files that a thread reads at a time; single ones would lose time in the handing over.
+        write_every: write after so many items: few enough that a kill costs little work, and enough that the disk is
+            not the bottleneck.
+        write_after: write after so many seconds.
+    """
+
+    batch: int = BATCH
+    batches_per_core: int = 2
+    task: int = 8
+    write_every: int = 1024
+    write_after: float = 5.0
+
+
+SCHEDULE = Schedule()
+
+
+class Failure(NamedTuple):
+    """An image that could not be used.
+
+    Attributes:
+        path: of the file as it was given, or the name of an image in memory.
+        reason: a sentence.
+    """
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Added:
+    """The result of adding images.
+
+    Attributes:
+        embedded: number of images embedded.
+        reused: number of images whose content was known under another name.
+        unchanged: number of images whose content did not change.
+        failures: images that could not be used.
+    """
+
+    embedded: int = 0
+    reused: int = 0
+    unchanged: int = 0
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def failed(self) -> int:
+        """Number of images that could not be used."""
+        return len(self.failures)
+
+    @property
+    def total(self) -> int:
+        """Number of images."""
+        return self.embedded + self.reused + self.unchanged + self.failed
+
+    def __str__(self) -> str:
+        """Show the counts in one line."""
+        counts = {"reused": self.reused, "unchanged": self.unchanged, "failed": self.failed}
+        return ", ".join([f"{self.embedded:,} embedded", *(f"{n:,} {name}" for name, n in counts.items() if n)])
+
+
+def add(
+    store: Store,
+    embedder: Embedder,
+    entries: Sequence[Entry],
+    progress: Progress = SILENT,
+    *,
+    keeper: Keeper | None = None,
+) -> Added:
+    """Add images to a store, or bring them up to date.
+
+    An image that cannot be used is reported and skipped; its item, if there is one, stays as it was. On an interrupt,
+    such as Ctrl-C, what is embedded is still written.
+
+    Args:
+        store: where items and vectors go.
+        embedder: made the store's vectors.
+        entries: what to add, as `plan` lists it; of several entries with the same id the last one counts.
+        progress: gets the stage ``"indexing"``.
+        keeper: keeps images in memory in the collection's folder.
+
+    Raises:
+        StorageError, BusyError: the store is not writable; what was written before stays.
+        EncoderError: the encoder fails.
+        UsageError: there is an image in memory and no keeper.
+    """
+    if keeper is None and any(entry.image is not None for entry in entries):
+        raise UsageError("An image in memory can only be added to a collection with a folder. Save it to a file first.")
+    last = {
+        entry.id or (id(entry) if entry.image is not None else str(absolute_path(entry.path))): entry
+        for entry in entries
+    }
+    return _Run(store, embedder, keeper).run(list(last.values()), progress)
+
+
+class _Run:
+    """One call of `add`: this thread sorts and writes, the others read and embed.
+
+    Reading and embedding share the threads, so the slower of the two gets most of the cores.
+    """
+
+    def __init__(self, store: Store, embedder: Embedder, keeper: Keeper | None) -> None:
+        self.store, self.embedder, self.keeper = store, embedder, keeper
+        self.known = Known.of(store)
+        self.threads = ThreadPoolExecutor(available_cores())
+        self.queue = EmbeddingQueue(embedder.embed_batch, self.threads, self.known.vectors)
+        self.counts: Counter[Outcome] = Counter()
+        self.failures: list[Failure] = []
+        # Items to be written, in the order in which they came; the number of them that the last write left; its time.
+        self.pending: list[Pending] = []
+        self.left = 0
+        self.wrote = time.monotonic()
+
+    def run(self, entries: Sequence[Entry], progress: Progress) -> Added:
+        groups = [entries[i : i + SCHEDULE.task] for i in range(0, len(entries), SCHEDULE.task)]
+        try:
+            with closing(prefetch_map(self.read_group, groups, self.threads)) as read_groups:
+                for group, results in zip(groups, read_groups, strict=True):
+                    for entry, result in zip(group, results, strict=True):
+                        self.accept(entry, result)
+                    progress.advance("indexing", self.counts.total(), len(entries))
+            self.embed()
+            self.queue.collect(0)
+        except (BusyError, StorageError):  # a second try would fail, or wait, as the first one did
+            raise
+        except BaseException:
+            self.queue.rescue()
+            self.write()
+            raise
+        finally:
+            self.threads.shutdown(cancel_futures=True)
+        self.write()
+        progress.advance("indexing", self.counts.total(), len(entries))
+        counts = self.counts
+        return Added(counts["embedded"], counts["reused"], counts["unchanged"], tuple(self.failures))
+
+    def read_group(self, group: Sequence[Entry]) -> list[Read | LookalikeError]:
+        return [read(entry, self.known, self.embedder) for entry in group]
+
+    def accept(self, entry: Entry, result: Read | LookalikeError) -> None:
+        """Sort what was read; embed and write when enough has come together."""
+        if isinstance(result, LookalikeError):
+            self.fail(entry, str(result))
+            return
+        item = result.item
+        old, outcome = self.known.items.get(item.id), self.sort(result)
+        self.counts[outcome] += 1
+        if outcome == "embedded" and result.fitted is not None:
+            self.queue.put(item.sha256, result.fitted)
+        if item != old:  # only its label or times may be new
+            self.pending.append(Pending(entry, item, result.content))
+        if self.queue.waiting >= SCHEDULE.batch:
+            self.embed()
+        if (
+            len(self.pending) >= self.left + SCHEDULE.write_every
+            or time.monotonic() - self.wrote > SCHEDULE.write_after
+        ):
+            self.embed()
+            self.write()
+
+    def sort(self, result: Read) -> Outcome:
+        content, old = result.item.sha256, self.known.items.get(result.item.id)
+        if old and old.sha256 == content:
+            return "unchanged"
+        # Several threads may have read the same content before its vector was known.
+        return (
+            "reused" if result.fitted is None or content in self.queue.coming or content in self.known else "embedded"
+        )
+
+    def fail(self, entry: Entry, reason: str) -> None:
+        self.failures.append(Failure(entry.path, reason))
+        self.counts["failed"] += 1
+
+    def embed(self) -> None:
+        self.queue.submit()
+        self.queue.collect(SCHEDULE.batches_per_core * available_cores())
+
+    def write(self) -> None:
+        ready = count_ready(self.pending, self.queue.coming)
+        lost = write(self.store, self.pending[:ready], self.known, self.keeper)
+        for each in lost:
+            self.give_up(each)
+        self.pending = self.pending[ready:]  # not before they are written: an interrupt may come here too
+        self.left, self.wrote = len(self.pending), time.monotonic()
+
+    def give_up(self, pending: Pending) -> None:
+        item, old = pending.item, self.known.items.get(pending.item.id)
+        self.counts["unchanged" if old and old.sha256 == item.sha256 else "reused"] -= 1
+        reason = "another process removed an image of the same content meanwhile. Index again."
+        self.fail(pending.entry, f"{item.uri or str(pending.entry.path)!r}: {reason}")
