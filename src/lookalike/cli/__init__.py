@@ -22,13 +22,13 @@ COMMANDS = {
     "encoders": ("encoders", "List the encoders that ship with lookalike."),
     "embed": ("encoders", "Embed pictures into a NumPy file, to measure an encoder with your own tools."),
     "datasets": ("datasets", "Check labelled images before training or evaluation."),
-    "evaluate": ("evaluation", "Measure an encoder on labelled pictures, and write a report."),
+    "evaluate": ("evaluate", "Measure an encoder on labelled pictures, and write a report."),
     "calibrate": (
-        "calibrating",
+        "calibrate",
         "Learn from labelled pictures what an encoder's distances mean, and write it into its card.",
     ),
-    "train": ("training", "Train an encoder by a recipe, or continue a run."),
-    "study": ("training", "Train a recipe in many variants, measure each, and put the figures into one table."),
+    "train": ("train", "Train an encoder by a recipe, or continue a run."),
+    "study": ("train", "Train a recipe in many variants, measure each, and put the figures into one table."),
     "serve": ("serve", "Serve collections over HTTP, with a web page."),
     "demo": ("demo", "Draw a toy shop, index it, search it by photo and by sketch, and serve it; downloads nothing."),
 }
