@@ -173,7 +173,7 @@ def test_an_encoder_is_calibrated_on_data_and_a_bundled_one_only_as_a_copy(shell
     done = shell("calibrate", "pocket", "--data", "photos", "--seed", "3")
     assert done.code == 0
     assert "broken.jpg" in done.err
-    assert "120 pictures" in done.out
+    assert "120 images" in done.out
     refused = shell("calibrate", "toyshop", "--data", "photos")
     assert (refused.code, "--to DIR" in refused.err) == (2, True)
     result = shell("calibrate", "toyshop", "--data", "photos", "--to", "mine", "--json").json
