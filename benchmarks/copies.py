@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lookalike import duplicates, encoders, images
-from lookalike.collection import Collection, entries
+from lookalike.collection import Collection
 from lookalike.duplicates import SearchRadius, Tier
 from lookalike.duplicates.candidates import CandidatePairs, confirm_by_pixels
 from lookalike.errors import LookalikeError, NotFoundError
@@ -115,7 +115,7 @@ def measure(folder: Path, count: int, encoder: str = "copies") -> dict[str, Any]
         tempfile.TemporaryDirectory() as scratch,
         Collection.create(Path(scratch) / "c.lookalike", model) as collection,
     ):
-        collection.add(entries(folder))
+        collection.add(folder)
         files = sorted(collection.file(item) for item in collection.store.scan())
         if not files:
             raise NotFoundError(f"There is no image in {folder}.")

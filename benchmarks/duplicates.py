@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lookalike import duplicates, encoders, search
-from lookalike.collection import Collection, entries
+from lookalike.collection import Collection
 from lookalike.errors import LookalikeError, NotFoundError
 
 CUTS = (50, 100, 1_000)
@@ -95,7 +95,7 @@ def measure(data: Path, judged: Path, encoder: str = encoders.DEFAULT) -> dict[s
     with tempfile.TemporaryDirectory() as scratch:
         begun = time.perf_counter()
         with Collection.create(Path(scratch) / "test.lookalike", model) as collection:
-            added = collection.add(entries(data / "test"))
+            added = collection.add(data / "test")
             indexed = time.perf_counter()
             pairs = closest(collection, max(CUTS))
             done = time.perf_counter()

@@ -19,7 +19,7 @@ from PIL import Image
 
 from lookalike import encoders, sample
 from lookalike.cli import main as cli
-from lookalike.collection import Collection, entries
+from lookalike.collection import Collection
 from lookalike.server import create_app
 
 PAGE = Path(__file__).parent / "bad-input.md"
@@ -221,7 +221,7 @@ def render() -> str:
             sample.catalogue(21)[20].photo().save("photos/cup.png")
             for name in ("shop", "torn", "newer", "swapped"):
                 with Collection.create(f"{name}.lookalike", encoders.load("toyshop")) as collection:
-                    collection.add(entries(Path("photos")))
+                    collection.add(Path("photos"))
             Path("torn.lookalike/catalog.sqlite").write_bytes(b"not a database at all, but long enough to be one" * 99)
             manifest = Path("newer.lookalike/manifest.json")
             manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 9'))

@@ -17,7 +17,7 @@ import numpy as np
 
 from lookalike import images
 from lookalike.cli import main
-from lookalike.collection import Collection, entries
+from lookalike.collection import Collection
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.errors import StorageError
@@ -63,7 +63,7 @@ def add(path: str, pictures: str, log: str) -> None:
         encoder = Logging.open(collection.embedder.encoder.folder)
         encoder.log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
-            Collection(collection.folder, collection.store, Embedder.of(encoder)).add(entries(Path(pictures)))
+            Collection(collection.folder, collection.store, Embedder.of(encoder)).add(Path(pictures))
         except KeyboardInterrupt:
             sys.exit(130)
 

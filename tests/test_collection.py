@@ -14,7 +14,7 @@ from PIL import Image
 
 import pictures
 from lookalike import images, search
-from lookalike.collection import Collection, Entry, Join, entries, open_collection
+from lookalike.collection import Collection, Entry, Join, open_collection
 from lookalike.encoders import Encoder
 from lookalike.errors import (
     AlreadyExistsError,
@@ -26,6 +26,7 @@ from lookalike.errors import (
     UnreadableImageError,
     UsageError,
 )
+from lookalike.ingest import plan
 from lookalike.metric import Metric
 from lookalike.query import DistanceRange, Filter, Query, Within
 from lookalike.stores import Answer
@@ -42,7 +43,7 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def shop(tmp_path: Path, photos: Path, pocket: Path) -> Iterator[Collection]:
     with Collection.create(tmp_path / "shop.lookalike", Encoder.open(pocket)) as shop:
-        found = entries(photos, "folder")
+        found = plan(photos, "folder")
         shop.add([Entry(e.path, e.label, {"number": e.path.stem}, f"{e.label}-{e.path.stem}") for e in found])
         yield shop
 
@@ -57,7 +58,7 @@ def ids(collection: Collection) -> list[str]:
 def test_the_folder_is_whole_by_itself(tmp_path: Path, pocket: Path, photos: Path) -> None:
     encoder = shutil.copytree(pocket, tmp_path / "encoder")
     with Collection.create(tmp_path / "shop.lookalike", Encoder.open(encoder)) as shop:
-        shop.add(entries(photos))
+        shop.add(photos)
         expected = shop.search(photos / "cat" / "1.png", k=3)
     shutil.rmtree(encoder)
     moved = tmp_path / "elsewhere" / "renamed"
@@ -285,7 +286,7 @@ def test_joins_are_those_of_search(shop: Collection, tmp_path: Path, photos: Pat
         return sorted((left[i], right[j], d) for block in rows for i, j, d in zip(*block, strict=True))
 
     with Collection.create(tmp_path / "other.lookalike", shop.embedder.encoder) as other:
-        other.add(entries(photos / "cat"))
+        other.add(photos / "cat")
         a, b = shop.store.vectors(ids(shop)), other.store.vectors(ids(other))
         k = int(question["k"]) if "k" in question else None
         within = DistanceRange(0, question["radius"]) if "radius" in question else None
@@ -407,7 +408,7 @@ def test_threads_add_and_search_at_the_same_time(shop: Collection, photos: Path)
                 hit = answer[0]
                 if hit.item.id != item.id or hit.distance:
                     wrong.append(hit)
-                shop.add(entries(photos / "cat"))
+                shop.add(photos / "cat")
         except Exception as e:  # noqa: BLE001 -- whatever it is, the test is to hear of it
             wrong.append(e)
 

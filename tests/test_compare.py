@@ -13,7 +13,7 @@ import pictures
 import pocket_encoder
 from lookalike import compare, encoders, images, metric, sample
 from lookalike.codecs import NoCodec
-from lookalike.collection import Collection, Entry, entries
+from lookalike.collection import Collection, Entry
 from lookalike.compare import LabelledVectors, find_threshold, rank_classes
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
@@ -45,7 +45,7 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def zoo(tmp_path: Path, photos: Path, calibrated: Embedder) -> Iterator[Collection]:
     with Collection.create(tmp_path / "zoo.lookalike", calibrated.encoder) as zoo:
-        zoo.add(entries(photos, "folder"))
+        zoo.add(photos, labels="folder")
         pictures.write(tmp_path, {"stray.png": 0})
         zoo.add([Entry(tmp_path / "stray.png")])
         yield zoo
@@ -254,7 +254,7 @@ def test_a_collection_classifies_by_its_labels(zoo: Collection, photos: Path, by
 
 def test_a_collection_without_labels_says_so(tmp_path: Path, photos: Path, plain: Embedder) -> None:
     with Collection.create(tmp_path / "x.lookalike", plain.encoder) as collection:
-        collection.add(entries(photos))
+        collection.add(photos)
         with pytest.raises(UsageError, match="has a label"):
             collection.classify(photos / "cat" / "1.png")
 

@@ -19,7 +19,7 @@ from scipy.spatial.distance import squareform
 
 import pocket_encoder
 from lookalike import duplicates, images, sample
-from lookalike.collection import Collection, entries
+from lookalike.collection import Collection
 from lookalike.duplicates import (
     DuplicateGroups,
     FileFacts,
@@ -90,7 +90,7 @@ def index(pocket: Path, tmp_path: Path) -> Index:
     def made(folder: Path, name: str = "c") -> Collection:
         path = tmp_path / f"{name}.lookalike"
         collection = Collection.open(path) if path.exists() else Collection.create(path, Encoder.open(pocket))
-        collection.add(entries(folder))
+        collection.add(folder)
         return collection
 
     return made
@@ -365,7 +365,7 @@ def test_an_empty_collection_and_a_single_picture_have_no_duplicates(
             found = duplicates.find_duplicates(collection, NEAR, options=FindOptions(all_orientations=turned))
             assert (found.groups, found.pairs, found.image_count) == ((), (), 0)
         shutil.copy(photos[0], tmp_path / "one")
-        collection.add(entries(tmp_path / "one"))
+        collection.add(tmp_path / "one")
         assert duplicates.find_duplicates(collection, SearchRadius.fixed(float("inf"))).groups == ()
 
 

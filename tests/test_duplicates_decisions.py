@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lookalike import sample
-from lookalike.collection import Collection, entries
+from lookalike.collection import Collection
 from lookalike.duplicates import decisions
 from lookalike.encoders import Encoder
 from lookalike.errors import BusyError, StorageError
@@ -30,7 +30,7 @@ def decide(path: Path, ids: list[list[str]], gate: "multiprocessing.synchronize.
 
 def test_decisions_of_two_processes_at_once_are_all_kept(photos: Path, pocket: Path, tmp_path: Path) -> None:
     with Collection.create(tmp_path / "c.lookalike", Encoder.open(pocket)) as collection:
-        collection.add(entries(photos))
+        collection.add(photos)
         ids = sorted(item.id for item in collection.store.scan())[:8]
     assert len(ids) == 8
     work = [list(pair) for pair in itertools.combinations(ids, 2)]
@@ -51,7 +51,7 @@ def test_who_waits_too_long_or_cannot_write_is_told(
 ) -> None:
     monkeypatch.setattr(decisions, "_TIMEOUT", 0.05)
     with Collection.create(tmp_path / "c.lookalike", Encoder.open(pocket)) as collection:
-        collection.add(entries(photos))
+        collection.add(photos)
         items = list(collection.store.scan())[:2]
         with decisions._locked(collection), pytest.raises(BusyError, match="Nothing was decided; try again"):
             decisions.mark_distinct(collection, items)

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 from scipy.ndimage import map_coordinates
 
 from lookalike import duplicates, encoders, images, sample
-from lookalike.collection import Collection, entries
+from lookalike.collection import Collection
 from lookalike.duplicates import Orientation, SearchRadius, Tier, candidates, pixels
 from lookalike.duplicates.candidates import CandidatePairs, confirm_by_pixels
 from lookalike.encoders import Encoder
@@ -252,7 +252,7 @@ def test_of_too_many_pairs_only_the_nearest_are_compared_and_the_explanation_say
     assert confirmed(pairs((0, 1, 0.2, SAME), (2, 3, 0.1, SAME)), files, files) == [False, True]
     assert candidates.note_truncation(SearchRadius.fixed(0.2), 1) == SearchRadius.fixed(0.2)
     with Collection.create(tmp_path / "c.lookalike", Encoder.open(pocket)) as collection:
-        collection.add(entries(photos[0].parents[1]))
+        collection.add(photos[0].parents[1])
         found = duplicates.find_duplicates(collection, SearchRadius.fixed(99))
     assert found.radius.explanation.startswith("as given; ")
     assert f"nearest 1 of its {24 * 23 // 2} pairs" in found.radius.explanation
@@ -268,7 +268,7 @@ def test_in_a_shop_of_few_kinds_only_copies_can_go(photos: list[Path], tmp_path:
                 image.resize((128, 128)).save(folder / f"{i:02}-copy.jpg", quality=60)
     encoder = encoders.load("copies")
     with Collection.create(tmp_path / "c.lookalike", encoder) as collection:
-        collection.add(entries(folder))
+        collection.add(folder)
         # A distance at which many different products lie, as in a shop of one kind of thing.
         found = duplicates.find_duplicates(collection, SearchRadius.fixed(1.2))
     near = [{m.path.name[:2] for m in group.members} for group in found if group.tier is Tier.NEAR_DUPLICATE]

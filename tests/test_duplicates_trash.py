@@ -15,11 +15,12 @@ import pytest
 
 import pictures
 from lookalike import duplicates, images
-from lookalike.collection import Collection, Entry, entries
+from lookalike.collection import Collection, Entry
 from lookalike.duplicates import FindOptions, SearchRadius
 from lookalike.duplicates import trash as moving
 from lookalike.encoders import Encoder
 from lookalike.errors import AlreadyExistsError, NotFoundError, StorageError
+from lookalike.ingest import plan
 from lookalike.progress import Silent
 
 NEAR = SearchRadius.fixed(0.01)
@@ -45,7 +46,7 @@ def collection(tmp_path: Path, pocket: Path) -> Iterator[Collection]:
     for path in (tmp_path / "photos").rglob("*.png"):
         os.utime(path, (1e9, 1e9))
     with Collection.create(tmp_path / "c.lookalike", Encoder.open(pocket)) as made:
-        new = [Entry(e.path, "label", {"name": e.path.name}, f"id-{e.path.name}") for e in entries(tmp_path / "photos")]
+        new = [Entry(e.path, "label", {"name": e.path.name}, f"id-{e.path.name}") for e in plan(tmp_path / "photos")]
         made.add(new)
         yield made
 
@@ -217,7 +218,7 @@ def test_nothing_is_written_over(collection: Collection, tmp_path: Path) -> None
     apply(collection, trash)
     # The same name again, a copy of another picture; and moved again.
     (photos / "1b.png").write_bytes(pictures.png(2))
-    collection.add(entries(photos))
+    collection.add(photos)
     assert [path.name for path in apply(collection, trash).files] == ["1b.png"]
     inside = trash.joinpath(*photos.parts[1:])
     assert (inside / "1b.png").read_bytes() == pictures.png(1)
@@ -241,11 +242,11 @@ def test_nothing_is_written_over(collection: Collection, tmp_path: Path) -> None
 
 def test_an_uploaded_picture_goes_and_comes_back(collection: Collection, tmp_path: Path) -> None:
     (tmp_path / "photos" / "4.png").write_bytes(pictures.png(5))
-    collection.add(entries(tmp_path / "photos"))
+    collection.add(tmp_path / "photos")
     item = collection.add_bytes(pictures.png(4), "mug", {"colour": "red"})
     with_copy = tmp_path / "photos" / "copy.png"
     with_copy.write_bytes(pictures.png(4))
-    collection.add(entries(tmp_path / "photos"))
+    collection.add(tmp_path / "photos")
     groups = duplicates.find_duplicates(
         collection, NEAR, options=FindOptions(rules=duplicates.KeepRule.parse("path:photos/*"))
     ).groups
@@ -275,7 +276,7 @@ def test_a_trash_among_the_pictures_is_not_indexed(collection: Collection, tmp_p
     apply(collection, photos / "trash")
     assert [path.name for path in images.find(photos)] == ["1.png", "2.png", "3.png", "4.png"]
     assert len(images.find(photos / "trash")) == 4  # unless it is asked for
-    assert collection.add(entries(photos)).total == 4
+    assert collection.add(photos).total == 4
 
 
 def test_half_a_line_is_nothing_and_a_damaged_one_is_told(collection: Collection, tmp_path: Path) -> None:
@@ -289,7 +290,7 @@ def test_half_a_line_is_nothing_and_a_damaged_one_is_told(collection: Collection
             duplicates.restore(trash, Collection.open)
     (trash / LIST).write_bytes(whole + first[:40])
     (tmp_path / "photos" / "5.png").write_bytes(pictures.png(4))
-    collection.add(entries(tmp_path / "photos"))
+    collection.add(tmp_path / "photos")
     assert len(apply(collection, trash).files) == 1  # and goes on with a line of its own
     assert len((trash / LIST).read_bytes().splitlines()) == 5
     assert all(json.loads(line) for line in (trash / LIST).read_bytes().splitlines())

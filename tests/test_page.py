@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from lookalike import sample
-from lookalike.collection import Collection, entries
+from lookalike.collection import Collection
 from lookalike.encoders import Encoder
 from lookalike.server import create_app
 from pocket_encoder import calibrated, make
@@ -42,7 +42,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         for name, encoder in (("shop", both), ("photos", photos), ("empty", both))
     ]
     for one in made[:2]:
-        one.add(entries(folder / "toys" / "photos", "folder"))
+        one.add(folder / "toys" / "photos", labels="folder")
     with serving(create_app(made)) as url:
         yield Shop(url, sorted((folder / "toys" / "photos").rglob("*.jpg")), made)
     for one in made:

@@ -23,7 +23,7 @@ from fastapi.routing import APIRoute
 from PIL import Image
 
 from lookalike import sample
-from lookalike.collection import Collection, Entry, entries
+from lookalike.collection import Collection, Entry
 from lookalike.encoders import Encoder
 from lookalike.errors import EncoderError, LookalikeError, NotFoundError, StorageError, UsageError
 from lookalike.server import create_app
@@ -45,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     calibrated(make(folder / "both"))
     make(folder / "photos-only", ("photo",))
     shop = Collection.create(folder / "shop.lookalike", Encoder.open(folder / "both"))
-    shop.add(entries(folder / "toys" / "photos", "folder"))
+    shop.add(folder / "toys" / "photos", labels="folder")
     shop.close()
     plain = Collection.create(folder / "plain.lookalike", Encoder.open(folder / "photos-only"))
     plain.add([Entry(p, attributes={"colour": "red"}, id=p.stem) for p in sorted(photos(folder))[:5]])

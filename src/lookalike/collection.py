@@ -29,7 +29,6 @@ from lookalike.evaluation.fewshot import By
 from lookalike.folder import SUFFIX, Folder, find_folder
 from lookalike.images import ImageSource
 from lookalike.ingest import Added, Entry, absolute_path
-from lookalike.ingest import plan as entries
 from lookalike.joins import Join
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
@@ -44,7 +43,7 @@ from lookalike.stores.sqlite import SQLiteStore as Streaming
 from lookalike.stores.tuning import Status
 from lookalike.stores.tuning import Tuning as IndexSettings
 
-__all__ = ["SUFFIX", "Added", "Collection", "Entry", "Join", "SearchOptions", "entries", "open_collection"]
+__all__ = ["SUFFIX", "Added", "Collection", "Entry", "Join", "SearchOptions", "open_collection"]
 
 
 class SearchOptions(TypedDict, total=False):

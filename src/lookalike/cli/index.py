@@ -10,8 +10,9 @@ import typer
 from lookalike import encoders, images
 from lookalike.cli import output
 from lookalike.cli.options import Json, collection_path, options
-from lookalike.collection import Added, Collection, entries
+from lookalike.collection import Added, Collection
 from lookalike.errors import MismatchError, NotFoundError
+from lookalike.ingest import plan
 from lookalike.metric import Metric
 
 commands = typer.Typer()
@@ -48,7 +49,7 @@ def index(given: Options) -> None:
     Example: lookalike index photos --to shop.lookalike --labels folder
     """
     unreadable: list[OSError] = []
-    found = entries(given.folder, _parse_labels(given.labels), unreadable.append)
+    found = plan(given.folder, _parse_labels(given.labels), unreadable.append)
     if not found:
         raise NotFoundError(f"There are no images under {given.folder} ({', '.join(sorted(images.SUFFIXES))}).")
     with _open_or_create(collection_path(given.to), given.encoder, given.metric) as collection:
