@@ -1,10 +1,10 @@
-"""Signatures of writers never seen in training: who wrote this name?
+"""Verification of signatures by writers that the encoder was not trained on.
 
-The set holds ten Chinese names, each written four times by each of 93 writers; picture n of a writer shows name n mod 10.
-So a signature is (writer, name), a genuine pair is the same name by the same hand, and an impostor pair the same name by
-another hand: other names would be told apart at a glance. Writers 1-60 train, 61-70 validate, 71-93 test.
+The dataset has ten Chinese names, each written four times by each of 93 writers; image n of a writer shows name n mod 10.
+A class is (writer, name). A genuine pair is the same name by the same writer, an impostor pair the same name by another
+writer; different names would be too easy to distinguish. Writers 1-60 train, 61-70 validate, 71-93 test.
 
-python benchmarks/signatures.py prepare data/signatures          writes signatures.csv into the folder, for the recipe
+python benchmarks/signatures.py prepare data/signatures          write signatures.csv into the folder, for the recipe
 lookalike train recipes/signatures.yaml
 python benchmarks/signatures.py measure data/signatures --encoder runs/signatures/encoder
 """
@@ -18,8 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from lookalike import datasets, encoders
+from lookalike.embedding import Embedder
 from lookalike.evaluation import fewshot, verification
-from lookalike.evaluation.subject import Subject, embed
+from lookalike.evaluation.embedded import EmbeddedDataset, embed_dataset
+from lookalike.evaluation.labels import LabelledVectors
+from lookalike.evaluation.roc import Roc
 
 NAMES = 10
 TABLE = "signatures.csv"
@@ -27,7 +30,7 @@ SPLITS = {"train": range(1, 61), "validation": range(61, 71), "test": range(71, 
 
 
 def prepare(folder: Path) -> None:
-    """Write the table that says what each picture shows."""
+    """Write the table of labels and splits."""
     rows = [
         (path.relative_to(folder), f"{writer}-{int(path.stem) % NAMES}", split)
         for split, writers in SPLITS.items()
@@ -39,74 +42,67 @@ def prepare(folder: Path) -> None:
     sys.stdout.write(f"{len(rows):,} signatures in {folder / TABLE}\n")
 
 
-def of_names(subject: Subject, classes: tuple[str, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each name the embeddings of its signatures, and who wrote them."""
-    writers, names = np.array([c.split("-") for c in classes], dtype=np.int64)[subject.labels].T
-    return [(subject.embeddings[names == name], writers[names == name]) for name in range(NAMES)]
+def by_name(data: EmbeddedDataset) -> list[LabelledVectors]:
+    """Return for each name the embeddings of its signatures, labelled by the writer."""
+    writers, names = np.array([c.split("-") for c in data.classes], dtype=np.int64)[data.labels].T
+    return [LabelledVectors(data.embeddings[names == name], writers[names == name]) for name in range(NAMES)]
 
 
-def pairs(subject: Subject, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Distances of all pairs of signatures of one name, and whether one hand wrote both."""
+def measure_pairs(data: EmbeddedDataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distances of all pairs of signatures of one name, and whether one writer wrote both."""
     distances, same = [], []
-    for embeddings, writers in of_names(subject, classes):
+    for signatures in by_name(data):
+        writers = np.asarray(signatures.labels)
         left, right = np.triu_indices(len(writers), 1)
-        chosen = verification.LabelledPairs(left, right, writers[left] == writers[right], len(left))
-        distances.append(chosen.distances(embeddings, subject.metric))
-        same.append(chosen.same)
+        pairs = verification.LabelledPairs(left, right, writers[left] == writers[right], len(left))
+        distances.append(pairs.distances(signatures.vectors, data.metric))
+        same.append(pairs.same)
     return np.concatenate(distances), np.concatenate(same)
 
 
 def measure(folder: Path, name: str, *, episodes: int = 200, seed: int = 0) -> dict[str, float]:
-    """Verification with the threshold of the validation writers, and one-shot identification among 20 test writers."""
-    encoder = encoders.load(name)
-    found = {}
-    for split in ("validation", "test"):
-        source = datasets.infer_source(folder / TABLE, split=split)
-        subject, dataset, _ = embed(encoder, datasets.open_dataset(source))
-        found[split] = (subject, dataset.classes)
-    threshold = verification.Roc.of_pairs(*pairs(*found["validation"])).best_accuracy().threshold
-    distances, same = pairs(*found["test"])
-    roc, verdicts = verification.Roc.of_pairs(distances, same), verification.judge(distances, same, threshold)
-    shots = [
-        fewshot.episodes(
-            embeddings,
-            writers,
-            ways=20,
-            shots=1,
-            queries=1,
-            episodes=episodes,
-            seed=seed + i,
-            metric=encoder.card.metric,
+    """Measure verification at the threshold of the validation writers, and one-shot identification of 20 test writers."""
+    embedder = Embedder.of(encoders.load(name))
+    validation, test = (
+        embed_dataset(embedder, datasets.open_dataset(datasets.infer_source(folder / TABLE, split=split)))
+        for split in ("validation", "test")
+    )
+    threshold = Roc.of_pairs(*measure_pairs(validation)).best_accuracy().threshold
+    distances, same = measure_pairs(test)
+    roc, confusion = Roc.of_pairs(distances, same), verification.confusion_matrix(distances, same, threshold)
+    one_shot = [
+        fewshot.classify_episodes(
+            signatures, fewshot.Episodes(ways=20, shots=1, queries=1, count=episodes, seed=seed + i), embedder.metric
         ).accuracy
-        for i, (embeddings, writers) in enumerate(of_names(*found["test"]))
+        for i, signatures in enumerate(by_name(test))
     ]
     return {
         "genuine pairs": float(same.sum()),
         "impostor pairs": float((~same).sum()),
         "AUC": roc.auc,
         "EER": roc.eer,
-        "FAR at the threshold": verdicts.far,
-        "FRR at the threshold": verdicts.frr,
-        "one-shot among 20 writers": float(np.mean(shots)),
+        "FAR at the threshold": confusion.false_accept_rate,
+        "FRR at the threshold": confusion.false_reject_rate,
+        "one-shot among 20 writers": float(np.mean(one_shot)),
     }
 
 
 def main() -> None:
-    """Do what is asked."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["prepare", "measure"])
-    parser.add_argument("folder", type=Path, help="holds skel/WRITER/N.png")
+    parser.add_argument("folder", type=Path, help="contains skel/WRITER/N.png")
     parser.add_argument("--encoder", default="runs/signatures/encoder")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if args.what == "prepare":
         prepare(args.folder)
         return
-    figures = measure(args.folder, args.encoder)
+    scores = measure(args.folder, args.encoder)
     if args.json:
-        sys.stdout.write(json.dumps(figures) + "\n")
+        sys.stdout.write(json.dumps(scores) + "\n")
     else:
-        sys.stdout.writelines(f"{key:<28}{value:.4f}\n" for key, value in figures.items())
+        sys.stdout.writelines(f"{key:<28}{value:.4f}\n" for key, value in scores.items())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What distances mean, against scikit-learn and plain counts; and that a card keeps it."""
+"""Calibrations against scikit-learn and plain counts, and their storage in a card."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from lookalike.encoders import Encoder, bundled
 from lookalike.encoders import card as cards
 from lookalike.encoders.card import Calibration, Card
 from lookalike.errors import DataError, MismatchError, NotFoundError, StorageError, UsageError
-from lookalike.evaluation.calibration import KNOTS, fit
+from lookalike.evaluation.calibration import MAX_KNOTS, fit
 from lookalike.metric import Metric
 
 FITTED = Calibration(
@@ -36,7 +36,7 @@ def folder(tmp_path: Path, pocket: Path) -> Path:
     return Path(shutil.copytree(pocket, tmp_path / "pocket"))
 
 
-def some_pairs(genuine: int, impostors: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def random_pairs(genuine: int, impostors: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     distances = np.concatenate([rng.gamma(4, 0.1, genuine), rng.gamma(9, 0.1, impostors)])
     return distances.astype(np.float32), np.arange(genuine + impostors) < genuine
@@ -57,27 +57,27 @@ def test_the_probability_is_an_isotonic_regression_of_equal_priors(pairs: list[t
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_curve_of_many_pairs_is_thinned_and_stays_near_the_truth(seed: int) -> None:
-    distances, same = some_pairs(5000, 20_000, seed)
-    found = fit(distances, same, Metric.EUCLIDEAN, "")
-    assert 10 < len(found.knots) <= KNOTS
-    assert all(a[0] < b[0] and a[1] >= b[1] for a, b in pairwise(found.knots))
-    said = found.probability(distances)
+    distances, same = random_pairs(5000, 20_000, seed)
+    fitted = fit(distances, same, Metric.EUCLIDEAN, "")
+    assert 10 < len(fitted.knots) <= MAX_KNOTS
+    assert all(a[0] < b[0] and a[1] >= b[1] for a, b in pairwise(fitted.knots))
+    probabilities = fitted.probability(distances)
     genuine, impostors = same / same.sum(), ~same / (~same).sum()
     for low in np.arange(0, 1, 0.1):
-        rows = (said >= low) & (said < low + 0.1)
+        rows = (probabilities >= low) & (probabilities < low + 0.1)
         truth = genuine[rows].sum() / (genuine[rows].sum() + impostors[rows].sum())
-        assert said[rows].mean() == pytest.approx(truth, abs=0.05)
+        assert probabilities[rows].mean() == pytest.approx(truth, abs=0.05)
 
 
-def test_the_share_of_genuine_pairs_does_not_move_the_probability() -> None:
+def test_the_probability_does_not_depend_on_the_share_of_genuine_pairs() -> None:
     at = np.linspace(0.2, 1.2, 9)
-    distances, same = some_pairs(3000, 3000)
+    distances, same = random_pairs(3000, 3000)
     rarer = np.concatenate([distances, *[distances[~same]] * 19]), np.concatenate([same, np.zeros(57_000, bool)])
     few, many = fit(distances, same, Metric.EUCLIDEAN, ""), fit(*rarer, Metric.EUCLIDEAN, "")
     assert few.probability(at) == pytest.approx(many.probability(at), abs=1e-3)
 
 
-def test_probabilities_are_constant_outside_straight_inside_and_keep_their_shape() -> None:
+def test_probabilities_are_linear_between_knots_and_constant_outside() -> None:
     assert FITTED.probability(np.array([[0, 0.1], [0.3, 0.5], [0.9, 9]])) == pytest.approx(
         np.array([[0.9, 0.9], [0.6, 0.3], [0.3, 0.3]])
     )
@@ -86,10 +86,10 @@ def test_probabilities_are_constant_outside_straight_inside_and_keep_their_shape
         Calibration(distance_at_false_accept_rate={}).probability(np.zeros(2))
 
 
-def test_nothing_is_certain() -> None:
-    found = fit(np.array([0.1, 0.9]), np.array([True, False]), Metric.COSINE, "")
-    assert found.probability(np.array([0.0, 2.0])) == pytest.approx(np.array([2 / 3, 1 / 3]))
-    assert found.threshold == np.float32(0.1)
+def test_no_probability_is_0_or_1() -> None:
+    fitted = fit(np.array([0.1, 0.9]), np.array([True, False]), Metric.COSINE, "")
+    assert fitted.probability(np.array([0.0, 2.0])) == pytest.approx(np.array([2 / 3, 1 / 3]))
+    assert fitted.threshold == np.float32(0.1)
 
 
 @pytest.mark.parametrize(
@@ -103,15 +103,15 @@ def test_nothing_is_certain() -> None:
         (10_000, ["0.1", "0.01", "0.001"]),
     ],
 )
-def test_only_rates_that_ten_errors_support_are_told(impostors: int, rates: list[str]) -> None:
-    distances, same = some_pairs(50, impostors)
-    found = fit(distances, same, Metric.EUCLIDEAN, "the data")
-    assert list(found.distance_at_false_accept_rate) == rates
-    for rate, distance in found.distance_at_false_accept_rate.items():
+def test_only_rates_with_ten_expected_errors_are_stated(impostors: int, rates: list[str]) -> None:
+    distances, same = random_pairs(50, impostors)
+    fitted = fit(distances, same, Metric.EUCLIDEAN, "the data")
+    assert list(fitted.distance_at_false_accept_rate) == rates
+    for rate, distance in fitted.distance_at_false_accept_rate.items():
         assert np.mean(distances[~same] <= np.float32(distance)) <= float(rate)
         further = distances[distances > np.float32(distance)].min()
         assert np.mean(distances[~same] <= further) > float(rate)
-    assert (found.metric, found.genuine, found.impostors, found.data, found.prior) == (
+    assert (fitted.metric, fitted.genuine, fitted.impostors, fitted.data, fitted.prior) == (
         Metric.EUCLIDEAN,
         50,
         impostors,
@@ -120,13 +120,13 @@ def test_only_rates_that_ten_errors_support_are_told(impostors: int, rates: list
     )
 
 
-def test_a_collapsed_encoder_says_that_it_knows_nothing() -> None:
-    found = fit(np.zeros(2000), np.arange(2000) < 1000, Metric.EUCLIDEAN, "")
-    assert found.distance_at_false_accept_rate == {}
-    assert found.knots == ((0.0, 0.5),)
+def test_a_collapsed_encoder_gives_the_probability_of_chance() -> None:
+    fitted = fit(np.zeros(2000), np.arange(2000) < 1000, Metric.EUCLIDEAN, "")
+    assert fitted.distance_at_false_accept_rate == {}
+    assert fitted.knots == ((0.0, 0.5),)
 
 
-def test_pairs_that_tell_nothing_are_refused() -> None:
+def test_pairs_of_one_kind_or_without_distances_are_refused() -> None:
     with pytest.raises(DataError, match="one class"):
         fit(np.ones(3), np.zeros(3, bool), Metric.COSINE, "")
     with pytest.raises(UsageError, match="finite"):
@@ -136,7 +136,7 @@ def test_pairs_that_tell_nothing_are_refused() -> None:
 # ---- the card
 
 
-def test_a_card_keeps_a_calibration_and_the_fingerprint(folder: Path) -> None:
+def test_a_card_keeps_the_calibration_and_the_fingerprint(folder: Path) -> None:
     before, files = Encoder.open(folder), {f.name for f in folder.iterdir()}
     card = cards.write_calibration(folder, FITTED)
     after = Encoder.open(folder)
@@ -144,7 +144,7 @@ def test_a_card_keeps_a_calibration_and_the_fingerprint(folder: Path) -> None:
     assert after.card == before.card.model_copy(update={"calibration": FITTED})
     assert after.fingerprint == before.fingerprint
     assert {f.name for f in folder.iterdir()} == files
-    fitted = fit(*some_pairs(100, 1000), Metric.EUCLIDEAN, "others")
+    fitted = fit(*random_pairs(100, 1000), Metric.EUCLIDEAN, "others")
     cards.write_calibration(folder, fitted)
     assert Card.read(folder).calibration == fitted
 
@@ -153,27 +153,27 @@ def test_old_cards_and_bundled_ones_still_read(folder: Path) -> None:
     path = folder / "encoder.json"
     old = json.loads(path.read_text(encoding="utf-8")) | {"calibration": {"distance_at_far": {"0.001": 0.4}}}
     path.write_text(json.dumps(old), encoding="utf-8")
-    found = Card.read(folder).calibration
-    assert found == Calibration(distance_at_false_accept_rate={"0.001": 0.4})
+    fitted = Card.read(folder).calibration
+    assert fitted == Calibration(distance_at_false_accept_rate={"0.001": 0.4})
     assert all(Card.read(where) for where in bundled().values())
 
 
 @pytest.mark.parametrize(
     "knots", [((0.1, 0.2), (0.1, 0.1)), ((0.2, 0.2), (0.1, 0.1)), ((0.1, 0.2), (0.2, 0.3)), ((0.1, 1.1),), ((1, -0.1),)]
 )
-def test_knots_that_are_no_falling_probability_are_refused(knots: tuple[tuple[float, float], ...]) -> None:
+def test_knots_that_are_not_a_falling_probability_are_refused(knots: tuple[tuple[float, float], ...]) -> None:
     with pytest.raises(ValidationError, match="probability"):
         Calibration(distance_at_false_accept_rate={}, knots=knots)
 
 
-def test_a_calibration_of_bits_is_not_of_floats(folder: Path) -> None:
+def test_a_calibration_of_bits_is_refused_for_floats(folder: Path) -> None:
     before = (folder / "encoder.json").read_bytes()
     with pytest.raises(MismatchError, match="hamming"):
         cards.write_calibration(folder, FITTED.model_copy(update={"metric": Metric.HAMMING}))
     assert (folder / "encoder.json").read_bytes() == before
 
 
-def test_a_folder_that_cannot_be_written_is_reported_and_left_as_it_was(
+def test_a_folder_that_cannot_be_written_is_reported_and_unchanged(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = sorted((f.name, f.read_bytes()) for f in folder.iterdir())
@@ -194,6 +194,6 @@ def test_a_read_only_folder_is_reported(folder: Path) -> None:
         folder.chmod(0o700)
 
 
-def test_where_there_is_no_encoder_there_is_nothing_to_calibrate(tmp_path: Path) -> None:
+def test_a_folder_without_an_encoder_cannot_be_calibrated(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"encoder\.json"):
         cards.write_calibration(tmp_path, FITTED)

@@ -14,12 +14,13 @@ import pocket_encoder
 from lookalike import compare, encoders, images, metric, sample
 from lookalike.codecs import NoCodec
 from lookalike.collection import Collection, Entry
-from lookalike.compare import LabelledVectors, find_threshold, rank_classes
+from lookalike.compare import find_threshold, rank_classes
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.encoders.card import Calibration
 from lookalike.errors import DataError, UnreadableImageError, UsageError
-from lookalike.evaluation.fewshot import By
+from lookalike.evaluation.fewshot import ClassifyBy
+from lookalike.evaluation.labels import LabelledVectors
 from lookalike.metric import Metric
 from lookalike.query import Branch, Filter
 
@@ -241,7 +242,7 @@ def test_one_example_of_a_class_is_enough_for_the_toy_shop(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("by", ["example", "prototype"])
-def test_a_collection_classifies_by_its_labels(zoo: Collection, photos: Path, by: By) -> None:
+def test_a_collection_classifies_by_its_labels(zoo: Collection, photos: Path, by: ClassifyBy) -> None:
     labelled = zoo.labelled()
     assert len(labelled.labels) == 12  # the stray one has none
     queries = [photos / "cat" / "1.png", photos / "horse" / "3.png"]
@@ -274,8 +275,8 @@ def blobs(spread: float, seed: int = 0) -> LabelledVectors:
 def test_classes_that_lie_apart_calibrate_to_certainty(calibrated: Embedder) -> None:
     found = compare.calibrate(calibrated, blobs(0.01), data="blobs", pairs=1000)
     assert (found.auc, found.requested) == (1, 1000)
-    assert found.verdicts.accuracy > 0.99  # the threshold is the greatest distance among one half of the same
-    assert sum(map(sum, found.verdicts.matrix)) == 1000
+    assert found.confusion.accuracy > 0.99  # the threshold is the greatest distance among one half of the same
+    assert sum(map(sum, found.confusion.matrix)) == 1000
     assert found.calibration.probability(np.asarray([0.0, 0.05, 2.0])).round(2).tolist() == [1, 1, 0]
     assert (found.calibration.metric, found.calibration.data) == (Metric.EUCLIDEAN, "blobs")
     again = compare.calibrate(calibrated, blobs(0.01), data="blobs", pairs=1000)
@@ -289,8 +290,8 @@ def test_the_figures_of_a_threshold_are_of_pairs_that_did_not_choose_it(calibrat
         compare.calibrate(calibrated, LabelledVectors(vectors, chance), data="", pairs=100, seed=s) for s in range(20)
     ]
     # Labels that say nothing: judged on its own pairs, the best threshold would always do better than chance.
-    assert min(one.verdicts.accuracy for one in found) < 0.5
-    assert np.mean([one.verdicts.accuracy for one in found]) == pytest.approx(0.5, abs=0.04)
+    assert min(one.confusion.accuracy for one in found) < 0.5
+    assert np.mean([one.confusion.accuracy for one in found]) == pytest.approx(0.5, abs=0.04)
 
 
 def test_too_few_pairs_are_refused(calibrated: Embedder) -> None:

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from lookalike.errors import DataError, NotFoundError, UsageError
-from lookalike.evaluation.fewshot import By, FewShot, Run, classify, episodes, one_shot, read_runs
+from lookalike.evaluation.fewshot import ClassifyBy, Episodes, FewShotScores, classify, classify_episodes
+from lookalike.evaluation.labels import LabelledVectors
+from lookalike.evaluation.omniglot import OneShotRun, classify_runs, read_runs
 from lookalike.metric import Metric, pairwise
 
 DATA = Path(os.environ.get("LOOKALIKE_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -29,11 +31,11 @@ def items(rng: np.random.Generator, n: int, metric: Metric) -> np.ndarray:
 
 @pytest.mark.parametrize("metric", list(Metric))
 @pytest.mark.parametrize("seed", range(8))
-def test_a_query_goes_to_the_class_of_its_nearest_example(metric: Metric, seed: int) -> None:
+def test_a_query_gets_the_class_of_its_nearest_example(metric: Metric, seed: int) -> None:
     rng = np.random.default_rng(seed)
     queries, support = items(rng, 20, metric), items(rng, 12, metric)
     labels = np.array(["owl", "hat", "mug"])[rng.integers(0, 3, 12)]
-    found = classify(queries, support, labels, metric)
+    found = classify(queries, LabelledVectors(support, labels), metric)
     for query, row in enumerate(pairwise(queries, support, metric).astype(np.float32)):
         nearest = {name: min(row[labels == name]) for name in sorted(set(labels.tolist()))}
         assert dict(zip(found.classes.tolist(), found.distances[query], strict=True)) == nearest
@@ -52,48 +54,40 @@ def prototype(examples: np.ndarray, metric: Metric) -> np.ndarray:
 
 @pytest.mark.parametrize("metric", list(Metric))
 @pytest.mark.parametrize("seed", range(8))
-def test_a_prototype_is_the_middle_of_a_class(metric: Metric, seed: int) -> None:
+def test_a_prototype_is_the_mean_of_a_class(metric: Metric, seed: int) -> None:
     rng = np.random.default_rng(seed)
     queries, support, labels = items(rng, 20, metric), items(rng, 12, metric), rng.integers(0, 3, 12)
-    found = classify(queries, support, labels, metric, "prototype")
+    found = classify(queries, LabelledVectors(support, labels), metric, "prototype")
     middles = np.stack([prototype(support[labels == name], metric) for name in found.classes])
     assert found.distances == pytest.approx(pairwise(queries, middles, metric), abs=1e-6)
 
 
-def test_of_classes_at_the_same_distance_the_first_in_order_wins() -> None:
+def test_a_tie_of_classes_goes_to_the_first_in_sorted_order() -> None:
     same = np.zeros((4, 2), np.float32)
-    assert classify(same[:1], same, np.array([3, 1, 2, 1]), Metric.EUCLIDEAN).labels.tolist() == [1]
+    assert classify(same[:1], LabelledVectors(same, np.array([3, 1, 2, 1])), Metric.EUCLIDEAN).labels.tolist() == [1]
 
 
-def test_no_query_has_no_answer_and_no_example_is_refused() -> None:
+def test_no_queries_give_no_labels_and_an_empty_support_set_is_refused() -> None:
     some = np.zeros((2, 3), np.float32)
-    assert classify(some[:0], some, np.arange(2), Metric.COSINE).labels.tolist() == []
-    with pytest.raises(UsageError, match="nothing to compare"):
-        classify(some, some[:0], np.arange(0), Metric.COSINE)
+    assert classify(some[:0], LabelledVectors(some, np.arange(2)), Metric.COSINE).labels.tolist() == []
+    with pytest.raises(UsageError, match="support set is empty"):
+        classify(some, LabelledVectors(some[:0], np.arange(0)), Metric.COSINE)
     with pytest.raises(UsageError, match="NaN"):
-        classify(some * np.nan, some, np.arange(2), Metric.COSINE)
+        classify(some * np.nan, LabelledVectors(some, np.arange(2)), Metric.COSINE)
 
 
 # ---- episodes
 
 
-def run_episodes(embeddings: np.ndarray, labels: np.ndarray, by: By = "example", **changes: int) -> FewShot:
-    n = {"ways": 5, "shots": 2, "queries": 3, "episodes": 200, "seed": 0} | changes
-    return episodes(
-        embeddings,
-        labels,
-        ways=n["ways"],
-        shots=n["shots"],
-        queries=n["queries"],
-        episodes=n["episodes"],
-        seed=n["seed"],
-        metric=Metric.EUCLIDEAN,
-        by=by,
-    )
+def run_episodes(
+    embeddings: np.ndarray, labels: np.ndarray, by: ClassifyBy = "example", **changes: int
+) -> FewShotScores:
+    episodes = Episodes(**{"ways": 5, "shots": 2, "queries": 3, "count": 200, "seed": 0} | changes)
+    return classify_episodes(LabelledVectors(embeddings, labels), episodes, Metric.EUCLIDEAN, by)
 
 
 @pytest.mark.parametrize("by", ["example", "prototype"])
-def test_perfect_and_collapsed_encoders_classify_as_they_should(by: By) -> None:
+def test_a_perfect_encoder_scores_1_and_a_collapsed_one_scores_chance(by: ClassifyBy) -> None:
     labels = np.repeat(np.arange(8), 5)
     perfect = run_episodes(np.eye(8, dtype=np.float32)[labels], labels, by)
     assert (perfect.accuracy, perfect.interval, perfect.episodes) == (1, 0, 200)
@@ -101,27 +95,27 @@ def test_perfect_and_collapsed_encoders_classify_as_they_should(by: By) -> None:
     assert (collapsed.accuracy, collapsed.interval) == pytest.approx((0.2, 0))
 
 
-def test_noise_classifies_by_chance_within_the_interval_and_the_seed_decides() -> None:
+def test_noise_scores_chance_within_the_interval_and_depends_on_the_seed() -> None:
     rng = np.random.default_rng(0)
     noise, labels = rng.standard_normal((400, 4)).astype(np.float32), np.repeat(np.arange(20), 20)
-    found = run_episodes(noise, labels, episodes=400)
+    found = run_episodes(noise, labels, count=400)
     assert abs(found.accuracy - 0.2) < 3 * found.interval
     assert found.interval == pytest.approx(1.96 * np.std(found.accuracies, ddof=1) / 20)
-    assert np.array_equal(found.accuracies, run_episodes(noise, labels, episodes=400).accuracies)
-    assert not np.array_equal(found.accuracies, run_episodes(noise, labels, episodes=400, seed=1).accuracies)
-    assert math.isnan(run_episodes(noise, labels, episodes=1).interval)
+    assert np.array_equal(found.accuracies, run_episodes(noise, labels, count=400).accuracies)
+    assert not np.array_equal(found.accuracies, run_episodes(noise, labels, count=400, seed=1).accuracies)
+    assert math.isnan(run_episodes(noise, labels, count=1).interval)
 
 
-def test_no_item_is_example_and_query_at_once() -> None:
+def test_no_item_is_both_example_and_query() -> None:
     # Each item is far from all others, but for its own copy: were it its own example, it would be right.
     labels = np.repeat(np.arange(5), 2)
     apart = np.eye(10, dtype=np.float32)
-    found = run_episodes(apart, labels, shots=1, queries=1, episodes=50)
+    found = run_episodes(apart, labels, shots=1, queries=1, count=50)
     assert found.accuracy == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize("changes", [{"ways": 1}, {"shots": 0}, {"queries": 0}, {"episodes": 0}])
-def test_episodes_that_make_no_sense_are_refused(changes: dict[str, int]) -> None:
+@pytest.mark.parametrize("changes", [{"ways": 1}, {"shots": 0}, {"queries": 0}, {"count": 0}])
+def test_episodes_with_too_small_numbers_are_refused(changes: dict[str, int]) -> None:
     with pytest.raises(UsageError, match=next(iter(changes))):
         run_episodes(np.zeros((40, 2), np.float32), np.repeat(np.arange(8), 5), "example", **changes)
 
@@ -163,15 +157,15 @@ def test_runs_are_read_with_their_truth(tmp_path: Path, form: Callable[[Path], P
     assert first.training == (b"\0\1", b"\1\1", b"\2\1")
     assert first.test == (b"\2\2", b"\0\2", b"\1\2")
     assert first.truth.tolist() == [2, 0, 1]
-    found = one_shot((first, second), first_bytes, Metric.EUCLIDEAN)
+    found = classify_runs((first, second), first_bytes, Metric.EUCLIDEAN)
     assert (found.accuracy, found.episodes, found.ways, found.shots) == (1, 2, 3, 1)
 
 
-def test_one_shot_counts_what_is_right() -> None:
-    run = Run("run01", (b"\0", b"\1"), (b"\0", b"\0"), np.array([0, 1]))
-    assert one_shot([run], first_bytes, Metric.EUCLIDEAN).accuracy == 0.5
-    with pytest.raises(UsageError, match="no runs"):
-        one_shot([], first_bytes, Metric.EUCLIDEAN)
+def test_one_shot_accuracy_counts_correct_answers() -> None:
+    run = OneShotRun("run01", (b"\0", b"\1"), (b"\0", b"\0"), np.array([0, 1]))
+    assert classify_runs([run], first_bytes, Metric.EUCLIDEAN).accuracy == 0.5
+    with pytest.raises(UsageError, match="no one-shot runs"):
+        classify_runs([], first_bytes, Metric.EUCLIDEAN)
 
 
 def rewritten(line: str) -> Callable[[Path], object]:
@@ -184,7 +178,7 @@ def rewritten(line: str) -> Callable[[Path], object]:
         (lambda run: (run / "training" / "class1.png").unlink(), r"training/class1\.png is missing"),
         (lambda run: (run / "test" / "item1.png").unlink(), r"test/item1\.png is missing"),
         (lambda run: (run / "test" / "item1.png").write_bytes(bytes(2**20 + 1)), "more than 1,048,576 bytes"),
-        (lambda run: (run / "class_labels.txt").write_bytes(b"\xff\xfe"), "no text"),
+        (lambda run: (run / "class_labels.txt").write_bytes(b"\xff\xfe"), "not text"),
         (rewritten(""), "0 test files"),
         (rewritten("run01/test/item1.png"), "line 1"),
         (rewritten("run02/test/item1.png run02/training/class1.png"), "line 1"),
@@ -195,7 +189,7 @@ def rewritten(line: str) -> Callable[[Path], object]:
     ],
 )
 @pytest.mark.parametrize("form", [lambda folder: folder, zipped])
-def test_runs_that_are_damaged_or_hostile_are_refused(
+def test_damaged_or_hostile_runs_are_refused(
     tmp_path: Path, form: Callable[[Path], Path], damage: Callable[[Path], object], message: str
 ) -> None:
     folder = write_runs(tmp_path / "runs")
@@ -205,13 +199,13 @@ def test_runs_that_are_damaged_or_hostile_are_refused(
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\3\4 nothing", b"garbage" * 100])
-def test_a_file_that_is_no_zip_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_zip_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "runs.zip").write_bytes(content)
     with pytest.raises(DataError, match=r"runs\.zip"):
         read_runs(tmp_path / "runs.zip")
 
 
-def test_a_zip_cut_or_changed_anywhere_is_refused_or_read(tmp_path: Path) -> None:
+def test_a_damaged_zip_raises_nothing_but_a_data_error(tmp_path: Path) -> None:
     whole = zipped(write_runs(tmp_path / "runs")).read_bytes()
     target = tmp_path / "damaged.zip"
     rng = np.random.default_rng(0)
@@ -224,7 +218,7 @@ def test_a_zip_cut_or_changed_anywhere_is_refused_or_read(tmp_path: Path) -> Non
             assert read_runs(target)
 
 
-def test_a_bomb_is_not_inflated(tmp_path: Path) -> None:
+def test_a_zip_bomb_is_not_inflated(tmp_path: Path) -> None:
     folder = write_runs(tmp_path / "runs")
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -236,7 +230,7 @@ def test_a_bomb_is_not_inflated(tmp_path: Path) -> None:
         read_runs(path)
 
 
-def test_runs_that_are_not_there_are_reported(tmp_path: Path) -> None:
+def test_missing_runs_are_reported(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="nowhere"):
         read_runs(tmp_path / "nowhere.zip")
     with pytest.raises(DataError, match="no one-shot runs"):
@@ -244,7 +238,7 @@ def test_runs_that_are_not_there_are_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not (DATA / "omniglot_all_runs.zip").exists(), reason="no data here; see LOOKALIKE_DATA")
-def test_omniglots_own_runs_are_read_whole() -> None:
+def test_the_official_runs_of_omniglot_are_read() -> None:
     runs = read_runs(DATA / "omniglot_all_runs.zip")
     assert len(runs) == 20
     for run in runs:

@@ -1,8 +1,11 @@
+"""The report of an evaluation: its page, its JSON and its illustrations."""
+
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,10 +15,13 @@ from playwright.sync_api import Browser, sync_playwright
 
 from lookalike.errors import MissingExtraError, StorageError
 from lookalike.evaluation import report
-from lookalike.evaluation.protocol import Figures, Plan, wilson
-from lookalike.evaluation.report import building
-from lookalike.evaluation.report.embedding_map import lattice, lay_out, names
-from lookalike.evaluation.subject import Subject
+from lookalike.evaluation.embedded import EmbeddedDataset
+from lookalike.evaluation.evaluate import evaluate_embeddings
+from lookalike.evaluation.protocols import EvaluationOptions
+from lookalike.evaluation.report import Illustrations, illustrate
+from lookalike.evaluation.report import page as page_module
+from lookalike.evaluation.report.embedding_map import compute_map, grid_cells, place_names
+from lookalike.evaluation.results import About, Evaluation, wilson_interval
 from lookalike.metric import Metric
 
 QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
@@ -32,30 +38,34 @@ HISTORY = [
 ]
 
 
-def subject(each: int = 12, classes: int = 6, noise: float = 0.6) -> Subject:
-    """Clouds around the corners of a simplex, so near that some rankings fail."""
+def embedded(each: int = 12, classes: int = 6, noise: float = 0.6) -> EmbeddedDataset:
+    """Return clouds around the corners of a simplex, so near that some rankings fail."""
     rng = np.random.default_rng(3)
     labels = np.repeat(np.arange(classes), each)
     vectors = np.eye(classes, 8)[labels] + noise * rng.normal(size=(len(labels), 8))
-    return Subject(vectors.astype(np.float32), labels, Metric.EUCLIDEAN)
+    return EmbeddedDataset(vectors.astype(np.float32), labels, Metric.EUCLIDEAN)
 
 
-def picture(row: int) -> np.ndarray:
+def image(row: int) -> np.ndarray:
     return np.full((20, 30, 3), (row * 37) % 256, np.uint8)
 
 
 @pytest.fixture(scope="module")
-def made() -> report.Report:
-    about = report.About(
-        "<i>pocket</i>", "pictures & <b>more</b>", Metric.EUCLIDEAN, 7, {"<u>fact</u>": "<u>value</u>"}
-    )
-    plan = Plan(pairs=200, ways=(2, 5), episodes=20, seed=7)
-    return report.measure(subject(), HOSTILE, about, picture=picture, history=HISTORY, plan=plan)
+def evaluation() -> Evaluation:
+    about = About(Metric.EUCLIDEAN, 7, "<i>pocket</i>", "images & <b>more</b>", {"<u>fact</u>": "<u>value</u>"})
+    options = EvaluationOptions(pairs=200, ways=(2, 5), episodes=20, seed=7)
+    data = replace(embedded(), classes=HOSTILE, image=image)
+    return replace(evaluate_embeddings(data, options, about=about), history=tuple(HISTORY))
 
 
 @pytest.fixture(scope="module")
-def page(made: report.Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return report.write(made, tmp_path_factory.mktemp("report") / "new" / "folder")
+def page(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return report.write(evaluation, tmp_path_factory.mktemp("report") / "new" / "folder")
+
+
+@pytest.fixture(scope="module")
+def illustrations(evaluation: Evaluation) -> Illustrations:
+    return illustrate(evaluation)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +80,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Tags(HTMLParser):
-    """What a page is made of."""
+    """The tags of a page and their attributes."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -81,7 +91,7 @@ class Tags(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
-def test_hostile_names_are_text_and_nothing_else(page: Path) -> None:
+def test_hostile_names_are_escaped(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     tags = Tags(text).tags
     assert [a.get("type") for t, a in tags if t == "script"] == ["application/json", None]
@@ -89,27 +99,27 @@ def test_hostile_names_are_text_and_nothing_else(page: Path) -> None:
     assert not {"u", "i", "iframe", "object"} & {t for t, a in tags if not a}
     assert "49" not in re.findall(r"alt=\"([^\"]*)\"", text)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
-    assert "<title>&lt;i&gt;pocket&lt;/i&gt; on pictures &amp; &lt;b&gt;more" in text
+    assert "<title>&lt;i&gt;pocket&lt;/i&gt; on images &amp; &lt;b&gt;more" in text
 
 
-def test_nothing_is_asked_of_another_host(page: Path) -> None:
+def test_the_page_makes_no_requests(page: Path) -> None:
     tags = Tags(page.read_text(encoding="utf-8")).tags
     for tag, attributes in tags:
         for name in ("src", "href", "srcset", "action", "data"):
-            where = attributes.get(name)
-            assert where is None or where.startswith(("data:", "#")), (tag, where)
+            url = attributes.get(name)
+            assert url is None or url.startswith(("data:", "#")), (tag, url)
     assert "://" not in re.sub(r"data:[^\"')]*", "", page.read_text(encoding="utf-8"))
 
 
-def test_no_id_stands_twice_and_all_that_is_asked_for_is_there(page: Path) -> None:
+def test_ids_are_unique_and_all_references_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     ids = [a["id"] for _, a in Tags(text).tags if "id" in a]
     assert len(ids) == len(set(ids))
-    asked = set(re.findall(r"url\(#([^)]+)\)", text)) | set(re.findall(r'href="#([^"]+)"', text))
-    assert asked <= set(ids)
+    referenced = set(re.findall(r"url\(#([^)]+)\)", text)) | set(re.findall(r'href="#([^"]+)"', text))
+    assert referenced <= set(ids)
 
 
-def test_every_picture_has_words_and_every_table_heads(page: Path) -> None:
+def test_every_image_has_a_text_and_every_table_has_headers(page: Path) -> None:
     tags = Tags(page.read_text(encoding="utf-8")).tags
     assert len([t for t, _ in tags if t == "img"]) > 30
     assert all(a.get("alt") for t, a in tags if t == "img")
@@ -117,26 +127,28 @@ def test_every_picture_has_words_and_every_table_heads(page: Path) -> None:
     assert all(a.get("scope") for t, a in tags if t == "th")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_a_browser_shows_it_without_a_complaint(browser: Browser, page: Path, width: int, scheme: str) -> None:
-    complaints: list[str] = []
+def test_a_browser_shows_the_page_without_errors(browser: Browser, page: Path, width: int, scheme: str) -> None:
+    errors: list[str] = []
     context = browser.new_context(
         viewport={"width": width, "height": 844}, color_scheme="dark" if scheme == "dark" else "light"
     )
     tab = context.new_page()
-    tab.on("console", lambda m: complaints.append(m.text))
-    tab.on("pageerror", lambda e: complaints.append(str(e)))
-    tab.on("request", lambda r: complaints.append(r.url) if not r.url.startswith(("data:", "file:")) else None)
+    tab.on("console", lambda m: errors.append(m.text))
+    tab.on("pageerror", lambda e: errors.append(str(e)))
+    tab.on("request", lambda r: errors.append(r.url) if not r.url.startswith(("data:", "file:")) else None)
     tab.goto(page.as_uri())
     assert tab.evaluate("document.documentElement.scrollWidth") == width
     assert tab.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
     assert tab.evaluate("getComputedStyle(document.querySelector('.chart text')).fill") != "rgb(0, 0, 0)"
     context.close()
-    assert complaints == []
+    assert errors == []
 
 
-def test_the_map_tells_its_points_by_mouse_and_by_keys(browser: Browser, page: Path) -> None:
+@pytest.mark.slow
+def test_the_map_shows_its_points_by_mouse_and_by_keyboard(browser: Browser, page: Path) -> None:
     tab = browser.new_page(viewport={"width": 1280, "height": 1100})
     tab.goto(page.as_uri())
     tab.locator(".plane svg").focus()
@@ -151,19 +163,19 @@ def test_the_map_tells_its_points_by_mouse_and_by_keys(browser: Browser, page: P
     name.click()
     assert name.get_attribute("aria-pressed") == "true"
     assert tab.locator(".map.choosing g.chosen").count() == 1
-    tab.locator(".ways").get_by_text("pictures").click()
+    tab.locator(".views").get_by_text("images").click()
     assert tab.locator(".mosaic").is_visible()
     assert not tab.locator(".plane svg").is_visible()
     tab.close()
 
 
-def test_the_json_has_every_figure_and_curve_and_no_picture(made: report.Report, page: Path) -> None:
+def test_the_json_has_every_score_and_curve_and_no_image(evaluation: Evaluation, page: Path) -> None:
     text = (page.parent / "report.json").read_text(encoding="utf-8")
     tree = json.loads(text)
     assert "data:" not in text
-    assert [f["name"] for f in tree["figures"]] == [f.name for f in made.key_figures]
+    assert [s["name"] for s in tree["scores"]] == [s.name for s in evaluation.scores]
     assert {"top-1", "mAP", "accuracy", "AUC", "EER", "FAR", "FRR", "5-way 1-shot"} <= {
-        f["name"] for f in tree["figures"]
+        s["name"] for s in tree["scores"]
     }
     assert len(tree["retrieval"]["by_class"]["curve"]) == 101
     assert [c["class"] for c in tree["retrieval"]["by_class"]["classes"]] == list(HOSTILE)
@@ -171,105 +183,118 @@ def test_the_json_has_every_figure_and_curve_and_no_picture(made: report.Report,
     assert (
         sum(v["confusion"].values()) == v["pairs"] == sum(v["histogram"]["genuine"]) + sum(v["histogram"]["impostor"])
     )
-    assert len(v["roc"]["far"]) == len(v["roc"]["frr"]) > 2
+    assert len(v["roc"]["false_accept_rate"]) == len(v["roc"]["false_reject_rate"]) > 2
     assert v["accuracy"] == (v["confusion"]["true_positives"] + v["confusion"]["true_negatives"]) / v["pairs"]
     assert tree["history"] == HISTORY
     assert tree["about"]["seed"] == 7
 
 
-def test_what_was_not_measured_is_not_there_and_why_is_told(tmp_path: Path) -> None:
-    about = report.About("pocket", "few", Metric.EUCLIDEAN, 0)
-    made = report.measure(subject(each=2, classes=3), ("a", "b", "c"), about)
-    text = report.write(made, tmp_path).read_text(encoding="utf-8")
+def test_a_task_that_was_not_measured_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    evaluation = evaluate_embeddings(embedded(each=2, classes=3))
+    text = report.write(evaluation, tmp_path).read_text(encoding="utf-8")
     assert 'id="retrieval"' in text
     assert not {'id="few-shot"', 'id="training"', "<img"} & set(re.findall(r'id="[\w-]+"|<img', text))
     assert "few-shot: There are too few classes" in text
 
 
-def test_a_run_without_a_measurement_is_its_curves(tmp_path: Path) -> None:
-    about = report.About("pocket", "nothing", Metric.EUCLIDEAN, 0)
-    text = report.write(report.Report(about, Figures(), history=tuple(HISTORY)), tmp_path).read_text()
+def test_a_report_without_scores_shows_the_curves_of_training(tmp_path: Path) -> None:
+    evaluation = Evaluation(About(Metric.EUCLIDEAN), history=tuple(HISTORY))
+    text = report.write(evaluation, tmp_path).read_text(encoding="utf-8")
     assert 'id="training"' in text
     assert 'id="retrieval"' not in text
 
 
-def test_examples_are_right_ones_and_the_most_wrong(made: report.Report) -> None:
-    measured = made.figures.verification
-    assert measured is not None
-    said = measured.distances <= np.float32(measured.verdicts.threshold)
-    right = said == measured.pairs.same
-    shown = np.array(made.examples)
-    accepts = np.flatnonzero(said & ~measured.pairs.same)
+def test_example_pairs_are_some_right_ones_and_the_most_wrong(
+    evaluation: Evaluation, illustrations: Illustrations
+) -> None:
+    result = evaluation.verification
+    assert result is not None
+    right = result.accepted == result.pairs.same
+    shown = np.array(illustrations.pairs)
     assert right[shown].any()
-    assert accepts[measured.distances[accepts].argmin()] in shown
-    rejects = np.flatnonzero(~said & measured.pairs.same)
-    assert rejects[measured.distances[rejects].argmax()] in shown
+    false_accepts = np.flatnonzero(result.accepted & ~result.pairs.same)
+    assert false_accepts[result.distances[false_accepts].argmin()] in shown
+    false_rejects = np.flatnonzero(~result.accepted & result.pairs.same)
+    assert false_rejects[result.distances[false_rejects].argmax()] in shown
 
 
-def test_the_worst_query_is_shown_with_its_nearest_and_never_with_itself(made: report.Report) -> None:
-    ranking = made.figures.retrieval
-    assert ranking is not None
-    worst = min(made.neighbours, key=lambda n: n.average_precision)
-    assert worst.average_precision == np.nanmin(ranking.by_class.average_precision)
+def test_the_worst_query_is_shown_with_its_neighbours_and_without_itself(
+    evaluation: Evaluation, illustrations: Illustrations
+) -> None:
+    result = evaluation.retrieval
+    assert result is not None
+    worst = min(illustrations.neighbours, key=lambda n: n.average_precision)
+    assert worst.average_precision == np.nanmin(result.by_class.average_precision)
     assert not worst.best
-    vectors = subject().embeddings.astype(np.float64)
-    for shown in made.neighbours:
-        far = np.linalg.norm(vectors - vectors[shown.row], axis=1)
-        far[shown.row] = np.inf
-        assert shown.hits.tolist() == np.argsort(far, kind="stable")[: len(shown.hits)].tolist()
+    vectors = embedded().embeddings.astype(np.float64)
+    for shown in illustrations.neighbours:
+        distances = np.linalg.norm(vectors - vectors[shown.row], axis=1)
+        distances[shown.row] = np.inf
+        assert shown.hits.tolist() == np.argsort(distances, kind="stable")[: len(shown.hits)].tolist()
 
 
+def test_an_evaluation_prints_as_a_table(evaluation: Evaluation) -> None:
+    lines = str(evaluation).splitlines()
+    assert lines[0].split() == ["score", "value", "95%", "interval", "meaning"]
+    assert [line.split("  ")[0] for line in lines[1:]] == [score.name for score in evaluation.scores]
+    assert "Not measured: few-shot" in str(evaluate_embeddings(embedded(each=2, classes=3)))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", list(Metric))
-def test_the_map_keeps_its_points_inside_and_its_classes_together(metric: Metric) -> None:
+def test_the_map_keeps_its_points_inside_and_is_reproducible(metric: Metric) -> None:
     labels = np.repeat(np.arange(3), 20)
     rng = np.random.default_rng(0)
     vectors = np.eye(3, 16)[labels] * 8 + rng.normal(size=(60, 16))
     codes = np.packbits(vectors > 1, axis=1) if metric is Metric.HAMMING else vectors.astype(np.float32)
-    drawn = lay_out(codes, labels, metric, 0)
+    drawn = compute_map(codes, labels, metric, 0)
     assert drawn is not None
     assert drawn.points.min() >= 0
     assert drawn.points.max() <= 1
     assert (labels[drawn.rows] == drawn.labels).all()
     assert sorted(drawn.rows.tolist()) == list(range(60))
-    again = lay_out(codes, labels, metric, 0)
+    again = compute_map(codes, labels, metric, 0)
     assert again is not None
     assert (again.points == drawn.points).all()
 
 
-def test_a_map_samples_and_a_map_of_nothing_is_none() -> None:
+@pytest.mark.slow
+def test_a_map_samples_its_points_and_needs_distinct_embeddings() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(300) % 100
-    drawn = lay_out(rng.normal(size=(300, 4)).astype(np.float32), labels, Metric.COSINE, 0, most=50)
+    drawn = compute_map(rng.normal(size=(300, 4)).astype(np.float32), labels, Metric.COSINE, 0, limit=50)
     assert drawn is not None
     assert len(drawn.rows) == 50
-    assert len(names(drawn, [str(i) for i in range(100)])) == 12
-    assert lay_out(np.ones((20, 4), np.float32), labels[:20], Metric.EUCLIDEAN, 0) is None
-    assert lay_out(np.zeros((20, 4), np.float32), labels[:20], Metric.COSINE, 0) is None
-    assert lay_out(np.ones((2, 4), np.float32), labels[:2], Metric.EUCLIDEAN, 0) is None
+    assert len(place_names(drawn, [str(i) for i in range(100)])) == 12
+    assert compute_map(np.ones((20, 4), np.float32), labels[:20], Metric.EUCLIDEAN, 0) is None
+    assert compute_map(np.zeros((20, 4), np.float32), labels[:20], Metric.COSINE, 0) is None
+    assert compute_map(np.ones((2, 4), np.float32), labels[:2], Metric.EUCLIDEAN, 0) is None
 
 
-def test_no_two_pictures_of_the_mosaic_share_a_cell() -> None:
+@pytest.mark.slow
+def test_no_two_images_of_the_mosaic_share_a_cell() -> None:
     labels = np.zeros(80, np.int64)
-    drawn = lay_out(np.random.default_rng(1).normal(size=(80, 3)).astype(np.float32), labels, Metric.EUCLIDEAN, 0)
+    drawn = compute_map(np.random.default_rng(1).normal(size=(80, 3)).astype(np.float32), labels, Metric.EUCLIDEAN, 0)
     assert drawn is not None
-    cells = lattice(drawn, 8)
+    cells = grid_cells(drawn, 8)
     assert len({(c, r) for _, c, r in cells}) == len(cells) == len({i for i, _, _ in cells})
     assert all(0 <= c < 8 and 0 <= r < 8 for _, c, r in cells)
 
 
-def test_wilson_is_the_published_interval() -> None:
-    assert wilson(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
-    assert wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
-    assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+def test_the_wilson_interval_equals_published_values() -> None:
+    assert wilson_interval(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert wilson_interval(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert wilson_interval(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
 
 
-def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "find_spec", lambda _: None)
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"lookalike\[report\]"):
         report.require()
 
 
-def test_a_folder_that_cannot_be_made_is_an_error_of_storage(made: report.Report, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_created_is_a_storage_error(evaluation: Evaluation, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
-        report.write(made, tmp_path / "file" / "folder")
+        report.write(evaluation, tmp_path / "file" / "folder")

@@ -11,7 +11,7 @@ from lookalike.collection import Collection, to_path
 from lookalike.compare import Ranking, Verdict
 from lookalike.embedding import Embedder, to_batch
 from lookalike.encoders import Encoder
-from lookalike.evaluation.fewshot import By
+from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.images import ImageSource
 from lookalike.joins import Join
 from lookalike.query import Branch, Within
@@ -101,7 +101,7 @@ def classify(  # type: ignore[overload-overlap]  # a str is one image, though it
     support: "str | os.PathLike[str] | Mapping[str, Sequence[str | os.PathLike[str]]]",
     *,
     encoder: EncoderSource = ...,
-    by: By = ...,
+    by: ClassifyBy = ...,
     sketch: bool = ...,
 ) -> Ranking: ...
 
@@ -112,7 +112,7 @@ def classify(
     support: "str | os.PathLike[str] | Mapping[str, Sequence[str | os.PathLike[str]]]",
     *,
     encoder: EncoderSource = ...,
-    by: By = ...,
+    by: ClassifyBy = ...,
     sketch: bool = ...,
 ) -> list[Ranking]: ...
 
@@ -122,7 +122,7 @@ def classify(
     support: "str | os.PathLike[str] | Mapping[str, Sequence[str | os.PathLike[str]]]",
     *,
     encoder: EncoderSource = encoders.DEFAULT,
-    by: By = "example",
+    by: ClassifyBy = "example",
     sketch: bool = False,
 ) -> Ranking | list[Ranking]:
     """Classify images from a few labelled examples per class (k-way n-shot); see `lookalike.compare.classify`.

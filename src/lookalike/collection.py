@@ -21,11 +21,12 @@ from typing import Any, Self, TypedDict, Unpack, overload
 import numpy as np
 
 from lookalike import compare, encoders, images, ingest
-from lookalike.compare import LabelledVectors, RankedClass, Ranking, Verdict
+from lookalike.compare import RankedClass, Ranking, Verdict
 from lookalike.embedding import Embedder, to_batch
 from lookalike.encoders import Encoder
 from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, UsageError
-from lookalike.evaluation.fewshot import By
+from lookalike.evaluation.fewshot import ClassifyBy
+from lookalike.evaluation.labels import LabelledVectors
 from lookalike.folder import SUFFIX, Folder, find_folder
 from lookalike.images import ImageSource
 from lookalike.ingest import Added, Entry, absolute_path
@@ -558,7 +559,7 @@ class Collection(_Before):
         Args:
             left: an image.
             right: another one, a photo.
-            within: the largest distance of the same thing, as ``0.35``, or the smallest similarity, as ``"80%"``. By
+            within: the largest distance of the same thing, as ``0.35``, or the smallest similarity, as ``"80%"``. ClassifyBy
                 default the calibrated threshold.
             far: the threshold of this false accept rate in place of ``within``.
             sketch: the left image is a sketch.
@@ -573,12 +574,12 @@ class Collection(_Before):
 
     @overload
     def classify(  # type: ignore[overload-overlap]  # a str is one image, though it is a sequence of str
-        self, image: ImageSource, k: int = 5, *, by: By = "example", sketch: bool = False
+        self, image: ImageSource, k: int = 5, *, by: ClassifyBy = "example", sketch: bool = False
     ) -> Ranking: ...
 
     @overload
     def classify(
-        self, image: Sequence[ImageSource], k: int = 5, *, by: By = "example", sketch: bool = False
+        self, image: Sequence[ImageSource], k: int = 5, *, by: ClassifyBy = "example", sketch: bool = False
     ) -> list[Ranking]: ...
 
     def classify(
@@ -586,7 +587,7 @@ class Collection(_Before):
         image: ImageSource | Sequence[ImageSource],
         k: int = 5,
         *,
-        by: By = "example",
+        by: ClassifyBy = "example",
         sketch: bool = False,
     ) -> Ranking | list[Ranking]:
         """Rank the labels of the collection by their distance from an image, nearest first.
@@ -607,7 +608,7 @@ class Collection(_Before):
         answers = self.rank_labels(Query(vectors=vectors, k=k, branch=branch), by=by)
         return answers[0] if single else answers
 
-    def rank_labels(self, query: Query, by: By = "example") -> list[Ranking]:
+    def rank_labels(self, query: Query, by: ClassifyBy = "example") -> list[Ranking]:
         """Rank the ``query.k`` nearest labels for each of a query's vectors; see `classify`."""
         query = self._resolve(query)
         k, vectors = query.k or 1, query.vectors

@@ -17,12 +17,14 @@ from lookalike.encoders.card import Calibration
 from lookalike.errors import DataError, NotFoundError, UsageError
 from lookalike.evaluation import calibration as fitting
 from lookalike.evaluation import fewshot, verification
-from lookalike.evaluation.fewshot import By
-from lookalike.evaluation.verification import Verdicts
+from lookalike.evaluation.fewshot import ClassifyBy
+from lookalike.evaluation.labels import LabelledVectors
+from lookalike.evaluation.roc import Roc
+from lookalike.evaluation.verification import ConfusionMatrix
 from lookalike.images import ImageSource
 from lookalike.metric import Metric, format_distance, similarity
 from lookalike.progress import SILENT, Progress
-from lookalike.query import Branch, DistanceRange, Vectors, Within
+from lookalike.query import Branch, DistanceRange, Within
 
 # Pairs of either kind that a calibration needs at least: fewer are a matter of chance.
 _MIN_PAIRS = 10
@@ -127,19 +129,6 @@ class Ranking(Sequence[RankedClass]):
         )
 
 
-@dataclass(frozen=True, eq=False)
-class LabelledVectors:
-    """Vectors and the class of each.
-
-    Attributes:
-        vectors: ``(n, c)``.
-        labels: n of them.
-    """
-
-    vectors: Vectors
-    labels: Sequence[str]
-
-
 def find_threshold(
     embedder: Embedder,
     within: Within | None = None,
@@ -231,7 +220,7 @@ def rank_classes(
     queries: Shaped[np.ndarray, "q c"],
     support: LabelledVectors,
     *,
-    by: By = "example",
+    by: ClassifyBy = "example",
     branch: Branch = "photo",
 ) -> list[Ranking]:
     """Rank all classes for each query vector: nearest first, equally near ones by name.
@@ -243,8 +232,8 @@ def rank_classes(
         by: as in `classify`.
         branch: of the queries.
     """
-    labels = np.asarray(support.labels, dtype=str)
-    found = fewshot.classify(queries, support.vectors, labels, embedder.metric, by)
+    examples = LabelledVectors(support.vectors, np.asarray(support.labels, dtype=str))
+    found = fewshot.classify(queries, examples, embedder.metric, by)
     similarities = similarity(found.distances, embedder.metric, embedder.space.dimension)
     probabilities = embedder.probabilities(found.distances, branch) if by == "example" else None
     order = np.argsort(found.distances, axis=1, kind="stable").tolist()
@@ -283,7 +272,7 @@ def classify(
     queries: Sequence[ImageSource],
     support: Mapping[str, Sequence[Path]],
     *,
-    by: By = "example",
+    by: ClassifyBy = "example",
     branch: Branch = "photo",
     progress: Progress = SILENT,
 ) -> Classified:
@@ -344,13 +333,13 @@ class Calibrated:
 
     Attributes:
         calibration: fitted on all pairs.
-        verdicts: on all pairs; each half is judged by the best threshold of the other half.
+        confusion: of all pairs; each half is judged by the best threshold of the other half.
         auc: of all pairs.
         requested: how many pairs were to be drawn; the data may have fewer.
     """
 
     calibration: Calibration
-    verdicts: Verdicts
+    confusion: ConfusionMatrix
     auc: float
     requested: int
 
@@ -376,7 +365,7 @@ def calibrate(
         DataError: fewer than ten pairs of the same thing, or of different things.
         UsageError: the vectors do not fit the metric, or fewer than two pairs are requested.
     """
-    drawn = verification.draw(np.asarray(labelled.labels), pairs, seed)
+    drawn = verification.draw_pairs(np.asarray(labelled.labels), pairs, seed)
     genuine, impostors = int(drawn.same.sum()), int((~drawn.same).sum())
     if min(genuine, impostors) < _MIN_PAIRS:
         raise DataError(
@@ -386,27 +375,27 @@ def calibrate(
     distances = drawn.distances(labelled.vectors, embedder.metric)
     fitted = fitting.fit(distances, drawn.same, embedder.metric, data)
     fitted = fitted.model_copy(update={"codec": embedder.codec.name})
-    verdicts = _cross_validate(distances, drawn.same, fitted.threshold or 0.0, seed)
-    return Calibrated(fitted, verdicts, verification.Roc.of_pairs(distances, drawn.same).auc, drawn.asked)
+    confusion = _cross_validate(distances, drawn.same, fitted.threshold or 0.0, seed)
+    return Calibrated(fitted, confusion, Roc.of_pairs(distances, drawn.same).auc, drawn.requested)
 
 
 def _cross_validate(
     distances: Shaped[np.ndarray, " n"], same: Shaped[np.ndarray, " n"], threshold: float, seed: int
-) -> Verdicts:
+) -> ConfusionMatrix:
     """Judge each half of the pairs by the best threshold of the other half; report them under the fitted threshold."""
     half = np.zeros(len(same), bool)
     rng = np.random.default_rng(seed)
     for kind in (same, ~same):
         half[rng.permutation(np.flatnonzero(kind))[::2]] = True
     one, other = (
-        verification.judge(
+        verification.confusion_matrix(
             distances[part],
             same[part],
-            verification.Roc.of_pairs(distances[~part], same[~part]).best_accuracy().threshold,
+            Roc.of_pairs(distances[~part], same[~part]).best_accuracy().threshold,
         )
         for part in (half, ~half)
     )
-    return Verdicts(
+    return ConfusionMatrix(
         threshold,
         one.true_negatives + other.true_negatives,
         one.false_positives + other.false_positives,

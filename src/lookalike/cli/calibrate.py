@@ -12,11 +12,12 @@ from lookalike import encoders as shelf
 from lookalike.cli import output
 from lookalike.cli.options import Json, collection_path
 from lookalike.collection import Collection
-from lookalike.compare import Calibrated, LabelledVectors
+from lookalike.compare import Calibrated
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder, card
 from lookalike.errors import AlreadyExistsError, StorageError, UsageError
-from lookalike.evaluation.subject import embed
+from lookalike.evaluation.embedded import embed_dataset
+from lookalike.evaluation.labels import LabelledVectors
 from lookalike.metric import Metric, format_distance, format_probability
 from lookalike.query import Vectors
 
@@ -122,12 +123,12 @@ def _embedded(encoder: Encoder, data: Path, split: str | None) -> tuple[Vectors,
         )
     photos = found.take(~found.sketch)
     with output.progress_bar() as progress:
-        subject, used, broken = embed(encoder, photos, progress)
-    output.print_skipped(broken)
-    what = f"{len(used):,} images of {len(found.classes):,} classes, {data.name}" + (
+        embedded = embed_dataset(Embedder.of(encoder), photos, progress)
+    output.print_skipped(embedded.failures)
+    what = f"{len(embedded):,} images of {len(found.classes):,} classes, {data.name}" + (
         f", split {split}" if split else ""
     )
-    return subject.embeddings, subject.labels, what
+    return embedded.embeddings, embedded.labels, what
 
 
 def _copy(encoder: Encoder, to: Path) -> Path:
@@ -144,13 +145,18 @@ def _copy(encoder: Encoder, to: Path) -> Path:
 
 
 def _as_json(found: Calibrated, folder: Path) -> dict[str, Any]:
-    verdicts = found.verdicts
-    figures = {"accuracy": verdicts.accuracy, "far": verdicts.far, "frr": verdicts.frr, "auc": found.auc}
+    confusion = found.confusion
+    figures = {
+        "accuracy": confusion.accuracy,
+        "false_accept_rate": confusion.false_accept_rate,
+        "false_reject_rate": confusion.false_reject_rate,
+        "auc": found.auc,
+    }
     return {"encoder": str(folder), "calibration": found.calibration.model_dump(mode="json"), **figures}
 
 
 def _print(found: Calibrated, metric: Metric) -> None:
-    fitted, verdicts = found.calibration, found.verdicts
+    fitted, confusion = found.calibration, found.confusion
     if fitted.genuine + fitted.impostors < found.requested:
         output.stderr.print(
             f"{found.requested:,} pairs, half of them of the same class, cannot be drawn here: these are"
@@ -162,9 +168,9 @@ def _print(found: Calibrated, metric: Metric) -> None:
     ]
     if rows:
         output.print_table(rows, ("false accept rate", "distance"))
-    threshold = format_distance(verdicts.threshold, metric)
+    threshold = format_distance(confusion.threshold, metric)
     output.stdout.print(
-        f"\nBest threshold {threshold}: accuracy {verdicts.accuracy:.1%}, FAR {verdicts.far:.1%}, FRR {verdicts.frr:.1%};"
+        f"\nBest threshold {threshold}: accuracy {confusion.accuracy:.1%}, FAR {confusion.false_accept_rate:.1%}, FRR {confusion.false_reject_rate:.1%};"
         f" AUC {found.auc:.4f}\n"
     )
     at = np.linspace(0, fitted.knots[-1][0], _LINES)

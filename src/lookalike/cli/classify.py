@@ -13,7 +13,7 @@ from lookalike.collection import Collection
 from lookalike.compare import Ranking
 from lookalike.embedding import Embedder
 from lookalike.errors import UsageError
-from lookalike.evaluation.fewshot import By
+from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.metric import Metric, format_distance, format_probability
 from lookalike.query import Query
 
@@ -31,7 +31,7 @@ class Options:
     ]
     encoder: Encoder = None
     by: Annotated[
-        By, typer.Option(help="Compare with the nearest example of a class, or with the mean of its examples.")
+        ClassifyBy, typer.Option(help="Compare with the nearest example of a class, or with the mean of its examples.")
     ] = "example"
     k: Annotated[int, typer.Option("-k", min=1, help="Number of classes to show.")] = 5
     metric: MetricOfEncoder = None

@@ -1,4 +1,4 @@
-"""Whole rows of distances, for measures that look at every pair: the very numbers of `lookalike.search`, in blocks."""
+"""Distances of all pairs, in bounded memory, for measures that need every pair; equal to those of `lookalike.search`."""
 
 from collections.abc import Iterator
 
@@ -12,56 +12,62 @@ from lookalike.search.bounds import measure
 from lookalike.search.chunks import chunks
 from lookalike.search.tiles import tiles
 
-BUDGET = 32 * 2**20
-"""Bytes of a block of distances, and of what is in use beside it."""
+CHUNK_BYTES = 32 * 2**20
+"""Bytes of a chunk of distances, and of the temporary arrays beside it."""
 
-_PAIR = 64
+_PAIR_BYTES = 64
 """Bytes that a pair takes while its distance is computed."""
 
 QUERIES = 256
-"""Queries in a block: enough for BLAS to run at its peak."""
+"""Queries in a chunk: enough for BLAS to run at its peak."""
 
 
-def sides(left: Shaped[np.ndarray, "..."], right: Shaped[np.ndarray, "..."], metric: Metric) -> tuple[Gallery, Gallery]:
-    """Two arrays made ready to be compared; one and the same only once.
+def prepare_both(
+    left: Shaped[np.ndarray, "..."], right: Shaped[np.ndarray, "..."], metric: Metric
+) -> tuple[Gallery, Gallery]:
+    """Prepare two arrays for comparison; the same array is prepared once.
 
     Raises:
-        UsageError: vectors that `lookalike.search.prepare` refuses, or that do not have the same dimension.
+        UsageError: `lookalike.search.prepare` refuses the vectors, or their dimensions differ.
     """
-    one = prepare(left, metric)
-    other = one if right is left else prepare(right, metric)
-    ours, theirs = one.vectors.shape[1], other.vectors.shape[1]
-    if ours != theirs:
-        raise UsageError(f"Vectors of dimension {ours} and {theirs} cannot be compared; one encoder must make both.")
-    return one, other
+    queries = prepare(left, metric)
+    gallery = queries if right is left else prepare(right, metric)
+    dimensions = queries.vectors.shape[1], gallery.vectors.shape[1]
+    if dimensions[0] != dimensions[1]:
+        raise UsageError(
+            f"Vectors of dimension {dimensions[0]} and {dimensions[1]} cannot be compared; embed both with one encoder."
+        )
+    return queries, gallery
 
 
-def rows(queries: Gallery, gallery: Gallery, metric: Metric) -> Iterator[tuple[slice, Float32[np.ndarray, "q n"]]]:
-    """The distances from each query to the whole gallery, some queries at a time.
+def distance_chunks(
+    queries: Gallery, gallery: Gallery, metric: Metric
+) -> Iterator[tuple[slice, Float32[np.ndarray, "q n"]]]:
+    """Yield the distances from a range of queries to the whole gallery, for all queries in order.
 
-    They are `lookalike.metric.pairwise` rounded to float32, to the last bit: the same two vectors are at the same
-    distance wherever they stand, so that a tie is a tie.
+    Each distance is `lookalike.metric.pairwise` rounded to float32, to the last bit: it does not depend on the position
+    of the two vectors, so equal distances compare as equal.
     """
-    size = min(QUERIES, BUDGET // (4 * max(1, len(gallery))))
+    size = min(QUERIES, CHUNK_BYTES // (4 * max(1, len(gallery))))
     for part in chunks(len(queries), size):
-        some = queries.take(part)
-        distances = np.empty((len(some), len(gallery)), np.float32)
+        taken = queries.take(part)
+        distances = np.empty((len(taken), len(gallery)), np.float32)
         if metric == Metric.HAMMING:
-            for tile in tiles(some, gallery, metric):
-                distances[:, tile.rows] = tile.bounds  # of bits the bound is the distance itself
+            for tile in tiles(taken, gallery, metric):
+                distances[:, tile.rows] = tile.bounds  # for bits, the bound is the distance itself
         else:
-            width = BUDGET // (_PAIR * len(some) + 8 * some.vectors.shape[1])
+            width = CHUNK_BYTES // (_PAIR_BYTES * len(taken) + 8 * taken.vectors.shape[1])
             for columns in chunks(len(gallery), width):
-                distances[:, columns] = _tile(some, gallery.take(columns), metric)
+                distances[:, columns] = _measure_tile(taken, gallery.take(columns), metric)
         yield part, distances
 
 
-def _tile(queries: Gallery, gallery: Gallery, metric: Metric) -> Float32[np.ndarray, "q m"]:
-    """BLAS in float64 tells nearly every distance to within one float32; what it leaves open is measured."""
-    least, most = _bounds(queries, gallery, metric)
+def _measure_tile(queries: Gallery, gallery: Gallery, metric: Metric) -> Float32[np.ndarray, "q m"]:
+    """Bound the distances by BLAS in float64, and measure the few whose bounds round to different float32 numbers."""
+    lower, upper = _bounds(queries, gallery, metric)
     with np.errstate(over="ignore"):
-        distances, above = least.astype(np.float32), most.astype(np.float32)
-    left, right = np.divmod(np.flatnonzero(distances != above), len(gallery))
+        distances, rounded_upper = lower.astype(np.float32), upper.astype(np.float32)
+    left, right = np.divmod(np.flatnonzero(distances != rounded_upper), len(gallery))
     distances[left, right] = measure(queries, gallery, left, right, metric)
     return distances
 
@@ -69,12 +75,12 @@ def _tile(queries: Gallery, gallery: Gallery, metric: Metric) -> Float32[np.ndar
 def _bounds(
     queries: Gallery, gallery: Gallery, metric: Metric
 ) -> tuple[Float64[np.ndarray, "q m"], Float64[np.ndarray, "q m"]]:
-    """Between which each distance by definition lies.
+    """Return a lower and an upper bound of each distance as the metric defines it.
 
-    With u = 2⁻⁵³ a sum of d products is wrong by at most about du·Σ|xᵢyᵢ| (Higham, "Accuracy and Stability of Numerical
-    Algorithms", 2nd ed., section 3.1), and Σ|xᵢyᵢ| ≤ ‖x‖‖y‖ ≤ (‖x‖² + ‖y‖²) / 2. The bound takes three such sums and
-    the definition three, with a few roundings each; 8(d + 8)u is more than all of them together, in proportion to
-    ‖x‖² + ‖y‖² for the square of the Euclidean distance and to 1 for the cosine.
+    With u = 2⁻⁵³, the error of a sum of d products is at most about du·Σ|xᵢyᵢ| (Higham, "Accuracy and Stability of Numerical
+    Algorithms", 2nd ed., section 3.1), and Σ|xᵢyᵢ| ≤ ‖x‖‖y‖ ≤ (‖x‖² + ‖y‖²) / 2. The bound uses three such sums and
+    the definition three, with a few roundings each. 8(d + 8)u exceeds the total error, relative to ‖x‖² + ‖y‖² for the
+    square of the Euclidean distance and relative to 1 for the cosine.
     """
     slack = 8 * (queries.vectors.shape[1] + 8) * 2.0**-53
     dots = queries.vectors.astype(np.float64) @ gallery.vectors.astype(np.float64).T

@@ -1,17 +1,22 @@
 """What a run leaves behind: the encoder, calibrated, and a report."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
 from lookalike.datasets import LabelledImages
+from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.encoders.card import Calibration, write_calibration
 from lookalike.errors import DataError
 from lookalike.evaluation import calibration, report, verification
-from lookalike.evaluation.subject import Subject, of_samples
+from lookalike.evaluation.embedded import EmbeddedDataset, embed_images
+from lookalike.evaluation.evaluate import evaluate_embeddings
+from lookalike.evaluation.protocols import EvaluationOptions
+from lookalike.evaluation.results import About
 from lookalike.learn import export
 from lookalike.learn import recipe as recipes
 from lookalike.learn.networks import Siamese
@@ -59,24 +64,23 @@ def write(
         figures={k: v for k, v in line.items() if k.startswith("validation")},
     )
     encoder = Encoder.open(artefact)
-    subject = of_samples(encoder, validation)
-    if fitted := _calibration(subject, recipe):
+    embedded = embed_images(Embedder.of(encoder), validation)
+    if fitted := _calibration(embedded, recipe):
         write_calibration(artefact, fitted)
-    about = report.About(
+    about = About(
+        embedded.metric,
+        recipe.seed,
         encoder=recipe.name,
         data=_held_out(recipe, validation),
-        metric=subject.metric,
-        seed=recipe.seed,
         facts={"trained on": _trained_on(recipe, training)},
     )
     try:
-        made = report.measure(
-            subject, validation.classes, about, picture=lambda row: validation.images[row], history=history
-        )
+        evaluation = evaluate_embeddings(embedded, EvaluationOptions(seed=recipe.seed), about=about)
     except DataError as e:  # the encoder is none the worse for it
         console.print(f"no report of what it has learned: {e}")
         return
-    console.print(f"what it has learned: {report.write(made, folder)}")
+    page = report.write(replace(evaluation, history=tuple(history)), folder)
+    console.print(f"what it has learned: {page}")
 
 
 def _held_out(recipe: recipes.Recipe, validation: LabelledImages) -> str:
@@ -90,17 +94,17 @@ def _trained_on(recipe: recipes.Recipe, training: LabelledImages) -> str:
     return f"{len(training):,} pictures {told}"
 
 
-def _calibration(subject: Subject, recipe: recipes.Recipe) -> Calibration | None:
+def _calibration(embedded: EmbeddedDataset, recipe: recipes.Recipe) -> Calibration | None:
     """What distances mean, from pairs of held-out photos; None where there are no pairs to draw."""
-    photos = subject.photos
+    photos = embedded.photos
     try:
-        pairs = verification.draw(subject.labels[photos], _PAIRS, recipe.seed)
+        pairs = verification.draw_pairs(embedded.labels[photos], _PAIRS, recipe.seed)
         if recipe.data.each_picture:
-            pairs = _with_impostors(pairs, subject.labels[photos], recipe.seed)
+            pairs = _with_impostors(pairs, embedded.labels[photos], recipe.seed)
     except DataError:
         return None
-    distances = pairs.distances(subject.embeddings[photos], subject.metric)
-    return calibration.fit(distances, pairs.same, subject.metric, f"the validation split of {recipe.name}")
+    distances = pairs.distances(embedded.embeddings[photos], embedded.metric)
+    return calibration.fit(distances, pairs.same, embedded.metric, f"the validation split of {recipe.name}")
 
 
 def _with_impostors(pairs: verification.LabelledPairs, labels: np.ndarray, seed: int) -> verification.LabelledPairs:

@@ -32,12 +32,11 @@ from rich.console import Console
 
 from lookalike import datasets
 from lookalike.datasets import Dataset, Source
+from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.errors import LookalikeError, MismatchError, NotFoundError, RecipeError, StorageError
-from lookalike.evaluation import protocol
-from lookalike.evaluation.protocol import Plan, Task
-from lookalike.evaluation.report import About, Report
-from lookalike.evaluation.subject import embed
+from lookalike.evaluation.evaluate import EvaluationData, evaluate
+from lookalike.evaluation.protocols import EvaluationOptions, Task
 from lookalike.learn import recipe as recipes
 from lookalike.learn import train
 from lookalike.learn.recipe.part import Count, Part
@@ -250,12 +249,11 @@ def _check_same(folder: Path, cell: Cell) -> None:
 
 
 def _measure(encoder: Encoder, dataset: Dataset, measure: Measure, console: Console) -> dict[str, float]:
-    subject, _, failures = embed(encoder, dataset)
-    for failure in failures:
+    options = EvaluationOptions(measure.tasks, pairs=measure.pairs, seed=measure.seed)
+    evaluation = evaluate(Embedder.of(encoder), EvaluationData(dataset.name, dataset), options)
+    for failure in evaluation.failures:
         console.print(f"left out: {failure}")
-    figures = protocol.measure(subject, Plan(measure.tasks, pairs=measure.pairs, seed=measure.seed))
-    about = About(encoder.card.name, dataset.name, encoder.card.metric, measure.seed)
-    found = {figure.name: figure.value for figure in Report(about, figures).key_figures}
+    found = {score.name: score.value for score in evaluation.scores}
     if missing := [name for name in measure.figures if name not in found]:
         raise RecipeError(f"There is no figure “{missing[0]}” of {dataset.name}; there are {', '.join(found)}.")
     return found

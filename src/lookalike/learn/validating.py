@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lookalike.datasets import LabelledImages
 from lookalike.errors import DataError
 from lookalike.evaluation import retrieval, verification
+from lookalike.evaluation.roc import Roc
 from lookalike.learn import pixels
 from lookalike.learn import recipe as recipes
 from lookalike.learn.losses import Loss, Targets
@@ -103,8 +104,8 @@ def _loss(
 
 def _auc(embeddings: Float32[np.ndarray, "n d"], labels: np.ndarray, seed: int) -> dict[str, float]:
     try:
-        pairs = verification.draw(labels, _PAIRS, seed)
+        pairs = verification.draw_pairs(labels, _PAIRS, seed)
     except DataError:  # no class has two pictures here
         return {}
     distances = pairs.distances(embeddings, Metric.EUCLIDEAN)
-    return {"validation.auc": verification.Roc.of_pairs(distances, pairs.same).auc}
+    return {"validation.auc": Roc.of_pairs(distances, pairs.same).auc}

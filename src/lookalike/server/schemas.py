@@ -19,7 +19,7 @@ from pydantic import (
 
 from lookalike.collection import Collection
 from lookalike.compare import RankedClass, Verdict
-from lookalike.evaluation.fewshot import By
+from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.metric import Metric
 from lookalike.query import DEFAULT_K, Filter
 from lookalike.stores import Answer, Item
@@ -163,7 +163,9 @@ class ClassifyForm(_In):
     """The fields beside the image to classify."""
 
     k: int = Field(5, ge=1, le=MAX_COUNT, description="The number of classes, at most.")
-    by: By = Field("example", description="Compare with the nearest item of a class, or with the mean of its items.")
+    by: ClassifyBy = Field(
+        "example", description="Compare with the nearest item of a class, or with the mean of its items."
+    )
     metric: Metric | None = Field(None, description=_METRIC)
 
 
@@ -259,7 +261,7 @@ class ClassesOut(_Out):
 
     classes: list[ClassOut]
     metric: Metric
-    by: By
+    by: ClassifyBy
 
 
 class SimpleAnswerOut(_Out):

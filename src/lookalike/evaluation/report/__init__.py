@@ -1,25 +1,9 @@
-"""Reports: an evaluation, or a training run, as one self-contained page and one JSON document.
+"""Reports of an evaluation or a training run: one self-contained page and one JSON document.
 
-Needs the extra “report”; nothing of it is imported before a report is made.
+The page needs the extra “report”, whose packages are imported when a page is made.
 """
 
-from lookalike.evaluation.report.building import illustrate, measure, require
-from lookalike.evaluation.report.contents import About, Histogram, KeyFigure, Neighbours, Report
-from lookalike.evaluation.report.embedding_map import Map
-from lookalike.evaluation.report.pictures import Picture
-from lookalike.evaluation.report.writing import render, write
+from lookalike.evaluation.report.illustrations import Illustrations, Neighbours, illustrate
+from lookalike.evaluation.report.page import default_folder, render, require, write
 
-__all__ = [
-    "About",
-    "Histogram",
-    "KeyFigure",
-    "Map",
-    "Neighbours",
-    "Picture",
-    "Report",
-    "illustrate",
-    "measure",
-    "render",
-    "require",
-    "write",
-]
+__all__ = ["Illustrations", "Neighbours", "default_folder", "illustrate", "render", "require", "write"]

@@ -1,7 +1,7 @@
-"""The report's charts: arrays in, inline SVG out.
+"""Charts of a report, as inline SVG.
 
-Drawn by matplotlib's `Figure` and its SVG back-end, never by pyplot, whose state is global. Colours are
-written as the page's CSS variables, so that a chart follows light and dark, and text stays text.
+They use matplotlib's `Figure` and its SVG back-end, not pyplot, whose state is global. Colours are CSS variables of the
+page, so that a chart follows light and dark mode. Text stays text.
 """
 
 import io
@@ -12,14 +12,16 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
+
+from lookalike.evaluation.results import Histogram
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Draw = Callable[["Axes"], None]
 
-# Colours that no chart uses otherwise → what the style sheet calls them.
+# Placeholder colours that no chart uses otherwise → variables of the style sheet.
 _INK, _QUIET, _LINE, _CARD, _FIRST, _SECOND = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
 _VARIABLES = {
     _INK: "var(--ink)",
@@ -32,7 +34,7 @@ _VARIABLES = {
 
 _STYLE: dict[Any, object] = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "lookalike",  # the same report has the same bytes
+    "svg.hashsalt": "lookalike",  # the same report gets the same bytes
     "font.size": 11,
     "text.color": _INK,
     "axes.labelcolor": _QUIET,
@@ -58,58 +60,51 @@ _STYLE: dict[Any, object] = {
     "figure.facecolor": "none",
 }
 
-# Points that a curve of thousands is thinned to: more than a screen has columns.
+# Most points of a curve: more would be closer than the pixels of a screen.
 _POINTS = 400
 
 
 def training(history: Sequence[Mapping[str, float]], keys: Sequence[str], label: str) -> str:
-    """Figures of a run over its epochs, a line each.
+    """Draw values of a training run over its epochs, a line each.
 
     Args:
-        history: a mapping an epoch, with ``epoch`` and what was measured after it; what is missing leaves a gap.
-        keys: which figures; the first is drawn solid, the others dashed in turns.
-        label: what the vertical axis shows.
+        history: a mapping for each epoch, with ``epoch`` and the values; a missing value leaves a gap.
+        keys: the values to draw; the first line is solid, the others are dashed.
+        label: of the vertical axis.
     """
 
     def draw(axes: "Axes") -> None:
-        for place, key in enumerate(keys):
+        for number, key in enumerate(keys):
             known = [(line["epoch"], line[key]) for line in history if key in line]
             x, y = np.asarray(known, dtype=np.float64).T
-            dashes = ("-", (0, (4, 2)), ":", "-.")[place % 4]
-            colour = (_FIRST, _SECOND, _INK, _QUIET)[place % 4]
+            dashes = ("-", (0, (4, 2)), ":", "-.")[number % 4]
+            colour = (_FIRST, _SECOND, _INK, _QUIET)[number % 4]
             axes.plot(x, y, color=colour, linestyle=dashes, label=key, marker="o" if len(x) == 1 else None)
         axes.set(xlabel="epoch", ylabel=label)
         axes.margins(x=0.01)
-        if len(history) < 12:  # noqa: PLR2004 -- so few that the axis would get halves of epochs
+        if len(history) < 12:  # noqa: PLR2004 -- so few epochs would get ticks at halves
             axes.set_xticks([line["epoch"] for line in history])
         axes.legend(loc="best", labelcolor=_INK)
 
     return _svg(draw, f"training-{keys[0]}", f"{', '.join(keys)} over {len(history)} epochs")
 
 
-def histogram(
-    genuine: Int64[np.ndarray, " bins"],
-    impostor: Int64[np.ndarray, " bins"],
-    edges: Float64[np.ndarray, " edges"],
-    threshold: float,
-    unit: str,
-) -> str:
-    """How far pairs of one class and of two are apart, each as a share of its kind.
+def histogram(counts: Histogram, threshold: float, unit: str) -> str:
+    """Draw the distances of genuine and of impostor pairs, each as shares of their kind.
 
     Args:
-        genuine: pairs of one class, counted between the edges.
-        impostor: pairs of two classes.
-        edges: one more than there are bins, in the metric's unit.
-        threshold: up to which a pair counts as the same.
-        unit: what the horizontal axis counts.
+        counts: pairs of both kinds by distance.
+        threshold: largest distance of an accepted pair.
+        unit: of the horizontal axis.
     """
 
     def draw(axes: "Axes") -> None:
-        kinds = ((impostor, "two classes", _SECOND, "//"), (genuine, "one class", _FIRST, ""))
-        for counts, name, colour, hatch in kinds:
-            shares = counts / max(1, counts.sum())
+        edges = counts.edges
+        kinds = ((counts.impostor, "two classes", _SECOND, "//"), (counts.genuine, "one class", _FIRST, ""))
+        for pairs, name, colour, hatch in kinds:
+            shares = pairs / max(1, pairs.sum())
             axes.stairs(shares, edges, fill=True, color=colour, alpha=0.28)
-            # The hatch tells the two apart without colour.
+            # The hatch distinguishes the two without colour.
             axes.stairs(shares, edges, color=colour, linewidth=1.8, label=name, hatch=hatch or None)
         if np.isfinite(threshold):
             axes.axvline(
@@ -122,52 +117,51 @@ def histogram(
     return _svg(draw, "histogram", "Histogram of distances within one class and between two")
 
 
-def roc(far: Float64[np.ndarray, " n"], frr: Float64[np.ndarray, " n"], auc: float, here: tuple[float, float]) -> str:
-    """True accept rate over false accept rate.
+def roc(curve: Float64[np.ndarray, "n 2"], auc: float, chosen: tuple[float, float]) -> str:
+    """Draw the true accept rate over the false accept rate.
 
     Args:
-        far: false accept rate at each threshold, ascending.
-        frr: false reject rate.
+        curve: (FAR, FRR) at each threshold, FAR ascending.
         auc: area under the curve.
-        here: FAR and FRR at the chosen threshold.
+        chosen: (FAR, FRR) at the chosen threshold.
     """
 
     def draw(axes: "Axes") -> None:
         axes.plot([0, 1], [0, 1], color=_LINE, linewidth=1.4, linestyle=(0, (4, 3)))
-        x, y = _thinned(far, 1 - frr)
+        x, y = _thin(curve[:, 0], 1 - curve[:, 1])
         axes.plot(x, y, color=_FIRST, label=f"AUC {auc:.4f}", clip_on=False)
-        _mark(axes, here[0], 1 - here[1])
+        _mark_threshold(axes, chosen[0], 1 - chosen[1])
         axes.set(xlabel="false accept rate", ylabel="true accept rate", xlim=(0, 1), ylim=(0, 1))
-        _shares(axes)
+        _use_percent(axes)
         axes.legend(loc="lower right", labelcolor=_INK)
 
     return _svg(draw, "roc", f"ROC curve; area under it {auc:.4f}")
 
 
-def det(far: Float64[np.ndarray, " n"], frr: Float64[np.ndarray, " n"], eer: float, here: tuple[float, float]) -> str:
-    """False reject rate over false accept rate, both axes in normal deviates (Martin et al. 1997).
+def det(curve: Float64[np.ndarray, "n 2"], eer: float, chosen: tuple[float, float]) -> str:
+    """Draw the false reject rate over the false accept rate, both in normal deviates (Martin et al. 1997).
 
     Args:
-        far: false accept rate at each threshold, ascending.
-        frr: false reject rate.
-        eer: where the two are equal.
-        here: FAR and FRR at the chosen threshold.
+        curve: (FAR, FRR) at each threshold, FAR ascending.
+        eer: the equal error rate.
+        chosen: (FAR, FRR) at the chosen threshold.
     """
+    accepts, rejects = curve.T
     ticks = np.array([0.0001, 0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95])
-    # What the axes show begins at the smallest rate that so many pairs can tell from 0.
-    low = min((float(rates[rates > 0].min()) for rates in (far, frr) if (rates > 0).any()), default=0.01)
+    # The axes begin at the smallest rate above 0 that the number of pairs allows.
+    low = min((float(rates[rates > 0].min()) for rates in (accepts, rejects) if (rates > 0).any()), default=0.01)
     low = min(max(low, 1e-5), 0.01)
 
     def deviates(rates: np.ndarray) -> np.ndarray:
         return np.array([NormalDist().inv_cdf(r) for r in np.clip(rates, low, 1 - low).tolist()])
 
     def draw(axes: "Axes") -> None:
-        inside = (far > 0) & (frr > 0) & (far < 1) & (frr < 1)
-        x, y = _thinned(deviates(far[inside]), deviates(frr[inside]))
+        inside = ((curve > 0) & (curve < 1)).all(axis=1)
+        x, y = _thin(deviates(accepts[inside]), deviates(rejects[inside]))
         low_high = deviates(np.array([low, 0.95]))
         axes.plot(low_high, low_high, color=_LINE, linewidth=1.4, linestyle=(0, (4, 3)))
         axes.plot(x, y, color=_FIRST, label=f"EER {eer:.2%}")
-        _mark(axes, *deviates(np.array(here)).tolist())
+        _mark_threshold(axes, *deviates(np.array(chosen)).tolist())
         shown = ticks[ticks >= low]
         names = [f"{100 * t:g}%" for t in shown]
         axes.set(xlabel="false accept rate", ylabel="false reject rate", xlim=low_high, ylim=low_high)
@@ -179,10 +173,10 @@ def det(far: Float64[np.ndarray, " n"], frr: Float64[np.ndarray, " n"], eer: flo
 
 
 def precision_recall(precision: Float64[np.ndarray, " n"], eleven: Float64[np.ndarray, " 11"]) -> str:
-    """Mean precision at each recall, and the 11 interpolated points.
+    """Draw the mean precision at each recall, and the 11 interpolated points.
 
     Args:
-        precision: at recall 0…1 in equal steps.
+        precision: interpolated precision at recall 0…1 in equal steps.
         eleven: interpolated precision at recall 0, 0.1 … 1.
     """
 
@@ -190,13 +184,13 @@ def precision_recall(precision: Float64[np.ndarray, " n"], eleven: Float64[np.nd
         axes.plot(np.linspace(0, 1, len(precision)), precision, color=_FIRST, label="mean over queries")
         axes.plot(np.linspace(0, 1, 11), eleven, "o", color=_SECOND, markersize=5, clip_on=False, label="11 points")
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
-        _shares(axes)
+        _use_percent(axes)
         axes.legend(loc="best", labelcolor=_INK)
 
     return _svg(draw, "precision-recall", "Precision–recall curve")
 
 
-def _mark(axes: "Axes", x: float, y: float) -> None:
+def _mark_threshold(axes: "Axes", x: float, y: float) -> None:
     axes.plot(
         [x],
         [y],
@@ -211,7 +205,7 @@ def _mark(axes: "Axes", x: float, y: float) -> None:
     )
 
 
-def _shares(axes: "Axes") -> None:
+def _use_percent(axes: "Axes") -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(_percent)
 
@@ -220,8 +214,8 @@ def _percent(value: float, _position: float) -> str:
     return f"{100 * value:.4g}%"
 
 
-def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most `_POINTS` points of a monotone curve, evenly along its length, its ends among them."""
+def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return at most `_POINTS` points of a monotone curve, evenly spaced along it, with both ends."""
     if len(x) <= _POINTS:
         return x, y
     span = [np.ptp(v) or 1.0 for v in (x, y)]
@@ -231,7 +225,7 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _svg(draw: Draw, name: str, label: str) -> str:
-    """A chart as an inline SVG element; `name` makes its ids its own within the page."""
+    """Draw a chart as an inline SVG element; ``name`` makes its ids unique in the page."""
     import matplotlib as mpl  # noqa: PLC0415 -- an extra
     from matplotlib.figure import Figure  # noqa: PLC0415 -- an extra
 
@@ -244,7 +238,7 @@ def _svg(draw: Draw, name: str, label: str) -> str:
 
 
 def _inline(svg: str, name: str, label: str) -> str:
-    """What may stand in a page: no prolog, ids of its own, the page's colours and font."""
+    """Prepare an SVG for a page: without prolog, with unique ids, in the page's colours and font."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(
         r"<svg [^>]*viewBox=\"([^\"]+)\"[^>]*>",
@@ -254,7 +248,7 @@ def _inline(svg: str, name: str, label: str) -> str:
     )
     svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r" font-family: [^;\"]*;?", "", svg).replace("xlink:href", "href")
-    # Groups have ids that nothing asks for; marks, clips and patterns are asked for by theirs.
+    # Nothing refers to the ids of groups; marks, clips and patterns are referred to.
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     for colour, variable in _VARIABLES.items():

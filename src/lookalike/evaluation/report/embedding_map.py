@@ -1,4 +1,4 @@
-"""R1's figure: an embedding laid out in the plane, near what is near."""
+"""A map of the embeddings in the plane, by PCA and t-SNE (R1's figure)."""
 
 import math
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from jaxtyping import Float64, Int64, Shaped
 
 from lookalike.metric import Metric
 
-# Of how many points a map is made at most: t-SNE takes seconds for these, and an eye takes in no more.
+# Most points of a map: t-SNE takes seconds for these, and a reader distinguishes no more.
 POINTS = 2000
 
-# Classes that get a colour and a name of their own, and those whose points are drawn at all.
+# Classes with a colour and a name of their own, and most classes that are drawn at all.
 NAMED = 12
 _CLASSES = 60
 
@@ -20,13 +20,13 @@ _COMPONENTS = 50
 
 
 @dataclass(frozen=True, eq=False)
-class Map:
-    """Points in the plane, sorted by class: the most frequent class first.
+class EmbeddingMap:
+    """Points in the plane, sorted by class, the most frequent class first.
 
     Attributes:
-        rows: which row of the embeddings each point is.
+        rows: the row of each point's embedding.
         points: in 0…1, x to the right and y down.
-        labels: the class of each, as it was given.
+        labels: the class of each point.
     """
 
     rows: Int64[np.ndarray, " n"]
@@ -34,55 +34,56 @@ class Map:
     labels: Int64[np.ndarray, " n"]
 
 
-def lay_out(
+def compute_map(
     embeddings: Shaped[np.ndarray, "n d"],
     labels: Int64[np.ndarray, " n"],
     metric: Metric,
     seed: int,
-    most: int = POINTS,
-) -> Map | None:
+    limit: int = POINTS,
+) -> EmbeddingMap | None:
     """Lay embeddings out by t-SNE (van der Maaten & Hinton 2008), after a PCA to 50 dimensions.
 
     Args:
         embeddings: floats, or packed bits for Hamming.
         labels: the class of each row.
-        metric: what near means; cosine is Euclidean between vectors of length 1.
+        metric: of the neighbourhoods; cosine is Euclidean distance between unit vectors.
         seed: of the sample and of the layout.
-        most: points; of more rows as many are drawn, and of more than 60 classes so many.
+        limit: most points; more rows are sampled, and so are more than 60 classes.
 
     Returns:
-        The map; none where there are too few rows, or all are the same.
+        The map; None if there are fewer than eight rows, or all are identical.
     """
-    rows = _sampled(labels, seed, most)
-    vectors = _in_space(embeddings[rows], metric)
-    if len(rows) < 8 or not np.ptp(vectors, axis=0).any():  # noqa: PLR2004 -- nothing to see in fewer
+    rows = _sample_rows(labels, seed, limit)
+    vectors = _to_euclidean(embeddings[rows], metric)
+    if len(rows) < 8 or not np.ptp(vectors, axis=0).any():  # noqa: PLR2004 -- fewer show nothing
         return None
     from sklearn.decomposition import PCA  # noqa: PLC0415 -- an extra
     from sklearn.manifold import TSNE  # noqa: PLC0415 -- an extra
 
     components = min(_COMPONENTS, *vectors.shape)
-    flat = PCA(components, svd_solver="randomized", random_state=seed).fit_transform(vectors)
+    reduced = PCA(components, svd_solver="randomized", random_state=seed).fit_transform(vectors)
     perplexity = min(30.0, (len(rows) - 1) / 3)
-    start = flat[:, :2] if components > 1 else np.column_stack([flat, np.zeros(len(flat))])
+    start = reduced[:, :2] if components > 1 else np.column_stack([reduced, np.zeros(len(reduced))])
     start = start / start[:, 0].std() * 1e-4
-    points = TSNE(2, perplexity=perplexity, init=start, random_state=seed).fit_transform(flat).astype(np.float64)
+    points = TSNE(2, perplexity=perplexity, init=start, random_state=seed).fit_transform(reduced).astype(np.float64)
     points = (points - points.min(axis=0)) / np.maximum(np.ptp(points, axis=0).max(), 1e-12)
     points += (1 - points.max(axis=0)) / 2
     counts = np.bincount(labels[rows])
     order = np.lexsort((rows, labels[rows], -counts[labels[rows]]))
-    return Map(rows[order], points[order], labels[rows][order])
+    return EmbeddingMap(rows[order], points[order], labels[rows][order])
 
 
-def _sampled(labels: Int64[np.ndarray, " n"], seed: int, most: int) -> Int64[np.ndarray, " m"]:
+def _sample_rows(labels: Int64[np.ndarray, " n"], seed: int, limit: int) -> Int64[np.ndarray, " m"]:
     rng = np.random.default_rng(seed)
     rows = np.arange(len(labels))
     classes = np.unique(labels)
     if len(classes) > _CLASSES:
         rows = np.flatnonzero(np.isin(labels, rng.choice(classes, _CLASSES, replace=False)))
-    return np.sort(rng.choice(rows, most, replace=False)) if len(rows) > most else rows
+    return np.sort(rng.choice(rows, limit, replace=False)) if len(rows) > limit else rows
 
 
-def _in_space(embeddings: Shaped[np.ndarray, "n d"], metric: Metric) -> Float64[np.ndarray, "n dimensions"]:
+def _to_euclidean(embeddings: Shaped[np.ndarray, "n d"], metric: Metric) -> Float64[np.ndarray, "n dimensions"]:
+    """Return vectors whose Euclidean neighbourhoods are those of the metric."""
     if metric is Metric.HAMMING:
         return np.unpackbits(embeddings, axis=1).astype(np.float64)
     vectors = embeddings.astype(np.float64)
@@ -93,50 +94,66 @@ def _in_space(embeddings: Shaped[np.ndarray, "n d"], metric: Metric) -> Float64[
 
 
 @dataclass(frozen=True)
-class Name:
-    """A class's name in the map: where it stands, in 0…1, and how many points it has."""
+class ClassName:
+    """The name of a class on the map.
 
-    place: int
+    Attributes:
+        rank: 0 for the most frequent class.
+        text: the name.
+        count: points of the class.
+        x: in 0…1.
+        y: in 0…1.
+    """
+
+    rank: int
     text: str
     count: int
     x: float
     y: float
 
 
-def names(drawn: Map, classes: Sequence[str]) -> list[Name]:
-    """The names of the most frequent classes, each amid its points and none upon another."""
-    found: list[Name] = []
-    # Of equally many points the order of the map.
-    _, first = np.unique(drawn.labels, return_index=True)
-    for place, start in enumerate(np.sort(first)[:NAMED].tolist()):
-        mine = drawn.labels == drawn.labels[start]
-        x, y = _densest(drawn.points[mine])
-        while any(abs(y - other.y) < 0.035 and abs(x - other.x) < 0.16 for other in found):  # noqa: PLR2004 -- a line
+def place_names(embedding_map: EmbeddingMap, names: Sequence[str]) -> list[ClassName]:
+    """Place the names of the most frequent classes among their points, without overlaps.
+
+    Args:
+        embedding_map: the map.
+        names: by label.
+    """
+    placed: list[ClassName] = []
+    # Classes of equal frequency keep the order of the map.
+    _, first = np.unique(embedding_map.labels, return_index=True)
+    for rank, start in enumerate(np.sort(first)[:NAMED].tolist()):
+        of_class = embedding_map.labels == embedding_map.labels[start]
+        x, y = _densest_point(embedding_map.points[of_class])
+        while any(abs(y - other.y) < 0.035 and abs(x - other.x) < 0.16 for other in placed):  # noqa: PLR2004 -- a line
             y += 0.02
-        found.append(Name(place, classes[int(drawn.labels[start])], int(mine.sum()), x, y))
-    return found
+        placed.append(ClassName(rank, names[int(embedding_map.labels[start])], int(of_class.sum()), x, y))
+    return placed
 
 
-def _densest(points: Float64[np.ndarray, "n 2"]) -> tuple[float, float]:
-    """The point with the most others near it: a class may lie in several clouds, and its middle in none."""
-    some = points[:: max(1, len(points) // 200)]
-    near = np.hypot(*(some[:, None] - points).transpose(2, 0, 1)) < 0.06  # noqa: PLR2004 -- about a cloud's radius
-    x, y = some[near.sum(axis=1).argmax()]
+def _densest_point(points: Float64[np.ndarray, "n 2"]) -> tuple[float, float]:
+    """Return the point with the most points near it; the mean of several clouds may lie in none."""
+    candidates = points[:: max(1, len(points) // 200)]
+    near = np.hypot(*(candidates[:, None] - points).transpose(2, 0, 1)) < 0.06  # noqa: PLR2004 -- a cloud's radius
+    x, y = candidates[near.sum(axis=1).argmax()]
     return float(np.clip(x, 0.08, 0.92)), float(np.clip(y, 0.03, 0.97))
 
 
-def lattice(drawn: Map, cells: int) -> list[tuple[int, int, int]]:
-    """(point, column, row): pictures on a lattice, each in the cell of its point, one a cell."""
-    taken: dict[tuple[int, int], int] = {}
-    # Those nearest to a cell's middle first, so that pictures lie where their points do.
-    scaled = drawn.points * (cells - 1)
-    away = np.hypot(*(scaled - np.round(scaled)).T)
-    for i in np.argsort(away, kind="stable").tolist():
+def grid_cells(embedding_map: EmbeddingMap, cells: int) -> list[tuple[int, int, int]]:
+    """Assign points to the cells of a square grid, at most one a cell.
+
+    Returns:
+        (point, column, row) of each point that got its nearest cell. The nearest point to the middle of a cell wins.
+    """
+    points: dict[tuple[int, int], int] = {}
+    scaled = embedding_map.points * (cells - 1)
+    offsets = np.hypot(*(scaled - np.round(scaled)).T)
+    for i in np.argsort(offsets, kind="stable").tolist():
         column, row = (round(v) for v in scaled[i].tolist())
-        taken.setdefault((column, row), i)
-    return [(i, column, row) for (column, row), i in taken.items()]
+        points.setdefault((column, row), i)
+    return [(i, column, row) for (column, row), i in points.items()]
 
 
 def sheet_columns(count: int) -> int:
-    """Columns of a sheet that holds so many pictures, nearly square."""
+    """Return the number of columns of a nearly square sheet."""
     return max(1, math.ceil(math.sqrt(count)))

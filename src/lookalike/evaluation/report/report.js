@@ -1,8 +1,8 @@
-// Points of the map show their pictures; names in the legend single their class out. Without it the page is all there.
+// Points of the map show their images, and names in the legend highlight their class. The page works without this script.
 const map = document.querySelector(".map");
 if (map) {
   const tip = map.querySelector(".tip");
-  const picture = tip.querySelector("i");
+  const sprite = tip.querySelector("i");
   const text = tip.querySelector("span");
   const dots = [...map.querySelectorAll("circle")];
   const svg = map.querySelector("svg");
@@ -18,7 +18,7 @@ if (map) {
     tip.hidden = i < 0;
     if (i < 0) return;
     dots[i].classList.add("shown");
-    picture.style.backgroundPosition = `${-(i % columns) * 2}em ${-Math.floor(i / columns) * 2}em`;
+    sprite.style.backgroundPosition = `${-(i % columns) * 2}em ${-Math.floor(i / columns) * 2}em`;
     text.textContent = names[i];
     const dot = dots[i].getBoundingClientRect();
     const frame = map.getBoundingClientRect();
@@ -27,8 +27,8 @@ if (map) {
     tip.style.top = `${y}px`;
     tip.classList.toggle("below", y < 140);
   };
-  const nearest = (x, y, reach, fits = () => true) => {
-    let [best, at] = [reach * reach, -1];
+  const nearest = (x, y, radius, fits = () => true) => {
+    let [best, at] = [radius * radius, -1];
     places.forEach(([px, py], i) => {
       const d = (px - x) ** 2 + (py - y) ** 2;
       if (d < best && !hidden(i) && fits(px, py)) [best, at] = [d, i];
@@ -44,14 +44,14 @@ if (map) {
   svg.addEventListener("pointerleave", () => show(-1));
   svg.addEventListener("blur", () => show(-1));
   svg.addEventListener("keydown", (event) => {
-    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    const direction = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     if (event.key === "Escape") show(-1);
-    if (!way) return;
+    if (!direction) return;
     event.preventDefault();
     if (shown < 0) return show(nearest(500, 500, 2000));
     const [x, y] = places[shown];
-    const ahead = (px, py) => (px - x) * way[0] + (py - y) * way[1] > Math.abs((px - x) * way[1]) + Math.abs((py - y) * way[0]);
-    const next = nearest(x, y, 2000, ahead);
+    const inDirection = (px, py) => (px - x) * direction[0] + (py - y) * direction[1] > Math.abs((px - x) * direction[1]) + Math.abs((py - y) * direction[0]);
+    const next = nearest(x, y, 2000, inDirection);
     if (next >= 0) show(next);
   });
   for (const button of map.querySelectorAll(".legend button")) {
