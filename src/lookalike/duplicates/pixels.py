@@ -1,20 +1,20 @@
-"""Whether two pictures are one, by their pixels: laid over each other, do they show the same down to the details?
+"""Compare images pixel by pixel: whether two images are one, down to the details.
 
-An encoder makes of a picture what it has learned to see, and two products of one kind may be the same to it. Pixels are
-not: what differs between two shoes is small, and is where no copy differs.
+An encoder represents in an image what it has learned to see, and two products of one kind may be the same to it. Pixels differ:
+the difference between two shoes is small, but it lies where copies do not differ.
 
-1. The right picture is laid over the left one: the affine map for which their brightness correlates best, found by
-   Gauss-Newton steps from coarse to fine (Evangelidis and Psarakis, "Parametric image alignment using enhanced
-   correlation coefficient maximization", 2008), with the mean gradient of both (Malis 2004) and weights that give up
-   what does not fit, such as a caption (Geman and McClure).
-2. *Structure* is the mean of the structure term of SSIM (Wang et al., "Image quality assessment: from error visibility
-   to structural similarity", 2004) over windows of 8 × 8 pixels, each weighted by how much there is to be seen in it, up
-   to a limit: so an outline before white counts no more than a seam. Of the two, the sharper one may be blurred. In `FINE`
-   pixels hardly any window may show something else altogether.
-3. *Colour* is compared by the mean colours of the windows.
+1. *Alignment.* The right image is laid over the left one by the affine map that maximises the correlation of their brightness.
+   Gauss-Newton steps find it from coarse to fine (Evangelidis and Psarakis, "Parametric image alignment using enhanced
+   correlation coefficient maximization", 2008), with the mean gradient of both images (Malis 2004) and robust weights that
+   ignore what does not fit, such as a caption (Geman and McClure).
+2. *Structure* is the mean of the structure term of SSIM (Wang et al., "Image quality assessment: from error visibility to
+   structural similarity", 2004) over windows of 8 × 8 pixels. The weight of a window is its contrast, up to a limit, so an
+   outline on white counts no more than a seam. The sharper image may be blurred. At `FINE` pixels hardly any window may
+   differ completely.
+3. *Colour* compares the mean colours of the windows.
 
-The limits were chosen on copies of 17 kinds (see `benchmarks/copies.py`), and on different pictures of CIFAR-10's training
-set, of a shop's catalogue, and of drawn forms.
+The limits were chosen on copies of 17 kinds (see `benchmarks/copies.py`), and on different images of CIFAR-10's training set,
+of a shop's catalogue, and of drawn forms.
 """
 
 from functools import cache
@@ -24,118 +24,122 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from numpy.lib.stride_tricks import sliding_window_view
 
 SIDE, FINE = 64, 128
-"""Pixels of a side at which pictures are compared, and at which they may be compared again, more finely."""
+"""Pixels of a side at which images are compared, and at which images that agree are compared again."""
 
 Planes = Float32[np.ndarray, "n s s"]
 Maps = Float32[np.ndarray, "n 6"]
-"""Of (x, y) in -1…1 in the left picture to the right one: (1 + m₀)x + m₁y + m₂, m₃x + (1 + m₄)y + m₅."""
+"""Affine maps from (x, y) in -1…1 of the left image to the right one: (1 + m₀)x + m₁y + m₂, m₃x + (1 + m₄)y + m₅."""
 
-# Brightness, red against green, both against blue.
+# From RGB to brightness, red against green, and both against blue.
 _OPPONENT = np.array([[0.299, 0.587, 0.114], [0.5, -0.5, 0.0], [0.25, 0.25, -0.5]], np.float32).T / np.float32(255)
 
-# Sides at which pictures are laid over each other, and the robust correlation below which they are given up there.
+# Sides at which images are aligned, and the minimum robust correlation of a pair that goes on from there.
 _LEVELS = ((16, 0.75), (32, 0.84), (64, 0.84))
 _STEPS = 8
 
-# A window's side and step; its standard deviation that counts half; the deviation that is noise.
+# A window's side and step; the standard deviation at which it has half the weight; the deviation that is noise.
 _WINDOW, _STEP = 8, 4
 _HALF, _NOISE = np.float32(0.03), np.float32(0.02)
 
-# Seen in both, at least: of the picture, and of a window.
-_SEEN = 0.6
+# The minimum overlap of two aligned images, as a share of the image and of a window.
+_MIN_OVERLAP = 0.6
 
-# Times that the left and the right picture are blurred, at `SIDE`; below so much structure as they are, no blur will help.
-_HOPELESS = 0.6
+# How often the left and the right image are blurred, at `SIDE`; no blur helps a pair with less structure than this.
+_MIN_STRUCTURE = 0.6
 _BLURS = ((0, 0), (1, 0), (0, 1), (3, 0), (0, 3), (7, 0), (0, 7))
 
-# Of the windows, those that differ most are passed over, since a map is never quite right at an edge.
-_PASSED = 0.05
+# The share of windows that are ignored, those that differ most: an affine map is never exact at an edge.
+_IGNORED_WINDOWS = 0.05
 
-# Structure below which a window shows something else, and how much of a picture of `FINE` pixels may do so: means alone would
-# take a form for the same one filled in differently.
-_OTHER, _MOST_OTHER = 0.7, 0.02
+# The structure below which a window differs completely, and the share of an image of `FINE` pixels that may differ so. Without it,
+# the mean would accept two forms that are filled in differently.
+_DIFFERENT, _MAX_DIFFERENT = 0.7, 0.02
 
-# The limits of `agree`. A change of colours leaves structure as it is, nearly; so does what is laid over a part.
+# The limits of `agree`. A change of colours hardly changes structure, nor does an overlay outside its own part.
 _ALIKE, _EXACT = 0.9, 0.97
-_SAME_COLOUR, _SAME_CHANGE = 0.06, 0.05
+_MAX_COLOUR_DIFFERENCE, _MAX_UNEXPLAINED = 0.06, 0.05
 
 
 def agree(left: UInt8[np.ndarray, "n s s 3"], right: UInt8[np.ndarray, "n s s 3"]) -> Bool[np.ndarray, " n"]:
-    """Whether the two of each pair are one picture.
+    """Decide whether the two images of each pair are one image.
 
-    They are if one of these holds, which are the ways in which pictures are saved twice:
+    They are if one of these holds:
 
-    - structure is alike and colours are the same: recompressed, resized, cropped, blurred, framed, turned a little;
-    - structure is the same exactly, and colours have changed alike everywhere: brighter, paler, grey, warmer;
-    - both are the same but for a strip along a side or a part in a corner: a caption, a logo.
+    - The structure is alike and the colours are the same: recompressed, resized, cropped, blurred, framed, rotated a little.
+    - The structure is exactly the same, and all colours have changed in the same way: brighter, paler, grey, warmer.
+    - Both are the same except for a strip along a side or a part in a corner: a caption, a logo.
 
-    Two pictures in which there is nothing to be seen are not. Either picture may be the one that is laid over the other,
-    so the order does not matter. Of pictures of `FINE` pixels structure alone is compared: colours are no finer.
+    Two plain images, without any structure, never agree. The order of a pair does not matter: if the right image does not
+    agree when it is laid over the left one, the left image is laid over the right one. At `FINE` pixels only structure is
+    compared; colours have no finer details.
 
     Args:
-        left: pictures of `SIDE` or of `FINE` pixels.
-        right: others.
+        left: images of `SIDE` or of `FINE` pixels.
+        right: images of the same size.
     """
-    a, b = (pictures.astype(np.float32) @ _OPPONENT for pictures in (left, right))
-    found = _over(a, b) if len(a) else np.zeros(0, bool)
-    rest = np.flatnonzero(~found)
+    a, b = (batch.astype(np.float32) @ _OPPONENT for batch in (left, right))
+    agree = _overlay(a, b) if len(a) else np.zeros(0, bool)
+    rest = np.flatnonzero(~agree)
     if len(rest):
-        found[rest] = _over(b[rest], a[rest])
-    return found
+        agree[rest] = _overlay(b[rest], a[rest])
+    return agree
 
 
-def _over(a: Float32[np.ndarray, "n s s 3"], b: Float32[np.ndarray, "n s s 3"]) -> Bool[np.ndarray, " n"]:
-    """As `agree`, the right ones laid over the left ones."""
+def _overlay(a: Float32[np.ndarray, "n s s 3"], b: Float32[np.ndarray, "n s s 3"]) -> Bool[np.ndarray, " n"]:
+    """Decide as `agree` does, with the right images laid over the left ones."""
     rows, maps = _align(np.ascontiguousarray(a[..., 0]), np.ascontiguousarray(b[..., 0]))
-    found = np.zeros(len(a), bool)
+    agree = np.zeros(len(a), bool)
     if len(rows):
-        found[rows] = _judge(a[rows], b[rows], maps)
-    return found
+        agree[rows] = _judge(a[rows], b[rows], maps)
+    return agree
 
 
-# ---- laying over
+# ---- alignment
 
 
 def _align(a: Planes, b: Planes) -> tuple[Int64[np.ndarray, " m"], Float32[np.ndarray, "m 6"]]:
-    """The rows that are not given up, and their maps."""
+    """Return the rows that can be aligned, and their maps."""
     rows, maps = np.arange(len(a)), np.zeros((len(a), 6), np.float32)
-    for side, least in _LEVELS:
+    for side, min_correlation in _LEVELS:
         if 2 * side > a.shape[1] or not len(rows):
             break
         fitted, correlation = _fit(_shrink(a[rows], side), _shrink(b[rows], side), maps)
-        kept = correlation >= least
+        kept = correlation >= min_correlation
         rows, maps = rows[kept], fitted[kept]
     return rows, maps
 
 
 def _fit(a: Planes, b: Planes, maps: Maps) -> tuple[Maps, Float32[np.ndarray, " n"]]:
-    """Maps after some steps, and the weighted correlation under the last but one."""
+    """Improve maps in some steps; also return the weighted correlation before the last step."""
     n, side = a.shape[:2]
     x, y = _grid(side)
-    slope = np.float32(side / 2)  # a pixel's difference, as one of a unit
+    pixels_per_unit = np.float32(side / 2)
     down, across = np.gradient(b, axis=(1, 2))
-    layers = np.stack([b, across * slope, down * slope], axis=-1)
+    layers = np.stack([b, across * pixels_per_unit, down * pixels_per_unit], axis=-1)
     down, across = np.gradient(a, axis=(1, 2))
-    ours = np.stack([across * slope, down * slope], axis=-1).reshape(n, -1, 2)
+    left_gradients = np.stack([across * pixels_per_unit, down * pixels_per_unit], axis=-1).reshape(n, -1, 2)
     flat = a.reshape(n, -1)
     for _ in range(_STEPS):
-        theirs, seen = _sample(layers, maps, x, y)
-        weights = seen.astype(np.float32)
+        sampled, inside = _sample(layers, maps, x, y)
+        weights = inside.astype(np.float32)
         for _ in range(2):
-            u, v = _centred(flat, weights), _centred(theirs[..., 0], weights)
+            u, v = _centred(flat, weights), _centred(sampled[..., 0], weights)
             gain = np.clip((weights * u * v).sum(1) / ((weights * u * u).sum(1) + 1e-4), 0.3, 3)[:, None]
-            rest = v - gain * u
-            scale = np.sqrt((weights * rest**2).sum(1) / (weights.sum(1) + 1e-6))[:, None] + 0.01
-            weights = seen / (1 + (rest / scale) ** 2)
+            residual = v - gain * u
+            scale = np.sqrt((weights * residual**2).sum(1) / (weights.sum(1) + 1e-6))[:, None] + 0.01
+            weights = inside / (1 + (residual / scale) ** 2)
         correlation = (weights * u * v).sum(1) / np.sqrt((weights * u * u).sum(1) * (weights * v * v).sum(1) + 1e-9)
-        gx, gy = (theirs[..., 1] + gain * ours[..., 0]) / 2, (theirs[..., 2] + gain * ours[..., 1]) / 2
-        # Brightness and contrast are unknowns beside the map.
+        gx, gy = (
+            (sampled[..., 1] + gain * left_gradients[..., 0]) / 2,
+            (sampled[..., 2] + gain * left_gradients[..., 1]) / 2,
+        )
+        # Brightness and contrast are unknowns too.
         columns = np.stack([gx * x, gx * y, gx, gy * x, gy * y, gy, np.ones_like(u), u], axis=-1)
         weighted = columns * weights[..., None]
         normal = weighted.transpose(0, 2, 1) @ columns
         damping = np.einsum("nii->ni", normal) * 0.01 + np.float32(5e-6 * flat.shape[1])
         normal += damping[..., None] * np.eye(8, dtype=np.float32)
-        step = np.linalg.solve(normal, (weighted * rest[..., None]).sum(1)[..., None])[:, :6, 0]
+        step = np.linalg.solve(normal, (weighted * residual[..., None]).sum(1)[..., None])[:, :6, 0]
         maps = np.clip(maps - np.clip(step, -0.1, 0.1), -0.4, 0.4).astype(np.float32)
     return maps, correlation
 
@@ -146,7 +150,7 @@ def _centred(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _grid(side: int) -> tuple[Float32[np.ndarray, " m"], Float32[np.ndarray, " m"]]:
-    """The x and y of all pixels' centres, in -1…1."""
+    """Return x and y of all pixels' centres, in -1…1."""
     at = (np.arange(side, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / side) - 1
     y, x = np.meshgrid(at, at, indexing="ij")
     return x.ravel(), y.ravel()
@@ -155,7 +159,7 @@ def _grid(side: int) -> tuple[Float32[np.ndarray, " m"], Float32[np.ndarray, " m
 def _sample(
     layers: Float32[np.ndarray, "n s s c"], maps: Maps, x: Float32[np.ndarray, " m"], y: Float32[np.ndarray, " m"]
 ) -> tuple[Float32[np.ndarray, "n m c"], Bool[np.ndarray, "n m"]]:
-    """Values where the maps lead to, bilinear, and whether that is inside."""
+    """Return the bilinear values where the maps point, and whether that is inside the image."""
     n, side = layers.shape[:2]
     across = (((1 + maps[:, :1]) * x + maps[:, 1:2] * y + maps[:, 2:3]) + 1) * np.float32(side / 2) - np.float32(0.5)
     down = ((maps[:, 3:4] * x + (1 + maps[:, 4:5]) * y + maps[:, 5:]) + 1) * np.float32(side / 2) - np.float32(0.5)
@@ -167,8 +171,8 @@ def _sample(
     at = (np.arange(n)[:, None], top * side + left)
 
     def corner(offset: int) -> np.ndarray:
-        found: np.ndarray = flat[at[0], at[1] + offset]
-        return found
+        values: np.ndarray = flat[at[0], at[1] + offset]
+        return values
 
     upper = corner(0) * (1 - right) + corner(1) * right
     lower = corner(side) * (1 - right) + corner(side + 1) * right
@@ -181,80 +185,81 @@ def _shrink(planes: Planes, side: int) -> Float32[np.ndarray, "n t t"]:
     return means
 
 
-# ---- judging
+# ---- structure and colour
 
 
 def _judge(a: Float32[np.ndarray, "n s s 3"], b: Float32[np.ndarray, "n s s 3"], maps: Maps) -> Bool[np.ndarray, " n"]:
     n, side = a.shape[:2]
     sampled, inside = _sample(b, maps, *_grid(side))
-    b, seen = sampled.reshape(a.shape), inside.reshape(n, side, side).astype(np.float32)
-    share = _windows(seen) + np.float32(1e-6)
-    there = (share > _SEEN).reshape(n, -1)
-    whole, part, which = _structure(a[..., 0], b[..., 0], seen, share)
-    enough: np.ndarray = seen.mean((1, 2)) >= _SEEN
+    b, overlap = sampled.reshape(a.shape), inside.reshape(n, side, side).astype(np.float32)
+    share = _windows(overlap) + np.float32(1e-6)
+    usable = (share > _MIN_OVERLAP).reshape(n, -1)
+    whole, part, which = _structure(a[..., 0], b[..., 0], overlap, share)
+    enough: np.ndarray = overlap.mean((1, 2)) >= _MIN_OVERLAP
     if side > SIDE:
         return enough & ((whole >= _ALIKE) | (part >= _EXACT))
-    ours, theirs = (
-        np.stack([(_windows(p[..., i] * seen) / share).reshape(n, -1) for i in range(3)], axis=-1) for p in (a, b)
+    left, right = (
+        np.stack([(_windows(p[..., i] * overlap) / share).reshape(n, -1) for i in range(3)], axis=-1) for p in (a, b)
     )
-    apart = np.abs(ours - theirs).max(-1)
-    same = _most(apart, there) <= _SAME_COLOUR
-    same_beside = _most(apart, there & (_parts(side)[which] > 0)) <= _SAME_COLOUR
-    changed = np.minimum(_unexplained(ours, theirs, there), _unexplained(theirs, ours, there)) <= _SAME_CHANGE
-    alike = ((whole >= _ALIKE) & same) | ((whole >= _EXACT) & changed) | ((part >= _EXACT) & same_beside)
+    difference = np.abs(left - right).max(-1)
+    same = _max_of(difference, usable) <= _MAX_COLOUR_DIFFERENCE
+    same_in_part = _max_of(difference, usable & (_parts(side)[which] > 0)) <= _MAX_COLOUR_DIFFERENCE
+    unexplained = np.minimum(_unexplained(left, right, usable), _unexplained(right, left, usable))
+    changed = unexplained <= _MAX_UNEXPLAINED
+    alike = ((whole >= _ALIKE) & same) | ((whole >= _EXACT) & changed) | ((part >= _EXACT) & same_in_part)
     return np.asarray(enough & alike)
 
 
 def _structure(
-    a: Planes, b: Planes, seen: Planes, share: Float32[np.ndarray, "n t t"]
+    a: Planes, b: Planes, overlap: Planes, share: Float32[np.ndarray, "n t t"]
 ) -> tuple[Float32[np.ndarray, " n"], Float32[np.ndarray, " n"], np.ndarray]:
-    """Structure of the whole, the best one of what `_parts` leave, and which of these that is."""
+    """Return the structure of the whole, the best structure of a part of `_parts`, and the index of that part."""
     n = len(a)
-    whole, part, hope, which = *np.zeros((3, n), np.float32), np.zeros(n, np.int64)
-    parts, rows, finer = _parts(a.shape[1]), np.arange(n), a.shape[1] // SIDE
+    whole, part, best_so_far, which = *np.zeros((3, n), np.float32), np.zeros(n, np.int64)
+    parts, rows, scale = _parts(a.shape[1]), np.arange(n), a.shape[1] // SIDE
     for blurs in _BLURS:
-        ours, theirs = (_blur(planes[rows], times * finer**2) for planes, times in zip((a, b), blurs, strict=True))
-        similar, weights = _compared(ours, theirs, seen[rows], share[rows])
-        left = weights @ parts.T
-        values = (similar * weights) @ parts.T / (left + np.float32(1e-3))
-        values[left < _SEEN * left[:, :1]] = 0
-        hope[rows] = np.maximum(hope[rows], values.max(1))
-        if finer > 1:
-            values[((similar < _OTHER) * weights) @ parts.T > _MOST_OTHER * left] = 0
+        left, right = (_blur(planes[rows], times * scale**2) for planes, times in zip((a, b), blurs, strict=True))
+        structure, weights = _window_structure(left, right, overlap[rows], share[rows])
+        total = weights @ parts.T
+        values = (structure * weights) @ parts.T / (total + np.float32(1e-3))
+        values[total < _MIN_OVERLAP * total[:, :1]] = 0
+        best_so_far[rows] = np.maximum(best_so_far[rows], values.max(1))
+        if scale > 1:
+            values[((structure < _DIFFERENT) * weights) @ parts.T > _MAX_DIFFERENT * total] = 0
         better = values.argmax(1)
         best = values[np.arange(len(rows)), better]
         which[rows] = np.where(best > part[rows], better, which[rows])
         whole[rows], part[rows] = np.maximum(whole[rows], values[:, 0]), np.maximum(part[rows], best)
-        rows = rows[hope[rows] > _HOPELESS]
+        rows = rows[best_so_far[rows] > _MIN_STRUCTURE]
         if not len(rows):
             break
     return whole, part, which
 
 
-def _compared(
-    a: Planes, b: Planes, seen: Planes, share: Float32[np.ndarray, "n t t"]
+def _window_structure(
+    a: Planes, b: Planes, overlap: Planes, share: Float32[np.ndarray, "n t t"]
 ) -> tuple[Float32[np.ndarray, "n w"], Float32[np.ndarray, "n w"]]:
-    """The structure term of each window, and its weight."""
+    """Return the structure term of each window, and its weight."""
 
     def mean(values: Planes) -> Float32[np.ndarray, "n t t"]:
-        return np.asarray(_windows(values * seen) / share)
+        return np.asarray(_windows(values * overlap) / share)
 
     ma, mb = mean(a), mean(b)
     va, vb = np.maximum(mean(a * a) - ma**2, 0), np.maximum(mean(b * b) - mb**2, 0)
-    similar = (mean(a * b) - ma * mb + _NOISE**2) / (np.sqrt(va * vb) + _NOISE**2)
-    most = np.maximum(va, vb)
-    weights = most / (most + _HALF**2) * (share > _SEEN)
-    return similar.reshape(len(a), -1), weights.reshape(len(a), -1)
+    structure = (mean(a * b) - ma * mb + _NOISE**2) / (np.sqrt(va * vb) + _NOISE**2)
+    variance = np.maximum(va, vb)
+    weights = variance / (variance + _HALF**2) * (share > _MIN_OVERLAP)
+    return structure.reshape(len(a), -1), weights.reshape(len(a), -1)
 
 
 def _windows(planes: Planes) -> Float32[np.ndarray, "n t t"]:
-    """Means over the windows."""
+    """Return the means of the windows."""
     rows = sliding_window_view(planes, _WINDOW, axis=1)[:, ::_STEP].mean(-1)
     return np.asarray(sliding_window_view(rows, _WINDOW, axis=2)[:, :, ::_STEP].mean(-1))
 
 
 def _blur(planes: Planes, times: int) -> Planes:
-    """With 1, 2, 1 in both directions; the outermost pixels stand for what is beyond."""
+    """Blur with 1, 2, 1 in both directions; the border is repeated."""
     for _ in range(times):
         for axis in (1, 2):
             wide = np.pad(planes, [(1, 1) if i == axis else (0, 0) for i in range(3)], mode="edge")
@@ -263,38 +268,38 @@ def _blur(planes: Planes, times: int) -> Planes:
     return planes
 
 
-def _most(values: Float32[np.ndarray, "n w"], chosen: Bool[np.ndarray, "n w"]) -> Float32[np.ndarray, " n"]:
-    """The largest of the chosen values, but for `_PASSED` of them; infinite where none is chosen."""
+def _max_of(values: Float32[np.ndarray, "n w"], chosen: Bool[np.ndarray, "n w"]) -> Float32[np.ndarray, " n"]:
+    """Return the largest chosen value, `_IGNORED_WINDOWS` left out; infinity if none is chosen."""
     count = chosen.sum(1)
     ordered = np.sort(np.where(chosen, values, -1), axis=1)
-    last = values.shape[1] - 1 - np.floor(_PASSED * np.maximum(count - 1, 0)).astype(np.int64)
+    last = values.shape[1] - 1 - np.floor(_IGNORED_WINDOWS * np.maximum(count - 1, 0)).astype(np.int64)
     return np.where(count > 0, ordered[np.arange(len(values)), last], np.inf).astype(np.float32)
 
 
 def _unexplained(
-    ours: Float32[np.ndarray, "n w 3"], theirs: Float32[np.ndarray, "n w 3"], there: Bool[np.ndarray, "n w"]
+    left: Float32[np.ndarray, "n w 3"], right: Float32[np.ndarray, "n w 3"], usable: Bool[np.ndarray, "n w"]
 ) -> Float32[np.ndarray, " n"]:
-    """What one change of colours for the whole picture does not explain.
+    """Return the colour difference that one change of all colours does not explain.
 
-    Brightness and either opponent colour may be stretched and shifted, and none is turned into its opposite. So grey
+    The change may stretch and shift brightness and both opponent colours, but not turn one into its opposite. So grey
     explains all colours, and blue does not explain red.
     """
-    weights = there[..., None].astype(np.float32)
+    weights = usable[..., None].astype(np.float32)
     count = weights.sum(1, keepdims=True) + np.float32(1e-6)
-    ours, theirs = (colours - (colours * weights).sum(1, keepdims=True) / count for colours in (ours, theirs))
-    stretch = (ours * theirs * weights).sum(1, keepdims=True) / ((ours**2 * weights).sum(1, keepdims=True) + 1e-4)
-    return _most(np.abs(theirs - np.clip(stretch, 0, 3) * ours).max(-1), there)
+    left, right = (colours - (colours * weights).sum(1, keepdims=True) / count for colours in (left, right))
+    stretch = (left * right * weights).sum(1, keepdims=True) / ((left**2 * weights).sum(1, keepdims=True) + 1e-4)
+    return _max_of(np.abs(right - np.clip(stretch, 0, 3) * left).max(-1), usable)
 
 
 @cache
 def _parts(pixels: int) -> Float32[np.ndarray, "p w"]:
-    """Which windows of a picture are looked at: all; all but a strip along a side; all but a corner."""
-    side, part_of = (pixels - _WINDOW) // _STEP + 1, pixels / SIDE
+    """Return masks of windows: all; all but a strip along a side; all but a corner."""
+    side, scale = (pixels - _WINDOW) // _STEP + 1, pixels / SIDE
     strips = [(thick, side) for thick in (2, 3, 4)]
     corners = [(3, 3), (4, 4), (5, 5), (3, 6), (6, 3), (4, 6), (6, 4)]
     made = [np.ones((side, side), np.float32)]
     for high, wide in strips + corners:
         part = np.ones((side, side), np.float32)
-        part[: round(high * part_of), : round(wide * part_of)] = 0
+        part[: round(high * scale), : round(wide * scale)] = 0
         made += [np.rot90(part, turn) for turn in range(4)]
     return np.stack(made).reshape(len(made), -1)
