@@ -116,7 +116,7 @@ def measure(folder: Path, count: int, encoder: str = "copies") -> dict[str, Any]
         Collection.create(Path(scratch) / "c.lookalike", model) as collection,
     ):
         collection.add(folder)
-        files = sorted(collection.file(item) for item in collection.store.scan())
+        files = sorted(collection.folder.file(item) for item in collection.store.scan())
         if not files:
             raise NotFoundError(f"There is no image in {folder}.")
         chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, count).astype(int))]
@@ -138,7 +138,7 @@ def _measure(collection: Collection, files: list[Path], kind: str, radius: float
     for i, file in enumerate(files):
         copies.append(scratch / f"{i}.png")
         KINDS[kind](images.open_image(file), rng).save(copies[-1])
-    distances = paired(collection.embed(files), collection.embed(copies), collection.store.metric)
+    distances = paired(collection.embedder.embed(files), collection.embedder.embed(copies), collection.store.metric)
     near = np.asarray(distances) <= radius
     rows = np.arange(len(files))
     same, unconfirmed = np.zeros(len(rows), np.uint8), np.zeros(len(rows), bool)

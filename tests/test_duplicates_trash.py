@@ -243,7 +243,7 @@ def test_nothing_is_written_over(collection: Collection, tmp_path: Path) -> None
 def test_an_uploaded_picture_goes_and_comes_back(collection: Collection, tmp_path: Path) -> None:
     (tmp_path / "photos" / "4.png").write_bytes(pictures.png(5))
     collection.add(tmp_path / "photos")
-    item = collection.add_bytes(pictures.png(4), "mug", {"colour": "red"})
+    item = collection.add_image(pictures.png(4), "mug", {"colour": "red"})
     with_copy = tmp_path / "photos" / "copy.png"
     with_copy.write_bytes(pictures.png(4))
     collection.add(tmp_path / "photos")
@@ -251,12 +251,12 @@ def test_an_uploaded_picture_goes_and_comes_back(collection: Collection, tmp_pat
         collection, NEAR, options=FindOptions(rules=duplicates.KeepRule.parse("path:photos/*"))
     ).groups
     moved = duplicates.move_to_trash(collection, groups, tmp_path / "trash")
-    assert collection.file(item) in moved.files
-    assert not collection.file(item).exists()
+    assert collection.folder.file(item) in moved.files
+    assert not collection.folder.file(item).exists()
     assert item.id not in collection.store.get([item.id])
     assert duplicates.restore(tmp_path / "trash", Collection.open).failures == ()
     assert collection.get(item.id) == item
-    assert collection.file(item).read_bytes() == pictures.png(4)
+    assert collection.folder.file(item).read_bytes() == pictures.png(4)
 
 
 def test_a_folder_that_is_no_trash_is_left_alone(collection: Collection, tmp_path: Path) -> None:

@@ -302,7 +302,7 @@ def _list_decisions(collection: Collection, *, json: bool) -> None:
     paths: dict[str, str] = {}
     for item in collection.store.scan() if digests else ():
         if item.sha256 in digests:
-            paths.setdefault(item.sha256, str(collection.file(item)))
+            paths.setdefault(item.sha256, str(collection.folder.file(item)))
     if json:
         output.write_json([{"distinct": list(pair), "paths": [paths.get(digest) for digest in pair]} for pair in known])
     elif not known:

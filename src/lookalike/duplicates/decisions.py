@@ -9,7 +9,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import combinations
-from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -48,7 +47,7 @@ def read(source: Source) -> frozenset[Decision]:
         MismatchError: another version of lookalike wrote them.
         StorageError: they cannot be read.
     """
-    path = _path(source)
+    path = source.folder.decisions
     try:
         text = path.read_text(encoding="utf-8")
         tree = json.loads(text)
@@ -119,7 +118,7 @@ def _locked(source: Source) -> Iterator[None]:
         BusyError: another process has held the lock for too long.
         StorageError: the folder cannot be written.
     """
-    path = source.path / "decisions.lock"
+    path = source.folder.decisions.with_suffix(".lock")
     try:
         with closing(sqlite3.connect(path, isolation_level=None, timeout=_TIMEOUT)) as lock:
             lock.execute("BEGIN EXCLUSIVE")
@@ -127,7 +126,7 @@ def _locked(source: Source) -> Iterator[None]:
     except sqlite3.Error as e:
         if e.sqlite_errorcode == sqlite3.SQLITE_BUSY:
             raise BusyError(
-                f"Another process has been deciding in {source.path} for {_TIMEOUT:g} seconds. Nothing was decided;"
+                f"Another process has been deciding in {source.folder.path} for {_TIMEOUT:g} seconds. Nothing was decided;"
                 " try again."
             ) from e
         raise StorageError(
@@ -139,12 +138,8 @@ def _decision(a: str, b: str) -> Decision:
     return (a, b) if a < b else (b, a)
 
 
-def _path(source: Source) -> Path:
-    return source.path / "decisions.json"
-
-
 def _write(source: Source, decisions: frozenset[Decision]) -> None:
-    path = _path(source)
+    path = source.folder.decisions
     text = _File(distinct=tuple(sorted(decisions))).model_dump_json(indent=1) + "\n"
     try:
         atomic.write_text(path, text)

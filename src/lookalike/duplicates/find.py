@@ -120,12 +120,12 @@ def _items_to_inspect(contents: Contents, pairs: CandidatePairs) -> list[Item]:
 def _files_to_compare(contents: Contents, facts: dict[str, FileFacts]) -> list[Path | None]:
     """Return the first usable file of each content."""
     usable = (next((item for item in items if item.id in facts), None) for items in contents.items)
-    return [None if item is None else contents.source.file(item) for item in usable]
+    return [None if item is None else contents.source.folder.file(item) for item in usable]
 
 
 def _list_pairs(contents: Contents, pairs: CandidatePairs) -> list[DuplicatePair]:
     """Return all pairs as pairs of files: identical ones, near-duplicates, similar ones; of each the nearest first."""
-    files = [[contents.source.file(item) for item in items] for items in contents.items]
+    files = [[contents.source.folder.file(item) for item in items] for items in contents.items]
     identical = [
         DuplicatePair(paths[0], path, 0.0, Tier.IDENTICAL, Orientation.SAME) for paths in files for path in paths[1:]
     ]
@@ -218,7 +218,7 @@ class _Grouping:
     def _choose(self, items: Sequence[tuple[int, Item]]) -> tuple[tuple[int, Item], str]:
         """Choose the item to keep, of those in reference folders if there are any."""
         eligible = [entry for entry in items if entry[1].id in self.references] or list(items)
-        files = [(self.contents.source.file(item), self.facts[item.id]) for _, item in eligible]
+        files = [(self.contents.source.folder.file(item), self.facts[item.id]) for _, item in eligible]
         chosen, reason = keep.choose(files, self.options.rules)
         return eligible[chosen], reason
 
@@ -230,7 +230,7 @@ class _Grouping:
             distance, orientation = self._distance(first[0], i)
             member = Member(
                 item,
-                self.contents.source.file(item),
+                self.contents.source.folder.file(item),
                 self.facts[item.id],
                 Tier.IDENTICAL if i == first[0] else tier,
                 distance,

@@ -134,7 +134,7 @@ def inspect_files(
     skipped: list[Failure] = []
 
     def inspect(task: Sequence[Item]) -> list[FileFacts | str]:
-        return [_inspect(source.file(item), item) for item in task]
+        return [_inspect(source.folder.file(item), item) for item in task]
 
     tasks = [items[i : i + _TASK] for i in range(0, len(items), _TASK)]
     done = 0
@@ -143,13 +143,13 @@ def inspect_files(
             if isinstance(result, FileFacts):
                 facts[item.id] = result
             else:
-                skipped.append((source.file(item), result))
+                skipped.append((source.folder.file(item), result))
         done += len(task)
         progress.advance("inspecting files", done, len(items))
     first_names: dict[tuple[int, int], Item] = {}
     for item in items:
         if item.id in facts and (first := first_names.setdefault(facts[item.id].inode, item)) is not item:
-            skipped.append((source.file(item), f"it is the same file as {source.file(first)}"))
+            skipped.append((source.folder.file(item), f"it is the same file as {source.folder.file(first)}"))
             del facts[item.id]
     return facts, skipped
 

@@ -60,7 +60,7 @@ def find_leaks(
     """
     if train.embedder.fingerprint != test.embedder.fingerprint or train.store.metric != test.store.metric:
         raise MismatchError(
-            f"“{train.name}” and “{test.name}” cannot be compared: they have different encoders or metrics. Index the"
+            f"“{train.folder.name}” and “{test.folder.name}” cannot be compared: they have different encoders or metrics. Index the"
             " images of one of them again with the encoder of the other."
         )
     left, right = Contents.of(train), Contents.of(test)
@@ -92,7 +92,7 @@ def _list_pairs(
 ) -> list[DuplicatePair]:
     """Return a pair for each file of the test collection."""
     listed = [
-        DuplicatePair(left_files[a], right.source.file(item), distance, tier, orientation)
+        DuplicatePair(left_files[a], right.source.folder.file(item), distance, tier, orientation)
         for (a, b, distance, orientation, _), tier in zip(pairs, tiers, strict=True)
         for item in right.items[b]
     ]

@@ -83,7 +83,7 @@ def embed_orientations(
         A batch.
     """
     total, done = len(contents), 0
-    cache_path = contents.source.path / "cache" / "turned.sqlite"
+    cache_path = contents.source.folder.cache / "turned.sqlite"
     with closing(_EmbeddingCache(cache_path, contents.vectors.dtype, contents.vectors.shape[1])) as cache:
         missing: list[int] = []
         for start in range(0, total, _LOOKUP):

@@ -88,7 +88,7 @@ def _duplicates(found: DuplicateGroups, source: Source) -> dict[str, Any]:
     root = os.path.commonpath(parents) if parents else ""
     surplus = found.surplus
     return {
-        "title": f"Duplicates in {source.name}",
+        "title": f"Duplicates in {source.folder.name}",
         "lead": f"{found.image_count:,} images compared",
         "figures": [
             ("groups of duplicates", f"{len(certain):,}", "identical bytes, or one image saved twice"),
@@ -174,9 +174,9 @@ def _leaks(found: Leaks, train: Source, test: Source) -> dict[str, Any]:
     }
     leaked = sum(found.leaked.values())
     return {
-        "title": f"{test.name} in {train.name}",
-        "lead": f"{leaked:,} of the {found.test_count:,} images of {test.name} are among the {found.train_count:,} of"
-        f" {train.name}",
+        "title": f"{test.folder.name} in {train.folder.name}",
+        "lead": f"{leaked:,} of the {found.test_count:,} images of {test.folder.name} are among the {found.train_count:,} of"
+        f" {train.folder.name}",
         "figures": [(str(tier), f"{found.leaked[tier]:,}", meanings[tier]) for tier in Tier],
         "sections": [],
         "pairs": [_pair(pair, found.metric, thumbnails) for pair in shown],
@@ -215,6 +215,6 @@ def _thumbnail(task: _Shown) -> str:
     if source is None or member is None:
         return result.thumbnail_uri(path, _SIDE)
     try:
-        return result.jpeg_uri(source.thumbnail(member.item, _SIDE))  # which the collection caches
+        return result.jpeg_uri(source.folder.thumbnail(member.item, _SIDE))  # which the collection caches
     except LookalikeError:
         return ""

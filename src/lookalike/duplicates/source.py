@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from lookalike.embedding import Embedder
+from lookalike.folder import Folder
 from lookalike.query import Vectors
 from lookalike.stores import Item, Store
 
@@ -16,16 +17,6 @@ class Source(Protocol):
     """A store of items, the embedder of its vectors, and the folder with the rest; a `Collection` is one."""
 
     @property
-    def name(self) -> str:
-        """The collection's name."""
-        ...
-
-    @property
-    def path(self) -> Path:
-        """The collection's folder."""
-        ...
-
-    @property
     def store(self) -> Store:
         """The items and their vectors."""
         ...
@@ -35,12 +26,9 @@ class Source(Protocol):
         """What made the vectors."""
         ...
 
-    def file(self, item: Item) -> Path:
-        """Return the path of an item's image."""
-        ...
-
-    def thumbnail(self, item: Item, size: int = 256) -> bytes:
-        """Return a small JPEG of an item's image."""
+    @property
+    def folder(self) -> Folder:
+        """The images, thumbnails, decisions and cache."""
         ...
 
 
@@ -89,4 +77,4 @@ class Contents:
 
     def file(self, index: int) -> Path:
         """Return the first file of a content."""
-        return self.source.file(self.items[index][0])
+        return self.source.folder.file(self.items[index][0])

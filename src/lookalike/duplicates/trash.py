@@ -108,7 +108,7 @@ def move_to_trash(source: Source, groups: Iterable[Group], trash: Path, progress
                         moved.append(member)
                     progress.advance("moving", len(moved) + len(failures), total)
             finally:  # whatever interrupts the work, the collection does not hold files that have been moved
-                source.store.delete([member.item.id for member in moved[already:]])
+                _remove(source, moved[already:])
     return Moved(tuple(member.path for member in moved), sum(member.facts.size for member in moved), tuple(failures))
 
 
@@ -125,13 +125,19 @@ def _move_group(source: Source, group: Group, undo: "UndoList") -> Iterator[tupl
             yield member, _move_member(source, member, kept.path, undo)
 
 
+def _remove(source: Source, moved: Sequence[Member]) -> None:
+    """Remove the items of moved files, and their thumbnails, from the collection."""
+    source.store.delete([member.item.id for member in moved])
+    source.folder.discard_images(member.item for member in moved)
+
+
 def _move_member(source: Source, member: Member, kept: Path, undo: "UndoList") -> str | None:
     """List a move, and make it; return why the file stays if it does."""
     path, item = absolute_path(member.path), member.item
     target = undo.place(path)
     undo.add(
         Record(
-            collection=str(absolute_path(source.path)),
+            collection=str(absolute_path(source.folder.path)),
             file=str(path),
             trashed=str(target.relative_to(undo.folder)),
             kept=str(absolute_path(kept)),
@@ -251,11 +257,11 @@ def _add_again(folder: Path, records: Sequence[Record], open_source: OpenSource)
 
 
 def _add_own_image(source: Source, record: Record) -> None:
-    """Add an image that lies in the collection's own folder; its content decides its id and its name."""
+    """Add an image that the collection's folder keeps; its content decides its id and its uri."""
     data = images.read_bytes(Path(record.file))
-    suffix = images.media_type(data, name=record.file).removeprefix("image/")
     sha256 = images.fingerprint(data)
-    item = Item(sha256[:20], f"images/{sha256}.{suffix}", record.label, record.attributes, sha256)
+    item = Item(sha256[:20], source.folder.own_uri(data), record.label, record.attributes, sha256)
+    source.folder.keep_image(item.uri, data)
     source.store.upsert([item], source.embedder.embed([data]))
 
 
