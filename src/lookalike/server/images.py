@@ -40,7 +40,7 @@ def get_image(collection: NamedCollection, ident: ItemId, if_none_match: _IfNone
     if _matches(if_none_match, item.sha256):
         return _not_modified(item.sha256)
     try:
-        data = images.read_bytes(collection.file(item))
+        data = images.read_bytes(collection.folder.file(item))
     except NotFoundError as e:
         raise _file_missing() from e
     # Not the fingerprint of the item: the file may have changed since it was indexed.
@@ -55,7 +55,7 @@ def get_thumbnail(collection: NamedCollection, ident: ItemId, if_none_match: _If
     if _matches(if_none_match, etag):
         return _not_modified(etag)
     try:
-        return _image_response(collection.thumbnail(item), "image/jpeg", etag)
+        return _image_response(collection.folder.thumbnail(item), "image/jpeg", etag)
     except NotFoundError as e:
         raise _file_missing() from e
 

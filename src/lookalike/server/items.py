@@ -87,7 +87,7 @@ def add_item(request: Request, response: Response, collection: NamedCollection, 
             raise UsageError("The form needs one file, named “image”.")
         data = uploaded["image"]
         new = bodies.form_fields(body, NewItemForm, "image")
-    item = collection.add_bytes(data, new.label, new.attributes)
+    item = collection.add_image(data, new.label, new.attributes)
     out = item_out(request, collection, item)
     response.headers["Location"] = out.uri.removesuffix("/image")
     return out

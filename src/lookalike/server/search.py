@@ -1,7 +1,6 @@
 """Routes that search: the search of the API, and the simple contract."""
 
 import time
-from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -10,12 +9,11 @@ from pydantic import BaseModel, RootModel
 from lookalike import images
 from lookalike.collection import Collection
 from lookalike.errors import UsageError
-from lookalike.query import DEFAULT_K, Branch, DistanceRange, Vectors
+from lookalike.query import Branch, Query
 from lookalike.server import bodies
 from lookalike.server.problems import responses
 from lookalike.server.schemas import AnswerOut, SearchBody, SearchForm, SimpleAnswerOut, answer_out
 from lookalike.server.served import NamedCollection, Served
-from lookalike.stores import Answer
 
 router = APIRouter(tags=["search"])
 
@@ -31,57 +29,40 @@ BRANCHES: dict[str, Branch] = {"image": "photo", "sketch": "sketch"}
 def search(request: Request, collection: NamedCollection, served: Served, body: bodies.OneImage) -> AnswerOut:
     """Find the items nearest to an image, a sketch or an item."""
     start = time.perf_counter()
-    fields, sources = _read_search(body)
-    if sources:
-        ((name, data),) = sources.items()
-        branch = BRANCHES[name]
-        answer = _answer(collection, collection.embed([data], branch), fields, served.max_hits, branch)
-    else:
-        vector = collection.vectors([fields.item or ""])
-        answer = _answer(collection, vector, fields, served.max_hits)
+    (answer,) = collection.answer(_read_query(body, collection, served.max_hits))
     return answer_out(request, collection, answer, round((time.perf_counter() - start) * 1000, 2))
+
+
+def _read_query(body: bodies.Body, collection: Collection, max_hits: int) -> Query:
+    fields, sources = _read_search(body)
+    try:
+        within = collection.distance_range(fields.within, metric=fields.metric)
+    except UsageError as e:
+        raise bodies.invalid_field("metric" if fields.within is None else "within", str(e)) from e
+    return Query(
+        images=list(sources.values()),
+        items=() if fields.item is None else (fields.item,),
+        branch=next((BRANCHES[name] for name in sources), "photo"),
+        metric=fields.metric,
+        k=fields.k,
+        within=within,
+        where=fields.filter.to_filter(),
+        exact=fields.exact,
+        limit=None if within is None else max_hits,
+    )
 
 
 def _read_search(body: bodies.Body) -> tuple[SearchBody | SearchForm, dict[str, bytes]]:
     """Read a search, and its image by the name of its field; a search for an item has no image."""
     if body.json is not None:
         fields = bodies.validate(SearchBody, body.json)
-        sources = {"image": fields.image, "sketch": fields.sketch}
-        return fields, {name: images.from_base64(text) for name, text in sources.items() if text is not None}
+        texts = {"image": fields.image, "sketch": fields.sketch}
+        return fields, {name: images.from_base64(text) for name, text in texts.items() if text is not None}
     uploaded = bodies.form_images(body, *BRANCHES)
     form = bodies.form_fields(body, SearchForm, *BRANCHES)
     if len(uploaded) + (form.item is not None) != 1 or len(uploaded) < len(body.files):
         raise UsageError("The form needs one file, named “image” or “sketch”, or the id of an “item”.")
     return form, uploaded
-
-
-def _answer(
-    collection: Collection, vectors: Vectors, fields: SearchBody | SearchForm, max_hits: int, branch: Branch = "photo"
-) -> Answer:
-    space = collection.embedder.compared_by(fields.metric).space
-    where = fields.filter.to_filter()
-    limit = max_hits if fields.within is not None else fields.k or DEFAULT_K
-    more = limit + (fields.item is not None)
-    if fields.within is not None:
-        try:
-            within = DistanceRange.parse(fields.within, space)
-        except UsageError as e:
-            raise bodies.invalid_field("within", str(e)) from e
-        (answer,) = collection.within(
-            vectors,
-            within.max,
-            where,
-            least=within.min,
-            most=more,
-            metric=fields.metric,
-            branch=branch,
-            exact=fields.exact,
-        )
-    else:
-        (answer,) = collection.knn(vectors, more, where, metric=fields.metric, branch=branch, exact=fields.exact)
-    hits = [hit for hit in answer.hits if hit.item.id != fields.item]
-    complete = answer.complete and (fields.within is None or len(hits) <= limit)
-    return replace(answer, hits=tuple(hits[:limit]), complete=complete)
 
 
 class _ImageObject(BaseModel):
@@ -123,6 +104,9 @@ def search_simple(request: Request, served: Served, body: Annotated[bytes, Depen
     if isinstance(text, bytes) and text[:1] in {b'"', b"{"}:  # neither is in Base64's alphabet
         root = bodies.validate(_SimpleBody, text).root
         text = root.image if isinstance(root, _ImageObject) else root
-    (answer,) = collection.knn(collection.embed([images.from_base64(text)]), DEFAULT_K)
-    urls = (str(request.url_for("get_image", c=collection.name, ident=hit.item.id)) for hit in answer.hits)
-    return SimpleAnswerOut(results=dict(zip(urls, (hit.distance for hit in answer.hits), strict=True)))
+    answer = collection.search(images.from_base64(text))
+    return SimpleAnswerOut(
+        results={
+            str(request.url_for("get_image", c=collection.name, ident=hit.item.id)): hit.distance for hit in answer
+        }
+    )
