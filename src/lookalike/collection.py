@@ -414,9 +414,8 @@ class Collection(_Before):
             limit=None if query.limit is None else query.limit + 1,
         )
         answers = self.store.search(self._resolve(more))
-        limit = query.k if query.within is None else query.limit
         return [
-            self._finish(_without(answer, item, limit), query.branch)
+            self._finish(_without(answer, item, query.k, query.limit), query.branch)
             for answer, item in zip(answers, query.items, strict=True)
         ]
 
@@ -434,7 +433,7 @@ class Collection(_Before):
             raise UsageError(f"The store of “{self.name}” cannot stream answers; search with a limit.")
         parts = self.store.stream(self._resolve(query))
         own = query.items[0] if query.items else None
-        return (self._finish(_without(part, own, None), query.branch) for part in parts)
+        return (self._finish(_without(part, own), query.branch) for part in parts)
 
     def distance_range(
         self,
@@ -741,13 +740,13 @@ def _check_same(
         )
 
 
-def _without(answer: Answer, item: str | None, limit: int | None) -> Answer:
-    """Leave an item out of its own answer, and what comes after a number of hits."""
+def _without(answer: Answer, item: str | None, k: int | None = None, limit: int | None = None) -> Answer:
+    """Leave an item out of its own answer, and hits beyond k or the limit; only the limit makes it incomplete."""
     if item is None:
         return answer
     hits = [hit for hit in answer.hits if hit.item.id != item]
     complete = answer.complete and (limit is None or len(hits) <= limit)
-    return replace(answer, hits=tuple(hits[:limit]), complete=complete)
+    return replace(answer, hits=tuple(hits[: k or limit]), complete=complete)
 
 
 def to_path(path: object) -> Path:
