@@ -138,7 +138,9 @@ def _measure(collection: Collection, files: list[Path], kind: str, radius: float
     for i, file in enumerate(files):
         copies.append(scratch / f"{i}.png")
         KINDS[kind](images.open_image(file), rng).save(copies[-1])
-    distances = paired(collection.embedder.embed(files), collection.embedder.embed(copies), collection.store.metric)
+    distances = paired(
+        collection.embedder.embed(files), collection.embedder.embed(copies), collection.store.space.metric
+    )
     near = np.asarray(distances) <= radius
     rows = np.arange(len(files))
     same, unconfirmed = np.zeros(len(rows), np.uint8), np.zeros(len(rows), bool)

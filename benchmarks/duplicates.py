@@ -31,6 +31,7 @@ from rich.table import Table
 from lookalike import duplicates, encoders, search
 from lookalike.collection import Collection
 from lookalike.errors import LookalikeError, NotFoundError
+from lookalike.stores import take_snapshot
 
 CUTS = (50, 100, 1_000)
 
@@ -116,7 +117,7 @@ def closest(collection: Collection, count: int) -> list[tuple[Path, Path]]:
     The nearest neighbours of all images are pairs too. So the distance of the count-th nearest one of these is a radius that
     contains the closest pairs.
     """
-    vectors, metric = collection.store.snapshot().vectors, collection.store.metric
+    vectors, metric = take_snapshot(collection.store).vectors, collection.store.space.metric
     nearest = sorted(d for block in search.self_join(vectors, metric, k=1) for d in block.distances.tolist())
     radius = nearest[min(count, len(nearest)) - 1]
     found = duplicates.find_duplicates(collection, duplicates.SearchRadius.fixed(radius))

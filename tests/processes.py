@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,11 +21,18 @@ from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.errors import StorageError
 from lookalike.ingest import run
+from lookalike.metric import Metric, VectorSpace
 from lookalike.progress import Progress
 from lookalike.query import Branch
-from lookalike.stores import Item, SQLiteStore, indexing, open_store
+from lookalike.stores import IndexSettings, Item, SQLiteStore, open_store
+from lookalike.stores.sqlite import indexes
+from lookalike.stores.sqlite.indexes import SavedIndex
+from lookalike.stores.sqlite.matrix import Matrix
 from recorder import Recorder, Report
 from searching import knn
+
+SPACE = VectorSpace(Metric.EUCLIDEAN, 8)
+"""Of the stores that tests give to these commands."""
 
 
 def start(command: Callable[..., None], *arguments: object) -> "subprocess.Popen[str]":
@@ -82,25 +88,25 @@ def step(number: int, dimension: int, count: int) -> tuple[list[Item], np.ndarra
 
 def advance(path: str, steps: str) -> None:
     """Overwrite the same items with each step, and every other time delete one of them first."""
-    store = open_store(path)
+    store = open_store(path, SPACE)
     for number in range(1, int(steps) + 1):
         if number % 2:
             store.delete(["00"])
-        store.upsert(*step(number, store.dimension, 20))
+        store.upsert(*step(number, SPACE.dimension, 20))
     store.close()
 
 
 def watch(path: str, last: str) -> None:
     """Search until the last step is seen; every answer must be of one step. Prints how many were seen."""
-    store = open_store(path)
+    store = open_store(path, SPACE)
     seen = set()
     while last not in seen:
-        hits = knn(store, np.zeros((1, store.dimension), np.float32), 100)[0].hits
+        hits = knn(store, np.zeros((1, SPACE.dimension), np.float32), 100)[0].hits
         steps = {hit.item.label for hit in hits}
         assert len(steps) == 1, steps
         (label,) = steps
         assert label is not None
-        assert {hit.distance for hit in hits} == {float(np.float32(np.sqrt(store.dimension) * int(label)))}
+        assert {hit.distance for hit in hits} == {float(np.float32(np.sqrt(SPACE.dimension) * int(label)))}
         assert [hit.item.id for hit in hits] == [f"{i:02}" for i in range(20 - len(hits), 20)]
         seen.add(label)
     store.close()
@@ -109,16 +115,16 @@ def watch(path: str, last: str) -> None:
 
 def insert(path: str, prefix: str, count: str) -> None:
     """Write so many items, one after the other."""
-    store = open_store(path)
+    store = open_store(path, SPACE)
     for i in range(int(count)):
-        store.upsert([Item(f"{prefix}{i}", "")], np.full((1, store.dimension), i, np.float32))
+        store.upsert([Item(f"{prefix}{i}", "")], np.full((1, SPACE.dimension), i, np.float32))
     store.close()
 
 
 def abandon(path: str, count: str) -> None:
     """Write so many items and vanish, leaving SQLite's log behind."""
-    store = open_store(path)
-    store.upsert(*step(1, store.dimension, int(count)))
+    store = open_store(path, SPACE)
+    store.upsert(*step(1, SPACE.dimension, int(count)))
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -126,12 +132,12 @@ def fill(path: str, limit: str) -> None:
     """Write until no file may grow any more; prints how many items were written."""
     if int(limit):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
-    store = open_store(path)
+    store = open_store(path, SPACE)
     written = 0
     try:
         while True:
             items = [Item(f"{written + i:06}", "") for i in range(10)]
-            store.upsert(items, np.ones((10, store.dimension), np.float32))
+            store.upsert(items, np.ones((10, SPACE.dimension), np.float32))
             written += 10
     except StorageError:
         print(written)  # noqa: T201 -- for the test to read
@@ -139,23 +145,25 @@ def fill(path: str, limit: str) -> None:
 
 def build(path: str) -> None:
     """Build an index; says when it has begun."""
-    with closing(SQLiteStore.open(Path(path))) as store:
+    with closing(SQLiteStore.open(Path(path), SPACE)) as store:
         store.build_index(Recorder(lambda _: print("begun", flush=True)))  # noqa: T201 -- for the test to read
 
 
 def tune(path: str) -> None:
     """The command, which says when it has begun to build."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started without
-    whole = indexing.build
+    build = indexes.build
 
-    def printing(*about: Any, progress: Progress, stopped: Callable[[], bool]) -> Any:  # noqa: ANN401
+    def build_and_print(
+        matrix: Matrix, metric: Metric, settings: IndexSettings, progress: Progress, stopped: Callable[[], bool]
+    ) -> SavedIndex | None:
         def report(report: Report) -> None:
             print("begun", flush=True)  # noqa: T201 -- for the test to read
             progress.advance(*report)
 
-        return whole(*about, progress=Recorder(report), stopped=stopped)
+        return build(matrix, metric, settings, Recorder(report), stopped)
 
-    indexing.build = printing  # type: ignore[assignment]  # it passes on all that it is given
+    indexes.build = build_and_print
     sys.argv = ["lookalike", "tune", path]
     main()
 

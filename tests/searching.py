@@ -1,9 +1,17 @@
-"""Short forms of the queries that tests put to stores."""
+"""Short forms of what tests ask of stores."""
 
+from pathlib import Path
 from typing import Any
 
+from lookalike.metric import VectorSpace
 from lookalike.query import ALL, DistanceRange, Filter, Query, Vectors
-from lookalike.stores import Answer, Store
+from lookalike.stores import Answer, SQLiteStore, Store
+
+
+def create_store(folder: Path, space: VectorSpace) -> SQLiteStore:
+    """Create a folder with an empty embedded store."""
+    folder.mkdir()
+    return SQLiteStore.create(folder, space)
 
 
 def knn(store: Store, vectors: Vectors, k: int, where: Filter = ALL, **options: Any) -> list[Answer]:  # noqa: ANN401 -- those of Query

@@ -523,7 +523,7 @@ def test_tune_builds_an_index_and_answers_say_that_they_are_approximate(indexed:
     shutil.copytree("shop.lookalike", "large.lookalike")
     with Collection.open("large.lookalike") as large:
         (item, *_) = large.store.scan()
-        vectors = np.random.default_rng(0).standard_normal((1200, large.store.dimension)).astype(np.float32)
+        vectors = np.random.default_rng(0).standard_normal((1200, large.store.space.dimension)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         large.store.upsert([replace(item, id=f"copy{i}") for i in range(1200)], vectors)
     indexed("tune", "large", "--index", "none", "--budget", "0")
@@ -567,7 +567,7 @@ def test_tune_builds_an_index_and_answers_say_that_they_are_approximate(indexed:
 def test_ctrl_c_stops_tune_and_keeps_the_collection_unchanged(indexed: Shell) -> None:
     with Collection.open("shop.lookalike") as shop:
         (item, *_) = shop.store.scan()
-        vectors = np.random.default_rng(0).standard_normal((30_000, shop.store.dimension)).astype(np.float32)
+        vectors = np.random.default_rng(0).standard_normal((30_000, shop.store.space.dimension)).astype(np.float32)
         shop.store.upsert([replace(item, id=f"copy{i}") for i in range(30_000)], vectors)
     tuning = processes.start(processes.tune, "shop.lookalike")
     assert tuning.stdout is not None

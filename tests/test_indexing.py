@@ -1,4 +1,4 @@
-"""What is the embedded store's own about its index: budget, damage, processes. What it finds is tested in test_stores.py."""
+"""The index of the embedded store: budget, damage, processes. Its answers are tested in test_stores.py."""
 
 import os
 import shutil
@@ -15,16 +15,16 @@ import pytest
 import processes
 from lookalike import search
 from lookalike.errors import StorageError, UsageError
-from lookalike.metric import Metric
+from lookalike.metric import Metric, VectorSpace
 from lookalike.query import ALL, Filter
-from lookalike.stores import Answer, Item, SQLiteStore, arrays
-from lookalike.stores.manifest import EncoderPin, Manifest
-from lookalike.stores.tuning import Pace
+from lookalike.stores import Answer, Item, SQLiteStore
+from lookalike.stores.sqlite import array_file
+from lookalike.stores.sqlite.latency import LatencyModel
 from recorder import Recorder
-from searching import knn, range_query
+from searching import create_store, knn, range_query
 
 Array = np.ndarray[Any, np.dtype[Any]]
-MANIFEST = Manifest(metric=Metric.EUCLIDEAN, dimension=8, encoder=EncoderPin(name="none", fingerprint=""))
+SPACE = VectorSpace(Metric.EUCLIDEAN, 8)
 COUNT = 1500
 
 
@@ -38,7 +38,7 @@ def vectors(count: int, seed: int = 0) -> Array:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with an index, and a budget that nothing fits."""
     folder = tmp_path_factory.mktemp("built") / "some.lookalike"
-    with closing(SQLiteStore.create(folder, MANIFEST)) as store:
+    with closing(create_store(folder, SPACE)) as store:
         labels = ["rare", *["even", "odd"] * COUNT]
         items = [Item(f"{i:05}", "", labels[0 if i < 5 else 1 + i % 2]) for i in range(COUNT)]
         store.upsert(items, vectors(COUNT))
@@ -54,7 +54,7 @@ def path(built: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[SQLiteStore]:
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         yield store
 
 
@@ -103,7 +103,7 @@ def test_another_metric_and_bits_are_answered_exactly(store: SQLiteStore) -> Non
 
 def test_without_an_index_answers_are_exact_and_an_index_is_due(path: Path, store: SQLiteStore) -> None:
     shutil.rmtree(path / "cache")
-    with closing(SQLiteStore.open(path)) as other:
+    with closing(SQLiteStore.open(path, SPACE)) as other:
         assert knn(other, vectors(1), 10, exact=False)[0].exact
         assert other.status().index is None
         assert other.status().due
@@ -140,8 +140,7 @@ def test_the_few_that_a_filter_leaves_are_looked_at_one_by_one(store: SQLiteStor
 
 
 def test_zero_queries_by_cosine_are_answered_exactly(tmp_path: Path) -> None:
-    manifest = replace_metric(Metric.COSINE)
-    with closing(SQLiteStore.create(tmp_path / "c.lookalike", manifest)) as store:
+    with closing(create_store(tmp_path / "c.lookalike", VectorSpace(Metric.COSINE, 8))) as store:
         store.upsert([Item(f"{i:05}", "") for i in range(1100)], vectors(1100))
         store.tune(lambda now: now.model_copy(update={"budget": 0}))
         assert store.build_index()
@@ -149,10 +148,6 @@ def test_zero_queries_by_cosine_are_answered_exactly(tmp_path: Path) -> None:
         assert zero.exact
         assert ids(zero) == ["00000", "00001", "00002"]
         assert not knn(store, vectors(1), 3)[0].exact
-
-
-def replace_metric(metric: Metric) -> Manifest:
-    return MANIFEST.model_copy(update={"metric": metric, "dimension": 8})
 
 
 def test_what_is_too_much_is_answered_exactly(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,12 +175,12 @@ def flip(content: bytes) -> bytes:
 def test_a_damaged_index_is_ignored_and_built_anew(path: Path, damage: Callable[[bytes], bytes], *, used: bool) -> None:
     file = index_file(path)
     if used:
-        with closing(SQLiteStore.open(path)) as store:
+        with closing(SQLiteStore.open(path, SPACE)) as store:
             assert not knn(store, vectors(1), 10)[0].exact
     before = file.stat()
     file.write_bytes(damage(file.read_bytes()))
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # as if it had not been touched
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         assert knn(store, vectors(1), 10)[0].exact
         assert store.status().due
         assert store.build_index()
@@ -203,20 +198,20 @@ def test_a_query_too_long_for_float32_is_answered_exactly(store: SQLiteStore) ->
 def checks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each file that is read from the cache, whether all of it is checked."""
     seen: list[bool] = []
-    chosen = arrays._chosen
+    choose = array_file._choose_blocks
 
-    def spy(count: int, whole: bool) -> Iterator[int]:
-        seen.append(whole)
-        return chosen(count, whole)
+    def spy(count: int, *, check_all: bool) -> Iterator[int]:
+        seen.append(check_all)
+        return choose(count, check_all=check_all)
 
-    monkeypatch.setattr(arrays, "_chosen", spy)
+    monkeypatch.setattr(array_file, "_choose_blocks", spy)
     return seen
 
 
 def checked_whole(path: Path, checks: list[bool]) -> bool:
     """Whether another process's first query reads the index through."""
     checks.clear()
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         assert not knn(store, vectors(1), 10)[0].exact
     return any(checks)
 
@@ -252,24 +247,24 @@ def test_notes_go_with_their_indexes(path: Path, store: SQLiteStore) -> None:
 
 
 def test_an_index_of_another_collection_is_not_believed(path: Path, tmp_path: Path) -> None:
-    with closing(SQLiteStore.create(tmp_path / "other.lookalike", MANIFEST)) as other:
+    with closing(create_store(tmp_path / "other.lookalike", SPACE)) as other:
         other.upsert([Item(f"{i:05}", "") for i in range(COUNT)], vectors(COUNT, 77))
         assert other.build_index()
     shutil.copy(index_file(tmp_path / "other.lookalike"), index_file(path))
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         assert knn(store, vectors(1), 10)[0].exact
 
 
 def test_an_index_that_a_backup_does_not_know_is_not_used(built: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(built, tmp_path / "some.lookalike"))
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         store.upsert([Item("later", "")], vectors(1))
         assert store.build_index()
         later = store.status().index
     shutil.copy(built / "catalog.sqlite", path)
     for name in ("catalog.sqlite-wal", "catalog.sqlite-shm"):
         (path / name).unlink(missing_ok=True)
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         store.upsert([Item("other", "")], vectors(1, 8))  # counts up to the same number
         now = store.status().index
         assert later is not None
@@ -290,7 +285,7 @@ def test_a_process_killed_while_it_builds_does_no_harm(path: Path) -> None:
     builder.stdout.readline()  # it has begun
     os.kill(builder.pid, signal.SIGKILL)
     builder.communicate()
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         assert knn(store, vectors(1), 10)[0].exact
         assert store.build_index()
         assert not knn(store, vectors(1), 10)[0].exact
@@ -322,7 +317,7 @@ def test_building_goes_on_beside_searches_and_writes(store: SQLiteStore) -> None
 def test_an_index_that_cannot_be_kept_is_reported(path: Path) -> None:
     shutil.rmtree(path / "cache")
     (path / "cache").write_text("in the way", encoding="utf-8")
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         begun = Recorder()
         with pytest.raises(StorageError, match="exact"):
             store.build_index(begun)
@@ -331,26 +326,26 @@ def test_an_index_that_cannot_be_kept_is_reported(path: Path) -> None:
 
 
 def test_few_items_and_bits_have_no_index(tmp_path: Path) -> None:
-    with closing(SQLiteStore.create(tmp_path / "few.lookalike", MANIFEST)) as store:
+    with closing(create_store(tmp_path / "few.lookalike", SPACE)) as store:
         store.tune(lambda now: now.model_copy(update={"budget": 0}))
         for count in (0, 1):
             store.upsert([Item(str(i), "") for i in range(count)], vectors(count))
             assert len(knn(store, vectors(1), 5)[0].hits) == count
-            assert (store.indexable, store.status().due) == (False, False)
+            assert (store.indexable(), store.status().due) == (False, False)
             with pytest.raises(UsageError, match="1,000"):
                 store.build_index()
-    with closing(SQLiteStore.create(tmp_path / "bits.lookalike", replace_metric(Metric.HAMMING))) as store:
+    with closing(create_store(tmp_path / "bits.lookalike", VectorSpace(Metric.HAMMING, 8))) as store:
         store.tune(lambda now: now.model_copy(update={"budget": 0}))
         store.upsert([Item(f"{i:05}", "") for i in range(1100)], np.zeros((1100, 1), np.uint8))
-        assert (store.indexable, store.status().due, store.status().scan) == (False, False, "bits")
+        assert (store.indexable(), store.status().due, store.status().precision) == (False, False, "bits")
         assert knn(store, np.zeros((1, 1), np.uint8), 3, exact=False)[0].exact
 
 
 def test_settings_are_kept_and_are_no_write(path: Path, store: SQLiteStore) -> None:
     before = store.snapshot().generation
     store.tune(lambda now: now.model_copy(update={"budget": 7, "index": "none"}))
-    with closing(SQLiteStore.open(path)) as other:
-        assert other.status().tuning.budget == 7
+    with closing(SQLiteStore.open(path, SPACE)) as other:
+        assert other.status().settings.budget == 7
         assert other.status().index is None
         assert not other.build_index()
         assert not list((path / "cache").glob("index-*"))
@@ -359,8 +354,8 @@ def test_settings_are_kept_and_are_no_write(path: Path, store: SQLiteStore) -> N
 
 
 def test_a_store_of_an_older_version_has_no_settings(tmp_path: Path) -> None:
-    with closing(SQLiteStore.create(tmp_path / "old.lookalike", MANIFEST)) as store:
-        assert store.status().tuning.budget == 50
+    with closing(create_store(tmp_path / "old.lookalike", SPACE)) as store:
+        assert store.status().settings.budget == 50
         assert store.status().index is None
 
 
@@ -370,15 +365,15 @@ def test_a_store_of_an_older_version_has_no_settings(tmp_path: Path) -> None:
 def test_a_matrix_of_many_vectors_is_searched_in_fewer_bytes_and_dimensions_and_stays_exact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookalike.stores.matrix._SCANNED", 1)
+    monkeypatch.setattr("lookalike.stores.sqlite.matrix._MIN_QUANTISED", 1)
     monkeypatch.setattr("lookalike.search.projection.DIMENSIONS", (2, 4))
     monkeypatch.setattr("lookalike.search.projection._PAYS", 1e6)
     path, known = tmp_path / "m.lookalike", vectors(3000)
 
     def check(store: SQLiteStore, expected: Array, names: list[str]) -> None:
-        assert store.status().scan == "int8"
-        assert store._matrix is not None
-        assert store._matrix.gallery.short is not None
+        assert store.status().precision == "int8"
+        assert store._snapshots._matrix is not None
+        assert store._snapshots._matrix.gallery.short is not None
         for queries in (vectors(1, 4), vectors(5, 4)):
             for answer, (rows, distances) in zip(
                 knn(store, queries, 7), search.knn(queries, expected, 7, Metric.EUCLIDEAN), strict=True
@@ -387,20 +382,20 @@ def test_a_matrix_of_many_vectors_is_searched_in_fewer_bytes_and_dimensions_and_
                 assert found == [(names[row], d) for row, d in zip(rows, distances.tolist(), strict=True)]
 
     names = [f"{i:05}" for i in range(3000)]
-    with closing(SQLiteStore.create(path, MANIFEST)) as store:
+    with closing(create_store(path, SPACE)) as store:
         store.upsert([Item(i, "") for i in names], known)
         check(store, known, names)
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         check(store, known, names)
-        assert store._matrix is not None
-        assert not store._matrix.gallery.squared_norms.flags.writeable  # mapped, not computed
+        assert store._snapshots._matrix is not None
+        assert not store._snapshots._matrix.gallery.squared_norms.flags.writeable  # mapped, not computed
         store.upsert([Item("x", "")], vectors(1, 4))
         store.delete([names[0]])
         check(store, np.concatenate([known[1:], vectors(1, 4)]), [*names[1:], "x"])
 
 
 def test_answers_in_parts_are_those_at_once(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lookalike.stores.catalog.CHUNK", 100)
+    monkeypatch.setattr("lookalike.stores.sqlite.catalogue.CHUNK", 100)
     for where in (ALL, Filter(labels=frozenset({"even"}))):
         for least in (0.0, 1.0):
             (whole,) = store.search(range_query(vectors(1, 3), 3, where, minimum=least, exact=True))
@@ -412,7 +407,7 @@ def test_answers_in_parts_are_those_at_once(store: SQLiteStore, monkeypatch: pyt
 def test_answers_in_parts_leave_out_what_is_deleted_meanwhile(
     store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookalike.stores.catalog.CHUNK", 100)
+    monkeypatch.setattr("lookalike.stores.sqlite.catalogue.CHUNK", 100)
     parts = store.stream(range_query(vectors(1, 3), 100))
     first = ids(next(parts))
     gone = [f"{i:05}" for i in range(0, COUNT, 2)]
@@ -422,24 +417,24 @@ def test_answers_in_parts_leave_out_what_is_deleted_meanwhile(
     assert len(rest) == len({f"{i:05}" for i in range(1, COUNT, 2)} - {*first})
 
 
-def test_the_pace_is_learned_from_large_scans_alone() -> None:
-    pace = Pace()
-    before = pace.estimate(10**9, 1)
-    pace.learn(1000, 1, 10)
-    assert pace.estimate(10**9, 1) == before
+def test_latency_is_learned_from_large_scans_only() -> None:
+    model = LatencyModel()
+    before = model.estimate(10**9, 1)
+    model.learn(1000, 1, 10)
+    assert model.estimate(10**9, 1) == before
     for _ in range(50):
-        pace.learn(10**9, 1, 0.05)
-    assert pace.estimate(10**9, 1) == pytest.approx(50, rel=0.01)
-    assert pace.estimate(10**9, 8) < 50
+        model.learn(10**9, 1, 0.05)
+    assert model.estimate(10**9, 1) == pytest.approx(50, rel=0.01)
+    assert model.estimate(10**9, 8) < 50
 
 
 def test_opening_takes_no_second_look_at_vectors(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         assert knn(store, vectors(1), 1)
 
     def refuse(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("lookalike.stores.matrix.Matrix.of", refuse)
-    with closing(SQLiteStore.open(path)) as store:
+    monkeypatch.setattr("lookalike.stores.sqlite.matrix.Matrix.prepare", refuse)
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         assert knn(store, vectors(1), 1)

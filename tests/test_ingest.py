@@ -26,7 +26,7 @@ from lookalike.ingest import Added, Entry, file_id, plan, run
 from lookalike.ingest import read as reading
 from lookalike.ingest.write import Pending, write
 from lookalike.query import Branch
-from lookalike.stores import Item
+from lookalike.stores import Item, take_snapshot
 from recorder import Recorder
 
 
@@ -586,7 +586,7 @@ def test_killed_at_any_moment_it_loses_nothing_and_carries_on(tmp_path: Path, po
             done = len(files)
             before = {embedding(file) for file in files}
             right = encoder.embed(np.stack([images.load(file, 32) for file in files])) if files else np.empty((0, 48))
-            assert np.allclose(collection.store.snapshot().vectors, right, atol=1e-6)
+            assert np.allclose(take_snapshot(collection.store).vectors, right, atol=1e-6)
     processes.finish(processes.start(processes.add, path, tmp_path / "photos", log))
     with Collection.create(tmp_path / "at once.lookalike", encoder) as whole, Collection.open(path) as collection:
         whole.add(plan(tmp_path / "photos"))

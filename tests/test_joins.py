@@ -47,7 +47,7 @@ def fill(path: Path, encoder: Path, count: int, seed: int) -> Path:
     """A collection of unit vectors, some of them twice, under names that have everything that a format must escape."""
     rng = np.random.default_rng(seed)
     with Collection.create(path, Encoder.open(encoder)) as made:
-        vectors = rng.standard_normal((count, made.store.dimension)).astype(np.float32)
+        vectors = rng.standard_normal((count, made.store.space.dimension)).astype(np.float32)
         vectors[:, 4:] = 0
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors[count // 2 :: 7] = vectors[:1]

@@ -29,7 +29,7 @@ from lookalike.errors import EncoderError, LookalikeError, NotFoundError, Storag
 from lookalike.server import create_app
 from lookalike.server.problems import public_message
 from lookalike.server.served import ServedCollections
-from lookalike.stores.tuning import Tuning
+from lookalike.stores.settings import IndexSettings
 from pocket_encoder import calibrated, make
 from pocket_server import serving
 
@@ -243,9 +243,9 @@ def test_an_index_is_built_in_the_background_and_answers_say_whether_they_are_ex
     shutil.copytree(home / "plain.lookalike", tmp_path / "plain.lookalike")
     with Collection.open(tmp_path / "plain.lookalike") as plain:
         (first, *_) = plain.store.scan()
-        vectors = np.random.default_rng(0).standard_normal((1500, plain.store.dimension)).astype(np.float32)
+        vectors = np.random.default_rng(0).standard_normal((1500, plain.store.space.dimension)).astype(np.float32)
         plain.store.upsert([replace(first, id=f"copy{i}") for i in range(1500)], vectors)
-        plain.tune(Tuning(budget=0))
+        plain.tune(IndexSettings(budget=0))
         before = builders()
         with serving(create_app([plain])) as url:
             body = {"item": "copy7", "k": 3}
@@ -265,9 +265,9 @@ def test_a_server_that_stops_leaves_an_index_unbuilt(home: Path, tmp_path: Path)
     shutil.copytree(home / "plain.lookalike", tmp_path / "plain.lookalike")
     with Collection.open(tmp_path / "plain.lookalike") as plain:
         (first, *_) = plain.store.scan()
-        vectors = np.random.default_rng(0).standard_normal((20_000, plain.store.dimension)).astype(np.float32)
+        vectors = np.random.default_rng(0).standard_normal((20_000, plain.store.space.dimension)).astype(np.float32)
         plain.store.upsert([replace(first, id=f"copy{i}") for i in range(20_000)], vectors)
-        plain.tune(Tuning(budget=0))
+        plain.tune(IndexSettings(budget=0))
         before = builders()
         with serving(create_app([plain])) as url:
             assert httpx.get(f"{url}/health").json()["status"] == "ok"

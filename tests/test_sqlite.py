@@ -1,15 +1,13 @@
 """The embedded store as a folder: its cache, damage, full and read-only disks, and several processes at once."""
 
-import json
 import os
 import resource
 import shutil
 import signal
 import sqlite3
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -22,18 +20,16 @@ from lookalike.errors import (
     AlreadyExistsError,
     BusyError,
     LookalikeError,
-    MismatchError,
-    NotFoundError,
     StorageError,
     UsageError,
 )
-from lookalike.metric import Metric
-from lookalike.stores import Item, SQLiteStore, arrays, catalog, open_store
-from lookalike.stores.catalog import Catalog
-from lookalike.stores.manifest import EncoderPin, Manifest
-from searching import knn
+from lookalike.metric import Metric, VectorSpace
+from lookalike.stores import Item, SQLiteStore, open_store
+from lookalike.stores.sqlite import array_file, catalogue
+from lookalike.stores.sqlite.catalogue import Catalogue
+from searching import create_store, knn
 
-MANIFEST = Manifest(metric=Metric.EUCLIDEAN, dimension=8, encoder=EncoderPin(name="none", fingerprint=""))
+SPACE = VectorSpace(Metric.EUCLIDEAN, 8)
 QUERY = np.zeros((1, 8), np.float32)
 
 
@@ -41,7 +37,7 @@ QUERY = np.zeros((1, 8), np.float32)
 def path(tmp_path: Path) -> Path:
     """A store of 20 items at different distances."""
     folder = tmp_path / "some.lookalike"
-    with closing(SQLiteStore.create(folder, MANIFEST)) as store:
+    with closing(create_store(folder, SPACE)) as store:
         vectors = np.arange(160, dtype=np.float32).reshape(20, 8)
         store.upsert([Item(f"{i:02}", "") for i in range(20)], vectors)
     return folder
@@ -49,7 +45,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[SQLiteStore]:
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         yield store
 
 
@@ -71,14 +67,14 @@ def intact(path: Path) -> bool:
 
 
 def test_the_cache_is_mapped_into_memory_and_used_by_the_next_process(path: Path) -> None:
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         before = found(store)
-        assert store._matrix is not None
-        assert not store._matrix.vectors.flags.writeable  # mapped
+        assert store._snapshots._matrix is not None
+        assert not store._snapshots._matrix.vectors.flags.writeable  # mapped
     with closing(sqlite3.connect(path / "catalog.sqlite")) as sql:
         sql.execute("UPDATE vectors SET vector = zeroblob(32)")  # behind its back: what is found comes from the cache
         sql.commit()
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         assert found(store) == before
 
 
@@ -87,7 +83,7 @@ def test_the_cache_may_be_deleted_at_any_time(path: Path, store: SQLiteStore) ->
     for _ in range(3):
         shutil.rmtree(path / "cache")
         assert found(store) == expected
-        with closing(SQLiteStore.open(path)) as other:
+        with closing(SQLiteStore.open(path, SPACE)) as other:
             assert found(other) == expected
 
 
@@ -96,7 +92,7 @@ def test_the_cache_may_be_deleted_while_others_search(path: Path, store: SQLiteS
 
     def look() -> None:
         for _ in range(30):
-            with closing(SQLiteStore.open(path)) as other:
+            with closing(SQLiteStore.open(path, SPACE)) as other:
                 if found(other) != expected:
                     wrong.append(1)
 
@@ -119,18 +115,18 @@ def flip(content: bytes) -> bytes:
     ids=["one bit", "one byte short", "one row short", "empty", "longer", "zeros"],
 )
 def test_a_damaged_cache_is_made_anew(path: Path, damage: Callable[[bytes], bytes]) -> None:
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         expected = found(store)
     good = matrix(path).read_bytes()
     matrix(path).write_bytes(damage(good))
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         assert found(store) == expected
     assert matrix(path).read_bytes() == good
 
 
 def test_a_file_in_place_of_the_cache_does_no_harm(path: Path) -> None:
     (path / "cache").write_text("in the way", encoding="utf-8")
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         assert len(found(store)) == 20
 
 
@@ -138,7 +134,7 @@ def test_the_cache_of_another_time_is_not_believed(path: Path, tmp_path: Path) -
     shutil.copytree(path, tmp_path / "backup")
 
     def one_more(value: float) -> list[tuple[str, float]]:
-        with closing(SQLiteStore.open(path)) as store:
+        with closing(SQLiteStore.open(path, SPACE)) as store:
             store.upsert([Item("x", "")], np.full((1, 8), value, np.float32))
             return found(store)
 
@@ -149,10 +145,10 @@ def test_the_cache_of_another_time_is_not_believed(path: Path, tmp_path: Path) -
 
 def test_the_cache_keeps_the_latest_matrix_alone(path: Path) -> None:
     for i in range(3):
-        with closing(SQLiteStore.open(path)) as store:
+        with closing(SQLiteStore.open(path, SPACE)) as store:
             store.upsert([Item(f"x{i}", "")], QUERY)
             assert len(found(store)) == 21 + i
-    (_, parts) = arrays.read(matrix(path)) or ({}, {})
+    (_, parts) = array_file.read(matrix(path)) or ({}, {})
     assert len(parts["vectors"]) == 23
 
 
@@ -162,7 +158,7 @@ def test_what_killed_processes_left_in_the_cache_goes(path: Path) -> None:
     for part in (old, new):
         part.touch()
     os.utime(old, (0, 0))
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         found(store)
     assert (old.exists(), new.exists()) == (False, True)
 
@@ -178,43 +174,17 @@ def test_a_few_changes_are_not_worth_writing_the_matrix(path: Path, store: SQLit
 # ---- what is refused
 
 
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        ({"version": 2}, MismatchError),
-        ({"version": 2, "something": "new"}, MismatchError),
-        ({"codec": "pca"}, MismatchError),
-        ({"dimension": 0}, StorageError),
-        ({"metric": "manhattan"}, StorageError),
-        ({"format": "a cake"}, StorageError),
-        ({"something": "new"}, StorageError),
-    ],
-)
-def test_a_manifest_that_does_not_fit_is_refused(path: Path, change: dict[str, object], error: type[Exception]) -> None:
-    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    (path / "manifest.json").write_text(json.dumps(manifest | change), encoding="utf-8")
-    with pytest.raises(error, match="some"):
-        open_store(path)
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"{}", b'{"version": 1}'])
-def test_a_damaged_manifest_is_reported(path: Path, content: bytes) -> None:
-    (path / "manifest.json").write_bytes(content)
-    with pytest.raises(StorageError, match="manifest"):
-        open_store(path)
-
-
 @pytest.mark.parametrize("content", [b"", b"garbage" * 1000, b"SQLite format 3\0" + b"\0" * 5000])
 def test_a_catalogue_that_is_none_is_reported(path: Path, content: bytes) -> None:
     (path / "catalog.sqlite").write_bytes(content)
     with pytest.raises(StorageError):
-        open_store(path)
+        open_store(path, SPACE)
 
 
 def test_a_catalogue_that_is_missing_is_reported_and_not_made_anew(path: Path) -> None:
     (path / "catalog.sqlite").unlink()
     with pytest.raises(StorageError, match="missing"):
-        open_store(path)
+        open_store(path, SPACE)
     assert not (path / "catalog.sqlite").exists()
 
 
@@ -227,59 +197,25 @@ def test_vectors_that_are_cut_off_or_missing_are_reported(path: Path, store: SQL
             found(store)
 
 
-@pytest.mark.parametrize("name", ["nothing", "a file", "empty"])
-def test_where_there_is_no_collection_it_says_so(tmp_path: Path, name: str) -> None:
-    (tmp_path / "a file").touch()
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(NotFoundError, match=name):
-        open_store(tmp_path / name)
-
-
 def test_an_unknown_kind_of_store_is_refused() -> None:
     with pytest.raises(UsageError, match="milvus"):
-        open_store("milvus://localhost/shop")
+        open_store("milvus://localhost/shop", SPACE)
 
 
-@pytest.mark.parametrize("there", ["file", "folder", "store"])
-def test_nothing_is_overwritten(tmp_path: Path, there: str) -> None:
-    path = tmp_path / "x.lookalike"
-    if there == "file":
-        path.touch()
-    elif there == "folder":
-        path.mkdir()
-    else:
-        SQLiteStore.create(path, MANIFEST).close()
+def test_a_store_is_not_overwritten(path: Path) -> None:
+    before = (path / "catalog.sqlite").read_bytes()
     with pytest.raises(AlreadyExistsError):
-        SQLiteStore.create(path, MANIFEST)
-    assert list(tmp_path.iterdir()) == [path]
+        SQLiteStore.create(path, SPACE)
+    assert (path / "catalog.sqlite").read_bytes() == before
 
 
-def test_where_a_store_cannot_be_made_nothing_stays_behind(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
+def test_where_a_store_cannot_be_created_nothing_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StorageError):
-        SQLiteStore.create(tmp_path / "file" / "x.lookalike", MANIFEST)
-
-    def broken() -> Iterator[tuple[str, bytes]]:
-        yield "encoder/photo.onnx", b""
-        raise OSError(5, "the disk hums")
-
-    with pytest.raises(StorageError, match="hums"):
-        SQLiteStore.create(tmp_path / "y.lookalike", MANIFEST, broken())
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
-def test_a_store_is_not_to_be_seen_before_it_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "x.lookalike"
-
-    def fill() -> Iterator[tuple[str, bytes]]:
-        yield "encoder/photo.onnx", b"network"
-        assert not path.exists()
-        yield "encoder/encoder.json", b"card"
-        assert not path.exists()
-
-    with closing(SQLiteStore.create(path, MANIFEST, fill())):
-        assert (path / "encoder" / "photo.onnx").read_bytes() == b"network"
-    assert list(tmp_path.iterdir()) == [path]
+        SQLiteStore.create(tmp_path / "no folder", SPACE)
+    monkeypatch.setattr("lookalike.stores.sqlite.catalogue.SCHEMA", "CREATE TABLE items (id TEXT); garbage")
+    with pytest.raises(StorageError):
+        SQLiteStore.create(tmp_path, SPACE)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_closed_store_says_so(store: SQLiteStore) -> None:
@@ -323,8 +259,8 @@ def test_two_writers_at_once_both_succeed(path: Path, store: SQLiteStore) -> Non
 def test_a_writer_that_does_not_let_go_makes_others_busy_and_readers_not(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalog, "_PATIENCE", 0.05)
-    with closing(SQLiteStore.open(path)) as store, closing(sqlite3.connect(path / "catalog.sqlite")) as other:
+    monkeypatch.setattr(catalogue, "_TIMEOUT", 0.05)
+    with closing(SQLiteStore.open(path, SPACE)) as store, closing(sqlite3.connect(path / "catalog.sqlite")) as other:
         expected = found(store)
         other.execute("BEGIN IMMEDIATE")
         for write in (lambda: store.upsert([Item("x", "")], QUERY), lambda: store.delete(["00"])):
@@ -378,15 +314,15 @@ def test_a_search_does_not_wait_for_a_thread_that_waits_to_write(
 def test_a_full_database_is_reported_and_loses_nothing(
     path: Path, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected, connect = found(store), Catalog._connect
+    expected, open_connection = found(store), Catalogue._open
 
-    def confined(catalog: Catalog) -> sqlite3.Connection:
-        sql = connect(catalog)
+    def limited(catalogue: Catalogue) -> sqlite3.Connection:
+        sql = open_connection(catalogue)
         sql.execute(f"PRAGMA max_page_count = {sql.execute('PRAGMA page_count').fetchone()[0] + 2}")
         return sql
 
-    monkeypatch.setattr(Catalog, "_connect", confined)
-    with closing(SQLiteStore.open(path)) as small:
+    monkeypatch.setattr(Catalogue, "_open", limited)
+    with closing(SQLiteStore.open(path, SPACE)) as small:
         with pytest.raises(StorageError, match="full"):
             small.upsert([Item(f"x{i}", "") for i in range(1000)], np.zeros((1000, 8), np.float32))
         assert found(small) == expected
@@ -403,11 +339,11 @@ def test_files_that_may_not_grow_are_reported_and_lose_nothing(path: Path, store
 
 
 def test_a_reader_with_a_full_disk_does_without_a_cache(path: Path) -> None:
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         expected = found(store)
     shutil.rmtree(path / "cache")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         store.count()
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
@@ -438,16 +374,21 @@ def disk(tmp_path: Path) -> Iterator[tuple[Path, Remount]]:
 
 def test_a_full_disk_is_reported_and_loses_nothing(disk: tuple[Path, Any]) -> None:
     path = disk[0] / "some.lookalike"
-    SQLiteStore.create(path, MANIFEST).close()
+    create_store(path, SPACE).close()
     written = int(processes.finish(processes.start(processes.fill, path, 0)))
     assert written > 0
-    with closing(SQLiteStore.open(path)) as store:
+    with closing(SQLiteStore.open(path, SPACE)) as store:
         assert store.count() == written
         assert len(found(store)) == written
-        with pytest.raises(StorageError):
-            SQLiteStore.create(disk[0] / "other.lookalike", MANIFEST, [("big", bytes(2_000_000))])
     assert intact(path)
-    assert [p.name for p in disk[0].iterdir()] == ["some.lookalike"]
+    other = disk[0] / "other.lookalike"
+    other.mkdir()
+    with suppress(OSError), (disk[0] / "ballast").open("wb", buffering=0) as ballast:
+        while ballast.write(bytes(4096)):
+            pass
+    with pytest.raises(StorageError):
+        SQLiteStore.create(other, SPACE)
+    assert list(other.iterdir()) == []
 
 
 @pytest.mark.parametrize("crashed", [False, True])
@@ -460,7 +401,7 @@ def test_a_read_only_folder_is_searched(path: Path, disk: tuple[Path, Remount], 
         assert process.returncode == -signal.SIGKILL
         assert (there / "catalog.sqlite-wal").stat().st_size
     remount("ro")
-    with closing(SQLiteStore.open(there)) as store:
+    with closing(SQLiteStore.open(there, SPACE)) as store:
         distances = [distance for _, distance in found(store)]
         assert len(distances) == 20
         assert (len(set(distances)) == 1) == crashed
@@ -468,29 +409,4 @@ def test_a_read_only_folder_is_searched(path: Path, disk: tuple[Path, Remount], 
             with pytest.raises(StorageError, match="read-only"):
                 write()
     with pytest.raises(LookalikeError):
-        SQLiteStore.create(disk[0] / "new.lookalike", MANIFEST)
-
-
-# ---- kill -9
-
-
-@pytest.mark.slow
-def test_killed_while_making_stores_it_leaves_whole_ones_alone(tmp_path: Path, pocket: Path) -> None:
-    for i in range(3):
-        folder = tmp_path / str(i)
-        folder.mkdir()
-        process = processes.start(processes.create, folder, pocket)
-        until = time.monotonic() + 60
-        while not (folder / "2.lookalike").exists():
-            for path in folder.glob("*.lookalike"):
-                assert {p.name for p in path.iterdir()} >= {"manifest.json", "catalog.sqlite", "encoder"}
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < until
-        time.sleep(0.004 * i)
-        process.kill()
-        process.communicate()
-        for path in folder.glob("*.lookalike"):
-            with closing(SQLiteStore.open(path)) as store:
-                assert store.count() == 0
-            assert {p.name for p in (path / "encoder").iterdir()} >= {"encoder.json", "photo.onnx", "sketch.onnx"}
-            assert intact(path)
+        SQLiteStore.create(disk[0], SPACE)

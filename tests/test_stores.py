@@ -1,6 +1,6 @@
-"""The contract of a store, on every store: whatever is written, deleted and asked for, it answers as a dict would.
+"""The contract of a store, on every store: after any writes and deletes it answers as a dict and exact search would.
 
-A new store is a `Kind` in `KINDS`, and a `Way` in `WAYS` for each way in which it searches.
+A new store is a `Kind` in `KINDS`, and a `Mode` in `MODES` for each way in which it searches.
 """
 
 import shutil
@@ -22,11 +22,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from lookalike import search
 from lookalike.ann import MIN_VECTORS
 from lookalike.errors import NotFoundError, UsageError
-from lookalike.metric import Metric, pairwise, similarity
-from lookalike.query import ALL, DistanceRange, Filter
-from lookalike.stores import Answer, Item, SQLiteStore, Store, open_store
-from lookalike.stores.manifest import EncoderPin, Manifest
-from lookalike.stores.tuning import IndexKind
+from lookalike.metric import Metric, VectorSpace, pairwise, similarity
+from lookalike.query import ALL, DistanceRange, Filter, Query
+from lookalike.stores import Answer, Indexable, Item, Snapshotting, SQLiteStore, Store, Streaming, open_store
+from lookalike.stores.settings import IndexKind
 from searching import knn, range_query
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -37,64 +36,61 @@ class Kind:
     """A kind of store.
 
     Attributes:
-        name: of the test.
-        create: makes one in a folder.
+        name: in the names of tests.
+        create: creates one in an empty folder.
         reopen: opens it once more, as another process would.
-        copy: of one that nobody has open, into another folder.
+        copy: copies a store that is closed into another folder.
     """
 
     name: str
-    create: Callable[[Path, Metric, int], Store]
-    reopen: Callable[[Path], Store]
+    create: Callable[[Path, VectorSpace], Store]
+    reopen: Callable[[Path, VectorSpace], Store]
     copy: Callable[[Path, Path], object]
 
 
 @dataclass(frozen=True)
-class Way:
+class Mode:
     """How a store searches.
 
     Attributes:
-        name: of the test.
+        name: in the names of tests.
         kind: of the store.
-        metrics: with dimensions, of the collections that it searches so.
-        index: has a store search approximately, from what is in it; none where it is exact.
-        ground: items that are in it by then.
+        spaces: of the collections that are searched.
+        index: makes a store search approximately; none if it searches exactly.
+        initial: items that are in the store when it is indexed.
     """
 
     name: str
     kind: Kind
-    metrics: tuple[tuple[Metric, int], ...]
+    spaces: tuple[VectorSpace, ...]
     index: Callable[[Store], None] | None = None
-    ground: int = 0
+    initial: int = 0
 
 
-def create_sqlite(folder: Path, metric: Metric, dimension: int) -> Store:
-    manifest = Manifest(metric=metric, dimension=dimension, encoder=EncoderPin(name="none", fingerprint=""))
-    return SQLiteStore.create(folder / "store.lookalike", manifest)
-
-
-def index_sqlite(kind: IndexKind) -> Callable[[Store], None]:
-    def index(store: Store) -> None:
-        assert isinstance(store, SQLiteStore)
-        store.tune(lambda now: now.model_copy(update={"index": kind, "budget": 0}))  # which no exact query fits
+def build_index(kind: IndexKind) -> Callable[[Store], None]:
+    def build(store: Store) -> None:
+        assert isinstance(store, Indexable)
+        store.tune(lambda now: now.model_copy(update={"index": kind, "budget": 0}))  # too small for any exact query
         assert store.build_index()
 
-    return index
+    return build
 
 
 SQLITE = Kind(
     "sqlite",
-    create_sqlite,
-    lambda folder: open_store(folder / "store.lookalike"),
+    SQLiteStore.create,
+    open_store,
     lambda folder, other: shutil.copytree(folder, other, dirs_exist_ok=True),
 )
 KINDS = [SQLITE]
 
-WAYS = [
+EUCLIDEAN, COSINE, HAMMING = Metric.EUCLIDEAN, Metric.COSINE, Metric.HAMMING
+
+MODES = [
     # In three dimensions nearly every vector is there several times.
-    Way("sqlite", SQLITE, ((Metric.EUCLIDEAN, 3), (Metric.COSINE, 3), (Metric.HAMMING, 16))),
-    Way("sqlite-hnsw", SQLITE, ((Metric.EUCLIDEAN, 8),), index_sqlite("hnsw"), MIN_VECTORS + 100),
-    Way("sqlite-ivf-pq", SQLITE, ((Metric.COSINE, 8),), index_sqlite("ivf-pq"), MIN_VECTORS + 100),
+    Mode("sqlite", SQLITE, (VectorSpace(EUCLIDEAN, 3), VectorSpace(COSINE, 3), VectorSpace(HAMMING, 16))),
+    Mode("sqlite-hnsw", SQLITE, (VectorSpace(EUCLIDEAN, 8),), build_index("hnsw"), MIN_VECTORS + 100),
+    Mode("sqlite-ivf-pq", SQLITE, (VectorSpace(COSINE, 8),), build_index("ivf-pq"), MIN_VECTORS + 100),
 ]
 
 IDS = [
@@ -152,16 +148,16 @@ rings = st.sampled_from([0, 1, 2**0.5, 3, 99]).flatmap(
 )
 
 
-# What is near enough to the recall that a store states, which it measured on a sample of its own.
+# Tolerance of the recall that a store states, which it measured on a sample of its own.
 MARGIN = 0.05
 
-# Within it lie some ten or twenty of the ground.
+# Distances within which ten or twenty of the initial items lie.
 NEAR = {Metric.EUCLIDEAN: 1.5, Metric.COSINE: 0.25, Metric.HAMMING: 1}
 
 
 @dataclass
 class Tally:
-    """Of approximate answers: how many hits there should have been, how many were as near, and how many were promised."""
+    """Counts over approximate answers: exact hits, hits that were as near, and hits that the stated recall promises."""
 
     due: int = 0
     good: int = 0
@@ -175,59 +171,58 @@ class Tally:
         self.promised += answer.recall * len(exact)
 
     def check(self) -> None:
-        assert self.due > 500  # or nothing was asked of the index
+        assert self.due > 500  # else the index was hardly used
         assert self.good >= self.promised - MARGIN * self.due
 
 
 @dataclass(frozen=True)
-class Ground:
-    """A store as each run finds it, in a folder of its own, and what is in it."""
+class Initial:
+    """A store that each run begins with, in a folder of its own, and its items and vectors."""
 
-    way: Way
-    metric: Metric
-    dimension: int
+    mode: Mode
+    space: VectorSpace
     folder: Path
 
     @cached_property
     def known(self) -> dict[str, tuple[Item, Array]]:
-        labels, count = [*LABELS, None], self.way.ground
+        labels, count = [*LABELS, None], self.mode.initial
         items = [Item(f"g{i:04}", "", labels[i % 6], {"colour": VALUES[i % 2]}) for i in range(count)]
-        vectors = some(count, self.metric, self.dimension, 1000)
+        vectors = draw(count, self.space, 1000)
         return {item.id: (item, vector) for item, vector in zip(items, vectors, strict=True)}
 
-    def make(self) -> None:
-        with closing(self.way.kind.create(self.folder, self.metric, self.dimension)) as store:
-            if self.way.index is not None:
+    def create(self) -> None:
+        with closing(self.mode.kind.create(self.folder, self.space)) as store:
+            if self.mode.index is not None:
                 items, vectors = zip(*self.known.values(), strict=True)
                 store.upsert(items, np.stack(vectors))
-                self.way.index(store)
+                self.mode.index(store)
 
 
-def some(count: int, metric: Metric, dimension: int, seed: int) -> Array:
-    """Few different vectors, so that many are at the same distance."""
+def draw(count: int, space: VectorSpace, seed: int) -> Array:
+    """Draw vectors of a few different values, so that many lie at the same distance."""
     rng = np.random.default_rng(seed)
-    if metric is Metric.HAMMING:
-        return rng.choice(np.array([0, 1, 3, 255], np.uint8), (count, dimension // 8))
-    return rng.integers(-1, 2, (count, dimension)).astype(np.float32)
+    if space.metric is Metric.HAMMING:
+        return rng.choice(np.array([0, 1, 3, 255], np.uint8), (count, space.columns))
+    return rng.integers(-1, 2, (count, space.columns)).astype(np.float32)
 
 
 class Congruence(RuleBasedStateMachine):
     """A store and a dict, side by side."""
 
-    def __init__(self, ground: Ground, tallies: dict[str, Tally]) -> None:
+    def __init__(self, initial: Initial, tallies: dict[str, Tally]) -> None:
         super().__init__()
-        self.way, self.metric, self.dimension, self.tallies = ground.way, ground.metric, ground.dimension, tallies
-        self.ground, self.known = ground, dict(ground.known)
+        self.mode, self.space, self.metric, self.tallies = initial.mode, initial.space, initial.space.metric, tallies
+        self.initial, self.known = initial, dict(initial.known)
         self.folder = TemporaryDirectory()
 
     @initialize()
     def begin(self) -> None:
-        self.way.kind.copy(self.ground.folder, Path(self.folder.name))
-        self.store = self.way.kind.reopen(Path(self.folder.name))
+        self.mode.kind.copy(self.initial.folder, Path(self.folder.name))
+        self.store = self.mode.kind.reopen(Path(self.folder.name), self.space)
 
     def teardown(self) -> None:
-        if self.way.index is not None:  # enough answers to tell a recall, after whatever was written
-            queries, ids, radius = self.some(30, 2000), sorted(self.known), NEAR[self.metric]
+        if self.mode.index is not None:  # measure the recall after all writes, on enough answers
+            queries, ids, radius = self.draw(30, 2000), sorted(self.known), NEAR[self.metric]
             near = search.knn(queries, self.array(ids), 10, self.metric)
             around = search.within(queries, self.array(ids), DistanceRange(0, radius), self.metric)
             self.check(self.tallies["knn"], queries, knn(self.store, queries, 10), near, ids)
@@ -235,8 +230,8 @@ class Congruence(RuleBasedStateMachine):
         self.store.close()
         self.folder.cleanup()
 
-    def some(self, count: int, seed: int) -> Array:
-        return some(count, self.metric, self.dimension, seed)
+    def draw(self, count: int, seed: int) -> Array:
+        return draw(count, self.space, seed)
 
     def write(self, new: list[Item], vectors: Array) -> None:
         self.store.upsert(new, vectors)
@@ -252,17 +247,17 @@ class Congruence(RuleBasedStateMachine):
         ]
 
     def array(self, ids: list[str]) -> Array:
-        return np.stack([self.known[i][1] for i in ids]) if ids else self.some(0, 0)
+        return np.stack([self.known[i][1] for i in ids]) if ids else self.draw(0, 0)
 
     def check(self, tally: Tally, queries: Array, answers: list[Answer], hits: search.Hits, ids: list[str]) -> None:
-        """Exact answers are the oracle's; approximate ones may lack some of it, and are else what it says of what they have."""
+        """Compare exact answers with exact search, and approximate ones with exact search among the items they have."""
         assert len(answers) == len(hits)
         for query, answer, expected in zip(queries, answers, hits, strict=True):
             (rows, distances), among = expected, ids
             if answer.exact:
                 assert (answer.complete, answer.recall) == (True, None)
             else:
-                assert self.way.index is not None
+                assert self.mode.index is not None
                 among = sorted(hit.item.id for hit in answer.hits)
                 assert {*among} <= {*ids}
                 if answer.complete and len(rows):
@@ -271,12 +266,12 @@ class Congruence(RuleBasedStateMachine):
                 ((rows, distances),) = whole
             assert [hit.item for hit in answer.hits] == [self.known[among[row]][0] for row in rows]
             assert [hit.distance for hit in answer.hits] == distances.tolist()
-            alike = similarity(distances, answer.metric, self.dimension)
+            alike = similarity(distances, answer.metric, self.space.dimension)
             assert [hit.similarity for hit in answer.hits] == alike.tolist()
 
     @rule(new=st.lists(items, max_size=12), seed=st.integers(0, 99))
     def upsert(self, new: list[Item], seed: int) -> None:
-        self.write(new, self.some(len(new), seed))
+        self.write(new, self.draw(len(new), seed))
 
     @rule(ids=st.lists(st.sampled_from(IDS), max_size=6))
     def delete(self, ids: list[str]) -> None:
@@ -286,12 +281,12 @@ class Congruence(RuleBasedStateMachine):
 
     @rule(seed=st.integers(0, 99), k=st.integers(1, 12))
     def delete_nearest(self, seed: int, k: int) -> None:
-        self.delete([hit.item.id for hit in knn(self.store, self.some(1, seed), k)[0].hits])
+        self.delete([hit.item.id for hit in knn(self.store, self.draw(1, seed), k)[0].hits])
         self.knn(ALL, seed, 1, k, exact=None)
 
     @rule(seed=st.integers(0, 99), k=st.integers(1, 12))
     def move_nearest(self, seed: int, k: int) -> None:
-        here, there = self.some(1, seed), self.some(1, seed + 1)
+        here, there = self.draw(1, seed), self.draw(1, seed + 1)
         new = [Item(hit.item.id, "moved") for hit in knn(self.store, here, k)[0].hits]
         self.write(new, np.repeat(there, len(new), axis=0))
         self.knn(ALL, seed, 1, k, exact=None)
@@ -317,9 +312,10 @@ class Congruence(RuleBasedStateMachine):
     def overview(self) -> None:
         labels = [item.label for item, _ in self.known.values() if item.label is not None]
         assert self.store.labels() == Counter(labels)
-        snapshot, ids = self.store.snapshot(), sorted(self.known)
-        assert list(snapshot.ids) == ids
-        assert np.array_equal(snapshot.vectors, self.array(ids))
+        if isinstance(self.store, Snapshotting):
+            snapshot, ids = self.store.snapshot(), sorted(self.known)
+            assert list(snapshot.ids) == ids
+            assert np.array_equal(snapshot.vectors, self.array(ids))
         assert self.store.size() > 0
 
     @rule(
@@ -330,7 +326,7 @@ class Congruence(RuleBasedStateMachine):
         exact=exactly,
     )
     def knn(self, where: Filter, seed: int, count: int, k: int, exact: bool | None) -> None:
-        queries, ids = self.some(count, seed), self.left(where)
+        queries, ids = self.draw(count, seed), self.left(where)
         for metric in [m for m in Metric if m.dtype == self.metric.dtype]:
             answers = knn(self.store, queries, k, where, metric=metric, exact=exact)
             assert all(len(answer.hits) == min(k, len(ids)) for answer in answers)
@@ -339,7 +335,7 @@ class Congruence(RuleBasedStateMachine):
 
     @rule(where=filters, seed=st.integers(0, 99), ring=rings, exact=exactly)
     def within(self, where: Filter, seed: int, ring: tuple[float, float], exact: bool | None) -> None:
-        queries, ids, (least, radius) = self.some(2, seed), self.left(where), ring
+        queries, ids, (least, radius) = self.draw(2, seed), self.left(where), ring
         answers = self.store.search(range_query(queries, radius, where, minimum=least, exact=exact))
         assert all(answer.metric == self.metric and (answer.exact or not exact) for answer in answers)
         low, high = np.float32(least), np.float32(radius)
@@ -347,6 +343,8 @@ class Congruence(RuleBasedStateMachine):
         expected = search.within(queries, self.array(ids), DistanceRange(least, radius), self.metric)
         self.check(self.tallies["within"], queries, answers, expected, ids)
         for query, (rows, _) in zip(queries, expected, strict=True):
+            if not isinstance(self.store, Streaming):
+                break
             parts = self.store.stream(range_query(query[None], radius, where, minimum=least))
             assert [hit.item.id for part in parts for hit in part.hits] == [ids[row] for row in rows]
         for answer, (rows, _) in zip(
@@ -359,32 +357,35 @@ class Congruence(RuleBasedStateMachine):
 
     @rule()
     def refuse(self) -> None:
-        query = self.some(1, 0)
+        query = self.draw(1, 0)
         questions: list[Callable[[], object]] = [
             lambda: knn(self.store, query, 0),
             lambda: knn(self.store, query[:, :0], 1),
             lambda: self.store.search(range_query(query, -1)),
             lambda: self.store.search(range_query(query, float("nan"))),
             lambda: self.store.search(range_query(query, 1, minimum=2)),
-            lambda: self.store.stream(range_query(self.some(2, 0), 1)),
+            lambda: self.store.search(Query(items=["a"])),
         ]
+        if isinstance(self.store, Streaming):
+            stream = self.store.stream
+            questions += [lambda: stream(range_query(self.draw(2, 0), 1)), lambda: stream(Query(vectors=query, k=1))]
         for ask in questions:
             with pytest.raises(UsageError):
                 ask()
-        nothing = self.some(0, 0)
+        nothing = self.draw(0, 0)
         assert knn(self.store, nothing, 5) == self.store.search(range_query(nothing, 5)) == []
 
     @rule()
     def reopen(self) -> None:
         self.store.close()
-        self.store = self.way.kind.reopen(Path(self.folder.name))
+        self.store = self.mode.kind.reopen(Path(self.folder.name), self.space)
 
 
 @pytest.mark.parametrize(
-    ("way", "metric", "dimension"),
-    [pytest.param(way, *metric, id=f"{way.name}-{metric[0]}") for way in WAYS for metric in way.metrics],
+    ("mode", "space"),
+    [pytest.param(mode, space, id=f"{mode.name}-{space.metric}") for mode in MODES for space in mode.spaces],
 )
-def test_a_store_answers_as_a_dict_would(way: Way, metric: Metric, dimension: int, tmp_path: Path) -> None:
+def test_a_store_answers_as_a_dict_would(mode: Mode, space: VectorSpace, tmp_path: Path) -> None:
     sparing = settings(
         max_examples=12,
         stateful_step_count=25,
@@ -392,16 +393,19 @@ def test_a_store_answers_as_a_dict_would(way: Way, metric: Metric, dimension: in
         suppress_health_check=list(HealthCheck),
         derandomize=True,
     )
-    ground, tallies = Ground(way, metric, dimension, tmp_path), {"knn": Tally(), "within": Tally()}
-    ground.make()
+    initial, tallies = Initial(mode, space, tmp_path), {"knn": Tally(), "within": Tally()}
+    initial.create()
 
-    class OfThisWay(Congruence):
+    class InThisMode(Congruence):
         def __init__(self) -> None:
-            super().__init__(ground, tallies)
+            super().__init__(initial, tallies)
 
-    run_state_machine_as_test(OfThisWay, settings=sparing)
-    for tally in tallies.values() if way.index is not None else ():
+    run_state_machine_as_test(InThisMode, settings=sparing)
+    for tally in tallies.values() if mode.index is not None else ():
         tally.check()
+
+
+PLANE = VectorSpace(EUCLIDEAN, 2)
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
@@ -412,7 +416,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 @pytest.fixture
 def store(kind: Kind, tmp_path: Path) -> Iterator[Store]:
-    store = kind.create(tmp_path, Metric.EUCLIDEAN, 2)
+    store = kind.create(tmp_path, PLANE)
     store.upsert([Item("kept", "", "cat")], np.ones((1, 2), np.float32))
     yield store
     store.close()
@@ -420,7 +424,7 @@ def store(kind: Kind, tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def bits(kind: Kind, tmp_path: Path) -> Iterator[Store]:
-    store = kind.create(tmp_path, Metric.HAMMING, 16)
+    store = kind.create(tmp_path, VectorSpace(HAMMING, 16))
     yield store
     store.close()
 
@@ -566,7 +570,7 @@ def test_a_scan_survives_writes_meanwhile(store: Store) -> None:
 
 
 def test_what_one_writes_another_sees(kind: Kind, store: Store, tmp_path: Path) -> None:
-    other = kind.reopen(tmp_path)
+    other = kind.reopen(tmp_path, PLANE)
     query = np.zeros((1, 2), np.float32)
     assert len(knn(other, query, 9)[0].hits) == 1
     store.upsert([Item("new", "")], query)

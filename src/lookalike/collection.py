@@ -34,15 +34,19 @@ from lookalike.joins import Join
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
 from lookalike.query import ALL, Branch, DistanceRange, Filter, Query, Vectors, Within
-from lookalike.stores import Answer, Item, Store, open_store
-from lookalike.stores.manifest import EncoderPin, Manifest
-from lookalike.stores.protocol import check
-from lookalike.stores.sqlite import SQLiteStore
-from lookalike.stores.sqlite import SQLiteStore as Indexable
-from lookalike.stores.sqlite import SQLiteStore as Snapshotting
-from lookalike.stores.sqlite import SQLiteStore as Streaming
-from lookalike.stores.tuning import Status
-from lookalike.stores.tuning import Tuning as IndexSettings
+from lookalike.stores import (
+    Answer,
+    Indexable,
+    IndexSettings,
+    Item,
+    SQLiteStore,
+    Status,
+    Store,
+    Streaming,
+    open_store,
+    take_snapshot,
+)
+from lookalike.stores.protocol import check_items
 
 __all__ = ["SUFFIX", "Added", "Collection", "Entry", "Join", "SearchOptions", "open_collection"]
 
@@ -197,14 +201,7 @@ class Collection(_Before):
             raise AlreadyExistsError(f"{path} exists already. Open it, or choose another name.")
         loaded = encoder if isinstance(encoder, Encoder) else encoders.load(encoder)
         embedder = Embedder.of(loaded, _to_metric(metric))
-        card = loaded.card
-        manifest = Manifest(
-            metric=embedder.metric,
-            dimension=card.dimension,
-            encoder=EncoderPin(name=card.name, fingerprint=loaded.fingerprint),
-        )
-        files = ((f"encoder/{name}", (loaded.folder / name).read_bytes()) for name in loaded.files)
-        SQLiteStore.create(path, manifest, files).close()
+        Folder.create(path, embedder, lambda folder: SQLiteStore.create(folder, embedder.space).close())
         return cls.open(path)
 
     @classmethod
@@ -221,7 +218,7 @@ class Collection(_Before):
         """
         folder = Folder.open(find_folder(to_path(path)))
         with ExitStack() as undo:
-            store = open_store(folder.manifest.store or folder.path)
+            store = open_store(folder.manifest.store or folder.path, folder.manifest.space)
             undo.callback(store.close)
             embedder = folder.load_embedder()
             undo.pop_all()
@@ -302,7 +299,7 @@ class Collection(_Before):
         sha256 = images.fingerprint(data)
         uri = self.folder.own_uri(data)
         item = Item(sha256[:20], uri, label, dict(attributes or {}), sha256)
-        check([item])
+        check_items([item])
         try:
             vector = self.store.vectors([item.id])
         except NotFoundError:
@@ -515,7 +512,7 @@ class Collection(_Before):
     def indexable(self) -> bool:
         """Whether the settings ask for an index, and there are enough items for one. Bits need none."""
         store = self.store
-        return isinstance(store, Indexable) and store.indexable and store.status().tuning.index != "none"
+        return isinstance(store, Indexable) and store.indexable() and store.status().settings.index != "none"
 
     def build_index(
         self,
@@ -640,9 +637,7 @@ class Collection(_Before):
 
         Ids follow paths; samples that are drawn from the same images should not.
         """
-        if not isinstance(self.store, Snapshotting):
-            raise UsageError(f"The store of “{self.name}” cannot give all vectors at once.")
-        snapshot = self.store.snapshot()
+        snapshot = take_snapshot(self.store)
         known = {item.id: (item.sha256, item.label) for item in self.store.scan() if item.label is not None}
         rows = [row for row, ident in enumerate(snapshot.ids) if ident in known]
         rows.sort(key=lambda row: known[snapshot.ids[row]][0])

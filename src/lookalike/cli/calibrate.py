@@ -90,7 +90,7 @@ def _is_collection(name: str) -> bool:
 
 def _of_collection(path: Path, data: Path | None, split: str | None, metric: Metric | None) -> Labelled:
     with Collection.open(path) as collection:
-        encoder, by = collection.encoder, metric or collection.store.metric
+        encoder, by = collection.encoder, metric or collection.store.space.metric
         if data is not None:
             return encoder, by, *_embedded(encoder, data, split)
         labelled = collection.labelled()

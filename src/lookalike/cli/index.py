@@ -89,8 +89,8 @@ def _open_or_create(path: Path, encoder: str | None, metric: Metric | None) -> C
             f"{path} was made with the encoder “{collection.encoder.card.name}”, not with “{encoder}”."
             " Leave --encoder out, or index into another collection."
         )
-    if metric and metric != collection.store.metric:
-        raise MismatchError(f"{path} compares by {collection.store.metric}; leave --metric out.")
+    if metric and metric != collection.store.space.metric:
+        raise MismatchError(f"{path} compares by {collection.store.space.metric}; leave --metric out.")
     return collection
 
 

@@ -7,7 +7,7 @@ import typer
 from lookalike.cli import output
 from lookalike.cli.options import Json, Name, collection_path
 from lookalike.collection import Collection
-from lookalike.stores.tuning import Status
+from lookalike.stores.settings import Status
 
 commands = typer.Typer()
 
@@ -22,9 +22,9 @@ def info(name: Name, json: Json = False) -> None:
         facts: dict[str, object] = {
             "name": collection.name,
             "items": store.count(),
-            "dimension": store.dimension,
-            "metric": store.metric,
-            "codec": store.codec,
+            "dimension": store.space.dimension,
+            "metric": store.space.metric,
+            "codec": collection.embedder.codec.name,
             "encoder": collection.encoder.card.name,
             "bytes": store.size(),
         }
@@ -35,9 +35,9 @@ def info(name: Name, json: Json = False) -> None:
     rows = [(key, f"{value:,}" if isinstance(value, int) else str(value)) for key, value in facts.items()]
     if status:
         rows += [
-            ("scan", status.scan),
+            ("scan", status.precision),
             ("estimate", f"{status.estimate:.1f} ms a query, exact"),
-            ("budget", f"{status.tuning.budget:g} ms"),
+            ("budget", f"{status.settings.budget:g} ms"),
             ("index", describe_index(status)),
         ]
     if labels:
@@ -48,9 +48,9 @@ def info(name: Name, json: Json = False) -> None:
 
 def _status_to_dict(status: Status) -> dict[str, object]:
     return {
-        "scan": status.scan,
+        "scan": status.precision,
         "estimate": status.estimate,
-        "budget": status.tuning.budget,
+        "budget": status.settings.budget,
         "index": asdict(status.index) if status.index else None,
     }
 

@@ -122,7 +122,7 @@ def _stream(
         branch=branch(given.sketch),
     )
     if given.json:
-        answers.write_json_stream(parts, given.metric or collection.store.metric)
+        answers.write_json_stream(parts, given.metric or collection.store.space.metric)
     else:
         answers.print_stream(parts, collection, query)
 
@@ -149,6 +149,6 @@ def _suggest_index(collection: Collection, given: Options) -> None:
     elif given.exact is None and status.due:
         output.stderr.print(
             f"Searched exactly: about {status.estimate:,.0f} ms a query, over the budget of"
-            f" {status.tuning.budget:g} ms. An index is faster: lookalike tune {given.name}",
+            f" {status.settings.budget:g} ms. An index is faster: lookalike tune {given.name}",
             style="yellow",
         )

@@ -13,7 +13,7 @@ from lookalike.cli.options import Json, Name, collection_path
 from lookalike.collection import Collection
 from lookalike.errors import StorageError, UsageError
 from lookalike.progress import Progress
-from lookalike.stores.tuning import IndexKind, Tuning
+from lookalike.stores.settings import IndexKind, IndexSettings
 
 commands = typer.Typer()
 
@@ -50,9 +50,9 @@ def tune(
     settings = {"index": index, "budget": budget, "recall": recall}
     with Collection.open(collection_path(name)) as collection:
         status = collection.status()
-        current = status.tuning if status else Tuning()
+        current = status.settings if status else IndexSettings()
         changed = {key: value for key, value in settings.items() if value is not None}
-        collection.tune(Tuning(**current.model_dump() | changed))  # validates, as model_copy would not
+        collection.tune(IndexSettings(**current.model_dump() | changed))  # validates, as model_copy would not
         if collection.indexable:
             advice = "The collection keeps its previous index; the same command starts over."
             with output.stoppable(advice), output.progress_bar() as progress:
@@ -86,7 +86,7 @@ def _report(collection: Collection, *, json: bool) -> None:
     status = collection.status()
     if status is None:  # pragma: no cover -- `Collection.tune` refused it
         raise StorageError(f"{collection.path} has no settings.")
-    index, budget = status.index, status.tuning.budget
+    index, budget = status.index, status.settings.budget
     if json:
         output.write_json(
             {
@@ -104,7 +104,7 @@ def _report(collection: Collection, *, json: bool) -> None:
     if approximate is not None:
         rows.append(("approximate", f"{approximate:.1f} ms a query"))
     rows.append(("budget", f"{budget:g} ms: {_how_searched(exact, budget, approximate)}"))
-    if index is None and status.tuning.index != "none":
+    if index is None and status.settings.index != "none":
         rows.append(("index", f"none: fewer than {MIN_VECTORS:,} items, and bits, are searched exactly"))
     else:
         rows.append(("index", describe_index(status)))

@@ -125,7 +125,7 @@ def find_pairs(
     Raises:
         UsageError: there are more than `MAX_PAIRS` pairs.
     """
-    metric = contents.source.store.metric
+    metric = contents.source.store.space.metric
     gallery = search.prepare(contents.vectors, metric)
     failures: list[Failure] = []
 
@@ -154,7 +154,7 @@ def find_pairs_between(
     The collections have one encoder. In other orientations, the images of the right one are turned, which is usually the
     smaller one. The rest is as in `find_pairs`.
     """
-    metric = left.source.store.metric
+    metric = left.source.store.space.metric
     gallery = search.prepare(left.vectors, metric)
     queries = search.prepare(right.vectors, metric)
     failures: list[Failure] = []
@@ -176,7 +176,7 @@ def _find_oriented(
     contents: Contents, gallery: search.Gallery, radius: float, failures: list[Failure], progress: Progress
 ) -> Iterator[tuple[Pairs, int]]:
     """Yield pairs of a content in another orientation and a row of the gallery, and the orientation's number."""
-    metric = contents.source.store.metric
+    metric = contents.source.store.space.metric
     for indices, vectors in embed_orientations(contents, failures, progress):
         for number in range(1, len(ORIENTATIONS)):
             queries = np.ascontiguousarray(vectors[:, number - 1])

@@ -87,7 +87,7 @@ def find_duplicates(
         tuple(dict.fromkeys([*skipped, *unreadable, *failures])),
         contents.image_count,
         candidates.note_truncation(radius, len(pairs)),
-        source.store.metric,
+        source.store.space.metric,
     )
 
 
@@ -249,7 +249,7 @@ class _Grouping:
         if pair := self.usable_pairs.between(a, b):
             return pair
         vectors = self.contents.vectors
-        distance = paired(vectors[a], vectors[b], self.contents.source.store.metric)
+        distance = paired(vectors[a], vectors[b], self.contents.source.store.space.metric)
         return float(np.float32(distance)), Orientation.SAME
 
 

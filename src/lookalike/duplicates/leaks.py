@@ -58,7 +58,7 @@ def find_leaks(
         MismatchError: the two have different encoders or metrics.
         UsageError: there are too many pairs.
     """
-    if train.embedder.fingerprint != test.embedder.fingerprint or train.store.metric != test.store.metric:
+    if train.embedder.fingerprint != test.embedder.fingerprint or train.store.space.metric != test.store.space.metric:
         raise MismatchError(
             f"“{train.folder.name}” and “{test.folder.name}” cannot be compared: they have different encoders or metrics. Index the"
             " images of one of them again with the encoder of the other."
@@ -83,7 +83,7 @@ def find_leaks(
         right.image_count,
         tuple(dict.fromkeys([*unreadable, *failures])),
         candidates.note_truncation(radius, len(pairs)),
-        train.store.metric,
+        train.store.space.metric,
     )
 
 

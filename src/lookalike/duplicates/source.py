@@ -7,7 +7,7 @@ from typing import Protocol, Self
 from lookalike.embedding import Embedder
 from lookalike.folder import Folder
 from lookalike.query import Vectors
-from lookalike.stores import Item, Store
+from lookalike.stores import Item, Store, take_snapshot
 
 Failure = tuple[Path, str]
 """The path of a file, and why it was skipped."""
@@ -54,7 +54,7 @@ class Contents:
     @classmethod
     def of(cls, source: Source) -> Self:
         """Read the contents of a collection."""
-        snapshot = source.store.snapshot()
+        snapshot = take_snapshot(source.store)
         rows = {ident: row for row, ident in enumerate(snapshot.ids)}
         items: dict[str, list[Item]] = {}
         for item in source.store.scan():

@@ -16,7 +16,7 @@ from lookalike.ingest.known import Known
 from lookalike.ingest.paths import absolute_path, file_id
 from lookalike.ingest.plan import Entry
 from lookalike.stores import Item
-from lookalike.stores.protocol import check
+from lookalike.stores.protocol import check_items
 
 # A file that changed so recently may change again without its times showing it (git's “racily clean”).
 _RACY_NS = 2 * 10**9
@@ -85,7 +85,7 @@ def _read_memory(entry: Entry, known: Known, embedder: Embedder) -> Read:
 
 def _keep_facts(item: Item, known: Known) -> Item:
     """Give an item the label and attributes that it has in the store, unless it comes with any."""
-    check([item])
+    check_items([item])
     old = known.items.get(item.id)
     if old and item.label is None and not item.attributes:
         return replace(item, label=old.label, attributes=old.attributes)

@@ -8,7 +8,7 @@ from lookalike.ann import joins as approximately
 from lookalike.ann.joins import ApproximateJoin
 from lookalike.query import DistanceRange
 from lookalike.search import Gallery, JoinChunk
-from lookalike.stores import Snapshot, Store
+from lookalike.stores import Snapshot, Store, take_snapshot
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Side:
     @classmethod
     def of(cls, store: Store) -> "Side":
         """The store as it is now."""
-        snapshot = store.snapshot()
-        return cls(store, snapshot, search.prepare(snapshot.vectors, store.metric))
+        snapshot = take_snapshot(store)
+        return cls(store, snapshot, search.prepare(snapshot.vectors, store.space.metric))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +81,10 @@ class Join:
         one = Side.of(left)
         other = one if right is None else Side.of(right)
         none = one.gallery.take(slice(0, 0))
-        search.join(none, none, left.metric, k=k, within=within)  # a mistake is told here
+        search.join(none, none, left.space.metric, k=k, within=within)  # a mistake is told here
         if not approximate:
             return cls(one, other, k, within)
-        prepared = approximately.prepare(one.gallery, other.gallery, left.metric, k=k, within=within)
+        prepared = approximately.prepare(one.gallery, other.gallery, left.space.metric, k=k, within=within)
         return cls(one, other, k, within, prepared)
 
     @property
@@ -114,7 +114,7 @@ class Join:
         """Its pairs as rows of the snapshots, from one row on the left on."""
         if self.approximate is not None:
             return self.approximate.chunks(begin)
-        metric, k, within = self.left.store.metric, self.k, self.within
+        metric, k, within = self.left.store.space.metric, self.k, self.within
         if self.right is self.left:
             return search.self_join(self.left.gallery, metric, k=k, within=within, begin=begin)
         return search.join(self.left.gallery, self.right.gallery, metric, k=k, within=within, begin=begin)

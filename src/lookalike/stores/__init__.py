@@ -1,26 +1,43 @@
-"""Where collections live. One protocol, a file for each kind of store."""
+"""Where collections live: the protocols of stores, their answers, and a module or package for each kind of store."""
 
+import os
 from pathlib import Path
 
 from lookalike.errors import UsageError
+from lookalike.metric import VectorSpace
 from lookalike.stores.answer import Answer, Hit, Item
-from lookalike.stores.protocol import Snapshot, Store
+from lookalike.stores.protocol import Indexable, Snapshot, Snapshotting, Store, Streaming, take_snapshot
+from lookalike.stores.settings import IndexSettings, Status
 from lookalike.stores.sqlite import SQLiteStore
 
-__all__ = ["Answer", "Hit", "Item", "SQLiteStore", "Snapshot", "Store", "open_store"]
+__all__ = [
+    "Answer",
+    "Hit",
+    "IndexSettings",
+    "Indexable",
+    "Item",
+    "SQLiteStore",
+    "Snapshot",
+    "Snapshotting",
+    "Status",
+    "Store",
+    "Streaming",
+    "open_store",
+    "take_snapshot",
+]
 
 
-def open_store(url: str | Path) -> Store:
+def open_store(url: str | os.PathLike[str], space: VectorSpace) -> Store:
     """Open the store that a URL or a path names.
 
     Args:
-        url: the path of a ``NAME.lookalike`` folder.
+        url: the path of a folder with an embedded store.
+        space: of its vectors.
 
     Raises:
-        NotFoundError: nothing is there.
-        MismatchError: it was written by an incompatible version.
-        UsageError: a kind of store that this version does not know.
+        StorageError: the store is missing or damaged.
+        UsageError: this version does not know that kind of store.
     """
     if isinstance(url, str) and "://" in url:
-        raise UsageError(f"“{url}” is no store that this version knows; give the path of a NAME.lookalike folder.")
-    return SQLiteStore.open(Path(url))
+        raise UsageError(f"“{url}” names an unknown kind of store; give the path of a NAME.lookalike folder.")
+    return SQLiteStore.open(Path(url), space)

@@ -1,108 +1,91 @@
-"""What every store can do, and the words it does it in."""
+"""The protocols of stores: what every store does, and capabilities that only some have."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lookalike.errors import UsageError
-from lookalike.metric import Metric
+from lookalike.metric import VectorSpace
+from lookalike.progress import SILENT, Progress
 from lookalike.query import ALL, Filter, Query, Vectors
 from lookalike.stores.answer import Answer, Item
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """All vectors of a store at one moment, memory-mapped where the store can, and their ids, ascending.
-
-    Attributes:
-        ids: of the items.
-        vectors: of each.
-        generation: another one after every write.
-    """
-
-    ids: Sequence[str]
-    vectors: Vectors
-    generation: str
-
-
-def check(items: Iterable[Item]) -> None:
-    """Refuse items that not every store can keep, or find again.
-
-    Raises:
-        UsageError: an id is empty, or a text is none, holds a NUL or half a surrogate pair.
-    """
-    for item in items:
-        texts = (item.id, item.uri, item.label or "", item.sha256, item.signature)
-        try:
-            whole = "".join((*texts, *item.attributes.keys(), *item.attributes.values()))
-            whole.encode()
-        except (TypeError, UnicodeEncodeError) as e:
-            raise UsageError(f"The item {item.id!r} holds something else than Unicode text: {e}.") from e
-        if not item.id or "\0" in whole:
-            raise UsageError(f"The item {item.id!r} needs an id, and texts without a NUL character.")
+from lookalike.stores.settings import IndexSettings, Status
 
 
 class Store(Protocol):
     """A place for items and their vectors.
 
-    Ids are strings, see `check`. A write is all or nothing and survives ``kill -9``. Errors are those of `lookalike.errors`:
-    ``UsageError`` for vectors of another dimension or kind, ``BusyError`` where another writer does not let go,
-    ``StorageError`` for a disk that is full or damaged.
+    Ids are strings, see `check_items`. A write is all or nothing and survives ``kill -9``. Methods raise ``UsageError`` for
+    vectors that do not fit, ``BusyError`` if another writer holds the store too long, and ``StorageError`` if a disk is
+    full or data is damaged.
     """
 
     @property
-    def metric(self) -> Metric:
-        """The metric of a query that names none."""
-        ...
-
-    @property
-    def dimension(self) -> int:
-        """Floats of a vector, or bits of a code."""
-        ...
-
-    @property
-    def codec(self) -> str:
-        """What shortened the encoder's embeddings; ``none`` where nothing did."""
+    def space(self) -> VectorSpace:
+        """Metric and dimension of the vectors."""
         ...
 
     def upsert(self, items: Sequence[Item], vectors: Vectors) -> None:
-        """Write items, in place of those with the same ids. Doing it twice changes nothing."""
+        """Write items; each replaces the item with the same id. Writing the same items again changes nothing.
+
+        If an id comes twice, the last item with it counts.
+        """
         ...
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Delete items; returns how many there were. Ids that are not there are harmless."""
+        """Delete items and return how many there were. Unknown ids are ignored."""
         ...
 
     def get(self, ids: Sequence[str]) -> dict[str, Item]:
-        """Items by id; ids that are not there are left out."""
+        """Return items by id. Unknown ids are left out."""
         ...
 
     def vectors(self, ids: Sequence[str]) -> Vectors:
-        """Vectors by id, in that order; NotFoundError where one is not there."""
+        """Return the vectors of items, in the order of the ids.
+
+        Raises:
+            NotFoundError: an id is unknown.
+        """
         ...
 
     def count(self, where: Filter = ALL) -> int:
-        """How many items."""
+        """Count the items that pass a filter."""
         ...
 
     def scan(self, where: Filter = ALL, *, after: str = "") -> Iterator[Item]:
-        """Items in ascending order of id, those after an id only. Writes meanwhile do no harm."""
+        """Iterate over the items that pass a filter, in ascending order of id, from the first id greater than ``after``.
+
+        Others may write meanwhile.
+        """
         ...
 
     def labels(self) -> dict[str, int]:
-        """Each label with the number of its items."""
+        """Count the items of each label."""
         ...
 
     def search(self, query: Query) -> list[Answer]:
         """Answer each of a query's vectors.
 
-        With ``query.exact`` false an approximate index answers if there is one; if none is given, the store's budget
-        decides. Each answer says whether it is exact.
+        With ``query.exact`` false an approximate index answers if there is one; with none the store's budget decides.
+        Each answer says whether it is exact.
 
         Raises:
             UsageError: the query has no vectors, or vectors or a metric that do not fit.
         """
         ...
+
+    def size(self) -> int:
+        """Return the bytes on disk."""
+        ...
+
+    def close(self) -> None:
+        """Close files and connections."""
+        ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A store that answers range queries in parts."""
 
     def stream(self, query: Query) -> Iterator[Answer]:
         """Answer a range query of one vector exactly, in parts of bounded size, nearest first.
@@ -114,14 +97,95 @@ class Store(Protocol):
         """
         ...
 
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All vectors of a store at one moment, and their ids.
+
+    Attributes:
+        ids: of the items, ascending.
+        vectors: of each item, memory-mapped if the store can.
+        generation: changes with every write.
+    """
+
+    ids: Sequence[str]
+    vectors: Vectors
+    generation: str
+
+
+@runtime_checkable
+class Snapshotting(Protocol):
+    """A store that gives all of its vectors at once, for joins."""
+
     def snapshot(self) -> Snapshot:
-        """Everything at one moment, for joins."""
+        """Return all vectors of one moment."""
         ...
 
-    def size(self) -> int:
-        """Bytes on disk."""
+
+@runtime_checkable
+class Indexable(Protocol):
+    """A store with an approximate index that is built on request, and a budget that decides when to use it."""
+
+    def status(self) -> Status:
+        """Return the settings, the estimated time of an exact query, and the state of the index."""
         ...
 
-    def close(self) -> None:
-        """Let go of files and connections."""
+    def over_budget(self) -> bool:
+        """Return whether an exact query is estimated to take longer than the budget. It is faster than `status`."""
         ...
+
+    def indexable(self) -> bool:
+        """Return whether an index can be built: there are enough items, and they are not bits, which need none."""
+        ...
+
+    def tune(self, change: Callable[[IndexSettings], IndexSettings]) -> IndexSettings:
+        """Change the settings and return them.
+
+        Raises:
+            StorageError, BusyError: they cannot be written.
+        """
+        ...
+
+    def build_index(self, progress: Progress = SILENT, stopped: Callable[[], bool] = lambda: False) -> bool:
+        """Build the index that the settings ask for. Others may search and write meanwhile.
+
+        Args:
+            progress: receives the vectors indexed, as the stage ``"indexing"``.
+            stopped: is called about every second; true stops the work.
+
+        Returns:
+            Whether an index was built: false if it was stopped or the settings ask for none. An earlier index stays.
+
+        Raises:
+            UsageError: there are too few items, or they are bits.
+            StorageError, BusyError: the index cannot be written.
+        """
+        ...
+
+
+def take_snapshot(store: Store) -> Snapshot:
+    """Return all vectors of a store at one moment.
+
+    Raises:
+        UsageError: the store cannot give them.
+    """
+    if not isinstance(store, Snapshotting):
+        raise UsageError("This collection's store does not give all of its vectors at once. Use one in a local folder.")
+    return store.snapshot()
+
+
+def check_items(items: Iterable[Item]) -> None:
+    """Refuse items that some store could not keep or find again.
+
+    Raises:
+        UsageError: an id is empty, or a text is not a `str`, or has a NUL or half a surrogate pair.
+    """
+    for item in items:
+        texts = (item.id, item.uri, item.label or "", item.sha256, item.signature)
+        try:
+            text = "".join((*texts, *item.attributes.keys(), *item.attributes.values()))
+            text.encode()
+        except (TypeError, UnicodeEncodeError) as e:
+            raise UsageError(f"The item {item.id!r} holds something other than Unicode text: {e}.") from e
+        if not item.id or "\0" in text:
+            raise UsageError(f"The item {item.id!r} needs an id, and texts without a NUL character.")

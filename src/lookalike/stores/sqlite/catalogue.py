@@ -1,0 +1,156 @@
+"""The database ``catalog.sqlite``: connections, transactions, and SQLite's errors as lookalike's."""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from lookalike.atomic import atomic_write
+from lookalike.errors import AlreadyExistsError, BusyError, StorageError, UsageError
+from lookalike.stores.sqlite.schema import CHUNK, SCHEMA, placeholders
+
+NAME = "catalog.sqlite"
+
+# Seconds that a writer waits for another one.
+_TIMEOUT = 30
+
+
+class Catalogue:
+    """The database of a store's folder, safe to use from several threads. Each thread gets a connection of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        """Remember the folder; the first use opens a connection."""
+        self.folder = folder
+        self.path = (folder / NAME).resolve()
+        self._writable = os.access(self.path.parent, os.W_OK) and os.access(self.path, os.W_OK)
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = Event()
+
+    @classmethod
+    def create(cls, folder: Path) -> None:
+        """Create an empty database in a folder.
+
+        Raises:
+            AlreadyExistsError: there is one.
+            StorageError: it cannot be written.
+        """
+        path = folder / NAME
+        if path.exists():
+            raise AlreadyExistsError(f"{path} exists already. Open that store, or choose another folder.")
+        try:
+            with atomic_write(path) as part, closing(sqlite3.connect(part)) as sql:
+                sql.execute("PRAGMA journal_mode = WAL")
+                sql.executescript(SCHEMA)
+        except (OSError, sqlite3.Error) as e:
+            raise StorageError(f"{path} cannot be created: {e}.") from e
+
+    def close(self) -> None:
+        """Close idle connections; a thread that is reading or writing closes its own when it is done."""
+        self._closed.set()
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
+
+    @contextmanager
+    def connect(self) -> Iterator[sqlite3.Connection]:
+        """Take a connection that no other thread uses meanwhile."""
+        if self._closed.is_set():
+            raise UsageError(f"{self.folder} has been closed; open it again.")
+        with _translate_errors(self.folder):
+            try:
+                sql = self._idle.pop()
+            except IndexError:
+                sql = self._open()
+            try:
+                yield sql
+            except BaseException:
+                sql.close()  # and rolls back
+                raise
+            if self._writable:
+                self._idle.append(sql)
+            else:
+                sql.close()
+            if self._closed.is_set():
+                self.close()
+
+    def _open(self) -> sqlite3.Connection:
+        mode = "mode=rw"
+        if not self._writable:
+            # Readers of a WAL database need files beside it, which SQLite cannot make here. Without a log it can do
+            # without them. This is checked for each connection, as another user may be allowed to write.
+            log = self.path.with_name(f"{self.path.name}-wal")
+            mode = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
+        sql = sqlite3.connect(
+            f"{self.path.as_uri()}?{mode}",
+            uri=True,
+            timeout=_TIMEOUT,
+            isolation_level=None,  # transactions begin explicitly
+            check_same_thread=False,  # `connect` gives it to one thread at a time
+        )
+        try:
+            sql.execute("PRAGMA foreign_keys = ON")
+            sql.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            sql.close()
+            raise
+        return sql
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Begin a read transaction: it sees one moment of the database, even if others write meanwhile."""
+        with self.connect() as sql:
+            sql.execute("BEGIN")
+            yield sql
+            sql.execute("ROLLBACK")
+
+    @contextmanager
+    def write(self, *, new_generation: bool = True) -> Iterator[sqlite3.Connection]:
+        """Begin a write transaction; an exception rolls it back.
+
+        Args:
+            new_generation: count the generation up if a row changes.
+        """
+        with self.connect() as sql:
+            sql.execute("BEGIN IMMEDIATE")
+            before = sql.total_changes
+            yield sql
+            if new_generation and sql.total_changes > before:
+                sql.execute("UPDATE generation SET number = number + 1, token = lower(hex(randomblob(8)))")
+            sql.execute("COMMIT")
+
+    def select(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Return the rows of one statement."""
+        with self.connect() as sql:
+            return sql.execute(statement, values).fetchall()
+
+    def select_in(self, statement: str, values: Sequence[Any]) -> list[Any]:
+        """Return the rows of one moment for any number of values, which take the place of ``%s``."""
+        with self.read() as sql:
+            return [row for part in chunks(values) for row in sql.execute(statement % placeholders(part), part)]
+
+
+def chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Split values into parts that one statement takes."""
+    return (values[i : i + CHUNK] for i in range(0, len(values), CHUNK))
+
+
+@contextmanager
+def _translate_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeEncodeError as e:
+        raise UsageError(f"{e.object!r} is not Unicode text: it has half a surrogate pair.") from e
+    except sqlite3.OperationalError as e:
+        code = getattr(e, "sqlite_errorcode", 0) & 0xFF  # errors that Python itself raises have none
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise BusyError(f"Another process has been writing to {folder} for {_TIMEOUT} s; try again later.") from e
+        if code == sqlite3.SQLITE_READONLY:
+            raise StorageError(f"{folder} is read-only. Change its permissions, or copy it elsewhere.") from e
+        if code == sqlite3.SQLITE_FULL:
+            raise StorageError(f"The disk is full. {folder} is unchanged; free some space and try again.") from e
+        raise StorageError(f"{folder} cannot be used: {e}.") from e
+    except sqlite3.DatabaseError as e:
+        raise StorageError(f"{folder}/{NAME} is damaged: {e}. Put back a backup, or index the images again.") from e

@@ -1,0 +1,260 @@
+"""An approximate index in the cache, and its use with the matrix of a later generation.
+
+The index knows its vectors by their seq, which is never reused. So later writes cannot make it wrong: the seq of a
+deleted or changed item is missing from the matrix, and an item with a new seq, which the index lacks, is searched exactly.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from lookalike import ann, search
+from lookalike.errors import StorageError
+from lookalike.metric import Metric
+from lookalike.progress import Progress
+from lookalike.search import Hits
+from lookalike.stores.settings import IndexSettings, IndexState
+from lookalike.stores.sqlite import array_file
+from lookalike.stores.sqlite.matrix import Matrix, MatrixCache, PreparedQuery
+
+OUTDATED_SHARE = 8
+"""An index is outdated once one item in this many was added or deleted. Searching the added ones exactly then takes at
+most an eighth of an exact search, and while a collection grows each item is indexed about eight times."""
+
+# If a filter leaves fewer than one item in this many, these are searched exactly: a graph walks past all the others.
+_FILTERED_SHARE = 8
+
+
+@dataclass(frozen=True, eq=False)
+class SavedIndex:
+    """An index and what is known about it.
+
+    Attributes:
+        index: see `lookalike.ann.Index`.
+        generation: of the vectors that it was built from.
+        seqs: of its vectors.
+        recall: share of the 10 nearest items that it finds.
+        seconds: time that building it took.
+        bytes: size of its file.
+    """
+
+    index: ann.Index
+    generation: str
+    seqs: Int64[np.ndarray, " n"]
+    recall: float
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class IndexedMatrix:
+    """A matrix with an index of this or an earlier generation."""
+
+    saved: SavedIndex
+    matrix: Matrix
+
+    @cached_property
+    def row_map(self) -> ann.RowMap:
+        """The matrix row of each of the index's vectors."""
+        if np.array_equal(
+            self.saved.seqs, self.matrix.seqs
+        ):  # nothing was written since; this is faster than a look-up
+            return ann.RowMap(np.arange(len(self.matrix)))
+        rows, known = self.matrix.find_rows(self.saved.seqs)
+        places = np.full(len(known), -1)
+        places[known] = rows
+        return ann.RowMap(places)
+
+    @cached_property
+    def added(self) -> Int64[np.ndarray, " m"]:
+        """Rows of the matrix that the index lacks."""
+        known = np.zeros(len(self.matrix), bool)
+        there = self.row_map.there
+        known[self.row_map.rows if there is None else self.row_map.rows[there]] = True
+        return np.flatnonzero(~known)
+
+    @property
+    def gone(self) -> int:
+        """Number of vectors in the index that the matrix lacks."""
+        there = self.row_map.there
+        return 0 if there is None else int(np.count_nonzero(~there))
+
+    @property
+    def outdated(self) -> bool:
+        """Whether so much has changed that the index should be built again."""
+        return OUTDATED_SHARE * max(len(self.added), self.gone) > len(self.saved.seqs)
+
+    @property
+    def state(self) -> IndexState:
+        """See `IndexState`."""
+        saved = self.saved
+        return IndexState(
+            saved.index.kind, saved.generation, saved.recall, saved.bytes, saved.seconds, len(self.added), self.gone
+        )
+
+    def suits(self, query: PreparedQuery) -> bool:
+        """Return whether the index can answer a query faster than an exact search."""
+        few = query.rows is not None and _FILTERED_SHARE * len(query.rows) < len(self.matrix)
+        return self.saved.index.metric == query.metric and not few
+
+    def search(self, query: PreparedQuery) -> Hits | None:
+        """Search approximately; none if the index finds too little or too much, and an exact search is needed."""
+        if query.query.within is not None:
+            hits = self._within(query)
+            return hits if hits.complete or query.query.exact is False else None
+        hits = self._knn(query)
+        available = len(self.matrix) if query.rows is None else len(query.rows)
+        # A graph may have parts that no link leads to.
+        return hits if np.diff(hits.offsets).min() >= min(query.k, available) else None
+
+    def _knn(self, query: PreparedQuery) -> Hits:
+        k = min(query.k, max(1, len(self.matrix)))
+        queries, gallery = query.vectors, self.matrix.gallery
+        added = search.knn(queries, gallery, k, query.metric, rows=self._added_rows(query.rows))
+        indexed = ann.knn(
+            self.saved.index, queries, gallery, k, row_map=self.row_map, allowed=self._allowed(query.rows)
+        )
+        return Hits.from_pairs([indexed.pairs, added.pairs], len(queries), exact=False).first(k)
+
+    def _within(self, query: PreparedQuery) -> Hits:
+        queries, gallery, within = query.vectors, self.matrix.gallery, query.query.within
+        assert within is not None  # noqa: S101 -- `search` has seen to it
+        added = search.within(queries, gallery, within, query.metric, rows=self._added_rows(query.rows))
+        indexed = ann.within(
+            self.saved.index, queries, gallery, within, row_map=self.row_map, allowed=self._allowed(query.rows)
+        )
+        return Hits.from_pairs([indexed.pairs, added.pairs], len(queries), exact=False, complete=indexed.complete)
+
+    def _allowed(self, rows: Int64[np.ndarray, " r"] | None) -> Bool[np.ndarray, " n"] | None:
+        if rows is None:
+            return None
+        allowed = np.zeros(len(self.matrix) + 1, bool)  # the last one is that of the place -1
+        allowed[rows] = True
+        return np.asarray(allowed[self.row_map.rows])
+
+    def _added_rows(self, rows: Int64[np.ndarray, " r"] | None) -> Int64[np.ndarray, " m"]:
+        return self.added if rows is None else np.intersect1d(self.added, rows, assume_unique=True)
+
+
+class IndexCache:
+    """The index file in ``cache/``. It may be deleted or damaged at any time."""
+
+    def __init__(self, cache: MatrixCache) -> None:
+        """Remember the folder; nothing is read yet."""
+        self._cache = cache
+        self._loaded: SavedIndex | None = None
+        self._damaged: tuple[str, int] | None = None
+
+    def load(self, generation: str) -> SavedIndex | None:
+        """Load the index that was built from a generation; none if it is missing or damaged."""
+        if self._loaded is not None and self._loaded.generation == generation:
+            return self._loaded
+        path = self._file(generation)
+        try:
+            stamp = (generation, path.stat().st_mtime_ns)
+        except OSError:
+            return None
+        if stamp == self._damaged:
+            return None
+        saved = self._read(path, generation)
+        if saved is None:
+            self._damaged = stamp
+        else:
+            self._loaded = saved
+        return saved
+
+    def check_writable(self) -> None:
+        """Check that an index can be saved, before the long work of building it.
+
+        Raises:
+            StorageError: it cannot.
+        """
+        folder = self._cache.folder
+        try:
+            folder.mkdir(exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as e:
+            raise _not_saved(folder, e) from e
+
+    def save(self, saved: SavedIndex) -> None:
+        """Write an index and remove older ones.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        index = saved.index
+        facts = {
+            "generation": saved.generation,
+            "kind": index.kind,
+            "metric": index.metric,
+            "effort": index.effort,
+            "recall": saved.recall,
+            "seconds": saved.seconds,
+        }
+        path = self._file(saved.generation)
+        try:
+            path.parent.mkdir(exist_ok=True)  # it may have been deleted meanwhile
+            array_file.write(path, facts, {"seqs": saved.seqs}, lambda part: ann.write(index, part))
+            self._cache.remove_older("index-*", path.name)
+        except OSError as e:
+            raise _not_saved(path.parent, e) from e
+
+    def clear(self) -> None:
+        """Remove all index files."""
+        self._loaded = None
+        for path in self._cache.folder.glob("index-*"):
+            with suppress(OSError):
+                path.unlink()
+
+    def _read(self, path: Path, generation: str) -> SavedIndex | None:
+        # FAISS trusts what it reads: a wrong link in a graph leads out of its memory. So all blocks are checked once.
+        content = array_file.read(path, check_all=True)
+        if content is None:
+            return None
+        facts, parts = content
+        with suppress(StorageError, KeyError, ValueError):
+            index = ann.Index(facts["kind"], Metric(facts["metric"]), facts["effort"], ann.read(path))
+            if facts["generation"] == generation and len(index) == len(parts["seqs"]):
+                size = path.stat().st_size
+                return SavedIndex(index, generation, parts["seqs"], facts["recall"], facts["seconds"], size)
+        return None
+
+    def _file(self, generation: str) -> Path:
+        return self._cache.folder / f"index-{generation}"
+
+
+def _not_saved(folder: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"The index cannot be written to {folder}: {error.strerror}. Make the folder writable; until then searches stay"
+        " exact."
+    )
+
+
+def build(
+    matrix: Matrix, metric: Metric, settings: IndexSettings, progress: Progress, stopped: Callable[[], bool]
+) -> SavedIndex | None:
+    """Build an index of a matrix that reaches the recall of the settings, if any setting of FAISS does.
+
+    Returns:
+        The index; none if it was stopped or the settings ask for none.
+
+    Raises:
+        UsageError: there are too few vectors, or they are bits.
+    """
+    if settings.index == "none":
+        return None
+    start = time.perf_counter()
+    index = ann.build(matrix.gallery, metric, settings.index, progress=progress, stopped=stopped)
+    if index is None or stopped():
+        return None
+    index, recall = ann.tune(index, matrix.gallery, settings.recall)
+    return SavedIndex(index, matrix.generation, matrix.seqs, recall, time.perf_counter() - start, 0)

@@ -1,0 +1,71 @@
+"""The tables of ``catalog.sqlite``, their rows as items, and filters as SQL."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lookalike.query import Filter
+from lookalike.stores.answer import Item
+
+SCHEMA = """
+CREATE TABLE items (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,  -- never reused, so a new vector always has a new number
+    id TEXT NOT NULL UNIQUE,
+    uri TEXT NOT NULL,
+    label TEXT,
+    attributes TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    signature TEXT NOT NULL
+) STRICT;
+CREATE INDEX items_by_label ON items (label);
+-- Apart from the items, so that listing these does not read past the vectors.
+CREATE TABLE vectors (seq INTEGER PRIMARY KEY REFERENCES items (seq) ON DELETE CASCADE, vector BLOB NOT NULL) STRICT;
+-- The token is random: a catalogue put back from a backup may count up to the same number with other vectors.
+CREATE TABLE generation (number INTEGER NOT NULL, token TEXT NOT NULL) STRICT;
+INSERT INTO generation VALUES (0, lower(hex(randomblob(8))));
+"""
+
+# Made when settings are changed for the first time: collections of earlier versions do not have it.
+SETTINGS_SCHEMA = "CREATE TABLE IF NOT EXISTS tuning (settings TEXT NOT NULL) STRICT"
+
+ITEM_COLUMNS = "id, uri, label, attributes, sha256, signature"
+
+CHUNK = 5000
+"""Rows read, or values given, in one statement; SQLite allows 32,766 placeholders."""
+
+
+def to_row(item: Item) -> tuple[str | None, ...]:
+    """Convert an item to the values of `ITEM_COLUMNS`."""
+    return (item.id, item.uri, item.label, json.dumps(dict(item.attributes)), item.sha256, item.signature)
+
+
+def to_item(row: Sequence[Any]) -> Item:
+    """Convert the values of `ITEM_COLUMNS` to an item."""
+    ident, uri, label, attributes, sha256, signature = row
+    known: Mapping[str, str] = json.loads(attributes)
+    return Item(ident, uri, label, known, sha256, signature)
+
+
+def to_condition(where: Filter) -> tuple[str, list[str]]:
+    """Convert a filter to an SQL condition on items and the values of its placeholders."""
+    parts, values = ["TRUE"], []
+    if where.labels is not None:
+        parts.append("label IN (SELECT value FROM json_each(?))")
+        values.append(_to_json(where.labels))
+    if where.ids is not None:
+        parts.append("id IN (SELECT value FROM json_each(?))")
+        values.append(_to_json(where.ids))
+    for key, value in where.attributes.items():
+        parts.append("EXISTS (SELECT 1 FROM json_each(attributes) WHERE key = ? AND value = ?)")
+        values.extend((key, value))
+    return " AND ".join(parts), values
+
+
+def placeholders(values: Sequence[Any]) -> str:
+    """Return a placeholder for each value."""
+    return ",".join("?" * len(values))
+
+
+def _to_json(texts: Iterable[str]) -> str:
+    # `json_each` cuts texts off at a NUL; no item has one.
+    return json.dumps(sorted(text for text in texts if "\0" not in text))

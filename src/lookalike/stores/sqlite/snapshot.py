@@ -1,0 +1,178 @@
+"""Read snapshots: one moment of the catalogue, with the matrix of its generation."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from jaxtyping import Int64
+from pydantic import ValidationError
+
+from lookalike.errors import StorageError
+from lookalike.metric import VectorSpace, similarity
+from lookalike.query import Filter, Query, Vectors
+from lookalike.search import Hits
+from lookalike.stores.answer import Answer, Hit, Item
+from lookalike.stores.settings import IndexSettings
+from lookalike.stores.sqlite.catalogue import Catalogue, chunks
+from lookalike.stores.sqlite.matrix import Matrix, MatrixCache, PreparedQuery
+from lookalike.stores.sqlite.schema import ITEM_COLUMNS, placeholders, to_condition, to_item
+
+# A process that has a matrix in memory writes the next one to the cache if one row in this many was added. Writing the
+# whole matrix for fewer costs more than it saves the next process.
+_SAVE_SHARE = 8
+
+
+@dataclass(frozen=True, eq=False)
+class ReadSnapshot:
+    """One moment of a store, while a read transaction is open.
+
+    Attributes:
+        folder: of the store.
+        sql: the connection that has the transaction.
+        matrix: of the transaction's generation.
+        space: of the vectors.
+    """
+
+    folder: Path
+    sql: sqlite3.Connection
+    matrix: Matrix
+    space: VectorSpace
+
+    def rows(self, where: Filter) -> Int64[np.ndarray, " m"] | None:
+        """Return the rows of the matrix that pass a filter, ascending; none if there is no filter."""
+        if not where:
+            return None
+        condition, values = to_condition(where)
+        seqs = _column(self.sql.execute(f"SELECT seq FROM items WHERE {condition}", values).fetchall())
+        return np.sort(self.matrix.find_rows(seqs)[0])
+
+    def ids(self) -> Sequence[str]:
+        """Return the ids of all items, ascending."""
+        return [row[0] for row in self.sql.execute("SELECT id FROM items ORDER BY id")]
+
+    def settings(self) -> IndexSettings:
+        """Return the settings of the store."""
+        return read_settings(self.sql, self.folder)
+
+    def answers(self, hits: Hits, query: PreparedQuery, recall: float | None = None) -> list[Answer]:
+        """Convert hits to answers.
+
+        Args:
+            hits: rows of the matrix.
+            query: that they answer.
+            recall: of the index that found them.
+        """
+        limit = _limit(query.query)
+        complete = [hits.complete and (limit is None or count <= limit) for count in np.diff(hits.offsets).tolist()]
+        hits = hits if limit is None else hits.first(limit)
+        seqs = self.matrix.seqs[hits.rows]
+        items = read_items(self.sql, seqs)
+        similarities = similarity(hits.distances, query.metric, self.space.dimension)
+        every = [
+            Hit(items[seq], distance, alike)
+            for seq, distance, alike in zip(seqs.tolist(), hits.distances.tolist(), similarities.tolist(), strict=True)
+        ]
+        bounds = pairwise(hits.offsets.tolist())
+        return [
+            Answer(tuple(every[a:b]), query.metric, hits.exact, whole, recall)
+            for (a, b), whole in zip(bounds, complete, strict=True)
+        ]
+
+
+def _limit(query: Query) -> int | None:
+    return None if query.within is None else query.limit
+
+
+class Snapshots:
+    """Opens read snapshots of a catalogue, and keeps the latest matrix in memory."""
+
+    def __init__(self, catalogue: Catalogue, cache: MatrixCache, space: VectorSpace) -> None:
+        self._catalogue, self._cache, self._space = catalogue, cache, space
+        self._matrix: Matrix | None = None
+        self._lock = Lock()
+
+    @contextmanager
+    def open(self) -> Iterator[ReadSnapshot]:
+        """Begin a read transaction and find the matrix of its generation."""
+        with self._catalogue.read() as sql:
+            yield ReadSnapshot(self._catalogue.folder, sql, self._load(sql), self._space)
+
+    def _load(self, sql: sqlite3.Connection) -> Matrix:
+        """Return the matrix of a transaction's generation: from memory, from the cache, or made from the rows."""
+        number, token = sql.execute("SELECT number, token FROM generation").fetchone()
+        generation = f"{number:012}-{token}"
+        with self._lock:  # one thread makes it, and the others wait
+            last = self._matrix
+            if last is not None and last.generation == generation:
+                return last
+            matrix = self._cache.load(generation) or self._make(sql, generation)
+            # A thread whose transaction began later may have been faster.
+            if last is None or last.generation < generation:
+                self._matrix = matrix
+        return matrix
+
+    def _make(self, sql: sqlite3.Connection, generation: str) -> Matrix:
+        """Make a matrix: vectors of the last one are copied, the others are read."""
+        seqs = _column(sql.execute("SELECT seq FROM items ORDER BY id").fetchall())
+        out = np.empty((len(seqs), self._space.columns), self._space.dtype)
+        missing = np.ones(len(seqs), bool)
+        if (last := self._matrix) is not None:
+            rows, known = last.find_rows(seqs)
+            out[known], missing = last.vectors[rows], ~known
+        for part in chunks(np.flatnonzero(missing).tolist()):
+            wanted = seqs[part].tolist()
+            blobs = dict(sql.execute(f"SELECT seq, vector FROM vectors WHERE seq IN ({placeholders(wanted)})", wanted))
+            out[part] = to_vectors([blobs.get(seq, b"") for seq in wanted], self._space, self._catalogue.folder)
+        if last is not None and missing.sum() < len(seqs) / _SAVE_SHARE:
+            return last.update(generation, seqs, out, self._space.metric)
+        matrix = Matrix.prepare(generation, seqs, out, self._space.metric)
+        self._cache.save(matrix)
+        return self._cache.load(generation) or matrix
+
+
+def read_items(sql: sqlite3.Connection, seqs: Int64[np.ndarray, " n"]) -> dict[int, Item]:
+    """Read items by seq; unknown ones are left out."""
+    items: dict[int, Item] = {}
+    for part in chunks(np.unique(seqs).tolist()):
+        statement = f"SELECT seq, {ITEM_COLUMNS} FROM items WHERE seq IN ({placeholders(part)})"
+        for seq, *row in sql.execute(statement, part):
+            items[seq] = to_item(row)
+    return items
+
+
+def read_settings(sql: sqlite3.Connection, folder: Path) -> IndexSettings:
+    """Read the settings; the defaults if none were made.
+
+    Raises:
+        StorageError: they are damaged.
+    """
+    if not sql.execute("SELECT 1 FROM sqlite_master WHERE name = 'tuning'").fetchone():
+        return IndexSettings()
+    row = sql.execute("SELECT settings FROM tuning").fetchone()
+    try:
+        return IndexSettings() if row is None else IndexSettings.model_validate_json(row[0])
+    except ValidationError as e:
+        raise StorageError(f"{folder} is damaged: its settings cannot be read. Set them: lookalike tune.") from e
+
+
+def to_vectors(blobs: Sequence[bytes], space: VectorSpace, folder: Path) -> Vectors:
+    """Convert the blobs of the catalogue to an array.
+
+    Raises:
+        StorageError: one has another length.
+    """
+    if any(len(blob) != space.columns * space.dtype.itemsize for blob in blobs):
+        raise StorageError(
+            f"{folder} is damaged: a vector in catalog.sqlite is missing or cut off. Put back a backup, or index the"
+            " images again."
+        )
+    return np.frombuffer(b"".join(blobs), space.dtype).reshape(len(blobs), space.columns)
+
+
+def _column(rows: Sequence[tuple[int]]) -> Int64[np.ndarray, " n"]:
+    return np.fromiter((row[0] for row in rows), np.int64, len(rows))

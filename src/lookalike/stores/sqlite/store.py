@@ -1,0 +1,310 @@
+"""The embedded store: ``catalog.sqlite`` holds all data, and ``cache/`` can be deleted at any time.
+
+Items and vectors are rows of SQLite in WAL mode: one writer at a time and any number of readers, in any number of
+processes. A counter, the generation, goes up with every write. Searches run over a matrix of all vectors of a generation
+in ascending order of id. It lies in ``cache/``, where all processes map it into memory. A process that finds none, or a
+damaged one, makes it from the rows and moves it into place atomically. If an exact search takes longer than the
+collection's budget, an index in ``cache/`` answers approximately, if there is one.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import Self
+
+import numpy as np
+
+from lookalike import ann, search
+from lookalike.errors import NotFoundError, StorageError, UsageError
+from lookalike.metric import Metric, VectorSpace
+from lookalike.progress import SILENT, Progress
+from lookalike.query import ALL, Filter, Query, Vectors
+from lookalike.search import Gallery, Hits, Pairs
+from lookalike.stores.answer import Answer, Item
+from lookalike.stores.protocol import Snapshot, check_items
+from lookalike.stores.settings import IndexSettings, Status
+from lookalike.stores.sqlite import indexes
+from lookalike.stores.sqlite.catalogue import Catalogue, chunks
+from lookalike.stores.sqlite.indexes import IndexCache, IndexedMatrix
+from lookalike.stores.sqlite.latency import LatencyModel
+from lookalike.stores.sqlite.matrix import Matrix, MatrixCache, PreparedQuery
+from lookalike.stores.sqlite.schema import CHUNK, ITEM_COLUMNS, SETTINGS_SCHEMA, to_condition, to_item, to_row
+from lookalike.stores.sqlite.snapshot import ReadSnapshot, Snapshots, read_items, read_settings, to_vectors
+
+
+class SQLiteStore:
+    """The embedded store; see the module. Safe to use from several threads, which search at the same time.
+
+    It is a `Store` that can also stream, give snapshots, and be indexed.
+    """
+
+    def __init__(self, folder: Path, space: VectorSpace) -> None:
+        """Use `create` or `open`."""
+        self.folder = folder
+        self.space = space
+        self._catalogue = Catalogue(folder)
+        cache = MatrixCache(folder / "cache", space)
+        self._snapshots = Snapshots(self._catalogue, cache, space)
+        self._indexes = IndexCache(cache)
+        self._indexed: IndexedMatrix | None = None
+        self._latency = LatencyModel()
+        self._lock = Lock()
+
+    @classmethod
+    def create(cls, folder: Path, space: VectorSpace) -> Self:
+        """Create an empty store in a folder.
+
+        Args:
+            folder: exists already.
+            space: of the vectors.
+
+        Raises:
+            AlreadyExistsError: the folder has a store.
+            StorageError: it cannot be written.
+        """
+        Catalogue.create(folder)
+        return cls.open(folder, space)
+
+    @classmethod
+    def open(cls, folder: Path, space: VectorSpace) -> Self:
+        """Open the store in a folder.
+
+        Args:
+            folder: has a store.
+            space: of the vectors.
+
+        Raises:
+            StorageError: the store is missing or damaged.
+        """
+        store = cls(folder, space)
+        if not store._catalogue.path.is_file():
+            raise StorageError(
+                f"{folder} is damaged: catalog.sqlite is missing. Put it back, or index the images again."
+            )
+        store.count()  # raises if the file is not a database
+        return store
+
+    def upsert(self, items: Sequence[Item], vectors: Vectors) -> None:
+        """See `Store.upsert`."""
+        rows = self._check_vectors(vectors).vectors
+        if len(items) != len(rows):
+            raise UsageError(f"{len(items)} items came with {len(rows)} vectors; give one for each.")
+        check_items(items)
+        if not items:
+            return
+        last = {item.id: i for i, item in enumerate(items)}
+        with self._catalogue.write() as sql:
+            sql.executemany("DELETE FROM items WHERE id = ?", ((i,) for i in last))
+            for i in last.values():
+                insert = f"INSERT INTO items ({ITEM_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
+                seq = sql.execute(insert, to_row(items[i])).lastrowid
+                sql.execute("INSERT INTO vectors VALUES (?, ?)", (seq, rows[i].tobytes()))
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """See `Store.delete`."""
+        with self._catalogue.write() as sql:
+            return sum(sql.execute("DELETE FROM items WHERE id = ?", (i,)).rowcount for i in ids)
+
+    def get(self, ids: Sequence[str]) -> dict[str, Item]:
+        """See `Store.get`."""
+        rows = self._catalogue.select_in(f"SELECT {ITEM_COLUMNS} FROM items WHERE id IN (%s)", ids)
+        return {item.id: item for item in map(to_item, rows)}
+
+    def vectors(self, ids: Sequence[str]) -> Vectors:
+        """See `Store.vectors`."""
+        statement = "SELECT id, vector FROM items JOIN vectors USING (seq) WHERE id IN (%s)"
+        blobs = dict(self._catalogue.select_in(statement, ids))
+        if missing := [i for i in ids if i not in blobs]:
+            raise NotFoundError(f"{self.folder} has no item “{missing[0]}”.")
+        return to_vectors([blobs[i] for i in ids], self.space, self.folder)
+
+    def count(self, where: Filter = ALL) -> int:
+        """See `Store.count`."""
+        condition, values = to_condition(where)
+        return int(self._catalogue.select(f"SELECT count(*) FROM items WHERE {condition}", values)[0][0])
+
+    def scan(self, where: Filter = ALL, *, after: str = "") -> Iterator[Item]:
+        """See `Store.scan`."""
+        condition, values = to_condition(where)
+        statement = f"SELECT {ITEM_COLUMNS} FROM items WHERE {condition} AND id > ? ORDER BY id LIMIT {CHUNK}"
+        while rows := self._catalogue.select(statement, [*values, after]):
+            yield from map(to_item, rows)
+            after = rows[-1][0]
+
+    def labels(self) -> dict[str, int]:
+        """See `Store.labels`."""
+        statement = "SELECT label, count(*) FROM items WHERE label IS NOT NULL GROUP BY label ORDER BY label"
+        return dict(self._catalogue.select(statement))
+
+    def size(self) -> int:
+        """See `Store.size`."""
+        total = 0
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with suppress(OSError):  # another process may remove a file of its cache
+                    total += Path(folder, name).stat().st_size
+        return total
+
+    def close(self) -> None:
+        """See `Store.close`. Searches of other threads finish."""
+        self._catalogue.close()
+
+    # ---- search
+
+    def search(self, query: Query) -> list[Answer]:
+        """See `Store.search`."""
+        metric, vectors = self._check_query(query)
+        with self._snapshots.open() as snapshot:
+            prepared = PreparedQuery(query, vectors, metric, snapshot.rows(query.where))
+            index = self._choose_index(snapshot, prepared)
+            if index is not None and (hits := index.search(prepared)) is not None:
+                return snapshot.answers(hits, prepared, index.saved.recall)
+            return snapshot.answers(self._search_exactly(snapshot.matrix, prepared), prepared)
+
+    def stream(self, query: Query) -> Iterator[Answer]:
+        """See `Streaming.stream`."""
+        metric, vectors = self._check_query(query)
+        if query.within is None:
+            raise UsageError("Only a query with a distance range can be streamed; this one has k.")
+        with self._snapshots.open() as snapshot:
+            matrix, rows = snapshot.matrix, snapshot.rows(query.where)
+        prepared = PreparedQuery(query, vectors, metric, rows)
+        parts = search.within_sorted(vectors, matrix.gallery, query.within, metric, rows=rows)
+        return self._stream(matrix, parts, prepared)
+
+    def snapshot(self) -> Snapshot:
+        """See `Snapshotting.snapshot`."""
+        with self._snapshots.open() as snapshot:
+            return Snapshot(snapshot.ids(), snapshot.matrix.vectors, snapshot.matrix.generation)
+
+    def _search_exactly(self, matrix: Matrix, query: PreparedQuery) -> Hits:
+        """Search the matrix, and let the model of latency learn from it."""
+        start = time.perf_counter()
+        hits = matrix.search(query)
+        size = matrix.bytes_read(query.metric, len(query.vectors), query.rows)
+        self._latency.learn(size, len(query.vectors), time.perf_counter() - start)
+        return hits
+
+    def _choose_index(self, snapshot: ReadSnapshot, query: PreparedQuery) -> IndexedMatrix | None:
+        """Return the index if it should answer a query; none if an exact search should."""
+        exact, vectors = query.query.exact, query.vectors
+        if exact or not len(vectors) or vectors.dtype != np.float32:  # FAISS would overflow beyond float32
+            return None
+        if query.metric is Metric.COSINE and not vectors.squared_norms.all():
+            return None
+        if exact is None:
+            size = snapshot.matrix.bytes_read(query.metric, len(vectors), query.rows)
+            if self._latency.estimate(size, len(vectors)) <= snapshot.settings().budget:
+                return None
+        index = self._find_index(snapshot)
+        return index if index is not None and index.suits(query) else None
+
+    def _stream(self, matrix: Matrix, parts: Iterator[Pairs], query: PreparedQuery) -> Iterator[Answer]:
+        for pairs in parts:
+            for places in chunks(range(len(pairs))):
+                part = pairs.keep(np.asarray(places))
+                # A transaction for each part: SQLite cannot shorten its log while a reader is at work.
+                with self._catalogue.read() as sql:
+                    known = np.fromiter(read_items(sql, matrix.seqs[part.right]), np.int64)
+                    part = part.keep(np.isin(matrix.seqs[part.right], known))
+                    snapshot = ReadSnapshot(self.folder, sql, matrix, self.space)
+                    (answer,) = snapshot.answers(Hits.from_pairs([part], 1), query)
+                if answer.hits:
+                    yield answer
+
+    # ---- the index
+
+    def status(self) -> Status:
+        """See `Indexable.status`."""
+        with self._snapshots.open() as snapshot:
+            matrix, settings = snapshot.matrix, snapshot.settings()
+            index, estimate = self._find_index(snapshot), self._estimate(matrix)
+            wanted = settings.index != "none" and self._can_index(len(matrix))
+            due = wanted and estimate > settings.budget and (index is None or index.outdated)
+            bits = self.space.metric is Metric.HAMMING
+            precision = "int8" if matrix.gallery.scan else "bits" if bits else "float32"
+            return Status(settings, precision, estimate, None if index is None else index.state, due)
+
+    def over_budget(self) -> bool:
+        """See `Indexable.over_budget`."""
+        with self._snapshots.open() as snapshot:
+            return self._estimate(snapshot.matrix) > snapshot.settings().budget
+
+    def indexable(self) -> bool:
+        """See `Indexable.indexable`."""
+        return self._can_index(self.count())
+
+    def tune(self, change: Callable[[IndexSettings], IndexSettings]) -> IndexSettings:
+        """See `Indexable.tune`. The generation stays the same."""
+        with self._catalogue.write(new_generation=False) as sql:
+            before = read_settings(sql, self.folder)
+            after = change(before)
+            if after != before:
+                sql.execute(SETTINGS_SCHEMA)
+                sql.execute("DELETE FROM tuning")
+                sql.execute("INSERT INTO tuning VALUES (?)", [after.model_dump_json()])
+        if after.index == "none":
+            self._indexes.clear()
+        return after
+
+    def build_index(self, progress: Progress = SILENT, stopped: Callable[[], bool] = lambda: False) -> bool:
+        """See `Indexable.build_index`."""
+        with self._snapshots.open() as snapshot:
+            matrix, settings = snapshot.matrix, snapshot.settings()
+        if settings.index == "none":
+            return False
+        self._indexes.check_writable()
+        saved = indexes.build(matrix, self.space.metric, settings, progress, stopped)
+        if saved is None:
+            return False
+        self._indexes.save(saved)
+        # Another process may have built a later one meanwhile.
+        self.tune(lambda now: now.model_copy(update={"built": max(now.built, saved.generation)}))
+        return True
+
+    def _estimate(self, matrix: Matrix) -> float:
+        """Estimate the milliseconds of one exact query."""
+        return self._latency.estimate(matrix.bytes_read(self.space.metric), 1)
+
+    def _can_index(self, items: int) -> bool:
+        return self.space.metric is not Metric.HAMMING and items >= ann.MIN_VECTORS
+
+    def _find_index(self, snapshot: ReadSnapshot) -> IndexedMatrix | None:
+        """Load the index that the settings name, if it is there."""
+        settings, matrix = snapshot.settings(), snapshot.matrix
+        if settings.index == "none" or not settings.built:
+            return None
+        with self._lock:
+            saved = self._indexes.load(settings.built)
+            if saved is None:
+                return None
+            last = self._indexed
+            if last is None or last.saved is not saved or last.matrix is not matrix:
+                last = self._indexed = IndexedMatrix(saved, matrix)
+            return last
+
+    # ---- checks
+
+    def _check_query(self, query: Query) -> tuple[Metric, Gallery]:
+        """Return the metric and the prepared vectors of a query."""
+        metric = query.metric or self.space.metric
+        if metric not in self.space.metrics:
+            raise UsageError(
+                f"The vectors of {self.folder} cannot be compared by {metric}; choose {' or '.join(self.space.metrics)}."
+            )
+        if query.vectors is None:
+            raise UsageError("A store searches for vectors. Embed images, or get the vectors of items, first.")
+        return metric, self._check_vectors(query.vectors)
+
+    def _check_vectors(self, vectors: Vectors) -> Gallery:
+        gallery = search.prepare(vectors, self.space.metric)
+        if gallery.vectors.shape[1] != self.space.columns:
+            unit = "bits" if self.space.metric is Metric.HAMMING else "numbers"
+            raise UsageError(
+                f"{self.folder} holds vectors of {self.space.dimension} {unit}, {self.space.columns} columns; these have the"
+                f" shape {gallery.vectors.shape}."
+            )
+        return gallery
