@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.isotonic import IsotonicRegression
 
+from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder, bundled
 from lookalike.encoders import card as cards
 from lookalike.encoders.card import Calibration, Card
-from lookalike.errors import DataError, MismatchError, NotFoundError, StorageError, UsageError
-from lookalike.evaluation.calibration import MAX_KNOTS, fit
+from lookalike.errors import AlreadyExistsError, DataError, MismatchError, NotFoundError, StorageError, UsageError
+from lookalike.evaluation.calibration import MAX_KNOTS, CalibrationData, calibrate, fit, save
+from lookalike.evaluation.labels import LabelledVectors
 from lookalike.metric import Metric
 
 FITTED = Calibration(
@@ -197,3 +199,65 @@ def test_a_read_only_folder_is_reported(folder: Path) -> None:
 def test_a_folder_without_an_encoder_cannot_be_calibrated(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"encoder\.json"):
         cards.write_calibration(tmp_path, FITTED)
+
+
+# ---- calibration of an embedder
+
+
+@pytest.fixture
+def embedder(pocket: Path) -> Embedder:
+    return Embedder.of(Encoder.open(pocket))
+
+
+def blobs(spread: float, seed: int = 0) -> CalibrationData:
+    """Return ten classes of twenty points around distant centres."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(10, 8))
+    labels = np.repeat(np.arange(10), 20)
+    vectors = (centres[labels] + spread * rng.normal(size=(200, 8))).astype(np.float32)
+    return CalibrationData(LabelledVectors(vectors, labels.astype(str).tolist()), "blobs")
+
+
+def test_separable_classes_calibrate_to_certainty(embedder: Embedder) -> None:
+    result = calibrate(embedder, blobs(0.01), pairs=1000)
+    assert (result.auc, result.requested) == (1, 1000)
+    assert result.confusion.accuracy > 0.99  # the threshold is the largest genuine distance of one half
+    assert sum(map(sum, result.confusion.matrix)) == 1000
+    assert result.calibration.probability(np.asarray([0.0, 0.05, 2.0])).round(2).tolist() == [1, 1, 0]
+    assert (result.calibration.metric, result.calibration.data) == (Metric.EUCLIDEAN, "blobs")
+    assert calibrate(embedder, blobs(0.01), pairs=1000) == result
+    assert "Best threshold" in str(result)
+    assert result.to_dict()["calibration"]["data"] == "blobs"
+
+
+def test_the_error_rates_of_a_threshold_are_of_pairs_that_did_not_choose_it(embedder: Embedder) -> None:
+    chance = np.random.default_rng(1).permutation(np.repeat(np.arange(10), 20)).astype(str).tolist()
+    data = CalibrationData(LabelledVectors(blobs(1.0).vectors.vectors, chance), "")
+    results = [calibrate(embedder, data, pairs=100, seed=seed) for seed in range(20)]
+    # With random labels, a threshold that was judged on its own pairs would always beat chance.
+    assert min(result.confusion.accuracy for result in results) < 0.5
+    assert np.mean([result.confusion.accuracy for result in results]) == pytest.approx(0.5, abs=0.04)
+
+
+def test_too_few_pairs_are_refused(embedder: Embedder) -> None:
+    data = blobs(0.5)
+    few = LabelledVectors(data.vectors.vectors[:22], [*data.vectors.labels[:19], "a", "b", "c"])
+    with pytest.raises(DataError, match="at least 10"):
+        calibrate(embedder, CalibrationData(few, ""), pairs=8)
+    result = calibrate(embedder, data, pairs=10**6)
+    assert result.requested == 10**6
+    assert result.calibration.genuine == 10 * 20 * 19 // 2
+    assert "1,900 of the same class" in str(result.warning)
+
+
+def test_a_calibration_is_saved_into_the_encoder_or_into_a_new_copy(folder: Path, tmp_path: Path) -> None:
+    encoder = Encoder.open(folder)
+    assert save(encoder, FITTED, tmp_path / "copy") == tmp_path / "copy"
+    assert Card.read(tmp_path / "copy").calibration == FITTED
+    assert Card.read(folder).calibration != FITTED
+    assert save(encoder, FITTED) == folder
+    assert Card.read(folder).calibration == FITTED
+    with pytest.raises(AlreadyExistsError):
+        save(encoder, FITTED, tmp_path / "copy")
+    with pytest.raises(UsageError, match="shared"):
+        save(Encoder.open(bundled()["toyshop"]), FITTED)

@@ -396,7 +396,7 @@ def test_ctrl_c_while_a_command_is_loaded_leaves_no_traceback() -> None:
         ("calibrate pocket", 2, "--data PATH"),
         ("calibrate none --data photos", 1, "no encoder “none”"),
         ("calibrate pocket --data none", 1, "none"),
-        ("calibrate pocket --data photos --to other", 1, "is there already"),
+        ("calibrate pocket --data photos --to other", 1, "exists already"),
         ("join shop", 2, "one of -k, --within and --far"),
         ("join shop -k 1 --within 1", 2, "only one of"),
         ("join shop --within 0.3..0.1", 2, "is empty"),

@@ -13,21 +13,14 @@ from jaxtyping import Shaped
 
 from lookalike import images, search
 from lookalike.embedding import Embedder
-from lookalike.encoders.card import Calibration
 from lookalike.errors import DataError, NotFoundError, UsageError
-from lookalike.evaluation import calibration as fitting
-from lookalike.evaluation import fewshot, verification
+from lookalike.evaluation import fewshot
 from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.evaluation.labels import LabelledVectors
-from lookalike.evaluation.roc import Roc
-from lookalike.evaluation.verification import ConfusionMatrix
 from lookalike.images import ImageSource
 from lookalike.metric import Metric, format_distance, similarity
 from lookalike.progress import SILENT, Progress
 from lookalike.query import Branch, DistanceRange, Within
-
-# Pairs of either kind that a calibration needs at least: fewer are a matter of chance.
-_MIN_PAIRS = 10
 
 
 @dataclass(frozen=True)
@@ -325,80 +318,3 @@ def find_examples(folder: Path) -> dict[str, list[Path]]:
     if not classes:
         raise NotFoundError(f"{folder} holds no folders of examples, one for each class, such as {folder}/cat/1.jpg.")
     return classes
-
-
-@dataclass(frozen=True)
-class Calibrated:
-    """A calibration, and how well its threshold does.
-
-    Attributes:
-        calibration: fitted on all pairs.
-        confusion: of all pairs; each half is judged by the best threshold of the other half.
-        auc: of all pairs.
-        requested: how many pairs were to be drawn; the data may have fewer.
-    """
-
-    calibration: Calibration
-    confusion: ConfusionMatrix
-    auc: float
-    requested: int
-
-
-def calibrate(
-    embedder: Embedder,
-    labelled: LabelledVectors,
-    *,
-    data: str,
-    pairs: int = 20_000,
-    seed: int = 0,
-) -> Calibrated:
-    """Fit what distances mean, on labelled vectors that the encoder was not trained on.
-
-    Args:
-        embedder: made the vectors.
-        labelled: vectors of photos; those with the same label are the same thing.
-        data: what the vectors are of, in words; the encoder's card keeps it.
-        pairs: how many to draw, half of them of the same thing.
-        seed: the same vectors, labels and seed give the same calibration.
-
-    Raises:
-        DataError: fewer than ten pairs of the same thing, or of different things.
-        UsageError: the vectors do not fit the metric, or fewer than two pairs are requested.
-    """
-    drawn = verification.draw_pairs(np.asarray(labelled.labels), pairs, seed)
-    genuine, impostors = int(drawn.same.sum()), int((~drawn.same).sum())
-    if min(genuine, impostors) < _MIN_PAIRS:
-        raise DataError(
-            f"The data has {genuine} pairs of the same thing and {impostors} of different things; calibration needs at"
-            f" least {_MIN_PAIRS} of each. Give more images, or more --pairs."
-        )
-    distances = drawn.distances(labelled.vectors, embedder.metric)
-    fitted = fitting.fit(distances, drawn.same, embedder.metric, data)
-    fitted = fitted.model_copy(update={"codec": embedder.codec.name})
-    confusion = _cross_validate(distances, drawn.same, fitted.threshold or 0.0, seed)
-    return Calibrated(fitted, confusion, Roc.of_pairs(distances, drawn.same).auc, drawn.requested)
-
-
-def _cross_validate(
-    distances: Shaped[np.ndarray, " n"], same: Shaped[np.ndarray, " n"], threshold: float, seed: int
-) -> ConfusionMatrix:
-    """Judge each half of the pairs by the best threshold of the other half; report them under the fitted threshold."""
-    half = np.zeros(len(same), bool)
-    rng = np.random.default_rng(seed)
-    for kind in (same, ~same):
-        half[rng.permutation(np.flatnonzero(kind))[::2]] = True
-    one, other = (
-        verification.confusion_matrix(
-            distances[part],
-            same[part],
-            Roc.of_pairs(distances[~part], same[~part]).best_accuracy().threshold,
-        )
-        for part in (half, ~half)
-    )
-    return ConfusionMatrix(
-        threshold,
-        one.true_negatives + other.true_negatives,
-        one.false_positives + other.false_positives,
-        one.false_negatives + other.false_negatives,
-        one.true_positives + other.true_positives,
-    )

@@ -22,10 +22,10 @@ COMMANDS = {
     "encoders": ("encoders", "List the encoders that ship with lookalike."),
     "embed": ("encoders", "Embed pictures into a NumPy file, to measure an encoder with your own tools."),
     "datasets": ("datasets", "Check labelled images before training or evaluation."),
-    "evaluate": ("evaluate", "Measure an encoder on labelled pictures, and write a report."),
+    "evaluate": ("evaluate", "Measure an encoder on labelled images, and write a report."),
     "calibrate": (
         "calibrate",
-        "Learn from labelled pictures what an encoder's distances mean, and write it into its card.",
+        "Fit on labelled images what an encoder's distances mean, and write it into the encoder's card.",
     ),
     "train": ("train", "Train an encoder by a recipe, or continue a run."),
     "study": ("train", "Train a recipe in many variants, measure each, and put the figures into one table."),

@@ -1,5 +1,6 @@
 """The command evaluate."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from lookalike import encoders
 from lookalike.cli import output
-from lookalike.cli.options import Json
+from lookalike.cli.options import Json, options
 from lookalike.embedding import Embedder
 from lookalike.errors import UsageError
 from lookalike.evaluation import evaluate as evaluation
@@ -20,31 +21,32 @@ commands = typer.Typer()
 _DEFAULTS = EvaluationOptions()
 
 
-@commands.command()
-def evaluate(
+@dataclass(frozen=True)
+class Options:
+    """Options of evaluate."""
+
     encoder: Annotated[
         str, typer.Argument(metavar="ENCODER|RUN", help="A bundled name, a folder, hf://org/repo, or a training run.")
-    ],
-    *,
+    ]
     data: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Labelled images: a folder, .csv or .npz; see datasets.")
-    ] = None,
+    ] = None
     split: Annotated[
         str | None, typer.Option(help="Measure train, validation or test.", show_default="test, if there are splits")
-    ] = None,
+    ] = None
     classes: Annotated[
         str | None, typer.Option(metavar="NAME,…", help="Measure only these classes.", show_default="all")
-    ] = None,
+    ] = None
     sketches: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Sketches of the images; they become the queries.")
-    ] = None,
+    ] = None
     on: Annotated[
         str | None,
         typer.Option(
             metavar="TASK,…", help="retrieval, verification, few-shot.", show_default="all that the data allows"
         ),
-    ] = None,
-    pairs: Annotated[int, typer.Option(min=2, help="Pairs to judge in verification.")] = _DEFAULTS.pairs,
+    ] = None
+    pairs: Annotated[int, typer.Option(min=2, help="Pairs to judge in verification.")] = _DEFAULTS.pairs
     threshold_from: Annotated[
         Path | None,
         typer.Option(
@@ -52,25 +54,27 @@ def evaluate(
             help="Labelled images to choose the verification threshold on.",
             show_default="the validation split, else half of the data",
         ),
-    ] = None,
-    ways: Annotated[
-        str, typer.Option(metavar="N,…", help="Classes in an episode of few-shot classification.")
-    ] = "5,20",
-    shots: Annotated[str, typer.Option(metavar="N,…", help="Examples of each class.")] = "1,5",
-    episodes: Annotated[
-        int, typer.Option(min=2, help="Episodes for each number of ways and shots.")
-    ] = _DEFAULTS.episodes,
-    runs: Annotated[Path | None, typer.Option(metavar="ZIP|DIR", help="Omniglot's official one-shot runs.")] = None,
+    ] = None
+    ways: Annotated[str, typer.Option(metavar="N,…", help="Classes in an episode of few-shot classification.")] = "5,20"
+    shots: Annotated[str, typer.Option(metavar="N,…", help="Examples of each class.")] = "1,5"
+    episodes: Annotated[int, typer.Option(min=2, help="Episodes for each number of ways and shots.")] = (
+        _DEFAULTS.episodes
+    )
+    runs: Annotated[Path | None, typer.Option(metavar="ZIP|DIR", help="Omniglot's official one-shot runs.")] = None
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR", help="Folder for report.html and report.json.", show_default="a new one in reports/"
         ),
-    ] = None,
-    no_report: Annotated[bool, typer.Option("--no-report", help="Do not write a report.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all random choices.")] = _DEFAULTS.seed,
-    json: Json = False,
-) -> None:
+    ] = None
+    no_report: Annotated[bool, typer.Option("--no-report", help="Do not write a report.")] = False
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random choices.")] = _DEFAULTS.seed
+    json: Json = False
+
+
+@commands.command()
+@options(Options)
+def evaluate(given: Options) -> None:
     """Measure an encoder on labelled images, and write a report.
 
     Retrieval ranks all other images for each image; sketches, if there are some, rank the photos; the columns is_query and
@@ -79,38 +83,37 @@ def evaluate(
 
     Example: lookalike evaluate cifar10-triplet --data cifar10/test
     """
-    options = EvaluationOptions(
-        tasks=parse_tasks([name.strip() for name in on.split(",")]) if on else TASKS,
-        required=on is not None,
-        pairs=pairs,
-        ways=_parse_numbers("--ways", ways),
-        shots=_parse_numbers("--shots", shots),
-        episodes=episodes,
-        seed=seed,
+    measures = EvaluationOptions(
+        tasks=parse_tasks([name.strip() for name in given.on.split(",")]) if given.on else TASKS,
+        required=given.on is not None,
+        pairs=given.pairs,
+        ways=_parse_numbers("--ways", given.ways),
+        shots=_parse_numbers("--shots", given.shots),
+        episodes=given.episodes,
+        seed=given.seed,
     )
-    embedder = Embedder.of(encoders.load(encoder))
+    embedder = Embedder.of(encoders.load(given.encoder))
     folder = None
-    if not no_report:
-        folder = out or report.default_folder(embedder.name, evaluation.describe_path(data, split))
+    if not given.no_report:
+        folder = given.out or report.default_folder(embedder.name, evaluation.describe_path(given.data, given.split))
         report.require()
         output.check_folder(folder)
-    opened = evaluation.EvaluationData.open(
-        data,
-        split=split,
-        classes=tuple(name.strip() for name in classes.split(",")) if classes else None,
-        sketches=sketches,
-        threshold_from=threshold_from,
-        one_shot_runs=runs,
+    data = evaluation.EvaluationData.open(
+        given.data,
+        split=given.split,
+        classes=tuple(name.strip() for name in given.classes.split(",")) if given.classes else None,
+        sketches=given.sketches,
+        threshold_from=given.threshold_from,
+        one_shot_runs=given.runs,
     )
-    with output.progress_bar() as progress:
-        result = evaluation.evaluate(embedder, opened, options, progress)
-    output.print_skipped(result.failures)
     page = None
-    if folder:
-        with output.progress_bar() as progress:
+    with output.progress_bar() as progress:
+        result = evaluation.evaluate(embedder, data, measures, progress)
+        if folder:
             progress.advance("writing the report", 0, 0)
             page = report.write(result, folder)
-    _print(result, page, json=json)
+    output.print_skipped(result.failures)
+    _print(result, page, json=given.json)
 
 
 def _parse_numbers(option: str, text: str) -> tuple[int, ...]:

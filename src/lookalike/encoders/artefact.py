@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from lookalike.encoders.card import Card
-from lookalike.errors import EncoderError, UsageError
+from lookalike.errors import AlreadyExistsError, EncoderError, StorageError, UsageError
 from lookalike.query import Branch, Vectors
 
 if TYPE_CHECKING:
@@ -65,6 +66,24 @@ class Encoder:
     def files(self) -> tuple[str, ...]:
         """Names of the artefact's files."""
         return ("encoder.json", *(f"{b}.onnx" for b in self.card.branches))
+
+    def copy(self, to: Path) -> Path:
+        """Copy the artefact, with its model card, into a new folder.
+
+        Raises:
+            AlreadyExistsError: the folder exists.
+            StorageError: the folder cannot be written.
+        """
+        try:
+            to.mkdir(parents=True)
+            for name in (*self.files, "README.md"):
+                if (self.folder / name).exists():
+                    shutil.copyfile(self.folder / name, to / name)
+        except FileExistsError as e:
+            raise AlreadyExistsError(f"{to} exists already; name a new folder.") from e
+        except OSError as e:
+            raise StorageError(f"{to} cannot be written: {e.strerror}. Name another folder.") from e
+        return to
 
     def embed(self, batch: UInt8[np.ndarray, "n s s 3"], branch: Branch = "photo", *, threads: int = 1) -> Vectors:
         """Run images that are fitted to the network's input through it, in one batch.

@@ -8,6 +8,11 @@ from lookalike.errors import MissingExtraError, NotFoundError, UsageError
 SCHEME = "hf://"
 
 
+def is_cached(folder: Path) -> bool:
+    """Check whether a folder lies in the cache of the hub's client, which names folders ``models--org--repo``."""
+    return any(part.startswith("models--") for part in folder.parts)
+
+
 def fetch(address: str, files: Sequence[str], purpose: str) -> Path:
     """Download files of a repository, or find them in the local cache.
 

@@ -18,6 +18,12 @@ def bundled() -> dict[str, Path]:
     return {d.name: d for d in sorted(folder.iterdir()) if (d / "encoder.json").is_file()}
 
 
+def is_shared(encoder: Encoder) -> bool:
+    """Check whether an encoder is bundled or lies in the hub's cache, so that other users of it need it unchanged."""
+    folder = encoder.folder.resolve()
+    return folder in {path.resolve() for path in bundled().values()} or hub.is_cached(folder)
+
+
 def load(name: str | os.PathLike[str]) -> Encoder:
     """Find and open an encoder.
 

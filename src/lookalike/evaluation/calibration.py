@@ -1,11 +1,34 @@
-"""Calibration: the thresholds and probabilities of an encoder's distances, fitted on held-out pairs."""
+"""Calibration: the thresholds and probabilities of an encoder's distances, fitted on held-out images."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float32, Shaped
 
-from lookalike.encoders.card import Calibration
+from lookalike import datasets, encoders
+from lookalike.embedding import Embedder
+from lookalike.encoders import Encoder
+from lookalike.encoders.card import Calibration, write_calibration
+from lookalike.errors import AlreadyExistsError, DataError, UsageError
+from lookalike.evaluation.embedded import embed_dataset
+from lookalike.evaluation.labels import LabelledVectors
 from lookalike.evaluation.roc import Roc
-from lookalike.metric import Metric
+from lookalike.evaluation.verification import ConfusionMatrix, confusion_matrix, draw_pairs
+from lookalike.metric import Metric, format_distance, format_probability
+from lookalike.progress import SILENT, Progress
+
+PAIRS = 20_000
+"""Default number of pairs, half of them genuine."""
+
+# Fewest pairs of either kind; with fewer, a calibration would be chance.
+_MIN_PAIRS = 10
+
+# Lines of the printed probability curve, and characters of a bar of probability 1.
+_LINES = 12
+_BAR = 40
 
 RATES = ("0.1", "0.01", "0.001")
 """False accept rates whose distances a card states."""
@@ -18,6 +41,197 @@ MAX_KNOTS = 64
 
 _Block = tuple[float, float, float, float]
 """A range of distances with one probability: first and last distance, share of genuine pairs, share of impostor pairs."""
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationData:
+    """Vectors to calibrate on; the encoder must not have been trained on their images.
+
+    Attributes:
+        vectors: of photos; those with the same label show the same thing.
+        description: for the encoder's card.
+        failures: why images could not be embedded.
+    """
+
+    vectors: LabelledVectors
+    description: str
+    failures: tuple[str, ...] = ()
+
+    @classmethod
+    def open(
+        cls,
+        embedder: Embedder,
+        path: str | os.PathLike[str],
+        split: str | None = None,
+        progress: Progress = SILENT,
+    ) -> Self:
+        """Embed the photos of a dataset.
+
+        Args:
+            embedder: the encoder to calibrate.
+            path: a folder, .csv or .npz; see `lookalike.datasets`.
+            split: the split to use; required if there are splits.
+            progress: receives the stage “embedding”.
+
+        Raises:
+            NotFoundError: the path does not exist.
+            DataError: the data is invalid, or none of the images can be decoded.
+            UsageError: the split is missing or unknown.
+        """
+        path = Path(path)
+        dataset = datasets.open_dataset(datasets.infer_source(path, split=split))
+        if split is None and dataset.splits is not None:
+            raise UsageError(
+                f"{path} has the splits {', '.join(map(str, dataset.split_names))}; choose one with --split: neither the"
+                " one that the encoder was trained on, nor the one that scores will be reported on."
+            )
+        embedded = embed_dataset(embedder, dataset.take(~dataset.sketch), progress)
+        description = f"{len(embedded):,} images of {len(dataset.classes):,} classes, {path.name}"
+        if split:
+            description += f", split {split}"
+        return cls(LabelledVectors(embedded.embeddings, embedded.labels), description, embedded.failures)
+
+
+@dataclass(frozen=True)
+class CalibrationResult:
+    """A calibration, and the error rates of its threshold. ``print`` shows both.
+
+    Attributes:
+        calibration: fitted on all pairs.
+        confusion: of all pairs; each half is judged by the best threshold of the other half.
+        auc: of all pairs.
+        requested: number of pairs that were requested; the data may have fewer.
+    """
+
+    calibration: Calibration
+    confusion: ConfusionMatrix
+    auc: float
+    requested: int
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence if the data has fewer pairs than were requested."""
+        genuine, impostors = self.calibration.genuine, self.calibration.impostors
+        if genuine + impostors >= self.requested:
+            return None
+        return (
+            f"{self.requested:,} pairs, half of them of the same class, cannot be drawn from this data; the calibration"
+            f" has {genuine:,} of the same class and {impostors:,} of different classes."
+        )
+
+    def __str__(self) -> str:
+        """Format the distances of the rates, the error rates of the threshold, and the curve of probabilities."""
+        calibration, confusion = self.calibration, self.confusion
+        metric = calibration.metric or Metric.EUCLIDEAN
+        rates = calibration.distance_at_false_accept_rate.items()
+        lines = ["false accept rate  distance"] if rates else []
+        lines += [f"{f'{float(rate):.1%}':>17}  {format_distance(d, metric):>8}" for rate, d in rates]
+        threshold = (
+            f"Best threshold {format_distance(confusion.threshold, metric)}: accuracy {confusion.accuracy:.1%},"
+            f" FAR {confusion.false_accept_rate:.1%}, FRR {confusion.false_reject_rate:.1%}; AUC {self.auc:.4f}"
+        )
+        lines += ["", threshold, "", "distance  same"]
+        distances = np.linspace(0, calibration.knots[-1][0], _LINES)
+        for distance, p in zip(distances.tolist(), calibration.probability(distances).tolist(), strict=True):
+            bar = "█" * round(p * _BAR)
+            lines.append(f"{format_distance(distance, metric):>8}  {format_probability(p):>4}  {bar}".rstrip())
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the calibration and the error rates as JSON values."""
+        return {
+            "calibration": self.calibration.model_dump(mode="json"),
+            "accuracy": self.confusion.accuracy,
+            "false_accept_rate": self.confusion.false_accept_rate,
+            "false_reject_rate": self.confusion.false_reject_rate,
+            "auc": self.auc,
+        }
+
+
+def calibrate(embedder: Embedder, data: CalibrationData, pairs: int = PAIRS, seed: int = 0) -> CalibrationResult:
+    """Fit a calibration to random pairs of images.
+
+    Args:
+        embedder: made the vectors; the calibration holds for its metric and its codec.
+        data: vectors and labels.
+        pairs: number of pairs to draw, half of them genuine.
+        seed: the same data and seed give the same calibration.
+
+    Raises:
+        DataError: there are fewer than ten genuine pairs, or fewer than ten impostor pairs.
+        UsageError: the vectors do not fit the metric, or fewer than two pairs are requested.
+    """
+    drawn = draw_pairs(np.asarray(data.vectors.labels), pairs, seed)
+    genuine, impostors = int(drawn.same.sum()), int((~drawn.same).sum())
+    if min(genuine, impostors) < _MIN_PAIRS:
+        raise DataError(
+            f"The data has {genuine} pairs of the same class and {impostors} of different classes; a calibration needs"
+            f" at least {_MIN_PAIRS} of each. Give more images, or more --pairs."
+        )
+    distances = drawn.distances(data.vectors.vectors, embedder.metric)
+    calibration = fit(distances, drawn.same, embedder.metric, data.description)
+    calibration = calibration.model_copy(update={"codec": embedder.codec.name})
+    confusion = _cross_validate(distances, drawn.same, calibration.threshold or 0.0, seed)
+    return CalibrationResult(calibration, confusion, Roc.of_pairs(distances, drawn.same).auc, drawn.requested)
+
+
+def check_destination(encoder: Encoder, to: Path | None) -> None:
+    """Check, before the work, that a calibration can be saved; see `save`.
+
+    Raises:
+        AlreadyExistsError: ``to`` exists.
+        UsageError: ``to`` is missing, and the encoder is shared: bundled, or in the cache of a hub.
+    """
+    if to is not None and to.exists():
+        raise AlreadyExistsError(f"{to} exists already; give --to a new folder.")
+    if to is None and encoders.is_shared(encoder):
+        raise UsageError(
+            f"“{encoder.card.name}” is shared and stays unchanged; name a folder for a calibrated copy with --to DIR."
+        )
+
+
+def save(encoder: Encoder, calibration: Calibration, to: Path | None = None) -> Path:
+    """Write a calibration into the card of an encoder, or of a new copy of it.
+
+    Args:
+        encoder: the encoder.
+        calibration: replaces an earlier one.
+        to: folder of the copy; None changes the encoder itself.
+
+    Returns:
+        The folder of the calibrated encoder.
+
+    Raises:
+        AlreadyExistsError, UsageError: see `check_destination`.
+        StorageError: the folder cannot be written.
+    """
+    check_destination(encoder, to)
+    folder = encoder.folder if to is None else encoder.copy(to)
+    write_calibration(folder, calibration)
+    return folder
+
+
+def _cross_validate(
+    distances: Float32[np.ndarray, " n"], same: Bool[np.ndarray, " n"], threshold: float, seed: int
+) -> ConfusionMatrix:
+    """Judge each half of the pairs by the best threshold of the other half; report them under the fitted threshold."""
+    half = np.zeros(len(same), bool)
+    rng = np.random.default_rng(seed)
+    for kind in (same, ~same):
+        half[rng.permutation(np.flatnonzero(kind))[::2]] = True
+    first, second = (
+        confusion_matrix(
+            distances[part], same[part], Roc.of_pairs(distances[~part], same[~part]).best_accuracy().threshold
+        )
+        for part in (half, ~half)
+    )
+    return ConfusionMatrix(
+        threshold,
+        first.true_negatives + second.true_negatives,
+        first.false_positives + second.false_positives,
+        first.false_negatives + second.false_negatives,
+        first.true_positives + second.true_positives,
+    )
 
 
 def fit(distances: Shaped[np.ndarray, " n"], same: Bool[np.ndarray, " n"], metric: Metric, data: str) -> Calibration:
