@@ -1,4 +1,4 @@
-"""Work that is done ahead."""
+"""The ordered parallel map with bounded look-ahead."""
 
 import os
 import threading
@@ -12,7 +12,7 @@ import pytest
 from lookalike import parallel
 
 
-def test_results_come_in_order_whoever_is_done_first() -> None:
+def test_results_come_in_the_order_of_their_tasks() -> None:
     def work(task: int) -> int:
         time.sleep(0.002 * (task % 3))
         return task * task
@@ -34,14 +34,14 @@ def test_only_a_few_tasks_are_taken_ahead() -> None:
         assert len(taken) < 10 * parallel.available_cores()
 
 
-def test_an_error_comes_where_its_result_would_and_ends_it() -> None:
+def test_an_error_is_raised_in_place_of_its_result() -> None:
     results = parallel.prefetch_map(lambda task: 6 // (3 - task), range(5))
     assert [next(results) for _ in range(3)] == [2, 3, 6]
     with pytest.raises(ZeroDivisionError):
         next(results)
 
 
-def test_closed_early_it_drops_what_was_not_begun() -> None:
+def test_closing_early_drops_the_tasks_that_did_not_begin() -> None:
     begun, gate = [], threading.Event()
 
     def work(task: int) -> int:
@@ -57,7 +57,7 @@ def test_closed_early_it_drops_what_was_not_begun() -> None:
     assert len(begun) == done
 
 
-def test_threads_that_are_lent_go_on_when_it_ends_early() -> None:
+def test_a_shared_pool_keeps_working_after_closing_early() -> None:
     begun, gate = [], threading.Event()
 
     def work(task: int) -> int:
@@ -75,8 +75,8 @@ def test_threads_that_are_lent_go_on_when_it_ends_early() -> None:
     assert len(begun) <= 2
 
 
-def test_cores_are_those_that_the_process_may_use() -> None:
-    if not hasattr(os, "sched_setaffinity"):  # other systems do not tell
+def test_available_cores_are_those_of_the_process() -> None:
+    if not hasattr(os, "sched_setaffinity"):  # other systems do not have it
         assert parallel.available_cores() == os.cpu_count()
         return
     allowed = os.sched_getaffinity(0)

@@ -1,45 +1,45 @@
-"""What can go wrong, as a tree.
+"""The error tree.
 
-Every message is one sentence or two: what was wrong with this very input, and what to do next. The command line prints
-it and exits with ``exit_code``; the server answers with ``http_status`` and RFC 9457 problem details.
+Every message is one or two sentences: what is wrong with this input, and what to do next. The command line prints it and
+exits with ``exit_code``; the server answers with ``http_status`` and RFC 9457 problem details.
 
 ::
 
     LookalikeError
-    ├── UsageError               the question itself makes no sense: k < 1, an unknown metric, a wrong dimension
-    │   └── MissingExtraError    a part of lookalike that is not installed
-    ├── ImageError               one picture cannot be used
-    │   ├── UnreadableImageError     no image, or a damaged one
-    │   └── ImageTooLargeError       over the limit in bytes, pixels or frames
-    ├── NotFoundError            no such collection, item, encoder or file
-    ├── AlreadyExistsError       it would overwrite something
-    ├── MismatchError            two things that do not go together: encoder and collection, format and version
+    ├── UsageError               the request is invalid: k < 1, an unknown metric, a wrong dimension
+    │   └── MissingExtraError    a part of lookalike is not installed
+    ├── ImageError               an image cannot be used
+    │   ├── UnreadableImageError     not an image, or damaged
+    │   └── ImageTooLargeError       over the limit in bytes or pixels
+    ├── NotFoundError            the collection, item, encoder or file does not exist
+    ├── AlreadyExistsError       something would be overwritten
+    ├── MismatchError            two things do not fit together: encoder and collection, format and version
     ├── BusyError                another process is writing
     ├── StorageError             the disk is full, read-only or damaged
-    ├── EncoderError             an encoder artefact that cannot be loaded or run
-    ├── DataError                training data that cannot be learned from
-    └── RecipeError              a training recipe that does not hold together
+    ├── EncoderError             an encoder artefact cannot be loaded or run
+    ├── DataError                training data is unusable
+    └── RecipeError              a training recipe is invalid
 """
 
 from typing import ClassVar
 
 
 class LookalikeError(Exception):
-    """Anything that lookalike refuses or fails to do, with a message for the person who asked."""
+    """Any failure or refusal of lookalike, with a message for the user."""
 
     exit_code: ClassVar[int] = 1
     http_status: ClassVar[int] = 500
 
 
 class UsageError(LookalikeError):
-    """The question itself makes no sense."""
+    """The request is invalid."""
 
     exit_code = 2
     http_status = 422
 
 
 class MissingExtraError(UsageError):
-    """A part of lookalike that is not installed."""
+    """A part of lookalike is not installed."""
 
     exit_code = 1
     http_status = 501
@@ -49,35 +49,35 @@ class MissingExtraError(UsageError):
 
 
 class ImageError(LookalikeError):
-    """One picture cannot be used."""
+    """An image cannot be used."""
 
     http_status = 422
 
 
 class UnreadableImageError(ImageError):
-    """No image, or a damaged one."""
+    """The file or the bytes are not an image, or damaged."""
 
 
 class ImageTooLargeError(ImageError):
-    """Over the limit in bytes, pixels or frames."""
+    """The image is over the limit in bytes or pixels."""
 
     http_status = 413
 
 
 class NotFoundError(LookalikeError):
-    """No such collection, item, encoder or file."""
+    """The collection, item, encoder or file does not exist."""
 
     http_status = 404
 
 
 class AlreadyExistsError(LookalikeError):
-    """It would overwrite something."""
+    """Something would be overwritten."""
 
     http_status = 409
 
 
 class MismatchError(LookalikeError):
-    """Two things that do not go together."""
+    """Two things do not fit together."""
 
     http_status = 409
 
@@ -95,14 +95,14 @@ class StorageError(LookalikeError):
 
 
 class EncoderError(LookalikeError):
-    """An encoder artefact that cannot be loaded or run."""
+    """An encoder artefact cannot be loaded or run."""
 
 
 class DataError(LookalikeError):
-    """Training data that cannot be learned from."""
+    """Training data is unusable."""
 
 
 class RecipeError(LookalikeError):
-    """A training recipe that does not hold together."""
+    """A training recipe is invalid."""
 
     exit_code = 2

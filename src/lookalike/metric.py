@@ -1,8 +1,8 @@
-"""Distances: their definition, their unit, and how alike they say two things are.
+"""Metrics: their distances, units and similarities.
 
 Smaller is closer, everywhere, and a distance is a true distance: Euclidean, not its square; cosine distance ``1 - cos``;
-Hamming in bits. This is the only place that knows a metric's direction. Nothing here is fast; `lookalike.search` is,
-and it returns exactly these distances.
+Hamming in bits. No other module knows a metric's direction. These functions define distances; `lookalike.search` computes
+exactly the same ones, fast.
 """
 
 from dataclasses import dataclass
@@ -18,30 +18,30 @@ Distance = TypeVar("Distance", float, np.ndarray)
 
 
 class Metric(StrEnum):
-    """How the distance between two embeddings is measured."""
+    """A distance between two embeddings."""
 
     EUCLIDEAN = "euclidean"
     """‖a - b‖, in 0…∞."""
     COSINE = "cosine"
-    """1 - cos(a, b), in 0…2. A zero vector has no direction: it is at distance 1 from everything, itself included."""
+    """1 - cos(a, b), in 0…2. A zero vector has no direction: its distance is 1 to everything, itself included."""
     HAMMING = "hamming"
     """Number of differing bits of two packed codes (``numpy.packbits``), in 0…bits."""
 
     @classmethod
     def parse(cls, name: str) -> "Metric":
-        """The metric of this name.
+        """Find a metric by its name.
 
         Raises:
-            UsageError: there is none.
+            UsageError: no metric has this name.
         """
         try:
             return cls(name.strip().lower())
         except ValueError:
-            raise UsageError(f"There is no metric “{name}”; choose one of {', '.join(cls)}.") from None
+            raise UsageError(f"The metric “{name}” is unknown. Choose one of {', '.join(cls)}.") from None
 
     @property
     def unit(self) -> str:
-        """What a distance counts, as it is written behind the number."""
+        """The unit, to be written after a distance."""
         match self:
             case Metric.EUCLIDEAN:
                 return "Euclidean distance"
@@ -54,16 +54,16 @@ class Metric(StrEnum):
 
     @property
     def dtype(self) -> "np.dtype[np.float32] | np.dtype[np.uint8]":
-        """The type of the arrays that it compares: float32 embeddings, or bits packed into uint8."""
+        """The dtype of the arrays that it compares: float32 embeddings, or bits packed into uint8."""
         return np.dtype(np.uint8) if self is Metric.HAMMING else np.dtype(np.float32)
 
 
 @dataclass(frozen=True)
 class VectorSpace:
-    """What all vectors have in common that are compared with each other.
+    """The metric and the dimension that vectors share in order to be compared.
 
     Attributes:
-        metric: the metric of a query that names none.
+        metric: the default metric of a query.
         dimension: floats of a vector, or bits of a code for Hamming.
     """
 
@@ -72,7 +72,7 @@ class VectorSpace:
 
     @property
     def dtype(self) -> "np.dtype[np.float32] | np.dtype[np.uint8]":
-        """The type of the arrays, see `Metric.dtype`."""
+        """The dtype of the arrays, see `Metric.dtype`."""
         return self.metric.dtype
 
     @property
@@ -87,17 +87,17 @@ class VectorSpace:
 
 
 def similarity(distances: Distance, metric: Metric, dimension: int) -> Distance:
-    """How alike two things at this distance are, in 0…1 (1: the same).
+    """Convert distances to similarities in 0…1, where 1 means the same.
 
     Euclidean ``1 / (1 + d)``, cosine ``1 - d / 2``, Hamming ``1 - d / bits``.
 
     Args:
-        distances: one, or an array of any shape.
-        metric: what they were measured with.
-        dimension: floats, or bits for Hamming, in an embedding.
+        distances: a number, or an array of any shape.
+        metric: the metric of the distances.
+        dimension: number of floats, or of bits for Hamming, in an embedding.
 
     Returns:
-        Of the same shape and type.
+        Similarities of the same shape and type.
     """
     match metric:
         case Metric.EUCLIDEAN:
@@ -111,18 +111,18 @@ def similarity(distances: Distance, metric: Metric, dimension: int) -> Distance:
 
 
 def distance_at(similarity: float, metric: Metric, dimension: int) -> float:
-    """The distance at which two things are this alike: the inverse of `similarity`, so a threshold can be either.
+    """Convert a similarity to a distance: the inverse of `similarity`, so a threshold can be given as either.
 
     Args:
         similarity: in 0…1.
-        metric: what the distance is measured with.
-        dimension: floats, or bits for Hamming, in an embedding.
+        metric: the metric of the distance.
+        dimension: number of floats, or of bits for Hamming, in an embedding.
 
     Raises:
         UsageError: the similarity is not in 0…1.
     """
     if not 0 <= similarity <= 1:
-        raise UsageError(f"A similarity lies between 0 and 1, {similarity} does not; a distance may be what you mean.")
+        raise UsageError(f"A similarity lies between 0 and 1, not {similarity}. Did you mean a distance?")
     match metric:
         case Metric.EUCLIDEAN:
             return 1 / similarity - 1 if similarity else float("inf")
@@ -135,12 +135,12 @@ def distance_at(similarity: float, metric: Metric, dimension: int) -> float:
 
 
 def pairwise(a: Shaped[np.ndarray, "n d"], b: Shaped[np.ndarray, "m d"], metric: Metric) -> Float64[np.ndarray, "n m"]:
-    """All distances between rows of ``a`` and rows of ``b``, in float64: the definition, for small input and for tests.
+    """Compute all distances between rows of ``a`` and rows of ``b``, in float64; for small input and for tests.
 
     Args:
         a: embeddings, or codes packed into uint8.
-        b: the same.
-        metric: what to measure with.
+        b: likewise.
+        metric: the metric.
     """
     return np.stack([paired(row, b, metric) for row in a]) if len(a) else np.empty((0, len(b)))
 
@@ -152,22 +152,22 @@ def paired(
     *,
     workspace: Float64[np.ndarray, "*pairs d"] | None = None,
 ) -> Float64[np.ndarray, "*pairs"]:
-    """The distances between ``a[i]`` and ``b[i]``, in float64.
+    """Compute the distances between ``a[i]`` and ``b[i]``, in float64.
 
-    A distance depends on its two rows alone, to the last bit: not on their order, nor on what else is in the arrays.
+    A distance depends on its two rows alone, to the last bit: neither their order nor other rows change it.
 
     Args:
         a: embeddings, or codes packed into uint8.
-        b: the same.
-        metric: what to measure with.
-        workspace: memory to work in, contiguous; whoever measures many small parts saves most of the time by it.
+        b: likewise.
+        metric: the metric.
+        workspace: contiguous memory to work in; many small calls save most of their time by sharing it.
     """
     match metric:
         case Metric.EUCLIDEAN:
             difference = np.subtract(a, b, dtype=np.float64, order="C", out=workspace)
             return np.asarray(np.sqrt(_sums_of_products(difference, difference, difference)))
         case Metric.COSINE:
-            # √(s·s) is s: the same vector is at 0.
+            # √(s·s) equals s, so the distance of a vector to itself is 0.
             norms = np.sqrt(_sums_of_products(a, a, workspace) * _sums_of_products(b, b, workspace))
             dots = _sums_of_products(a, b, workspace)
             return np.asarray(np.clip(1 - np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0), 0, 2))
@@ -178,7 +178,7 @@ def paired(
 
 
 def squared_norms(vectors: Shaped[np.ndarray, "*n d"]) -> Float64[np.ndarray, "*n"]:
-    """‖v‖² of each row, in float64, where no float32 overflows or vanishes."""
+    """Compute ‖v‖² of each row, in float64, in which no float32 overflows or vanishes."""
     return _sums_of_products(vectors, vectors)
 
 
@@ -187,7 +187,7 @@ def _sums_of_products(
     b: Shaped[np.ndarray, "*#pairs d"],
     products: Float64[np.ndarray, "*pairs d"] | None = None,
 ) -> Float64[np.ndarray, "*pairs"]:
-    # NumPy sums rows that are contiguous one by one, always in the same order. BLAS and einsum promise no such thing.
+    # NumPy sums contiguous rows one by one, always in the same order. BLAS and einsum do not promise that.
     return np.asarray(np.multiply(a, b, dtype=np.float64, order="C", out=products).sum(axis=-1))
 
 

@@ -20,7 +20,7 @@ COMMANDS = {
     "verify": ("verify", "Decide whether two images show the same thing."),
     "classify": ("classify", "Classify images from a few labelled examples per class."),
     "encoders": ("encoders", "List the encoders that ship with lookalike."),
-    "embed": ("encoders", "Embed pictures into a NumPy file, to measure an encoder with your own tools."),
+    "embed": ("encoders", "Embed images into a NumPy file, to measure an encoder with your own tools."),
     "datasets": ("datasets", "Check labelled images before training or evaluation."),
     "evaluate": ("evaluate", "Measure an encoder on labelled images, and write a report."),
     "calibrate": (

@@ -1,4 +1,4 @@
-"""Commands about encoders: encoders, embed."""
+"""The commands encoders and embed."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,71 +7,76 @@ import numpy as np
 import typer
 
 from lookalike import atomic, images
-from lookalike import encoders as shelf
+from lookalike import encoders as registry
 from lookalike.cli import output
 from lookalike.cli.options import Json
-from lookalike.embedding import Embedder
+from lookalike.embedding import Embedded, Embedder
 from lookalike.errors import NotFoundError, StorageError
 
 commands = typer.Typer()
+
+_FIELDS = {"name", "description", "licence", "dimension", "output", "metric", "branches", "input"}
 
 
 @commands.command()
 def encoders(json: Json = False) -> None:
     """List the encoders that ship with lookalike."""
-    found = [
-        (shelf.load(name).card, sum(file.stat().st_size for file in folder.iterdir()))
-        for name, folder in shelf.bundled().items()
+    listed = [
+        (registry.load(name).card, sum(file.stat().st_size for file in folder.iterdir()))
+        for name, folder in registry.bundled().items()
     ]
     if json:
-        wanted = {"name", "description", "licence", "dimension", "output", "metric", "branches", "input"}
-        figures = [card.provenance.figures if card.provenance else {} for card, _ in found]
         output.write_json(
             [
-                card.model_dump(mode="json", include=wanted) | {"bytes": size, "figures": f}
-                for (card, size), f in zip(found, figures, strict=True)
+                card.model_dump(mode="json", include=_FIELDS)
+                | {"bytes": size, "figures": card.provenance.figures if card.provenance else {}}
+                for card, size in listed
             ]
         )
         return
-    header = ("name", "dimension", "input", "branches", "MB", "what for")
-    lines = [
+    header = ("name", "dimension", "input", "branches", "MB", "description")
+    rows = [
         (c.name, str(c.dimension), f"{c.input.size} px", ", ".join(c.branches), f"{size / 1e6:.1f}", c.description)
-        for c, size in found
+        for c, size in listed
     ]
-    output.print_table(lines, header)
+    output.print_table(rows, header)
 
 
 @commands.command()
 def embed(
-    pictures: Annotated[list[Path], typer.Argument(metavar="DIR|IMAGE…", help="Picture files, and folders of them.")],
-    out: Annotated[Path, typer.Option(metavar="X.npz", help="Gets the arrays `paths` and `embeddings`.")],
-    encoder: Annotated[str, typer.Option(help="A bundled name, a folder, or hf://org/repo.")] = shelf.DEFAULT,
-    sketch: Annotated[bool, typer.Option("--sketch", help="The pictures are sketches.")] = False,
+    sources: Annotated[list[Path], typer.Argument(metavar="DIR|IMAGE…", help="Image files, and folders of them.")],
+    out: Annotated[Path, typer.Option(metavar="X.npz", help="File for the arrays `paths` and `embeddings`.")],
+    encoder: Annotated[str, typer.Option(help="A bundled name, a folder, or hf://org/repo.")] = registry.DEFAULT,
+    sketch: Annotated[bool, typer.Option("--sketch", help="The images are sketches.")] = False,
     json: Json = False,
 ) -> None:
-    """Embed pictures into a NumPy file, to measure an encoder with your own tools.
+    """Embed images into a NumPy file, to measure an encoder with your own tools.
 
     Example: lookalike embed photos --encoder toyshop --out photos.npz
     """
-    paths = [p for given in pictures for p in (images.find(given) if given.is_dir() else [given])]
+    paths = [path for source in sources for path in (images.find(source) if source.is_dir() else [source])]
     if not paths:
-        raise NotFoundError(f"There are no pictures under {', '.join(map(str, pictures))}.")
+        raise NotFoundError(f"There are no images under {', '.join(map(str, sources))}.")
     if out.suffix != ".npz":
         out = out.with_name(out.name + ".npz")
+    embedder = Embedder.of(registry.load(encoder))
     with output.progress_bar() as progress:
-        embedder = Embedder.of(shelf.load(encoder))
         embedded = embedder.embed_files(paths, "sketch" if sketch else "photo", progress)
-    done, vectors, failures = embedded.paths, embedded.vectors, embedded.failures
-    output.print_skipped([reason for _, reason in failures])
-    if not done:
-        raise NotFoundError(f"None of the {len(paths):,} pictures could be used.")
+    output.print_skipped([reason for _, reason in embedded.failures])
+    if not embedded.paths:
+        raise NotFoundError(f"None of the {len(paths):,} images could be used.")
+    _save(embedded, out)
+    count, dimension = len(embedded.paths), embedded.vectors.shape[1]
+    if json:
+        failed = [{"path": str(path), "reason": reason} for path, reason in embedded.failures]
+        output.write_json({"out": str(out), "embedded": count, "dimension": dimension, "failed": failed})
+    else:
+        output.stdout.print(f"Wrote {count:,} embeddings of dimension {dimension} to {out}.")
+
+
+def _save(embedded: Embedded, out: Path) -> None:
     try:
         with atomic.atomic_write(out) as part, part.open("wb") as file:
-            np.savez(file, paths=np.asarray([str(p) for p in done]), embeddings=vectors)
+            np.savez(file, paths=np.asarray([str(path) for path in embedded.paths]), embeddings=embedded.vectors)
     except OSError as e:
-        raise StorageError(f"{out} cannot be written: {e.strerror}.") from e
-    if json:
-        failed = [{"path": str(path), "reason": reason} for path, reason in failures]
-        output.write_json({"out": str(out), "embedded": len(done), "dimension": vectors.shape[1], "failed": failed})
-    else:
-        output.stdout.print(f"{len(done):,} embeddings of {vectors.shape[1]} numbers in {out}.")
+        raise StorageError(f"{out} cannot be written: {e.strerror}. Choose another place with --out.") from e
