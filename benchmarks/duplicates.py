@@ -199,7 +199,7 @@ PEERS: Mapping[str, Callable[[Path, Path, Path], list[dict[str, Any]]]] = {
 
 def table(results: Sequence[Mapping[str, Any]]) -> Table:
     """Make a table of results."""
-    shown = Table("", *(f"among {cut:,}" for cut in CUTS), "seconds", "pictures/s")
+    shown = Table("", *(f"among {cut:,}" for cut in CUTS), "seconds", "images/s")
     for result in results:
         found = [str(result["found"][str(cut)]) for cut in CUTS]
         shown.add_row(

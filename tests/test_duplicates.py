@@ -113,9 +113,7 @@ def pairs_within(distances: np.ndarray, radius: float) -> tuple[np.ndarray, np.n
 
 @settings(max_examples=60, deadline=None)
 @given(Points, st.integers(0, 6), st.randoms(use_true_random=False))
-def test_cliques_are_whole_and_greatest_and_the_order_of_pairs_does_not_matter(
-    points: list[int], radius: int, random: object
-) -> None:
+def test_cliques_are_complete_and_maximal_in_any_order_of_pairs(points: list[int], radius: int, random: object) -> None:
     distances = np.abs(np.subtract.outer(points, points)).astype(float).reshape(len(points), len(points))
     left, right, far = pairs_within(distances, radius)
     cliques = groups.cliques(left, right, far)
@@ -123,7 +121,7 @@ def test_cliques_are_whole_and_greatest_and_the_order_of_pairs_does_not_matter(
     assert len(inside) == len(set(inside))
     assert all(distances[a, b] <= radius for group in cliques for a, b in itertools.combinations(group, 2))
     whole = [*cliques, *((i,) for i in range(len(points)) if i not in inside)]
-    for one, other in itertools.combinations(whole, 2):  # no two could be one
+    for one, other in itertools.combinations(whole, 2):  # no two can be merged
         assert max(distances[a, b] for a in one for b in other) > radius
     shuffled = np.random.default_rng(0).permutation(len(left))
     assert groups.cliques(right[shuffled], left[shuffled], far[shuffled]) == cliques
@@ -155,22 +153,22 @@ def test_chains_are_those_of_single_linkage(points: list[int], radius: int) -> N
     )
 
 
-def test_a_chain_never_brings_together_what_is_apart() -> None:
+def test_a_chain_never_links_distinct_members() -> None:
     line = np.arange(5)
     left, right, far = line[:-1], line[1:], np.array([1, 2, 1, 1], np.float32)
     assert groups.chains(left, right, far) == [(0, 1, 2, 3, 4)]
-    # The longest link between the two is the one that is not made.
+    # The longest link between two distinct members is left out.
     assert groups.chains(left, right, far, [(0, 4)]) == [(0, 1), (2, 3, 4)]
     assert groups.chains(left, right, far, [(4, 0), (2, 3)]) == [(0, 1, 2), (3, 4)]
 
 
-def test_no_pairs_are_no_groups() -> None:
+def test_without_pairs_there_are_no_groups() -> None:
     nothing = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
     assert groups.cliques(*nothing) == []
     assert groups.chains(*nothing) == []
 
 
-# ---- how near is near
+# ---- search radius
 
 
 def embedder(pocket: Path, tmp_path: Path, calibration: Calibration | None) -> Embedder:
@@ -191,16 +189,16 @@ def test_the_radius_follows_from_the_calibration_and_the_number_of_images(pocket
     few, more, many = (SearchRadius.from_calibration(made, n) for n in (3, 1_101, 1_000_000))
     assert COPIES.probability(np.array(few.distance)) == pytest.approx(1000 / 1001)
     assert COPIES.probability(np.array(more.distance)) == pytest.approx(1100 / 1101)
-    # Turned, a pair has eight chances.
+    # In all orientations, a pair has eight chances to be near by accident.
     turned = SearchRadius.from_calibration(made, 3, all_orientations=True)
     assert COPIES.probability(np.array(turned.distance)) == pytest.approx(8000 / 8001)
-    # More than the calibration can tell: then as near as it can, and it says so.
+    # The calibration does not know such odds, so the radius is its smallest distance.
     assert many.distance == pytest.approx(0.1)
     assert "too few pairs" in many.explanation
     assert "too few pairs" not in more.explanation
 
 
-def test_a_card_of_certainty_still_has_a_distance(pocket: Path, tmp_path: Path) -> None:
+def test_a_calibration_with_probability_one_has_a_radius(pocket: Path, tmp_path: Path) -> None:
     radius = SearchRadius.from_calibration(embedder(pocket, tmp_path, pocket_encoder.KNOWN), 10)
     assert radius.distance == pytest.approx(0.5 * (1 - 1000 / 1001) / 0.5)
     flat = Calibration(distance_at_false_accept_rate={}, knots=((0.3, 1.0),), genuine=5, impostors=5)
@@ -228,14 +226,14 @@ def test_a_radius_can_be_given(pocket: Path, tmp_path: Path) -> None:
             SearchRadius.fixed(wrong)
 
 
-# ---- which to keep
+# ---- the image to keep
 
 
 def facts(width: int = 10, size: int = 100, modified: int = 0) -> FileFacts:
     return FileFacts(width, 10, size, modified * 10**9, (0, 0))
 
 
-def test_rules_come_in_order_and_say_why() -> None:
+def test_rules_apply_in_order_and_give_reasons() -> None:
     files = [
         (Path("/b/1.jpg"), facts(width=20, size=100)),
         (Path("/a/2.jpg"), facts(width=20, size=300, modified=9)),
@@ -255,18 +253,18 @@ def test_rules_come_in_order_and_say_why() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "best", "resolution,", "path", "path:", "size:3", "RESOLUTION"])
-def test_a_rule_that_is_none_is_refused(text: str) -> None:
+def test_an_unknown_rule_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not a rule"):
         KeepRule.parse(text)
 
 
-def test_copies_of_all_kinds_are_found_and_the_best_is_kept(photos: list[Path], index: Index) -> None:
+def test_copies_are_found_and_the_best_one_is_kept(photos: list[Path], index: Index) -> None:
     folder = photos[0].parent
     shutil.copy(photos[0], folder / "zz-same.jpg")
-    with Image.open(photos[1]) as picture:
-        picture.save(folder / "recompressed.jpg", quality=40)
-        picture.resize((128, 128)).save(folder / "small.png")
-        picture.crop((4, 4, 252, 252)).save(folder / "cropped.jpg")
+    with Image.open(photos[1]) as image:
+        image.save(folder / "recompressed.jpg", quality=40)
+        image.resize((128, 128)).save(folder / "small.png")
+        image.crop((4, 4, 252, 252)).save(folder / "cropped.jpg")
     with index(folder) as collection:
         found = duplicates.find_duplicates(collection, NEAR)
         assert names(found) == [
@@ -286,7 +284,7 @@ def test_copies_of_all_kinds_are_found_and_the_best_is_kept(photos: list[Path], 
             0 < m.distance <= 0.03 and m.tier is Tier.NEAR_DUPLICATE and not m.kept and not m.reason for m in others
         )
         assert found.groups[0].members[0].reason == "oldest, of 2001-09-09"
-        # One pair of the same bytes, and every two of the four that lie within reach.
+        # One pair of the same bytes, and every two of the four that are within the radius.
         assert found.pairs[0].tier is Tier.IDENTICAL
         assert len(found.pairs) == 1 + 6
         assert (found.image_count, found.skipped) == (16, ())
@@ -294,11 +292,11 @@ def test_copies_of_all_kinds_are_found_and_the_best_is_kept(photos: list[Path], 
         assert [m.path.name for m in small.groups[1].members if m.kept] == ["small.png"]
 
 
-def test_similar_pictures_are_grouped_among_what_is_left_and_all_are_kept(photos: list[Path], index: Index) -> None:
+def test_similar_images_are_grouped_among_the_kept_ones_and_none_can_go(photos: list[Path], index: Index) -> None:
     folder = photos[0].parent
-    with Image.open(photos[1]) as picture:
-        picture.save(folder / "recompressed.jpg", quality=40)
-        picture.crop((100, 100, 256, 256)).save(folder / "part.jpg")
+    with Image.open(photos[1]) as image:
+        image.save(folder / "recompressed.jpg", quality=40)
+        image.crop((100, 100, 256, 256)).save(folder / "part.jpg")
     with index(folder) as collection:
         contents = Contents.of(collection)
         at = {items[0].uri.rsplit("/")[-1]: i for i, items in enumerate(contents.items)}
@@ -317,14 +315,14 @@ def test_similar_pictures_are_grouped_among_what_is_left_and_all_are_kept(photos
         assert tiers == sorted(tiers, key=list(Tier).index)
 
 
-def test_reference_folders_are_kept_whole(photos: list[Path], index: Index) -> None:
+def test_all_images_of_reference_folders_are_kept(photos: list[Path], index: Index) -> None:
     folder = photos[0].parent
     masters = folder / "masters"
     masters.mkdir()
     for name in ("a.jpg", "b.jpg"):
         shutil.copy(photos[0], masters / name)
-    with Image.open(photos[1]) as picture:
-        picture.resize((64, 64)).save(masters / "small.jpg")
+    with Image.open(photos[1]) as image:
+        image.resize((64, 64)).save(masters / "small.jpg")
     with index(folder) as collection:
         found = duplicates.find_duplicates(collection, NEAR, options=FindOptions(references=(masters,)))
         kept = {m.path.name: m.reason for g in found.groups for m in g.members if m.kept}
@@ -334,7 +332,7 @@ def test_reference_folders_are_kept_whole(photos: list[Path], index: Index) -> N
             duplicates.find_duplicates(collection, NEAR, options=FindOptions(references=(folder / "elsewhere",)))
 
 
-def test_what_may_be_neither_kept_nor_moved_is_skipped(photos: list[Path], index: Index) -> None:
+def test_files_that_cannot_be_kept_or_moved_are_skipped(photos: list[Path], index: Index) -> None:
     folder = photos[0].parent
     for i in range(5):
         shutil.copy(photos[i], folder / f"copy-{i}.jpg")
@@ -356,7 +354,7 @@ def test_what_may_be_neither_kept_nor_moved_is_skipped(photos: list[Path], index
         assert names(found) == [("identical", ["04.jpg", "copy-4.jpg"]), ("identical", ["copy-3.jpg", "03.jpg"])]
 
 
-def test_an_empty_collection_and_a_single_picture_have_no_duplicates(
+def test_an_empty_collection_and_a_single_image_have_no_duplicates(
     photos: list[Path], index: Index, tmp_path: Path
 ) -> None:
     (tmp_path / "one").mkdir()
@@ -369,7 +367,7 @@ def test_an_empty_collection_and_a_single_picture_have_no_duplicates(
         assert duplicates.find_duplicates(collection, SearchRadius.fixed(float("inf"))).groups == ()
 
 
-def test_a_radius_that_takes_in_everything_is_refused(
+def test_a_radius_with_too_many_pairs_is_refused(
     photos: list[Path], index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(candidates, "MAX_PAIRS", 10)
@@ -400,7 +398,7 @@ def test_a_chain_is_one_group_and_cliques_are_not(photos: list[Path], index: Ind
         assert sum(len(g.members) for g in chains.groups) == 12
         assert len(chains.groups) < len(cliques.groups) + 12 - sum(len(g.members) for g in cliques.groups)
         farthest = max(m.distance for g in chains.groups for m in g.members)
-        assert farthest > radius.distance  # measured, though it is no pair
+        assert farthest > radius.distance  # measured, since it is not a pair
 
 
 # ---- forms of the result
@@ -444,11 +442,11 @@ def test_the_pairs_become_a_table(photos: list[Path], index: Index, monkeypatch:
 # ---- decisions
 
 
-def test_what_is_decided_to_be_distinct_stays_so(photos: list[Path], index: Index, tmp_path: Path) -> None:
+def test_distinct_images_never_come_into_one_group_again(photos: list[Path], index: Index, tmp_path: Path) -> None:
     folder = photos[0].parent
-    with Image.open(photos[1]) as picture:
-        picture.save(folder / "recompressed.jpg", quality=60)
-        picture.resize((128, 128)).save(folder / "small.png")
+    with Image.open(photos[1]) as image:
+        image.save(folder / "recompressed.jpg", quality=60)
+        image.resize((128, 128)).save(folder / "small.png")
     with index(folder) as collection:
         by = {Path(item.uri).name: item for item in collection.store.scan()}
         assert decisions.read(collection) == frozenset()
@@ -460,8 +458,8 @@ def test_what_is_decided_to_be_distinct_stays_so(photos: list[Path], index: Inde
         assert len(group.members) == 2
         assert {(p.left.name, p.right.name) for p in found.pairs}.isdisjoint({("01.jpg", "recompressed.jpg")})
         (chain,) = duplicates.find_duplicates(collection, NEAR, FindOptions(chains=True)).groups
-        assert len(chain.members) == 2  # not even by way of the third
-    # Moved and indexed again, into another collection's folder.
+        assert len(chain.members) == 2  # not even through the third
+    # The files move, and another collection indexes them again.
     folder.rename(tmp_path / "moved")
     shutil.copy(tmp_path / "c.lookalike" / "decisions.json", tmp_path)
     with index(tmp_path / "moved", "again") as again:
@@ -484,7 +482,7 @@ def test_decisions_between_several_are_all_their_pairs(photos: list[Path], index
         assert decisions.forget(collection, []) == 0
 
 
-def test_a_decision_that_makes_no_sense_is_refused(photos: list[Path], index: Index) -> None:
+def test_decisions_about_one_content_are_refused(photos: list[Path], index: Index) -> None:
     shutil.copy(photos[0], photos[0].with_name("copy.jpg"))
     with index(photos[0].parent) as collection:
         by = {Path(item.uri).name: item for item in collection.store.scan()}
@@ -505,7 +503,7 @@ def test_a_decision_that_makes_no_sense_is_refused(photos: list[Path], index: In
         ('{"format": 2}', MismatchError),
     ],
 )
-def test_damaged_decisions_are_refused_and_kept(
+def test_damaged_decisions_are_refused_and_not_overwritten(
     content: str, error: type[Exception], photos: list[Path], index: Index
 ) -> None:
     with index(photos[0].parent) as collection:
@@ -522,12 +520,12 @@ def test_damaged_decisions_are_refused_and_kept(
         assert path.read_text(encoding="utf-8") == content
 
 
-# ---- turned
+# ---- orientations
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32 - 1))
-def test_turns_are_those_of_pillow_and_have_inverses(seed: int) -> None:
+def test_orientations_equal_pillow_and_have_inverses(seed: int) -> None:
     batch = np.random.default_rng(seed).integers(0, 256, (2, 5, 5, 3), np.uint8)
     for orientation in ORIENTATIONS:
         turned = orient(batch, orientation)
@@ -539,11 +537,11 @@ def test_turns_are_those_of_pillow_and_have_inverses(seed: int) -> None:
 
 
 @pytest.mark.parametrize("orientation", TRANSPOSES)
-def test_a_turned_copy_is_found_and_named(orientation: Orientation, photos: list[Path], index: Index) -> None:
+def test_a_copy_in_another_orientation_is_found(orientation: Orientation, photos: list[Path], index: Index) -> None:
     folder = photos[0].parent
     for number, name in ((3, "a-small.png"), (4, "z-small.png")):  # one on either side of its original
-        with Image.open(photos[number]) as picture:
-            picture.transpose(TRANSPOSES[orientation]).resize((128, 128)).save(folder / name)
+        with Image.open(photos[number]) as image:
+            image.transpose(TRANSPOSES[orientation]).resize((128, 128)).save(folder / name)
     with index(folder) as collection:
         found = duplicates.find_duplicates(collection, NEAR, FindOptions(all_orientations=True))
         assert duplicates.find_duplicates(collection, NEAR).groups == ()
@@ -558,27 +556,27 @@ def test_a_turned_copy_is_found_and_named(orientation: Orientation, photos: list
             assert pair.orientation == (orientation if pair.right.suffix == ".png" else orientation.inverse)
 
 
-def test_turned_embeddings_are_kept_by_content_and_a_broken_cache_is_none(
+def test_embeddings_are_cached_by_content_and_a_damaged_cache_is_empty(
     photos: list[Path], index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = photos[0].parent
-    with Image.open(photos[1]) as picture:
-        picture.transpose(Image.Transpose.ROTATE_90).save(folder / "turned.jpg", quality=90)
+    with Image.open(photos[1]) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(folder / "turned.jpg", quality=90)
     with index(folder) as collection:
         first = duplicates.find_duplicates(collection, NEAR, FindOptions(all_orientations=True))
         assert len(first.groups) == 1
         calls: list[int] = []
         embed = Encoder.embed
 
-        def counting(self: Encoder, pictures: np.ndarray, branch: Branch = "photo") -> np.ndarray:
-            calls.append(len(pictures))
-            return embed(self, pictures, branch)
+        def counting(self: Encoder, batch: np.ndarray, branch: Branch = "photo") -> np.ndarray:
+            calls.append(len(batch))
+            return embed(self, batch, branch)
 
         monkeypatch.setattr(Encoder, "embed", counting)
         assert duplicates.find_duplicates(collection, NEAR, FindOptions(all_orientations=True)) == first
         assert not calls
         cache = collection.path / "cache" / "turned.sqlite"
-        cache.write_bytes(b"this is no database" * 100)
+        cache.write_bytes(b"not a database" * 100)
         assert duplicates.find_duplicates(collection, NEAR, FindOptions(all_orientations=True)) == first
         assert sum(calls) == 7 * 13
         cache.unlink()
@@ -596,10 +594,10 @@ def test_leaks_between_two_collections(photos: list[Path], index: Index, tmp_pat
     test.mkdir()
     shutil.copy(photos[0], test / "same.jpg")
     shutil.copy(photos[0], test / "same-again.jpg")
-    with Image.open(photos[1]) as picture:
-        picture.save(test / "recompressed.jpg", quality=50)
-    with Image.open(photos[2]) as picture:
-        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(test / "mirrored.jpg", quality=90)
+    with Image.open(photos[1]) as image:
+        image.save(test / "recompressed.jpg", quality=50)
+    with Image.open(photos[2]) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(test / "mirrored.jpg", quality=90)
     with index(photos[0].parent) as train, index(test, "test") as other:
         found = duplicates.find_leaks(train, other, NEAR)
         assert [(p.left.name, p.right.name, p.tier.value) for p in found.pairs] == [
@@ -615,7 +613,7 @@ def test_leaks_between_two_collections(photos: list[Path], index: Index, tmp_pat
         ] == [("02.jpg", "mirrored.jpg", Orientation.MIRRORED)]
 
 
-def test_leaks_want_one_encoder(photos: list[Path], index: Index, tmp_path: Path) -> None:
+def test_leaks_need_one_encoder(photos: list[Path], index: Index, tmp_path: Path) -> None:
     larger = Encoder.open(pocket_encoder.make(tmp_path / "larger", size=64))
     with (
         index(photos[0].parent) as train,
@@ -625,7 +623,7 @@ def test_leaks_want_one_encoder(photos: list[Path], index: Index, tmp_path: Path
         duplicates.find_leaks(train, other, NEAR)
 
 
-def test_pairs_are_those_of_the_definition(photos: list[Path], index: Index) -> None:
+def test_pairs_equal_the_definition(photos: list[Path], index: Index) -> None:
     with index(photos[0].parent) as collection:
         contents = Contents.of(collection)
         assert list(contents.digests) == sorted(contents.digests)
@@ -643,9 +641,7 @@ def test_pairs_are_those_of_the_definition(photos: list[Path], index: Index) -> 
         assert found.between(0, 0) is None
 
 
-def test_the_same_pictures_in_other_places_give_the_same_groups(
-    photos: list[Path], index: Index, tmp_path: Path
-) -> None:
+def test_groups_do_not_depend_on_where_files_are(photos: list[Path], index: Index, tmp_path: Path) -> None:
     with index(photos[0].parent) as collection:
         radius = SearchRadius.fixed(0.2)
         first = duplicates.find_duplicates(collection, radius)
@@ -658,8 +654,8 @@ def test_the_same_pictures_in_other_places_give_the_same_groups(
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif", ".gif", ".bmp"])
-def test_a_header_tells_the_dimensions_as_one_sees_them(suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"picture{suffix}"
+def test_dimensions_are_those_of_the_upright_image(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"image{suffix}"
     Image.effect_noise((40, 30), 50).convert("RGB").save(path)
     assert images.dimensions(path) == (40, 30) == images.open_image(path).size
     if suffix in (".jpg", ".png", ".webp", ".tif"):
@@ -669,7 +665,7 @@ def test_a_header_tells_the_dimensions_as_one_sees_them(suffix: str, tmp_path: P
         assert images.dimensions(path) == (30, 40) == images.open_image(path).size
 
 
-def test_a_header_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_dimensions_of_files_that_are_not_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="There is no file"):
         images.dimensions(tmp_path / "none.jpg")
     for content in (b"", b"text", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n123"):

@@ -57,7 +57,7 @@ def test_the_judged_pairs_are_counted_at_each_cut(
     assert len(benchmark.table([result]).columns) == 6
 
 
-def test_missing_data_says_what_to_give(data: Path, benchmark: ModuleType, tmp_path: Path) -> None:
+def test_missing_data_is_an_error_that_says_what_to_give(data: Path, benchmark: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="give the folder that CIFAR-10"):
         benchmark.measure(tmp_path, data / "judged.csv")
     with pytest.raises(NotFoundError, match="cannot be read"):
@@ -71,7 +71,7 @@ def test_missing_data_says_what_to_give(data: Path, benchmark: ModuleType, tmp_p
         benchmark.measure(data, wrong)
 
 
-def test_a_peer_that_is_not_there_says_so(data: Path, benchmark: ModuleType, tmp_path: Path) -> None:
+def test_a_missing_peer_is_an_error(data: Path, benchmark: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="cannot be run"):
         benchmark.measure_fastdup(data, data / "judged.csv", tmp_path / "python")
     with pytest.raises(NotFoundError, match="No module named 'fastdup'"):
@@ -89,7 +89,7 @@ def test_copies_are_counted_by_kind(data: Path, monkeypatch: pytest.MonkeyPatch)
     assert (result["name"], result["images"]) == ("copies", 8)
     assert {kind: shares["agree"] for kind, shares in result["kinds"].items()} == dict.fromkeys(copies.KINDS, 1)
     assert all(shares["duplicates"] <= shares["near"] for shares in result["kinds"].values())
-    assert result["duplicates"] == 2  # the copies that are in the folder
+    assert result["duplicates"] == 2  # the copies in the folder itself
     assert len(copies.table(result).rows) == 4
     (data / "empty").mkdir()
     with pytest.raises(NotFoundError, match="no image in"):

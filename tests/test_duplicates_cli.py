@@ -37,11 +37,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, path in enumerate(sorted((folder / "photos").rglob("*.jpg"))):
         shutil.copy(path, out / f"{i}.jpg")
     shutil.copy(out / "0.jpg", out / "0 <b>&amp; again.jpg")
-    with Image.open(out / "1.jpg") as picture:
-        picture.save(out / "1-recompressed.jpg", quality=40)
-        picture.resize((64, 64)).save(out / "1-small.png")
-    with Image.open(out / "2.jpg") as picture:
-        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(out / "2-mirrored.jpg", quality=95)
+    with Image.open(out / "1.jpg") as image:
+        image.save(out / "1-recompressed.jpg", quality=40)
+        image.resize((64, 64)).save(out / "1-small.png")
+    with Image.open(out / "2.jpg") as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(out / "2-mirrored.jpg", quality=95)
     for path in out.iterdir():
         os.utime(path, (1e9, 1e9))
     return out
@@ -109,7 +109,7 @@ def test_the_help_of_a_command_lists_only_its_own_options(command: str, options:
 
 def test_json_has_all_facts_of_a_member(shell: Shell) -> None:
     found = shell("duplicates", "find", "a", "--within", "95%", "--turned", "--keep", "path:*.png,size", "--json").json
-    assert list(found) == ["name", "images", "metric", "within", "explanation", "groups", "skipped"]
+    assert list(found) == ["name", "images", "within", "explanation", "metric", "groups", "skipped"]
     assert found["within"] == pytest.approx(1 / 0.95 - 1)
     by_first = {group["members"][0]["path"].rpartition("/")[2]: group["members"] for group in found["groups"]}
     kept, other, *_ = by_first["1-small.png"]
@@ -190,8 +190,8 @@ def test_leaks_between_a_training_and_a_test_set(shell: Shell) -> None:
     Path("test").mkdir()
     shutil.copy("album/0.jpg", "test/same.jpg")
     shutil.copy("album/5.jpg", "test/five.jpg")
-    with Image.open("album/5.jpg") as picture:
-        picture.transpose(Image.Transpose.ROTATE_180).save("test/turned.jpg", quality=90)
+    with Image.open("album/5.jpg") as image:
+        image.transpose(Image.Transpose.ROTATE_180).save("test/turned.jpg", quality=90)
     shell("index", "test", "--to", "t", "--encoder", "pocket")
     done = shell("duplicates", "leaks", "a", "t", "--out", "leaks.html")
     assert "2 identical of the 3 images of t in a, which has 12." in done.out

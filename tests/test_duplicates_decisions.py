@@ -1,4 +1,4 @@
-"""Decisions about duplicates that are taken at the same moment."""
+"""Decisions about duplicates by several processes at once."""
 
 import itertools
 import multiprocessing
@@ -28,7 +28,7 @@ def decide(path: Path, ids: list[list[str]], gate: "multiprocessing.synchronize.
             decisions.mark_distinct(collection, pair)
 
 
-def test_decisions_of_two_processes_at_once_are_all_kept(photos: Path, pocket: Path, tmp_path: Path) -> None:
+def test_two_processes_at_once_lose_no_decision(photos: Path, pocket: Path, tmp_path: Path) -> None:
     with Collection.create(tmp_path / "c.lookalike", Encoder.open(pocket)) as collection:
         collection.add(photos)
         ids = sorted(item.id for item in collection.store.scan())[:8]
@@ -46,14 +46,14 @@ def test_decisions_of_two_processes_at_once_are_all_kept(photos: Path, pocket: P
         assert len(decisions.read(again)) == len(work)
 
 
-def test_who_waits_too_long_or_cannot_write_is_told(
+def test_a_locked_or_unwritable_folder_is_an_error(
     photos: Path, pocket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decisions, "_TIMEOUT", 0.05)
     with Collection.create(tmp_path / "c.lookalike", Encoder.open(pocket)) as collection:
         collection.add(photos)
         items = list(collection.store.scan())[:2]
-        with decisions._locked(collection), pytest.raises(BusyError, match="Nothing was decided; try again"):
+        with decisions._locked(collection), pytest.raises(BusyError, match="try again"):
             decisions.mark_distinct(collection, items)
         assert decisions.read(collection) == frozenset()
         (collection.path / "decisions.lock").unlink()

@@ -1,4 +1,4 @@
-"""Duplicates into the trash and back, whatever happens on the way."""
+"""Moving duplicates to a trash and back, interrupted at every step."""
 
 import errno
 import json
@@ -69,7 +69,7 @@ def apply(collection: Collection, trash: Path) -> duplicates.Moved:
 
 
 class Recorder(Silent):
-    """Keeps what it is told."""
+    """Keeps the reports of progress."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, int, int]] = []
@@ -79,7 +79,7 @@ class Recorder(Silent):
 
 
 class Interrupting(Silent):
-    """Presses Ctrl-C after so many files."""
+    """Raises KeyboardInterrupt after a number of files."""
 
     def __init__(self, files: int) -> None:
         self.files = files
@@ -109,7 +109,7 @@ def test_there_and_back(collection: Collection, tmp_path: Path) -> None:
     inside = str(photos.relative_to("/"))
     assert in_trash == {f"{inside}/{name}": before[name] for name in SURPLUS}
     assert duplicates.find_duplicates(collection, NEAR).groups == ()
-    assert apply(collection, trash) == duplicates.Moved((), 0, ())  # nothing is left to do
+    assert apply(collection, trash) == duplicates.Moved((), 0, ())  # there is no surplus any more
     back = duplicates.restore(trash, Collection.open)
     assert (sorted(back.files), back.size, back.failures) == (sorted(moved.files), moved.size, ())
     assert state(photos) == before
@@ -132,9 +132,7 @@ def test_across_file_systems(collection: Collection, tmp_path: Path, monkeypatch
     assert state(tmp_path / "photos") == before
 
 
-def test_a_copy_that_is_none_is_not_taken_for_one(
-    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_copy_is_discarded(collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = state(tmp_path / "photos")
 
     def link(*_: object, **__: object) -> None:
@@ -150,7 +148,7 @@ def test_a_copy_that_is_none_is_not_taken_for_one(
     assert collection.store.count() == 8
 
 
-def test_a_full_disk_stops_it_and_loses_nothing(
+def test_a_full_disk_stops_the_work_and_loses_nothing(
     collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, trash = state(tmp_path / "photos"), tmp_path / "trash"
@@ -166,15 +164,15 @@ def test_a_full_disk_stops_it_and_loses_nothing(
     monkeypatch.setattr(moving, "_is_writable", lambda _: False)
     with pytest.raises(StorageError, match=r"No space left.*lookalike duplicates undo"):
         apply(collection, trash)
-    assert collection.store.count() == 6  # what has moved is out of it
+    assert collection.store.count() == 6  # files that have moved are not in it
     monkeypatch.undo()
     back = duplicates.restore(trash, Collection.open)
-    assert (len(back.files), back.failures) == (3, ())  # the third one never went
+    assert (len(back.files), back.failures) == (3, ())  # the third one was never moved
     assert state(tmp_path / "photos") == before
     assert collection.store.count() == 8
 
 
-def test_a_file_that_cannot_be_taken_away_stays_whole(
+def test_a_file_that_cannot_be_unlinked_stays(
     collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, unlink = state(tmp_path / "photos"), Path.unlink
@@ -194,12 +192,12 @@ def test_a_file_that_cannot_be_taken_away_stays_whole(
     assert state(tmp_path / "photos") == before
 
 
-def test_what_has_changed_meanwhile_stays(collection: Collection, tmp_path: Path) -> None:
+def test_files_that_have_changed_stay(collection: Collection, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     groups = duplicates.find_duplicates(collection, NEAR).groups
     (photos / "1b.png").write_bytes(pictures.png(9))
     (photos / "deep" / "er" / "1c.png").unlink()
-    (photos / "2.png").unlink()  # the one to be kept
+    (photos / "2.png").unlink()  # the one to keep
     (photos / "deep" / "3b.png").unlink()
     (photos / "deep" / "3b.png").symlink_to(photos / "3.png")
     moved = duplicates.move_to_trash(collection, groups, tmp_path / "trash")
@@ -213,25 +211,25 @@ def test_what_has_changed_meanwhile_stays(collection: Collection, tmp_path: Path
     assert collection.store.count() == 8
 
 
-def test_nothing_is_written_over(collection: Collection, tmp_path: Path) -> None:
+def test_no_file_is_overwritten(collection: Collection, tmp_path: Path) -> None:
     photos, trash = tmp_path / "photos", tmp_path / "trash"
     apply(collection, trash)
-    # The same name again, a copy of another picture; and moved again.
+    # Another image gets the name of a moved one, and is moved too.
     (photos / "1b.png").write_bytes(pictures.png(2))
     collection.add(photos)
     assert [path.name for path in apply(collection, trash).files] == ["1b.png"]
     inside = trash.joinpath(*photos.parts[1:])
     assert (inside / "1b.png").read_bytes() == pictures.png(1)
     assert (inside / "1b (2).png").read_bytes() == pictures.png(2)
-    # Somebody else's file has the place of another one.
+    # A new file takes the place of another one.
     (photos / "2b.png").write_bytes(pictures.png(7))
     back = duplicates.restore(trash, Collection.open)
     assert set(left(back)) == {"1b.png", "2b.png"}
     assert "another file has its place" in left(back)["2b.png"]
-    assert (photos / "1b.png").read_bytes() == pictures.png(2)  # what went last
+    assert (photos / "1b.png").read_bytes() == pictures.png(2)  # the last one moved
     assert (photos / "2b.png").read_bytes() == pictures.png(7)
     assert (inside / "1b.png").read_bytes() == pictures.png(1)
-    # With the places free again, the rest comes back too.
+    # When the places are free again, the other files come back.
     (photos / "1b.png").unlink()
     (photos / "2b.png").unlink()
     assert duplicates.restore(trash, Collection.open).failures == ()
@@ -240,7 +238,7 @@ def test_nothing_is_written_over(collection: Collection, tmp_path: Path) -> None
     assert not trash.exists()
 
 
-def test_an_uploaded_picture_goes_and_comes_back(collection: Collection, tmp_path: Path) -> None:
+def test_an_image_kept_by_the_folder_goes_and_comes_back(collection: Collection, tmp_path: Path) -> None:
     (tmp_path / "photos" / "4.png").write_bytes(pictures.png(5))
     collection.add(tmp_path / "photos")
     item = collection.add_image(pictures.png(4), "mug", {"colour": "red"})
@@ -259,7 +257,7 @@ def test_an_uploaded_picture_goes_and_comes_back(collection: Collection, tmp_pat
     assert collection.folder.file(item).read_bytes() == pictures.png(4)
 
 
-def test_a_folder_that_is_no_trash_is_left_alone(collection: Collection, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_used_as_a_trash(collection: Collection, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "diary.txt").write_text("dear", encoding="utf-8")
     with pytest.raises(AlreadyExistsError, match="holds other files"):
@@ -271,15 +269,15 @@ def test_a_folder_that_is_no_trash_is_left_alone(collection: Collection, tmp_pat
     assert collection.store.count() == 8
 
 
-def test_a_trash_among_the_pictures_is_not_indexed(collection: Collection, tmp_path: Path) -> None:
+def test_a_trash_among_the_images_is_not_indexed(collection: Collection, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     apply(collection, photos / "trash")
     assert [path.name for path in images.find(photos)] == ["1.png", "2.png", "3.png", "4.png"]
-    assert len(images.find(photos / "trash")) == 4  # unless it is asked for
+    assert len(images.find(photos / "trash")) == 4  # unless it is named
     assert collection.add(photos).total == 4
 
 
-def test_half_a_line_is_nothing_and_a_damaged_one_is_told(collection: Collection, tmp_path: Path) -> None:
+def test_a_torn_last_line_is_ignored_and_a_damaged_line_is_an_error(collection: Collection, tmp_path: Path) -> None:
     trash, before = tmp_path / "trash", state(tmp_path / "photos")
     apply(collection, trash)
     whole = (trash / LIST).read_bytes()
@@ -291,14 +289,14 @@ def test_half_a_line_is_nothing_and_a_damaged_one_is_told(collection: Collection
     (trash / LIST).write_bytes(whole + first[:40])
     (tmp_path / "photos" / "5.png").write_bytes(pictures.png(4))
     collection.add(tmp_path / "photos")
-    assert len(apply(collection, trash).files) == 1  # and goes on with a line of its own
+    assert len(apply(collection, trash).files) == 1  # the new record is a line of its own
     assert len((trash / LIST).read_bytes().splitlines()) == 5
     assert all(json.loads(line) for line in (trash / LIST).read_bytes().splitlines())
     assert duplicates.restore(trash, Collection.open).failures == ()
     assert {name: v for name, v in state(tmp_path / "photos").items() if name != "5.png"} == before
 
 
-def test_a_collection_that_has_gone_keeps_no_file_back(collection: Collection, tmp_path: Path) -> None:
+def test_files_are_restored_without_their_collection(collection: Collection, tmp_path: Path) -> None:
     before = state(tmp_path / "photos")
     apply(collection, tmp_path / "trash")
     collection.close()
@@ -309,7 +307,7 @@ def test_a_collection_that_has_gone_keeps_no_file_back(collection: Collection, t
     assert state(tmp_path / "photos") == before
 
 
-def test_ctrl_c_in_the_middle(collection: Collection, tmp_path: Path) -> None:
+def test_an_interrupt_loses_nothing(collection: Collection, tmp_path: Path) -> None:
     before, trash = state(tmp_path / "photos"), tmp_path / "trash"
     groups = duplicates.find_duplicates(collection, NEAR).groups
 
@@ -350,17 +348,17 @@ with Collection.open(path) as collection:
         wrap(trash, "move", before=False)
         duplicates.restore(where, Collection.open)
     groups = duplicates.find_duplicates(collection, duplicates.SearchRadius.fixed(0.01)).groups
-    if point == "half a line":
+    if point == "torn line":
         fsync = os.fsync
         def torn(handle):
             os.ftruncate(handle, os.fstat(handle).st_size - 30)
             os.kill(os.getpid(), signal.SIGKILL)
         os.fsync = torn
-    elif point == "before it is moved":
+    elif point == "before the move":
         wrap(trash, "move", before=True)
-    elif point == "in both places":
+    elif point == "linked in both places":
         wrap(os, "link", before=False)
-    elif point == "half a copy":
+    elif point == "partial copy":
         def link(*args, **kwargs):
             raise OSError(18, "another file system")
         os.link = link
@@ -370,7 +368,7 @@ with Collection.open(path) as collection:
             new.flush()
             os.kill(os.getpid(), signal.SIGKILL)
         shutil.copyfileobj = half
-    elif point == "not yet out of the collection":
+    elif point == "before the collection is updated":
         wrap(trash, "move", before=False)
     duplicates.move_to_trash(collection, groups, where)
 """
@@ -389,21 +387,21 @@ def killed(point: str, number: int, collection: Path, trash: Path) -> None:
 @pytest.mark.parametrize(
     ("point", "number"),
     [
-        ("half a line", 1),
-        ("before it is moved", 2),
-        ("in both places", 2),
-        ("half a copy", 1),
-        ("not yet out of the collection", 3),
+        ("torn line", 1),
+        ("before the move", 2),
+        ("linked in both places", 2),
+        ("partial copy", 1),
+        ("before the collection is updated", 3),
     ],
 )
-def test_a_kill_loses_nothing_and_undo_puts_all_back(
+def test_a_kill_loses_nothing_and_undo_restores_all(
     point: str, number: int, collection: Collection, tmp_path: Path
 ) -> None:
     photos, trash = tmp_path / "photos", tmp_path / "trash"
     before, known = state(photos), items(collection)
     killed(point, number, collection.path, trash)
     contents = {content for content, _ in state(photos).values()}
-    assert contents == {content for content, _ in before.values()}  # one of each stays where it was
+    assert contents == {content for content, _ in before.values()}  # one file of each content stays in its place
     everything = state(photos) | {f"trash/{name}": value for name, value in state(trash).items()}
     assert set(before.values()) <= set(everything.values())
     assert duplicates.restore(trash, Collection.open).failures == ()
@@ -412,11 +410,11 @@ def test_a_kill_loses_nothing_and_undo_puts_all_back(
     assert not trash.exists()
 
 
-def test_a_kill_and_then_going_on(collection: Collection, tmp_path: Path) -> None:
+def test_apply_and_undo_continue_after_kills(collection: Collection, tmp_path: Path) -> None:
     photos, trash = tmp_path / "photos", tmp_path / "trash"
     before, known = state(photos), items(collection)
-    killed("in both places", 3, collection.path, trash)
-    killed("not yet out of the collection", 1, collection.path, trash)
+    killed("linked in both places", 3, collection.path, trash)
+    killed("before the collection is updated", 1, collection.path, trash)
     apply(collection, trash)
     assert set(state(photos)) == set(before) - set(SURPLUS)
     killed("undo", 2, collection.path, trash)
@@ -425,7 +423,7 @@ def test_a_kill_and_then_going_on(collection: Collection, tmp_path: Path) -> Non
     assert items(collection) == known
 
 
-def test_move_replaces_nothing(tmp_path: Path) -> None:
+def test_move_never_replaces_a_file(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_bytes(b"1")
     other.write_bytes(b"2")

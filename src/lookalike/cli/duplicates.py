@@ -19,7 +19,6 @@ from lookalike.duplicates import (
     DuplicateGroups,
     DuplicatePair,
     FindOptions,
-    Group,
     KeepRule,
     Leaks,
     Moved,
@@ -151,7 +150,7 @@ def find(given: _FindOptions) -> None:
     with Collection.open(collection_path(given.name)) as collection:
         found = _find(collection, given, chains=given.chains)
         if given.json:
-            output.write_json(_groups_json(found, collection))
+            output.write_json({"name": collection.name, **found.to_dict()})
             return
         _print_groups(found)
         if found:
@@ -181,7 +180,7 @@ def apply(given: _ApplyOptions) -> None:
         found = _find(collection, given)  # which writes --out's page while the images are in their places
         moved = _move(collection, found, given.trash or _default_trash(collection))
         if given.json:
-            output.write_json({**_groups_json(found, collection), "moved": _moved_json(moved)})
+            output.write_json({"name": collection.name, **found.to_dict(), "moved": moved.to_dict()})
         else:
             _print_groups(found, moved)
     if moved.failures:
@@ -229,7 +228,7 @@ def undo(
         moved = duplicates.restore(trash, Collection.open, progress)
     _print_skipped(moved.failures)
     if json:
-        output.write_json(_moved_json(moved))
+        output.write_json(moved.to_dict())
     else:
         output.stdout.print(f"Moved back: {result.plural(len(moved.files), 'image')}.")
     if moved.failures:
@@ -340,7 +339,7 @@ def leaks(given: _LeaksOptions) -> None:
         _print_skipped(found.skipped)
         _write(found, given.out, train, test)
         if given.json:
-            output.write_json(_leaks_json(found, train, test))
+            output.write_json({"name": train.name, "test": test.name, **found.to_dict()})
         else:
             _print_leaks(found, train.name, test.name)
 
@@ -393,7 +392,7 @@ def _print_more(count: int, noun: str) -> None:
         output.stdout.print(f"and {count - _MAX_PRINTED:,} more {noun}; --json and --out have them all", style="dim")
 
 
-# ---- files and JSON
+# ---- files
 
 
 def _write(
@@ -419,60 +418,3 @@ def _write_pairs(pairs: Sequence[DuplicatePair], path: Path) -> None:
                 writer.writerows(pair.to_dict().values() for pair in pairs)
     except OSError as e:
         raise StorageError(f"{path} cannot be written: {e.strerror}. Give another path.") from e
-
-
-def _groups_json(found: DuplicateGroups, collection: Collection) -> dict[str, Any]:
-    return {
-        "name": collection.name,
-        "images": found.image_count,
-        **_radius_json(found),
-        "groups": [_group_json(group) for group in found],
-        "skipped": [{"path": str(path), "reason": reason} for path, reason in found.skipped],
-    }
-
-
-def _leaks_json(found: Leaks, train: Collection, test: Collection) -> dict[str, Any]:
-    return {
-        "name": train.name,
-        "images": found.train_count,
-        **_radius_json(found),
-        "test": test.name,
-        "test_images": found.test_count,
-        "leaked": {str(tier): count for tier, count in found.leaked.items()},
-        "pairs": [pair.to_dict() for pair in found.pairs],
-    }
-
-
-def _radius_json(found: DuplicateGroups | Leaks) -> dict[str, Any]:
-    return {"metric": found.metric, "within": found.radius.distance, "explanation": found.radius.explanation}
-
-
-def _group_json(group: Group) -> dict[str, Any]:
-    return {
-        "tier": group.tier,
-        "members": [
-            {
-                "id": member.item.id,
-                "path": str(member.path),
-                "label": member.item.label,
-                "tier": member.tier,
-                "distance": member.distance,
-                "orientation": member.orientation,
-                "kept": member.kept,
-                "reason": member.reason,
-                "width": member.facts.width,
-                "height": member.facts.height,
-                "bytes": member.facts.size,
-                "modified": member.facts.modified / 1e9,
-            }
-            for member in group.members
-        ],
-    }
-
-
-def _moved_json(moved: Moved) -> dict[str, Any]:
-    return {
-        "files": [str(path) for path in moved.files],
-        "bytes": moved.size,
-        "failures": [{"path": str(path), "reason": reason} for path, reason in moved.failures],
-    }

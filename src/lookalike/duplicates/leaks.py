@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lookalike.duplicates import candidates
 from lookalike.duplicates.candidates import CandidatePairs
@@ -35,6 +36,17 @@ class Leaks(PairTable):
     skipped: tuple[Failure, ...]
     radius: SearchRadius
     metric: Metric
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to what JSON can hold: what ``lookalike duplicates leaks --json`` prints after the names."""
+        return {
+            "images": self.train_count,
+            "test_images": self.test_count,
+            **self.radius.to_dict(),
+            "metric": str(self.metric),
+            "leaked": {str(tier): count for tier, count in self.leaked.items()},
+            "pairs": [pair.to_dict() for pair in self.pairs],
+        }
 
 
 def find_leaks(

@@ -31,6 +31,10 @@ class SearchRadius:
     distance: float
     explanation: str
 
+    def to_dict(self) -> dict[str, float | str]:
+        """Convert to what JSON can hold."""
+        return {"within": self.distance, "explanation": self.explanation}
+
     @classmethod
     def fixed(cls, distance: float) -> Self:
         """Use a given distance.

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from lookalike.duplicates.orientation import Orientation
 from lookalike.duplicates.radius import SearchRadius
@@ -90,6 +90,23 @@ class Member:
     kept: bool
     reason: str
 
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to what JSON can hold."""
+        return {
+            "id": self.item.id,
+            "path": str(self.path),
+            "label": self.item.label,
+            "tier": str(self.tier),
+            "distance": self.distance,
+            "orientation": str(self.orientation),
+            "kept": self.kept,
+            "reason": self.reason,
+            "width": self.facts.width,
+            "height": self.facts.height,
+            "bytes": self.facts.size,
+            "modified": self.facts.modified / 1e9,
+        }
+
 
 @dataclass(frozen=True)
 class Group:
@@ -107,6 +124,10 @@ class Group:
     def surplus(self) -> tuple[Member, ...]:
         """The members that can be moved to the trash."""
         return tuple(member for member in self.members if not member.kept)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to what JSON can hold."""
+        return {"tier": str(self.tier), "members": [member.to_dict() for member in self.members]}
 
 
 @dataclass(frozen=True, slots=True)  # there may be a million
@@ -217,6 +238,16 @@ class DuplicateGroups(PairTable, Sequence[Group]):
         surplus = self.surplus
         size = format_size(sum(member.facts.size for member in surplus))
         return f"{text} among {plural(self.image_count, 'image')}; {len(surplus):,} could go, {size}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to what JSON can hold: what ``lookalike duplicates find --json`` prints after the collection's name."""
+        return {
+            "images": self.image_count,
+            **self.radius.to_dict(),
+            "metric": str(self.metric),
+            "groups": [group.to_dict() for group in self.groups],
+            "skipped": [{"path": str(path), "reason": reason} for path, reason in self.skipped],
+        }
 
     def __repr__(self) -> str:
         """Return the summary; the groups may be thousands."""

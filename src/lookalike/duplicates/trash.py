@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
@@ -71,6 +71,14 @@ class Moved:
     files: tuple[Path, ...]
     size: int
     failures: tuple[Failure, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to what JSON can hold."""
+        return {
+            "files": [str(path) for path in self.files],
+            "bytes": self.size,
+            "failures": [{"path": str(path), "reason": reason} for path, reason in self.failures],
+        }
 
 
 # ---- into the trash
