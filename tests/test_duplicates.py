@@ -382,8 +382,11 @@ def test_a_thousand_copies_are_one_content(photos: list[Path], index: Index, mon
     monkeypatch.setattr(candidates, "MAX_PAIRS", 60)  # there would be 60 · 61 / 2
     with index(folder) as collection:
         found = duplicates.find_duplicates(collection, NEAR)
-    (group,) = found.groups
+    (group,) = found
     assert (len(group.members), len(group.surplus), len(found.pairs)) == (61, 60, 60)
+    assert len(str(found).splitlines()) == 1 + 12 + 2
+    assert "49 more members" in str(found)
+    assert found._repr_html_().count("<img") == 12
 
 
 def test_a_chain_is_one_group_and_cliques_are_not(photos: list[Path], index: Index) -> None:

@@ -377,10 +377,7 @@ def _print_leaks(found: Leaks, train: str, test: str) -> None:
         ]
         output.print_table(rows, ("tier", "distance", "orientation", train, test))
         _print_more(len(found.pairs), "pairs")
-    counts = ", ".join(f"{count:,} {tier}" for tier, count in found.leaked.items() if count)
-    output.stdout.print(
-        f"{counts or 'None'} of the {found.test_count:,} images of {test} in {train}, which has {found.train_count:,}."
-    )
+    output.stdout.print(found.summary)
 
 
 def _explain(radius: SearchRadius) -> str:

@@ -15,7 +15,7 @@ from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Leaks(PairTable):
     """Pairs of a training and a test collection.
 
@@ -36,6 +36,16 @@ class Leaks(PairTable):
     skipped: tuple[Failure, ...]
     radius: SearchRadius
     metric: Metric
+
+    @property
+    def summary(self) -> str:
+        """One sentence: how many test images are in the training collection."""
+        counts = ", ".join(f"{count:,} {tier}" for tier, count in self.leaked.items() if count)
+        return f"{counts or 'None'} of the {self.test_count:,} test images are among the {self.train_count:,} training images."
+
+    def __repr__(self) -> str:
+        """Return the summary; there may be a million pairs."""
+        return f"<Leaks: {self.summary}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to what JSON can hold: what ``lookalike duplicates leaks --json`` prints after the names."""

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from html import escape
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-# Groups shown by `str` and in a notebook, and the side of a notebook's thumbnails in pixels.
-_SHOWN_GROUPS, _THUMBNAIL = 20, 96
+# Groups that `str` and a notebook show, and members of a group; the side of a notebook's thumbnails in pixels.
+_SHOWN_GROUPS, _SHOWN_MEMBERS, _THUMBNAIL = 20, 12, 96
 
 
 class Tier(StrEnum):
@@ -254,29 +254,34 @@ class DuplicateGroups(PairTable, Sequence[Group]):
         return f"<DuplicateGroups: {self.summary}>"
 
     def __str__(self) -> str:
-        """Return the summary and a table of the first groups."""
+        """Return a table of the first groups, without control characters, and the summary."""
         if not self.groups:
             return self.summary
-        rows = [GROUP_COLUMNS, *group_rows(self.groups[:_SHOWN_GROUPS], self.metric)]
+        rows = [GROUP_COLUMNS, *group_rows(map(_shorten, self.groups[:_SHOWN_GROUPS]), self.metric)]
         rows = [tuple(map(_printable, row)) for row in rows]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        if len(self.groups) > _SHOWN_GROUPS:
-            lines.append(f"and {len(self.groups) - _SHOWN_GROUPS:,} more groups")
+        lines += self._left_out()
         return "\n".join([*lines, self.summary])
 
     def _repr_html_(self) -> str:
         """Return the first groups as HTML, for a notebook."""
-        shown = self.groups[:_SHOWN_GROUPS]
+        shown = list(map(_shorten, self.groups[:_SHOWN_GROUPS]))
         paths = [member.path for group in shown for member in group.members]
         thumbnails = dict(zip(paths, prefetch_map(lambda path: thumbnail_uri(path, _THUMBNAIL), paths), strict=True))
         parts = [f"<p>{escape(self.summary)}</p>"]
         for group in shown:
             figures = "".join(_figure(member, group.tier, thumbnails[member.path]) for member in group.members)
             parts.append(f'<div style="display:flex;flex-wrap:wrap;gap:8px"><b>{group.tier}</b>{figures}</div>')
+        return "".join([*parts, *(f"<p>{line}</p>" for line in self._left_out())])
+
+    def _left_out(self) -> list[str]:
+        lines = []
+        if members := sum(max(0, len(group.members) - _SHOWN_MEMBERS) for group in self.groups[:_SHOWN_GROUPS]):
+            lines.append(f"and {members:,} more members of these groups")
         if len(self.groups) > _SHOWN_GROUPS:
-            parts.append(f"<p>and {len(self.groups) - _SHOWN_GROUPS:,} more groups</p>")
-        return "".join(parts)
+            lines.append(f"and {len(self.groups) - _SHOWN_GROUPS:,} more groups")
+        return lines
 
 
 # ---- text and thumbnails
@@ -300,6 +305,11 @@ def group_rows(groups: Iterable[Group], metric: Metric, surplus_verdict: str = "
         for number, group in enumerate(groups, 1)
         for i, member in enumerate(group.members)
     ]
+
+
+def _shorten(group: Group) -> Group:
+    """Leave out members that there is no room for."""
+    return replace(group, members=group.members[:_SHOWN_MEMBERS])
 
 
 def describe(orientation: Orientation) -> str:
