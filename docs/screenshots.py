@@ -1,8 +1,8 @@
-"""Takes the pictures of the page for the documentation: ``python docs/screenshots.py COLLECTION PHOTO``.
+"""Take the screenshots of the documentation: ``python docs/screenshots.py COLLECTION PHOTO``.
 
-Pictures go to ``docs/images``: ``page.png`` (results of a photo), ``sketch.png`` (of a drawing) and ``phone.png``. PHOTO is
-best a picture that the collection has. ``python docs/screenshots.py --report REPORT.HTML`` takes ``report.png``, of a report
-of `lookalike evaluate`. Chromium has to be installed.
+They are written to ``docs/images``: ``page.png`` (the results of a photo), ``sketch.png`` (the results of a drawing) and ``phone.png``.
+PHOTO should be an image of the collection. ``python docs/screenshots.py --report REPORT.HTML`` writes ``report.png``, of a report of
+`lookalike evaluate`. Needs Chromium.
 """
 
 import argparse
@@ -30,36 +30,36 @@ Stroke = list[tuple[float, float]]
 
 
 def main() -> None:
-    """Serve the collection, and take all pictures."""
+    """Serve the collection, and take all screenshots."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("collection", type=Path, nargs="?")
     parser.add_argument("photo", type=Path, nargs="?")
     parser.add_argument("--report", type=Path)
-    given = parser.parse_args()
-    if given.report:
-        take_report(given.report)
-    if not given.photo:
+    arguments = parser.parse_args()
+    if arguments.report:
+        take_report(arguments.report)
+    if not arguments.photo:
         return
-    collection = Collection.open(given.collection)
+    collection = Collection.open(arguments.collection)
     server = uvicorn.Server(uvicorn.Config(create_app([collection], read_only=True), port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.05)
-    take(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", given.photo, collection)
+    take_page(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", arguments.photo, collection)
     server.should_exit = True
     thread.join()
     collection.close()
 
 
-def take(url: str, photo: Path, collection: Collection) -> None:
-    """All pictures, from the server at an address."""
+def take_page(url: str, photo: Path, collection: Collection) -> None:
+    """Take the screenshots of the page at an address."""
     IMAGES.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         path = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
         page = browser.new_page(viewport=DESKTOP, locale="en-GB", color_scheme="light")
-        # Once in vain: a first search loads the network, and would show how long that takes.
+        # The first search also loads the network, so its screenshot would show a longer time.
         for _ in range(2):
             page.goto(url)
             page.set_input_files("#file", photo)
@@ -79,7 +79,7 @@ def take(url: str, photo: Path, collection: Collection) -> None:
 
 
 def take_report(path: Path) -> None:
-    """The head of a report, down to the map of the embedding."""
+    """Take the top of a report, down to the map of the embedding."""
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS.split())
@@ -90,7 +90,7 @@ def take_report(path: Path) -> None:
 
 
 def mug() -> list[Stroke]:
-    """A mug, as anyone would draw it."""
+    """Return the strokes of a mug."""
 
     def arc(middle: tuple[float, float], radii: tuple[float, float], start: float, end: float) -> Stroke:
         angles = [math.radians(start + (end - start) * i / 40) for i in range(41)]
@@ -102,7 +102,7 @@ def mug() -> list[Stroke]:
 
 
 def draw(page: Page, stroke: Stroke) -> None:
-    """One stroke with the mouse."""
+    """Draw a stroke with the mouse."""
     box = page.locator("#canvas").bounding_box()
     assert box is not None  # noqa: S101 -- for the type checker
     points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
@@ -114,15 +114,15 @@ def draw(page: Page, stroke: Stroke) -> None:
 
 
 def save(page: Page, name: str) -> None:
-    """The window as it is once results are there."""
+    """Write a screenshot once there are results."""
     page.locator("#grid .distance").first.wait_for()
     page.mouse.move(0, 0)
-    page.wait_for_timeout(1500)  # for a search after the last stroke, and for what moves
+    page.wait_for_timeout(1500)  # until the search after the last stroke and all animations end
     write(page, name)
 
 
 def write(page: Page, name: str) -> None:
-    """The window as it is, as a small file."""
+    """Write a screenshot as a small file."""
     path = IMAGES / f"{name}.png"
     page.screenshot(path=path)
     with Image.open(path) as image:

@@ -1,4 +1,4 @@
-"""What the tests share. Shapes in annotations are checked while they run."""
+"""Setup that all tests share: array shapes in annotations are checked at run time."""
 
 import os
 import signal
@@ -7,17 +7,22 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
-# Not in the modules of tight loops over tiny arrays, where the checks take longer than the work: what goes into these is
-# checked by those that call them, and what comes out is compared with plain loops. LOOKALIKE_SHAPES=all checks them too.
+# Modules whose annotations are checked. Others have tight loops over tiny arrays, in which the checks take longer than the
+# work; their callers' checks cover their arguments, and tests compare their results with plain loops. LOOKALIKE_SHAPES=all
+# checks them too.
 CHECKED = [
     "lookalike.images",
+    "lookalike.codecs",
     "lookalike.datasets",
+    "lookalike.embedding",
     "lookalike.encoders",
     "lookalike.evaluation",
     "lookalike.stores",
     "lookalike.ingest",
     "lookalike.compare",
+    "lookalike.folder",
     "lookalike.collection",
+    "lookalike.api",
     "lookalike.duplicates",
     "lookalike.cli",
     "lookalike.server",
@@ -28,13 +33,13 @@ if os.environ.get("LOOKALIKE_SHAPES") == "all":
 
 jaxtyping.install_import_hook(CHECKED, "shapes.checked")
 
-# What a shell starts in the background ignores Ctrl-C, and so would all that the tests start.
+# A shell lets background processes ignore Ctrl-C; the processes that tests start must not inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def pocket(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An encoder artefact."""
-    from pocket_encoder import make  # noqa: PLC0415 -- it imports lookalike, and the hook comes first
+    from pocket_encoder import make  # noqa: PLC0415 -- imports lookalike, which must follow the hook
 
     return make(tmp_path_factory.mktemp("encoders") / "pocket")

@@ -1,4 +1,4 @@
-"""A real server for a test: Uvicorn in a thread, on a free port."""
+"""A server for tests: Uvicorn in a thread, on a free port."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
-    """Serve an application while the block runs; gives its address, without a slash at the end."""
+    """Serve an application while the block runs, and yield its address without a slash at the end."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, ws="none", log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
