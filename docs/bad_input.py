@@ -5,6 +5,7 @@ python docs/bad_input.py --check    # exit 1 if the page is out of date
 """
 
 import contextlib
+import difflib
 import io
 import json
 import os
@@ -227,7 +228,7 @@ def render() -> str:
             manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 9'))
             network = Path("swapped.lookalike/encoder/photo.onnx")
             network.write_bytes(network.read_bytes() + b"\0")
-            Path("strange.csv").write_text("picture,label\ncup.png,cup\n")
+            Path("strange.csv").write_text("image,label\ncup.png,cup\n")
             Path("recipe.yaml").write_text("name: x\ncolour: blue\n")
             write_labelled_images()
             commands = try_commands()
@@ -248,5 +249,7 @@ if __name__ == "__main__":
     check = "--check" in sys.argv[1:]  # `command` replaces the arguments
     page = render()
     if check:
-        sys.exit(page != PAGE.read_text(encoding="utf-8"))
+        old = PAGE.read_text(encoding="utf-8").splitlines()
+        difference = list(difflib.unified_diff(old, page.splitlines(), str(PAGE), "now", n=0, lineterm=""))
+        sys.exit("\n".join([*difference, "Run make docs."]) if difference else 0)
     PAGE.write_text(page, encoding="utf-8")
