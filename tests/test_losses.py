@@ -1,4 +1,4 @@
-"""Losses against their formulas in plain loops, the library's as well; gradients; what a batch may lack."""
+"""Losses against their formulas in plain loops, also those of the library; gradients; incomplete batches."""
 
 import dataclasses
 import itertools
@@ -17,7 +17,10 @@ from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
 from lookalike.errors import RecipeError
-from lookalike.learn import losses, recipe
+from lookalike.learn import recipe
+from lookalike.learn.losses import BinaryCrossEntropyTerm, TripletTerm
+from lookalike.learn.losses.targets import Targets
+from lookalike.learn.losses.total import Loss
 
 TERMS: TypeAdapter[recipe.LossTerm] = TypeAdapter(recipe.LossTerm)
 
@@ -44,8 +47,8 @@ def term(**settings: object) -> recipe.LossTerm:
     return TERMS.validate_python(settings)
 
 
-def loss(dimension: int = 5, classes: int = 4, **settings: object) -> losses.Loss:
-    return losses.Loss((term(**settings),), dimension, classes).double()
+def loss(dimension: int = 5, classes: int = 4, **settings: object) -> Loss:
+    return Loss((term(**settings),), dimension, classes).double()
 
 
 def vectors(n: int, *, unit: bool = False, seed: int = 0) -> Tensor:
@@ -55,9 +58,9 @@ def vectors(n: int, *, unit: bool = False, seed: int = 0) -> Tensor:
 
 def targets(
     labels: Tensor, items: Tensor | None = None, sketch: Tensor | None = None, tuples: list[list[int]] | None = None
-) -> losses.Targets:
+) -> Targets:
     n = len(labels)
-    return losses.Targets(
+    return Targets(
         labels=labels,
         items=torch.arange(n) if items is None else items,
         sketch=torch.zeros(n, dtype=torch.bool) if sketch is None else sketch,
@@ -65,7 +68,7 @@ def targets(
     )
 
 
-def value(made: losses.Loss, x: Tensor, known: losses.Targets) -> float:
+def value(made: Loss, x: Tensor, known: Targets) -> float:
     total: Tensor
     only: float
     total, (only,) = made(x, known)
@@ -95,7 +98,7 @@ def contrastive(d: float, same: bool, margin: float, form: str) -> float:
 
 @pytest.mark.parametrize("form", ["squared", "linear"])
 @pytest.mark.parametrize("n", [2, 3, 12, 40])
-def test_contrastive_on_a_batch_is_half_the_mean_of_positives_and_half_that_of_negatives(form: str, n: int) -> None:
+def test_contrastive_on_a_batch_is_half_the_positive_mean_plus_half_the_negative_mean(form: str, n: int) -> None:
     x, labels = vectors(n), torch.arange(n) % 4
     sides: dict[bool, list[float]] = {True: [], False: []}
     for i, j in itertools.combinations(range(n), 2):
@@ -106,7 +109,7 @@ def test_contrastive_on_a_batch_is_half_the_mean_of_positives_and_half_that_of_n
 
 
 @pytest.mark.parametrize("form", ["squared", "linear"])
-def test_contrastive_on_drawn_pairs_is_their_mean_each_as_often_as_it_is_given(form: str) -> None:
+def test_contrastive_on_drawn_pairs_is_their_mean_with_repetitions(form: str) -> None:
     x, labels = vectors(6), torch.tensor([0, 0, 1, 1, 2, 2])
     pairs = [[0, 1], [0, 2], [0, 2], [3, 2], [5, 0]]
     values = [contrastive(length(x[i] - x[j]), bool(labels[i] == labels[j]), 3.5, form) for i, j in pairs]
@@ -133,7 +136,7 @@ def test_across_pairs_sketches_with_photos_by_item() -> None:
     assert got == pytest.approx((mean(sides[True]) + mean(sides[False])) / 2, rel=1e-12)
 
 
-def test_across_uses_those_tuples_that_go_from_a_sketch_to_photos() -> None:
+def test_across_uses_the_tuples_from_a_sketch_to_photos() -> None:
     x, labels, sketch = vectors(4), torch.tensor([0, 0, 1, 1]), torch.tensor([True, False, False, True])
     pairs = loss(kind="contrastive", margin=3.5, across=True)
     got = value(pairs, x, targets(labels, sketch=sketch, tuples=[[0, 1], [1, 0], [0, 3], [1, 2]]))
@@ -146,7 +149,7 @@ def test_across_uses_those_tuples_that_go_from_a_sketch_to_photos() -> None:
 
 @given(st.integers(2, 9), st.integers(1, 4), st.integers(0, 2**31))
 @settings(max_examples=50, deadline=None)
-def test_all_pairs_of_a_batch_and_the_same_pairs_given_differ_in_their_weights_alone(n: int, k: int, seed: int) -> None:
+def test_all_pairs_of_a_batch_and_the_same_drawn_pairs_differ_only_in_their_weights(n: int, k: int, seed: int) -> None:
     x, labels = vectors(n, seed=seed), torch.randint(k, (n,), generator=torch.Generator().manual_seed(seed))
     pairs = [list(p) for p in itertools.combinations(range(n), 2)]
     same = [p for p in pairs if labels[p[0]] == labels[p[1]]]
@@ -159,12 +162,11 @@ def test_all_pairs_of_a_batch_and_the_same_pairs_given_differ_in_their_weights_a
 # ---- binary cross-entropy
 
 
-def same_or_not(x: Tensor, y: Tensor, same: bool, made: losses.Loss, power: int) -> float:
-    head = made.terms[0]
-    assert isinstance(head, losses.BinaryCrossEntropy)
-    weights = softplus(head.raw_weights.detach())
+def same_or_not(x: Tensor, y: Tensor, same: bool, made: Loss, power: int) -> float:
+    learned = dict(made.terms[0].named_parameters())
+    weights = softplus(learned["raw_weights"].detach())
     apart = sum(float(w) * abs(float(a - b)) ** power for w, a, b in zip(weights, x, y, strict=True))
-    p = 1 / (1 + math.exp(apart - float(head.bias.detach())))
+    p = 1 / (1 + math.exp(apart - float(learned["bias"].detach())))
     return -math.log(p if same else 1 - p)
 
 
@@ -172,11 +174,10 @@ def same_or_not(x: Tensor, y: Tensor, same: bool, made: losses.Loss, power: int)
 def test_binary_cross_entropy_is_its_formula_on_a_batch_and_on_drawn_pairs(power: int) -> None:
     x, labels = vectors(12), torch.arange(12) % 4
     made = loss(kind="binary_cross_entropy", power=power)
-    head = made.terms[0]
-    assert isinstance(head, losses.BinaryCrossEntropy)
+    learned = dict(made.terms[0].named_parameters())
     with torch.no_grad():
-        head.raw_weights.copy_(torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0]))
-        head.bias.fill_(2.5)
+        learned["raw_weights"].copy_(torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0]))
+        learned["bias"].fill_(2.5)
     sides: dict[bool, list[float]] = {True: [], False: []}
     for i, j in itertools.combinations(range(12), 2):
         same = bool(labels[i] == labels[j])
@@ -188,13 +189,13 @@ def test_binary_cross_entropy_is_its_formula_on_a_batch_and_on_drawn_pairs(power
     assert value(made, x, targets(labels, tuples=pairs)) == pytest.approx(want, rel=1e-9)
 
 
-def test_at_first_all_dimensions_weigh_one() -> None:
-    head = losses.BinaryCrossEntropy(recipe.BinaryCrossEntropyTerm(kind="binary_cross_entropy"), 7)
-    assert softplus(head.raw_weights.detach()).numpy() == pytest.approx(np.ones(7))
+def test_all_dimensions_have_an_initial_weight_of_one() -> None:
+    learned = BinaryCrossEntropyTerm(kind="binary_cross_entropy").initial(7, classes=4)
+    assert softplus(learned["raw_weights"]).numpy() == pytest.approx(np.ones(7))
 
 
-def test_what_a_loss_learns_is_among_its_parameters() -> None:
-    made = losses.Loss(tuple(TERMS.validate_python(t) for t in ALL), 5, 4)
+def test_the_parameters_of_a_loss_include_what_it_learns() -> None:
+    made = Loss(tuple(TERMS.validate_python(t) for t in ALL), 5, 4)
     learned = {name.rpartition(".")[2] for name, _ in made.named_parameters()}
     assert learned == {"raw_weights", "bias", "directions", "proxies"}
     total, _ = made(vectors(12).float(), targets(torch.arange(12) % 4))
@@ -258,16 +259,18 @@ def test_semihard_triplets_are_the_nearest_positive_and_the_nearest_negative_bey
 
 
 def test_the_distance_weighted_miner_draws_negatives_against_the_density_of_distances() -> None:
-    # Of one anchor, negatives at chosen distances on the sphere; how often each is drawn against Wu et al. 2017, section 4.
+    # One anchor with negatives at chosen distances on the sphere; compare how often each is drawn with Wu et al. 2017, section 4.
     distances = [0.3, 0.6, 0.9, 1.2, 1.5]
     angles = torch.tensor([0.0, 0.1, *(2 * math.asin(d / 2) for d in distances)], dtype=torch.float64)
     x = torch.stack([angles.cos(), angles.sin(), *torch.zeros(3, len(angles), dtype=torch.float64)], 1)
     labels = torch.tensor([0, 0, 1, 2, 3, 4, 5])
-    head = losses.Triplet(recipe.TripletTerm(kind="triplet", margin=0.1, miner="distance"))
+    distance_weighted = TripletTerm(kind="triplet", margin=0.1, miner="distance")
     torch.manual_seed(0)
     found: list[int] = []
     for _ in range(1000):
-        anchors, _, negatives = head._miner(3 * x, labels)
+        mined = distance_weighted.mine(3 * x, labels)
+        assert mined is not None
+        anchors, _, negatives = mined
         found += negatives[anchors == 0].tolist()
     weights = []
     for d in distances:
@@ -285,11 +288,10 @@ def test_the_distance_weighted_miner_draws_negatives_against_the_density_of_dist
 def test_the_cosine_classifier_is_its_formula() -> None:
     x, labels = vectors(6), torch.tensor([0, 1, 2, 0, 1, 2])
     made = loss(kind="cross_entropy", smoothing=0.1, scale=7, classes=3)
-    head = made.terms[0]
-    assert isinstance(head, losses.CosineClassifier)
+    (directions,) = made.parameters()
     want = 0.0
     for v, y in zip(x, labels, strict=True):
-        logits = np.array([7 * float(v @ c) / length(v) / length(c) for c in head.directions.detach()])
+        logits = np.array([7 * float(v @ c) / length(v) / length(c) for c in directions.detach()])
         log_p = logits - np.log(np.exp(logits).sum())
         target = np.full(3, 0.1 / 3)
         target[y] += 0.9
@@ -358,44 +360,44 @@ def test_losses_of_cosines_take_embeddings_of_any_length(settings: dict[str, Any
 # ---- the sum
 
 
-def test_the_sum_weighs_its_terms_and_gives_each_its_own_value() -> None:
+def test_the_sum_weighs_its_terms_and_returns_the_value_of_each() -> None:
     x, known = vectors(12), targets(torch.arange(12) % 4)
     terms = (term(kind="contrastive", margin=1, weight=0.3), term(kind="supervised_contrastive", weight=4))
-    total, values = losses.Loss(terms, 5, 4)(x, known)
-    alone = [value(losses.Loss((t,), 5, 4), x, known) for t in (t.model_copy(update={"weight": 1.0}) for t in terms)]
+    total, values = Loss(terms, 5, 4)(x, known)
+    alone = [value(Loss((t,), 5, 4), x, known) for t in (t.model_copy(update={"weight": 1.0}) for t in terms)]
     assert values == pytest.approx(alone)
     assert float(total) == pytest.approx(0.3 * alone[0] + 4 * alone[1])
 
 
-def test_open_only_leaves_out_what_knows_the_training_classes_alone() -> None:
+def test_new_classes_leave_out_terms_that_know_the_training_classes() -> None:
     kinds = ["cross_entropy", "supervised_contrastive", "proxy_anchor", "multi_similarity"]
-    made = losses.Loss(tuple(term(kind=k) for k in kinds), 5, 2)
-    assert made.closed == (True, False, True, False)
-    known = targets(torch.arange(12) % 4 + 7)  # classes that no proxy stands for
-    total, values = made(vectors(12).float(), known, open_only=True)
+    made = Loss(tuple(term(kind=k) for k in kinds), 5, 2)
+    assert [t.knows_classes for t in made.settings] == [True, False, True, False]
+    known = targets(torch.arange(12) % 4 + 7)  # classes without a proxy
+    total, values = made(vectors(12).float(), known, new_classes=True)
     assert len(values) == 2
     assert float(total.detach()) == pytest.approx(sum(values))
 
 
-def test_a_sum_without_open_terms_is_zero() -> None:
-    total, values = loss(kind="cross_entropy")(vectors(4), targets(torch.arange(4)), open_only=True)
+def test_the_sum_for_new_classes_is_zero_if_all_terms_know_classes() -> None:
+    total, values = loss(kind="cross_entropy")(vectors(4), targets(torch.arange(4)), new_classes=True)
     assert float(total.detach()) == 0
     assert values == []
 
 
 @pytest.mark.parametrize("settings", ALL, ids=str)
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
-def test_embeddings_that_are_no_numbers_are_no_loss_of_zero(settings: dict[str, Any], broken: float) -> None:
+def test_embeddings_that_are_not_finite_give_nan(settings: dict[str, Any], broken: float) -> None:
     x = vectors(12)
     x[3] = broken
     total, _ = loss(**settings)(x, targets(torch.arange(12) % 4))
     assert torch.isnan(total)
 
 
-# ---- gradients, and what a batch may lack
+# ---- gradients, and incomplete batches
 
 
-def gradient(made: losses.Loss, x: Tensor, known: losses.Targets) -> tuple[float, Tensor]:
+def gradient(made: Loss, x: Tensor, known: Targets) -> tuple[float, Tensor]:
     x = x.clone().requires_grad_()
     total, _ = made(x, known)
     total.backward()
@@ -419,10 +421,10 @@ def test_gradients_on_drawn_pairs_are_those_of_finite_differences(settings: dict
 
 @pytest.mark.parametrize("settings", ALL, ids=str)
 @pytest.mark.parametrize("n", [8, 40])
-@pytest.mark.parametrize("alike", ["the same picture twice", "all the same", "all zero"])
-def test_identical_pictures_have_finite_gradients(settings: dict[str, Any], n: int, alike: str) -> None:
+@pytest.mark.parametrize("alike", ["the same image twice", "all the same", "all zero"])
+def test_identical_images_have_finite_gradients(settings: dict[str, Any], n: int, alike: str) -> None:
     x = vectors(n, unit=True).float()
-    if alike == "the same picture twice":
+    if alike == "the same image twice":
         x[4:8] = x[:4]
     else:
         x[:] = x[0] * (alike == "all the same")
@@ -432,7 +434,7 @@ def test_identical_pictures_have_finite_gradients(settings: dict[str, Any], n: i
 
 
 @pytest.mark.parametrize("form", ["squared", "linear"])
-def test_an_identical_pair_is_no_force_where_it_is_positive(form: str) -> None:
+def test_an_identical_positive_pair_has_no_gradient(form: str) -> None:
     x = vectors(1).repeat(2, 1)
     made = loss(kind="contrastive", margin=1.0, form=form)
     total, moves = gradient(made, x, targets(torch.zeros(2, dtype=torch.int64), tuples=[[0, 1]]))
@@ -441,10 +443,10 @@ def test_an_identical_pair_is_no_force_where_it_is_positive(form: str) -> None:
 
 
 @pytest.mark.parametrize("settings", ALL, ids=str)
-@pytest.mark.parametrize(
-    "labels", [[0, 1, 2, 3], [0, 0, 0, 0], [0]], ids=["no positives", "no negatives", "one picture"]
-)
-def test_a_batch_that_lacks_a_side_can_be_learned_from(settings: dict[str, Any], labels: list[int]) -> None:
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3], [0, 0, 0, 0], [0]], ids=["no positives", "no negatives", "one image"])
+def test_a_batch_without_positives_or_negatives_has_finite_gradients(
+    settings: dict[str, Any], labels: list[int]
+) -> None:
     x, known = vectors(len(labels)), targets(torch.tensor(labels, dtype=torch.int64))
     total, moves = gradient(loss(**settings), x, known)
     assert math.isfinite(total)
@@ -454,7 +456,7 @@ def test_a_batch_that_lacks_a_side_can_be_learned_from(settings: dict[str, Any],
 
 
 @pytest.mark.parametrize("settings", COMPARISONS, ids=str)
-def test_no_tuples_cost_nothing(settings: dict[str, Any]) -> None:
+def test_the_loss_of_no_tuples_is_zero(settings: dict[str, Any]) -> None:
     none = torch.zeros((0, 3), dtype=torch.int64)
     known = dataclasses.replace(targets(torch.arange(8) % 4), tuples=none)
     total, moves = gradient(loss(**settings), vectors(8), known)
@@ -464,15 +466,15 @@ def test_no_tuples_cost_nothing(settings: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("settings", COMPARISONS, ids=str)
 @pytest.mark.parametrize("sketch", [True, False])
-def test_across_a_batch_of_one_branch_costs_nothing(settings: dict[str, Any], sketch: bool) -> None:
+def test_the_loss_across_is_zero_for_a_batch_of_one_branch(settings: dict[str, Any], sketch: bool) -> None:
     known = targets(torch.arange(8) % 4, sketch=torch.full((8,), sketch))
     total, moves = gradient(loss(**settings, across=True), vectors(8), known)
     assert total == 0
     assert not moves.any()
 
 
-def test_small_distances_are_not_lost_to_rounding() -> None:
-    # A product of matrices would see these far from the origin, 1e-3 apart, as identical or as far.
+def test_small_distances_survive_rounding() -> None:
+    # A matrix product would round these distances of 1e-3, far from the origin, to 0 or more.
     x = (100 + 1e-3 * torch.arange(30)[:, None].expand(-1, 5)).float()
     got = value(
         loss(kind="contrastive", margin=1e-9, form="linear").float(), x, targets(torch.zeros(30, dtype=torch.int64))
@@ -485,7 +487,7 @@ def test_small_distances_are_not_lost_to_rounding() -> None:
 
 
 @pytest.mark.parametrize("settings", ALL, ids=str)
-def test_a_term_refuses_what_it_does_not_know_and_weights_that_are_none(settings: dict[str, Any]) -> None:
+def test_a_term_refuses_unknown_keys_and_invalid_weights(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="Extra inputs"):
         term(**settings, colour="blue")
     for weight in (0, -1, math.inf):
@@ -508,7 +510,7 @@ train: {epochs: 3}
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["sampler={kind: pairs, pairs: 8}"], "cannot be made of pairs"),
+        (["sampler={kind: pairs, pairs: 8}"], "cannot be computed from pairs"),
         (["sampler={kind: triplets, triplets: 8}", "losses.0.target=item"], "draws by class"),
         (["losses=[{kind: contrastive, margin: 1, across: true}]"], "no source has sketches"),
         (["losses.0.miner=distance", "network.unit=false"], "unit sphere"),
@@ -516,9 +518,7 @@ train: {epochs: 3}
         (["sampler={kind: triples}"], "pk, pairs or triplets"),
     ],
 )
-def test_a_recipe_whose_loss_and_sampler_do_not_suit_is_refused(
-    tmp_path: Path, overrides: list[str], message: str
-) -> None:
+def test_a_recipe_with_an_unsuitable_sampler_is_refused(tmp_path: Path, overrides: list[str], message: str) -> None:
     path = tmp_path / "small.yaml"
     path.write_text(RECIPE)
     with pytest.raises(RecipeError, match=message):
@@ -529,7 +529,7 @@ def test_a_recipe_whose_loss_and_sampler_do_not_suit_is_refused(
 @pytest.mark.parametrize(
     "sampler", ["{classes: 8, items: 2}", "{kind: pairs, pairs: 8}", "{kind: triplets, triplets: 8}"]
 )
-def test_a_recipe_with_any_loss_and_a_sampler_that_suits_survives_being_written(
+def test_a_recipe_with_any_loss_and_suitable_sampler_can_be_written_and_read_again(
     tmp_path: Path, settings: dict[str, Any], sampler: str
 ) -> None:
     if "pairs" in sampler and settings["kind"] == "triplet":

@@ -25,7 +25,7 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 # What torch and its exporter warn of among themselves is not for users of lookalike to mend.
 pytestmark = [pytest.mark.filterwarnings("default")]
 
-# One of each architecture, and a size of picture that is quick for it.
+# One of each architecture, and a fast image size for it.
 EACH: list[tuple[dict[str, Any], int]] = [
     ({"backbone": "fast", "widths": [8, 8, 8]}, 16),
     ({"backbone": "cnn"}, 8),
@@ -43,7 +43,7 @@ def config(**network: object) -> recipe.Network:
     return adapter.validate_python(network)
 
 
-def weigh(net: nn.Module) -> int:
+def count_weights(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
@@ -60,17 +60,15 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
         ("resnet18", 120, 11_176_512),
         ("resnet34", 216, 21_284_672),
         ("resnet50", 318, 23_508_032),
-        # timm's 28,088,024 less its classifier; 16 blocks with four tensors more.
+        # timm's 28,088,024 without its classifier; 16 blocks with four more tensors.
         ("seresnet50", 318 + 16 * 4, 28_088_024 - 2_049_000),
     ],
 )
-def test_a_resnet_has_the_names_and_the_size_that_torchvisions_and_timms_have(
-    name: str, tensors: int, weights: int
-) -> None:
+def test_a_resnet_has_the_parameters_of_torchvisions_and_timms(name: str, tensors: int, weights: int) -> None:
     net = networks.backbone(config(backbone=name))
     state = net.state_dict()
     assert len(state) == tensors
-    assert weigh(net) == weights
+    assert count_weights(net) == weights
     expected = {"conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight", "layer2.0.downsample.0.weight"}
     assert expected | {"layer4.1.bn2.num_batches_tracked", "layer2.0.downsample.1.bias"} <= set(state)
     assert tuple(state["conv1.weight"].shape) == (64, 3, 7, 7)
@@ -83,31 +81,31 @@ def test_squeeze_and_excitation_have_timms_names_and_shapes() -> None:
     assert tuple(state["layer4.2.se.fc2.weight"].shape) == (2048, 128, 1, 1)
 
 
-def test_vgg16_has_the_names_and_the_size_that_torchvisions_has() -> None:
+def test_vgg16_has_the_parameters_of_torchvisions() -> None:
     net = networks.backbone(config(backbone="vgg16"))
     convolutions = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
     assert list(net.state_dict()) == [f"features.{i}.{name}" for i in convolutions for name in ("weight", "bias")]
-    assert weigh(net) == 14_714_688
+    assert count_weights(net) == 14_714_688
     pools = [i for i, m in enumerate(net.get_submodule("features").children()) if isinstance(m, nn.MaxPool2d)]
     assert pools == [4, 9, 16, 23, 30]
 
 
 def test_kochs_network_has_the_papers_number_of_weights() -> None:
     net = networks.Siamese(config(backbone="koch"), ("photo",))
-    # The paper's last unit weighs 4096 distances and has a bias: it belongs to the loss.
-    assert weigh(net) + 4096 + 1 == 38_951_745
+    # The paper's last unit has 4096 weights and a bias; here it belongs to the loss.
+    assert count_weights(net) + 4096 + 1 == 38_951_745
 
 
 def test_the_cnn_of_r2_has_its_number_of_weights() -> None:
     net = networks.Siamese(config(backbone="cnn"), ("photo",))
     parts = [32 * 9 + 32, 64 * 32 * 9 + 64, 128 * 64 * 9 + 128, 64 * 128 + 64]
-    assert weigh(net) == sum(parts)
+    assert count_weights(net) == sum(parts)
 
 
-# ---- what they compute
+# ---- formulas
 
 
-def test_the_small_stem_keeps_small_pictures_large() -> None:
+def test_the_small_stem_keeps_the_size_of_the_map() -> None:
     net = networks.backbone(config(backbone="resnet18", stem="small"))
     seen: list[torch.Size] = []
     net.get_submodule("layer1").register_forward_hook(lambda _m, _i, out: seen.append(out.shape))
@@ -136,7 +134,7 @@ def test_squeeze_and_excitation_stand_before_the_shortcut() -> None:
     fc2 = block.get_submodule("se.fc2")
     assert isinstance(fc2, nn.Conv2d)
     assert fc2.bias is not None
-    # A gate that is shut lets the shortcut alone through.
+    # A closed gate passes only the shortcut.
     with torch.no_grad():
         fc2.weight.zero_()
         fc2.bias.fill_(-1000)
@@ -181,7 +179,7 @@ def test_kochs_network_is_the_papers_layer_by_layer() -> None:
         assert 0 <= out.min() <= out.max() <= 1
 
 
-def test_kochs_network_begins_as_the_paper_says() -> None:
+def test_kochs_network_is_initialised_as_in_the_paper() -> None:
     torch.manual_seed(0)
     branch = networks.Siamese(config(backbone="koch"), ("photo",)).branch("photo")
     layers = [m for m in branch.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
@@ -211,19 +209,19 @@ def test_whitening_makes_patches_uncorrelated() -> None:
     net.fit_whitening(x)
     out = net.whiten(x)[:, :12].transpose(0, 1).reshape(12, -1)
     covariance = torch.cov(out)
-    # Directions with little in them are held down by the constant under the root.
+    # The constant under the root damps directions with a small variance.
     assert torch.allclose(covariance, torch.diag(covariance.diagonal()), atol=0.05)
     assert covariance[0, 0] == pytest.approx(1, abs=0.1)
     assert not net.whiten.weight.requires_grad
 
 
 @each
-def test_every_backbone_takes_its_smallest_picture_and_says_how_many_features_it_gives(
+def test_every_backbone_accepts_its_smallest_image_and_states_its_number_of_features(
     network: dict[str, Any], size: int
 ) -> None:
     made = config(**network)
     net = networks.backbone(made).eval()
-    for side in {made.smallest, size, made.largest or size}:
+    for side in {made.min_size, size, made.max_size or size}:
         out = net(noise(2, 3, side, side))
         assert out.shape == (2, net.outputs)
         assert out.isfinite().all()
@@ -232,9 +230,9 @@ def test_every_backbone_takes_its_smallest_picture_and_says_how_many_features_it
 @pytest.mark.parametrize(
     "network", [n for n, _ in EACH if n["backbone"] in {"vgg16", "koch"}], ids=lambda n: str(n["backbone"])
 )
-def test_a_picture_below_the_smallest_does_not_pass(network: dict[str, Any]) -> None:
+def test_an_image_below_the_smallest_fails(network: dict[str, Any]) -> None:
     made = config(**network)
-    side = made.smallest - 1
+    side = made.min_size - 1
     with pytest.raises(RuntimeError):
         networks.Siamese(made, ("photo",)).eval()(noise(2, 3, side, side))
 
@@ -251,17 +249,19 @@ def test_a_picture_below_the_smallest_does_not_pass(network: dict[str, Any]) -> 
         ("{backbone: fast, patch: 4, stride: 2}", 17, "at least 18"),
     ],
 )
-def test_pictures_that_do_not_fit_a_network_are_refused_with_what_fits(network: str, size: int, fits: str) -> None:
+def test_image_sizes_that_do_not_fit_a_network_are_refused_with_those_that_do(
+    network: str, size: int, fits: str
+) -> None:
     toyshop = RECIPES / "toyshop.yaml"
     overrides = [f"network={network}", "augment.shift=0"]
     with pytest.raises(RecipeError, match=rf"{fits} pixels, not of {size}"):
         recipe.read(toyshop, [*overrides, f"data.size={size}"])
     inside = size + 1 if "at least" in fits or size < 105 else size - 1
-    assert recipe.read(toyshop, [*overrides, f"data.size={inside}"]).data.size == inside
+    assert recipe.read(toyshop, [*overrides, f"data.size={inside}"]).stages[0].data.size == inside
 
 
 @pytest.mark.parametrize("where", ["w.pth", "W.PT", "hf://org/repo/pytorch_model.bin", "a/b.ckpt", "w.pkl"])
-def test_a_recipe_refuses_pickles_and_says_how_to_convert_them(where: str) -> None:
+def test_a_recipe_refuses_pickles_and_explains_how_to_convert_them(where: str) -> None:
     with pytest.raises(RecipeError, match=r"is a pickle.*weights_only=True"):
         recipe.read(RECIPES / "toyshop.yaml", [f"network={{backbone: resnet18, weights: {where}}}"])
 
@@ -278,27 +278,29 @@ def test_a_recipe_refuses_weights_of_another_format() -> None:
 def test_branches_share_late_layers_and_head_but_not_early_ones(network: dict[str, Any], size: int) -> None:
     net = networks.Siamese(config(**network), ("photo", "sketch")).eval()
     photo, sketch = net.branch("photo"), net.branch("sketch")
-    for late in photo.body.late:
-        assert photo.body.get_submodule(late) is sketch.body.get_submodule(late)
+    *late, head = net.shared
+    assert (late[0], head) == (config(**network).shared_from, "head")
+    for layer in late:
+        assert photo.body.get_submodule(layer) is sketch.body.get_submodule(layer)
     assert photo.head is sketch.head
-    early = [n for n, _ in photo.body.named_parameters() if not n.startswith(tuple(f"{m}." for m in photo.body.late))]
+    early = [n for n, _ in photo.body.named_parameters() if not n.startswith(tuple(f"{layer}." for layer in late))]
     assert early
     for name in early:
         assert photo.body.get_parameter(name) is not sketch.body.get_parameter(name)
         assert torch.equal(photo.body.get_parameter(name), sketch.body.get_parameter(name))
     with torch.no_grad():
-        # They begin as one and part with training.
+        # They start with equal weights, and training changes them apart.
         photo.body.get_parameter(early[0]).add_(noise(*photo.body.get_parameter(early[0]).shape))
-        x, drawn = noise(4, 3, size, size), torch.tensor([False, True, True, False])
-        mixed = net(x, drawn)
-        assert torch.allclose(mixed[drawn], sketch(x[drawn]), atol=1e-4)
-        assert torch.allclose(mixed[~drawn], photo(x[~drawn]), atol=1e-4)
+        x, is_sketch = noise(4, 3, size, size), torch.tensor([False, True, True, False])
+        mixed = net(x, is_sketch)
+        assert torch.allclose(mixed[is_sketch], sketch(x[is_sketch]), atol=1e-4)
+        assert torch.allclose(mixed[~is_sketch], photo(x[~is_sketch]), atol=1e-4)
         assert not torch.allclose(mixed, net(x), atol=1e-4)
 
 
 @pytest.mark.parametrize("neck", [True, False])
 @pytest.mark.parametrize("unit", [True, False])
-def test_a_head_has_a_neck_or_a_bias_and_length_1_where_asked(*, neck: bool, unit: bool) -> None:
+def test_a_head_has_a_neck_or_a_bias_and_perhaps_length_1(*, neck: bool, unit: bool) -> None:
     branch = networks.Siamese(config(backbone="cnn", neck=neck, unit=unit, dimension=5), ("photo",)).branch("photo")
     projection = branch.head[0]
     assert isinstance(projection, nn.Linear)
@@ -314,10 +316,10 @@ def test_a_head_has_a_neck_or_a_bias_and_length_1_where_asked(*, neck: bool, uni
 
 
 @pytest.mark.parametrize("unit", [True, False])
-def test_a_mirroring_branch_gives_a_picture_and_its_mirror_image_one_embedding(*, unit: bool) -> None:
+def test_a_mirroring_branch_embeds_an_image_and_its_mirror_image_alike(*, unit: bool) -> None:
     net = networks.Siamese(config(backbone="cnn", mirror=True, unit=unit), ("photo",)).branch("photo")
     x = noise(4, 3, 9, 9)
-    # While training a picture is itself alone.
+    # In training an image is not mirrored.
     assert not torch.allclose(net.train()(x), net(x.flip(3)), atol=1e-4)
     once, mirrored = net(x), net(x.flip(3))
     out = net.eval()(x)
@@ -326,9 +328,9 @@ def test_a_mirroring_branch_gives_a_picture_and_its_mirror_image_one_embedding(*
     assert torch.allclose(out, mean / mean.norm(dim=1, keepdim=True) if unit else mean, atol=1e-5)
 
 
-def test_default_networks_embed_as_their_documents_say() -> None:
-    said = {n: config(backbone=n) for n in ("fast", "resnet18", "cnn", "koch")}
-    assert {n: (c.dimension, c.unit, c.neck) for n, c in said.items()} == {
+def test_default_networks_have_the_documented_embeddings() -> None:
+    defaults = {n: config(backbone=n) for n in ("fast", "resnet18", "cnn", "koch")}
+    assert {n: (c.dimension, c.unit, c.neck) for n, c in defaults.items()} == {
         "fast": (128, True, True),
         "resnet18": (128, True, True),
         "cnn": (64, False, False),
@@ -340,7 +342,7 @@ def test_default_networks_embed_as_their_documents_say() -> None:
 
 
 def public(name: str, **more: object) -> dict[str, Tensor]:
-    """What others publish: all of a backbone but the counts of batches, and a classifier."""
+    """Make published weights: a backbone without batch counts, and a classifier."""
     torch.manual_seed(7)
     state = networks.backbone(config(backbone=name, **more)).state_dict()
     classifier = {"fc.weight": noise(10, 512), "head.fc.bias": noise(10), "pre_logits.fc1.bias": noise(9)}
@@ -358,7 +360,7 @@ def start_from(where: object, backbone: str = "resnet18", **more: object) -> net
     return networks.backbone(config(backbone=backbone, weights=str(where), **more))
 
 
-def test_public_weights_go_into_every_branch_and_their_classifier_goes_nowhere(resnet18: Path) -> None:
+def test_public_weights_are_loaded_into_every_branch_without_their_classifier(resnet18: Path) -> None:
     torch.manual_seed(8)
     net = networks.Siamese(config(backbone="resnet18", weights=str(resnet18)), ("photo", "sketch"))
     want = public("resnet18")
@@ -368,7 +370,7 @@ def test_public_weights_go_into_every_branch_and_their_classifier_goes_nowhere(r
     assert all(p.requires_grad for p in net.parameters())
 
 
-def test_a_whole_state_dict_comes_back_from_a_file_in_any_floating_type(tmp_path: Path) -> None:
+def test_a_complete_state_dict_loads_from_a_file_in_any_floating_type(tmp_path: Path) -> None:
     torch.manual_seed(1)
     first = networks.backbone(config(backbone="vgg16"))
     save_file({k: v.half() for k, v in first.state_dict().items()}, tmp_path / "vgg.safetensors")
@@ -378,7 +380,7 @@ def test_a_whole_state_dict_comes_back_from_a_file_in_any_floating_type(tmp_path
         assert torch.equal(tensor, first.state_dict()[name].half().float())
 
 
-def test_counts_of_batches_are_taken_where_the_file_has_them(tmp_path: Path) -> None:
+def test_batch_counts_are_optional(tmp_path: Path) -> None:
     save_file(public("resnet18") | {"bn1.num_batches_tracked": torch.tensor(5)}, tmp_path / "w.safetensors")
     state = start_from(tmp_path / "w.safetensors").state_dict()
     assert int(state["bn1.num_batches_tracked"]) == 5
@@ -386,7 +388,7 @@ def test_counts_of_batches_are_taken_where_the_file_has_them(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("backbone", "more", "said"),
+    ("backbone", "more", "words"),
     [
         ("resnet18", {"stem": "small"}, r"conv1\.weight is 64×3×7×7, not 64×3×3×3\. .*resnet18, stem: imagenet"),
         (
@@ -394,37 +396,37 @@ def test_counts_of_batches_are_taken_where_the_file_has_them(tmp_path: Path) -> 
             {},
             r"lacks layer1\.2\.conv1\.weight, .* and \d+ more\. It fits .*backbone: resnet18, stem: imagenet",
         ),
-        ("vgg16", {}, r"lacks features\.0\.weight.*which the network has not\. .*backbone: resnet18"),
+        ("vgg16", {}, r"lacks features\.0\.weight.*which the network does not have\. .*backbone: resnet18"),
     ],
 )
-def test_weights_of_another_network_are_refused_with_what_they_seem_to_be(
-    resnet18: Path, backbone: str, more: dict[str, object], said: str
+def test_weights_of_another_network_are_refused_with_the_network_that_they_fit(
+    resnet18: Path, backbone: str, more: dict[str, object], words: str
 ) -> None:
-    with pytest.raises(MismatchError, match=said) as caught:
+    with pytest.raises(MismatchError, match=words) as caught:
         start_from(resnet18, backbone, **more)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "words"),
     [
         (lambda w: {f"module.{k}": v for k, v in w.items()}, "begin with “module.”"),
         (lambda w: {f"model.{k}": v for k, v in w.items()}, "begin with “model.”"),
-        (lambda w: {k: v for k, v in w.items() if k != "bn1.bias"}, r"it lacks bn1\.bias\. It is none of"),
-        (lambda w: w | {"extra": torch.zeros(1)}, "it has extra, which the network has not"),
+        (lambda w: {k: v for k, v in w.items() if k != "bn1.bias"}, r"it lacks bn1\.bias\. It does not match"),
+        (lambda w: w | {"extra": torch.zeros(1)}, "it has extra, which the network does not have"),
         (lambda w: w | {"bn1.bias": torch.zeros(())}, r"bn1\.bias is one number, not 64\."),
         (lambda w: w | {"bn1.bias": torch.zeros(64).char()}, r"bn1\.bias is 64 of whole numbers, not 64\."),
         (lambda _w: {}, r"it lacks conv1\.weight"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused_with_the_difference(change: Any, said: str, tmp_path: Path) -> None:  # noqa: ANN401 -- a lambda
+def test_weights_that_do_not_fit_are_refused_with_the_difference(change: Any, words: str, tmp_path: Path) -> None:  # noqa: ANN401 -- a lambda
     save_file(change(public("resnet18")), tmp_path / "w.safetensors")
-    with pytest.raises(MismatchError, match=said):
+    with pytest.raises(MismatchError, match=words):
         start_from(tmp_path / "w.safetensors")
 
 
-def test_weights_that_are_not_there_or_damaged_are_reported(tmp_path: Path) -> None:
+def test_missing_or_damaged_weights_are_reported(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"none\.safetensors cannot be read"):
         start_from(tmp_path / "none.safetensors")
     (tmp_path / "folder.safetensors").mkdir()
@@ -433,7 +435,7 @@ def test_weights_that_are_not_there_or_damaged_are_reported(tmp_path: Path) -> N
     torch.save({"w": torch.zeros(3)}, tmp_path / "pickle.safetensors")
     (tmp_path / "empty.safetensors").touch()
     for name in ("pickle", "empty"):
-        with pytest.raises(RecipeError, match=rf"{name}\.safetensors are no safetensors file, or damaged"):
+        with pytest.raises(RecipeError, match=rf"{name}\.safetensors are not a safetensors file, or damaged"):
             start_from(tmp_path / f"{name}.safetensors")
 
 
@@ -443,10 +445,10 @@ def test_weights_come_from_a_hub_by_repository_revision_and_file(
     for name in ("model.safetensors", "sub/other.safetensors"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).symlink_to(resnet18)
-    asked: list[tuple[str, str | None, list[str]]] = []
+    requests: list[tuple[str, str | None, list[str]]] = []
 
     def snapshot_download(repo: str, *, revision: str | None, allow_patterns: list[str]) -> str:
-        asked.append((repo, revision, allow_patterns))
+        requests.append((repo, revision, allow_patterns))
         return str(tmp_path)
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
@@ -454,7 +456,7 @@ def test_weights_come_from_a_hub_by_repository_revision_and_file(
     want = public("resnet18")["conv1.weight"]
     for address in ("hf://timm/resnet18.a1_in1k", "hf://timm/resnet18@v2", "hf://org/repo@v2/sub/other.safetensors"):
         assert torch.equal(start_from(address).get_parameter("conv1.weight"), want)
-    assert asked == [
+    assert requests == [
         ("timm/resnet18.a1_in1k", None, ["model.safetensors"]),
         ("timm/resnet18", "v2", ["model.safetensors"]),
         ("org/repo", "v2", ["sub/other.safetensors"]),
@@ -482,14 +484,14 @@ def test_a_hub_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_backbone_is_exported_and_onnx_runtime_agrees(network: dict[str, Any], size: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = networks.Siamese(config(**network), ("photo",)).eval()
-    onnx.save(export._halved(export._to_onnx(net.branch("photo"), size)), tmp_path / "photo.onnx")
-    # Three: the program was traced with two.
+    onnx.save(export._with_float16_weights(export._to_onnx(net.branch("photo"), size)), tmp_path / "photo.onnx")
+    # Three images, because the program was traced with two.
     x = noise(3, 3, size, size)
     with torch.inference_mode():
         want = net(x).numpy()
     session = onnxruntime.InferenceSession(tmp_path / "photo.onnx", providers=["CPUExecutionProvider"])
     out = session.run(None, {"pictures": x.numpy()})[0]
-    # Weights are stored as float16; pictures differ by far more than that moves them.
-    moved, spread = np.abs(out - want).max(), np.abs(want[0] - want[1]).max()
-    assert moved < 1e-3
-    assert moved < spread / 10
+    # float16 weights move embeddings much less than different images do.
+    difference, spread = np.abs(out - want).max(), np.abs(want[0] - want[1]).max()
+    assert difference < 1e-3
+    assert difference < spread / 10

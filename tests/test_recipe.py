@@ -1,4 +1,4 @@
-"""Recipes: what is read, what is refused; the optimisers and schedules that they ask for; augmentation."""
+"""Recipes: reading, overrides, refusals, stages; optimisers, schedules and augmentation."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def tiny(tmp_path: Path) -> Path:
     return tiny_run.write(tmp_path, tiny_run.SKETCHES)
 
 
-# ---- what is read
+# ---- reading
 
 
 @pytest.mark.parametrize(
@@ -26,13 +26,13 @@ def tiny(tmp_path: Path) -> Path:
     [p for p in sorted(RECIPES.glob("*.yaml")) if "\nrecipe:" not in p.read_text(encoding="utf-8")],
     ids=lambda p: p.stem,
 )
-def test_every_recipe_holds_together_and_survives_being_written(path: Path, tmp_path: Path) -> None:
+def test_every_recipe_is_valid_and_can_be_written_and_read_again(path: Path, tmp_path: Path) -> None:
     read = recipe.read(path)
     (tmp_path / "again.yaml").write_text(read.to_yaml())
     assert recipe.read(tmp_path / "again.yaml") == read
 
 
-def test_an_unknown_key_is_refused_by_name(tiny: Path) -> None:
+def test_an_unknown_key_is_named(tiny: Path) -> None:
     tiny.write_text(tiny.read_text().replace("flip:", "flipp:"))
     with pytest.raises(RecipeError, match=r"augment\.flipp"):
         recipe.read(tiny)
@@ -40,10 +40,11 @@ def test_an_unknown_key_is_refused_by_name(tiny: Path) -> None:
 
 def test_overrides_reach_into_lists_and_mappings(tiny: Path) -> None:
     read = recipe.read(tiny, ["train.epochs=7", "losses.0.margin=0.9", "data.mean=[0.1, 0.2, 0.3]"])
-    assert read.train.epochs == 7
-    assert isinstance(read.losses[0], recipe.TripletTerm)
-    assert read.losses[0].margin == 0.9
-    assert read.data.mean == (0.1, 0.2, 0.3)
+    (stage,) = read.stages
+    assert stage.train.epochs == 7
+    assert isinstance(stage.losses[0], recipe.TripletTerm)
+    assert stage.losses[0].margin == 0.9
+    assert stage.data.mean == (0.1, 0.2, 0.3)
 
 
 @pytest.mark.parametrize(
@@ -74,18 +75,18 @@ def test_overrides_reach_into_lists_and_mappings(tiny: Path) -> None:
         "augment.shear=90",
     ],
 )
-def test_an_override_that_leads_nowhere_is_refused(tiny: Path, override: str) -> None:
+def test_an_invalid_override_is_refused(tiny: Path, override: str) -> None:
     with pytest.raises(RecipeError):
         recipe.read(tiny, [override])
 
 
-def test_an_unknown_optimiser_is_told_which_there_are(tiny: Path) -> None:
+def test_an_unknown_optimiser_lists_the_known_ones(tiny: Path) -> None:
     with pytest.raises(RecipeError, match="sgd, adam or adamw"):
         recipe.read(tiny, ["optimiser.kind=adagrad"])
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [", "\x00", "name: Tiny", ""])
-def test_what_is_no_recipe_is_refused(tiny: Path, text: str) -> None:
+def test_a_file_that_is_not_a_recipe_is_refused(tiny: Path, text: str) -> None:
     tiny.write_text(text)
     with pytest.raises(RecipeError):
         recipe.read(tiny)
@@ -126,32 +127,33 @@ def test_a_missing_recipe_is_not_found(tmp_path: Path) -> None:
     ],
 )
 def test_the_optimiser_is_what_the_recipe_says(tiny: Path, config: str, kind: type, options: dict[str, object]) -> None:
-    asked = recipe.read(tiny, [f"optimiser={config}"]).optimiser
+    settings = recipe.read(tiny, [f"optimiser={config}"]).stages[0].optimiser
     frozen = nn.Parameter(torch.zeros(2, 2), requires_grad=False)
     weight, bias, scale = nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2)), nn.Parameter(torch.ones(()))
-    made = state._optimiser(asked, iter([weight, bias, frozen, scale]))
+    made = state.make_optimiser(settings, iter([weight, bias, frozen, scale]))
     assert type(made) is kind
-    decays, rests = made.param_groups
-    assert [[id(p) for p in group["params"]] for group in (decays, rests)] == [[id(weight)], [id(bias), id(scale)]]
-    assert decays["weight_decay"] == asked.weight_decay
-    assert rests["weight_decay"] == 0
-    for group in (decays, rests):
+    decays, others = made.param_groups
+    assert [[id(p) for p in group["params"]] for group in (decays, others)] == [[id(weight)], [id(bias), id(scale)]]
+    assert decays["weight_decay"] == settings.weight_decay
+    assert others["weight_decay"] == 0
+    for group in (decays, others):
         for name, value in options.items():
-            # Releases of torch before 2.7 say by the class alone that AdamW decouples.
+            # Before torch 2.7 AdamW has no option for decoupling.
             assert group.get(name, value) == value
 
 
 def test_the_learning_rate_follows_its_schedule(tiny: Path) -> None:
-    one = recipe.read(tiny, ["train.epochs=10", "schedule.warmup=0.2", "schedule.final=0.1"])
-    rates = [schedules.factor(one, e) for e in (0, 1, 2, 6, 10)]
-    assert rates == pytest.approx([0, 0.5, 1, 0.55, 0.1])
-    steps = recipe.read(tiny, ["schedule={kind: step, every: 10, gamma: 0.1}"])
-    assert [schedules.factor(steps, e) for e in (0, 9.99, 10, 25)] == pytest.approx([1, 1, 0.1, 0.01])
-    cosine = recipe.read(tiny, ["train.epochs=10", "schedule={kind: cosine, warmup: 0.2, final: 0.1}"])
-    assert [schedules.factor(cosine, e) for e in (0, 1, 2, 4, 6, 10)] == pytest.approx([0, 0.5, 1, 0.868198, 0.55, 0.1])
-    bare = recipe.read(tiny, ["train.epochs=10", "schedule={kind: cosine}"])
-    assert [schedules.factor(bare, e) for e in (0, 5, 10)] == pytest.approx([1, 0.5, 0])
-    assert schedules.factor(recipe.read(tiny, ["schedule={kind: constant}"]), 3) == 1
+    def factors(schedule: str, *epochs: float) -> list[float]:
+        settings = recipe.read(tiny, [f"schedule={schedule}"]).stages[0].schedule
+        return [schedules.factor(settings, epoch, 10) for epoch in epochs]
+
+    one_cycle = factors("{kind: one_cycle, warmup: 0.2, final: 0.1}", 0, 1, 2, 6, 10)
+    assert one_cycle == pytest.approx([0, 0.5, 1, 0.55, 0.1])
+    assert factors("{kind: step, every: 10, gamma: 0.1}", 0, 9.99, 10, 25) == pytest.approx([1, 1, 0.1, 0.01])
+    cosine = factors("{kind: cosine, warmup: 0.2, final: 0.1}", 0, 1, 2, 4, 6, 10)
+    assert cosine == pytest.approx([0, 0.5, 1, 0.868198, 0.55, 0.1])
+    assert factors("{kind: cosine}", 0, 5, 10) == pytest.approx([1, 0.5, 0])
+    assert factors("{kind: constant}", 3) == [1]
 
 
 # ---- augmentation
@@ -174,7 +176,7 @@ def test_no_augmentation_changes_nothing() -> None:
     assert torch.equal(augment.pipeline(recipe.Augment(flip=False), 16)(x), x)
 
 
-def test_shear_alone_slants_some_pictures_and_leaves_the_middle_where_it_is() -> None:
+def test_shear_alone_slants_half_of_the_images_around_the_middle() -> None:
     x = torch.zeros(64, 3, 17, 17)
     x[..., 8] = 1
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Samplers: what stands in a batch together, that it is balanced, and that it follows from seed and epoch."""
+"""Samplers: the composition of batches, their balance, and that they depend only on seed and epoch."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from lookalike.learn import recipe, sampling
 
 
 def samples(photos: list[int], sketches: list[int] | None = None) -> LabelledImages:
-    """So many photos of each class, and so many of these with a sketch, right after its photo."""
+    """Make samples: ``photos`` of each class, of which ``sketches`` have a sketch, right after the photo."""
     labels, items, sketch = [], [], []
     for label, count in enumerate(photos):
         for i in range(count):
@@ -39,11 +39,11 @@ def triplets(count: int) -> recipe.TripletSampler:
     return recipe.TripletSampler(kind="triplets", triplets=count)
 
 
-def drawn(all_of_them: LabelledImages, config: recipe.Sampler, epochs: int = 1, seed: int = 0) -> np.ndarray:
-    """The tuples of some epochs as rows of the samples."""
+def drawn(images: LabelledImages, config: recipe.Sampler, epochs: int = 1, seed: int = 0) -> np.ndarray:
+    """Collect the tuples of some epochs as rows of the samples."""
     found = []
     for number in range(epochs):
-        for batch in sampling.batches(all_of_them, config, seed).epoch(number):
+        for batch in sampling.batches(images, config, seed).epoch(number):
             assert batch.tuples is not None
             found.append(batch.rows[batch.tuples])
     return np.concatenate(found)
@@ -65,25 +65,25 @@ def test_a_batch_has_p_classes_with_k_items_each_and_a_photo_and_a_sketch_of_eac
         assert np.unique(shop.labels[rows], return_counts=True)[1].tolist() == [6] * 4
 
 
-def test_an_epoch_shows_every_item_once_where_the_numbers_allow() -> None:
+def test_an_epoch_draws_every_item_once_if_the_numbers_allow() -> None:
     shop = samples([3] * 32)
     (batch,) = sampling.batches(shop, pk(32, 3), seed=0).epoch(0)
     assert sorted(shop.items[batch.rows]) == list(range(96))
 
 
-def test_more_classes_than_there_are_is_refused() -> None:
-    with pytest.raises(RecipeError, match="33 classes a batch, but there are 32"):
+def test_more_classes_than_the_data_have_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"33 classes per batch.*32"):
         sampling.batches(samples([3] * 32), pk(33, 2), seed=0)
 
 
-def test_a_hand_has_no_card_twice_and_a_lone_sketch_stays_away() -> None:
+def test_a_batch_repeats_no_class_and_has_no_single_sketch() -> None:
     shop = samples([3] * 32, [0] * 31 + [1])
     for batch in sampling.batches(shop, pk(20, 2), seed=0).epoch(0):
         assert len(np.unique(shop.labels[batch.rows])) == 20
         assert shop.sketch[batch.rows].sum() != 1
 
 
-def test_where_each_picture_is_a_class_each_is_drawn_several_times_at_once() -> None:
+def test_an_image_that_is_a_class_is_drawn_several_times_per_batch() -> None:
     album = samples([1] * 20)
     batches = sampling.batches(album, pk(5, 3), seed=0)
     assert len(batches) == 20 // 15
@@ -93,7 +93,7 @@ def test_where_each_picture_is_a_class_each_is_drawn_several_times_at_once() -> 
     assert len(np.unique(np.concatenate(seen))) > 10
 
 
-def test_a_class_with_fewer_than_k_items_shows_some_again() -> None:
+def test_a_class_with_fewer_than_k_items_repeats_some() -> None:
     few = samples([1, 2, 3, 5])
     for batch in sampling.batches(few, pk(4, 4), seed=0).epoch(0):
         shown = [len(np.unique(batch.rows[few.labels[batch.rows] == label])) for label in range(4)]
@@ -101,13 +101,13 @@ def test_a_class_with_fewer_than_k_items_shows_some_again() -> None:
         assert np.unique(few.labels[batch.rows], return_counts=True)[1].tolist() == [4] * 4
 
 
-def test_classes_without_pictures_are_left_alone() -> None:
+def test_classes_without_images_are_ignored() -> None:
     half = samples([4] * 6)
     half = half.take(half.labels % 2 == 0)
     for config in (pk(3, 2), pairs(4), triplets(2)):
         for batch in sampling.batches(half, config, seed=0).epoch(0):
             assert set(half.labels[batch.rows]) <= {0, 2, 4}
-    with pytest.raises(RecipeError, match="there are 3"):
+    with pytest.raises(RecipeError, match="have 3"):
         sampling.batches(half, pk(4, 2), seed=0)
 
 
@@ -115,7 +115,7 @@ def test_classes_without_pictures_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize("config", [pk(4, 2), pairs(6), triplets(4)], ids=lambda c: c.kind)
-def test_epochs_follow_from_seed_and_number_alone(config: recipe.Sampler) -> None:
+def test_epochs_depend_only_on_seed_and_number(config: recipe.Sampler) -> None:
     shop = samples([3] * 32, [1] * 32)
     one, other, third = (sampling.batches(shop, config, seed) for seed in (7, 7, 8))
     list(one.epoch(0))
@@ -133,7 +133,7 @@ def test_epochs_follow_from_seed_and_number_alone(config: recipe.Sampler) -> Non
 
 @pytest.mark.parametrize("config", [pk(4, 2), pairs(6), triplets(4)], ids=lambda c: c.kind)
 @pytest.mark.parametrize("sketches", [None, [3, 0, 1, 3, 3, 2]])
-def test_every_picture_is_seen_and_an_epoch_is_about_as_many_items_as_there_are(
+def test_every_image_is_drawn_and_an_epoch_draws_about_as_many_items_as_there_are(
     config: recipe.Sampler, sketches: list[int] | None
 ) -> None:
     shop = samples([9, 3, 5, 3, 8, 12], sketches)
@@ -147,7 +147,7 @@ def test_every_picture_is_seen_and_an_epoch_is_about_as_many_items_as_there_are(
 
 
 @pytest.mark.parametrize(("same", "positives"), [(0.5, 5), (0.3, 3), (0.01, 1), (0.99, 9)])
-def test_a_batch_of_pairs_has_its_share_of_each_sort_and_at_least_one(same: float, positives: int) -> None:
+def test_a_batch_of_pairs_has_its_share_of_each_kind_and_at_least_one(same: float, positives: int) -> None:
     shop = samples([4, 7, 2, 9])
     for batch in sampling.batches(shop, pairs(10, same), seed=0).epoch(0):
         assert batch.tuples is not None
@@ -156,7 +156,7 @@ def test_a_batch_of_pairs_has_its_share_of_each_sort_and_at_least_one(same: floa
         assert (labels[:, 0] == labels[:, 1]).tolist() == [True] * positives + [False] * (10 - positives)
 
 
-def test_no_picture_is_paired_with_itself_and_each_stands_once_in_a_batch() -> None:
+def test_no_image_is_paired_with_itself_and_each_stands_once_in_a_batch() -> None:
     shop = samples([2, 2, 3])
     for config in (pairs(8), triplets(8)):
         rows = drawn(shop, config, epochs=50)
@@ -178,7 +178,7 @@ def test_positive_pairs_are_uniform_over_classes_and_then_over_the_pairs_of_the_
     assert counts.max() / counts.sum() < 0.066
 
 
-def test_negative_pairs_are_uniform_over_pairs_of_classes_and_then_over_pictures() -> None:
+def test_negative_pairs_are_uniform_over_pairs_of_classes_and_then_over_images() -> None:
     shop = samples([1, 2, 6])
     rows = drawn(shop, pairs(100), epochs=100)
     labels = shop.labels[rows]
@@ -188,7 +188,7 @@ def test_negative_pairs_are_uniform_over_pairs_of_classes_and_then_over_pictures
     assert counts / len(apart) == pytest.approx(np.full(6, 1 / 6), abs=0.02)
 
 
-def test_a_class_with_one_picture_is_never_positive_but_is_negative() -> None:
+def test_a_class_with_one_image_is_only_negative() -> None:
     shop = samples([1, 4, 1, 3])
     rows = drawn(shop, pairs(10), epochs=20)
     labels = shop.labels[rows]
@@ -200,7 +200,7 @@ def test_a_class_with_one_picture_is_never_positive_but_is_negative() -> None:
     assert set(shop.labels[rows[:, 2]]) == {0, 1, 2, 3}
 
 
-def test_memory_grows_with_the_pictures_not_with_their_pairs() -> None:
+def test_memory_grows_with_the_images_not_with_their_pairs() -> None:
     shop = samples([50_000, 50_000])  # five billion pairs
     (batch, *_) = sampling.batches(shop, pairs(64), seed=0).epoch(0)
     assert batch.tuples is not None
@@ -210,7 +210,7 @@ def test_memory_grows_with_the_pictures_not_with_their_pairs() -> None:
 # ---- triplets
 
 
-def test_a_triplet_has_a_positive_of_the_anchors_class_and_a_negative_of_another() -> None:
+def test_a_triplet_has_a_positive_of_the_same_class_and_a_negative_of_another() -> None:
     shop = samples([4, 7, 2, 9])
     labels = shop.labels[drawn(shop, triplets(5), epochs=30)]
     assert labels.shape[1] == 3
@@ -223,7 +223,7 @@ def test_a_triplet_has_a_positive_of_the_anchors_class_and_a_negative_of_another
 
 
 @pytest.mark.parametrize("config", [pairs(8), triplets(8)], ids=lambda c: c.kind)
-def test_anchors_are_sketches_where_the_class_has_some_and_the_others_are_photos(config: recipe.Sampler) -> None:
+def test_anchors_are_sketches_if_the_class_has_any_and_the_others_are_photos(config: recipe.Sampler) -> None:
     shop = samples([3, 4, 2, 1], [3, 0, 1, 1])
     rows = drawn(shop, config, epochs=40)
     has = np.asarray([True, False, True, True])
@@ -234,7 +234,7 @@ def test_anchors_are_sketches_where_the_class_has_some_and_the_others_are_photos
     assert (shop.items[positive[:, 0]] == shop.items[positive[:, 1]]).any()
 
 
-def test_a_class_of_sketches_alone_is_paired_among_them() -> None:
+def test_a_class_of_only_sketches_pairs_them() -> None:
     shop = samples([3, 3], [3, 3])
     shop = shop.take((shop.labels == 0) | shop.sketch)
     rows = drawn(shop, pairs(6), epochs=20)
@@ -246,7 +246,9 @@ def test_a_class_of_sketches_alone_is_paired_among_them() -> None:
 
 @pytest.mark.parametrize(("photos", "sketches"), [([5, 5], [1, 0]), ([5, 5], [1, 1]), ([1, 1], [1, 1])])
 @pytest.mark.parametrize("config", [pairs(2), triplets(1)], ids=lambda c: c.kind)
-def test_no_branch_is_alone_in_a_batch(photos: list[int], sketches: list[int], config: recipe.Sampler) -> None:
+def test_a_batch_has_at_least_two_images_of_each_branch(
+    photos: list[int], sketches: list[int], config: recipe.Sampler
+) -> None:
     shop = samples(photos, sketches)
     for number in range(30):
         for batch in sampling.batches(shop, config, seed=0).epoch(number):
@@ -256,14 +258,14 @@ def test_no_branch_is_alone_in_a_batch(photos: list[int], sketches: list[int], c
             assert batch.tuples.max() < len(batch.rows)
 
 
-# ---- what cannot be drawn
+# ---- errors
 
 
 @pytest.mark.parametrize("config", [pairs(4), triplets(4)], ids=lambda c: c.kind)
 def test_data_without_a_pair_is_refused(config: recipe.Sampler) -> None:
-    with pytest.raises(DataError, match="one class only"):
+    with pytest.raises(DataError, match="only one class"):
         sampling.batches(samples([5]), config, seed=0)
-    with pytest.raises(DataError, match="two pictures"):
+    with pytest.raises(DataError, match="two images"):
         sampling.batches(samples([1, 1, 1]), config, seed=0)
 
 

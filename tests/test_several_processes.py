@@ -1,6 +1,6 @@
-"""Training in two processes: the same figures, one voice, and none left behind.
+"""Training in two processes: the same figures, one report, and no process left behind.
 
-Each test reads the output to its end, which comes when the last process that could write to it has ended.
+Each test reads the output to its end, so it waits until the last process has ended.
 """
 
 import json
@@ -18,14 +18,16 @@ import torch
 
 import tiny_run
 from lookalike import encoders
-from lookalike.learn import train
+from lookalike.learn import stopping
+from lookalike.learn.distributed import split_batch
+from lookalike.learn.train import resume, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
-# Seconds: each process imports torch first, and the machine may be busy.
+# Seconds. Each process imports torch first, and the machine may be busy.
 PATIENCE = 400
 
-# The command, where a function raises an error in the process of a rank.
+# The command, with a function that fails in one process.
 BROKEN = """
 import os
 from lookalike import datasets
@@ -50,7 +52,7 @@ def begin(*arguments: object, program: Sequence[str] = ("-m", "lookalike")) -> "
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # Here, two processes stand for two devices, and gloo needs no network but this one.
+        # Two processes on the CPU; gloo needs only the local network.
         env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )
 
@@ -70,25 +72,23 @@ def test_two_processes_compute_what_one_does(tmp_path: Path, monkeypatch: pytest
     code, out, err = end(begin(path, "--to", tmp_path / "two", "--json"))
     assert code == 0, err
     assert json.loads(out) == {"encoder": str(tmp_path / "two" / "encoder")}  # one document
-    assert err.count("36 pictures to train on") == err.count("epoch 2 ") == 1
+    assert err.count("36 images to train on") == err.count("epoch 2 ") == 1
     assert "deprecated" not in err
     assert encoders.load(tmp_path / "two" / "encoder").card.name == "tiny"
 
-    tiny_run.unexported(monkeypatch)
-    tiny_run.start(path, tmp_path / "one")
+    tiny_run.skip_export(monkeypatch)
+    train(path, tmp_path / "one")
     one, two = tiny_run.lines(tmp_path / "one"), tiny_run.lines(tmp_path / "two")
     assert [line["epoch"] for line in two] == [1, 2]
-    for mine, theirs in zip(one, two, strict=True):
-        assert theirs == pytest.approx(mine, rel=1e-4)
+    for line, other in zip(one, two, strict=True):
+        assert other == pytest.approx(line, rel=1e-4)
     left, right = tiny_run.tensors(tmp_path / "one"), tiny_run.tensors(tmp_path / "two")
     assert left.keys() == right.keys()
     assert all(torch.allclose(value, right[name], rtol=1e-3, atol=1e-5) for name, value in left.items())
 
 
-def test_ctrl_c_ends_both_processes_and_the_run_can_be_continued(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With sketches and batch normalisation, of which each process needs its part."""
+def test_ctrl_c_ends_both_processes_and_the_run_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipe has sketches and batch normalisation, so each process needs two images of each branch."""
     path = tiny_run.write(tmp_path, tiny_run.SKETCHES, train={"epochs": 500, "precision": "32-true"})
     folder = tmp_path / "run"
     process = begin(path, "--to", folder)
@@ -104,18 +104,18 @@ def test_ctrl_c_ends_both_processes_and_the_run_can_be_continued(
 
     epoch = len(tiny_run.lines(folder))
     assert 1 <= epoch < 500
-    tiny_run.unexported(monkeypatch)
-    monkeypatch.setattr(train, "_is_over", lambda _, now: now.epoch == epoch + 1)
-    train.resume(folder, tiny_run.QUIET)
+    tiny_run.skip_export(monkeypatch)
+    monkeypatch.setattr(stopping, "is_over", lambda _, history: len(history) == epoch + 1)
+    resume(folder)
     assert [line["epoch"] for line in tiny_run.lines(folder)] == list(range(1, epoch + 2))
 
 
-def test_missing_pictures_are_told_once(tmp_path: Path) -> None:
+def test_missing_images_are_reported_once(tmp_path: Path) -> None:
     path = tiny_run.write(tmp_path)
-    (tmp_path / "pictures.npz").unlink()
+    (tmp_path / "images.npz").unlink()
     code, out, err = end(begin(path, "--to", tmp_path / "run"))
     assert (code, out) == (1, "")
-    assert err.count("Error: ") == err.count("pictures.npz") == 1
+    assert err.count("Error: ") == err.count("images.npz") == 1
     assert "Traceback" not in err
     assert not (tmp_path / "run").exists()
 
@@ -128,7 +128,7 @@ def test_missing_pictures_are_told_once(tmp_path: Path) -> None:
     ],
     ids=["another process", "the first process alone"],
 )
-def test_what_goes_wrong_in_one_process_ends_both_and_is_told_once(
+def test_an_error_in_one_process_ends_both_and_is_reported_once(
     tmp_path: Path, rank: int, where: str, error: str, said: str
 ) -> None:
     program = tmp_path / "broken.py"
@@ -139,26 +139,24 @@ def test_what_goes_wrong_in_one_process_ends_both_and_is_told_once(
     assert "Traceback" not in err
 
 
-# ---- who embeds what
+# ---- shares of a batch
 
 
 @pytest.mark.parametrize("photos", [0, 1, 2, 5, 8])
 @pytest.mark.parametrize("sketches", [0, 1, 2, 3, 8])
 @pytest.mark.parametrize("processes", [2, 3])
-def test_each_process_gets_as_many_photos_and_sketches_as_every_other(
-    photos: int, sketches: int, processes: int
-) -> None:
+def test_all_processes_get_the_same_number_of_photos_and_sketches(photos: int, sketches: int, processes: int) -> None:
     if photos + sketches == 0:
         return
     sketch = np.random.default_rng(0).permutation(np.arange(photos + sketches) < sketches)
-    deal = train._deal(sketch, processes)
-    assert deal.shape[0] == processes
-    assert set(deal.ravel().tolist()) == set(range(len(sketch)))
+    split = split_batch(sketch, processes)
+    assert split.shape[0] == processes
+    assert set(split.ravel().tolist()) == set(range(len(sketch)))
     for kind, count in ((False, photos), (True, sketches)):
-        each = (sketch[deal] == kind).sum(axis=1)
+        each = (sketch[split] == kind).sum(axis=1)
         assert (each == (max(2, -(-count // processes)) if count else 0)).all()
 
 
-def test_one_process_gets_the_batch_as_it_is() -> None:
+def test_one_process_gets_the_batch_in_its_order() -> None:
     sketch = np.asarray([True, False, True, False])
-    assert train._deal(sketch, 1).tolist() == [[0, 1, 2, 3]]
+    assert split_batch(sketch, 1).tolist() == [[0, 1, 2, 3]]

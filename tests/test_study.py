@@ -1,4 +1,4 @@
-"""Studies: which cells, in which order, what is resumed, what fails, and the tables in the end."""
+"""Studies: their cells and order, resuming, failed cells, and tables."""
 
 import json
 import shutil
@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from rich.console import Console
 from typer.testing import CliRunner
 
 import tiny_run
 from lookalike.cli.app import app
 from lookalike.errors import MismatchError, NotFoundError, RecipeError
 from lookalike.learn import recipe, study, train
+from lookalike.learn.run_folder import RECIPE
+from lookalike.progress import Progress
 
 pytestmark = [pytest.mark.filterwarnings("default")]
 
@@ -30,7 +31,7 @@ Writer = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def write(tmp_path_factory: pytest.TempPathFactory) -> Writer:
-    """Writes a study of the tiny recipe; its parts can be replaced."""
+    """Write a study of the tiny recipe; its parts can be replaced."""
     folder = tmp_path_factory.mktemp("study")
     tiny_run.write(folder)
 
@@ -39,7 +40,7 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Writer:
             "name": "tiny-study",
             "description": "Rates.",
             "recipe": "tiny.yaml",
-            "measure": {"test": {"source": {"kind": "npz", "path": str(folder / "pictures.npz")}, "pairs": 20}},
+            "measure": {"test": {"source": {"kind": "npz", "path": str(folder / "images.npz")}, "pairs": 20}},
         }
         path = folder / "study.yaml"
         path.write_text(yaml.safe_dump(tree | parts, sort_keys=False), encoding="utf-8")
@@ -49,35 +50,34 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Writer:
 
 
 @pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch, pocket: Path) -> list[tuple[str, str]]:
-    """Training is pretended; gets (start or resume, the run's folder)."""
-    calls: list[tuple[str, str]] = []
+def calls(monkeypatch: pytest.MonkeyPatch, pocket: Path) -> list[tuple[str, str]]:
+    """Replace training; lists (train or resume, the run's folder)."""
+    made: list[tuple[str, str]] = []
 
     def pretend(folder: Path, verb: str) -> Path:
-        calls.append((verb, folder.name))
+        made.append((verb, folder.name))
         (folder / "metrics.jsonl").write_text('{"epoch": 1.0, "minutes": 0.5, "loss": 2.0}\n', encoding="utf-8")
         shutil.copytree(pocket, folder / "encoder", dirs_exist_ok=True)
         return folder / "encoder"
 
-    def start(read: recipe.Recipe, folder: Path, console: Console) -> Path:
-        if read.optimiser.learning_rate > 1e20:
+    def start(read: recipe.Recipe, folder: Path, _progress: Progress) -> Path:
+        if read.stages[0].optimiser.learning_rate > 1e20:
             raise RecipeError("Too fast.")
         folder.mkdir(parents=True)
-        whole = read.model_copy(update={"data": read.data.absolute()})
-        (folder / train.RECIPE).write_text(whole.to_yaml(), encoding="utf-8")
-        return pretend(folder, "start")
+        (folder / RECIPE).write_text(read.absolute().to_yaml(), encoding="utf-8")
+        return pretend(folder, "train")
 
-    monkeypatch.setattr(train, "start", start)
-    monkeypatch.setattr(train, "resume", lambda folder, _console: pretend(folder, "resume"))
-    return calls
+    monkeypatch.setattr(train, "train", start)
+    monkeypatch.setattr(train, "resume", lambda folder, _progress: pretend(folder, "resume"))
+    return made
 
 
 def run(path: Path, folder: Path, *overrides: str) -> list[study.Result]:
     read, cells = study.read(path, overrides)
-    return study.run(read, cells, folder, tiny_run.QUIET)
+    return study.run(read, cells, folder)
 
 
-# ---- which cells there are
+# ---- cells
 
 
 def test_variants_are_crossed_with_the_grid_and_the_last_axis_goes_fastest(write: Writer) -> None:
@@ -98,13 +98,13 @@ def test_variants_are_crossed_with_the_grid_and_the_last_axis_goes_fastest(write
         for dimension in (4, 8)
         for miner in ("all", "hard")
     ]
-    last = cells[-1].recipe
+    last = cells[-1].recipe.stages[0]
     assert isinstance(last.optimiser, recipe.Adam)
     assert last.optimiser.learning_rate == 1e-5
-    assert (last.train.average, last.network.dimension, last.train.epochs) == (0.5, 8, 7)
+    assert (last.train.average, cells[-1].recipe.network.dimension, last.train.epochs) == (0.5, 8, 7)
     assert isinstance(last.losses[0], recipe.TripletTerm)
     assert last.losses[0].miner == "hard"
-    assert isinstance(cells[0].recipe.optimiser, recipe.SGD)
+    assert isinstance(cells[0].recipe.stages[0].optimiser, recipe.SGD)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_variants_are_crossed_with_the_grid_and_the_last_axis_goes_fastest(write
     [p for p in sorted(RECIPES.glob("*.yaml")) if "\nrecipe:" in p.read_text(encoding="utf-8")],
     ids=lambda p: p.stem,
 )
-def test_every_study_of_the_recipes_holds_together(path: Path) -> None:
+def test_every_study_in_recipes_is_valid(path: Path) -> None:
     read, cells = study.read(path)
     assert read.name == path.stem
     assert len(cells) > 1
@@ -123,19 +123,22 @@ def test_without_axes_the_recipe_itself_is_the_cell(write: Writer) -> None:
     assert [cell.folder for cell in cells] == ["only"]
 
 
-def test_what_is_set_holds_for_all_cells_until_a_cell_or_an_override_says_otherwise(write: Writer) -> None:
+def test_set_holds_for_all_cells_unless_a_cell_or_an_override_changes_it(write: Writer) -> None:
     path = write(set={"train.epochs": 3, "network.dimension": 5}, grid={"network.dimension": [4, 6]})
-    assert [(c.recipe.train.epochs, c.recipe.network.dimension) for c in study.read(path)[1]] == [(3, 4), (3, 6)]
-    assert [c.recipe.train.epochs for c in study.read(path, ["train.epochs=7"])[1]] == [7, 7]
+    assert [(c.recipe.stages[0].train.epochs, c.recipe.network.dimension) for c in study.read(path)[1]] == [
+        (3, 4),
+        (3, 6),
+    ]
+    assert [c.recipe.stages[0].train.epochs for c in study.read(path, ["train.epochs=7"])[1]] == [7, 7]
 
 
-def test_overrides_of_measure_are_for_the_study(write: Writer) -> None:
+def test_overrides_of_measure_change_the_study(write: Writer) -> None:
     read, _ = study.read(write(), ["measure.test.pairs=8"])
     assert read.measure["test"].pairs == 8
 
 
 @pytest.mark.parametrize(
-    ("parts", "said"),
+    ("parts", "word"),
     [
         ({"measure": {}}, "measure"),
         ({"grids": {}}, "grids"),
@@ -146,13 +149,13 @@ def test_overrides_of_measure_are_for_the_study(write: Writer) -> None:
         ({"recipe": "none.yaml"}, "none.yaml"),
     ],
 )
-def test_a_study_that_does_not_hold_together_is_refused(write: Writer, parts: dict[str, Any], said: str) -> None:
-    with pytest.raises((RecipeError, NotFoundError), match=said):
+def test_an_invalid_study_is_refused(write: Writer, parts: dict[str, Any], word: str) -> None:
+    with pytest.raises((RecipeError, NotFoundError), match=word):
         study.read(write(**parts))
 
 
 @pytest.mark.parametrize("text", ["[1]", "a: [", ""])
-def test_what_is_no_study_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_study_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "study.yaml").write_text(text)
     with pytest.raises(RecipeError):
         study.read(tmp_path / "study.yaml")
@@ -160,29 +163,29 @@ def test_what_is_no_study_is_refused(tmp_path: Path, text: str) -> None:
         study.read(tmp_path / "none.yaml")
 
 
-# ---- what is done, and what is not done again
+# ---- resuming
 
 
-def test_a_cell_that_is_done_is_not_trained_again_and_one_that_failed_is_tried_again(
-    write: Writer, tmp_path: Path, begun: list[tuple[str, str]]
+def test_a_finished_cell_is_skipped_and_a_failed_one_is_tried_again(
+    write: Writer, tmp_path: Path, calls: list[tuple[str, str]]
 ) -> None:
     path = write(grid={"optimiser.learning_rate": [1e30, 0.1, 0.2]})
     first = run(path, tmp_path / "study")
     assert [result.error for result in first] == ["Too fast.", None, None]
-    assert [verb for verb, _ in begun] == ["start", "start"]
-    begun.clear()
+    assert [verb for verb, _ in calls] == ["train", "train"]
+    calls.clear()
     assert run(path, tmp_path / "study") == first
-    assert begun == []
+    assert calls == []
     failed = tmp_path / "study" / study.RESULTS
     tree = json.loads(failed.read_text())
     tree[2] |= {"error": "The disk was full.", "figures": {}}
     failed.write_text(json.dumps(tree))
     assert run(path, tmp_path / "study") == first
-    assert begun == [("resume", "optimiser.learning_rate=0.2")]
+    assert calls == [("resume", "optimiser.learning_rate=0.2")]
 
 
-def test_the_table_has_the_axes_the_figures_and_what_failed(
-    write: Writer, tmp_path: Path, begun: list[tuple[str, str]]
+def test_the_table_has_the_axes_the_figures_and_the_failures(
+    write: Writer, tmp_path: Path, calls: list[tuple[str, str]]
 ) -> None:
     path = write(grid={"optimiser.learning_rate": [1e30, 0.1]})
     results = run(path, tmp_path / "study", "measure.test.figures=[top-1, AUC]")
@@ -202,7 +205,7 @@ def test_the_table_has_the_axes_the_figures_and_what_failed(
     ]
 
 
-def test_an_unknown_figure_is_told_which_there_are(write: Writer, tmp_path: Path, begun: list[tuple[str, str]]) -> None:
+def test_an_unknown_figure_lists_the_known_ones(write: Writer, tmp_path: Path, calls: list[tuple[str, str]]) -> None:
     (result,) = run(write(), tmp_path / "study", "measure.test.figures=[top-2]")
     assert result.error is not None
     assert "no figure “top-2”" in result.error
@@ -213,7 +216,7 @@ def test_an_unknown_figure_is_told_which_there_are(write: Writer, tmp_path: Path
 
 @pytest.mark.parametrize("results", [True, False], ids=["done", "begun"])
 def test_results_of_another_recipe_are_refused(
-    write: Writer, tmp_path: Path, begun: list[tuple[str, str]], results: bool
+    write: Writer, tmp_path: Path, calls: list[tuple[str, str]], results: bool
 ) -> None:
     run(write(), tmp_path / "study")
     if not results:  # stopped before the first cell was done
@@ -222,22 +225,20 @@ def test_results_of_another_recipe_are_refused(
         run(write(), tmp_path / "study", "train.epochs=9")
 
 
-def test_a_damaged_file_of_results_is_refused(write: Writer, tmp_path: Path, begun: list[tuple[str, str]]) -> None:
+def test_a_damaged_file_of_results_is_refused(write: Writer, tmp_path: Path, calls: list[tuple[str, str]]) -> None:
     (tmp_path / "study").mkdir()
     for text in ("{", "[{}]", "[1]"):
         (tmp_path / "study" / study.RESULTS).write_text(text)
-        with pytest.raises(MismatchError, match="no results"):
+        with pytest.raises(MismatchError, match="does not hold results"):
             run(write(), tmp_path / "study")
 
 
-# ---- in earnest
+# ---- a real study
 
 
 @pytest.mark.slow
-def test_a_study_killed_in_the_middle_of_a_cell_goes_on_and_ends_as_if_it_had_not_been(
-    write: Writer, tmp_path: Path
-) -> None:
-    """And one cell diverges, which the others do not mind."""
+def test_a_study_killed_in_a_cell_resumes_with_the_same_result(write: Writer, tmp_path: Path) -> None:
+    """One cell diverges, which does not affect the other."""
     path = write(grid={"optimiser.learning_rate": [1e30, 0.05]})
     overrides = ["train.epochs=15"]
     killed, cell = tmp_path / "killed", "optimiser.learning_rate=0.05"
@@ -253,9 +254,9 @@ def test_a_study_killed_in_the_middle_of_a_cell_goes_on_and_ends_as_if_it_had_no
 
     again = CliRunner().invoke(app, [*command[3:], "--json"])
     assert again.exit_code == 0, again.output
-    said = json.loads(again.stdout)
-    assert said["folder"] == str(killed)
-    failed, done = said["cells"]
+    answer = json.loads(again.stdout)
+    assert answer["folder"] == str(killed)
+    failed, done = answer["cells"]
     assert "Lower optimiser.learning_rate" in failed["error"]
     assert failed["figures"] == {}
 

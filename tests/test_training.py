@@ -1,6 +1,5 @@
-"""Training: checkpoints, whole runs, what stops them, what they measure on the way, and what they export."""
+"""Training runs: their files, early stopping, resuming, errors, validation figures, and the exported encoder."""
 
-import io
 import json
 import signal
 import subprocess
@@ -14,7 +13,6 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from rich.console import Console
 
 import tiny_run
 from lookalike import datasets, encoders
@@ -30,24 +28,29 @@ from lookalike.errors import (
     RecipeError,
     StorageError,
 )
-from lookalike.learn import augment, checkpoint, export, networks, recipe, schedules, train, validating
-from lookalike.learn.losses import Loss, Targets
+from lookalike.learn import augment, checkpoint, data, export, recipe, schedules, stopping, validating
+from lookalike.learn.export import Training
+from lookalike.learn.losses.targets import Targets
+from lookalike.learn.losses.total import Loss
 from lookalike.learn.networks import Siamese
+from lookalike.learn.run_folder import CHECKPOINT, RECIPE
+from lookalike.learn.train import resume, train
+from lookalike.progress import SILENT
 
-# What torch, kornia and its exporter warn of among themselves is not for users of lookalike to mend.
+# torch, kornia and the exporter warn about their own internals.
 pytestmark = [pytest.mark.filterwarnings("default")]
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs end after their last epoch, without an export."""
-    tiny_run.unexported(monkeypatch)
+    """Let runs end after their last epoch, without an export."""
+    tiny_run.skip_export(monkeypatch)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, exported, that stopped early: learning so fast, no epoch was better than the first."""
-    folder = tmp_path_factory.mktemp("whole")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported run that stopped early, because no epoch was better than the first."""
+    folder = tmp_path_factory.mktemp("finished")
     stopping = {"epochs": 9, "precision": "32-true", "early_stopping": {"figure": "top_1", "patience": 2}}
     tiny_run.start(tiny_run.write(folder, train=stopping), folder / "run")
     return folder / "run"
@@ -56,7 +59,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---- checkpoints
 
 
-def test_a_checkpoint_comes_back_as_it_went(tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     shared = torch.arange(4.0)
     state = {"a": {0: {"m": shared}, 1: None}, "b": [shared, 2.5, "x", True], "c": {}}
     checkpoint.save(tmp_path / "c.safetensors", state)
@@ -72,11 +75,11 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     checkpoint.save(path, {"x": torch.zeros(100)})
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(MismatchError, match="no checkpoint"):
+    with pytest.raises(MismatchError, match="not a checkpoint"):
         checkpoint.load(path)
 
 
-def test_a_disk_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_disk_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be written"):
         checkpoint.save(tmp_path / "none" / "c.safetensors", {"x": torch.zeros(3)})
 
@@ -84,34 +87,34 @@ def test_a_disk_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 # ---- a finished run
 
 
-def test_a_run_leaves_recipe_log_checkpoint_encoder_and_report(whole: Path) -> None:
-    names = {path.name for path in whole.iterdir()}
-    assert names == {"recipe.yaml", "metrics.jsonl", train.CHECKPOINT, "encoder", "report.html", "report.json"}
-    report = json.loads((whole / "report.json").read_text(encoding="utf-8"))
+def test_a_run_writes_recipe_log_checkpoint_encoder_and_report(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert names == {RECIPE, "metrics.jsonl", CHECKPOINT, "encoder", "report.html", "report.json"}
+    report = json.loads((finished / "report.json").read_text(encoding="utf-8"))
     assert [line["epoch"] for line in report["history"]] == [1, 2, 3]
-    encoder = encoders.load(whole / "encoder")
+    encoder = encoders.load(finished / "encoder")
     assert encoder.card.provenance is not None
     assert encoder.card.provenance.recipe["name"] == "tiny"
     assert encoder.card.provenance.images == 36
 
 
-def test_every_epoch_has_its_loss_and_what_the_validation_split_says(whole: Path) -> None:
+def test_each_line_of_the_log_has_the_loss_and_the_validation_figures(finished: Path) -> None:
     keys = ["epoch", "loss", "loss.triplet.0", "loss.cross_entropy.1", "validation.loss", "validation.top_1"]
-    for line in tiny_run.lines(whole):
+    for line in tiny_run.lines(finished):
         assert list(line) == [*keys, "validation.auc"]
         assert line["loss"] == pytest.approx(line["loss.triplet.0"] + line["loss.cross_entropy.1"])
         assert np.isfinite(list(line.values())).all()
 
 
-def test_the_encoder_is_calibrated_on_held_out_pairs(whole: Path) -> None:
-    calibration = encoders.load(whole / "encoder").card.calibration
+def test_the_encoder_is_calibrated_on_held_out_pairs(finished: Path) -> None:
+    calibration = encoders.load(finished / "encoder").card.calibration
     assert calibration is not None
     assert calibration.data == "the validation split of tiny"
-    # Four classes with three pictures each have 12 pairs, and as many of different ones are drawn.
+    # Four classes with three images each have 12 genuine pairs, and 12 impostor pairs are drawn.
     assert calibration.genuine == calibration.impostors == 12
 
 
-def test_without_pairs_in_the_validation_split_there_is_an_encoder_but_no_calibration_and_no_report(
+def test_without_validation_pairs_the_encoder_has_no_calibration_and_no_report(
     tmp_path: Path,
 ) -> None:
     path = tiny_run.write(tmp_path)
@@ -121,38 +124,38 @@ def test_without_pairs_in_the_validation_split_there_is_an_encoder_but_no_calibr
     assert "validation.auc" not in tiny_run.lines(tmp_path / "run")[0]
 
 
-def test_a_finished_run_is_not_overwritten(whole: Path) -> None:
-    read = recipe.read(whole / "recipe.yaml")
-    for there in (whole, whole / "recipe.yaml"):
+def test_a_finished_run_is_not_overwritten(finished: Path) -> None:
+    for existing in (finished, finished / RECIPE):
         with pytest.raises(AlreadyExistsError):
-            train.start(read, there, tiny_run.QUIET)
+            train(finished / RECIPE, existing)
 
 
 # ---- early stopping
 
 
-def test_early_stopping_exports_the_best_epoch(whole: Path, tmp_path: Path, quick: None) -> None:
-    lines = tiny_run.lines(whole)
+def test_early_stopping_exports_the_best_epoch(finished: Path, tmp_path: Path, quick: None) -> None:
+    lines = tiny_run.lines(finished)
     assert [line["validation.top_1"] for line in lines] == [lines[0]["validation.top_1"]] * 3
-    provenance = encoders.load(whole / "encoder").card.provenance
+    provenance = encoders.load(finished / "encoder").card.provenance
     assert provenance is not None
     assert provenance.figures == {k: round(v, 5) for k, v in lines[0].items() if k.startswith("validation")}
 
     read = recipe.read(tiny_run.write(tmp_path), ["train.epochs=1"])
-    train.start(read, tmp_path / "one", tiny_run.QUIET)
-    kept, one = tiny_run.tensors(whole), tiny_run.tensors(tmp_path / "one")
+    train(read, tmp_path / "one")
+    kept, one = tiny_run.tensors(finished), tiny_run.tensors(tmp_path / "one")
     weights = [name.removeprefix("/best/") for name in kept if name.startswith("/best/")]
     assert len(weights) == 8
     assert all(torch.equal(kept[f"/best/{name}"], one[f"/network/{name}"]) for name in weights)
 
-    pictures = datasets.load(read.data.sources, 12, "squash")
-    network = Siamese(read.network, read.branches)
+    stage = read.stages[0]
+    images = datasets.load(stage.data.sources, 12, "squash")
+    network = Siamese(read.network, ("photo",))
     embeddings = []
     for which in ("best", "network"):
         network.load_state_dict({name: kept[f"/{which}/{name}"] for name in weights})
-        embeddings.append(validating.embed(network, pictures, read))
+        embeddings.append(validating.embed(network, images, stage))
     best, last = embeddings
-    exported = encoders.load(whole / "encoder").embed(pictures.images)
+    exported = encoders.load(finished / "encoder").embed(images.images)
     assert np.abs(exported - best).max() < 0.2 * np.abs(last - best).max()
 
 
@@ -167,17 +170,17 @@ def test_early_stopping_exports_the_best_epoch(whole: Path, tmp_path: Path, quic
 )
 def test_the_best_epoch_is_the_first_of_equals(figure: str, values: list[float], best: int) -> None:
     history = [{f"validation.{figure}": value} for value in values]
-    stopping = recipe.EarlyStopping.model_validate({"figure": figure, "patience": 1})
-    assert train._best(history, stopping) == best
+    config = recipe.EarlyStopping.model_validate({"figure": figure, "patience": 1})
+    assert stopping.best_epoch(history, config) == best
 
 
-def test_a_figure_that_the_run_does_not_have_is_told_which_there_are(tmp_path: Path, quick: None) -> None:
+def test_early_stopping_by_a_figure_that_is_not_measured_lists_the_figures(tmp_path: Path, quick: None) -> None:
     path = tiny_run.write(tmp_path)
     with pytest.raises(RecipeError, match=r"sketch_item_at_1.*it has validation\.loss, validation\.top_1"):
         tiny_run.start(path, tmp_path / "run", "train.early_stopping={figure: sketch_item_at_1, patience: 1}")
 
 
-# ---- the same run, whatever happens to it
+# ---- resuming gives the same run
 
 FEATURES = {
     "SGD, average": ["train.average=0.5"],
@@ -192,7 +195,7 @@ FEATURES = {
 
 
 def assert_same(one: Path, other: Path) -> None:
-    """To the last digit."""
+    """Compare logs and checkpoints to the last digit."""
     assert tiny_run.lines(one) == tiny_run.lines(other)
     left, right = tiny_run.tensors(one), tiny_run.tensors(other)
     assert left.keys() == right.keys()
@@ -201,7 +204,7 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("features", FEATURES.values(), ids=FEATURES)
-def test_an_interrupted_and_resumed_run_equals_one_in_one_go(
+def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(
     tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, features: list[str]
 ) -> None:
     path = tiny_run.write(tmp_path)
@@ -209,21 +212,21 @@ def test_an_interrupted_and_resumed_run_equals_one_in_one_go(
     tiny_run.start(path, tmp_path / "whole", *overrides)
     factor, calls = schedules.factor, iter(range(1_000_000))
 
-    def interrupted(read: recipe.Recipe, epoch: float) -> float:
+    def interrupted(schedule: recipe.Schedule, epoch: float, epochs: int) -> float:
         if epoch > 2 and next(calls) == 0:  # in the middle of the third epoch
             raise KeyboardInterrupt
-        return factor(read, epoch)
+        return factor(schedule, epoch, epochs)
 
     monkeypatch.setattr(schedules, "factor", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tiny_run.start(path, tmp_path / "broken", *overrides)
     assert len(tiny_run.lines(tmp_path / "broken")) == 2
-    train.resume(tmp_path / "broken", tiny_run.QUIET)
+    resume(tmp_path / "broken")
     assert_same(tmp_path / "whole", tmp_path / "broken")
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_and_resumed_equals_one_in_one_go(tmp_path: Path, quick: None) -> None:
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, quick: None) -> None:
     path = tiny_run.write(
         tmp_path,
         optimiser={"kind": "adam", "learning_rate": 0.003},
@@ -238,13 +241,13 @@ def test_a_run_that_is_killed_and_resumed_equals_one_in_one_go(tmp_path: Path, q
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (killed / "encoder").exists()
-    train.resume(killed, tiny_run.QUIET)
+    resume(killed)
     tiny_run.start(path, tmp_path / "whole")
     assert_same(tmp_path / "whole", killed)
 
 
 @pytest.mark.slow
-def test_a_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path, quick: None) -> None:
+def test_the_same_seed_repeats_a_run_and_another_seed_changes_it(tmp_path: Path, quick: None) -> None:
     path = tiny_run.write(tmp_path, tiny_run.SKETCHES)
     for name, seed in (("one", 3), ("two", 3), ("other", 4)):
         tiny_run.start(path, tmp_path / name, f"seed={seed}")
@@ -254,29 +257,29 @@ def test_a_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path, quic
     assert not torch.equal(one["/network/branches.photo.head.0.weight"], other["/network/branches.photo.head.0.weight"])
 
 
-def test_resuming_what_is_no_run_or_another_one_is_refused(tmp_path: Path, quick: None) -> None:
+def test_resuming_without_a_run_or_after_a_change_is_refused(tmp_path: Path, quick: None) -> None:
     with pytest.raises(NotFoundError, match="no run"):
-        train.resume(tmp_path, tiny_run.QUIET)
+        resume(tmp_path)
     tiny_run.start(tiny_run.write(tmp_path), tmp_path / "run")
-    text = (tmp_path / "run" / train.RECIPE).read_text()
-    (tmp_path / "run" / train.RECIPE).write_text(text.replace("margin: 0.2", "margin: 0.3"))
+    text = (tmp_path / "run" / RECIPE).read_text()
+    (tmp_path / "run" / RECIPE).write_text(text.replace("margin: 0.2", "margin: 0.3"))
     with pytest.raises(MismatchError, match="the recipe changed"):
-        train.resume(tmp_path / "run", tiny_run.QUIET)
-    (tmp_path / "run" / train.RECIPE).write_text(text)
-    with np.load(tmp_path / "pictures.npz") as arrays:
-        np.savez(tmp_path / "pictures.npz", images=arrays["images"] // 2, labels=arrays["labels"])
-    with pytest.raises(MismatchError, match="the pictures changed"):
-        train.resume(tmp_path / "run", tiny_run.QUIET)
+        resume(tmp_path / "run")
+    (tmp_path / "run" / RECIPE).write_text(text)
+    with np.load(tmp_path / "images.npz") as arrays:
+        np.savez(tmp_path / "images.npz", images=arrays["images"] // 2, labels=arrays["labels"])
+    with pytest.raises(MismatchError, match="the images changed"):
+        resume(tmp_path / "run")
 
 
-# ---- what goes wrong
+# ---- errors
 
 
 @pytest.mark.parametrize(
     ("override", "error"),
     [("data.sources.0.path=none.npz", DataError), ("sampler.classes=5", RecipeError)],
 )
-def test_what_cannot_be_learned_from_leaves_no_folder_behind(
+def test_data_that_cannot_be_trained_on_leave_no_folder_behind(
     tmp_path: Path, override: str, error: type[LookalikeError]
 ) -> None:
     with pytest.raises(error):
@@ -284,27 +287,27 @@ def test_what_cannot_be_learned_from_leaves_no_folder_behind(
     assert not (tmp_path / "run").exists()
 
 
-def test_too_few_pictures_of_a_class_leave_no_folder_behind(tmp_path: Path) -> None:
+def test_too_few_images_of_a_class_leave_no_folder_behind(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         tiny_run.start(tiny_run.write(tmp_path, tiny_run.SKETCHES), tmp_path / "run", "data.sources.0.count=40")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_diverges_says_so(tmp_path: Path, quick: None) -> None:
+def test_a_diverging_loss_is_reported(tmp_path: Path, quick: None) -> None:
     with pytest.raises(RecipeError, match=r"in epoch 1\. Lower optimiser\.learning_rate"):
         tiny_run.start(tiny_run.write(tmp_path), tmp_path / "run", "optimiser.learning_rate=1e30")
 
 
-def test_a_run_whose_weights_explode_behind_a_finite_loss_says_so(
+def test_diverging_weights_behind_a_finite_loss_are_reported(
     tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(validating, "embed", lambda *_: np.full((12, 8), np.nan, np.float32))
     with pytest.raises(RecipeError, match=r"gives nan .* after epoch 1\. Lower optimiser\.learning_rate"):
         tiny_run.start(tiny_run.write(tmp_path), tmp_path / "run")
-    assert not (tmp_path / "run" / train.CHECKPOINT).exists()
+    assert not (tmp_path / "run" / CHECKPOINT).exists()
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot be written"):
         tiny_run.start(tiny_run.write(tmp_path), tmp_path / "file" / "run")
@@ -313,41 +316,42 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 # ---- validation
 
 
-def validated(tmp_path: Path, *overrides: str) -> tuple[recipe.Recipe, LabelledImages, np.ndarray]:
-    read = recipe.read(tiny_run.write(tmp_path), overrides)
-    samples = datasets.load(read.data.sources, 12, "squash")
+def validated(tmp_path: Path, *overrides: str) -> tuple[recipe.Stage, LabelledImages, np.ndarray]:
+    stage = recipe.read(tiny_run.write(tmp_path), overrides).stages[0]
+    samples = datasets.load(stage.data.sources, 12, "squash")
     embeddings = np.random.default_rng(1).normal(size=(len(samples), 8)).astype(np.float32)
-    return read, samples, embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return stage, samples, embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize(("by", "terms"), [("item", [0, 1]), ("class", [0])])
-def test_the_validation_loss_is_that_of_the_terms_that_know_the_classes(
+def test_the_validation_loss_is_that_of_the_terms_with_a_value_for_the_classes(
     tmp_path: Path, by: str, terms: list[int]
 ) -> None:
-    # One batch has all pictures, so that their order, and with it the batch's, does not matter.
-    read, samples, embeddings = validated(tmp_path, f"data.validation_by={by}", "sampler.items=12")
-    loss = Loss(read.losses, 8, 4)
-    figures = validating.figures(read, loss, samples, embeddings)
+    # One batch has all images, so that their order does not matter.
+    stage, samples, embeddings = validated(tmp_path, f"data.validation_by={by}", "sampler.items=12")
+    loss = Loss(stage.losses, 8, 4)
+    figures = validating.figures(stage, 0, loss, samples, embeddings)
     none = torch.zeros(len(samples), dtype=torch.bool)
     known = Targets(torch.from_numpy(samples.labels), torch.from_numpy(samples.items), none)
     with torch.no_grad():
-        expected = sum(float(loss.terms[i](torch.from_numpy(embeddings), known)) for i in terms)
+        _, values = loss(torch.from_numpy(embeddings), known)
+    expected = sum(values[i] for i in terms)
     assert figures["validation.loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_loss_of_the_training_classes_alone_says_nothing_of_others(tmp_path: Path) -> None:
-    read, samples, embeddings = validated(tmp_path, "data.validation_by=class", "losses=[{kind: cross_entropy}]")
-    figures = validating.figures(read, Loss(read.losses, 8, 2), samples, embeddings)
+def test_a_loss_of_the_training_classes_has_no_value_for_new_classes(tmp_path: Path) -> None:
+    stage, samples, embeddings = validated(tmp_path, "data.validation_by=class", "losses=[{kind: cross_entropy}]")
+    figures = validating.figures(stage, 0, Loss(stage.losses, 8, 2), samples, embeddings)
     assert list(figures) == ["validation.top_1", "validation.auc"]
 
 
-def test_the_auc_is_the_share_of_pairs_in_the_right_order(tmp_path: Path) -> None:
-    read, samples, embeddings = validated(tmp_path)
-    few = samples.take(np.arange(0, 48, 4))  # three of each class: all 12 genuine pairs and 12 of the others are drawn
-    figures = validating.figures(read, Loss(read.losses, 8, 4), few, embeddings[::4])
+def test_the_auc_is_the_share_of_correctly_ordered_pairs(tmp_path: Path) -> None:
+    stage, samples, embeddings = validated(tmp_path)
+    few = samples.take(np.arange(0, 48, 4))  # three per class: all 12 genuine pairs and 12 impostor pairs
+    figures = validating.figures(stage, 0, Loss(stage.losses, 8, 4), few, embeddings[::4])
     assert 0 < figures["validation.auc"] < 1
     apart = np.eye(8, dtype=np.float32)[few.labels]
-    assert validating.figures(read, Loss(read.losses, 8, 4), few, apart)["validation.auc"] == 1
+    assert validating.figures(stage, 0, Loss(stage.losses, 8, 4), few, apart)["validation.auc"] == 1
 
 
 # ---- without labels
@@ -355,7 +359,7 @@ def test_the_auc_is_the_share_of_pairs_in_the_right_order(tmp_path: Path) -> Non
 
 UNLABELLED = """
 name: unlabelled
-data: {sources: [{kind: npz, path: PICTURES}], classes: picture, validation: 0.25, size: 12}
+data: {sources: [{kind: npz, path: IMAGES}], classes: image, validation: 0.25, size: 12}
 network: {backbone: cnn, dimension: 8, unit: true, neck: false, channels: 3}
 losses: [{kind: supervised_contrastive}]
 sampler: {classes: 12, items: 2}
@@ -368,34 +372,34 @@ train: {epochs: 3, precision: 32-true}
 
 @pytest.fixture(scope="module")
 def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run that saw no labels."""
+    """A finished run without labels."""
     folder = tmp_path_factory.mktemp("unlabelled")
     tiny_run.start(tiny_run.write(folder, UNLABELLED), folder / "run")
     return folder / "run"
 
 
 @pytest.mark.slow
-def test_without_labels_two_views_of_each_held_out_picture_are_compared(unlabelled: Path) -> None:
+def test_without_labels_validation_compares_two_views_of_each_image(unlabelled: Path) -> None:
     lines = tiny_run.lines(unlabelled)
     for line in lines:
         assert {"validation.loss", "validation.top_1", "validation.auc"} < set(line)
     assert lines[-1]["validation.auc"] > 0.7
     report = json.loads((unlabelled / "report.json").read_text(encoding="utf-8"))
-    assert report["about"]["data"] == "24 views of 12 pictures held out of training"
-    assert report["about"]["facts"] == {"trained on": "36 pictures each a class of its own"}
+    assert report["about"]["data"] == "24 views of 12 images held out of training"
+    assert report["about"]["facts"] == {"trained on": "36 images each a class of its own"}
 
 
-def test_without_labels_calibration_tells_views_from_all_other_pictures(unlabelled: Path) -> None:
+def test_without_labels_calibration_separates_views_from_other_images(unlabelled: Path) -> None:
     calibration = encoders.load(unlabelled / "encoder").card.calibration
     assert calibration is not None
     assert calibration.genuine == 12
-    # Of 24 views are 276 pairs, 12 of them of the same picture; drawn a million times, each comes, and counts once.
+    # 24 views have 276 pairs, 12 of them of the same image. A million draws give each, and it counts once.
     assert calibration.impostors == 264
 
 
-def test_views_are_changed_pictures_of_the_same_class_and_the_same_each_time() -> None:
+def test_views_are_reproducible_changes_of_the_same_class() -> None:
     rng = np.random.default_rng(0)
-    some = LabelledImages(
+    images = LabelledImages(
         images=rng.integers(0, 256, (5, 20, 20, 3), dtype=np.uint8),
         labels=np.arange(5),
         items=np.arange(5),
@@ -404,25 +408,25 @@ def test_views_are_changed_pictures_of_the_same_class_and_the_same_each_time() -
     )
     config = recipe.Augment(flip=False, crop=0.3, rotate=5, colour=0.3, erase=0.5, blur=1, jpeg=1)
     before = torch.random.get_rng_state()
-    one, again, other = (augment.views(some, config, 3, seed) for seed in (1, 1, 2))
+    one, again, other = (augment.views(images, config, 3, seed) for seed in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert one.labels.tolist() == np.repeat(np.arange(5), 3).tolist()
     assert one.items.tolist() == list(range(15))
     assert np.array_equal(one.images, again.images)
     assert not np.array_equal(one.images, other.images)
     assert len(np.unique(one.images.reshape(15, -1), axis=0)) == 15
-    unchanged = augment.views(some, recipe.Augment(flip=False), 2, 1)
-    assert np.array_equal(unchanged.images, some.images.repeat(2, axis=0))
+    unchanged = augment.views(images, recipe.Augment(flip=False), 2, 1)
+    assert np.array_equal(unchanged.images, images.images.repeat(2, axis=0))
 
 
 @pytest.mark.parametrize("setting", [{"crop": 0.5}, {"blur": 1.0}, {"jpeg": 1.0}], ids=lambda s: next(iter(s)))
 @pytest.mark.parametrize("size", [8, 20, 33])
-def test_a_change_keeps_size_and_range_and_changes_few_or_all(setting: dict[str, float], size: int) -> None:
+def test_a_change_keeps_size_and_range(setting: dict[str, float], size: int) -> None:
     torch.manual_seed(0)
     x = torch.rand(40, 3, size, size)
-    whole = x.clone()
+    original = x.clone()
     out = augment.pipeline(recipe.Augment.model_validate({"flip": False, **setting}), size)(x)
-    assert torch.equal(x, whole)
+    assert torch.equal(x, original)
     assert out.shape == x.shape
     assert torch.isfinite(out).all()
     assert -0.01 < out.min() <= out.max() < 1.01
@@ -430,7 +434,7 @@ def test_a_change_keeps_size_and_range_and_changes_few_or_all(setting: dict[str,
     assert 0.2 < changed < 0.8 if "blur" in setting else changed > 0.9
 
 
-def test_a_share_of_pictures_is_recompressed_and_the_others_stay() -> None:
+def test_only_a_share_of_images_is_recompressed() -> None:
     torch.manual_seed(0)
     x = torch.rand(400, 3, 16, 16)
     for share in (0.0, 0.3):
@@ -442,24 +446,24 @@ def test_a_share_of_pictures_is_recompressed_and_the_others_stay() -> None:
 @pytest.mark.parametrize(
     ("section", "setting", "message"),
     [
-        ("sampler", {"kind": "pairs", "pairs": 8}, "sampler pairs takes two pictures of a class"),
-        ("sampler", {"kind": "triplets", "triplets": 8}, "sampler triplets takes two pictures of a class"),
+        ("sampler", {"kind": "pairs", "pairs": 8}, "sampler pairs needs two images of a class"),
+        ("sampler", {"kind": "triplets", "triplets": 8}, "sampler triplets needs two images of a class"),
         (
             "data",
-            {"sources": [{"kind": "toyshop", "count": 8, "seed": 1, "sketches": 1}], "classes": "picture", "size": 12},
-            "a sketch and its photo are one thing",
+            {"sources": [{"kind": "toyshop", "count": 8, "seed": 1, "sketches": 1}], "classes": "image", "size": 12},
+            "a sketch and its photo two classes",
         ),
-        ("data", {"sources": [{"path": "x"}], "classes": "pictures", "size": 12}, "data.classes"),
+        ("data", {"sources": [{"path": "x"}], "classes": "images", "size": 12}, "data.classes"),
     ],
 )
-def test_what_cannot_be_learned_without_labels_is_refused(
+def test_recipes_that_need_labels_are_refused_without_them(
     tmp_path: Path, section: str, setting: dict[str, object], message: str
 ) -> None:
     with pytest.raises(RecipeError, match=message):
         recipe.read(tiny_run.write(tmp_path, UNLABELLED, **{section: setting}))
 
 
-def test_a_classifier_of_pictures_is_not_asked_about_others(tmp_path: Path, quick: None) -> None:
+def test_a_classifier_of_images_has_no_validation_loss(tmp_path: Path, quick: None) -> None:
     path = tiny_run.write(tmp_path, UNLABELLED, losses=[{"kind": "cross_entropy"}], train={"epochs": 1})
     tiny_run.start(path, tmp_path / "run")
     (line,) = tiny_run.lines(tmp_path / "run")
@@ -467,13 +471,13 @@ def test_a_classifier_of_pictures_is_not_asked_about_others(tmp_path: Path, quic
     assert "validation.loss" not in line
 
 
-def test_a_run_without_labels_goes_on_as_if_it_had_never_stopped(tmp_path: Path, quick: None) -> None:
+def test_a_resumed_run_without_labels_equals_an_uninterrupted_one(tmp_path: Path, quick: None) -> None:
     path = tiny_run.write(tmp_path, UNLABELLED)
     tiny_run.start(path, tmp_path / "one")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "_is_over", lambda _, now: now.epoch == 1)
+        patch.setattr(stopping, "is_over", lambda _, history: len(history) == 1)
         tiny_run.start(path, tmp_path / "two")
-    train.resume(tmp_path / "two", tiny_run.QUIET)
+    resume(tmp_path / "two")
     assert tiny_run.lines(tmp_path / "one") == tiny_run.lines(tmp_path / "two")
 
 
@@ -482,7 +486,7 @@ def test_a_run_without_labels_goes_on_as_if_it_had_never_stopped(tmp_path: Path,
 
 def test_quarter_turns_make_each_class_four(tmp_path: Path) -> None:
     _, samples, _ = validated(tmp_path)
-    turned = train._turned(samples)
+    turned = data.quarter_turns(samples)
     n = len(samples)
     assert len(turned.classes) == 16
     assert turned.classes[:5] == (*samples.classes, f"{samples.classes[0]} turned by 90°")
@@ -498,8 +502,7 @@ def test_quarter_turns_make_each_class_four(tmp_path: Path) -> None:
 def test_quarter_turns_leave_the_validation_split_as_it_is(tmp_path: Path) -> None:
     path = tiny_run.write(tmp_path)
     plain, turned = (
-        train._prepare(recipe.read(path, [f"data.quarter_turns={turns}"]), tiny_run.QUIET, 1, 1)
-        for turns in ("false", "true")
+        data.load(recipe.read(path, [f"data.quarter_turns={turns}"]), 0, SILENT) for turns in ("false", "true")
     )
     assert (len(plain.training), len(turned.training)) == (36, 144)
     assert (plain.validation.images == turned.validation.images).all()
@@ -510,7 +513,7 @@ def test_quarter_turns_leave_the_validation_split_as_it_is(tmp_path: Path) -> No
 
 
 def blurred(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A model as if float16 had lost much of what its weights say."""
+    """Change the weights of a model, as if float16 had lost much of them."""
     copy = deepcopy(model)
     for tensor in copy.graph.initializer:
         array = numpy_helper.to_array(tensor)
@@ -520,23 +523,24 @@ def blurred(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @pytest.mark.slow
-def test_two_branches_are_exported_in_halves_or_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_branches_are_exported_as_float16_or_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = recipe.read(tiny_run.write(tmp_path, tiny_run.SKETCHES))
-    samples = datasets.load(read.data.sources, read.data.size, read.data.fit)
-    net = networks.Siamese(read.network, read.branches).eval()
+    images = read.stages[0].data
+    samples = datasets.load(images.sources, images.size, images.fit)
+    net = Siamese(read.network, ("photo", "sketch")).eval()
 
     def write(folder: Path) -> Path:
-        return export.write(read, net, folder, samples=samples, pictures=1, minutes=1, figures={})
+        return export.write(read, net, folder, samples, Training(1, 1, {}))
 
     made = write(tmp_path / "good")
     assert (made / "README.md").read_text().startswith("# sketches")
     assert Encoder.open(made).card.branches == ("photo", "sketch")
     with monkeypatch.context() as patch:
-        patch.setattr(export, "_halved", blurred)
-        whole = write(tmp_path / "whole")
-    pictures = samples.images[~samples.sketch][:8]
-    assert np.allclose(Encoder.open(whole).embed(pictures), Encoder.open(made).embed(pictures), atol=1e-2)
-    # A network that does something else while it is exported than afterwards.
+        patch.setattr(export, "_with_float16_weights", blurred)
+        exact = write(tmp_path / "exact")
+    photos = samples.images[~samples.sketch][:8]
+    assert np.allclose(Encoder.open(exact).embed(photos), Encoder.open(made).embed(photos), atol=1e-2)
+    # A network whose output is different while it is exported.
     net.branch("photo").head.register_forward_hook(
         lambda _m, _i, out: out if torch.compiler.is_compiling() else out + 1
     )
@@ -545,7 +549,7 @@ def test_two_branches_are_exported_in_halves_or_whole(tmp_path: Path, monkeypatc
     assert not (tmp_path / "bad").exists()
 
 
-def test_weights_are_halved_but_small_ones_and_those_beyond_float16() -> None:
+def test_weights_become_float16_except_small_ones_and_those_out_of_range() -> None:
     arrays: dict[str, np.ndarray] = {
         "large": np.linspace(-1, 1, 400, dtype=np.float32),
         "huge": np.linspace(-1, 1e6, 400, dtype=np.float32),
@@ -563,7 +567,7 @@ def test_weights_are_halved_but_small_ones_and_those_beyond_float16() -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     before = model.SerializeToString()
-    halved = export._halved(model)
+    halved = export._with_float16_weights(model)
     assert model.SerializeToString() == before
     stored = {tensor.name: tensor.data_type for tensor in halved.graph.initializer}
     kinds["large.half"] = TensorProto.FLOAT16
@@ -575,9 +579,28 @@ def test_weights_are_halved_but_small_ones_and_those_beyond_float16() -> None:
         assert np.allclose(out, array, rtol=1e-3, atol=1e-4)
 
 
-def test_what_is_said_on_the_way_is_a_line_an_epoch(tmp_path: Path, quick: None) -> None:
-    heard = io.StringIO()
-    train.start(recipe.read(tiny_run.write(tmp_path)), tmp_path / "run", Console(file=heard, width=200))
-    said = heard.getvalue()
-    assert "36 pictures to train on, 12 to validate, 4 classes" in said
-    assert said.count("epoch 1 ") == said.count("epoch 2 ") == 1
+# ---- progress
+
+
+class Recorder:
+    """A `Progress` that remembers everything."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.steps: list[tuple[str, int, int]] = []
+
+    def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:  # noqa: ARG002 -- the protocol has it
+        self.steps.append((stage, done, total))
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+def test_progress_reports_each_batch_and_notes_each_epoch(tmp_path: Path, quick: None) -> None:
+    recorder = Recorder()
+    train(tiny_run.write(tmp_path), tmp_path / "run", recorder)
+    assert "36 images to train on, 12 to validate, 4 classes" in recorder.notes
+    assert [note.split("  ")[0] for note in recorder.notes[-2:]] == ["epoch 1", "epoch 2"]
+    assert [step for step in recorder.steps if "epoch" in step[0]] == [
+        (f"epoch {epoch}/2", done, 3) for epoch in (1, 2) for done in (1, 2, 3)
+    ]

@@ -1,66 +1,77 @@
 """The commands train and study."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lookalike.cli import output
-from lookalike.cli.options import Json
+from lookalike.cli.options import Json, options
 from lookalike.errors import MissingExtraError, UsageError
 
 commands = typer.Typer()
 
 
-@commands.command()
-def train(
+@dataclass(frozen=True)
+class Options:
+    """Options of train."""
+
     recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE|RUN", help="A recipe in YAML, or a run's folder to continue.")
-    ],
-    *,
+        Path, typer.Argument(metavar="RECIPE|RUN", help="A recipe in YAML, or the folder of a run to resume.")
+    ]
     to: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run's folder.", show_default="runs/ and the recipe's name")
-    ] = None,
+    ] = None
     override: Annotated[
-        list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Override a value, as -o train.epochs=5.")
-    ] = None,
+        list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Override a value, as in -o train.epochs=5.")
+    ] = None
+    stage: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Train only this stage; repeat for several.")
+    ] = None
     devices: Annotated[
-        int, typer.Option(min=1, help="GPUs, or processes where there is none, that train together.")
-    ] = 1,
-    nodes: Annotated[int, typer.Option(min=1, help="Hosts that train together; start the command on each.")] = 1,
-    json: Json = False,
-) -> None:
-    """Train an encoder by a recipe, or continue a run.
+        int, typer.Option(min=1, help="GPUs that train together, or processes on a host without GPUs.")
+    ] = 1
+    nodes: Annotated[int, typer.Option(min=1, help="Hosts that train together; start the command on each.")] = 1
+    json: Json = False
 
-    The run's folder gets the recipe with all its values, metrics.jsonl with a line an epoch, a checkpoint after each,
-    and in the end encoder/, which index --encoder takes, and report.html. Stop it at any time; to go on, give the folder.
+
+@commands.command()
+@options(Options)
+def train(given: Options) -> None:
+    """Train an encoder by a recipe, or resume a run.
+
+    The run's folder gets the recipe with every default, metrics.jsonl with a line per epoch, a checkpoint after each epoch,
+    and at the end report.html and encoder/, which index --encoder takes. Stop it at any time; to resume it, give the folder.
 
     Example: lookalike train recipes/cifar10-triplet.yaml -o data.sources.0.path=cifar10/train
     """
     try:
-        # Here, since torch takes a second to import, which no other command should wait for.
+        # Imported here because torch takes a second to import, and other commands do not need it.
         from lookalike.learn import recipe as recipes  # noqa: PLC0415
         from lookalike.learn import train as training  # noqa: PLC0415
+        from lookalike.learn.distributed import Devices, is_first  # noqa: PLC0415
     except ImportError as e:
         raise MissingExtraError("learn", f"Training ({e})") from e
-    if recipe.is_dir():
-        if to or override:
-            raise UsageError("A run is continued as it was begun, without --to and -o.")
-        with output.stoppable(f"Go on with: lookalike train {recipe}"):
-            encoder = training.resume(recipe, output.rich_console(), devices=devices, nodes=nodes)
+    devices = Devices(given.devices, given.nodes)
+    if given.recipe.is_dir():
+        if given.to or given.override or given.stage:
+            raise UsageError("A run resumes as it began: leave out --to, --stage and -o.")
+        with output.stoppable(f"Resume with: lookalike train {given.recipe}"), output.progress_bar() as progress:
+            encoder = training.resume(given.recipe, progress, devices)
     else:
-        read = recipes.read(recipe, override or [])
-        folder = to or Path("runs") / read.name
-        with output.stoppable(f"After the first epoch, go on with: lookalike train {folder}"):
-            encoder = training.start(read, folder, output.rich_console(), devices=devices, nodes=nodes)
-    if not training.leads():
+        recipe = recipes.read(given.recipe, given.override or [])
+        folder = given.to or Path("runs") / recipe.name
+        advice = f"After the first epoch, resume with: lookalike train {folder}"
+        with output.stoppable(advice), output.progress_bar() as progress:
+            encoder = training.train(recipe, folder, progress, stages=given.stage or [], devices=devices)
+    if not is_first():
         return
-    if json:
+    if given.json:
         output.write_json({"encoder": str(encoder)})
     else:
         output.stdout.print(
-            f"The encoder is in {encoder}. Use it: lookalike index PICTURES --to NAME --encoder {encoder}"
+            f"The encoder is in {encoder}. Use it: lookalike index IMAGES --to NAME --encoder {encoder}"
         )
 
 
@@ -79,10 +90,10 @@ def study(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Train a recipe in many variants, measure each, and put the figures into one table.
+    """Train a recipe in many variants, evaluate each, and put the figures into one table.
 
-    The folder gets each cell's run, results.json and table.md, both up to date after every cell. Stop it at any time; the
-    same command goes on where it was.
+    The folder gets the run of each cell, results.json and table.md; both are rewritten after every cell. Stop it at any
+    time; the same command resumes it.
 
     Example: lookalike study recipes/r1-grid.yaml -o train.epochs=2
     """
@@ -92,8 +103,8 @@ def study(
         raise MissingExtraError("learn", f"Training ({e})") from e
     read, cells = studies.read(study, override or [])
     folder = to or Path("studies") / read.name
-    with output.stoppable("The same command goes on from there."):
-        results = studies.run(read, cells, folder, output.rich_console())
+    with output.stoppable("The same command resumes it."), output.progress_bar() as progress:
+        results = studies.run(read, cells, folder, progress)
     if json:
         output.write_json({"folder": str(folder), "cells": [asdict(result) for result in results]})
         return

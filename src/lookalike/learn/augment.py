@@ -1,4 +1,4 @@
-"""Random changes to training pictures, on tensors, by kornia."""
+"""Augmentation: random changes to training images, on tensors, by kornia."""
 
 import math
 
@@ -12,12 +12,12 @@ from lookalike.datasets import LabelledImages
 from lookalike.learn import pixels
 from lookalike.learn.recipe import Augment
 
-# Pictures that are changed at once where memory has to hold all the results.
+# Images changed at once by `views`, whose results all stay in memory.
 _CHUNK = 500
 
 
 def pipeline(config: Augment, size: int) -> nn.Sequential:
-    """What a recipe asks for, in the order of cost: pictures ``(n, 3, size, size)`` in 0…1 in and out."""
+    """Build the changes that a recipe asks for, the cheapest first: images ``(n, 3, size, size)`` in 0…1 in and out."""
     steps = nn.Sequential()
     if config.flip:
         steps.append(kornia.RandomHorizontalFlip())
@@ -28,7 +28,7 @@ def pipeline(config: Augment, size: int) -> nn.Sequential:
         shear = (-config.shear, config.shear) * 2 if config.shear else None
         steps.append(kornia.RandomAffine(config.rotate, scale=zoom, shear=shear, padding_mode="border", p=0.5))
     if config.shift:
-        # Cut out by slicing: kornia's default resamples each picture, which costs ten times as much.
+        # Crop by slicing: kornia's default resamples each image, which takes ten times as long.
         steps.append(kornia.RandomCrop((size, size), config.shift, padding_mode="reflect", cropping_mode="slice"))
     if config.colour:
         jitter = config.colour
@@ -38,13 +38,20 @@ def pipeline(config: Augment, size: int) -> nn.Sequential:
     if config.blur:
         steps.append(kornia.RandomGaussianBlur(_kernel(config.blur), (0.1, config.blur), p=0.5))
     if config.jpeg:
-        # Kornia compresses all pictures and then takes those of chance, which costs as much as a small network.
-        steps.append(_Some(kornia.RandomJPEG((30.0, 95.0), p=1.0), config.jpeg))
+        # Kornia compresses all images and then selects some, which costs as much as a small network.
+        steps.append(_Sometimes(kornia.RandomJPEG((30.0, 95.0), p=1.0), config.jpeg))
     return steps
 
 
 def views(samples: LabelledImages, config: Augment, count: int, seed: int) -> LabelledImages:
-    """Each picture so many times, changed at random: of the same class, and an item of its own each time."""
+    """Make randomly changed copies of each image: of the same class, each an item of its own.
+
+    Args:
+        samples: the images.
+        config: how they change.
+        count: copies of each.
+        seed: of all changes. Torch's generator stays as it is.
+    """
     change = pipeline(config, samples.images.shape[1])
     rows = np.repeat(np.arange(len(samples)), count)
     images = np.empty((len(rows), *samples.images.shape[1:]), np.uint8)
@@ -52,13 +59,13 @@ def views(samples: LabelledImages, config: Augment, count: int, seed: int) -> La
         torch.manual_seed(seed)
         for start in range(0, len(rows), _CHUNK):
             part = slice(start, start + _CHUNK)
-            x = change(pixels.tensor(samples.images[rows[part]])).clamp(0, 1)
+            x = change(pixels.to_tensor(samples.images[rows[part]])).clamp(0, 1)
             images[part] = (x * 255).round().byte().permute(0, 2, 3, 1).numpy()
     return LabelledImages(images, samples.labels[rows], np.arange(len(rows)), samples.sketch[rows], samples.classes)
 
 
-class _Some(nn.Module):
-    """A change of a share of the pictures, whichever."""
+class _Sometimes(nn.Module):
+    """Applies a change to a random share of the images."""
 
     def __init__(self, change: nn.Module, share: float) -> None:
         super().__init__()
@@ -70,6 +77,6 @@ class _Some(nn.Module):
 
 
 def _kernel(sigma: float) -> tuple[int, int]:
-    """Odd, and three times the largest sigma to either side, beyond which a Gaussian is nothing."""
+    """Return the kernel's sides: odd, and three times the largest sigma in each direction."""
     side = 2 * math.ceil(3 * sigma) + 1
     return side, side

@@ -1,7 +1,6 @@
-"""A run's state on disk: safetensors and JSON, never pickle, and always whole."""
+"""Checkpoints: a tree of tensors and plain values as safetensors and JSON, never pickle."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +8,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lookalike.atomic import atomic_write
 from lookalike.errors import MismatchError, StorageError
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a tree of dicts, lists, tensors and plain values; an earlier file stays until this one is whole.
+def save(path: Path, tree: dict[str, Any]) -> None:
+    """Write a tree of dicts, lists, tensors and plain values; an earlier file stays until the new one is complete.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
-    tree = _lift(state, "", tensors)
-    new = path.with_suffix(".new")
+    plain = _take_tensors(tree, "", tensors)
     try:
-        save_file(tensors, new, metadata={"tree": json.dumps(tree)})
-        with new.open("rb") as file:
-            os.fsync(file.fileno())
-        new.replace(path)
+        with atomic_write(path) as part:
+            save_file(tensors, part, metadata={"tree": json.dumps(plain)})
     except (OSError, SafetensorError) as e:
-        new.unlink(missing_ok=True)
         raise StorageError(f"The checkpoint {path} cannot be written: {e}.") from e
 
 
@@ -35,34 +31,34 @@ def load(path: Path) -> dict[str, Any]:
     """Read what `save` wrote.
 
     Raises:
-        MismatchError: it is no checkpoint of lookalike.
+        MismatchError: the file is not a checkpoint of lookalike.
     """
     try:
         with safe_open(path, framework="pt") as file:
             tree = json.loads(file.metadata()["tree"])
-            return _lower(tree, file)  # type: ignore[no-any-return]  # a tree of dicts comes back as it went
+            return _put_tensors(tree, file)  # type: ignore[no-any-return]  # the root is a dict
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
-        raise MismatchError(f"{path} is no checkpoint of lookalike: {e}") from e
+        raise MismatchError(f"{path} is not a checkpoint of lookalike: {e}") from e
 
 
-# Tensors leave the tree as {"tensor": name}; dicts as lists of pairs, as optimisers have numbers for keys.
-def _lift(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 -- a state tree has any shape
+# In the JSON a tensor is {"tensor": name}, and a dict a list of pairs, because the keys of optimisers are numbers.
+def _take_tensors(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 -- a tree has any shape
     if isinstance(node, Tensor):
-        # Branches share layers, and safetensors refuses two names for one memory.
+        # Branches share layers, and safetensors refuses two names for the same memory.
         tensors[name] = node.detach().cpu().clone().contiguous()
         return {"tensor": name}
     if isinstance(node, dict):
-        return {"pairs": [[k, _lift(v, f"{name}/{k}", tensors)] for k, v in node.items()]}
+        return {"pairs": [[k, _take_tensors(v, f"{name}/{k}", tensors)] for k, v in node.items()]}
     if isinstance(node, list | tuple):
-        return [_lift(v, f"{name}/{i}", tensors) for i, v in enumerate(node)]
+        return [_take_tensors(v, f"{name}/{i}", tensors) for i, v in enumerate(node)]
     return node
 
 
-def _lower(node: Any, file: Any) -> Any:  # noqa: ANN401 -- as `_lift`
+def _put_tensors(node: Any, file: Any) -> Any:  # noqa: ANN401 -- as `_take_tensors`
     if isinstance(node, list):
-        return [_lower(v, file) for v in node]
+        return [_put_tensors(v, file) for v in node]
     if not isinstance(node, dict):
         return node
     if "tensor" in node:
         return file.get_tensor(node["tensor"])
-    return {k: _lower(v, file) for k, v in node["pairs"]}
+    return {k: _put_tensors(v, file) for k, v in node["pairs"]}

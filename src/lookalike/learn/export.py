@@ -1,10 +1,11 @@
-"""From a trained network to an encoder artefact, checked against the network."""
+"""Export a trained network as an encoder artefact, checked against the network."""
 
 import logging
 import platform
 import shutil
 import warnings
 from copy import deepcopy
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,38 +20,42 @@ from lookalike.datasets import LabelledImages
 from lookalike.encoders import Card, Encoder
 from lookalike.encoders.card import Input, Provenance
 from lookalike.errors import EncoderError
-from lookalike.learn.networks import Siamese
+from lookalike.learn.networks import Siamese, branches_of
 from lookalike.learn.recipe import Recipe
 from lookalike.metric import Metric
 from lookalike.query import Branch
 
-# How far an embedding may move between torch and ONNX Runtime, weights stored as float16, as a share of its length.
+# The largest difference between the embeddings of torch and of ONNX Runtime with float16 weights, relative to their length.
 _TOLERANCE = 1e-2
 
-# Smaller tensors stay float32: they weigh nothing, and shapes and scales hide among them.
+# Smaller tensors stay float32: they take little space, and some are shapes and scales.
 _SMALL = 256
 
 
-def write(
-    recipe: Recipe,
-    network: Siamese,
-    folder: Path,
-    *,
-    samples: LabelledImages,
-    pictures: int,
-    minutes: float,
-    figures: dict[str, float],
-) -> Path:
-    """Write the artefact, then open it and compare its embeddings with the network's own.
+@dataclass(frozen=True)
+class Training:
+    """Facts about the training, for the card.
+
+    Attributes:
+        images: trained on.
+        minutes: of training.
+        figures: measured on the validation split.
+    """
+
+    images: int
+    minutes: float
+    figures: dict[str, float]
+
+
+def write(recipe: Recipe, network: Siamese, folder: Path, samples: LabelledImages, training: Training) -> Path:
+    """Write the artefact, and check that its embeddings are those of the network.
 
     Args:
-        recipe: the run's recipe.
-        network: what was trained.
-        folder: where to; replaced if it is there.
-        samples: pictures to compare on, photos and sketches.
-        pictures: how many were trained on, for the card.
-        minutes: the training took, for the card.
-        figures: measured on validation, for the card.
+        recipe: the run's recipe; the artefact takes images as its last stage does.
+        network: the trained network.
+        folder: the artefact's folder; an existing one is replaced.
+        samples: images to compare on, photos and sketches.
+        training: facts for the card.
 
     Returns:
         The folder.
@@ -61,6 +66,8 @@ def write(
     new = folder.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
+    branches = branches_of(network.state_dict())
+    data = recipe.stages[-1].data
     card = Card(
         name=recipe.name,
         description=recipe.description,
@@ -68,56 +75,67 @@ def write(
         dimension=recipe.network.dimension,
         output="float",
         metric=Metric.EUCLIDEAN,
-        input=Input(size=recipe.data.size, fit=recipe.data.fit, mean=recipe.data.mean, std=recipe.data.std),
-        branches=recipe.branches,
+        input=Input(size=data.size, fit=data.fit, mean=data.mean, std=data.std),
+        branches=branches,
         provenance=Provenance(
-            recipe=_without_paths(recipe.model_dump(mode="json")),
+            recipe=_without_paths(recipe),
             seed=recipe.seed,
-            minutes=round(minutes, 1),
+            minutes=round(training.minutes, 1),
             machine=f"{torch.get_num_threads()} threads, {platform.machine()}",
             versions={p: version(p) for p in ("lookalike", "torch", "numpy", "onnx", "pytorch-metric-learning")},
-            images=pictures,
-            figures={k: round(v, 5) for k, v in figures.items()},
+            images=training.images,
+            figures={k: round(v, 5) for k, v in training.figures.items()},
         ),
     )
     (new / "encoder.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (new / "README.md").write_text(_model_card(card), encoding="utf-8")
     network = network.float().eval().cpu()
-    models = {name: _to_onnx(network.branch(name), recipe.data.size) for name in recipe.branches}
+    models = {name: _to_onnx(network.branch(name), data.size) for name in branches}
     for name, model in models.items():
-        onnx.save(_halved(model), new / f"{name}.onnx")
+        onnx.save(_with_float16_weights(model), new / f"{name}.onnx")
     for name, model in models.items():
-        if _moved(network, Encoder.open(new), name, samples) > _TOLERANCE:
-            # Deep networks that have hardly begun to learn make another embedding of the last bits of their weights.
+        if _difference(network, Encoder.open(new), name, samples) > _TOLERANCE:
+            # The embeddings of deep networks that were hardly trained depend on the last bits of their weights.
             onnx.save(model, new / f"{name}.onnx")
-        moved = _moved(network, Encoder.open(new), name, samples)
-        if moved > _TOLERANCE:
-            raise EncoderError(f"ONNX and torch disagree on {name} embeddings by {moved:.4f} (at most {_TOLERANCE}).")
+        difference = _difference(network, Encoder.open(new), name, samples)
+        if difference > _TOLERANCE:
+            raise EncoderError(
+                f"ONNX and torch disagree on {name} embeddings by {difference:.4f} of their length (limit {_TOLERANCE}). "
+                "Train longer, or try another network."
+            )
     shutil.rmtree(folder, ignore_errors=True)
     new.replace(folder)
     return folder
 
 
-def _without_paths(tree: dict[str, Any]) -> dict[str, Any]:
-    """A recipe for the card: encoders travel, and where its maker keeps data is nobody's business."""
-    for source in tree["data"]["sources"]:
-        for key in ("path", "sketches"):
-            if isinstance(source.get(key), str):
-                source[key] = "/".join(Path(source[key]).parts[-2:])
+def _without_paths(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe for the card without the folders of this machine, because encoders are passed on."""
+    tree = recipe.to_tree()
+    for stage in tree.get("stages", [tree]):
+        for source in stage["data"]["sources"]:
+            for key in ("path", "sketches"):
+                if isinstance(source.get(key), str):
+                    source[key] = _last_parts(source[key])
+    if tree["start"]:
+        tree["start"] = _last_parts(tree["start"])
     weights = tree["network"].get("weights")
     if weights and not weights.startswith("hf://"):
         tree["network"]["weights"] = Path(weights).name
     return tree
 
 
+def _last_parts(path: str) -> str:
+    return "/".join(Path(path).parts[-2:])
+
+
 def _to_onnx(branch: nn.Module, size: int) -> onnx.ModelProto:
     example = torch.zeros(2, 3, size, size)
-    chatter = logging.getLogger("torch.onnx")
-    level = chatter.level
+    log = logging.getLogger("torch.onnx")
+    level = log.level
     with warnings.catch_warnings():
-        # The exporter warns and logs of its own insides.
+        # The exporter warns and logs about its internals.
         warnings.simplefilter("ignore")
-        chatter.setLevel(logging.ERROR)
+        log.setLevel(logging.ERROR)
         program = torch.onnx.export(
             branch,
             (example,),
@@ -127,14 +145,14 @@ def _to_onnx(branch: nn.Module, size: int) -> onnx.ModelProto:
             dynamo=True,
             verbose=False,
         )
-    chatter.setLevel(level)
+    log.setLevel(level)
     if program is None:
-        raise EncoderError("torch made no ONNX program of the network.")
+        raise EncoderError("torch could not export the network to ONNX. Try another network.")
     return program.model_proto
 
 
-def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same with large weights stored as float16, a cast behind each: half the file; the arithmetic stays float32."""
+def _with_float16_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store large weights as float16 with a cast behind each: half the file size; the arithmetic stays float32."""
     model = deepcopy(model)
     kept, casts = [], []
     for tensor in model.graph.initializer:
@@ -144,7 +162,7 @@ def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
             continue
         with np.errstate(over="ignore"):
             half = array.astype(np.float16)
-        # A channel that is always the same has hardly a variance to be divided by: its weights can pass float16's end.
+        # A nearly constant channel has a tiny variance to divide by, so its weights can exceed the range of float16.
         if not np.isfinite(half).all():
             kept.append(tensor)
             continue
@@ -160,31 +178,31 @@ def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @torch.inference_mode()
-def _moved(network: Siamese, encoder: Encoder, branch: Branch, samples: LabelledImages) -> float:
-    """How far the artefact's embeddings of some samples are from the network's, as a share of their length."""
+def _difference(network: Siamese, encoder: Encoder, branch: Branch, samples: LabelledImages) -> float:
+    """Return the largest distance between embeddings of the artefact and of the network, relative to their length."""
     size = encoder.card.input
     rows = np.flatnonzero(samples.sketch == (branch == "sketch"))[:64]
-    pictures = samples.images[rows]
-    x = (torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255 - torch.tensor(size.mean).view(3, 1, 1)) / torch.tensor(
+    images = samples.images[rows]
+    x = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - torch.tensor(size.mean).view(3, 1, 1)) / torch.tensor(
         size.std
     ).view(3, 1, 1)
-    theirs = network.branch(branch)(x).numpy()
-    length = float(np.linalg.norm(theirs, axis=1).mean())
-    return float(np.linalg.norm(encoder.embed(pictures, branch) - theirs, axis=1).max()) / length
+    expected = network.branch(branch)(x).numpy()
+    length = float(np.linalg.norm(expected, axis=1).mean())
+    return float(np.linalg.norm(encoder.embed(images, branch) - expected, axis=1).max()) / length
 
 
 def _model_card(card: Card) -> str:
     about = card.provenance
-    assert about is not None  # noqa: S101 -- `write` has just put it there
+    assert about is not None  # noqa: S101 -- `write` sets it
     figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in about.figures.items())
     return f"""# {card.name}
 
 {card.description}
 
-Pictures of {card.input.size} × {card.input.size} pixels ({card.input.fit}) become {card.dimension} numbers; nearness is \
+An image of {card.input.size} × {card.input.size} pixels ({card.input.fit}) becomes {card.dimension} numbers, compared by \
 {card.metric} distance. Branches: {", ".join(card.branches)}. Licence of the weights: {card.licence}.
 
-Trained by lookalike {about.versions["lookalike"]} on {about.images:,} pictures in {about.minutes:.0f} minutes \
+Trained by lookalike {about.versions["lookalike"]} on {about.images:,} images in {about.minutes:.0f} minutes \
 ({about.machine}), seed {about.seed}. The recipe is in `encoder.json`.
 
 | on the validation split | |

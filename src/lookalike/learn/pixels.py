@@ -1,4 +1,6 @@
-"""From pictures to what a network takes."""
+"""Convert images to the input of a network, and choose the precision that it computes in."""
+
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -8,12 +10,17 @@ from torch import Tensor
 from lookalike.learn import recipe
 
 
-def tensor(pictures: UInt8[np.ndarray, "n s s 3"], device: torch.device | None = None) -> Float[Tensor, "n 3 s s"]:
-    """Values in 0…1."""
-    return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float().div_(255)
+def to_tensor(images: UInt8[np.ndarray, "n s s 3"], device: torch.device | None = None) -> Float[Tensor, "n 3 s s"]:
+    """Convert images to a tensor with values in 0…1."""
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(255)
 
 
 def normalise(x: Float[Tensor, "n 3 s s"], config: recipe.Data) -> Float[Tensor, "n 3 s s"]:
-    """By the recipe's mean and standard deviation."""
+    """Normalise by the recipe's mean and standard deviation."""
     mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (config.mean, config.std))
     return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def autocast(config: recipe.Train, device: torch.device) -> AbstractContextManager[None]:
+    """Return the context in which a network computes in a stage's precision."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16-mixed")

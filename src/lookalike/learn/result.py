@@ -1,13 +1,9 @@
-"""What a run leaves behind: the encoder, calibrated, and a report."""
+"""The result of a run: the calibrated encoder, and a report."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
-from lookalike.datasets import LabelledImages
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.encoders.card import Calibration, write_calibration
@@ -17,89 +13,74 @@ from lookalike.evaluation.embedded import EmbeddedDataset, embed_images
 from lookalike.evaluation.evaluate import evaluate_embeddings
 from lookalike.evaluation.protocols import EvaluationOptions
 from lookalike.evaluation.results import About
-from lookalike.learn import export
-from lookalike.learn import recipe as recipes
-from lookalike.learn.networks import Siamese
+from lookalike.learn import export, stopping
+from lookalike.learn.export import Training
+from lookalike.learn.run_folder import RunFolder
+from lookalike.learn.stage_run import StageRun
 
 # Pairs that distances are calibrated on.
 _PAIRS = 40_000
 
-# Pairs of different pictures where each picture is a class: copies are looked for among millions of pairs.
+# Pairs of different images where each image is a class: duplicates are searched among millions of pairs.
 _IMPOSTORS = 1_000_000
 
 
-def write(
-    recipe: recipes.Recipe,
-    network: Siamese,
-    folder: Path,
-    *,
-    training: LabelledImages,
-    validation: LabelledImages,
-    history: Sequence[Mapping[str, float]],
-    line: Mapping[str, float],
-    console: Console,
-) -> None:
-    """Write ``encoder/``, calibrated on the validation split, and ``report.html`` beside it, where pairs can be drawn.
+def write(run: StageRun, folder: RunFolder) -> None:
+    """Write ``encoder/`` of the last stage, calibrated on the validation split, and ``report.html`` beside it.
 
-    Args:
-        recipe: the run's.
-        network: what was trained.
-        folder: the run's.
-        training: what it was trained on.
-        validation: what was held out.
-        history: the lines of metrics.jsonl.
-        line: the one of the epoch that is exported.
-        console: hears where the report is.
+    Without pairs in the validation split there is no calibration and no report.
 
     Raises:
         EncoderError: ONNX and torch disagree.
     """
-    artefact = export.write(
-        recipe,
-        network,
-        folder / "encoder",
-        samples=validation,
-        pictures=len(training),
-        minutes=history[-1]["minutes"],
-        figures={k: v for k, v in line.items() if k.startswith("validation")},
-    )
+    recipe, state, held_out = run.recipe, run.state, run.data.validation
+    state.result.load_state_dict(state.result_weights())
+    stop = run.stage.train.early_stopping
+    exported = state.history[stopping.best_epoch(state.history, stop) - 1] if stop else state.history[-1]
+    figures = {k: v for k, v in exported.items() if k.startswith("validation")}
+    training = Training(len(run.data.training), state.seconds / 60, figures)
+    artefact = export.write(recipe, state.result, folder.encoder, held_out, training)
     encoder = Encoder.open(artefact)
-    embedded = embed_images(Embedder.of(encoder), validation)
-    if fitted := _calibration(embedded, recipe):
+    embedded = embed_images(Embedder.of(encoder), held_out)
+    if fitted := _calibration(embedded, run):
         write_calibration(artefact, fitted)
     about = About(
         embedded.metric,
         recipe.seed,
         encoder=recipe.name,
-        data=_held_out(recipe, validation),
-        facts={"trained on": _trained_on(recipe, training)},
+        data=_describe_validation(run),
+        facts={"trained on": _describe_training(run)},
     )
     try:
         evaluation = evaluate_embeddings(embedded, EvaluationOptions(seed=recipe.seed), about=about)
-    except DataError as e:  # the encoder is none the worse for it
-        console.print(f"no report of what it has learned: {e}")
+    except DataError as e:  # the encoder is complete without it
+        run.progress.note(f"no report: {e}")
         return
-    page = report.write(replace(evaluation, history=tuple(history)), folder)
-    console.print(f"what it has learned: {page}")
+    history = tuple({k: v for k, v in line.items() if not isinstance(v, str)} for line in run.log())
+    page = report.write(replace(evaluation, history=history), folder.path)
+    run.progress.note(f"report: {page}")
 
 
-def _held_out(recipe: recipes.Recipe, validation: LabelledImages) -> str:
-    if recipe.data.each_picture:
-        return f"{len(validation):,} views of {len(validation.classes):,} pictures held out of training"
-    return f"{len(validation):,} pictures held out of training"
+def _describe_validation(run: StageRun) -> str:
+    held_out = run.data.validation
+    if run.stage.data.class_per_image:
+        return f"{len(held_out):,} views of {len(held_out.classes):,} images held out of training"
+    return f"{len(held_out):,} images held out of training"
 
 
-def _trained_on(recipe: recipes.Recipe, training: LabelledImages) -> str:
-    told = "each a class of its own" if recipe.data.each_picture else f"of {len(training.classes)} classes"
-    return f"{len(training):,} pictures {told}"
+def _describe_training(run: StageRun) -> str:
+    training = run.data.training
+    classes = "each a class of its own" if run.stage.data.class_per_image else f"of {len(training.classes)} classes"
+    return f"{len(training):,} images {classes}"
 
 
-def _calibration(embedded: EmbeddedDataset, recipe: recipes.Recipe) -> Calibration | None:
-    """What distances mean, from pairs of held-out photos; None where there are no pairs to draw."""
+def _calibration(embedded: EmbeddedDataset, run: StageRun) -> Calibration | None:
+    """Calibrate distances on pairs of held-out photos; None if there are no pairs."""
     photos = embedded.photos
+    recipe = run.recipe
     try:
         pairs = verification.draw_pairs(embedded.labels[photos], _PAIRS, recipe.seed)
-        if recipe.data.each_picture:
+        if run.stage.data.class_per_image:
             pairs = _with_impostors(pairs, embedded.labels[photos], recipe.seed)
     except DataError:
         return None
@@ -108,12 +89,13 @@ def _calibration(embedded: EmbeddedDataset, recipe: recipes.Recipe) -> Calibrati
 
 
 def _with_impostors(pairs: verification.LabelledPairs, labels: np.ndarray, seed: int) -> verification.LabelledPairs:
-    """The genuine pairs among these, and as many impostor pairs as copies are to be told from."""
+    """Replace the impostor pairs by many more, as an encoder for duplicates needs."""
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.integers(len(labels), size=(_IMPOSTORS, 2)), axis=1)
     drawn = np.unique(drawn[labels[drawn[:, 0]] != labels[drawn[:, 1]]], axis=0)
     left, right = (
-        np.concatenate([one[pairs.same], other]) for one, other in zip((pairs.left, pairs.right), drawn.T, strict=True)
+        np.concatenate([side[pairs.same], other])
+        for side, other in zip((pairs.left, pairs.right), drawn.T, strict=True)
     )
     same = np.arange(len(left)) < pairs.same.sum()
     return verification.LabelledPairs(left, right, same, len(left))

@@ -1,4 +1,4 @@
-"""Which pictures stand in a batch together. Drawn from (seed, epoch) alone, so that a resumed run repeats nothing."""
+"""Samplers: which images form a batch. They depend only on seed and epoch, so a resumed run continues the sequence."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,10 +14,12 @@ from lookalike.learn import recipe
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures that are embedded together.
+    """Images that are embedded together.
 
-    ``rows`` are positions in the samples. ``tuples`` are positions in ``rows``: pairs (anchor, other), or triplets
-    (anchor, positive, negative); none where the loss shall find its own in the batch.
+    Attributes:
+        rows: positions in the samples.
+        tuples: positions in ``rows``: pairs (anchor, other), or triplets (anchor, positive, negative); None if the loss
+            chooses its own from the batch.
     """
 
     rows: Int64[np.ndarray, " b"]
@@ -25,21 +27,21 @@ class Batch:
 
 
 class Batches(Protocol):
-    """The batches of a run, epoch by epoch."""
+    """The batches of a stage, epoch by epoch."""
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Return the number of batches per epoch."""
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of an epoch, the same ones whenever it is asked for."""
+        """Yield the batches of an epoch; they are the same in every call."""
 
 
 def batches(samples: LabelledImages, config: recipe.Sampler, seed: int) -> Batches:
-    """The batches that a recipe's sampler makes of samples.
+    """Make the batches of samples that a recipe's sampler asks for.
 
     Raises:
-        RecipeError: there are fewer classes than a batch shall have.
-        DataError: there is one class only, or no class with two pictures, so that no tuple can be drawn.
+        RecipeError: there are fewer classes than a batch needs.
+        DataError: there is only one class, or no class with two images, so no tuple can be drawn.
     """
     match config:
         case recipe.PKSampler():
@@ -54,18 +56,17 @@ def batches(samples: LabelledImages, config: recipe.Sampler, seed: int) -> Batch
 class PKBatches:
     """Batches of P classes with K items each (Hermans et al. 2017, "In Defense of the Triplet Loss", section 2).
 
-    Within an epoch a class's items are dealt like cards: each is seen once before any is seen again. A class with fewer
-    than K shows some several times, as one of a single picture does its views.
-    An item with sketches comes as its photo and one of its sketches. An epoch is as many batches as it takes to show as
-    many items as there are.
+    Within an epoch each item of a class is drawn once before any is drawn again. A class with fewer than K items repeats
+    some of them in a batch. An item with sketches gives its photo and one of its sketches. An epoch has as many item
+    draws as there are items.
     """
 
     def __init__(self, samples: LabelledImages, config: recipe.PKSampler, seed: int) -> None:
-        """Raises RecipeError where there are fewer classes than P."""
+        """Raises RecipeError if there are fewer classes than P."""
         present = np.unique(samples.labels)
         if config.classes > len(present):
             raise RecipeError(
-                f"sampler.classes asks for {config.classes} classes a batch, but there are {len(present)}."
+                f"sampler.classes needs {config.classes} classes per batch, but the data have {len(present)}. Lower it."
             )
         self._p, self._k, self._seed = config.classes, config.items, seed
         by_class = np.argsort(samples.labels, kind="stable")
@@ -78,67 +79,68 @@ class PKBatches:
         self._count = len(numbers)
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Return the number of batches per epoch."""
         return max(1, self._count // (self._p * self._k))
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of an epoch, sketches right after their photo."""
+        """Yield the batches of an epoch; a sketch stands right after its photo."""
         rng = np.random.default_rng((self._seed, number))
-        decks = [_Deck(items, rng) for items in self._items]
-        classes = _Deck(np.arange(len(decks)), rng)
+        items = [_Cycle(own, rng) for own in self._items]
+        classes = _Cycle(np.arange(len(items)), rng)
         for _ in range(len(self)):
-            items = np.concatenate([decks[c].deal(self._k) for c in classes.deal(self._p)])
-            rows = np.concatenate([self._show(i, rng) for i in items.tolist()])
-            drawn = self._sketch[rows]
-            # Batch normalisation needs two: a sketch that is alone stays away.
-            yield Batch(rows[~drawn] if drawn.sum() == 1 else rows)
+            chosen = np.concatenate([items[c].draw(self._k) for c in classes.draw(self._p)])
+            rows = np.concatenate([self._draw_rows(i, rng) for i in chosen.tolist()])
+            sketch = self._sketch[rows]
+            # Batch normalisation needs two images, so a single sketch is left out.
+            yield Batch(rows[~sketch] if sketch.sum() == 1 else rows)
 
-    def _show(self, item: int, rng: np.random.Generator) -> np.ndarray:
+    def _draw_rows(self, item: int, rng: np.random.Generator) -> np.ndarray:
         rows = self._rows[item]
         if len(rows) == 1:
             return rows
-        drawn = self._sketch[rows]
-        return np.concatenate([rng.choice(side, 1) for side in (rows[~drawn], rows[drawn]) if len(side)])
+        sketch = self._sketch[rows]
+        return np.concatenate([rng.choice(side, 1) for side in (rows[~sketch], rows[sketch]) if len(side)])
 
 
-class _Deck:
-    """Cards dealt without putting back, shuffled anew when they run out."""
+class _Cycle:
+    """Draws values in random order, each once before any is drawn again."""
 
-    def __init__(self, cards: np.ndarray, rng: np.random.Generator) -> None:
-        self._cards, self._rng = cards, rng
-        self._left = rng.permutation(cards)
+    def __init__(self, values: np.ndarray, rng: np.random.Generator) -> None:
+        self._values, self._rng = values, rng
+        self._left = rng.permutation(values)
 
-    def deal(self, n: int) -> np.ndarray:
-        if len(self._cards) == 1:
-            return self._cards.repeat(n)
+    def draw(self, n: int) -> np.ndarray:
+        if len(self._values) == 1:
+            return self._values.repeat(n)
         while len(self._left) < n:
-            # Those on the table first go under the new cards, so that a hand has no card twice where there are enough.
-            fresh = self._rng.permutation(self._cards)
-            seen = np.isin(fresh, self._left)
-            self._left = np.concatenate([self._left, fresh[~seen], fresh[seen]])
-        hand: np.ndarray = self._left[:n]
+            # Values that are left from the last round come last in the next one, so that no draw repeats a value if there
+            # are enough.
+            order = self._rng.permutation(self._values)
+            repeated = np.isin(order, self._left)
+            self._left = np.concatenate([self._left, order[~repeated], order[repeated]])
+        drawn: np.ndarray = self._left[:n]
         self._left = self._left[n:]
-        return hand
+        return drawn
 
 
 class PairBatches:
-    """Batches of pairs that are drawn, never listed: they grow with the square of the pictures, memory does not.
+    """Batches of random pairs. Pairs are drawn and never listed, because their number grows with the square of the images.
 
-    A positive is drawn by class, each as likely, then uniformly of the class's pairs; a negative by two classes, then a
-    picture of each. Where the class has sketches the anchor is one of them, and the other is a photo. An epoch is as
-    many batches as it takes to show as many items as there are.
+    A positive pair is drawn by a uniform choice of the class, then of the class's pairs; a negative pair by a uniform
+    choice of two classes, then of an image of each. If the class has sketches, the anchor is one of them and the other
+    image is a photo. An epoch has as many images in pairs as there are items.
     """
 
     def __init__(self, samples: LabelledImages, same: int, different: int, seed: int) -> None:
-        """Of so many pairs of the same class and of different classes a batch. Raises DataError as `batches` says."""
+        """Draw this many pairs of the same class, and of different classes, per batch. Raises DataError as `batches` says."""
         self._pool, self._same, self._different, self._seed = _Pool(samples), same, different, seed
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Return the number of batches per epoch."""
         return max(1, self._pool.items // (2 * (self._same + self._different)))
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of an epoch, in each the positive pairs first."""
+        """Yield the batches of an epoch, in each the positive pairs first."""
         rng = np.random.default_rng((self._seed, number))
         for _ in range(len(self)):
             anchors, others, _ = self._pool.positives(self._same, rng)
@@ -149,18 +151,18 @@ class PairBatches:
 
 
 class TripletBatches:
-    """Batches of triplets, drawn as `PairBatches` draws: a positive pair, and a picture of another class."""
+    """Batches of random triplets: a positive pair, drawn as by `PairBatches`, and an image of another class."""
 
     def __init__(self, samples: LabelledImages, triplets: int, seed: int) -> None:
-        """Of so many triplets a batch. Raises DataError as `batches` says."""
+        """Draw this many triplets per batch. Raises DataError as `batches` says."""
         self._pool, self._triplets, self._seed = _Pool(samples), triplets, seed
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Return the number of batches per epoch."""
         return max(1, self._pool.items // (3 * self._triplets))
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of an epoch."""
+        """Yield the batches of an epoch."""
         rng = np.random.default_rng((self._seed, number))
         for _ in range(len(self)):
             anchors, positives, classes = self._pool.positives(self._triplets, rng)
@@ -169,60 +171,60 @@ class TripletBatches:
 
 
 class _Pool:
-    """What tuples are drawn from: for each class the rows of its anchors and of the others, end to end in an array."""
+    """Draws anchors, positives and negatives. It holds the rows of each class in one array."""
 
     def __init__(self, samples: LabelledImages) -> None:
         labels = np.unique(samples.labels)
-        if len(labels) < 2:  # noqa: PLR2004 -- nothing differs from a single class
-            raise DataError("There is one class only; a negative takes another one.")
+        if len(labels) < 2:  # noqa: PLR2004 -- a negative pair needs two
+            raise DataError("There is only one class; negative pairs need two. Add images of another class.")
         self.classes, self.items = len(labels), len(np.unique(samples.items))
         anchors, others = [], []
         for label in labels:
             rows = np.flatnonzero(samples.labels == label)
-            drawn = samples.sketch[rows]
-            anchors.append(rows[drawn] if drawn.any() else rows)
-            others.append(rows if drawn.all() else rows[~drawn])
-        # Where a class has photos alone, or sketches alone, an anchor's own row is among the others.
+            sketch = samples.sketch[rows]
+            anchors.append(rows[sketch] if sketch.any() else rows)
+            others.append(rows if sketch.all() else rows[~sketch])
+        # If a class has only photos, or only sketches, an anchor's own row is among the others.
         self._one_kind = np.asarray([a[0] == o[0] for a, o in zip(anchors, others, strict=True)])
         self._anchors, self._others = _Rows(anchors), _Rows(others)
         self._paired = np.flatnonzero(self._others.counts > self._one_kind)
         if not len(self._paired):
-            raise DataError("No class has two pictures; a positive pair takes two.")
+            raise DataError("No class has two images; positive pairs need two. Add images, or use data.classes: image.")
         self._sketch = samples.sketch
 
     def positives(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Anchors, other pictures of their class, and the class, (n,) each."""
+        """Draw anchors, other images of their class, and the class, (n,) each."""
         classes = rng.choice(self._paired, n)
         anchors = rng.integers(self._anchors.counts[classes])
         others = rng.integers(self._others.counts[classes] - self._one_kind[classes])
-        # Drawn of one fewer and moved up from the anchor on: any but the anchor, each as likely.
+        # Draw from one fewer and skip the anchor: a uniform choice of the others.
         others += self._one_kind[classes] & (others >= anchors)
         return self._anchors.at(classes, anchors), self._others.at(classes, others), classes
 
     def anchors(self, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """An anchor of each of these classes."""
+        """Draw an anchor of each of these classes."""
         return self._anchors.at(classes, rng.integers(self._anchors.counts[classes]))
 
     def negatives(self, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """For each of these classes a picture of another one."""
+        """Draw, for each of these classes, an image of another class."""
         others = rng.integers(self.classes - 1, size=len(classes))
         others += others >= classes
         return self._others.at(others, rng.integers(self._others.counts[others]))
 
     def batch(self, tuples: Int64[np.ndarray, "t w"], rng: np.random.Generator) -> Batch:
-        """A batch in which each row stands once, however many tuples it is in."""
+        """Make a batch in which each row stands once, in however many tuples it is."""
         rows, places = np.unique(tuples, return_inverse=True)
         for kind in (True, False):
-            mine = self._sketch[rows] == kind
-            if mine.sum() == 1:
-                # Batch normalisation needs two: one that is alone gets company that is in no tuple.
+            own = self._sketch[rows] == kind
+            if own.sum() == 1:
+                # Batch normalisation needs two images of each branch: add one that is in no tuple.
                 rest = np.setdiff1d(np.flatnonzero(self._sketch == kind), rows)
-                rows = np.append(rows, rng.choice(rest) if len(rest) else rows[mine])
+                rows = np.append(rows, rng.choice(rest) if len(rest) else rows[own])
         return Batch(rows, places.reshape(tuples.shape))
 
 
 class _Rows:
-    """Lists of rows end to end."""
+    """Lists of rows, concatenated into one array."""
 
     def __init__(self, lists: list[np.ndarray]) -> None:
         self._rows = np.concatenate(lists)
@@ -230,6 +232,6 @@ class _Rows:
         self._starts = np.cumsum(self.counts) - self.counts
 
     def at(self, which: np.ndarray, place: np.ndarray) -> np.ndarray:
-        """The rows at these places of these lists."""
+        """Return the rows at these places of these lists."""
         rows: np.ndarray = self._rows[self._starts[which] + place]
         return rows

@@ -1,23 +1,28 @@
-"""How the learning rate goes."""
+"""Learning-rate schedules."""
 
 import math
 
-from lookalike.learn import recipe as recipes
+from lookalike.learn import recipe
 
 
-def factor(recipe: recipes.Recipe, epoch: float) -> float:
-    """What the learning rate is multiplied by at a moment, in epochs since the start."""
-    schedule = recipe.schedule
-    done = epoch / recipe.train.epochs
+def factor(schedule: recipe.Schedule, epoch: float, epochs: int) -> float:
+    """Compute the factor of the learning rate at a moment of a stage.
+
+    Args:
+        schedule: how the rate changes.
+        epoch: epochs since the stage began, with a fraction.
+        epochs: the length of the stage.
+    """
     match schedule:
-        case recipes.ConstantSchedule():
+        case recipe.ConstantSchedule():
             return 1.0
-        case recipes.StepSchedule():
+        case recipe.StepSchedule():
             return float(schedule.gamma ** int(epoch / schedule.every))
-        case recipes.OneCycle() | recipes.CosineSchedule():
+        case recipe.OneCycle() | recipe.CosineSchedule():
+            done = epoch / epochs
             if done < schedule.warmup:
                 return done / schedule.warmup
             left = 1 - (done - schedule.warmup) / (1 - schedule.warmup)
-            if isinstance(schedule, recipes.CosineSchedule):
+            if isinstance(schedule, recipe.CosineSchedule):
                 left = (1 - math.cos(math.pi * left)) / 2
             return schedule.final + (1 - schedule.final) * left

@@ -1,28 +1,32 @@
-"""All that changes while training, and what it starts from."""
+"""The state of a stage in training: everything that changes, and that a checkpoint holds."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lookalike.datasets import LabelledImages
-from lookalike.learn import pixels
-from lookalike.learn import recipe as recipes
-from lookalike.learn.losses import Loss
-from lookalike.learn.networks import FastNet, Siamese
+from lookalike.learn import recipe
+from lookalike.learn.losses.total import Loss
+from lookalike.learn.networks import Siamese
 
 
 @dataclass
 class State:
-    """All that changes while training, and that a checkpoint holds.
+    """The state of a stage in training.
 
-    ``wrapped`` is the network under Fabric: what is called in training. ``best`` is the weights of the best epoch so far,
-    where the recipe asks for early stopping.
+    Attributes:
+        network: the weights in training.
+        wrapped: the same network under Fabric, which is called in training.
+        loss: the loss, with what its terms learn.
+        optimiser: of both.
+        average: the exponential average of the weights, if the recipe asks for it.
+        history: the figures of the stage's epochs so far.
+        earlier: the lines of ``metrics.jsonl`` of the stages before.
+        seconds: of training, earlier stages included.
+        best: the weights of the best epoch so far, if the recipe asks for early stopping.
     """
 
     network: Siamese
@@ -30,13 +34,34 @@ class State:
     loss: Loss
     optimiser: torch.optim.Optimizer
     average: AveragedModel | None
-    epoch: int = 0
-    seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+    earlier: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
     best: dict[str, Tensor] | None = None
 
+    @property
+    def epoch(self) -> int:
+        """The number of finished epochs of the stage."""
+        return len(self.history)
+
+    @property
+    def result(self) -> Siamese:
+        """The network to validate and to export: the average if there is one."""
+        if self.average is None:
+            return self.network
+        assert isinstance(self.average.module, Siamese)  # noqa: S101 -- it averages one
+        return self.average.module
+
+    def result_weights(self) -> dict[str, Tensor]:
+        """Return the weights that the stage results in: those of the best epoch, or of the last one."""
+        return self.best or self.result.state_dict()
+
+    def keep_best(self) -> None:
+        """Remember the result's weights as the best so far."""
+        self.best = {name: value.detach().clone() for name, value in self.result.state_dict().items()}
+
     def tree(self) -> dict[str, Any]:
-        """All of it as a tree of tensors and plain values."""
+        """Return the state as a tree of tensors and plain values, for a checkpoint."""
         return {
             "network": self.network.state_dict(),
             "loss": self.loss.state_dict(),
@@ -46,62 +71,48 @@ class State:
             "epoch": self.epoch,
             "seconds": self.seconds,
             "history": self.history,
+            "earlier": self.earlier,
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Take up what `tree` gave."""
+        """Restore what `tree` returned; checkpoints from before there were stages lack ``earlier``."""
         self.network.load_state_dict(saved["network"])
-        self.loss.load_state_dict(saved["loss"])
+        # Losses of the library were modules once, and their parameters had a longer name.
+        self.loss.load_state_dict({name.replace("._loss.", "."): value for name, value in saved["loss"].items()})
         self.optimiser.load_state_dict(saved["optimiser"])
         if self.average:
             self.average.load_state_dict(saved["average"])
         self.best = saved["best"]
-        self.epoch, self.seconds, self.history = saved["epoch"], saved["seconds"], saved["history"]
-
-    @property
-    def result(self) -> Siamese:
-        """The network to judge and to export: the average where there is one."""
-        if self.average is None:
-            return self.network
-        assert isinstance(self.average.module, Siamese)  # noqa: S101 -- it was made of one
-        return self.average.module
-
-    def keep(self) -> None:
-        """Note the result's weights as the best so far."""
-        self.best = {name: value.detach().clone() for name, value in self.result.state_dict().items()}
+        self.seconds, self.history, self.earlier = saved["seconds"], saved["history"], saved.get("earlier", [])
 
 
-def fresh(recipe: recipes.Recipe, training: LabelledImages, fabric: Fabric) -> State:
-    """What a run starts from. All chance in it comes from torch's generator, which the caller seeds."""
-    network = Siamese(recipe.network, recipe.branches)
-    for name in recipe.branches:
-        body = network.branch(name).body
-        if isinstance(body, FastNet):
-            rows = np.flatnonzero(training.sketch == (name == "sketch"))
-            rows = np.random.default_rng(recipe.seed).choice(rows, min(len(rows), 1000), replace=False)
-            body.fit_whitening(pixels.normalise(pixels.tensor(training.images[rows]), recipe.data))
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out of its types
-    loss = Loss(recipe.losses, recipe.network.dimension, len(training.classes))
-    optimiser = _optimiser(recipe.optimiser, (*network.parameters(), *loss.parameters()))
-    average = None
-    if recipe.train.average:
-        average = AveragedModel(
-            network,
-            multi_avg_fn=get_ema_multi_avg_fn(recipe.train.average),  # type: ignore[no-untyped-call]
-            use_buffers=True,
-        ).to(fabric.device)
-    wrapped, optimiser = fabric.setup(network, optimiser)
-    return State(network, wrapped, loss.to(fabric.device), optimiser, average)
+def saved_result(saved: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the weights that a stage results in, from what `State.tree` returned."""
+    if saved["best"]:
+        return dict(saved["best"])
+    if saved["average"]:
+        prefix = "module."
+        return {n.removeprefix(prefix): v for n, v in saved["average"].items() if n.startswith(prefix)}
+    return dict(saved["network"])
 
 
-def _optimiser(config: recipes.Optimiser, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    # One-dimensional weights are biases and the scales of normalisations, which decay does no good.
+def make_optimiser(config: recipe.Optimiser, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Make the optimiser that a recipe asks for, of the parameters that are not frozen."""
+    # One-dimensional weights are biases and the scales of normalisations; decay does not help them.
     weights = [p for p in parameters if p.requires_grad]
     groups = [
         {"params": [p for p in weights if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    if isinstance(config, recipes.SGD):
+    if isinstance(config, recipe.SGD):
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.nesterov)
     kind = torch.optim.AdamW if config.kind == "adamw" else torch.optim.Adam
     return kind(groups, lr=config.learning_rate, betas=config.betas)
+
+
+def make_average(config: recipe.Train, network: Siamese, device: torch.device) -> AveragedModel | None:
+    """Make the exponential average of a network's weights, if a recipe asks for it."""
+    if not config.average:
+        return None
+    average = get_ema_multi_avg_fn(config.average)  # type: ignore[no-untyped-call]  # torch leaves out its types
+    return AveragedModel(network, multi_avg_fn=average, use_buffers=True).to(device)

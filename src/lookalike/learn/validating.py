@@ -1,4 +1,4 @@
-"""What a network in training makes of the pictures that were held out."""
+"""Validation: how good a network in training is on held-out images."""
 
 import numpy as np
 import torch
@@ -9,54 +9,53 @@ from lookalike.datasets import LabelledImages
 from lookalike.errors import DataError
 from lookalike.evaluation import retrieval, verification
 from lookalike.evaluation.roc import Roc
-from lookalike.learn import pixels
-from lookalike.learn import recipe as recipes
-from lookalike.learn.losses import Loss, Targets
+from lookalike.learn import pixels, recipe
+from lookalike.learn.losses.targets import Targets
+from lookalike.learn.losses.total import Loss
 from lookalike.learn.sampling import Batch, batches
 from lookalike.metric import Metric
 
-# Values that are pushed through a network at once, of its pictures: 500 of 32 × 32.
+# Values that go through a network at once: those of 500 images of 32 × 32.
 _CHUNK = 500 * 32 * 32 * 3
 
-# Pairs drawn for the area under the ROC curve: its error is then some 0.003.
+# Pairs drawn for the area under the ROC curve: its standard error is then about 0.003.
 _PAIRS = 8000
-
-# What a recipe may stop by, and whether less of it is better.
-_LESS_IS_BETTER = {"loss"}
 
 
 def figures(
-    recipe: recipes.Recipe, loss: Loss, samples: LabelledImages, embeddings: Float32[np.ndarray, "n d"]
+    stage: recipe.Stage, seed: int, loss: Loss, samples: LabelledImages, embeddings: Float32[np.ndarray, "n d"]
 ) -> dict[str, float]:
-    """How good embeddings of held-out pictures are.
+    """Measure embeddings of held-out images.
+
+    Args:
+        stage: what is trained.
+        seed: of pairs and batches; the same for all epochs.
+        loss: what is minimised.
+        samples: the images.
+        embeddings: of these.
 
     Returns:
-        ``validation.loss``, where a term of the loss knows what to make of these classes; top-1 among the photos and the
-        area under the ROC curve of pairs of them; with sketches, how many find their class and their photo.
+        ``validation.loss``, if a term of the loss has a value for these classes; top-1 among the photos, and the area under
+        the ROC curve of their pairs; with sketches, the shares that find their class and their photo.
     """
     photos = np.flatnonzero(~samples.sketch)
     gallery, labels = embeddings[photos], samples.labels[photos]
-    out = _loss(recipe, loss, samples, embeddings)
+    out = _loss(stage, seed, loss, samples, embeddings)
     out["validation.top_1"] = retrieval.top_1(gallery, labels, Metric.EUCLIDEAN)
-    out |= _auc(gallery, labels, recipe.seed)
+    out |= _auc(gallery, labels, seed)
     if samples.sketch.any():
-        drawn = embeddings[samples.sketch]
+        queries = embeddings[samples.sketch]
         same_class = samples.labels[samples.sketch][:, None] == labels
         same_item = samples.items[samples.sketch][:, None] == samples.items[photos]
         for name, relevant in (("class", same_class), ("item", same_item)):
-            for k, v in retrieval.hit_rates(drawn, gallery, relevant, (1, 10), Metric.EUCLIDEAN).items():
+            for k, v in retrieval.hit_rates(queries, gallery, relevant, (1, 10), Metric.EUCLIDEAN).items():
                 out[f"validation.sketch_{name}_at_{k}"] = v
     return out
 
 
-def is_better(figure: str, new: float, old: float) -> bool:
-    """Whether a figure of `recipe.EarlyStopping` has become better."""
-    return new < old if figure in _LESS_IS_BETTER else new > old
-
-
 @torch.inference_mode()
-def embed(network: nn.Module, samples: LabelledImages, recipe: recipes.Recipe) -> Float32[np.ndarray, "n d"]:
-    """Embeddings of samples by a network in training, in the recipe's precision."""
+def embed(network: nn.Module, samples: LabelledImages, stage: recipe.Stage) -> Float32[np.ndarray, "n d"]:
+    """Embed samples by a network in training, in the stage's precision."""
     was_training = network.training
     network.eval()
     device = next(network.parameters()).device
@@ -64,15 +63,16 @@ def embed(network: nn.Module, samples: LabelledImages, recipe: recipes.Recipe) -
     parts = []
     for start in range(0, len(samples), count):
         rows = slice(start, start + count)
-        x = pixels.normalise(pixels.tensor(samples.images[rows], device), recipe.data)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.train.precision == "bf16-mixed"):
-            parts.append(network(x, torch.from_numpy(samples.sketch[rows]).to(device)).float().cpu().numpy())
+        x = pixels.normalise(pixels.to_tensor(samples.images[rows], device), stage.data)
+        sketch = torch.from_numpy(samples.sketch[rows]).to(device) if stage.data.has_sketches else None
+        with pixels.autocast(stage.train, device):
+            parts.append(network(x, sketch).float().cpu().numpy())
     network.train(was_training)
     return np.concatenate(parts)
 
 
 def targets(samples: LabelledImages, batch: Batch, device: torch.device) -> Targets:
-    """What is known of a batch's pictures."""
+    """Return the labels of a batch, for the loss."""
     labels, items, sketch = (
         torch.from_numpy(a[batch.rows]).to(device) for a in (samples.labels, samples.items, samples.sketch)
     )
@@ -81,31 +81,31 @@ def targets(samples: LabelledImages, batch: Batch, device: torch.device) -> Targ
 
 @torch.inference_mode()
 def _loss(
-    recipe: recipes.Recipe, loss: Loss, samples: LabelledImages, embeddings: Float32[np.ndarray, "n d"]
+    stage: recipe.Stage, seed: int, loss: Loss, samples: LabelledImages, embeddings: Float32[np.ndarray, "n d"]
 ) -> dict[str, float]:
-    """The mean loss over batches drawn as in training, always the same ones."""
-    new_classes = recipe.data.held_out == "class"
-    if new_classes and all(loss.closed):
+    """Average the loss over batches drawn as in training; the batches are the same for all epochs."""
+    new_classes = stage.data.held_out == "class"
+    if new_classes and all(term.knows_classes for term in stage.losses):
         return {}
-    sampler = recipe.sampler
-    if isinstance(sampler, recipes.PKSampler):
+    sampler = stage.sampler
+    if isinstance(sampler, recipe.PKSampler):
         sampler = sampler.model_copy(update={"classes": min(sampler.classes, len(np.unique(samples.labels)))})
     try:
-        drawn = batches(samples, sampler, recipe.seed)
-    except DataError:  # no class has two pictures here
+        drawn = batches(samples, sampler, seed)
+    except DataError:  # no class has two images here
         return {}
     device = next((p.device for p in loss.parameters()), torch.device("cpu"))
     values: list[Tensor] = []
     for batch in drawn.epoch(0):
         x = torch.from_numpy(embeddings[batch.rows]).to(device)
-        values.append(loss(x, targets(samples, batch, device), open_only=new_classes)[0])
+        values.append(loss(x, targets(samples, batch, device), new_classes=new_classes)[0])
     return {"validation.loss": float(torch.stack(values).mean())}
 
 
 def _auc(embeddings: Float32[np.ndarray, "n d"], labels: np.ndarray, seed: int) -> dict[str, float]:
     try:
         pairs = verification.draw_pairs(labels, _PAIRS, seed)
-    except DataError:  # no class has two pictures here
+    except DataError:  # no class has two images here
         return {}
     distances = pairs.distances(embeddings, Metric.EUCLIDEAN)
     return {"validation.auc": Roc.of_pairs(distances, pairs.same).auc}

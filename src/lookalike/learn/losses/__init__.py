@@ -1,20 +1,42 @@
-"""Losses: the terms that a recipe can add up, and their weighted sum."""
+"""Losses: one file for each term, with its recipe part and its formula.
 
-from lookalike.learn.losses.classes import CosineClassifier, ProxyAnchor
-from lookalike.learn.losses.pairs import BinaryCrossEntropy, Contrastive
-from lookalike.learn.losses.similarity import MultiSimilarity, SupervisedContrastive
-from lookalike.learn.losses.targets import Targets
-from lookalike.learn.losses.total import Loss
-from lookalike.learn.losses.triplet import Triplet
+To add a loss, write its file (`triplet` is an example) and add its class to `LossTerm`. Importing the terms leaves torch
+out, because reading a recipe must not wait for it: each method imports what it needs. `total` sums the terms for training.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from lookalike.learn.losses.binary_cross_entropy import BinaryCrossEntropyTerm
+from lookalike.learn.losses.contrastive import ContrastiveTerm
+from lookalike.learn.losses.cross_entropy import CrossEntropyTerm
+from lookalike.learn.losses.multi_similarity import MultiSimilarityTerm
+from lookalike.learn.losses.proxy_anchor import ProxyAnchorTerm
+from lookalike.learn.losses.supervised_contrastive import SupervisedContrastiveTerm
+from lookalike.learn.losses.term import Comparison, Term
+from lookalike.learn.losses.triplet import TripletTerm
+
+LossTerm = Annotated[
+    TripletTerm
+    | ContrastiveTerm
+    | BinaryCrossEntropyTerm
+    | CrossEntropyTerm
+    | SupervisedContrastiveTerm
+    | MultiSimilarityTerm
+    | ProxyAnchorTerm,
+    Field(discriminator="kind"),
+]
 
 __all__ = [
-    "BinaryCrossEntropy",
-    "Contrastive",
-    "CosineClassifier",
-    "Loss",
-    "MultiSimilarity",
-    "ProxyAnchor",
-    "SupervisedContrastive",
-    "Targets",
-    "Triplet",
+    "BinaryCrossEntropyTerm",
+    "Comparison",
+    "ContrastiveTerm",
+    "CrossEntropyTerm",
+    "LossTerm",
+    "MultiSimilarityTerm",
+    "ProxyAnchorTerm",
+    "SupervisedContrastiveTerm",
+    "Term",
+    "TripletTerm",
 ]

@@ -1,20 +1,22 @@
-"""What is known of the pictures of a batch, and the pairs that follow from it."""
+"""Labels of a batch, and the pairs that follow from them."""
 
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Bool, Int64
-from torch import Tensor
+from jaxtyping import Bool, Float, Int64
 
-from lookalike.learn import recipe
+from lookalike.learn.losses.term import Comparison, Tensor
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What is known of the pictures of a batch.
+    """Labels of the images of a batch.
 
-    ``labels``, ``items`` and ``sketch`` are as in `lookalike.datasets.LabelledImages`; ``tuples`` as in `sampling.Batch`: the pairs
-    or triplets that are compared, and none where all of the batch are.
+    Attributes:
+        labels: the class of each image.
+        items: the item of each image; a sketch and its photo are one item.
+        sketch: whether each image is a sketch.
+        tuples: pairs or triplets of positions that the sampler drew, as in `sampling.Batch`; None to compare all images of
+            the batch.
     """
 
     labels: Int64[Tensor, " b"]
@@ -22,40 +24,66 @@ class Targets:
     sketch: Bool[Tensor, " b"]
     tuples: Int64[Tensor, "t w"] | None = None
 
-    def names(self, term: recipe.Comparison) -> Int64[Tensor, " b"]:
-        """What two pictures have in common if they are a positive pair of a term."""
+    def groups(self, term: Comparison) -> Int64[Tensor, " b"]:
+        """Return the number of each image's class or item: two images are a positive pair if their numbers are equal."""
         return self.labels if term.target == "class" else self.items
 
-    def chosen(self, term: recipe.Comparison) -> Int64[Tensor, "t w"] | None:
-        """The tuples that a term compares: across, those of which the anchor alone is a sketch."""
+    def tuples_of(self, term: Comparison) -> Int64[Tensor, "t w"] | None:
+        """Return the drawn tuples that a term compares; with ``across``, those in which only the anchor is a sketch."""
         if self.tuples is None or not term.across:
             return self.tuples
-        drawn = self.sketch[self.tuples]
-        return self.tuples[drawn[:, 0] & ~drawn[:, 1:].any(dim=1)]
+        sketch = self.sketch[self.tuples]
+        return self.tuples[sketch[:, 0] & ~sketch[:, 1:].any(dim=1)]
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of a batch: positions of the two, and whether they are positive."""
+    """Pairs of images of a batch: two positions, and whether the pair is positive."""
 
     left: Int64[Tensor, " p"]
     right: Int64[Tensor, " p"]
     same: Bool[Tensor, " p"]
 
 
-def pairs(targets: Targets, term: recipe.Comparison) -> Pairs:
-    """The pairs that a term compares.
+def pairs(targets: Targets, term: Comparison) -> Pairs:
+    """List the pairs that a term compares.
 
-    Those of the tuples, a triplet being two pairs; without tuples all of the batch, each once, and across those of a
-    sketch and a photo.
+    They come from the drawn tuples; a triplet gives two pairs. Without tuples they are all pairs of the batch, each once;
+    with ``across``, all pairs of a sketch and a photo.
     """
-    names = targets.names(term)
-    tuples = targets.chosen(term)
+    import torch
+
+    groups = targets.groups(term)
+    tuples = targets.tuples_of(term)
     if tuples is not None:
         left = tuples[:, :1].expand(-1, tuples.shape[1] - 1).reshape(-1)
         right = tuples[:, 1:].reshape(-1)
     elif term.across:
         left, right = torch.where(targets.sketch[:, None] & ~targets.sketch)
     else:
-        left, right = torch.triu_indices(len(names), len(names), offset=1, device=names.device)
-    return Pairs(left, right, names[left] == names[right])
+        left, right = torch.triu_indices(len(groups), len(groups), offset=1, device=groups.device)
+    return Pairs(left, right, groups[left] == groups[right])
+
+
+def pair_distances(x: Float[Tensor, "b d"], chosen: Pairs, power: int) -> Float[Tensor, " p"]:
+    """Compute (Σ |x_j - y_j|^power)^(1/power) of each pair. Where it is 0, its gradient is 0 too."""
+    import torch
+
+    if len(chosen.left) <= len(x):
+        lengths: Tensor = torch.linalg.vector_norm(x[chosen.left] - x[chosen.right], ord=power, dim=1)
+        return lengths
+    # With more pairs than rows, the differences (p, d) take more memory than the distance matrix (b, b). A matrix product
+    # would lose small distances to rounding.
+    matrix = torch.cdist(x, x, p=power, compute_mode="donot_use_mm_for_euclid_dist")
+    return matrix[chosen.left, chosen.right]
+
+
+def pair_mean(each: Float[Tensor, " p"], same: Bool[Tensor, " p"], targets: Targets) -> Float[Tensor, ""]:
+    """Average over pairs: drawn pairs equally; for all pairs of a batch, half the positive mean plus half the negative.
+
+    In a batch of many classes few pairs are positive, so a plain mean would ignore them. A side without pairs counts as 0.
+    """
+    if targets.tuples is not None:
+        return each.sum() / max(len(each), 1)
+    positive, negative = ((each * side).sum() / side.sum().clamp(min=1) for side in (same, ~same))
+    return (positive + negative) / 2

@@ -1,54 +1,73 @@
 """The triplet loss and its miners."""
 
-from typing import ClassVar
+from typing import Any, Literal
 
 from jaxtyping import Float, Int64
-from pytorch_metric_learning import distances, losses, miners
-from torch import Tensor, nn
+from pydantic import Field
 
-from lookalike.learn import recipe
-from lookalike.learn.losses.targets import Targets
+from lookalike.learn.losses.term import Comparison, Learned, Targets, Tensor
 
 
-class Triplet(nn.Module):
-    """Triplet loss (Schroff et al. 2015, eq. 2-3; the margin on squared or true distances).
+class TripletTerm(Comparison):
+    """Triplet loss: max(0, d(a,p) - d(a,n) + margin) (Schroff et al. 2015, eq. 2-3).
 
-    On the triplets that are given; otherwise on those of the batch, all or mined. The distance-weighted miner (Wu et al.
-    2017, section 4) goes by the embeddings' directions: it evens out distances on the unit sphere.
+    Distances are squared, as in R1, or true. The loss is the mean over the triplets that violate the margin: those that
+    the sampler drew, or those of the batch, all or mined. The ``distance`` miner (Wu et al. 2017, section 4) uses only the
+    directions of embeddings, because it balances distances on the unit sphere.
     """
 
-    closed: ClassVar[bool] = False
+    kind: Literal["triplet"]
+    margin: float = Field(gt=0)
+    squared: bool = True
+    miner: Literal["all", "semihard", "hard", "distance"] = "semihard"
 
-    def __init__(self, term: recipe.TripletTerm) -> None:
-        super().__init__()
-        distance = distances.LpDistance(normalize_embeddings=False, p=2, power=2 if term.squared else 1)
-        self._loss = losses.TripletMarginLoss(margin=term.margin, distance=distance)
-        self._miner = {
-            "all": None,
-            "semihard": miners.BatchEasyHardMiner("easy", "semihard", distance=distance),
-            "hard": miners.BatchHardMiner(distance=distance),
-            "distance": miners.DistanceWeightedMiner(),
-        }[term.miner]
-        self._term = term
-
-    def forward(self, embeddings: Float[Tensor, "b d"], targets: Targets) -> Float[Tensor, ""]:
-        """Mean loss over the triplets that violate the margin; zero where none does."""
-        names, triplets = targets.names(self._term), targets.chosen(self._term)
+    def value(self, embeddings: Float[Tensor, "b d"], targets: Targets, learned: Learned) -> Float[Tensor, ""]:
+        """Average over the triplets that violate the margin; 0 if none does."""
+        groups, triplets = targets.groups(self), targets.tuples_of(self)
         if triplets is not None:
-            return self._loss(embeddings, names, triplets.unbind(1))  # type: ignore[no-any-return]  # the library is untyped
-        if not self._term.across:
-            return self._batch(embeddings, names, None, None)
+            return self._loss(embeddings, groups, triplets.unbind(1))
+        if not self.across:
+            return self._loss(embeddings, groups, self.mine(embeddings, groups))
         sketch = targets.sketch
         if sketch.all() or not sketch.any():
             return (embeddings * 0).sum()
-        return self._batch(embeddings[sketch], names[sketch], embeddings[~sketch], names[~sketch])
+        gallery = embeddings[~sketch], groups[~sketch]
+        mined = self.mine(embeddings[sketch], groups[sketch], *gallery)
+        return self._loss(embeddings[sketch], groups[sketch], mined, *gallery)
 
-    def _batch(
-        self,
-        anchors: Float[Tensor, "a d"],
-        names: Int64[Tensor, " a"],
-        gallery: Float[Tensor, "g d"] | None,
-        gallery_names: Int64[Tensor, " g"] | None,
-    ) -> Float[Tensor, ""]:
-        mined = self._miner(anchors, names, gallery, gallery_names) if self._miner else None
-        return self._loss(anchors, names, mined, gallery, gallery_names)  # type: ignore[no-any-return]  # as above
+    def mine(
+        self, anchors: Float[Tensor, "a d"], groups: Int64[Tensor, " a"], *gallery: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Choose triplets of a batch.
+
+        Args:
+            anchors: embeddings.
+            groups: the class or item of each anchor.
+            gallery: embeddings of positives and negatives, and the class or item of each; by default the anchors'.
+
+        Returns:
+            Positions of anchors, positives and negatives; None for all triplets.
+        """
+        from pytorch_metric_learning import miners
+
+        if self.miner == "all":
+            return None
+        miner = {
+            "semihard": lambda: miners.BatchEasyHardMiner("easy", "semihard", distance=self._distance()),
+            "hard": lambda: miners.BatchHardMiner(distance=self._distance()),
+            "distance": miners.DistanceWeightedMiner,
+        }[self.miner]()
+        found: tuple[Tensor, Tensor, Tensor] = miner(anchors, groups, *gallery)
+        return found
+
+    def _loss(self, anchors: Tensor, groups: Tensor, triplets: tuple[Tensor, ...] | None, *gallery: Tensor) -> Tensor:
+        from pytorch_metric_learning import losses
+
+        loss = losses.TripletMarginLoss(margin=self.margin, distance=self._distance())
+        total: Tensor = loss(anchors, groups, triplets, *gallery)
+        return total
+
+    def _distance(self) -> Any:  # noqa: ANN401 -- the library has no types
+        from pytorch_metric_learning import distances
+
+        return distances.LpDistance(normalize_embeddings=False, p=2, power=2 if self.squared else 1)

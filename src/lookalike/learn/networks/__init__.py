@@ -2,6 +2,6 @@
 
 from lookalike.learn.networks.backbone import Backbone, backbone
 from lookalike.learn.networks.fast import FastNet
-from lookalike.learn.networks.siamese import Branch, Siamese
+from lookalike.learn.networks.siamese import BranchNetwork, Siamese, branches_of
 
-__all__ = ["Backbone", "Branch", "FastNet", "Siamese", "backbone"]
+__all__ = ["Backbone", "BranchNetwork", "FastNet", "Siamese", "backbone", "branches_of"]

@@ -1,4 +1,4 @@
-"""The backbone that a recipe names."""
+"""The backbone that a recipe chooses."""
 
 from lookalike.learn import recipe
 from lookalike.learn.networks import weights
@@ -7,26 +7,26 @@ from lookalike.learn.networks.plain import KochNet, SmallCNN
 from lookalike.learn.networks.resnet import ResNet
 from lookalike.learn.networks.vgg import VGG16
 
-# Each maps images (n, 3, s, s) to features (n, outputs), and names in `late` the modules that branches share.
+# Each maps images (n, 3, s, s) to features (n, outputs).
 Backbone = FastNet | KochNet | ResNet | SmallCNN | VGG16
 
 
 def backbone(config: recipe.Network) -> Backbone:
-    """The backbone that a recipe names, freshly initialised or with the public weights that it names.
+    """Build the backbone that a recipe chooses, with random weights or with the public weights that it names.
 
     Raises:
-        NotFoundError: the weights are not there.
+        NotFoundError: the weights do not exist.
         MissingExtraError: they are on a hub, whose client is not installed.
-        RecipeError: they are no safetensors file.
-        MismatchError: they are another network's.
+        RecipeError: they are not a safetensors file.
+        MismatchError: they belong to another network.
     """
-    body = _fresh(config)
+    body = _build(config)
     if isinstance(config, recipe.ResNetwork | recipe.VGGNetwork) and config.weights is not None:
         weights.load(body, config.weights)
     return body
 
 
-def _fresh(config: recipe.Network) -> Backbone:
+def _build(config: recipe.Network) -> Backbone:
     match config:
         case recipe.FastNetwork():
             return FastNet(config.widths, config.patch, config.stride, config.grid)

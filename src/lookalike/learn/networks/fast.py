@@ -1,7 +1,5 @@
 """A small network that two CPU cores train in minutes."""
 
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from jaxtyping import Float
@@ -19,7 +17,7 @@ class _FastStage(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(width)
-        # As identity filters the fresh convolutions pass on what they get, and the first epochs learn faster.
+        # New convolutions start as identity filters, which speeds up the first epochs.
         for conv in (self.conv1, self.conv2, self.conv3):
             nn.init.dirac_(conv.weight.data[:inputs] if conv is self.conv1 else conv.weight.data)
 
@@ -32,16 +30,14 @@ class _FastStage(nn.Module):
 class FastNet(nn.Module):
     """A small network that two CPU cores train in minutes.
 
-    A frozen first layer whitens patches of the training pictures; three stages follow, each halving the map; the
-    maximum over each cell of a grid is the feature. The recipe of K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU"
-    (arXiv:2404.00498), inspired whitening, identity filters and pooling inside the stage.
+    A frozen first layer whitens patches of the training images; three stages follow, each halving the map; the feature is
+    the maximum over each cell of a grid. Whitening, identity filters and pooling inside the stage follow K. Jordan, "94% on
+    CIFAR-10 in 3.29 Seconds on a Single GPU" (arXiv:2404.00498).
     """
-
-    late: ClassVar[tuple[str, ...]] = ("stage2", "stage3")
 
     def __init__(self, widths: tuple[int, int, int], patch: int, stride: int, grid: int = 1) -> None:
         super().__init__()
-        # An eigenvector and its opposite for each leading direction, so that the activation loses no sign.
+        # An eigenvector and its opposite for each leading direction, so that the activation does not lose the sign.
         self.whiten = nn.Conv2d(3, 2 * min(3 * patch * patch, 16), patch, stride)
         self.whiten.requires_grad_(requires_grad=False)
         self.stage1 = _FastStage(self.whiten.out_channels, widths[0])
@@ -51,7 +47,7 @@ class FastNet(nn.Module):
         self.outputs = widths[2] * grid * grid
 
     def fit_whitening(self, x: Float[Tensor, "n 3 s s"]) -> None:
-        """Set the first layer from the patches of some training pictures, already normalised.
+        """Fit the first layer to patches of training images, which are already normalised.
 
         Each filter is an eigenvector of the patches' covariance over the root of its eigenvalue (PCA whitening).
         """
@@ -63,10 +59,10 @@ class FastNet(nn.Module):
         filters = filters.reshape(-1, 3, patch, patch)
         with torch.no_grad():
             self.whiten.weight.copy_(torch.cat([filters, -filters]))
-            self.whiten.bias.zero_()  # type: ignore[union-attr]  # this layer was made with a bias
+            self.whiten.bias.zero_()  # type: ignore[union-attr]  # this layer has a bias
 
     def forward(self, x: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n f"]:
-        """Images → pooled features."""
+        """Compute pooled features of images."""
         x = F.silu(self.whiten(x))
         x = self.stage3(self.stage2(self.stage1(x)))
         step = x.shape[-1] // self._grid

@@ -1,6 +1,4 @@
-"""Plain convolutional networks of the literature: convolutions, ReLU and pooling, nothing else."""
-
-from typing import ClassVar
+"""Plain convolutional networks from the literature: convolutions, ReLU and pooling."""
 
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from jaxtyping import Float
@@ -8,13 +6,11 @@ from torch import Tensor, nn
 
 
 class SmallCNN(nn.Module):
-    """Three 3×3 convolutions of 32, 64 and 128 filters, the first two pooled; the mean over the last maps is the feature.
+    """Three 3×3 convolutions of 32, 64 and 128 filters, the first two pooled; the feature is the mean over the last maps.
 
     With a linear layer of 64 on top it is the network that reference R2 trains on digits. Convolutions keep the size of
-    the map, about which R2 is silent. ``channels`` is 1 or 3: with 1 the network sees the mean over the colours.
+    the map, which R2 does not specify. ``channels`` is 1 or 3: with 1 the network sees the mean over the colours.
     """
-
-    late: ClassVar[tuple[str, ...]] = ("conv2", "conv3")
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -25,10 +21,10 @@ class SmallCNN(nn.Module):
         self.outputs = 128
         for conv in (self.conv1, self.conv2, self.conv3):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # these layers were made with a bias
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # these layers have a bias
 
     def forward(self, x: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n f"]:
-        """Images of 4 pixels or more → pooled features."""
+        """Compute pooled features of images of 4 pixels or more."""
         x = x.mean(dim=1, keepdim=True) if self._grey else x
         x = F.max_pool2d(F.relu(self.conv1(x)), 2)
         x = F.max_pool2d(F.relu(self.conv2(x)), 2)
@@ -42,8 +38,6 @@ class KochNet(nn.Module):
     the features. A linear layer of 4096 and a sigmoid on top are the paper's embedding. ``channels`` as in `SmallCNN`.
     """
 
-    late: ClassVar[tuple[str, ...]] = ("conv3", "conv4")
-
     def __init__(self, channels: int) -> None:
         super().__init__()
         self._grey = channels == 1
@@ -54,18 +48,18 @@ class KochNet(nn.Module):
         # 105…112 pixels become 6×6 maps.
         self.outputs = 256 * 6 * 6
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
-            draw_as_koch(conv, std=0.01)
+            init_as_koch(conv, std=0.01)
 
     def forward(self, x: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n f"]:
-        """Images of 105 to 112 pixels → flattened maps."""
+        """Compute flattened maps of images of 105 to 112 pixels."""
         x = x.mean(dim=1, keepdim=True) if self._grey else x
         for conv in (self.conv1, self.conv2, self.conv3):
             x = F.max_pool2d(F.relu(conv(x)), 2)
         return F.relu(self.conv4(x)).flatten(1)
 
 
-def draw_as_koch(layer: nn.Conv2d | nn.Linear, std: float) -> None:
-    """Weights from N(0, std²), biases from N(0.5, 0.01²) (Koch et al. 2015, section 3.2)."""
+def init_as_koch(layer: nn.Conv2d | nn.Linear, std: float) -> None:
+    """Initialise a layer: weights from N(0, std²), biases from N(0.5, 0.01²) (Koch et al. 2015, section 3.2)."""
     nn.init.normal_(layer.weight, std=std)
     if layer.bias is not None:
         nn.init.normal_(layer.bias, mean=0.5, std=0.01)

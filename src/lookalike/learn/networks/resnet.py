@@ -1,6 +1,6 @@
 """ResNets, with and without squeeze and excitation.
 
-Parameters have torchvision's names, those of squeeze and excitation timm's, so that public weights load.
+Parameters have torchvision's names, and timm's for squeeze and excitation, so that public weights load.
 """
 
 from typing import ClassVar
@@ -9,12 +9,12 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from jaxtyping import Float
 from torch import Tensor, nn
 
-# Channels over the channels of the squeezed layer, as timm's seresnet50 and Hu et al. 2018.
+# Channels per channel of the squeezed layer, as in timm's seresnet50 and Hu et al. 2018.
 _REDUCTION = 16
 
 
 class SqueezeExcite(nn.Module):
-    """Weighs each channel by what all channels hold on the mean (Hu et al. 2018, eq. 2-4)."""
+    """Weighs each channel by the means of all channels (Hu et al. 2018, eq. 2-4)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class SqueezeExcite(nn.Module):
         self.fc2 = nn.Conv2d(channels // _REDUCTION, channels, 1)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Maps → the same maps, each times a factor in 0…1."""
+        """Multiply each map by a factor in 0…1."""
         squeezed = x.mean(dim=(2, 3), keepdim=True)
         excited: Tensor = self.fc2(F.relu(self.fc1(squeezed)))
         return x * excited.sigmoid()
@@ -43,7 +43,7 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(inputs, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs, s, s) → (n, width, s / stride, s / stride)."""
+        """Compute maps: (n, inputs, s, s) → (n, width, s / stride, s / stride)."""
         out = F.relu(self.bn1(self.conv1(x)))
         out = self.se(self.bn2(self.conv2(out)))
         return F.relu(out + (x if self.downsample is None else self.downsample(x)))
@@ -66,7 +66,7 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(inputs, width * self.expansion, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs, s, s) → (n, 4 · width, s / stride, s / stride)."""
+        """Compute maps: (n, inputs, s, s) → (n, 4 · width, s / stride, s / stride)."""
         out = F.relu(self.bn1(self.conv1(x)))
         out = F.relu(self.bn2(self.conv2(out)))
         out = self.se(self.bn3(self.conv3(out)))
@@ -79,7 +79,7 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
-# Block, its depths, and whether channels are squeezed and excited.
+# The block, its depths, and whether it has squeeze and excitation.
 KINDS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int, int], bool]] = {
     "resnet18": (BasicBlock, (2, 2, 2, 2), False),
     "resnet34": (BasicBlock, (3, 4, 6, 3), False),
@@ -91,11 +91,9 @@ KINDS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int, int],
 class ResNet(nn.Module):
     """ResNet without its classifier (He et al. 2016; with squeeze and excitation, Hu et al. 2018).
 
-    ``kind`` is ``resnet18``, ``resnet34``, ``resnet50`` or ``seresnet50``. ``small`` is the stem for 32×32 pictures: one
-    3×3 convolution, no pooling.
+    ``kind`` is ``resnet18``, ``resnet34``, ``resnet50`` or ``seresnet50``. ``small`` is the stem for 32×32 images: one 3×3
+    convolution, no pooling.
     """
-
-    late: ClassVar[tuple[str, ...]] = ("layer3", "layer4")
 
     def __init__(self, kind: str, *, small: bool) -> None:
         super().__init__()
@@ -117,7 +115,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n f"]:
-        """Images → pooled features."""
+        """Compute pooled features of images."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
         for name in ("layer1", "layer2", "layer3", "layer4"):
             x = self.get_submodule(name)(x)

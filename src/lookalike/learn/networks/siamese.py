@@ -1,22 +1,28 @@
-"""The siamese network: branches made of a backbone and a head."""
+"""The siamese network: a photo branch and perhaps a sketch branch, each a backbone and a head."""
 
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from typing import Self
 
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lookalike import query
+from lookalike.errors import MismatchError, RecipeError
 from lookalike.learn import recipe
 from lookalike.learn.networks.backbone import Backbone, backbone
-from lookalike.learn.networks.plain import draw_as_koch
+from lookalike.learn.networks.plain import init_as_koch
+from lookalike.learn.networks.weights import differences
+from lookalike.query import Branch
+
+_PREFIX = "branches."
 
 
-class Branch(nn.Module):
-    """One way in: a backbone, and a head that projects its features.
+class BranchNetwork(nn.Module):
+    """One branch: a backbone, and a head that projects its features.
 
-    With ``unit`` embeddings have length 1. With ``mirror`` an embedding is, outside training, the mean of a picture's
-    and its mirror image's (with ``unit`` its direction).
+    With ``unit``, embeddings have length 1. With ``mirror``, an embedding outside training is the mean of the embeddings
+    of an image and its mirror image (with ``unit``, scaled to length 1).
     """
 
     def __init__(self, body: Backbone, head: nn.Sequential, *, unit: bool, mirror: bool) -> None:
@@ -27,7 +33,7 @@ class Branch(nn.Module):
         self._mirror = mirror
 
     def forward(self, x: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n d"]:
-        """Normalised images → embeddings, float32."""
+        """Embed normalised images as float32."""
         out = self._embed(x)
         if not self._mirror or self.training:
             return out
@@ -40,45 +46,129 @@ class Branch(nn.Module):
 
 
 class Siamese(nn.Module):
-    """Branches whose early layers are their own and whose late layers and head are one (R4, after Bui et al. 2018)."""
+    """Branches that share some layers: by default the late ones and the head (R4, after Bui et al. 2018).
 
-    def __init__(self, config: recipe.Network, branches: tuple[query.Branch, ...]) -> None:
+    Attributes:
+        shared: the modules that branches share: layers of the backbone, and ``head``.
+    """
+
+    def __init__(self, config: recipe.Network, branches: Sequence[Branch], shared_from: str | None = None) -> None:
+        """Build the network with random weights, or with the public weights that the recipe names.
+
+        Args:
+            config: the network of a recipe.
+            branches: ``photo``, and perhaps ``sketch``; they start with the same weights.
+            shared_from: the first layer that branches share, ``head`` or ``none``; by default that of the backbone.
+        """
         super().__init__()
-        first = backbone(config)
-        head = _head(config, first.outputs)
-        self.branches = nn.ModuleDict({branches[0]: Branch(first, head, unit=config.unit, mirror=config.mirror)})
+        body = backbone(config)
+        head = _head(config, body.outputs)
+        first = BranchNetwork(body, head, unit=config.unit, mirror=config.mirror)
+        self.branches = nn.ModuleDict({branches[0]: first})
+        self.shared = config.shared_layers(shared_from)
+        self._frozen: list[nn.Module] = []
         for name in branches[1:]:
-            body = deepcopy(first)
-            for late in body.late:
-                body.set_submodule(late, first.get_submodule(late))
-            self.branches[name] = Branch(body, head, unit=config.unit, mirror=config.mirror)
+            other = deepcopy(first)
+            for layer in self.shared:
+                place = layer if layer == "head" else f"body.{layer}"
+                other.set_submodule(place, first.get_submodule(place))
+            self.branches[name] = other
 
-    def branch(self, name: query.Branch) -> Branch:
-        """One of its branches."""
+    def branch(self, name: Branch) -> BranchNetwork:
+        """Return one branch."""
         found = self.branches[name]
-        assert isinstance(found, Branch)  # noqa: S101 -- nothing else is put there
+        assert isinstance(found, BranchNetwork)  # noqa: S101 -- it holds nothing else
         return found
 
     def forward(self, x: Float[Tensor, "n 3 s s"], sketch: Tensor | None = None) -> Float[Tensor, "n d"]:
-        """Embed images, each through the branch that ``sketch`` (bool, (n,)) says; all are photos without it."""
+        """Embed images, each through its branch.
+
+        Args:
+            x: normalised images.
+            sketch: whether each image is a sketch, bool (n,); by default all are photos.
+        """
         if sketch is None or "sketch" not in self.branches:
-            whole: Tensor = self.branches["photo"](x)
-            return whole
+            embeddings: Tensor = self.branches["photo"](x)
+            return embeddings
         photos: Tensor = self.branches["photo"](x[~sketch])
-        drawn: Tensor = self.branches["sketch"](x[sketch])
+        sketches: Tensor = self.branches["sketch"](x[sketch])
         out = photos.new_empty(len(x), photos.shape[1])
-        out[~sketch], out[sketch] = photos, drawn
+        out[~sketch], out[sketch] = photos, sketches
         return out
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the training mode, except that frozen modules stay in evaluation: their statistics must not move."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+    def take_over(self, weights: Mapping[str, Tensor], source: str) -> None:
+        """Load the weights of another stage or run.
+
+        A branch without weights there becomes a copy of the photo branch. Layers that branches share here but not there
+        get the photo branch's weights.
+
+        Args:
+            weights: the `state_dict` of a siamese network.
+            source: where they come from, for the error.
+
+        Raises:
+            MismatchError: names or shapes do not fit.
+        """
+        given = branches_of(weights)
+        for name in reversed(list(self.branches)):  # photo last
+            start = f"{_PREFIX}{name if name in given else 'photo'}."
+            own = {key.removeprefix(start): value for key, value in weights.items() if key.startswith(start)}
+            if wrong := differences(self.branches[name].state_dict(), own):
+                raise MismatchError(f"The weights of {source} do not fit the network: {'; '.join(wrong)}.")
+            self.branches[name].load_state_dict(own)
+
+    def freeze(self, prefixes: Sequence[str], branches: Sequence[Branch]) -> None:
+        """Exclude parts of the network from training.
+
+        A layer that branches share is frozen with either of them.
+
+        Args:
+            prefixes: branches or modules: ``photo``, ``sketch.body.conv1``; without a branch, of all branches: ``head``.
+            branches: those that have images to train on. The others' own layers are frozen too.
+
+        Raises:
+            RecipeError: a prefix is not part of the network, or nothing is left to train.
+        """
+        modules = {n.removeprefix(_PREFIX): m for n, m in self.named_modules(remove_duplicate=False)}
+        for prefix in prefixes:
+            found = [module for name, module in modules.items() if prefix in (name, name.partition(".")[2])]
+            if not found or not prefix:
+                names = [name for name, _ in self.branch("photo").named_modules() if 1 <= name.count(".") + 1 <= 2]  # noqa: PLR2004 -- body.layer
+                raise RecipeError(
+                    f"frozen: “{prefix}” is not part of the network; use {', '.join((*self.branches, *(n for n in names if n)))}."
+                )
+            self._frozen += found
+        used = {id(p) for name in branches for p in self.branches[name].parameters()}
+        for parameter in self.parameters():
+            if id(parameter) not in used:  # or processes would wait for its gradient
+                parameter.requires_grad = False
+        for module in self._frozen:
+            module.requires_grad_(requires_grad=False)
+        if not any(p.requires_grad for p in self.parameters()):
+            raise RecipeError(f"frozen: {', '.join(prefixes)} leaves nothing to train; freeze less.")
+
+
+def branches_of(weights: Mapping[str, Tensor]) -> tuple[Branch, ...]:
+    """Return the branches that a siamese network with these weights has."""
+    names: tuple[Branch, ...] = ("photo", "sketch")
+    return tuple(name for name in names if any(key.startswith(f"{_PREFIX}{name}.") for key in weights))
 
 
 def _head(config: recipe.Network, features: int) -> nn.Sequential:
     projection = nn.Linear(features, config.dimension, bias=not config.neck)
     head = nn.Sequential(projection)
     if config.neck:
-        # Features are all positive, so they point much the same way; centred ones fill the sphere from the start
+        # Features are all positive, so they point in similar directions; centred ones fill the sphere from the start
         # (as the BNNeck of Luo et al. 2019).
         head.append(nn.BatchNorm1d(config.dimension))
     if isinstance(config, recipe.KochNetwork):
-        draw_as_koch(projection, std=0.2)
+        init_as_koch(projection, std=0.2)
         head.append(nn.Sigmoid())
     return head

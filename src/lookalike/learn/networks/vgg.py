@@ -1,7 +1,5 @@
 """VGG-16, with torchvision's parameter names, so that public weights load."""
 
-from typing import ClassVar
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -10,13 +8,10 @@ _BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 51
 
 
 class VGG16(nn.Module):
-    """VGG-16's convolutions, without batch normalisation; the mean over the last maps is the feature.
+    """VGG-16's convolutions, without batch normalisation; the feature is the mean over the last maps.
 
-    Where its classifier takes 7×7×512 numbers of a 224×224 picture, the mean is 512 numbers of a picture of any size.
+    Its classifier takes 7×7×512 numbers of a 224×224 image; the mean is 512 numbers of an image of any size.
     """
-
-    # The convolutions of the last two blocks.
-    late: ClassVar[tuple[str, ...]] = tuple(f"features.{i}" for i in (17, 19, 21, 24, 26, 28))
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,9 +26,9 @@ class VGG16(nn.Module):
         for module in self.features:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # these layers were made with a bias
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # these layers have a bias
 
     def forward(self, x: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n f"]:
-        """Images of 32 pixels or more → pooled features."""
+        """Compute pooled features of images of 32 pixels or more."""
         out: Tensor = self.features(x)
         return out.mean(dim=(2, 3))

@@ -1,4 +1,4 @@
-"""Public weights: what others trained, read into a backbone. Safetensors only, which are data and nothing else."""
+"""Load public weights into a backbone, from safetensors files only: they hold data and no code."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,16 +14,16 @@ from lookalike.errors import MismatchError, NotFoundError, RecipeError
 from lookalike.learn.networks.resnet import KINDS, ResNet
 from lookalike.learn.networks.vgg import VGG16
 
-# Where a repository has no other name for them.
+# The default file of a repository.
 _FILE = "model.safetensors"
 
-# What torchvision and timm call the layers behind the features.
+# The names that torchvision and timm give to the layers behind the features.
 _CLASSIFIERS = ("fc.", "classifier.", "head.", "pre_logits.")
 
-# Differences that a message names; a wrong network has hundreds.
+# Differences that a message lists; a wrong network has hundreds.
 _SHOWN = 3
 
-# What a recipe says → the backbone that it gives.
+# Settings of a recipe → the backbone that they give.
 _KNOWN: dict[str, Callable[[], nn.Module]] = {
     **{f"backbone: {kind}, stem: imagenet": partial(ResNet, kind, small=False) for kind in KINDS},
     **{f"backbone: {kind}, stem: small": partial(ResNet, kind, small=True) for kind in KINDS},
@@ -32,24 +32,24 @@ _KNOWN: dict[str, Callable[[], nn.Module]] = {
 
 
 def load(body: nn.Module, where: str) -> None:
-    """Read public weights into a backbone, all of them but the classifier's.
+    """Load public weights into a backbone, except those of the classifier.
 
     Args:
         body: the backbone; its weights are replaced.
         where: a ``.safetensors`` file, or ``hf://org/repo[@revision][/file]``.
 
     Raises:
-        NotFoundError: there is no such file or repository.
+        NotFoundError: the file or repository does not exist.
         MissingExtraError: the hub's client is not installed.
-        RecipeError: it is no safetensors file.
-        MismatchError: names or shapes are not the backbone's.
+        RecipeError: the file is not safetensors.
+        MismatchError: names or shapes do not fit the backbone.
     """
     found = _read(_find(where), where)
     wanted = body.state_dict()
-    wrong = _differences(wanted, found)
+    wrong = differences(wanted, found)
     if wrong:
         raise MismatchError(f"{where} does not fit the network: {'; '.join(wrong)}. {_advice(found)}")
-    # The count of batches matters only where batch normalisation has no momentum; files often leave it out.
+    # The batch count matters only for batch normalisation without momentum; files often leave it out.
     body.load_state_dict({**{k: v for k, v in wanted.items() if _is_count(k)}, **found})
 
 
@@ -60,7 +60,9 @@ def _find(where: str) -> Path:
     repo, _, file = rest.partition("/")
     file = file or _FILE
     if Path(file).suffix != ".safetensors":
-        raise RecipeError(f"{where} should name a .safetensors file of the repository, or none for {_FILE}.")
+        raise RecipeError(
+            f"{where} should name a .safetensors file of the repository, or leave the file out to use {_FILE}."
+        )
     path = hub.fetch(f"{hub.SCHEME}{org}/{repo}", [file], "Weights from a hub") / file
     if not path.is_file():
         raise NotFoundError(f"{hub.SCHEME}{org}/{repo} has no file {file}; name one: {hub.SCHEME}{org}/{repo}/FILE.")
@@ -68,13 +70,13 @@ def _find(where: str) -> Path:
 
 
 def _read(path: Path, where: str) -> dict[str, Tensor]:
-    """The tensors of a file by name, without its classifier's."""
+    """Read the tensors of a file by name, without the classifier's."""
     try:
         tensors = load_file(path)
     except OSError as e:
         raise NotFoundError(f"The weights {where} cannot be read: {e.strerror or e}.") from e
     except SafetensorError as e:
-        raise RecipeError(f"The weights {where} are no safetensors file, or damaged: {e}.") from e
+        raise RecipeError(f"The weights {where} are not a safetensors file, or damaged: {e}.") from e
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(_CLASSIFIERS)}
 
 
@@ -82,8 +84,8 @@ def _is_count(name: str) -> bool:
     return name.endswith(".num_batches_tracked")
 
 
-def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """What keeps weights from a network, in words; nothing where they fit."""
+def differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """Describe why weights do not fit a network; an empty list if they fit."""
     missing = [name for name in wanted if name not in found and not _is_count(name)]
     strange = [name for name in found if name not in wanted]
     other = [
@@ -91,18 +93,18 @@ def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> l
         for name, tensor in wanted.items()
         if name in found and _shape(found[name]) != _shape(tensor)
     ]
-    said = []
+    problems = []
     if missing:
-        said.append(f"it lacks {_few(missing)}")
+        problems.append(f"it lacks {_few(missing)}")
     if strange:
-        said.append(f"it has {_few(strange)}, which the network has not")
+        problems.append(f"it has {_few(strange)}, which the network does not have")
     if other:
-        said.append(_few(other))
-    return said
+        problems.append(_few(other))
+    return problems
 
 
 def _shape(tensor: Tensor) -> str:
-    """``64×3×7×7``, and ``64×3×7×7 of whole numbers`` for what is not to be taken for weights."""
+    """Write a shape: ``64×3×7×7``, or ``64×3×7×7 of whole numbers`` for tensors that cannot be weights."""
     sides = "×".join(map(str, tensor.shape)) or "one number"
     return sides if tensor.is_floating_point() else f"{sides} of whole numbers"
 
@@ -113,14 +115,14 @@ def _few(names: list[str]) -> str:
 
 
 def _advice(found: Mapping[str, Tensor]) -> str:
-    """What the file seems to be, and so what to do."""
-    for says, make in _KNOWN.items():
-        # Shapes alone are compared, so nothing is drawn or kept.
+    """Say what the file seems to be, and what to do."""
+    for settings, make in _KNOWN.items():
+        # Only shapes are compared, so no memory is needed.
         with torch.device("meta"):
             candidate = make().state_dict()
-        if not _differences(candidate, found):
-            return f"It fits the recipe's network with {says}."
+        if not differences(candidate, found):
+            return f"It fits the recipe's network with {settings}."
     prefix = next(iter(found), "").partition(".")[0]
     if prefix in {"module", "model"} and all(name.startswith(f"{prefix}.") for name in found):
-        return f"Its names begin with “{prefix}.”: write the file again without that."
-    return f"It is none of {', '.join(KINDS)} and vgg16 as torchvision and timm name their weights."
+        return f"Its names begin with “{prefix}.”: write the file again without this prefix."
+    return f"It does not match any of {', '.join(KINDS)} and vgg16 with the names of torchvision or timm."

@@ -1,8 +1,7 @@
-"""A training run written down: YAML read into frozen models that refuse what they do not know."""
+"""Recipes: YAML read into frozen models that refuse unknown keys. Importing this leaves torch out."""
 
 from lookalike.datasets import FolderSource, Source, ToyShopSource
-from lookalike.learn.recipe.data import Data
-from lookalike.learn.recipe.loss import (
+from lookalike.learn.losses import (
     BinaryCrossEntropyTerm,
     Comparison,
     ContrastiveTerm,
@@ -13,8 +12,14 @@ from lookalike.learn.recipe.loss import (
     SupervisedContrastiveTerm,
     TripletTerm,
 )
+from lookalike.learn.recipe.augment import Augment
+from lookalike.learn.recipe.data import Data
 from lookalike.learn.recipe.network import CNNetwork, FastNetwork, KochNetwork, Network, ResNetwork, VGGNetwork
-from lookalike.learn.recipe.run import (
+from lookalike.learn.recipe.reading import override, parse, read
+from lookalike.learn.recipe.recipe import Recipe
+from lookalike.learn.recipe.sampling import PairSampler, PKSampler, Sampler, TripletSampler
+from lookalike.learn.recipe.stage import Stage
+from lookalike.learn.recipe.training import (
     SGD,
     Adam,
     ConstantSchedule,
@@ -26,8 +31,6 @@ from lookalike.learn.recipe.run import (
     StepSchedule,
     Train,
 )
-from lookalike.learn.recipe.sampling import Augment, PairSampler, PKSampler, Sampler, TripletSampler
-from lookalike.learn.recipe.whole import Recipe, read
 
 __all__ = [
     "SGD",
@@ -58,6 +61,7 @@ __all__ = [
     "Sampler",
     "Schedule",
     "Source",
+    "Stage",
     "StepSchedule",
     "SupervisedContrastiveTerm",
     "ToyShopSource",
@@ -65,5 +69,7 @@ __all__ = [
     "TripletSampler",
     "TripletTerm",
     "VGGNetwork",
+    "override",
+    "parse",
     "read",
 ]

@@ -1,31 +1,35 @@
-"""What is learned from, and how a picture becomes the network's input."""
+"""Training data, and how an image becomes the network's input."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from lookalike.datasets import FolderSource, Source, SplitBy, ToyShopSource
 from lookalike.images import Fit
-from lookalike.learn.recipe.part import Part, Positive
+from lookalike.learn.part import Part, Positive
+
+
+def _as_image(value: object) -> object:
+    """Read the word of earlier recipes."""
+    return "image" if value == "picture" else value
 
 
 class Data(Part):
-    """What is learned from, and how a picture becomes the network's input."""
+    """Training data, and how an image becomes the network's input."""
 
     sources: tuple[Source, ...] = Field(min_length=1)
-    classes: Literal["label", "picture"] = Field(
-        "label",
-        description="what things are told apart by; picture: each is a class of its own, and labels do not count",
+    classes: Annotated[Literal["label", "image"], BeforeValidator(_as_image)] = Field(
+        "label", description="image: each image is a class of its own, and labels are ignored"
     )
     validation: float = Field(
-        0.1, gt=0, lt=1, description="share held out of training, of sources without a split for it"
+        0.1, gt=0, lt=1, description="share held out of training, of sources without a validation split"
     )
     validation_by: SplitBy = Field("item", description="hold out a share of each class's items, or whole classes")
     quarter_turns: bool = Field(
-        False, description="a class turned by 90°, 180° and 270° is another class to train on (Santoro et al. 2016)"
+        False, description="train on each class turned by 90°, 180° and 270° as another class (Santoro et al. 2016)"
     )
-    size: int = Field(ge=8, le=4096, description="pixels a side")
+    size: int = Field(ge=8, le=4096, description="pixels per side")
     fit: Fit = "squash"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[Positive, Positive, Positive] = (0.5, 0.5, 0.5)
@@ -36,17 +40,17 @@ class Data(Part):
         return any(isinstance(s, FolderSource | ToyShopSource) and s.sketches for s in self.sources)
 
     @property
-    def each_picture(self) -> bool:
-        """Whether each picture is a class of its own."""
-        return self.classes == "picture"
+    def class_per_image(self) -> bool:
+        """Whether each image is a class of its own."""
+        return self.classes == "image"
 
     @property
     def held_out(self) -> SplitBy:
-        """What validates: where each picture is a class, one that is held out is a class held out, whatever is asked."""
-        return "class" if self.each_picture else self.validation_by
+        """What is held out for validation: always whole classes where each image is a class."""
+        return "class" if self.class_per_image else self.validation_by
 
     def absolute(self) -> Self:
-        """The same with paths from the root, so that a run can be continued from another working directory."""
+        """Return a copy with absolute paths, so that a run can be resumed from another working directory."""
         sources = []
         for source in self.sources:
             paths = {name: path.absolute() for name, path in source if isinstance(path, Path)}

@@ -1,18 +1,18 @@
-"""Networks that a recipe can ask for."""
+"""Networks that a recipe can choose."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from lookalike.learn.recipe.part import Count, Part
+from lookalike.learn.part import Count, Part
 
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 
 
-def _safe(where: str) -> str:
+def _check_safe(where: str) -> str:
     if where.lower().endswith(_PICKLES):
         msg = (
-            f"{where} is a pickle, which can run any code when it is read; convert it where you trust it: "
+            f"{where} is a pickle, which can run any code when it is read; convert it on a machine where you trust it: "
             "safetensors.torch.save_file(torch.load(PICKLE, weights_only=True), 'weights.safetensors')"
         )
         raise ValueError(msg)
@@ -22,49 +22,76 @@ def _safe(where: str) -> str:
     return where
 
 
-Weights = Annotated[str, AfterValidator(_safe)]
+Weights = Annotated[str, AfterValidator(_check_safe)]
 
 
 class _Network(Part):
+    """Settings that all networks share.
+
+    Attributes:
+        layers: the backbone's layers, from the image to the features.
+        shared_from: branches share this layer and all behind it, unless a stage says otherwise.
+    """
+
+    layers: ClassVar[tuple[str, ...]]
+    shared_from: ClassVar[str]
+
     dimension: Count = 128
     unit: bool = Field(True, description="embeddings of length 1")
     neck: bool = Field(
         True, description="batch normalisation behind the projection, which then has no bias: BNNeck, Luo et al. 2019"
     )
     mirror: bool = Field(
-        False, description="embed a picture as the mean of itself and its mirror image: better, at twice the work"
+        False, description="embed an image as the mean of itself and its mirror image: better, at twice the work"
     )
 
+    def shared_layers(self, first: str | None = None) -> tuple[str, ...]:
+        """Return the modules that branches share: layers of the backbone, and ``head``.
+
+        Args:
+            first: the first of them, or ``none``; by default `shared_from`.
+        """
+        if first == "none":
+            return ()
+        layers = (*self.layers, "head")
+        return layers[layers.index(first or self.shared_from) :]
+
     @property
-    def smallest(self) -> int:
-        """Pixels a side of the smallest picture that it takes."""
+    def min_size(self) -> int:
+        """The smallest image that the network accepts, in pixels per side."""
         return 1
 
     @property
-    def largest(self) -> int | None:
-        """Pixels a side of the largest picture that it takes; None where there is no limit."""
+    def max_size(self) -> int | None:
+        """The largest image that the network accepts, in pixels per side; None if any."""
         return None
 
 
 class FastNetwork(_Network):
     """The small network for two CPU cores; see ``networks.FastNet``."""
 
+    layers: ClassVar[tuple[str, ...]] = ("whiten", "stage1", "stage2", "stage3")
+    shared_from: ClassVar[str] = "stage2"
+
     backbone: Literal["fast"]
     widths: tuple[Count, Count, Count] = (64, 256, 256)
-    patch: int = Field(2, gt=0, description="pixels a side that the first, whitening layer sees")
+    patch: int = Field(2, gt=0, description="pixels per side that the first, whitening layer sees")
     stride: int = Field(1, gt=0)
     grid: int = Field(
-        1, gt=0, description="cells a side that the last map is pooled to; above 1, an embedding knows where things are"
+        1, gt=0, description="cells per side that the last map is pooled to; above 1, an embedding encodes positions"
     )
 
     @property
-    def smallest(self) -> int:
-        """What leaves a map of 8×8 for each cell behind the first layer, to be halved three times."""
+    def min_size(self) -> int:
+        """The side that leaves an 8×8 map for each cell behind the first layer, which is then halved three times."""
         return self.patch + (8 * self.grid - 1) * self.stride
 
 
 class ResNetwork(_Network):
     """ResNet with torchvision's parameter names (He et al. 2016), SE-ResNet with timm's (Hu et al. 2018)."""
+
+    layers: ClassVar[tuple[str, ...]] = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
+    shared_from: ClassVar[str] = "layer3"
 
     backbone: Literal["resnet18", "resnet34", "resnet50", "seresnet50"]
     stem: Literal["imagenet", "small"] = "imagenet"
@@ -74,17 +101,23 @@ class ResNetwork(_Network):
 class VGGNetwork(_Network):
     """VGG-16 with torchvision's parameter names (Simonyan and Zisserman 2015)."""
 
+    layers: ClassVar[tuple[str, ...]] = tuple(f"features.{i}" for i in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28))
+    shared_from: ClassVar[str] = "features.17"  # the last two blocks
+
     backbone: Literal["vgg16"]
     weights: Weights | None = None
 
     @property
-    def smallest(self) -> int:
-        """Its map is halved five times."""
+    def min_size(self) -> int:
+        """The side that allows for halving the map five times."""
         return 32
 
 
 class CNNetwork(_Network):
     """The CNN of reference R2, whose embedding is a plain linear layer; see ``networks.plain.SmallCNN``."""
+
+    layers: ClassVar[tuple[str, ...]] = ("conv1", "conv2", "conv3")
+    shared_from: ClassVar[str] = "conv2"
 
     backbone: Literal["cnn"]
     dimension: Count = 64
@@ -93,13 +126,16 @@ class CNNetwork(_Network):
     channels: Literal[1, 3] = 1
 
     @property
-    def smallest(self) -> int:
-        """Its map is halved twice."""
+    def min_size(self) -> int:
+        """The side that allows for halving the map twice."""
         return 4
 
 
 class KochNetwork(_Network):
     """The network of Koch et al. 2015, a sigmoid behind its linear layer; see ``networks.plain.KochNet``."""
+
+    layers: ClassVar[tuple[str, ...]] = ("conv1", "conv2", "conv3", "conv4")
+    shared_from: ClassVar[str] = "conv3"
 
     backbone: Literal["koch"]
     dimension: Count = 4096
@@ -108,13 +144,13 @@ class KochNetwork(_Network):
     channels: Literal[1, 3] = 1
 
     @property
-    def smallest(self) -> int:
-        """The paper's."""
+    def min_size(self) -> int:
+        """The paper's side."""
         return 105
 
     @property
-    def largest(self) -> int:
-        """The last whose maps are, rounded down as pooling does, the paper's."""
+    def max_size(self) -> int:
+        """The largest side whose maps pooling rounds down to the paper's."""
         return 112
 
 

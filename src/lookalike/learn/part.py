@@ -1,4 +1,4 @@
-"""What all parts of a recipe have in common."""
+"""The base model of all parts of a recipe."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Part(BaseModel):
-    """Frozen, and refusing what it does not know."""
+    """A frozen model that refuses unknown keys, infinity and NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -1,10 +1,10 @@
-"""How the weights are changed, and for how long."""
+"""Optimisers, learning-rate schedules, and the length of a stage."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from lookalike.learn.recipe.part import Count, Part
+from lookalike.learn.part import Count, Part
 
 
 class SGD(Part):
@@ -18,7 +18,7 @@ class SGD(Part):
 
 
 class Adam(Part):
-    """Adam (Kingma & Ba 2015); ``adamw`` takes the decay out of the moments (Loshchilov & Hutter 2019)."""
+    """Adam (Kingma & Ba 2015); ``adamw`` decouples weight decay from the moments (Loshchilov & Hutter 2019)."""
 
     kind: Literal["adam", "adamw"]
     learning_rate: float = Field(gt=0)
@@ -26,7 +26,7 @@ class Adam(Part):
     weight_decay: float = Field(0.0, ge=0)
 
 
-def _optimiser_kind(value: Any) -> str:  # noqa: ANN401 -- what stands in the YAML, or a model
+def _optimiser_kind(value: Any) -> str:  # noqa: ANN401 -- a mapping read from YAML, or a model
     kind = value.get("kind", "sgd") if isinstance(value, dict) else getattr(value, "kind", "sgd")
     return "adam" if kind == "adamw" else str(kind)
 
@@ -42,7 +42,7 @@ Optimiser = Annotated[
 
 
 class OneCycle(Part):
-    """Linear warm-up over a share of the run, then linear decay to ``final`` of the peak (Smith 2018)."""
+    """Linear warm-up over a share of the stage, then linear decay to ``final`` of the peak (Smith 2018)."""
 
     kind: Literal["one_cycle"]
     warmup: float = Field(0.2, ge=0, lt=1)
@@ -50,7 +50,7 @@ class OneCycle(Part):
 
 
 class CosineSchedule(Part):
-    """Linear warm-up over a share of the run, then half a cosine down to ``final`` of the peak (Loshchilov & Hutter 2017)."""
+    """Linear warm-up over a share of the stage, then half a cosine down to ``final`` of the peak (Loshchilov & Hutter 2017)."""
 
     kind: Literal["cosine"]
     warmup: float = Field(0.0, ge=0, lt=1)
@@ -58,7 +58,7 @@ class CosineSchedule(Part):
 
 
 class StepSchedule(Part):
-    """Times ``gamma`` every ``every`` epochs, as R1 does."""
+    """Multiply the rate by ``gamma`` every ``every`` epochs, as R1 does."""
 
     kind: Literal["step"]
     every: int = Field(10, gt=0)
@@ -66,7 +66,7 @@ class StepSchedule(Part):
 
 
 class ConstantSchedule(Part):
-    """The same learning rate throughout."""
+    """Keep the learning rate constant."""
 
     kind: Literal["constant"]
 
@@ -75,19 +75,16 @@ Schedule = Annotated[OneCycle | CosineSchedule | StepSchedule | ConstantSchedule
 
 
 class EarlyStopping(Part):
-    """Stop when a figure of the validation split has not become better for ``patience`` epochs.
-
-    The epoch in which it was best is then the one that is exported.
-    """
+    """Stop when a validation figure has not improved for ``patience`` epochs, and use the weights of its best epoch."""
 
     figure: Literal["top_1", "auc", "loss", "sketch_class_at_1", "sketch_item_at_1", "sketch_item_at_10"] = "top_1"
     patience: Count
 
 
 class Train(Part):
-    """How long, and in what precision."""
+    """The length of a stage, its precision, and which weights it results in."""
 
     epochs: int = Field(gt=0)
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
-    average: float = Field(0.0, ge=0, lt=1, description="decay of the exponential average of weights; 0 is none")
+    average: float = Field(0.0, ge=0, lt=1, description="decay of the exponential average of weights; 0 for none")
     early_stopping: EarlyStopping | None = None

@@ -1,0 +1,96 @@
+"""The training loop of a stage."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from lookalike.errors import RecipeError
+from lookalike.learn import augment, pixels, schedules, stopping, validating
+from lookalike.learn.distributed import gather, on_first, split_batch
+from lookalike.learn.sampling import Batch
+from lookalike.learn.stage_run import StageRun
+
+
+def train_stage(run: StageRun, save: Callable[[], None]) -> None:
+    """Train a stage to its end, from the epoch that its state has reached.
+
+    Args:
+        run: the stage; its state changes.
+        save: writes the state after every epoch, in the first process.
+
+    Raises:
+        RecipeError: the loss or the weights diverge, or early stopping needs a figure that the run does not measure.
+    """
+    state, config = run.state, run.stage.train
+    while not stopping.is_over(config, state.history):
+        figures = train_epoch(run)
+        figures |= on_first(run.fabric, lambda: validate(run))
+        state.history.append(figures)
+        if config.early_stopping and stopping.best_epoch(state.history, config.early_stopping) == state.epoch:
+            state.keep_best()
+        on_first(run.fabric, save)
+        run.progress.note("  ".join(f"{k} {v if isinstance(v, str) else f'{v:.4g}'}" for k, v in run.log()[-1].items()))
+
+
+def train_epoch(run: StageRun) -> dict[str, float]:
+    """Train for one epoch, and return its figures.
+
+    All random choices follow from the seed and the epoch, so a resumed run repeats them.
+    """
+    stage, state, batches = run.stage, run.state, run.data.batches
+    torch.manual_seed(run.seed * 100_003 + state.epoch + 1_000_003 * run.fabric.global_rank)
+    change = augment.pipeline(stage.augment, stage.data.size)
+    title = f"epoch {state.epoch + 1}/{stage.train.epochs}" + (f" of {stage.name}" if stage.name else "")
+    sums = np.zeros(1 + len(stage.losses))
+    began = time.monotonic()
+    state.wrapped.train()
+    for i, batch in enumerate(batches.epoch(state.epoch)):
+        rate = schedules.factor(stage.schedule, state.epoch + i / len(batches), stage.train.epochs)
+        for group in state.optimiser.param_groups:
+            group["lr"] = stage.optimiser.learning_rate * rate
+        sums += train_batch(run, batch, change)
+        run.progress.advance(title, i + 1, len(batches))
+    state.seconds += time.monotonic() - began
+    loss, *parts = (sums / len(batches)).tolist()
+    names = [f"loss.{term.kind}.{i}" for i, term in enumerate(stage.losses)]
+    epoch = len(state.earlier) + state.epoch + 1
+    return {"epoch": float(epoch), "minutes": state.seconds / 60, "loss": loss} | dict(zip(names, parts, strict=True))
+
+
+def train_batch(run: StageRun, batch: Batch, change: torch.nn.Module) -> list[float]:
+    """Update the weights by one batch, and return its loss and the value of each term."""
+    stage, state, fabric, training = run.stage, run.state, run.fabric, run.data.training
+    split = split_batch(training.sketch[batch.rows], fabric.world_size)
+    rows = batch.rows[split[fabric.global_rank]]
+    x = pixels.normalise(change(pixels.to_tensor(training.images[rows], fabric.device)), stage.data)
+    # A stage without sketches leaves the sketch branch alone; an empty batch would spoil its statistics.
+    sketch = torch.from_numpy(training.sketch[rows]).to(fabric.device) if stage.data.has_sketches else None
+    with pixels.autocast(stage.train, fabric.device):
+        embeddings = state.wrapped(x, sketch)
+    targets = validating.targets(training, batch, fabric.device)
+    loss, values = state.loss(gather(embeddings, split, fabric), targets)
+    if not torch.isfinite(loss):
+        raise RecipeError(
+            f"The loss is {float(loss.detach())} in epoch {state.epoch + 1}. Lower optimiser.learning_rate."
+        )
+    state.optimiser.zero_grad()
+    fabric.backward(loss)
+    state.optimiser.step()
+    if state.average:
+        state.average.update_parameters(state.network)
+    return [float(loss.detach()), *values]
+
+
+def validate(run: StageRun) -> dict[str, float]:
+    """Measure the network on the held-out images."""
+    state, held_out = run.state, run.data.validation
+    embeddings = validating.embed(state.result, held_out, run.stage)
+    # Batch normalisation can keep the loss finite while the weights, and the statistics used outside training, diverge.
+    if not np.isfinite(embeddings).all():
+        raise RecipeError(
+            f"The network gives {embeddings[~np.isfinite(embeddings)][0]} for held-out images after epoch "
+            f"{state.epoch + 1}. Lower optimiser.learning_rate."
+        )
+    return validating.figures(run.stage, run.recipe.seed, state.loss, held_out, embeddings)

@@ -1,0 +1,113 @@
+"""A recipe: a training run written down."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import yaml
+from pydantic import Field, model_validator
+
+from lookalike.errors import RecipeError
+from lookalike.learn.losses import TripletTerm
+from lookalike.learn.part import Part
+from lookalike.learn.recipe.network import Network
+from lookalike.learn.recipe.stage import Stage
+from lookalike.query import Branch
+
+# What a recipe may also give beside `stages`, for all of them.
+_STAGE_KEYS = tuple(name for name in Stage.model_fields if name != "name")
+
+
+class Recipe(Part):
+    """A training run written down: a network, and the stages that train it.
+
+    Keys of a stage that stand beside ``stages`` hold for every stage that does not give them itself. A recipe without
+    ``stages`` is in the flat form: its keys make one stage.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="the encoder's name")
+    description: str = ""
+    licence: str = "Apache-2.0"
+    seed: int = Field(0, ge=0, lt=2**32)
+    network: Network
+    start: Path | None = Field(
+        None, description="weights to start from: a run's folder, or a file in its stages/; by default none"
+    )
+    stages: tuple[Stage, ...] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_stages(cls, tree: Any) -> Any:  # noqa: ANN401 -- what stands in the YAML
+        if not isinstance(tree, dict) or not isinstance(stages := tree.get("stages", [{}]), list | tuple):
+            return tree
+        defaults = {key: tree[key] for key in _STAGE_KEYS if key in tree}
+        rest = {key: value for key, value in tree.items() if key not in _STAGE_KEYS}
+        return rest | {"stages": [defaults | stage if isinstance(stage, dict) else stage for stage in stages]}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        if len(names) > 1 and ("" in names or len(set(names)) < len(names)):
+            msg = "each of several stages needs a name of its own"
+            raise ValueError(msg)
+        for stage in self.stages:
+            self._check_network(stage)
+        return self
+
+    def _check_network(self, stage: Stage) -> None:
+        net, size = self.network, stage.data.size
+        if any(isinstance(t, TripletTerm) and t.miner == "distance" for t in stage.losses) and not net.unit:
+            msg = "the miner distance is for embeddings on the unit sphere; leave network.unit true, or use another"
+            raise ValueError(msg)
+        if not net.min_size <= size <= (net.max_size or size):
+            fits = f"at least {net.min_size}" if net.max_size is None else f"between {net.min_size} and {net.max_size}"
+            msg = f"the {net.backbone} network of this recipe takes images of {fits} pixels, not of {size}"
+            raise ValueError(msg)
+        choices = (*net.layers, "head", "none")
+        if stage.shared is not None and stage.shared not in choices:
+            msg = f"shared: {stage.shared} is not a layer of {net.backbone}; use one of {', '.join(choices)}"
+            raise ValueError(msg)
+
+    def branches_until(self, index: int) -> tuple[Branch, ...]:
+        """Return the branches that have images in the stages up to this one: ``photo``, and perhaps ``sketch``."""
+        return max((stage.branches for stage in self.stages[: index + 1]), key=len)
+
+    def stage_seed(self, index: int) -> int:
+        """Return the seed of a stage's random choices.
+
+        It depends on the recipe's seed and the stage's name, so a stage that runs alone repeats what it does among others.
+        """
+        name = self.stages[index].name
+        return int(np.random.SeedSequence([self.seed, *name.encode()]).generate_state(1)[0]) if name else self.seed
+
+    def select(self, names: tuple[str, ...]) -> Self:
+        """Return a recipe of only the stages with these names, in the recipe's order.
+
+        Raises:
+            RecipeError: there is no such stage.
+        """
+        known = [stage.name for stage in self.stages]
+        if missing := [name for name in names if name not in known]:
+            raise RecipeError(
+                f"The recipe has no stage “{missing[0]}”; its stages are {', '.join(known) or 'unnamed'}."
+            )
+        return self.model_copy(update={"stages": tuple(stage for stage in self.stages if stage.name in names)})
+
+    def absolute(self) -> Self:
+        """Return a copy with absolute paths, so that a run can be resumed from another working directory."""
+        stages = tuple(stage.model_copy(update={"data": stage.data.absolute()}) for stage in self.stages)
+        start = self.start.absolute() if self.start else None
+        return self.model_copy(update={"stages": stages, "start": start})
+
+    def to_tree(self) -> dict[str, Any]:
+        """Return the recipe as plain values with every default; one stage without a name in the flat form."""
+        tree = self.model_dump(mode="json")
+        if len(self.stages) == 1 and not self.stages[0].name:
+            (stage,) = tree.pop("stages")
+            del stage["name"]
+            tree |= stage
+        return tree
+
+    def to_yaml(self) -> str:
+        """Return the recipe as YAML with every default."""
+        return yaml.safe_dump(self.to_tree(), sort_keys=False, allow_unicode=True)
