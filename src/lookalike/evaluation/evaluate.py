@@ -189,8 +189,9 @@ def read_history(embedder: Embedder) -> tuple[Mapping[str, float], ...]:
     if embedder.encoder.folder.name != "encoder" or not log.exists():
         return ()
     try:
-        return tuple(json.loads(line) for line in log.read_text(encoding="utf-8").splitlines())
-    except (OSError, ValueError) as e:
+        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        return tuple({k: v for k, v in line.items() if k != "stage"} for line in lines)
+    except (OSError, ValueError, AttributeError) as e:
         raise DataError(f"{log} is not the log of a training run: {e}. Move it away, or train again.") from e
 
 
