@@ -6,7 +6,8 @@ from typing import Literal
 from jaxtyping import Float
 from pydantic import Field
 
-from lookalike.learn.losses.term import Comparison, Learned, Targets, Tensor
+from lookalike.learn.losses.targets import Targets, pair_distances, pair_mean, pairs
+from lookalike.learn.losses.term import Comparison, Learned, Tensor
 
 
 class BinaryCrossEntropyTerm(Comparison):
@@ -28,8 +29,6 @@ class BinaryCrossEntropyTerm(Comparison):
     def value(self, embeddings: Float[Tensor, "b d"], targets: Targets, learned: Learned) -> Float[Tensor, ""]:
         """Average over pairs, as `pair_mean` weighs them."""
         import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
-
-        from lookalike.learn.losses.targets import pair_distances, pair_mean, pairs
 
         chosen = pairs(targets, self)
         weights = F.softplus(learned["raw_weights"])

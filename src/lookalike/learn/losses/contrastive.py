@@ -5,7 +5,8 @@ from typing import Literal
 from jaxtyping import Float
 from pydantic import Field
 
-from lookalike.learn.losses.term import Comparison, Learned, Targets, Tensor
+from lookalike.learn.losses.targets import Targets, pair_distances, pair_mean, pairs
+from lookalike.learn.losses.term import Comparison, Learned, Tensor
 
 
 class ContrastiveTerm(Comparison):
@@ -21,8 +22,6 @@ class ContrastiveTerm(Comparison):
     def value(self, embeddings: Float[Tensor, "b d"], targets: Targets, learned: Learned) -> Float[Tensor, ""]:
         """Average over pairs, as `pair_mean` weighs them."""
         import torch
-
-        from lookalike.learn.losses.targets import pair_distances, pair_mean, pairs
 
         chosen = pairs(targets, self)
         distances = pair_distances(embeddings, chosen, power=2)

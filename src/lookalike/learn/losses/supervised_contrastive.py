@@ -5,7 +5,8 @@ from typing import Literal
 from jaxtyping import Float
 from pydantic import Field
 
-from lookalike.learn.losses.term import Learned, Targets, Tensor, Term
+from lookalike.learn.losses.targets import Targets
+from lookalike.learn.losses.term import Learned, Tensor, Term
 
 
 class SupervisedContrastiveTerm(Term):

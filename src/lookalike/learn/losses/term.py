@@ -16,7 +16,7 @@ else:
     # Recipes are read without torch, so the annotations of terms must not import it.
     Tensor = Targets = Any
 
-__all__ = ["Comparison", "Learned", "Targets", "Tensor", "Term"]
+__all__ = ["Comparison", "Learned", "Tensor", "Term"]
 
 Learned = Mapping[str, Tensor]
 """What a term learns, by name."""

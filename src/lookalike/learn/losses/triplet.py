@@ -5,7 +5,8 @@ from typing import Any, Literal
 from jaxtyping import Float, Int64
 from pydantic import Field
 
-from lookalike.learn.losses.term import Comparison, Learned, Targets, Tensor
+from lookalike.learn.losses.targets import Targets
+from lookalike.learn.losses.term import Comparison, Learned, Tensor
 
 
 class TripletTerm(Comparison):
