@@ -1,4 +1,4 @@
-"""Times that compare: contenders take turns, so that what else the machine does hits all of them alike."""
+"""Interleaved timing: contenders take turns, so that other load on the machine affects all of them alike."""
 
 import importlib.metadata
 import os
@@ -17,17 +17,19 @@ import numpy as np
 from lookalike.metric import Metric, paired
 
 ROUNDS = 7
+"""Turns of each contender."""
 TURN = 0.03
-"""Seconds that a contender has in a round, at least; one call where that takes longer."""
+"""Least seconds of a turn; a slower contender makes one call."""
 SLOW = 0.5
-"""Seconds of a call beyond which a contender has only `SLOW_ROUNDS` rounds, and no warm-up but the first."""
+"""A call that takes more seconds gets only `SLOW_ROUNDS` rounds, and a warm-up in the first one only."""
 SLOW_ROUNDS = 3
-CALLS = 1_000
+MAX_CALLS = 1_000
+"""Most calls of a turn."""
 
 PROTOCOL = (
-    f"Contenders take turns, {ROUNDS} rounds ({SLOW_ROUNDS} where a call takes over {SLOW} s), in an order that goes round. A"
-    f" turn is one call that is not counted, then calls with new queries for {1000 * TURN:.0f} ms or more. A time is the"
-    " median over the rounds of a round's median call."
+    f"Contenders take turns in {ROUNDS} rounds ({SLOW_ROUNDS} if a call takes over {SLOW} s); each round begins with the next"
+    f" contender. A turn is one warm-up call, then calls with new queries for at least {1000 * TURN:.0f} ms. A time is the"
+    " median of the rounds' median calls."
 )
 
 _PACKAGES = [
@@ -47,13 +49,13 @@ _PACKAGES = [
 
 @dataclass(frozen=True)
 class Contender:
-    """Something that is timed.
+    """A function to time.
 
     Attributes:
-        name: what a table calls it.
-        call: what is timed; it gets the number of the call, by which it chooses its query.
-        share: the part of the whole work that a call does; its time is divided by this.
-        note: what a table must say of it.
+        name: for tables.
+        call: the function; it gets the number of the call, to choose its query.
+        share: the share of the whole work that a call does; times are divided by it.
+        note: a remark for tables.
     """
 
     name: str
@@ -66,8 +68,8 @@ def interleaved(contenders: Sequence[Contender], rounds: int = ROUNDS) -> list[d
     """Time contenders in turns, see `PROTOCOL`.
 
     Returns:
-        For each ``name``, ``note``, ``share``, the median ``ms`` of a call that did all the work, the fastest and the slowest
-        round ``low_ms`` and ``high_ms``, and how many ``calls`` were counted.
+        For each contender ``name``, ``note`` and ``share``; the median ``ms`` of the whole work; ``low_ms`` and ``high_ms``,
+        the fastest and the slowest round; and ``calls``, the number of timed calls.
     """
     times: list[list[float]] = [[] for _ in contenders]
     counted = [0] * len(contenders)
@@ -82,15 +84,15 @@ def interleaved(contenders: Sequence[Contender], rounds: int = ROUNDS) -> list[d
             counted[place] += calls
     return [
         {
-            "name": one.name,
-            "note": one.note,
-            "share": one.share,
-            "ms": 1e3 * statistics.median(its) / one.share,
-            "low_ms": 1e3 * min(its) / one.share,
-            "high_ms": 1e3 * max(its) / one.share,
+            "name": contender.name,
+            "note": contender.note,
+            "share": contender.share,
+            "ms": 1e3 * statistics.median(seconds) / contender.share,
+            "low_ms": 1e3 * min(seconds) / contender.share,
+            "high_ms": 1e3 * max(seconds) / contender.share,
             "calls": calls,
         }
-        for one, its, calls in zip(contenders, times, counted, strict=True)
+        for contender, seconds, calls in zip(contenders, times, counted, strict=True)
     ]
 
 
@@ -98,30 +100,30 @@ def _turn(call: Callable[[int], object], number: int, *, warm: bool) -> tuple[fl
     if warm:
         call(number)
     times: list[float] = []
-    while not times or (sum(times) < TURN and len(times) < CALLS):
+    while not times or (sum(times) < TURN and len(times) < MAX_CALLS):
         begun = time.perf_counter()
         call(number + len(times))
         times.append(time.perf_counter() - begun)
     return statistics.median(times), len(times)
 
 
-def recall(found: np.ndarray, queries: np.ndarray, gallery: np.ndarray, farthest: np.ndarray, metric: Metric) -> float:
-    """Share of the k answers that are no farther than the k-th nearest: recall at k, any of several equally far ones right.
+def recall(rows: np.ndarray, queries: np.ndarray, gallery: np.ndarray, farthest: np.ndarray, metric: Metric) -> float:
+    """Return recall at k: the share of the k answers that are at most as far as the k-th nearest item.
 
     Args:
-        found: rows ``(q, k)``; -1 where there was none.
+        rows: ``(q, k)``, the answers; -1 for a missing one.
         queries: ``(q, d)``.
         gallery: ``(n, d)``.
-        farthest: distance of the k-th nearest of each query, as `lookalike.search.knn` gives it.
-        metric: what they are compared with.
+        farthest: distance of the k-th nearest item of each query, from `lookalike.search.knn`.
+        metric: compares the vectors.
     """
-    distances = paired(queries[:, None], gallery[np.maximum(found, 0)], metric)
-    right = (found >= 0) & (distances <= farthest[:, None] * (1 + 1e-6))
+    distances = paired(queries[:, None], gallery[np.maximum(rows, 0)], metric)
+    right = (rows >= 0) & (distances <= farthest[:, None] * (1 + 1e-6))
     return float(right.mean())
 
 
-def held(thing: object) -> int:
-    """Bytes of the arrays of a dataclass, and of the dataclasses in it, each array counted once."""
+def array_bytes(thing: object) -> int:
+    """Return the bytes of the arrays in a dataclass and in the dataclasses within it, each array counted once."""
     seen: dict[int, int] = {}
 
     def visit(value: object) -> None:
@@ -136,7 +138,7 @@ def held(thing: object) -> int:
 
 
 def environment(threads: int, data: str) -> dict[str, Any]:
-    """Where and when something was measured, and with what."""
+    """Return when and where something was measured, and with which versions."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
@@ -175,7 +177,7 @@ def _blas() -> str:
 
 
 def _commit() -> str:
-    """The commit; a + behind it says that the code has changed since."""
+    """Return the commit; a + after it means that the code has changed since."""
     root = Path(__file__).parent.parent
     changed = _output("git", "-C", str(root), "status", "--porcelain", "--", "src/lookalike", "benchmarks/*.py")
     return _output("git", "-C", str(root), "rev-parse", "--short", "HEAD") + ("+" if changed else "")

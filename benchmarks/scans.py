@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import peers
 from data import Source, say
-from measuring import Contender, held, interleaved, recall
+from measuring import Contender, array_bytes, interleaved, recall
 from peers import Search
 
 from lookalike.metric import Metric
@@ -93,7 +93,7 @@ def _floats(source: Source, rows: int, dimension: int, asked: int) -> dict[str, 
         floor.update({key: floor[key] * scale for key in ("ms", "low_ms", "high_ms")})
         case["gflops"] = operations / floor["ms"] / 1e6
     whole = {"rows": rows, "dimension": dimension, "queries": asked, "bytes": vectors.nbytes, **case}
-    whole["held_bytes"] = {"lookalike": held(plain), "lookalike, condensed": held(reduced)}
+    whole["held_bytes"] = {"lookalike": array_bytes(plain), "lookalike, condensed": array_bytes(reduced)}
     say(_line(whole))
     return whole
 

@@ -348,7 +348,7 @@ def test_a_missing_file_of_a_table_is_reported_and_left_out(tmp_path: Path) -> N
 
 
 def saved(path: Path, **arrays: object) -> NpzSource:
-    np.savez(path / "a.npz", **arrays)  # type: ignore[arg-type]  # what is no array becomes one
+    np.savez(path / "a.npz", **arrays)  # type: ignore[arg-type]  # NumPy turns lists into arrays
     return NpzSource(path=path / "a.npz")
 
 

@@ -31,7 +31,7 @@ def open_dataset(source: Source, *, labelled: bool = True) -> Dataset:
 
     Args:
         source: where the images are.
-        labelled: false lists all images under a folder, whatever its subfolders are.
+        labelled: false ignores labels and lists all images under a folder.
 
     Raises:
         DataError: the source does not exist or is invalid, or has no such split or class.

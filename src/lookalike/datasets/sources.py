@@ -41,7 +41,7 @@ class _Source(BaseModel):
     split: Annotated[Split | None, BeforeValidator(_normalise_split)] = Field(None, description="only this split")
     classes: tuple[str, ...] | None = Field(None, min_length=1, description="only these classes")
     limit: int | None = Field(
-        None, gt=0, description="at most so many photos of each class in each split, the same ones each time"
+        None, gt=0, description="most photos of each class in each split; the selection is the same each time"
     )
 
 

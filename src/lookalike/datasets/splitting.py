@@ -102,7 +102,7 @@ def explain_class_mismatch(dataset: Dataset) -> str | None:
     details = "no class is in all splits" if not common else "; ".join(lacking)
     return (
         f"The splits of {dataset.name} have different classes: {details}. Give each split images of all classes, or "
-        "train with data.validation_by: class to tell new classes apart."
+        "train with data.validation_by: class to recognise new classes."
     )
 
 

@@ -132,7 +132,7 @@ def _read_run(folder: "Path | zipfile.Path", path: Path) -> OneShotRun:
 
 
 def _read_bytes(file: "Path | zipfile.Path", place: str) -> bytes:
-    """Read a file up to the limit, whatever size a zip declares for it."""
+    """Read a file up to the limit; the size that a zip declares is not trusted."""
     if not file.is_file():
         raise DataError(f"{place} is missing.")
     with file.open("rb") as stream:

@@ -186,7 +186,7 @@ class _Ranking:
         return cumulative[:, -1], (hits * precision).sum(axis=1)
 
     def _miss_probability(self, places: int) -> float:
-        """Return the probability that so many items, drawn from those at the first distance, are all irrelevant."""
+        """Return the probability that ``places`` items, drawn from those at the first distance, are all irrelevant."""
         drawn = np.arange(min(max(places, 0), self.items[0]))
         return float(np.prod(np.maximum(1 - self.hits[0] / (self.items[0] - drawn), 0)))
 

@@ -155,7 +155,7 @@ class Roc:
     def best_accuracy(self) -> OperatingPoint:
         """Return the threshold with the smallest FAR + FRR; the smallest one in a tie.
 
-        It has the best accuracy on equally many pairs of both kinds, as `draw_pairs` gives them, whatever the share here.
+        It has the best accuracy on equally many pairs of both kinds, as `draw_pairs` gives them; the share here does not matter.
         """
         costs = self.impostors_accepted * self.genuine - self.genuine_accepted * self.impostors
         return self._operating_point(int(np.argmin(costs)))

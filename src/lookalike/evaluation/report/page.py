@@ -24,7 +24,7 @@ from lookalike.evaluation.retrieval import ClassScores
 
 _HERE = Path(__file__).parent
 
-# The page has room for so many headline scores, classes, and characters of a name; report.json has all.
+# Most headline scores, classes, and characters of a name on the page; report.json has all.
 _HEADLINES = 4
 _CLASSES = 60
 _NAME_LENGTH = 18
