@@ -14,7 +14,7 @@ from PIL import Image
 
 import pictures
 from lookalike import images, search
-from lookalike.collection import Collection, Entry, Join, open_collection
+from lookalike.collection import Collection, Entry, open_collection
 from lookalike.encoders import Encoder
 from lookalike.errors import (
     AlreadyExistsError,
@@ -27,6 +27,7 @@ from lookalike.errors import (
     UsageError,
 )
 from lookalike.ingest import plan
+from lookalike.joins import JoinPairs
 from lookalike.metric import Metric
 from lookalike.query import DistanceRange, Filter, Query, Within
 from lookalike.stores import Answer
@@ -278,8 +279,8 @@ def test_an_item_that_is_not_there_is_reported(shop: Collection) -> None:
 
 @pytest.mark.parametrize("question", [{"k": 3}, {"radius": 0.5}, {"radius": 99.0}])
 def test_joins_are_those_of_search(shop: Collection, tmp_path: Path, photos: Path, question: dict[str, float]) -> None:
-    def pairs(join: Join) -> list[tuple[str, str, float]]:
-        return sorted(pair for m in join.matches() for pair in zip(m.left, m.right, m.distances, strict=True))
+    def pairs(found: JoinPairs) -> list[tuple[str, str, float]]:
+        return sorted((pair.left.id, pair.right.id, pair.distance) for pair in found)
 
     def expected(blocks: Iterator[search.Pairs], left: list[str], right: list[str]) -> list[tuple[str, str, float]]:
         rows = [(b.left.tolist(), b.right.tolist(), b.distances.tolist()) for b in blocks]
@@ -455,3 +456,18 @@ def test_a_verdict_and_a_ranking_come_from_the_collections_encoder(shop: Collect
     assert [one.label for one in ranking] == ["cat", "horse"]
     assert "cat" in str(ranking)
     assert [ranking.label for ranking in shop.classify([cat, horse])] == ["cat", "horse"]
+
+
+def test_the_pairs_of_a_join_print_convert_and_are_written(shop: Collection, tmp_path: Path) -> None:
+    pairs = shop.join(within="60%")
+    listed = list(pairs)
+    assert listed
+    assert all(pair.distance <= 2 / 3 for pair in listed)
+    assert str(pairs).splitlines()[0].split() == ["distance", "left", "right"]
+    assert pairs.to_pandas()["left"].tolist() == [pair.left.uri for pair in listed]
+    assert pairs.to_arrow()["distance"].to_pylist() == [pair.distance for pair in listed]
+    assert pairs._repr_html_().count("<img") == 2 * min(20, len(listed))
+    assert pairs.write(tmp_path / "pairs.csv").pairs == len(listed)
+    assert pairs.recall == 1
+    nothing = shop.join(within=0.0)
+    assert (str(nothing), nothing._repr_html_(), len(nothing.to_pandas())) == ("No pairs.", "<p>No pairs.</p>", 0)

@@ -1,15 +1,25 @@
 """The public Python API: ``import lookalike as la``."""
 
+import doctest
 import inspect
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import lookalike as la
-from lookalike import errors
+from lookalike import errors, sample
 from pictures import write
+
+ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT / "docs"))
+
+import python_reference  # noqa: E402
 
 
 def python(code: str) -> str:
@@ -46,7 +56,7 @@ def test_the_tasks_take_a_line_each(tmp_path: Path, photos: Path, pocket: Path) 
     cat, horse = photos / "cat" / "1.png", str(photos / "horse" / "1.png")
     assert len(shop.search(cat, k=3)) == 3
     assert shop.search(cat, within="80%")[0].distance == 0
-    assert len(list(shop.join(k=1).matches())) > 0
+    assert len(list(shop.join(k=1))) > 0
     shop.close()
     assert la.verify(cat, cat, encoder=pocket, within=0.1).same is True
     assert la.verify(cat, horse, encoder=la.load_encoder(pocket)).same is None
@@ -55,4 +65,85 @@ def test_the_tasks_take_a_line_each(tmp_path: Path, photos: Path, pocket: Path) 
     assert [ranking.label for ranking in la.classify([horse, cat], support, encoder=pocket)] == ["horse", "cat"]
     assert la.embed(cat, encoder=pocket).shape == (48,)
     assert la.embed([cat, horse], encoder=pocket).shape == (2, 48)
-    assert len(list(la.join(tmp_path / "shop", within=0.5).matches())) > 0
+    assert len(list(la.join(tmp_path / "shop", within=0.5))) > 0
+
+
+# ---- examples and documentation
+
+
+@pytest.fixture(scope="session")
+def toy_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the examples of docstrings use."""
+    folder = tmp_path_factory.mktemp("toy")
+    sample.write(folder, 64, 0)
+    mugs = [product for product in sample.catalogue(64, 1) if product.label == "mug"]
+    mugs[0].photo().save(folder / "mug.jpg")
+    mugs[1].photo().save(folder / "other.jpg")
+    mugs[0].sketch().save(folder / "sketch.png")
+    with la.open(folder / "shop", encoder="toyshop") as shop:
+        shop.add(folder / "photos", labels="folder")
+    return folder
+
+
+@pytest.fixture
+def in_toy_shop(toy_shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(toy_shop, tmp_path / "toy")
+    monkeypatch.chdir(tmp_path / "toy")
+    # What was indexed has the paths of the first folder.
+    with la.open("shop") as shop:
+        shop.remove([item.id for item in shop.store.scan()])
+        shop.add("photos", labels="folder")
+
+
+EXAMPLES = {
+    name: doc for name, thing in python_reference.public_objects() if ">>>" in (doc := inspect.getdoc(thing) or "")
+}
+
+
+def test_every_public_name_has_an_example() -> None:
+    assert {f"la.{name}" for name in la.__all__} <= EXAMPLES.keys()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # examples leave closing to the garbage collector
+@pytest.mark.usefixtures("in_toy_shop")
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_of_the_documentation_runs(name: str) -> None:
+    names = {"la": la, "Path": Path, "Image": Image}
+    test = doctest.DocTestParser().get_doctest(EXAMPLES[name], names, name, None, 0)
+    assert test.examples
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    failures: list[str] = []
+    doctest.DocTestRunner(optionflags=flags).run(test, out=failures.append)
+    assert not failures, "".join(failures)
+
+
+def test_the_reference_is_up_to_date() -> None:
+    assert python_reference.PAGE.read_text(encoding="utf-8") == python_reference.page()
+
+
+def test_the_reference_is_complete() -> None:
+    text = python_reference.PAGE.read_text(encoding="utf-8")
+    for name, thing in python_reference.public_objects():
+        if not name.startswith("Collection") or inspect.isroutine(thing):
+            assert f"`{name}`" in text, name
+
+
+SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
+
+
+def test_there_is_an_example_for_each_task() -> None:
+    assert [path.stem for path in SCRIPTS] == ["classify", "find_duplicates", "join", "nearest", "verify", "within"]
+    listed = re.findall(r"examples/(\w+)\.py", (ROOT / "examples" / "README.md").read_text(encoding="utf-8"))
+    assert sorted(set(listed)) == [path.stem for path in SCRIPTS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_an_example_script_runs(script: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(la.__file__).parent.parent)}
+    run = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip()
+    assert list(tmp_path.iterdir()) == []  # it tidies up

@@ -73,7 +73,7 @@ def asked(both: tuple[Path, Path]) -> Iterator[Callable[..., Join]]:
     with Collection.open(both[0]) as one, Collection.open(both[1]) as other:
 
         def make(question: str, *, itself: bool = False) -> Join:
-            return one.join(None if itself else other, **QUESTIONS[question])
+            return one.join(None if itself else other, **QUESTIONS[question]).join
 
         yield make
 
@@ -162,8 +162,8 @@ def test_an_approximate_join_goes_on_too_and_is_no_exact_one(
     monkeypatch.setattr(approximate, "_ROWS", 64)
     whole, out, recorder = tmp_path / "whole.csv", tmp_path / "pairs.csv", Recorder()
     with Collection.open(both[0]) as one, Collection.open(both[1]) as other:
-        exact = one.join(None if itself else other, **QUESTIONS[question])
-        join = one.join(None if itself else other, **QUESTIONS[question], approximate=True)
+        exact = one.join(None if itself else other, **QUESTIONS[question]).join
+        join = one.join(None if itself else other, **QUESTIONS[question], approximate=True).join
         assert join.approximate is not None
         assert join.approximate.recall is not None
         assert join.approximate.recall > 0.9
@@ -190,7 +190,7 @@ class Printing(Silent):
         print(detail.split()[0], flush=True)
         time.sleep(0.02)
 with Collection.open(sys.argv[1]) as one:
-    joins.write(one.join(**eval(sys.argv[3])), Path(sys.argv[2]), Printing())
+    joins.write(one.join(**eval(sys.argv[3])).join, Path(sys.argv[2]), Printing())
 """
 
 
@@ -229,7 +229,7 @@ def test_ctrl_c_says_how_to_go_on(both: tuple[Path, Path], tmp_path: Path) -> No
     assert "the same command goes on there" in err
     assert "Traceback" not in err
     with Collection.open(both[0]) as one:
-        assert joins.write(one.join(within=DistanceRange(0, 9)), out).pairs == 450 * 449 // 2
+        assert joins.write(one.join(within=DistanceRange(0, 9)).join, out).pairs == 450 * 449 // 2
     assert not journal.place(out).exists()
 
 
@@ -270,9 +270,9 @@ def test_another_collection_starts_anew(tmp_path: Path, pocket: Path, which: int
     made = [fill(tmp_path / f"{i}.lookalike", pocket, 200, i) for i in (1, 2)]
     out, recorder = tmp_path / "pairs.csv", Recorder()
     with Collection.open(made[0]) as one, Collection.open(made[1]) as other:
-        interrupted(one.join(other, k=1), out)
+        interrupted(one.join(other, k=1).join, out)
         (one, other)[which].store.upsert([Item("new", "/new.jpg")], one.vectors(["1-0000"]))
-        written = joins.write(one.join(other, k=1), out, recorder)
+        written = joins.write(one.join(other, k=1).join, out, recorder)
         assert (written.pairs, written.begin) == (one.store.count(), 0)
     assert recorder.notes == [f"{out}: starting anew: {name} changed since it was begun."]
 
@@ -323,7 +323,7 @@ def test_what_is_in_the_way_is_left_alone(asked: Callable[..., Join], tmp_path: 
 def test_items_removed_meanwhile_have_no_uri(tmp_path: Path, pocket: Path) -> None:
     out = tmp_path / "pairs.csv"
     with Collection.open(fill(tmp_path / "a.lookalike", pocket, 100, 1)) as one:
-        join = one.join(within=DistanceRange(0, 9))
+        join = one.join(within=DistanceRange(0, 9)).join
         one.remove(["1-0099"])
         written = joins.write(join, out)
     assert (written.pairs, written.removed) == (99 * 98 // 2, 99)
@@ -348,10 +348,10 @@ def test_hardly_any_items(tmp_path: Path, pocket: Path, count: int) -> None:
         for ending, question in itertools.product(ENDINGS, QUESTIONS):
             ask = QUESTIONS[question]
             out = tmp_path / f"pairs{ending}"
-            assert joins.write(one.join(**ask), out).pairs == 0
+            assert joins.write(one.join(**ask).join, out).pairs == 0
             assert read(out) == []
-            assert joins.write(one.join(one, **ask), out).pairs == 0  # a self-join
-            assert joins.write(one.join(other, **ask), out).pairs == (0 if question == "minimum" else count)
+            assert joins.write(one.join(one, **ask).join, out).pairs == 0  # a self-join
+            assert joins.write(one.join(other, **ask).join, out).pairs == (0 if question == "minimum" else count)
 
 
 def test_a_stream_is_the_file(asked: Callable[..., Join], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from lookalike.embedding import Embedder, to_batch
 from lookalike.encoders import Encoder
 from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.images import ImageSource
-from lookalike.joins import Join
+from lookalike.joins import JoinPairs
 from lookalike.query import Branch, Within
 
 EncoderSource = str | os.PathLike[str] | Encoder
@@ -57,6 +57,8 @@ def embed(
     Example:
         >>> la.embed("mug.jpg").shape
         (128,)
+        >>> la.embed(["mug.jpg", "other.jpg"]).shape
+        (2, 128)
     """
     batch, single = to_batch(image)
     vectors = Embedder.of(load_encoder(encoder)).embed(batch, _to_branch(sketch))
@@ -90,6 +92,8 @@ def verify(
     Example:
         >>> la.verify("mug.jpg", "mug.jpg", encoder="copies").same
         True
+        >>> print(la.verify("mug.jpg", "other.jpg", within="80%"))
+        different: distance 0.757 (euclidean), similarity 56.9%, threshold 0.25
     """
     embedder, branch = Embedder.of(load_encoder(encoder)), _to_branch(sketch)
     return compare.verify(embedder, left, right, compare.find_threshold(embedder, within, far, branch), branch)
@@ -143,7 +147,7 @@ def classify(
         DataError: there are no classes, or one has no usable example.
 
     Example:
-        >>> la.classify("mug.jpg", "examples").label
+        >>> la.classify("mug.jpg", "photos").label
         'mug'
     """
     embedder = Embedder.of(load_encoder(encoder))
@@ -165,7 +169,7 @@ def join(
     within: Within | None = None,
     far: float | None = None,
     approximate: bool = False,
-) -> Join:
+) -> JoinPairs:
     """Pair the items of two collections, or of one, that look alike; see `Collection.join`.
 
     Args:
@@ -182,8 +186,9 @@ def join(
         UsageError: not exactly one of k, within and far is given, or its value is invalid.
 
     Example:
-        >>> len(list(la.join("shop", k=1))) > 0
-        True
+        >>> pairs = la.join("shop", within="60%")
+        >>> for pair in pairs:
+        ...     assert pair.distance <= 0.67
     """
     one = _to_collection(left)
     other = None if right is None else _to_collection(right)

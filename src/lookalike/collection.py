@@ -22,6 +22,8 @@ import numpy as np
 
 from lookalike import compare, encoders, images, ingest
 from lookalike.compare import RankedClass, Ranking, Verdict
+from lookalike.duplicates import DuplicateGroups, FindOptions, SearchRadius, find_duplicates
+from lookalike.duplicates.find import DEFAULT_OPTIONS
 from lookalike.embedding import Embedder, to_batch
 from lookalike.encoders import Encoder
 from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, UsageError
@@ -30,7 +32,7 @@ from lookalike.evaluation.labels import LabelledVectors
 from lookalike.folder import SUFFIX, Folder, find_folder
 from lookalike.images import ImageSource
 from lookalike.ingest import Added, Entry, absolute_path
-from lookalike.joins import Join
+from lookalike.joins import Join, JoinPairs
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
 from lookalike.query import ALL, Branch, DistanceRange, Filter, Query, Vectors, Within
@@ -160,7 +162,7 @@ class _Before:
 
 
 class Collection(_Before):
-    """Images that share an encoder, a codec, a metric and a store; see the module.
+    """Images that share an encoder, a codec, a metric and a store.
 
     Safe to use from several threads, and while other processes read and write.
 
@@ -168,6 +170,11 @@ class Collection(_Before):
         folder: its folder.
         store: its items and vectors.
         embedder: makes its vectors.
+
+    Example:
+        >>> with la.Collection.open("shop") as shop:
+        ...     len(shop)
+        64
     """
 
     def __init__(self, folder: Folder, store: Store, embedder: Embedder) -> None:
@@ -195,6 +202,10 @@ class Collection(_Before):
             AlreadyExistsError: something is at the path.
             NotFoundError, EncoderError: there is no such encoder, or it is damaged.
             UsageError: the metric does not compare what the encoder puts out.
+
+        Example:
+            >>> la.Collection.create("new", encoder="toyshop", metric="cosine")
+            <Collection 'new.lookalike': 0 items by toyshop, cosine>
         """
         path = find_folder(to_path(path))
         if path.exists():  # before the encoder is loaded
@@ -281,6 +292,11 @@ class Collection(_Before):
             NotFoundError, DataError: there is no such folder, or the CSV file is invalid.
             UsageError: a source is not an image, or the labels do not fit the source.
             StorageError, BusyError: the collection cannot be written; what was written before stays.
+
+        Example:
+            >>> shop = la.open("shop")
+            >>> shop.add("photos", labels="folder").unchanged
+            64
         """
         keeper = ingest.Keeper(self.folder, self._images)
         return ingest.add(self.store, self.embedder, ingest.plan(source, labels), progress, keeper=keeper)
@@ -294,6 +310,12 @@ class Collection(_Before):
 
         Raises:
             ImageError: the image cannot be used.
+
+        Example:
+            >>> with la.open("uploads", encoder="toyshop") as uploads:
+            ...     item = uploads.add_image(Path("mug.jpg").read_bytes(), label="mug")
+            ...     len(uploads)
+            1
         """
         data = images.read_bytes(source)
         sha256 = images.fingerprint(data)
@@ -310,7 +332,13 @@ class Collection(_Before):
         return item
 
     def remove(self, ids: str | Sequence[str]) -> int:
-        """Remove items; return how many there were. Image files outside the collection's folder stay."""
+        """Remove items; return how many there were. Image files outside the collection's folder stay.
+
+        Example:
+            >>> shop = la.open("shop")
+            >>> shop.remove(["no such item"])
+            0
+        """
         ids = [ids] if isinstance(ids, str) else ids
         with self._images:
             items = self.store.get(ids)
@@ -378,6 +406,20 @@ class Collection(_Before):
         Raises:
             ImageError, NotFoundError: an image or an item cannot be used.
             UsageError: an option is unknown, contradicts another, or has a wrong value.
+
+        Example:
+            >>> shop = la.open("shop")
+            >>> hits = shop.search("mug.jpg", k=3)
+            >>> hits[0].item.label, len(hits)
+            ('mug', 3)
+            >>> len(shop.search("mug.jpg", within="50%")) > 3
+            True
+            >>> shop.search("sketch.png", sketch=True, k=1)[0].item.label
+            'mug'
+            >>> [answer[0].item.label for answer in shop.search(["mug.jpg", "other.jpg"], label="mug")]
+            ['mug', 'mug']
+            >>> shop.search(item=hits[0].item.id, k=1)[0].item.label
+            'mug'
         """
         if sum(given is not None for given in (image, item, vector)) != 1:
             raise UsageError("Give an image, item= or vector=: one of them.")
@@ -563,6 +605,10 @@ class Collection(_Before):
         Raises:
             ImageError, NotFoundError: one of them cannot be used.
             UsageError: the threshold is invalid, or the encoder is not calibrated for the rate.
+
+        Example:
+            >>> la.open("shop").verify("mug.jpg", "other.jpg", within=0.9).same
+            True
         """
         branch: Branch = "sketch" if sketch else "photo"
         threshold = compare.find_threshold(self.embedder, within, far, branch)
@@ -597,6 +643,11 @@ class Collection(_Before):
         Raises:
             ImageError, NotFoundError: an image cannot be used.
             UsageError: k < 1, or no item has a label.
+
+        Example:
+            >>> print(la.open("shop").classify("mug.jpg", k=2))
+            mug           0.70   58.8%
+            trousers      0.97   50.7%
         """
         branch: Branch = "sketch" if sketch else "photo"
         batch, single = to_batch(image)
@@ -653,7 +704,7 @@ class Collection(_Before):
         within: Within | None = None,
         far: float | None = None,
         approximate: bool = False,
-    ) -> Join:
+    ) -> JoinPairs:
         """Pair the items of two collections, or of this one, that look alike.
 
         Args:
@@ -666,14 +717,59 @@ class Collection(_Before):
         Raises:
             MismatchError: different encoders or metrics made the two.
             UsageError: not exactly one of k, within and far is given, or its value is invalid.
+
+        Example:
+            >>> pairs = la.open("shop").join(k=1)
+            >>> pairs.write("pairs.csv").pairs > 32
+            True
         """
         if other is not None and other.path.resolve() == self.path.resolve():
             other = None
         if other is not None:
             self._check_joinable(other)
         asked = self.distance_range(within, far)
-        right = None if other is None else other.store
-        return Join.between(self.store, right, k=k, within=asked, approximate=approximate)
+        right = self if other is None else other
+        store = None if other is None else other.store
+        found = Join.between(self.store, store, k=k, within=asked, approximate=approximate)
+        return JoinPairs(found, (self.folder.thumbnail, right.folder.thumbnail))
+
+    # ---- duplicates
+
+    def duplicates(
+        self,
+        *,
+        within: Within | None = None,
+        far: float | None = None,
+        options: FindOptions = DEFAULT_OPTIONS,
+        progress: Progress = SILENT,
+    ) -> DuplicateGroups:
+        """Find groups of duplicates: the same file, the same image, and similar ones. Nothing is moved.
+
+        `lookalike.duplicates.move_to_trash` moves what is not kept.
+
+        Args:
+            within: compare the pixels of images up to this distance, as ``0.1``, or similarity, as ``"95%"``. By default the
+                calibration of the encoder decides.
+            far: the distance of this false accept rate in place of ``within``.
+            options: what to search for, and which images to keep.
+            progress: gets the stages of the search.
+
+        Raises:
+            UsageError: the encoder is not calibrated on copies of images, and no distance is given.
+
+        Example:
+            >>> groups = la.open("shop").duplicates(within=0.1)
+            >>> print(groups)
+            No duplicates among 64 images.
+        """
+        if within is not None and far is not None:
+            raise UsageError("Give a distance or a false accept rate, not both.")
+        radius = None
+        if within is not None:
+            radius = SearchRadius.parse(within, self.embedder.space)
+        elif far is not None:
+            radius = SearchRadius.at_false_accept_rate(self.embedder, far)
+        return find_duplicates(self, radius, options, progress)
 
     def _check_joinable(self, other: "Collection") -> None:
         both = f"“{self.name}” and “{other.name}” cannot be joined"
@@ -706,6 +802,12 @@ def open_collection(
         MismatchError: it was made with another encoder or metric, or another format.
         UsageError: the metric does not compare what the encoder puts out.
         StorageError, EncoderError: it is damaged.
+
+    Example:
+        >>> with la.open("mine", encoder="toyshop") as mine:
+        ...     added = mine.add("photos/mug")
+        ...     len(mine) == added.embedded
+        True
     """
     folder, metric = find_folder(to_path(path)), _to_metric(metric)
     if encoder is not None and not folder.exists():

@@ -1,23 +1,23 @@
-"""The error tree.
+"""The errors of lookalike, as a tree.
 
-Every message is one or two sentences: what is wrong with this input, and what to do next. The command line prints it and
-exits with ``exit_code``; the server answers with ``http_status`` and RFC 9457 problem details.
+Each message says what is wrong with the given value, then what to do next. The command line prints it and exits with
+``exit_code``; the server answers with ``http_status`` and RFC 9457 problem details.
 
 ::
 
     LookalikeError
-    ├── UsageError               the request is invalid: k < 1, an unknown metric, a wrong dimension
+    ├── UsageError               a request is invalid: k < 1, an unknown metric, a wrong dimension
     │   └── MissingExtraError    a part of lookalike is not installed
     ├── ImageError               an image cannot be used
-    │   ├── UnreadableImageError     not an image, or damaged
-    │   └── ImageTooLargeError       over the limit in bytes or pixels
-    ├── NotFoundError            the collection, item, encoder or file does not exist
+    │   ├── UnreadableImageError     it is not an image, or it is damaged
+    │   └── ImageTooLargeError       it exceeds a limit in bytes, pixels or frames
+    ├── NotFoundError            a collection, item, encoder or file does not exist
     ├── AlreadyExistsError       something would be overwritten
     ├── MismatchError            two things do not fit together: encoder and collection, format and version
     ├── BusyError                another process is writing
     ├── StorageError             the disk is full, read-only or damaged
-    ├── EncoderError             an encoder artefact cannot be loaded or run
-    ├── DataError                training data is unusable
+    ├── EncoderError             an encoder cannot be loaded or run
+    ├── DataError                labelled images cannot be learned or measured from
     └── RecipeError              a training recipe is invalid
 """
 
@@ -25,21 +25,41 @@ from typing import ClassVar
 
 
 class LookalikeError(Exception):
-    """Any failure or refusal of lookalike, with a message for the user."""
+    """Any error that lookalike raises on purpose; catch it to catch them all.
+
+    Example:
+        >>> try:
+        ...     la.open("nowhere")
+        ... except la.LookalikeError as error:
+        ...     print(type(error).__name__)
+        NotFoundError
+    """
 
     exit_code: ClassVar[int] = 1
     http_status: ClassVar[int] = 500
 
 
 class UsageError(LookalikeError):
-    """The request is invalid."""
+    """A request is invalid, whatever the data is.
+
+    Example:
+        >>> la.open("shop").search("mug.jpg", within="3..2")
+        Traceback (most recent call last):
+        lookalike.errors.UsageError: The distance range 3..2 is empty: the lower bound must come first.
+    """
 
     exit_code = 2
     http_status = 422
 
 
 class MissingExtraError(UsageError):
-    """A part of lookalike is not installed."""
+    """A part of lookalike is not installed.
+
+    Example:
+        >>> raise la.MissingExtraError("learn", "Training")
+        Traceback (most recent call last):
+        lookalike.errors.MissingExtraError: Training needs the extra “learn”: pip install 'lookalike[learn]'.
+    """
 
     exit_code = 1
     http_status = 501
@@ -49,60 +69,134 @@ class MissingExtraError(UsageError):
 
 
 class ImageError(LookalikeError):
-    """An image cannot be used."""
+    """An image cannot be used.
+
+    Example:
+        >>> try:
+        ...     la.embed(b"not an image")
+        ... except la.ImageError as error:
+        ...     print(type(error).__name__)
+        UnreadableImageError
+    """
 
     http_status = 422
 
 
 class UnreadableImageError(ImageError):
-    """The file or the bytes are not an image, or damaged."""
+    """A file is not an image, or it is damaged.
+
+    Example:
+        >>> la.embed(b"not an image")
+        Traceback (most recent call last):
+        lookalike.errors.UnreadableImageError: ...
+    """
 
 
 class ImageTooLargeError(ImageError):
-    """The image is over the limit in bytes or pixels."""
+    """An image exceeds a limit in bytes, pixels or frames.
+
+    Example:
+        >>> la.embed(Image.new("1", (20_000, 20_000)))
+        Traceback (most recent call last):
+        lookalike.errors.ImageTooLargeError: ...
+    """
 
     http_status = 413
 
 
 class NotFoundError(LookalikeError):
-    """The collection, item, encoder or file does not exist."""
+    """A collection, item, encoder or file does not exist.
+
+    Example:
+        >>> la.open("nowhere")
+        Traceback (most recent call last):
+        lookalike.errors.NotFoundError: There is no collection at nowhere.lookalike. ...
+    """
 
     http_status = 404
 
 
 class AlreadyExistsError(LookalikeError):
-    """Something would be overwritten."""
+    """Something would be overwritten.
+
+    Example:
+        >>> la.Collection.create("shop", "toyshop")
+        Traceback (most recent call last):
+        lookalike.errors.AlreadyExistsError: shop.lookalike exists already. Open it, or choose another name.
+    """
 
     http_status = 409
 
 
 class MismatchError(LookalikeError):
-    """Two things do not fit together."""
+    """Two things do not fit together, such as an encoder and a collection, or a format and a version.
+
+    Example:
+        >>> la.open("shop", encoder="copies")
+        Traceback (most recent call last):
+        lookalike.errors.MismatchError: shop.lookalike was made with the encoder “toyshop”, not with “copies”. ...
+    """
 
     http_status = 409
 
 
 class BusyError(LookalikeError):
-    """Another process is writing."""
+    """Another process is writing, and did not finish in time.
+
+    Example:
+        >>> try:
+        ...     added = la.open("shop").add("photos")
+        ... except la.BusyError:
+        ...     print("try again later")
+    """
 
     http_status = 503
 
 
 class StorageError(LookalikeError):
-    """The disk is full, read-only or damaged."""
+    """The disk is full, read-only or damaged.
+
+    Example:
+        >>> Path("broken.lookalike").mkdir()
+        >>> _ = Path("broken.lookalike/manifest.json").write_text("{")
+        >>> la.open("broken")
+        Traceback (most recent call last):
+        lookalike.errors.StorageError: broken.lookalike/manifest.json cannot be read: ...
+    """
 
     http_status = 507
 
 
 class EncoderError(LookalikeError):
-    """An encoder artefact cannot be loaded or run."""
+    """An encoder cannot be loaded or run.
+
+    Example:
+        >>> Path("mine").mkdir()
+        >>> _ = Path("mine/encoder.json").write_text("{}")
+        >>> la.load_encoder("mine")
+        Traceback (most recent call last):
+        lookalike.errors.EncoderError: ...
+    """
 
 
 class DataError(LookalikeError):
-    """Training data is unusable."""
+    """Labelled images cannot be learned or measured from.
+
+    Example:
+        >>> la.classify("mug.jpg", {"mug": []})
+        Traceback (most recent call last):
+        lookalike.errors.DataError: The class “mug” has no usable image; each class needs at least one.
+    """
 
 
 class RecipeError(LookalikeError):
-    """A training recipe is invalid."""
+    """A training recipe is invalid.
+
+    Example:
+        >>> _ = Path("recipe.yaml").write_text("name: mine")
+        >>> la.train("recipe.yaml", to="runs/mine")
+        Traceback (most recent call last):
+        lookalike.errors.RecipeError: ...
+    """
 
     exit_code = 2

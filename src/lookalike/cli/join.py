@@ -11,9 +11,9 @@ from lookalike import joins
 from lookalike.ann.joins import ApproximateJoin
 from lookalike.cli import output
 from lookalike.cli.options import Far, Name, Within, collection_path, options, parse_range
-from lookalike.collection import Collection, Join
+from lookalike.collection import Collection
 from lookalike.errors import UsageError
-from lookalike.joins import formats
+from lookalike.joins import JoinPairs, formats
 
 commands = typer.Typer()
 
@@ -67,23 +67,22 @@ def join(given: Options) -> None:
             within=within,
             approximate=given.approximate,
         )
-        if pairs.approximate is not None:
-            _print_recall(pairs.approximate)
+        if pairs.join.approximate is not None:
+            _print_recall(pairs.join.approximate)
         if given.out is None:
             form = formats.LINES if given.json else formats.CSV
-            joins.stream(pairs, form, lambda data: sys.stdout.write(data.decode()))
+            joins.stream(pairs.join, form, lambda data: sys.stdout.write(data.decode()))
         else:
             _write(pairs, given.out, json=given.json)
 
 
-def _write(pairs: Join, out: Path, *, json: bool) -> None:
+def _write(pairs: JoinPairs, out: Path, *, json: bool) -> None:
     advice = "Finished parts are kept beside the file; the same command continues."
     with output.stoppable(advice), output.progress_bar() as progress:
-        written = joins.write(pairs, out, progress)
+        written = pairs.write(out, progress)
     if json:
-        recall = pairs.approximate.recall if pairs.approximate else 1.0
         summary = {"pairs": written.pairs, "removed": written.removed, "out": str(out)}
-        output.write_json(summary | {"exact": pairs.approximate is None, "recall": recall})
+        output.write_json(summary | {"exact": pairs.join.approximate is None, "recall": pairs.recall})
         return
     output.stdout.print(f"{written.pairs:,} pairs in {out}.")
     if written.removed:

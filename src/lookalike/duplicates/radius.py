@@ -8,7 +8,7 @@ from lookalike.embedding import Embedder
 from lookalike.encoders.card import Calibration
 from lookalike.errors import UsageError
 from lookalike.metric import VectorSpace
-from lookalike.query import DistanceRange
+from lookalike.query import DistanceRange, Within
 
 # The likelihood ratio of same to different images that an encoder must reach to be of use for duplicates. An encoder
 # calibrated on copies reaches it at some distance; one calibrated on classes does not. Smaller collections than this are
@@ -47,7 +47,7 @@ class SearchRadius:
         return cls(distance, "as given")
 
     @classmethod
-    def parse(cls, within: str | float, space: VectorSpace) -> Self:
+    def parse(cls, within: Within, space: VectorSpace) -> Self:
         """Read a distance, such as ``0.1``, or a similarity, such as ``"95%"``.
 
         Args:
