@@ -47,7 +47,7 @@ def page() -> str:
     errors = [name for name in la.__all__ if name.endswith("Error")]
     parts = [HEAD, "## Functions\n"]
     parts += [_entry(f"la.{name}", getattr(la, name)) for name in functions]
-    parts += ["## Collection\n", _body(la.Collection)]
+    parts += ["## Collection\n", _entry("la.Collection", la.Collection)]
     parts += [_entry(f"Collection.{name}", member) for name, member in _members(la.Collection)]
     parts.append("## Results\n")
     for cls in RESULTS:
@@ -95,7 +95,8 @@ def _signature(name: str, thing: object) -> str:
             shown.append("*")
             starred = True
         text = str(parameter.replace(annotation=inspect.Parameter.empty))
-        shown.append(re.sub(r"<lookalike\.progress\.Silent object at 0x[0-9a-f]+>", "SILENT", text))
+        text = re.sub(r"<lookalike\.progress\.Silent object at 0x[0-9a-f]+>", "SILENT", text)
+        shown.append(re.sub(r"=(<function .*|\w+\(.*\))$", "=…", text))
     return f"```python\n{name}({', '.join(shown)})\n```\n\n"
 
 

@@ -65,7 +65,7 @@ def test_the_tasks_take_a_line_each(tmp_path: Path, photos: Path, pocket: Path) 
     assert [ranking.label for ranking in la.classify([horse, cat], support, encoder=pocket)] == ["horse", "cat"]
     assert la.embed(cat, encoder=pocket).shape == (48,)
     assert la.embed([cat, horse], encoder=pocket).shape == (2, 48)
-    assert len(list(la.join(tmp_path / "shop", within=0.5))) > 0
+    assert len(list(la.join(tmp_path / "shop", k=1))) > 0
 
 
 # ---- examples and documentation

@@ -412,7 +412,7 @@ class Collection(_Before):
             >>> hits = shop.search("mug.jpg", k=3)
             >>> hits[0].item.label, len(hits)
             ('mug', 3)
-            >>> len(shop.search("mug.jpg", within="50%")) > 3
+            >>> len(shop.search("mug.jpg", within="40%")) > 3
             True
             >>> shop.search("sketch.png", sketch=True, k=1)[0].item.label
             'mug'

@@ -194,7 +194,8 @@ class RecipeError(LookalikeError):
 
     Example:
         >>> _ = Path("recipe.yaml").write_text("name: mine")
-        >>> la.train("recipe.yaml", to="runs/mine")
+        >>> from lookalike.learn import recipe
+        >>> recipe.read(Path("recipe.yaml"))
         Traceback (most recent call last):
         lookalike.errors.RecipeError: ...
     """
