@@ -96,7 +96,7 @@ def _signature(name: str, thing: object) -> str:
             starred = True
         text = str(parameter.replace(annotation=inspect.Parameter.empty))
         text = re.sub(r"<lookalike\.progress\.Silent object at 0x[0-9a-f]+>", "SILENT", text)
-        shown.append(re.sub(r"=(<function .*|\w+\(.*\))$", "=…", text))
+        shown.append(re.sub(r"=(<function .*|\w+\(.*\))$", "=…", text).replace("'", '"'))
     return f"```python\n{name}({', '.join(shown)})\n```\n\n"
 
 
