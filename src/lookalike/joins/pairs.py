@@ -103,7 +103,7 @@ class JoinPairs:
         shown, more = self._first()
         if not shown:
             return "No pairs."
-        metric = self.join.left.store.metric
+        metric = self.join.left.store.space.metric
         rows = [(format_distance(pair.distance, metric), pair.left.uri, pair.right.uri) for pair in shown]
         return tables.text_table(("distance", "left", "right"), rows) + ("\n… and more pairs" if more else "")
 
@@ -119,7 +119,7 @@ class JoinPairs:
         return "".join(self._figures(pair, *self.thumbnails) for pair in shown) + rest
 
     def _figures(self, pair: Pair, left: Thumbnail, right: Thumbnail) -> str:
-        distance = format_distance(pair.distance, self.join.left.store.metric)
+        distance = format_distance(pair.distance, self.join.left.store.space.metric)
         return tables.html_row(
             [
                 tables.html_figure(lambda: left(pair.left), (distance, pair.left.label or ""), pair.left.uri),
