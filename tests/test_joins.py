@@ -226,7 +226,7 @@ def test_ctrl_c_says_how_to_go_on(both: tuple[Path, Path], tmp_path: Path) -> No
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
     assert process.returncode == 130
-    assert "the same command goes on there" in err
+    assert "the same command continues" in err
     assert "Traceback" not in err
     with Collection.open(both[0]) as one:
         assert joins.write(one.join(within=DistanceRange(0, 9)).join, out).pairs == 450 * 449 // 2
