@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from lookalike.collection import Collection
+from lookalike.duplicates import decisions
 from lookalike.metric import Metric
 
 STORED = Path(__file__).parent / "data" / "collection-v1"
@@ -46,7 +47,8 @@ def test_a_stored_collection_has_its_items_and_settings(collection: Collection) 
     status = collection.status()
     assert status is not None
     assert status.settings.budget == 20
-    assert collection.folder.decisions.is_file()
+    digests = {collection.get(RED).sha256, collection.get(ORANGE).sha256}
+    assert [{*pair} for pair in decisions.read(collection)] == [digests]
 
 
 def test_a_stored_collection_is_searched_with_the_same_distances(collection: Collection) -> None:
