@@ -1,6 +1,6 @@
 """Formats on disk stay readable: a collection that version 0.1 wrote is opened, searched and changed.
 
-``data/collection-v1`` is a collection of format 1: four images that were added as bytes, an encoder of mean colours, a
+``stored/collection-v1`` is a collection of format 1: four images that were added as bytes, an encoder of mean colours, a
 budget that `tune` set, and a decision that two images are distinct.
 """
 
@@ -16,7 +16,7 @@ from lookalike.collection import Collection
 from lookalike.duplicates import decisions
 from lookalike.metric import Metric
 
-STORED = Path(__file__).parent / "data" / "collection-v1"
+STORED = Path(__file__).parent / "stored" / "collection-v1"
 RED, ORANGE, BLUE, GREEN = (
     "1611f2ca4bdae9161f78",
     "056b2b96be572a69c56f",
