@@ -19,8 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lookalike.metric import Metric
-from lookalike.search import knn, prepare
-from lookalike.search.scan import Precision
+from lookalike.search import Precision, knn, prepare
 
 SIZES = [(14_660, 64), (14_660, 512), (14_660, 1_024), (14_660, 2_048), (100_000, 512), (1_000_000, 128)]
 BATCH = 256

@@ -123,7 +123,7 @@ def recall(rows: np.ndarray, queries: np.ndarray, gallery: np.ndarray, farthest:
 
 
 def array_bytes(thing: object) -> int:
-    """Return the bytes of the arrays in a dataclass and in the dataclasses within it, each array counted once."""
+    """Return the bytes of the arrays in a dataclass, and in the dataclasses and tuples within it, each array counted once."""
     seen: dict[int, int] = {}
 
     def visit(value: object) -> None:
@@ -132,6 +132,9 @@ def array_bytes(thing: object) -> int:
         elif hasattr(value, "__dataclass_fields__"):
             for name in value.__dataclass_fields__:
                 visit(getattr(value, name))
+        elif isinstance(value, tuple):
+            for one in value:
+                visit(one)
 
     visit(thing)
     return sum(seen.values())

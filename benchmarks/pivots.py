@@ -2,12 +2,12 @@
 
     python benchmarks/pivots.py --data data/cifar10          prints tables; --json the same figures
 
-Vectors: uniform in a cube of few dimensions, turned into 128 numbers, which have a known intrinsic dimension; and real
-embeddings of `data.py`, of 128, 512 and 2,048 numbers. Queries come from the same source, and each asks for its 10 nearest.
+Vectors: uniform in a cube of few dimensions, rotated into 128 numbers, which have a known intrinsic dimension; and real
+embeddings of `data.py`, of 128, 512 and 2,048 numbers. Queries come from the same source, and each looks for its 10 nearest.
 
-- *share*: of all distances, those that a query still took, those to the pivots among them.
-- *floor*: a matrix-vector product over the vectors, which is the scan of one query without looking at what it gave.
-- *scan*: `search.knn` in float32, which gives the same answers as the table.
+- *share*: of all distances, those that a query still needs, those to the pivots among them.
+- *floor*: a matrix-vector product over the vectors: the scan of one query without its answer.
+- *scan*: `search.knn` in float32, which gives the same answers as with the table.
 
 Pivots are those of incremental selection; the first 4 of 64 are those that would be chosen if there were only 4.
 """
@@ -15,6 +15,7 @@ Pivots are those of incremental selection; the first 4 of 64 are those that woul
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from measuring import Contender, environment, interleaved
 from rich.console import Console
 from rich.table import Table
 
-from lookalike.ann import pivots
-from lookalike.ann.pivots import PivotTable
 from lookalike.metric import Metric, paired
-from lookalike.search import knn, prepare
+from lookalike.search import Gallery, knn, prepare
+from lookalike.search.bounds import measure as measure_pairs
+from lookalike.search.prefilters import pivots
+from lookalike.search.prefilters.pivots import PivotTable
 
 ROWS = 50_000
 CUBES = [1, 2, 4, 6, 8, 12, 16, 32]
@@ -41,14 +43,14 @@ SAMPLE = 5_000
 
 
 def cube(dimension: int, rows: int) -> np.ndarray:
-    """Points uniform in a cube of so many dimensions, as vectors of `NUMBERS` numbers with the same distances."""
+    """Draw points uniformly in a cube, as vectors of `NUMBERS` numbers with the same distances."""
     rng = np.random.default_rng(dimension)
     turn = np.linalg.qr(rng.standard_normal((NUMBERS, dimension)))[0].T
     return np.asarray(rng.random((rows, dimension)) @ turn, np.float32)
 
 
 def measure(real: Source, rows: int = ROWS) -> dict[str, Any]:
-    """All figures: one entry for each kind of vectors, and the costs that `pivots.pays` reckons with."""
+    """Measure everything: one entry for each kind of vectors, and the costs that `pivots.estimate` uses."""
     euclidean = Metric.EUCLIDEAN
     figures = []
     for dimension in CUBES:
@@ -62,60 +64,61 @@ def measure(real: Source, rows: int = ROWS) -> dict[str, Any]:
 
 
 def _figures(name: str, vectors: np.ndarray, queries: np.ndarray, metric: Metric) -> dict[str, Any]:
-    gallery = prepare(vectors, metric)
+    gallery, prepared = prepare(vectors, metric), prepare(queries, metric)
     whole = pivots.build(gallery, metric, max(PIVOTS))
-    tables = {p: PivotTable(gallery, metric, whole.pivots[:p], whole.distances[:p]) for p in PIVOTS}
-    estimate = pivots.pays(
-        vectors[np.random.default_rng(0).choice(len(vectors), min(SAMPLE, len(vectors)), replace=False)], metric
-    )
+    tables = {p: PivotTable(whole.pivots[:p], whole.distances[:p], metric) for p in PIVOTS}
+    rows = np.random.default_rng(0).choice(len(vectors), min(SAMPLE, len(vectors)), replace=False)
+    estimate = pivots.estimate(gallery.take(rows), metric)
     contenders = [
         Contender("floor", lambda i: vectors @ queries[i % ASKED]),
         Contender("scan", lambda i: knn(queries[i % ASKED][None], gallery, K, metric)),
-        *(Contender(str(p), _asking(queries, tables[p])) for p in TIMED),
+        *(Contender(str(p), _searching(queries, gallery, tables[p])) for p in TIMED),
     ]
     times = {one["name"]: one["ms"] for one in interleaved(contenders)}
+    reach = knn(prepared, gallery, K, metric).distances.reshape(-1, K)[:, -1]
     chosen = {
         "incremental": tables[16],
-        "separation": _table_of(_separated(vectors, 16), tables[16]),
-        "random": _table_of(np.random.default_rng(1).choice(len(vectors), 16, replace=False), tables[16]),
+        "separation": _table_of(vectors[_separated(vectors, 16)], gallery, metric),
+        "random": _table_of(vectors[np.random.default_rng(1).choice(len(vectors), 16, replace=False)], gallery, metric),
     }
+
+    def share(table: PivotTable) -> float:
+        return float(pivots.count_measured(gallery, prepared, table, reach).mean()) / len(gallery)
+
     return {
         "name": name,
         "numbers": vectors.shape[1],
         "intrinsic_dimension": estimate.intrinsic_dimension,
         "estimated_share": estimate.share,
         "pays": estimate.pays,
-        "share": {str(p): _share(queries, table) for p, table in tables.items()},
-        "selection": {how: _share(queries, table) for how, table in chosen.items()},
+        "share": {str(p): share(table) for p, table in tables.items()},
+        "selection": {how: share(table) for how, table in chosen.items()},
         "ms": times,
-        **_costs(queries[0], whole, times["floor"] / vectors.size),
+        **_costs(prepared.take(slice(0, 1)), gallery, whole, times["floor"] / vectors.size),
     }
 
 
-def _asking(queries: np.ndarray, table: PivotTable) -> Callable[[int], object]:
-    return lambda i: pivots.knn(queries[i % ASKED][None], table, K)
+def _searching(queries: np.ndarray, gallery: Gallery, table: PivotTable) -> Callable[[int], object]:
+    with_table = replace(gallery, prefilters=(table,))
+    return lambda i: knn(queries[i % ASKED][None], with_table, K, table.metric)
 
 
-def _share(queries: np.ndarray, table: PivotTable) -> float:
-    return float(pivots.knn(queries, table, K).measured.mean()) / len(table.gallery)
-
-
-def _costs(query: np.ndarray, table: PivotTable, floor: float) -> dict[str, float]:
-    """Time of a number of the table, and of one that is measured by definition, over that of one in a scan."""
-    vectors = table.gallery.vectors
-    some = np.random.default_rng(0).choice(len(vectors), 1_000, replace=False)
+def _costs(query: Gallery, gallery: Gallery, table: PivotTable, floor: float) -> dict[str, float]:
+    """Measure the time of a number of the table, and of one measured by definition, over that of one in a scan."""
+    rows, everything = np.random.default_rng(0).choice(len(gallery), 1_000, replace=False), slice(0, len(gallery))
+    zeros = np.zeros_like(rows)
     both = interleaved(
         [
-            Contender("table", lambda _: pivots._lower_bounds(query, table)),  # noqa: SLF001 -- this is what is timed
-            Contender("measuring", lambda _: pivots._measure(query, vectors[some], table.metric)),  # noqa: SLF001 -- as above
+            Contender("table", lambda _: table.bind(query).compare(everything)),
+            Contender("measuring", lambda _: measure_pairs(query, gallery, zeros, rows, table.metric)),
         ]
     )
-    sizes = {"table": table.distances.size, "measuring": 1_000 * vectors.shape[1]}
+    sizes = {"table": table.distances.size, "measuring": 1_000 * gallery.vectors.shape[1]}
     return {one["name"]: one["ms"] / sizes[one["name"]] / floor for one in both}
 
 
 def _separated(vectors: np.ndarray, count: int) -> np.ndarray:
-    """LAESA's own pivots: each has the largest sum of distances to those before it. The first one is any."""
+    """Choose LAESA's own pivots: each has the largest sum of distances to those before it, the first one is arbitrary."""
     chosen = [0]
     sums = np.zeros(len(vectors))
     while len(chosen) < count:
@@ -125,10 +128,9 @@ def _separated(vectors: np.ndarray, count: int) -> np.ndarray:
     return np.array(chosen)
 
 
-def _table_of(rows: np.ndarray, like: PivotTable) -> PivotTable:
-    vectors = like.gallery.vectors
-    distances = np.stack([paired(vectors[row], vectors, like.metric) for row in rows]).astype(np.float32)
-    return PivotTable(like.gallery, like.metric, rows, distances)
+def _table_of(chosen: np.ndarray, gallery: Gallery, metric: Metric) -> PivotTable:
+    distances = np.stack([paired(pivot, gallery.vectors, metric) for pivot in chosen]).astype(np.float32)
+    return PivotTable(chosen, distances, metric)
 
 
 def show(result: dict[str, Any], console: Console) -> None:

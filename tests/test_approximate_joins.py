@@ -11,7 +11,7 @@ from lookalike.ann.joins import ApproximateJoin, prepare
 from lookalike.metric import Metric, paired
 from lookalike.query import DistanceRange
 from lookalike.search import Gallery, Pairs
-from lookalike.search.answers import joined
+from lookalike.search.answers import concatenate
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -57,8 +57,8 @@ def question(asked: Rule, left: Gallery, right: Gallery, metric: Metric) -> Rule
 
 def exact(left: Gallery, right: Gallery, metric: Metric, asked: Rule) -> Pairs:
     if left is right:
-        return joined(list(search.self_join(left, metric, k=asked.k, within=asked.within)))
-    return joined(list(search.join(left, right, metric, k=asked.k, within=asked.within)))
+        return concatenate(list(search.self_join(left, metric, k=asked.k, within=asked.within)))
+    return concatenate(list(search.join(left, right, metric, k=asked.k, within=asked.within)))
 
 
 @pytest.mark.parametrize(("metric", "asked", "itself"), CASES)
@@ -67,7 +67,7 @@ def test_pairs_are_true_given_once_and_as_many_as_said(metric: Metric, asked: Ru
     asked = question(asked, left, right, metric)
     way = asked.prepare(left, right, metric)
     blocks = list(way.chunks(0))
-    found, true = joined(list(blocks)), exact(left, right, metric, asked)
+    found, true = concatenate(list(blocks)), exact(left, right, metric, asked)
     assert blocks[-1].done == len(left)
     assert len(true) > 1000
     assert len(set(zip(found.left.tolist(), found.right.tolist(), strict=True))) == len(found)
@@ -121,7 +121,7 @@ def test_few_rows_are_compared_with_all(metric: Metric, count: int) -> None:
     right = search.prepare(vectors(metric, count, 1), metric)
     for asked in (Rule(100), Rule(within=DistanceRange(0, 1e9))):
         way = asked.prepare(right, right, metric)
-        found = joined(list(way.chunks(0)))
+        found = concatenate(list(way.chunks(0)))
         assert len(found) == count * (count - 1) // 2
         assert way.recall == (1 if count > 1 else None)
         none = search.prepare(vectors(metric, 0, 1), metric)

@@ -362,18 +362,61 @@ def test_a_store_of_an_older_version_has_no_settings(tmp_path: Path) -> None:
 # ---- the cached matrix, and answers in parts
 
 
+def rename_prefilter(facts: dict[str, Any], parts: dict[str, Array]) -> None:
+    facts["prefilters"][0]["kind"] = "unknown"
+
+
+def shorten_codes(facts: dict[str, Any], parts: dict[str, Array]) -> None:
+    parts["quantised.codes"] = parts["quantised.codes"][:-1]
+
+
+def lose_codes(facts: dict[str, Any], parts: dict[str, Array]) -> None:
+    del parts["quantised.codes"]
+
+
+def write_as_before(facts: dict[str, Any], parts: dict[str, Array]) -> None:
+    """As versions did that knew no prefilters."""
+    (about, *_) = facts.pop("prefilters")
+    facts["scan"] = {key: about[key] for key in ("scale", "residual", "metric")}
+    for name in ("codes", "centre", "exceptions"):
+        parts[name] = parts.pop(f"quantised.{name}")
+
+
+@pytest.mark.parametrize("change", [rename_prefilter, shorten_codes, lose_codes, write_as_before])
+def test_a_cached_matrix_of_another_version_is_built_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any], dict[str, Array]], None]
+) -> None:
+    monkeypatch.setattr("lookalike.stores.sqlite.matrix._MIN_QUANTISED", 1)
+    path, known = tmp_path / "m.lookalike", vectors(2000)
+    with closing(create_store(path, SPACE)) as store:
+        store.upsert([Item(f"{i:05}", "") for i in range(2000)], known)
+        expected = knn(store, known[:1], 5)
+    (file,) = (file for file in (path / "cache").glob("matrix-*") if not file.name.endswith(".checked"))
+    content = array_file.read(file)
+    assert content is not None
+    facts, parts = content
+    parts = {name: np.array(part) for name, part in parts.items()}
+    change(facts, parts)
+    array_file.write(file, facts, parts)
+    changed = file.read_bytes()
+    with closing(SQLiteStore.open(path, SPACE)) as store:
+        assert knn(store, known[:1], 5) == expected
+        assert store.status().precision == "int8"
+    assert file.read_bytes() != changed
+
+
 def test_a_matrix_of_many_vectors_is_searched_in_fewer_bytes_and_dimensions_and_stays_exact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lookalike.stores.sqlite.matrix._MIN_QUANTISED", 1)
-    monkeypatch.setattr("lookalike.search.projection.DIMENSIONS", (2, 4))
-    monkeypatch.setattr("lookalike.search.projection._PAYS", 1e6)
+    monkeypatch.setattr("lookalike.search.prefilters.projected.DIMENSIONS", (2, 4))
+    monkeypatch.setattr("lookalike.search.prefilters.projected._PAYS", 1e6)
     path, known = tmp_path / "m.lookalike", vectors(3000)
 
     def check(store: SQLiteStore, expected: Array, names: list[str]) -> None:
         assert store.status().precision == "int8"
         assert store._snapshots._matrix is not None
-        assert store._snapshots._matrix.gallery.short is not None
+        assert store._snapshots._matrix.gallery.prefilter(Metric.EUCLIDEAN, 2) is not None
         for queries in (vectors(1, 4), vectors(5, 4)):
             for answer, (rows, distances) in zip(
                 knn(store, queries, 7), search.knn(queries, expected, 7, Metric.EUCLIDEAN), strict=True

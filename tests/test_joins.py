@@ -63,7 +63,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, pocket: Path) -> tuple[Path, 
 
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search.exact, "_QUERIES", 64)
+    monkeypatch.setattr(search.engine, "_QUERIES", 64)
     monkeypatch.setattr(writing, "_WORK", 1)
 
 
@@ -184,7 +184,7 @@ from lookalike.collection import Collection
 from lookalike.joins import writing
 from lookalike.progress import Silent
 from lookalike.query import DistanceRange
-search.exact._QUERIES, writing._WORK = 64, 1
+search.engine._QUERIES, writing._WORK = 64, 1
 class Printing(Silent):
     def advance(self, stage, done, total, detail=""):
         print(detail.split()[0], flush=True)
@@ -218,7 +218,7 @@ def test_killed_outright_it_goes_on(
 
 def test_ctrl_c_says_how_to_go_on(both: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "pairs.csv"
-    program = "from lookalike import search; from lookalike.cli import main; search.exact._QUERIES = 1; main()"
+    program = "from lookalike import search; from lookalike.cli import main; search.engine._QUERIES = 1; main()"
     command = [sys.executable, "-c", program, "join", str(both[0]), "--within", "9", "--out", str(out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while not journal.place(out).exists():

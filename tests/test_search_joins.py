@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from lookalike.metric import Metric
 from lookalike.query import DistanceRange
-from lookalike.search import bounds, join, knn, prepare, projection, self_join, within
+from lookalike.search import bounds, join, knn, prepare, self_join, within
+from lookalike.search.prefilters import projected
+from lookalike.search.prefilters.projected import Projected
 from test_search import COSINE, DATA, EUCLIDEAN, definition, inside, listed, middle, nearest, triples
 
 Array = np.ndarray
@@ -17,11 +19,11 @@ Array = np.ndarray
 
 @pytest.fixture(autouse=True)
 def _small_joins_are_projected_too(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("lookalike.search.exact.WORTH", 0)
-    monkeypatch.setattr("lookalike.search.exact._MANY", 0)
-    monkeypatch.setattr(projection, "DIMENSIONS", (1, 2, 4))
-    monkeypatch.setattr(projection, "_MEASURED", (0, 0))
-    monkeypatch.setattr(projection, "_PAYS", 1e3)
+    monkeypatch.setattr(projected, "WORTH", 0)
+    monkeypatch.setattr(projected, "MANY", 0)
+    monkeypatch.setattr(projected, "DIMENSIONS", (1, 2, 4))
+    monkeypatch.setattr(projected, "_MEASURED", (0, 0))
+    monkeypatch.setattr(projected, "_PAYS", 1e3)
     budget = bounds.BUDGET
     yield
     bounds.BUDGET = budget
@@ -75,7 +77,7 @@ def test_the_nearest_are_their_definition(metric: Metric, kind: str, seed: int, 
     distances = definition(a, b, metric)
     expected = [(i, j, x) for i, row in enumerate(nearest(distances, k)) for j, x in row]
     gallery = prepare(b, metric, "int8")
-    assert (gallery.short is not None) == (gallery.dtype == np.float32)
+    assert any(isinstance(it, Projected) for it in gallery.prefilters) == (gallery.dtype == np.float32)
     for ready in (gallery, b):  # projected when it was prepared, and for these queries
         assert listed(knn(a, ready, k, metric)) == nearest(distances, k)
         assert triples(join(a, ready, metric, k=k)) == sorted(expected)
@@ -94,23 +96,22 @@ def test_the_nearest_are_their_definition(metric: Metric, kind: str, seed: int, 
 def test_what_lies_near_few_dimensions_is_projected_and_noise_is_not(
     metric: Metric, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(projection, "_MEASURED", (500, 2))
-    monkeypatch.setattr(projection, "_PAYS", 1)
+    monkeypatch.setattr(projected, "_MEASURED", (500, 2))
+    monkeypatch.setattr(projected, "_PAYS", 1)
     rng = np.random.default_rng(0)
     flat = prepare(near_a_plane(rng, 500, 30), metric)
     noise = prepare(rng.standard_normal((500, 30)).astype(np.float32), metric)
     near = middle(definition(flat.vectors, flat.vectors, metric), 0.004)
-    assert projection.projected(flat.vectors, flat.vectors, np.array([near], np.float32), metric) is not None
+    assert projected.project_for(flat.vectors, flat.vectors, np.array([near], np.float32), metric) is not None
     usual = middle(definition(noise.vectors, noise.vectors, metric))
-    assert projection.projected(noise.vectors, noise.vectors, np.array([usual], np.float32), metric) is None
+    assert projected.project_for(noise.vectors, noise.vectors, np.array([usual], np.float32), metric) is None
 
 
 def test_a_gallery_of_which_some_rows_are_asked_for_is_not_projected(monkeypatch: pytest.MonkeyPatch) -> None:
     data = near_a_plane(np.random.default_rng(0), 300, 30)
     rows, distances = np.arange(0, 300, 3), definition(data, data[::3], EUCLIDEAN)
     near = middle(distances, 0.1)
-    monkeypatch.delattr("lookalike.search.exact.shortened")
-    monkeypatch.delattr("lookalike.search.exact.projected")
+    monkeypatch.delattr(projected, "project_for")
     with pytest.raises(NameError):
         within(data, data, DistanceRange(0, near), EUCLIDEAN)
     for found, expected in (
@@ -129,7 +130,7 @@ def test_few_pairs_are_measured_where_few_are_near(monkeypatch: pytest.MonkeyPat
         return real(*given)  # type: ignore[arg-type]
 
     real = bounds.measure
-    monkeypatch.setattr("lookalike.search.tiles.measure", counting)
+    monkeypatch.setattr("lookalike.search.engine.measure", counting)
     found = triples(self_join(data, EUCLIDEAN, within=DistanceRange(0, 0.5)))
     assert len(found) > 100
     assert sum(measured) < 3 * len(found) + len(data)
@@ -144,6 +145,6 @@ def test_few_pairs_are_measured_where_the_nearest_are_asked_for(monkeypatch: pyt
         return real(*given)  # type: ignore[arg-type]
 
     real = bounds.measure
-    monkeypatch.setattr("lookalike.search.tiles.measure", counting)
+    monkeypatch.setattr("lookalike.search.engine.measure", counting)
     knn(data[:200], gallery, 5, EUCLIDEAN)
     assert sum(measured) < 5 * 5 * 200

@@ -1,4 +1,4 @@
-"""Searching without looking at every row: approximate indexes, and pivots that leave distances out."""
+"""Approximate indexes over vectors, and approximate joins."""
 
 from lookalike.ann.index import MIN_VECTORS, Index, Kind, RowMap, build, knn, read, within, write
 from lookalike.ann.tuning import tune

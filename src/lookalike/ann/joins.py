@@ -23,7 +23,7 @@ from lookalike.ann.index import to_faiss
 from lookalike.metric import Metric
 from lookalike.query import DistanceRange
 from lookalike.search import Gallery, JoinChunk, Pairs
-from lookalike.search.answers import joined
+from lookalike.search.answers import concatenate
 from lookalike.search.bounds import measure
 
 RECALL = 0.95
@@ -177,7 +177,7 @@ def _find(index: _Index, left: Gallery, rows: Int64[np.ndarray, " m"], asked: _R
     """The pairs of these left rows; of a self-join without those of a row with itself, and both ways round."""
     queries = left.take(rows)
     if not len(index.gallery):
-        found = joined([])
+        found = concatenate([])
     elif asked.k is None:
         found = index.within(queries, _range(asked))
     else:

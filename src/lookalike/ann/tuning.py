@@ -7,8 +7,7 @@ from jaxtyping import Int64
 
 from lookalike import search
 from lookalike.ann.index import RECALL_AT, Index, knn
-from lookalike.search import Gallery, Hits
-from lookalike.search.bounds import prepare
+from lookalike.search import Gallery, Hits, prepare
 
 _QUERIES = 256
 """Of each of the two samples: with ten answers each, the recall's standard error is below 0.01."""

@@ -8,9 +8,8 @@ from jaxtyping import Float32, Float64, Shaped
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
 from lookalike.search import Gallery, prepare
-from lookalike.search.bounds import measure
+from lookalike.search.bounds import lower_bounds, measure
 from lookalike.search.chunks import chunks
-from lookalike.search.tiles import tiles
 
 CHUNK_BYTES = 32 * 2**20
 """Bytes of a chunk of distances, and of the temporary arrays beside it."""
@@ -52,18 +51,16 @@ def distance_chunks(
     for part in chunks(len(queries), size):
         taken = queries.take(part)
         distances = np.empty((len(taken), len(gallery)), np.float32)
-        if metric == Metric.HAMMING:
-            for tile in tiles(taken, gallery, metric):
-                distances[:, tile.rows] = tile.bounds  # for bits, the bound is the distance itself
-        else:
-            width = CHUNK_BYTES // (_PAIR_BYTES * len(taken) + 8 * taken.vectors.shape[1])
-            for columns in chunks(len(gallery), width):
-                distances[:, columns] = _measure_tile(taken, gallery.take(columns), metric)
+        width = CHUNK_BYTES // (_PAIR_BYTES * len(taken) + 8 * taken.vectors.shape[1])
+        for columns in chunks(len(gallery), width):
+            distances[:, columns] = _measure_tile(taken, gallery.take(columns), metric)
         yield part, distances
 
 
 def _measure_tile(queries: Gallery, gallery: Gallery, metric: Metric) -> Float32[np.ndarray, "q m"]:
     """Bound the distances by BLAS in float64, and measure the few whose bounds round to different float32 numbers."""
+    if metric == Metric.HAMMING:  # for bits, the bound is the distance itself
+        return lower_bounds(queries, gallery, metric).astype(np.float32)
     lower, upper = _bounds(queries, gallery, metric)
     with np.errstate(over="ignore"):
         distances, rounded_upper = lower.astype(np.float32), upper.astype(np.float32)

@@ -15,7 +15,7 @@ from lookalike.joins.journal import Entry
 from lookalike.joins.matching import Join, Side
 from lookalike.progress import SILENT, Progress
 from lookalike.search import Pairs
-from lookalike.search.answers import joined
+from lookalike.search.answers import concatenate
 
 _PAIRS = 2**15
 """Pairs that become rows at a time: enough for looking up their uris in one go, and some megabytes."""
@@ -111,7 +111,7 @@ def _report(progress: Progress, join: Join, done: int, pairs: int) -> None:
 
 def _put(rows: "_Rows", held: list[Pairs], now: Entry, form: Format, file: BinaryIO) -> Entry:
     count = 0
-    for found in rows.of(joined(held)):
+    for found in rows.of(concatenate(held)):
         file.write(form.encode(found))
         count += len(found)
     removed = sum(map(len, held)) - count

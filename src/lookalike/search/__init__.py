@@ -1,34 +1,34 @@
-"""Exact search over arrays: the k nearest, everything within a radius, and joins of two collections or of one.
+"""Exact k-NN, range search and joins over arrays, the reference for every store and index.
 
-This is the oracle that everything else is compared with: the answers, rows and distances alike, are those of
-`lookalike.metric.pairwise` rounded to float32 and sorted by (distance, row), on any data.
+Answers, rows and distances alike, are those of `lookalike.metric.pairwise` rounded to float32 and sorted by (distance,
+row), on any data. BLAS or a prefilter gives a lower bound of each distance fast, and a pair that the bound does not rule
+out is measured by definition. So rounding in BLAS, and the cancellation in ‖a‖² - 2ab + ‖b‖², cost a few more
+measurements and never a wrong answer.
 
-They come by filter and refine (Seidl and Kriegel, "Optimal multi-step k-nearest neighbor search", SIGMOD 1998). BLAS
-gives a *lower bound* of every distance at the speed of memory; what the bound cannot rule out is measured by definition.
-So rounding in BLAS, and the cancellation in ‖a‖² - 2ab + ‖b‖², cost a few more measurements and never a wrong answer.
-What reads fewer bytes or dimensions first, a `Scan` for one query or a `Projection` for batches and joins, gives a lower
-bound too.
-
-Queries and galleries go through in tiles, so that the memory in use does not grow with either.
+A query goes through these files: `exact` (or `joins`) checks the arguments and splits the queries into batches, `engine`
+goes through the gallery in tiles, a file in `prefilters` or `bounds` finds the candidates of a tile, and `bounds.measure`
+measures them. Memory does not grow with the number of queries or rows.
 """
 
 from lookalike.search.answers import Hits, JoinChunk, Pairs
-from lookalike.search.bounds import Gallery, prepare
-from lookalike.search.exact import join, knn, self_join, within, within_sorted
-from lookalike.search.projection import Projection
-from lookalike.search.scan import Scan
+from lookalike.search.exact import knn, within, within_sorted
+from lookalike.search.gallery import Gallery, Prefilter
+from lookalike.search.joins import join, self_join
+from lookalike.search.prefilters.quantised import Precision
+from lookalike.search.preparation import prepare, update
 
 __all__ = [
     "Gallery",
     "Hits",
     "JoinChunk",
     "Pairs",
-    "Projection",
-    "Scan",
+    "Precision",
+    "Prefilter",
     "join",
     "knn",
     "prepare",
     "self_join",
+    "update",
     "within",
     "within_sorted",
 ]

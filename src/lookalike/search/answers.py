@@ -1,6 +1,6 @@
-"""What a search gives: pairs of rows, and the hits of queries."""
+"""Answers of a search: pairs of rows, and the hits of queries."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,11 @@ from lookalike.query import DistanceRange
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of rows of two arrays, sorted by (left, distance, right).
+    """Pairs of rows of two arrays, with their distances.
 
     Attributes:
         left: rows of the first array.
-        right: rows of the second.
+        right: rows of the second array.
         distances: in the metric's unit.
     """
 
@@ -24,61 +24,76 @@ class Pairs:
     distances: Float32[np.ndarray, " n"]
 
     def __len__(self) -> int:
-        """The number of pairs."""
+        """Count the pairs."""
         return len(self.left)
 
     def keep(self, chosen: Bool[np.ndarray, " n"] | Int64[np.ndarray, " m"]) -> "Pairs":
-        """Those of a mask, or those at these places."""
+        """Select the pairs of a mask, or the pairs at these places."""
         return Pairs(self.left[chosen], self.right[chosen], self.distances[chosen])
 
     def within(self, within: DistanceRange) -> "Pairs":
-        """Keep the pairs whose distance lies in a range, whose ends are rounded to float32 as distances are."""
+        """Select the pairs whose distance lies in a range, see `round_range`."""
         low, high = round_range(within)
         return self.keep((self.distances >= low) & (self.distances <= high))
 
     def sorted(self) -> "Pairs":
-        """By (left, distance, right)."""
+        """Sort by (left, distance, right)."""
         return self.keep(np.lexsort((self.right, self.distances, self.left)))
 
     def first(self, k: int) -> "Pairs":
-        """The first k of each left row, of sorted ones."""
+        """Select the first k pairs of each left row; the pairs must be sorted."""
         return self.keep(np.arange(len(self)) - np.searchsorted(self.left, self.left) < k)
 
 
+def concatenate(parts: Sequence[Pairs]) -> Pairs:
+    """Concatenate pairs; the result is empty if there are none."""
+    parts = [part for part in parts if len(part)]
+    if len(parts) == 1:
+        return parts[0]
+    return Pairs(
+        np.concatenate([np.empty(0, np.int64), *(part.left for part in parts)]),
+        np.concatenate([np.empty(0, np.int64), *(part.right for part in parts)]),
+        np.concatenate([np.empty(0, np.float32), *(part.distances for part in parts)]),
+    )
+
+
 def round_range(within: DistanceRange) -> tuple[np.float32, np.float32]:
-    """Round both ends of a range to float32, as distances are: so a distance of an earlier answer includes that answer."""
+    """Round both ends of a range to float32, as distances are.
+
+    So the distance of an earlier answer, used as an end, includes that answer.
+    """
     with np.errstate(over="ignore"):  # beyond float32 there is only infinity
         return np.float32(within.min), np.float32(within.max)
 
 
 @dataclass(frozen=True, eq=False)
 class JoinChunk(Pairs):
-    """Some of the pairs of a join.
+    """A chunk of the pairs of a join, sorted by (left, distance, right).
 
     Attributes:
-        done: of the rows before this one all pairs are given, in this block and those before it. A join that ended goes
-            on from the last block whose ``done`` was larger than that of the block before: by ``begin=done``, without
-            the pairs that came after that block, which come again.
+        done: all pairs of the left rows before this one are in this chunk and the earlier ones. To resume a join that
+            ended early, pass ``begin=done`` of the last chunk whose ``done`` grew, and drop the pairs of later chunks:
+            they come again.
     """
 
     done: int
 
     @classmethod
     def of(cls, pairs: Pairs, done: int) -> "JoinChunk":
-        """These pairs, after which so many rows are done."""
+        """Make a chunk of sorted pairs."""
         return cls(pairs.left, pairs.right, pairs.distances, done)
 
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """The answers to ``q`` queries: those to query ``i`` are ``hits[i]``, sorted by (distance, row).
+    """The hits of ``q`` queries: ``hits[i]`` are those of query ``i``, sorted by (distance, row).
 
     Attributes:
-        offsets: ``(q + 1,)``; the answers of query ``i`` stand at ``offsets[i]:offsets[i + 1]`` of the other two.
+        offsets: ``(q + 1,)``; the hits of query ``i`` are ``offsets[i]:offsets[i + 1]`` of the two arrays below.
         rows: of the gallery.
         distances: in the metric's unit.
-        exact: these are the very nearest, not approximately.
-        complete: no row within the radius is missing.
+        exact: no nearer row is missing.
+        complete: no row of the distance range is missing.
     """
 
     offsets: Int64[np.ndarray, " offsets"]
@@ -88,44 +103,37 @@ class Hits:
     complete: bool = True
 
     def __len__(self) -> int:
-        """The number of queries."""
+        """Count the queries."""
         return len(self.offsets) - 1
 
     def __getitem__(self, query: int) -> tuple[Int64[np.ndarray, " hits"], Float32[np.ndarray, " hits"]]:
-        """Rows and distances of one query's answers."""
+        """Return rows and distances of one query's hits."""
         if not 0 <= query < len(self):
             raise IndexError(query)
-        mine = slice(self.offsets[query], self.offsets[query + 1])
-        return self.rows[mine], self.distances[mine]
+        hits = slice(self.offsets[query], self.offsets[query + 1])
+        return self.rows[hits], self.distances[hits]
 
     def __iter__(self) -> Iterator[tuple[Int64[np.ndarray, " hits"], Float32[np.ndarray, " hits"]]]:
-        """Rows and distances, query by query."""
+        """Iterate over rows and distances, query by query."""
         return (self[query] for query in range(len(self)))
 
     @property
     def pairs(self) -> Pairs:
-        """The answers as pairs (query, row)."""
+        """The hits as pairs (query, row)."""
         return Pairs(np.repeat(np.arange(len(self)), np.diff(self.offsets)), self.rows, self.distances)
 
     def first(self, k: int) -> "Hits":
-        """The first k of each query."""
+        """Select the first k hits of each query."""
         return Hits.from_pairs([self.pairs.first(k)], len(self), exact=self.exact, complete=self.complete)
 
     @classmethod
-    def from_pairs(cls, parts: list[Pairs], queries: int, *, exact: bool = True, complete: bool = True) -> "Hits":
-        """The answers of which these are the pairs (query, row), in any order."""
-        pairs = joined(parts).sorted()
+    def from_pairs(cls, parts: Sequence[Pairs], queries: int, *, exact: bool = True, complete: bool = True) -> "Hits":
+        """Make hits of pairs (query, row) in any order."""
+        pairs = concatenate(parts).sorted()
         offsets = np.searchsorted(pairs.left, np.arange(queries + 1))
         return cls(offsets, pairs.right, pairs.distances, exact, complete)
 
-
-def joined(parts: list[Pairs]) -> Pairs:
-    """One after the other."""
-    parts = [part for part in parts if len(part)]
-    if len(parts) == 1:
-        return parts[0]
-    return Pairs(
-        np.concatenate([np.empty(0, np.int64), *(part.left for part in parts)]),
-        np.concatenate([np.empty(0, np.int64), *(part.right for part in parts)]),
-        np.concatenate([np.empty(0, np.float32), *(part.distances for part in parts)]),
-    )
+    @classmethod
+    def from_sorted(cls, pairs: Pairs) -> "Hits":
+        """Make hits of one query's sorted pairs."""
+        return cls(np.array([0, len(pairs)]), pairs.right, pairs.distances)

@@ -1,128 +1,118 @@
-"""Vectors made ready for searching, and lower bounds of their distances at the speed of BLAS."""
+"""Lower bounds of distances at the speed of BLAS, and distances by definition."""
 
-import math
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, get_args
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int32, Int64, Shaped, UInt8
+from jaxtyping import Float, Float32, Int32, Int64, Shaped, UInt8
 
-from lookalike.errors import UsageError
-from lookalike.metric import Metric, paired, squared_norms
+from lookalike.metric import Metric, paired
 from lookalike.search.chunks import chunks
-from lookalike.search.projection import Projection, shortened
-from lookalike.search.scan import Precision, Scan, reduced
+from lookalike.search.gallery import FLOAT32, Gallery, Rows, inverse, slack
 
 BUDGET = 64 * 2**20
-"""Bytes that a tile may take beside its answer."""
+"""Bytes that a tile may take, its pairs not counted."""
 
 CACHED = 2**16
-"""Numbers measured at a time: a float64 array of so many stays in the processor's cache."""
+"""Numbers measured at a time: a float64 array of this size stays in the processor's cache."""
 
-_SAFE = (2.0**-80, 2.0**100)
-"""Squared norms between which no step of the float32 bound overflows, or loses more than its margin to underflow."""
-
-_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-_PRECISIONS = get_args(Precision)
-
-_SHORT = 2**20
-"""Dimension below which the margin of the float32 bound is small enough for the bound to say something."""
+_SPARSE = 3
+"""Rows of a span that are compared for one query although nobody wants them, for each one wanted: copying costs more."""
 
 
-@dataclass(frozen=True, eq=False)
-class Gallery:
-    """Vectors made ready by `prepare`: checked, and measured once for any number of searches.
+@dataclass(eq=False)
+class BoundMatrix:
+    """Candidates of a tile by a matrix of lower bounds; see `lookalike.search.gallery.Candidates`.
 
     Attributes:
-        vectors: float32, or uint8 for Hamming. A memory-mapped array stays one.
-        squared_norms: of each vector; zeros for Hamming, which needs none.
-        dtype: the precision in which lower bounds of these vectors can be computed.
-        scan: the same vectors in fewer bytes, which a single query reads first.
-        short: the same vectors in fewer dimensions, in which batches are compared first.
+        bounds: for each query and row.
+        limit: computes `limits`.
+        complete: see `Candidates`.
     """
 
-    vectors: Float32[np.ndarray, "n d"] | UInt8[np.ndarray, "n d"]
-    squared_norms: Float64[np.ndarray, " n"]
-    dtype: "np.dtype[Any]" = field(default=_FLOAT32)
-    scan: Scan | None = None
-    short: Projection | None = None
+    bounds: Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"]
+    limit: Callable[[Float32[np.ndarray, " #q"]], Float[np.ndarray, " #q"] | Int32[np.ndarray, " #q"]]
+    complete: bool = False
+    _ceilings: Float[np.ndarray, " q"] | Int32[np.ndarray, " q"] | None = None
 
-    def __len__(self) -> int:
-        """The number of vectors."""
-        return len(self.vectors)
+    def lowest(self, k: int, reach: Float32[np.ndarray, " #q"]) -> Int64[np.ndarray, " n"]:
+        """See `Candidates.lowest`."""
+        self._ceilings = kth = None if np.isfinite(reach).any() else kth_bound(self.bounds, k)
+        if kth is None:
+            limits = self.limit(reach)
+            near = np.asarray(self.bounds <= limits[:, None])
+            if np.count_nonzero(near) <= k * len(self.bounds):
+                self.complete = True
+                return np.flatnonzero(near)
+            self._ceilings = kth = np.minimum(kth_bound(self.bounds, k), limits)
+        return np.flatnonzero(self.bounds <= kth[:, None])
 
-    def take(self, rows: slice | Int64[np.ndarray, " m"]) -> "Gallery":
-        """These of its vectors, without checking or measuring them again."""
-        return Gallery(self.vectors[rows], self.squared_norms[rows], self.dtype)
+    def remaining(self, reach: Float32[np.ndarray, " #q"]) -> Int64[np.ndarray, " n"]:
+        """See `Candidates.remaining`."""
+        if self.complete:
+            return np.empty(0, np.int64)
+        limits = self.limit(reach)
+        if self._ceilings is None:
+            return np.flatnonzero(self.bounds <= limits[:, None])
+        if (limits <= self._ceilings).all():
+            return np.empty(0, np.int64)
+        return np.flatnonzero((self.bounds <= limits[:, None]) & (self.bounds > self._ceilings[:, None]))
 
-    def terms(self, metric: Metric, dtype: "np.dtype[Any]") -> Float[np.ndarray, " n"]:
-        """What the rows have in their lower bounds beside the product: see `lower_bounds`. Remembered in their own dtype."""
-        if dtype != self.dtype:
-            return _terms(self, metric, dtype)
-        return self._lengths if metric == Metric.EUCLIDEAN else self._inverses
+    def bounds_at(self, places: Int64[np.ndarray, " n"]) -> Float[np.ndarray, " n"] | Int32[np.ndarray, " n"]:
+        """See `Candidates.bounds_at`."""
+        return np.asarray(self.bounds.reshape(-1)[places])
 
-    @cached_property
-    def _lengths(self) -> Float[np.ndarray, " n"]:
-        return _terms(self, Metric.EUCLIDEAN, self.dtype)
-
-    @cached_property
-    def _inverses(self) -> Float[np.ndarray, " n"]:
-        return _terms(self, Metric.COSINE, self.dtype)
-
-
-def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric, precision: Precision = "float32") -> Gallery:
-    """Check vectors and compute what every search over them needs. It reads them once, block by block.
-
-    What is prepared for Euclidean distance serves cosine distance too, and the other way round.
-
-    Args:
-        vectors: ``(n, d)``; real numbers, which are converted to float32 where they are something else, or for Hamming
-            bits packed into uint8.
-        metric: what they will be compared with.
-        precision: int8 or float16 makes a copy in as many bits, which a single query reads in place of the vectors, and one
-            in fewer dimensions, in which batches are compared first. Answers are the same, and come up to four times
-            sooner where few bits and dimensions tell vectors apart; where they do not, there is no such copy. Both are of
-            use to this metric alone, and Hamming has none.
-
-    Raises:
-        UsageError: another shape or type, or values that are infinite, NaN, or become so in float32.
-    """
-    vectors = np.asarray(vectors)
-    if precision not in _PRECISIONS:
-        raise UsageError(f"A scan reads {', '.join(_PRECISIONS)}, not “{precision}”.")
-    if vectors.ndim != 2:  # noqa: PLR2004
-        raise UsageError(f"Vectors come as an array of shape (n, d), not {vectors.shape}; one vector v is v[None].")
-    if metric == Metric.HAMMING:
-        if vectors.dtype != np.uint8:
-            raise UsageError(
-                f"Hamming distance compares bits, packed into uint8 (numpy.packbits), and these are {vectors.dtype}."
-                " Choose another metric, or vectors of bits."
-            )
-        return Gallery(vectors, np.zeros(len(vectors)))
-    if vectors.dtype.kind not in "fiu":
-        raise UsageError(f"The {metric.unit} compares real numbers, not {vectors.dtype}; convert them to float32.")
-    if vectors.dtype != np.float32:
-        with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused below
-            vectors = vectors.astype(np.float32)
-    norms = np.empty(len(vectors))
-    for block in chunks(len(vectors), CACHED // (vectors.shape[1] + 1)):
-        norms[block] = squared_norms(vectors[block])
-    if not math.isfinite(norms.sum()):  # no float32 has a square that overflows float64, nor have all of them together
-        bad = np.flatnonzero(~np.isfinite(norms))
-        raise UsageError(f"Row {bad[0]} ({len(bad)} in all) holds NaN or infinite values; leave such vectors out.")
-    safe = np.all((norms == 0) | ((norms > _SAFE[0]) & (norms < _SAFE[1]))) and vectors.shape[1] < _SHORT
-    dtype = _FLOAT32 if safe else _FLOAT64
-    short = shortened(vectors, metric) if safe and precision != "float32" else None
-    return Gallery(vectors, norms, dtype, reduced(vectors, metric, precision), short)
+    def limits(self, reach: Float32[np.ndarray, " #q"]) -> Float[np.ndarray, " #q"] | Int32[np.ndarray, " #q"]:
+        """See `Candidates.limits`."""
+        return self.limit(reach)
 
 
-def kth(
+class VectorBounds:
+    """Compare queries with the vectors themselves, by BLAS: a `BoundPrefilter` that any gallery has."""
+
+    max_open = 1.0
+
+    def __init__(self, queries: Gallery, gallery: Gallery, metric: Metric) -> None:
+        self.queries, self.gallery, self.metric = queries, gallery, metric
+        self.row_bytes = gallery.vectors.itemsize * gallery.vectors.shape[1]
+        self._dtype = FLOAT32 if queries.dtype == gallery.dtype == FLOAT32 else np.dtype(np.float64)
+        # New memory for each tile would cost a sixth of the time of a batch.
+        self._memory: Shaped[np.ndarray, " cells"] | None = None
+
+    def compare(self, rows: Rows) -> BoundMatrix:
+        """See `BoundPrefilter.compare`."""
+        return BoundMatrix(self._bounds(rows), self._limits)
+
+    def _bounds(self, rows: Rows) -> Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"]:
+        if isinstance(rows, np.ndarray) and len(rows):
+            span = slice(int(rows[0]), int(rows[-1]) + 1)
+            unwanted = span.stop - span.start - len(rows)
+            if unwanted * len(self.queries) <= _SPARSE * len(rows):
+                bounds = self._bounds(span)
+                return bounds[:, rows - span.start] if unwanted else bounds
+        chosen = self.gallery.take(rows)
+        terms = None if self.metric == Metric.HAMMING else self.gallery.terms(self.metric, self._dtype)[rows]
+        out = None
+        cells = len(self.queries) * len(chosen)
+        if self._memory is not None and cells <= self._memory.size:
+            out = self._memory[:cells].reshape(len(self.queries), len(chosen))
+        bounds = lower_bounds(self.queries, chosen, self.metric, terms, out=out)
+        if self._memory is None and len(self.queries) > 1:
+            self._memory = bounds.reshape(-1)
+        return bounds
+
+    def _limits(self, reach: Float32[np.ndarray, " #q"]) -> Float[np.ndarray, " #q"] | Int32[np.ndarray, " #q"]:
+        return limits(reach, self.queries, self.metric, self._dtype)
+
+
+def kth_bound(
     bounds: Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"], k: int
 ) -> Float[np.ndarray, " q"] | Int32[np.ndarray, " q"]:
-    """For each query a number that at least k of its bounds do not exceed, and few more; the largest if it has fewer.
+    """Find for each query a number that at least k of its bounds do not exceed, and few more do not.
 
-    Of groups the k-th smallest minimum is such a number, and the minima are found much faster than the k-th smallest.
+    If a query has k bounds or fewer, the number is the largest of them. The k-th smallest minimum of groups is also such
+    a number, and the minima are found much faster than the k-th smallest bound.
     """
     queries, rows = bounds.shape
     groups = 8 * k + 248
@@ -134,28 +124,32 @@ def kth(
 
 
 def measure(
-    left: Gallery, right: Gallery, ours: Int64[np.ndarray, " n"], theirs: Int64[np.ndarray, " n"], metric: Metric
+    left: Gallery,
+    right: Gallery,
+    left_rows: Int64[np.ndarray, " n"],
+    right_rows: Int64[np.ndarray, " n"],
+    metric: Metric,
 ) -> Float32[np.ndarray, " n"]:
-    """The distances of pairs of rows, by definition and rounded to float32."""
-    distances, d = np.empty(len(ours), np.float32), left.vectors.shape[1]
-    size = min(len(ours), max(1, CACHED // (d + 1)))
+    """Compute the distances of pairs of rows by definition, rounded to float32."""
+    distances, d = np.empty(len(left_rows), np.float32), left.vectors.shape[1]
+    size = min(len(left_rows), max(1, CACHED // (d + 1)))
     # One memory for all parts: the system would take back what each part frees, and clear it for the next one.
-    one, other, workspace = (np.empty((size, d), t) for t in (left.vectors.dtype, right.vectors.dtype, np.float64))
+    a, b, workspace = (np.empty((size, d), t) for t in (left.vectors.dtype, right.vectors.dtype, np.float64))
     with np.errstate(over="ignore"):  # beyond float32 there is only infinity
-        for part in chunks(len(ours), size):
-            n = len(ours[part])
-            a, b = _taken(left.vectors, ours[part], one[:n]), _taken(right.vectors, theirs[part], other[:n])
-            distances[part] = paired(a, b, metric, workspace=workspace[:n])
+        for part in chunks(len(left_rows), size):
+            n = len(left_rows[part])
+            x, y = _take(left.vectors, left_rows[part], a[:n]), _take(right.vectors, right_rows[part], b[:n])
+            distances[part] = paired(x, y, metric, workspace=workspace[:n])
     return distances
 
 
-def _taken(
+def _take(
     vectors: Shaped[np.ndarray, "n d"], rows: Int64[np.ndarray, " m"], out: Shaped[np.ndarray, "m d"]
 ) -> Shaped[np.ndarray, "m d"]:
-    """These rows, in memory that is kept where that is possible."""
+    """Select rows, into given memory if possible."""
     if not vectors.flags.c_contiguous:  # `take` would copy all of it
         return np.asarray(vectors[rows])
-    np.take(vectors, rows, axis=0, out=out, mode="clip")  # straight into `out` only where it clips
+    np.take(vectors, rows, axis=0, out=out, mode="clip")  # NumPy writes straight into `out` only if it clips
     return out
 
 
@@ -167,23 +161,31 @@ def lower_bounds(
     *,
     out: Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"] | None = None,
 ) -> Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"]:
-    """A lower bound of each distance, less a constant of its query that `limits` takes into account.
+    """Compute a lower bound of each distance, less a constant of its query that `limits` takes into account.
 
-    With s from `_slack`, x a query and y a row, as BLAS computes them (the rows' part may be given, as `Gallery.terms`):
-    Euclidean, of the square: ‖x‖²(1 - s) + ‖y‖²(1 - s) - 2xy; here without its first term.
-    Cosine: 1 - s - xy / ‖x‖‖y‖; here without 1 - s.
-    Hamming: the distance itself.
+    With s from `slack`, x a query and y a row, as BLAS computes them:
+
+    - Euclidean, of the square: ‖x‖²(1 - s) + ‖y‖²(1 - s) - 2xy; here without its first term.
+    - Cosine: 1 - s - xy / ‖x‖‖y‖; here without 1 - s.
+    - Hamming: the distance itself.
+
+    Args:
+        queries: the left side.
+        gallery: the right side.
+        metric: what to measure with.
+        terms: `Gallery.terms` of the rows, if known.
+        out: memory for the result.
     """
     if metric == Metric.HAMMING:
-        return _differing_bits(queries.vectors, gallery.vectors, out)
+        return _count_differing_bits(queries.vectors, gallery.vectors, out)
     dtype = np.promote_types(queries.dtype, gallery.dtype)
     if terms is None:
         terms = gallery.terms(metric, dtype)
-    factors = -2 if metric == Metric.EUCLIDEAN else -_inverse(np.sqrt(queries.squared_norms))[:, None]
-    asked = (queries.vectors * factors).astype(dtype, copy=False)
+    factors = -2 if metric == Metric.EUCLIDEAN else -inverse(np.sqrt(queries.squared_norms))[:, None]
+    scaled = (queries.vectors * factors).astype(dtype, copy=False)
     vectors = gallery.vectors.astype(dtype, copy=False)
     bounds: Float[np.ndarray, "q m"]
-    bounds = (vectors @ asked[0])[None] if len(asked) == 1 else np.matmul(asked, vectors.T, out=out)
+    bounds = (vectors @ scaled[0])[None] if len(scaled) == 1 else np.matmul(scaled, vectors.T, out=out)
     if metric == Metric.EUCLIDEAN:
         bounds += terms
     else:
@@ -191,65 +193,35 @@ def lower_bounds(
     return bounds
 
 
-def _terms(gallery: Gallery, metric: Metric, dtype: "np.dtype[Any]") -> Float[np.ndarray, " n"]:
-    norms = gallery.squared_norms
-    terms: Float64[np.ndarray, " n"]
-    terms = (
-        norms * (1 - _slack(len(gallery.vectors.T), dtype)) if metric == Metric.EUCLIDEAN else _inverse(np.sqrt(norms))
-    )
-    return terms.astype(dtype)
-
-
 def limits(
-    reach: Float32[np.ndarray, " #q"], queries: Gallery, metric: Metric, dtype: "np.dtype[Any]"
+    reach: Float32[np.ndarray, " #q"], queries: Gallery, metric: Metric, dtype: "np.dtype[Any]" = FLOAT32
 ) -> Float[np.ndarray, " q"] | Int32[np.ndarray, " q"]:
-    """What a query's lower bounds may not exceed for a distance to be within reach after rounding to float32."""
+    """Compute what a query's lower bounds may not exceed for a distance to round to float32 within reach."""
     if metric == Metric.HAMMING:
         return np.asarray(np.minimum(reach, np.float32(2**30)), np.int32)
     with np.errstate(over="ignore", under="ignore"):
-        # What rounds to the reach is smaller than the next float32.
+        # A distance that rounds to the reach is smaller than the next float32.
         limit = np.nextafter(reach, np.float32(np.inf)).astype(np.float64)
-        slack = _slack(queries.vectors.shape[1], dtype)
-        without = queries.squared_norms * (1 - slack) if metric == Metric.EUCLIDEAN else 1 - slack
-        limit = (limit**2 if metric == Metric.EUCLIDEAN else limit) - without
+        error = slack(queries.vectors.shape[1], dtype)
+        constant = queries.squared_norms * (1 - error) if metric == Metric.EUCLIDEAN else 1 - error
+        limit = (limit**2 if metric == Metric.EUCLIDEAN else limit) - constant
         return np.asarray(np.nextafter(limit.astype(dtype), dtype.type(np.inf)))
 
 
-def _slack(dimension: int, dtype: "np.dtype[Any]") -> float:
-    """How far bound and distance may be wrong together, in proportion to ‖x‖² + ‖y‖² (Euclidean) or to 1 (cosine).
-
-    A sum of d products, in any order, is wrong by at most gamma(d)·Σ|xᵢyᵢ|, where gamma(d) = du / (1 - du) and u is the unit
-    roundoff (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1). Σ|xᵢyᵢ| ≤ ‖x‖‖y‖, and
-    2‖x‖‖y‖ ≤ ‖x‖² + ‖y‖². Each rounding besides (of the norms, the scaled query, the last addition) adds one to d:
-    fewer than 8 of them in the bound. The distance by definition takes three such sums in float64, two of which under
-    a root: 2d and fewer than 16. Underflow, at most 2⁻¹²⁶ for each product, is less than one more u of a `_SAFE` norm.
-    """
-
-    def gamma(roundings: int, unit: float) -> float:
-        return roundings * unit / (1 - roundings * unit)
-
-    return gamma(dimension + 8, float(np.finfo(dtype).eps) / 2) + gamma(2 * dimension + 16, 2.0**-53)
-
-
-def _inverse(norms: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """1 / norm; 0 for a zero vector, whose cosine is 0 by definition."""
-    return np.asarray(np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0))
-
-
-def _differing_bits(
+def _count_differing_bits(
     a: UInt8[np.ndarray, "q bytes"], b: UInt8[np.ndarray, "m bytes"], out: Int32[np.ndarray, "q m"] | None
 ) -> Int32[np.ndarray, "q m"]:
-    import faiss  # noqa: PLC0415 - reads for a seventh of a second, which searches without bits would wait for
+    import faiss  # noqa: PLC0415 - it takes 0.15 s to import, which searches without bits need not wait for
 
     bits = np.zeros((len(a), len(b)), np.int32) if out is None else out
     if bits.size and a.shape[1]:
-        a, b = _words(a), _words(b)
+        a, b = _pad_to_words(a), _pad_to_words(b)
         faiss.hammings(  # type: ignore[attr-defined]
             faiss.swig_ptr(a), faiss.swig_ptr(b), len(a), len(b), a.shape[1], faiss.swig_ptr(bits)
         )
     return bits
 
 
-def _words(codes: UInt8[np.ndarray, "n bytes"]) -> UInt8[np.ndarray, "n words"]:
-    """In whole words of eight bytes; zeros fill the last."""
+def _pad_to_words(codes: UInt8[np.ndarray, "n bytes"]) -> UInt8[np.ndarray, "n words"]:
+    """Pad codes with zeros to whole words of eight bytes."""
     return np.ascontiguousarray(np.pad(codes, ((0, 0), (0, -codes.shape[1] % 8))) if codes.shape[1] % 8 else codes)

@@ -2,21 +2,18 @@
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64, Shaped
+from jaxtyping import Bool, Int64
 
 from lookalike import search
 from lookalike.errors import StorageError
 from lookalike.metric import Metric, VectorSpace
 from lookalike.query import DEFAULT_K, Query, Vectors
-from lookalike.search import Gallery, Hits
-from lookalike.search.projection import Projection
-from lookalike.search.scan import Scan
+from lookalike.search import Gallery, Hits, prefilters
 from lookalike.stores.sqlite import array_file
 
 # Seconds after which an unfinished file in the cache belongs to a process that was killed.
@@ -25,9 +22,6 @@ _ABANDONED = 3600
 # Bytes of vectors from which on the matrix has 8-bit and projected copies. Below, a scan takes a few milliseconds, and a
 # process with a single query would wait longer for FAISS to load.
 _MIN_QUANTISED = 2**27
-
-# The 8-bit copy is kept while at most one row in this many was added since: added rows are measured for every query.
-_ADDED_SHARE = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,45 +94,14 @@ class Matrix:
 
     def bytes_read(self, metric: Metric, queries: int = 1, rows: Int64[np.ndarray, " m"] | None = None) -> int:
         """Return the bytes that an exact search of some rows, or of all, reads."""
-        scan, short = self.gallery.scan, self.gallery.short
-        if scan is not None and scan.metric == metric and rows is None and queries == 1:
-            return scan.codes.nbytes
-        projected = short is not None and short.metric == metric and queries > 1
-        size = short.rows.nbytes if short is not None and projected else self.vectors.nbytes
+        prefilter = self.gallery.prefilter(metric, queries, subset=rows is not None)
+        size = self.vectors.nbytes if prefilter is None else prefilter.nbytes
         return size if rows is None else size // max(1, len(self)) * len(rows)
 
     def update(self, generation: str, seqs: Int64[np.ndarray, " n"], vectors: Vectors, metric: Metric) -> "Matrix":
         """Make the matrix of a later generation that has most rows in common; only the others are prepared."""
         rows, known = self.find_rows(seqs)
-        added = search.prepare(vectors[~known], metric)
-        norms = np.empty(len(seqs))
-        norms[known], norms[~known] = self.gallery.squared_norms[rows], added.squared_norms
-        dtype = np.promote_types(self.gallery.dtype, added.dtype)
-        scan = _update_scan(self.gallery.scan, rows, known)
-        short = _update_projection(self.gallery.short, vectors, rows, known) if dtype == np.float32 else None
-        return Matrix(generation, seqs, Gallery(vectors, norms, dtype, scan, short))
-
-
-def _update_scan(scan: Scan | None, rows: Int64[np.ndarray, " k"], known: Bool[np.ndarray, " m"]) -> Scan | None:
-    """Keep the codes of known rows; added rows become exceptions."""
-    if scan is None or np.count_nonzero(~known) > max(16, len(known) // _ADDED_SHARE):
-        return None
-    codes = np.zeros((len(known), scan.codes.shape[1]), scan.codes.dtype)
-    codes[known] = scan.codes[rows]
-    exceptions = ~known
-    exceptions[known] = np.isin(rows, scan.exceptions)
-    return replace(scan, codes=codes, exceptions=np.flatnonzero(exceptions))
-
-
-def _update_projection(
-    short: Projection | None, vectors: Vectors, rows: Int64[np.ndarray, " k"], known: Bool[np.ndarray, " m"]
-) -> Projection | None:
-    """Keep the projections of known rows, and project added rows to the same dimensions."""
-    if short is None:
-        return None
-    numbers = np.empty((len(known), short.rows.shape[1]), np.float32)
-    numbers[known], numbers[~known] = short.rows[rows], short.of(vectors[~known]).rows
-    return replace(short, rows=numbers)
+        return Matrix(generation, seqs, search.update(self.gallery, vectors, rows, known, metric))
 
 
 class MatrixCache:
@@ -159,20 +122,19 @@ class MatrixCache:
         vectors, seqs = parts["vectors"], parts["seqs"]
         if vectors.shape != (len(seqs), self._space.columns) or vectors.dtype != self._space.dtype:
             return None
-        scan, short = _load_scan(facts, parts), _load_projection(facts, parts)
-        return Matrix(generation, seqs, Gallery(vectors, parts["norms"], np.dtype(facts["dtype"]), scan, short))
+        try:
+            loaded = prefilters.load(facts["prefilters"], parts, vectors.shape)
+            gallery = Gallery(vectors, parts["norms"], np.dtype(facts["dtype"]), loaded)
+        except (LookupError, TypeError, ValueError):  # another version wrote it
+            return None
+        return Matrix(generation, seqs, gallery)
 
     def save(self, matrix: Matrix) -> None:
         """Write a matrix and remove older ones. A failure is ignored: a cache is not needed."""
         gallery = matrix.gallery
-        parts = {"vectors": gallery.vectors, "seqs": matrix.seqs, "norms": gallery.squared_norms}
-        facts: dict[str, Any] = {"generation": matrix.generation, "dtype": gallery.dtype.str}
-        if (scan := gallery.scan) is not None:
-            parts |= {"codes": scan.codes, "centre": scan.centre, "exceptions": scan.exceptions}
-            facts["scan"] = {"scale": scan.scale, "residual": scan.residual, "metric": scan.metric}
-        if (short := gallery.short) is not None:
-            parts |= {"short": short.rows, "origin": short.centre, "components": short.components}
-            facts["short"] = {"metric": short.metric}
+        about, parts = prefilters.save(gallery.prefilters)
+        facts = {"generation": matrix.generation, "dtype": gallery.dtype.str, "prefilters": about}
+        parts |= {"vectors": gallery.vectors, "seqs": matrix.seqs, "norms": gallery.squared_norms}
         with suppress(OSError, StorageError):
             self.folder.mkdir(exist_ok=True)
             path = self._file(matrix.generation)
@@ -190,18 +152,3 @@ class MatrixCache:
 
     def _file(self, generation: str) -> Path:
         return self.folder / f"matrix-{generation}"
-
-
-def _load_scan(facts: dict[str, Any], parts: dict[str, Shaped[np.ndarray, "..."]]) -> Scan | None:
-    numbers = facts.get("scan")
-    if numbers is None:
-        return None
-    codes, centre, exceptions = parts["codes"], parts["centre"], parts["exceptions"]
-    return Scan(codes, centre, numbers["scale"], numbers["residual"], exceptions, Metric(numbers["metric"]))
-
-
-def _load_projection(facts: dict[str, Any], parts: dict[str, Shaped[np.ndarray, "..."]]) -> Projection | None:
-    numbers = facts.get("short")
-    if numbers is None:
-        return None
-    return Projection(parts["origin"], parts["components"], Metric(numbers["metric"]), parts["short"])

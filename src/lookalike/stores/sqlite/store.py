@@ -224,8 +224,9 @@ class SQLiteStore:
             index, estimate = self._find_index(snapshot), self._estimate(matrix)
             wanted = settings.index != "none" and self._can_index(len(matrix))
             due = wanted and estimate > settings.budget and (index is None or index.outdated)
+            prefilter = matrix.gallery.prefilter(self.space.metric, 1)
             bits = self.space.metric is Metric.HAMMING
-            precision = "int8" if matrix.gallery.scan else "bits" if bits else "float32"
+            precision = prefilter.precision if prefilter else "bits" if bits else "float32"
             return Status(settings, precision, estimate, None if index is None else index.state, due)
 
     def over_budget(self) -> bool:

@@ -1,4 +1,4 @@
-"""One query: scans of vectors in fewer bytes, and the answers that come with them against the definition."""
+"""One query over quantised galleries, against the definition."""
 
 import itertools
 from collections.abc import Iterator
@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
 from lookalike.query import DistanceRange
-from lookalike.search import Gallery, knn, prepare, scan, single, within, within_sorted
-from lookalike.search.scan import Precision, Scan
+from lookalike.search import Gallery, Precision, bounds, knn, prepare, within, within_sorted
+from lookalike.search.prefilters import quantised
+from lookalike.search.prefilters.quantised import Quantised
 from test_search import COSINE, DATA, EUCLIDEAN, HAMMING, definition, inside, listed, middle, nearest
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -23,11 +24,15 @@ PRECISIONS: tuple[Precision, ...] = ("int8", "float16")
 
 
 @pytest.fixture(autouse=True)
-def _small_galleries_are_scanned_too() -> Iterator[None]:
-    usual = single._CANDIDATES, single._OPEN, scan._CHUNK
-    single._CANDIDATES, scan._CHUNK = 0, 100
+def _small_galleries_are_compared_by_codes_in_tiles() -> Iterator[None]:
+    usual = quantised._EXTRA, quantised._Query.max_open, bounds.BUDGET
+    quantised._EXTRA, bounds.BUDGET = 0, 100 * 32
     yield
-    single._CANDIDATES, single._OPEN, scan._CHUNK = usual
+    quantised._EXTRA, quantised._Query.max_open, bounds.BUDGET = usual
+
+
+def codes(gallery: Gallery) -> Quantised | None:
+    return next((it for it in gallery.prefilters if isinstance(it, Quantised)), None)
 
 
 def with_outliers(rng: np.random.Generator, n: int, d: int) -> Array:
@@ -53,11 +58,11 @@ KINDS = DATA | {"outliers": with_outliers}
     st.floats(0, 1),
     st.sampled_from([1, 32]),
 )
-def test_answers_by_scans_are_their_definition(
+def test_answers_by_codes_are_their_definition(
     case: tuple[Metric, str, Precision, int, int, int], k: int, part: float, open_: int
 ) -> None:
     metric, kind, precision, seed, n, d = case
-    single._OPEN = open_
+    quantised._Query.max_open = 1 / open_
     rng = np.random.default_rng(seed)
     data = KINDS[kind](rng, n + 2, d)
     gallery, queries = prepare(data[:-2], metric, precision), data[-3:]  # one of them is in the gallery
@@ -82,16 +87,16 @@ def test_what_is_well_spread_is_answered_by_its_codes(
     data = (np.repeat(centres, 10, axis=0) + 0.05 * rng.standard_normal((2_000, 32))).astype(np.float32)
     gallery, query = prepare(data, metric, precision), data[:1] + np.float32(0.01)
     distances = definition(query, data, metric)
-    monkeypatch.setattr(scan, "_CHUNK", 2**20)
-    monkeypatch.setattr(single, "lower_bounds", None)  # no scan of the vectors themselves
+    monkeypatch.setattr(bounds, "BUDGET", 64 * 2**20)
+    monkeypatch.setattr(bounds, "lower_bounds", None)  # the vectors themselves are not compared
     assert listed(knn(query, gallery, 5, metric)) == nearest(distances, 5)
     radius = float(np.sort(distances[0])[9])
     assert listed(within(query, gallery, DistanceRange(0, radius), metric)) == inside(distances, radius)
 
 
-def test_a_scan_stores_what_it_says() -> None:
+def test_codes_are_as_near_to_the_vectors_as_they_say() -> None:
     data = with_outliers(np.random.default_rng(0), 3_000, 20)
-    kept = prepare(data, EUCLIDEAN, "int8").scan
+    kept = codes(prepare(data, EUCLIDEAN, "int8"))
     assert kept is not None
     restored = kept.scale * (kept.codes.astype(np.float64) - 128) + kept.centre
     residuals = np.linalg.norm(data - restored, axis=1)
@@ -101,13 +106,14 @@ def test_a_scan_stores_what_it_says() -> None:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_scan_lives_in_mapped_files(precision: Precision, tmp_path: Path) -> None:
+def test_codes_may_be_memory_mapped(precision: Precision, tmp_path: Path) -> None:
     data = np.random.default_rng(0).standard_normal((500, 32)).astype(np.float32)
     gallery = prepare(data, EUCLIDEAN, precision)
-    assert isinstance(gallery.scan, Scan)
-    np.save(tmp_path / "codes.npy", gallery.scan.codes)
-    mapped = replace(gallery.scan, codes=np.load(tmp_path / "codes.npy", mmap_mode="r"))
-    restored = Gallery(gallery.vectors, gallery.squared_norms, gallery.dtype, mapped)
+    kept = codes(gallery)
+    assert kept is not None
+    np.save(tmp_path / "codes.npy", kept.codes)
+    mapped = replace(kept, codes=np.load(tmp_path / "codes.npy", mmap_mode="r"))
+    restored = replace(gallery, prefilters=(mapped,))
     assert listed(knn(data[:1], restored, 5, EUCLIDEAN)) == nearest(definition(data[:1], data, EUCLIDEAN), 5)
 
 
@@ -136,9 +142,10 @@ def test_zeros_have_no_direction() -> None:
     data = np.random.default_rng(0).standard_normal((500, 8)).astype(np.float32)
     data[::100] = 0
     gallery = prepare(data, COSINE, "int8")
-    assert gallery.scan is not None
-    assert set(range(0, 500, 100)) <= set(gallery.scan.exceptions)
-    assert prepare(np.zeros((500, 8), np.float32), COSINE, "int8").scan is None
+    kept = codes(gallery)
+    assert kept is not None
+    assert set(range(0, 500, 100)) <= set(kept.exceptions)
+    assert codes(prepare(np.zeros((500, 8), np.float32), COSINE, "int8")) is None
     for query in (data[:1], data[1:2]):
         distances = definition(query, data, COSINE)
         assert listed(knn(query, gallery, 20, COSINE)) == nearest(distances, 20)
@@ -152,15 +159,15 @@ def test_what_was_made_for_one_metric_does_not_mislead_the_other() -> None:
         assert listed(knn(data[:1], gallery, 3, asked)) == nearest(definition(data[:1], data, asked), 3)
 
 
-def test_bits_are_not_scanned_in_fewer_bytes() -> None:
+def test_bits_are_not_quantised() -> None:
     codes = np.random.default_rng(0).integers(0, 256, (300, 17), np.uint8)
     gallery = prepare(codes, HAMMING, "int8")
-    assert gallery.scan is None
+    assert not gallery.prefilters
     assert listed(knn(codes[:1], gallery, 9, HAMMING)) == nearest(definition(codes[:1], codes, HAMMING), 9)
 
 
 def test_no_other_precision() -> None:
-    with pytest.raises(UsageError, match="float32, float16, int8, not “int4”"):
+    with pytest.raises(UsageError, match=r"int4.*float32, float16, int8"):
         prepare(np.ones((2, 2)), EUCLIDEAN, "int4")  # type: ignore[arg-type]
 
 

@@ -1,0 +1,96 @@
+"""Checks of the arguments of a search."""
+
+import operator
+from typing import SupportsIndex
+
+import numpy as np
+from jaxtyping import Int64, Shaped
+
+from lookalike.errors import UsageError
+from lookalike.metric import Metric
+from lookalike.query import DistanceRange
+from lookalike.search.gallery import Gallery
+from lookalike.search.preparation import prepare
+
+Vectors = Shaped[np.ndarray, "..."] | Gallery
+
+
+def check_sides(left: Vectors, right: Vectors, metric: Metric) -> tuple[Gallery, Gallery]:
+    """Prepare both sides, and check that they can be compared; the same array is prepared once.
+
+    Raises:
+        UsageError: vectors that `prepare` refuses, of another metric, or of different dimensions.
+    """
+    a = left if isinstance(left, Gallery) else prepare(left, metric)
+    b = a if right is left else right if isinstance(right, Gallery) else prepare(right, metric)
+    for side in (a, b):
+        if side.vectors.dtype != metric.dtype:
+            raise UsageError(
+                f"A gallery of {side.vectors.dtype} was not prepared for the {metric} metric; prepare it for that."
+            )
+    d, e = a.vectors.shape[1], b.vectors.shape[1]
+    if d != e:
+        raise UsageError(f"Vectors of dimension {d} and {e} cannot be compared; make both with the same encoder.")
+    return a, b
+
+
+def check_rows(rows: Shaped[np.ndarray, "..."] | None, length: int) -> Int64[np.ndarray, " m"] | None:
+    """Check the rows of a subset.
+
+    Raises:
+        UsageError: they are not a flat array of ascending row numbers below a length.
+    """
+    if rows is None:
+        return None
+    rows = np.asarray(rows)
+    if rows.ndim != 1 or (rows.dtype.kind not in "iu" and len(rows)):
+        raise UsageError("Rows to search must be a flat array of row numbers; numpy.flatnonzero makes one of a mask.")
+    rows = rows.astype(np.int64, copy=False)
+    if len(rows) and (rows[0] < 0 or rows[-1] >= length or np.any(rows[1:] <= rows[:-1])):
+        raise UsageError(f"Rows to search must ascend, each once, between 0 and {length - 1}; numpy.unique sorts them.")
+    return rows
+
+
+def check_k(k: SupportsIndex) -> int:
+    """Check a number of neighbours.
+
+    Raises:
+        UsageError: less than 1.
+    """
+    number = operator.index(k)
+    if number < 1:
+        raise UsageError(f"k must be at least 1, not {number}.")
+    return number
+
+
+def check_begin(begin: SupportsIndex, length: int) -> int:
+    """Check the left row at which a join begins.
+
+    Raises:
+        UsageError: below 0, or above the number of rows.
+    """
+    number = operator.index(begin)
+    if not 0 <= number <= length:
+        raise UsageError(f"A join of {length} left rows must begin between 0 and {length}, not at {number}.")
+    return number
+
+
+def check_range(within: DistanceRange) -> DistanceRange:
+    """Check a range of distances, which checked its own values.
+
+    Raises:
+        UsageError: something else.
+    """
+    if not isinstance(within, DistanceRange):
+        raise UsageError(f"Pass the distances to find as DistanceRange(min, max), not as {within!r}.")
+    return within
+
+
+def check_one_of(k: SupportsIndex | None, within: DistanceRange | None) -> None:
+    """Check that a join has a number of neighbours or a range of distances.
+
+    Raises:
+        UsageError: it has both or neither.
+    """
+    if (k is None) == (within is None):
+        raise UsageError("A join takes either k or a distance range: give one of them.")

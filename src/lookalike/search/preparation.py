@@ -1,0 +1,94 @@
+"""Check vectors and compute what every search over them needs."""
+
+import math
+from typing import get_args
+
+import numpy as np
+from jaxtyping import Bool, Int64, Shaped
+
+from lookalike.errors import UsageError
+from lookalike.metric import Metric, squared_norms
+from lookalike.search import prefilters
+from lookalike.search.bounds import CACHED
+from lookalike.search.chunks import chunks
+from lookalike.search.gallery import FLOAT32, Gallery, is_safe
+from lookalike.search.prefilters.quantised import Precision
+
+_FLOAT64 = np.dtype(np.float64)
+_PRECISIONS = get_args(Precision)
+
+
+def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric, precision: Precision = "float32") -> Gallery:
+    """Check vectors and compute what every search over them needs. It reads them once, in chunks.
+
+    A gallery prepared for Euclidean distance also serves cosine distance, and the other way round.
+
+    Args:
+        vectors: ``(n, d)``; real numbers, which are converted to float32, or for Hamming bits packed into uint8.
+        metric: to compare them with.
+        precision: int8 or float16 adds a copy of that precision, which a single query reads in place of the vectors, and
+            one in fewer dimensions, in which batches are compared first. Answers stay the same, and come up to four times
+            sooner if few bits and dimensions tell the vectors apart; if not, the copy is left out. Both serve this metric
+            alone, and Hamming has none.
+
+    Raises:
+        UsageError: another shape or type, or values that are infinite, NaN, or become so in float32.
+    """
+    vectors = np.asarray(vectors)
+    if precision not in _PRECISIONS:
+        raise UsageError(f"There is no precision “{precision}”; choose one of {', '.join(_PRECISIONS)}.")
+    if vectors.ndim != 2:  # noqa: PLR2004
+        raise UsageError(f"Vectors are an array of shape (n, d), not {vectors.shape}; for one vector v pass v[None].")
+    if metric == Metric.HAMMING:
+        if vectors.dtype != np.uint8:
+            raise UsageError(
+                f"Hamming distance compares bits packed into uint8 (numpy.packbits), not {vectors.dtype}."
+                " Choose another metric, or pass packed bits."
+            )
+        return Gallery(vectors, np.zeros(len(vectors)))
+    vectors = _to_float32(vectors, metric)
+    norms = np.empty(len(vectors))
+    for part in chunks(len(vectors), CACHED // (vectors.shape[1] + 1)):
+        norms[part] = squared_norms(vectors[part])
+    if not math.isfinite(norms.sum()):  # no float32 has a square that overflows float64, nor have all of them together
+        bad = np.flatnonzero(~np.isfinite(norms))
+        raise UsageError(f"Row {bad[0]} ({len(bad)} in all) holds NaN or infinite values; leave such vectors out.")
+    safe = is_safe(norms, vectors.shape[1])
+    built = () if precision == "float32" else prefilters.build(vectors, metric, precision, safe=safe)
+    return Gallery(vectors, norms, FLOAT32 if safe else _FLOAT64, built)
+
+
+def update(
+    gallery: Gallery,
+    vectors: Shaped[np.ndarray, "n d"],
+    rows: Int64[np.ndarray, " k"],
+    known: Bool[np.ndarray, " n"],
+    metric: Metric,
+) -> Gallery:
+    """Prepare a changed gallery: only vectors that are new are checked, and prefilters are kept where possible.
+
+    Args:
+        gallery: as it was.
+        vectors: of the changed gallery.
+        rows: of the old gallery; their vectors are ``vectors[known]``, in that order.
+        known: the other vectors are new.
+        metric: as in `prepare`.
+
+    Raises:
+        UsageError: new vectors that `prepare` refuses.
+    """
+    new = prepare(vectors[~known], metric)
+    norms = np.empty(len(vectors))
+    norms[known], norms[~known] = gallery.squared_norms[rows], new.squared_norms
+    updated = (prefilter.update(vectors, rows, known) for prefilter in gallery.prefilters)
+    kept = tuple(prefilter for prefilter in updated if prefilter is not None)
+    return Gallery(vectors, norms, np.promote_types(gallery.dtype, new.dtype), kept)
+
+
+def _to_float32(vectors: Shaped[np.ndarray, "n d"], metric: Metric) -> Shaped[np.ndarray, "n d"]:
+    if vectors.dtype.kind not in "fiu":
+        raise UsageError(f"The {metric.unit} compares real numbers, not {vectors.dtype}; convert them to float32.")
+    if vectors.dtype == np.float32:
+        return vectors
+    with np.errstate(over="ignore"):  # a number that overflows becomes infinite, and is refused later
+        return vectors.astype(np.float32)
