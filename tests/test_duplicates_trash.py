@@ -98,7 +98,7 @@ def test_there_and_back(collection: Collection, tmp_path: Path) -> None:
     before, known = state(photos), items(collection)
     progress = Recorder()
     groups = duplicates.find_duplicates(collection, NEAR).groups
-    moved = duplicates.move_to_trash(collection, groups, trash, progress)
+    moved = duplicates.move_to_trash(collection, groups, str(trash), progress)
     assert sorted(str(path.relative_to(photos)) for path in moved.files) == SURPLUS
     assert (moved.failures, progress.calls) == ((), [("moving", i, 4) for i in (1, 2, 3, 4)])
     assert moved.size == sum(len(before[name][0]) for name in SURPLUS)
@@ -110,7 +110,7 @@ def test_there_and_back(collection: Collection, tmp_path: Path) -> None:
     assert in_trash == {f"{inside}/{name}": before[name] for name in SURPLUS}
     assert duplicates.find_duplicates(collection, NEAR).groups == ()
     assert apply(collection, trash) == duplicates.Moved((), 0, ())  # there is no surplus any more
-    back = duplicates.restore(trash, Collection.open)
+    back = duplicates.restore(str(trash), Collection.open)
     assert (sorted(back.files), back.size, back.failures) == (sorted(moved.files), moved.size, ())
     assert state(photos) == before
     assert items(collection) == known

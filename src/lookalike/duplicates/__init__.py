@@ -1,8 +1,11 @@
 """Duplicates: find, group, decide, move to a trash, and restore.
 
+::
+
     groups = find_duplicates(shop)
     print(groups)
-    move_to_trash(shop, groups, Path("shop-trash"))
+    move_to_trash(shop, groups, "shop-trash")
+    restore("shop-trash", Collection.open)
 
 What `find_duplicates` returns is a proposal. No file moves before `move_to_trash`, which deletes nothing, and `restore`
 undoes it. `find` lists the steps of the search.

@@ -4,6 +4,7 @@ A pair goes this way: `source.Contents` lists what is in the collection, `candid
 compares their pixels, `groups` groups them, `keep` chooses the image to keep, and `trash` moves the others.
 """
 
+import os
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ class FindOptions:
     all_orientations: bool = False
     chains: bool = False
     rules: tuple[KeepRule, ...] = keep.DEFAULT_RULES
-    references: tuple[Path, ...] = ()
+    references: tuple[str | os.PathLike[str], ...] = ()
 
 
 DEFAULT_OPTIONS = FindOptions()
@@ -91,11 +92,11 @@ def find_duplicates(
     )
 
 
-def _reference_ids(contents: Contents, folders: Sequence[Path]) -> frozenset[str]:
+def _reference_ids(contents: Contents, folders: Sequence[str | os.PathLike[str]]) -> frozenset[str]:
     """Return the ids of the items under reference folders."""
     ids: set[str] = set()
     for folder in folders:
-        root = absolute_path(folder)
+        root = absolute_path(Path(folder))
         under = {item.id for items in contents.items for item in items if Path(item.uri).is_relative_to(root)}
         if not under:
             raise UsageError(f"No image of the collection is under the reference folder {folder}. Check its path.")

@@ -84,7 +84,9 @@ class Moved:
 # ---- into the trash
 
 
-def move_to_trash(source: Source, groups: Iterable[Group], trash: Path, progress: Progress = SILENT) -> Moved:
+def move_to_trash(
+    source: Source, groups: Iterable[Group], trash: str | os.PathLike[str], progress: Progress = SILENT
+) -> Moved:
     """Move the surplus of groups into a trash folder, and remove it from the collection.
 
     A file stays in its place if it, or the image that is kept instead, has gone or changed since it was indexed.
@@ -105,7 +107,7 @@ def move_to_trash(source: Source, groups: Iterable[Group], trash: Path, progress
     total = sum(len(group.surplus) for group in with_surplus)
     moved: list[Member] = []
     failures: list[Failure] = []
-    with UndoList(trash) as undo:
+    with UndoList(Path(trash)) as undo:
         for group in with_surplus:
             already = len(moved)
             try:
@@ -200,7 +202,7 @@ OpenSource = Callable[[Path], AbstractContextManager[Source]]
 """Opens a collection by its folder, such as `Collection.open`."""
 
 
-def restore(trash: Path, open_source: OpenSource, progress: Progress = SILENT) -> Moved:
+def restore(trash: str | os.PathLike[str], open_source: OpenSource, progress: Progress = SILENT) -> Moved:
     """Move all files of a trash folder back to where they were, and add them to their collection again.
 
     A file whose place has been taken by another stays in the trash, and in its list. An empty trash folder is removed.
@@ -214,6 +216,7 @@ def restore(trash: Path, open_source: OpenSource, progress: Progress = SILENT) -
         NotFoundError: the folder is not a trash folder.
         StorageError: its list cannot be read or written.
     """
+    trash = Path(trash)
     records = read_undo_list(trash)
     restored: list[Record] = []
     failures: list[Failure] = []
