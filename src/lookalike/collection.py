@@ -541,6 +541,14 @@ class Collection(_Before):
             return True
         return self.store.status().index is None
 
+    def misses_index(self, exact: bool | None = None) -> bool:
+        """Whether a query is answered exactly only because there is no index that answers it faster."""
+        store = self.store
+        if exact or not isinstance(store, Indexable) or (exact is None and not store.over_budget()):
+            return False
+        status = store.status()
+        return status.index is None and (status.due if exact is None else self.indexable)
+
     def tune(self, settings: IndexSettings) -> None:
         """Set the budget of a query, and the kind of index that `build_index` makes.
 

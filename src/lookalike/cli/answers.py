@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lookalike.cli import output
-from lookalike.collection import Collection
+from lookalike.folder import Folder
 from lookalike.metric import Metric, format_distance, format_probability
 from lookalike.stores import Answer
 
@@ -24,15 +24,15 @@ def write_json_stream(parts: Iterable[Answer], metric: Metric) -> None:
     sys.stdout.write("], " + json.dumps(rest, ensure_ascii=False)[1:] + "\n")
 
 
-def print_answer(answer: Answer, collection: Collection, query: Path | None = None) -> None:
+def print_answer(answer: Answer, folder: Folder, query: Path | None = None) -> None:
     """Print a table of the hits; in a terminal with colours also the query and the first hits as images."""
-    print_stream([answer], collection, query)
+    print_stream([answer], folder, query)
     if answer.recall is not None and answer.hits:
         rest = "" if answer.complete else "; more items are in the range"
         output.stdout.print(f"approximate (recall {answer.recall:.2f}){rest}", style="dim")
 
 
-def print_stream(parts: Iterable[Answer], collection: Collection, query: Path | None = None) -> None:
+def print_stream(parts: Iterable[Answer], folder: Folder, query: Path | None = None) -> None:
     """Print the parts of one answer as one table, in the memory of one part."""
     empty = True
     for part in parts:
@@ -42,15 +42,15 @@ def print_stream(parts: Iterable[Answer], collection: Collection, query: Path | 
             # Rich takes longer to import than a search in a small collection.
             from lookalike.cli import terminal_images  # noqa: PLC0415
 
-            images = [(collection.file(h.item), format_distance(h.distance, part.metric)) for h in part.hits]
+            images = [(folder.file(h.item), format_distance(h.distance, part.metric)) for h in part.hits]
             terminal_images.print_row(([(query, "query")] if query else []) + images)
-        _print_hits(part, collection, show_header=empty)
+        _print_hits(part, folder, show_header=empty)
         empty = False
     if empty:
         output.stdout.print("Nothing found.")
 
 
-def _print_hits(answer: Answer, collection: Collection, *, show_header: bool) -> None:
+def _print_hits(answer: Answer, folder: Folder, *, show_header: bool) -> None:
     calibrated = answer.hits[0].probability is not None
     rows = [
         (
@@ -58,7 +58,7 @@ def _print_hits(answer: Answer, collection: Collection, *, show_header: bool) ->
             f"{hit.similarity:.1%}",
             *((format_probability(hit.probability),) if calibrated else ()),
             hit.item.label or "",
-            str(collection.file(hit.item)),
+            str(folder.file(hit.item)),
         )
         for hit in answer.hits
     ]

@@ -8,13 +8,14 @@ import typer
 
 from lookalike import compare, encoders
 from lookalike.cli import output
-from lookalike.cli.options import Encoder, Json, MetricOfEncoder, Sketch, branch, collection_path, options
+from lookalike.cli.options import Encoder, Json, MetricOfEncoder, Sketch, branch, options
 from lookalike.collection import Collection
 from lookalike.compare import Ranking
 from lookalike.embedding import Embedder
 from lookalike.errors import UsageError
 from lookalike.evaluation.fewshot import ClassifyBy
-from lookalike.metric import Metric, format_distance, format_probability
+from lookalike.folder import find_folder
+from lookalike.metric import format_distance, format_probability
 from lookalike.query import Query
 
 commands = typer.Typer()
@@ -48,31 +49,30 @@ def classify(given: Options) -> None:
 
     Example: lookalike classify new.jpg --support examples
     """
-    if (collection_path(given.support) / "manifest.json").exists():
-        ranked, metric = _by_collection(given)
-    else:
-        ranked, metric = _by_folder(given)
+    is_collection = (find_folder(given.support) / "manifest.json").exists()
+    rankings = _by_collection(given) if is_collection else _by_folder(given)
     if given.json:
         dicts = [
-            {"classes": [one.to_dict() for one in classes], "metric": metric, "by": given.by} for classes in ranked
+            {"classes": [one.to_dict() for one in ranking], "metric": ranking.metric, "by": given.by}
+            for ranking in rankings
         ]
         output.write_json(dicts[0] if len(dicts) == 1 else dicts)
         return
-    for image, classes in zip(given.images, ranked, strict=True):
+    for image, ranking in zip(given.images, rankings, strict=True):
         if len(given.images) > 1:
             output.stdout.print(f"\n{image}", style="bold")
-        _print_classes(classes, metric)
+        _print_ranking(ranking)
 
 
-def _by_collection(given: Options) -> tuple[list[Ranking], Metric]:
+def _by_collection(given: Options) -> list[Ranking]:
     if given.encoder is not None:
         raise UsageError("A collection has an encoder of its own; leave --encoder out.")
-    with Collection.open(collection_path(given.support)) as collection:
+    with Collection.open(given.support) as collection:
         query = Query(images=given.images, k=given.k, metric=given.metric, branch=branch(given.sketch))
-        return collection.rank_labels(query, given.by), given.metric or collection.metric
+        return collection.rank_labels(query, given.by)
 
 
-def _by_folder(given: Options) -> tuple[list[Ranking], Metric]:
+def _by_folder(given: Options) -> list[Ranking]:
     embedder = Embedder.of(encoders.load(given.encoder or encoders.DEFAULT), given.metric)
     with output.progress_bar() as progress:
         classified = compare.classify(
@@ -84,18 +84,18 @@ def _by_folder(given: Options) -> tuple[list[Ranking], Metric]:
             progress=progress,
         )
     output.print_skipped([reason for _, reason in classified.failures])
-    return [classes[: given.k] for classes in classified.answers], embedder.metric
+    return [ranking[: given.k] for ranking in classified.answers]
 
 
-def _print_classes(classes: Ranking, metric: Metric) -> None:
-    calibrated = classes[0].probability is not None
+def _print_ranking(ranking: Ranking) -> None:
+    calibrated = ranking[0].probability is not None
     rows = [
         (
-            format_distance(one.distance, metric),
+            format_distance(one.distance, ranking.metric),
             f"{one.similarity:.1%}",
             *((format_probability(one.probability),) if calibrated else ()),
             one.label,
         )
-        for one in classes
+        for one in ranking
     ]
     output.print_table(rows, ("distance", "similarity", *(("same",) if calibrated else ()), "class"))

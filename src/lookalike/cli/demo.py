@@ -8,8 +8,7 @@ import typer
 
 from lookalike import encoders, sample
 from lookalike.cli import answers, output, serve
-from lookalike.collection import Collection, Entry
-from lookalike.query import Branch
+from lookalike.collection import Collection, Entry, open_collection
 
 commands = typer.Typer()
 
@@ -30,8 +29,7 @@ def demo(
     products = sample.write(to, count, _SEED)
     output.stdout.print(f"{count:,} products drawn in {time.monotonic() - began:.1f} s: {to}/photos, {to}/sketches")
     path = to / "shop.lookalike"
-    collection = Collection.open(path) if path.exists() else Collection.create(path, encoders.load(encoders.DEFAULT))
-    with collection:
+    with open_collection(path, encoders.DEFAULT) as collection:
         _index(collection, [_entry(product, to) for product in products])
 
         catalogue = sample.catalogue(len(sample.CLASSES), _QUERY_SEED)
@@ -42,9 +40,9 @@ def demo(
         product.sketch(variant=1).save(sketch)
 
         _print_heading(f"A photo of a mug that the shop does not have: {photo}")
-        _search(collection, photo, "photo")
+        _print_nearest(collection, photo)
         _print_heading(f"A sketch of {product.title} ({product.id}): {sketch}")
-        _search(collection, sketch, "sketch")
+        _print_nearest(collection, sketch, is_sketch=True)
         output.stdout.print(f"\nTry: lookalike search {path} {photo} -k 3")
         if open_page:
             serve.run([collection], serve.Settings(port=port))
@@ -59,9 +57,8 @@ def _index(collection: Collection, entries: list[Entry]) -> None:
     output.stdout.print(f"{added.total:,} photos indexed in {took:.1f} s: {collection.path}")
 
 
-def _search(collection: Collection, query: Path, branch: Branch) -> None:
-    (answer,) = collection.knn(collection.embed([query], branch), 5)
-    answers.print_answer(answer, collection, query)
+def _print_nearest(collection: Collection, query: Path, *, is_sketch: bool = False) -> None:
+    answers.print_answer(collection.search(query, k=5, sketch=is_sketch), collection.folder, query)
 
 
 def _print_heading(text: str) -> None:

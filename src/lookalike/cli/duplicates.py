@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from lookalike import atomic, duplicates
 from lookalike.cli import output
-from lookalike.cli.options import Json, Name, collection_path, options
+from lookalike.cli.options import Json, Name, options
 from lookalike.collection import Collection
 from lookalike.duplicates import (
     DuplicateGroups,
@@ -28,6 +28,7 @@ from lookalike.duplicates import (
     result,
 )
 from lookalike.errors import NotFoundError, StorageError, UsageError
+from lookalike.folder import find_folder
 from lookalike.ingest import file_id
 from lookalike.metric import format_distance
 from lookalike.stores import Item
@@ -147,7 +148,7 @@ def find(given: _FindOptions) -> None:
 
     Example: lookalike duplicates find photos --out duplicates.html
     """
-    with Collection.open(collection_path(given.name)) as collection:
+    with Collection.open(given.name) as collection:
         found = _find(collection, given, chains=given.chains)
         if given.json:
             output.write_json({"name": collection.name, **found.to_dict()})
@@ -176,7 +177,7 @@ def apply(given: _ApplyOptions) -> None:
 
     Example: lookalike duplicates apply photos --within 0.1
     """
-    with Collection.open(collection_path(given.name)) as collection:
+    with Collection.open(given.name) as collection:
         found = _find(collection, given)  # which writes --out's page while the images are in their places
         moved = _move(collection, found, given.trash or _default_trash(collection))
         if given.json:
@@ -265,7 +266,7 @@ def decide(
         raise UsageError("--list lists all decisions; leave the images out.")
     if forget and not names:
         raise UsageError("Name the images whose decisions to forget; --list lists them.")
-    with Collection.open(collection_path(name)) as collection:
+    with Collection.open(name) as collection:
         if listed:
             _list_decisions(collection, json=json)
             return
@@ -328,7 +329,7 @@ def leaks(given: _LeaksOptions) -> None:
 
     Example: lookalike duplicates leaks train test --out leaks.html
     """
-    paths = collection_path(given.name), collection_path(given.test)
+    paths = find_folder(given.name), find_folder(given.test)
     with Collection.open(paths[0]) as train, Collection.open(paths[1]) as test:
         if train.path.samefile(test.path):
             raise UsageError("NAME and TEST are one collection; lookalike duplicates find searches one collection.")

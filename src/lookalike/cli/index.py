@@ -9,9 +9,10 @@ import typer
 
 from lookalike import encoders, images
 from lookalike.cli import output
-from lookalike.cli.options import Json, collection_path, options
-from lookalike.collection import Added, Collection
-from lookalike.errors import MismatchError, NotFoundError
+from lookalike.cli.options import Json, options
+from lookalike.collection import Added, Collection, open_collection
+from lookalike.errors import NotFoundError
+from lookalike.folder import find_folder
 from lookalike.ingest import plan
 from lookalike.metric import Metric
 
@@ -52,20 +53,20 @@ def index(given: Options) -> None:
     found = plan(given.folder, _parse_labels(given.labels), unreadable.append)
     if not found:
         raise NotFoundError(f"There are no images under {given.folder} ({', '.join(sorted(images.SUFFIXES))}).")
-    with _open_or_create(collection_path(given.to), given.encoder, given.metric) as collection:
+    with _open(given) as collection:
         advice = "The collection keeps what was added; run the same command to continue."
         with output.stoppable(advice), output.progress_bar() as progress:
             added = collection.add(found, progress)
-        gone = [item.id for item in collection.gone(given.folder)]
+        missing = [item.id for item in collection.missing(given.folder)]
         if given.prune:
-            collection.remove(gone)
+            collection.remove(missing)
         for error in unreadable:
             output.stderr.print(f"skipped: {error}", style="yellow")
         output.print_skipped([reason for _, reason in added.failures])
         if given.json:
-            output.write_json(_to_dict(collection, added, len(gone), pruned=given.prune))
+            output.write_json(_to_dict(collection, added, len(missing), pruned=given.prune))
         else:
-            output.stdout.print(_summary(collection, added, len(gone), pruned=given.prune))
+            output.stdout.print(_summary(collection, added, len(missing), pruned=given.prune))
     if added.failed == added.total:
         sys.exit(1)
 
@@ -80,39 +81,30 @@ def _parse_labels(text: str | None) -> Literal["folder"] | Path | None:
             return Path(path)
 
 
-def _open_or_create(path: Path, encoder: str | None, metric: Metric | None) -> Collection:
-    if not path.exists():
-        return Collection.create(path, encoders.load(encoder or encoders.DEFAULT), metric)
-    collection = Collection.open(path)
-    if encoder and encoders.load(encoder).fingerprint != collection.encoder.fingerprint:
-        raise MismatchError(
-            f"{path} was made with the encoder “{collection.encoder.card.name}”, not with “{encoder}”."
-            " Leave --encoder out, or index into another collection."
-        )
-    if metric and metric != collection.store.space.metric:
-        raise MismatchError(f"{path} compares by {collection.store.space.metric}; leave --metric out.")
-    return collection
+def _open(given: Options) -> Collection:
+    encoder = given.encoder or (None if find_folder(given.to).exists() else encoders.DEFAULT)
+    return open_collection(given.to, encoder, given.metric)
 
 
-def _to_dict(collection: Collection, added: Added, gone: int, *, pruned: bool) -> dict[str, object]:
+def _to_dict(collection: Collection, added: Added, missing: int, *, pruned: bool) -> dict[str, object]:
     return {
         "collection": str(collection.path),
-        "items": collection.store.count(),
+        "items": len(collection),
         "embedded": added.embedded,
         "reused": added.reused,
         "unchanged": added.unchanged,
         "failed": [{"path": str(path), "reason": reason} for path, reason in added.failures],
-        "gone": gone,
-        "removed": gone if pruned else 0,
+        "gone": missing,
+        "removed": missing if pruned else 0,
     }
 
 
-def _summary(collection: Collection, added: Added, gone: int, *, pruned: bool) -> str:
+def _summary(collection: Collection, added: Added, missing: int, *, pruned: bool) -> str:
     counts = (
         (added.reused, "copies of known images"),
         (added.unchanged, "unchanged"),
         (added.failed, "skipped"),
-        (gone, "removed" if pruned else "gone (--prune removes them)"),
+        (missing, "removed" if pruned else "gone (--prune removes them)"),
     )
     parts = [f"{added.embedded:,} embedded", *(f"{count:,} {what}" for count, what in counts if count)]
-    return f"{', '.join(parts)}. {collection.path} has {collection.store.count():,} items."
+    return f"{', '.join(parts)}. {collection.path} has {len(collection):,} items."

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import typer
 
 from lookalike.cli import output
-from lookalike.cli.options import Json, Name, collection_path
+from lookalike.cli.options import Json, Name
 from lookalike.collection import Collection
 from lookalike.stores.settings import Status
 
@@ -17,7 +17,7 @@ _LABELS_SHOWN = 12
 @commands.command()
 def info(name: Name, json: Json = False) -> None:
     """Describe a collection: its items, encoder, metric, size, index and labels."""
-    with Collection.open(collection_path(name)) as collection:
+    with Collection.open(name) as collection:
         store, status = collection.store, collection.status()
         facts: dict[str, object] = {
             "name": collection.name,
@@ -25,7 +25,7 @@ def info(name: Name, json: Json = False) -> None:
             "dimension": store.space.dimension,
             "metric": store.space.metric,
             "codec": collection.embedder.codec.name,
-            "encoder": collection.encoder.card.name,
+            "encoder": collection.embedder.name,
             "bytes": store.size(),
         }
         labels = store.labels()

@@ -10,9 +10,8 @@ import typer
 from lookalike import joins
 from lookalike.ann.joins import ApproximateJoin
 from lookalike.cli import output
-from lookalike.cli.options import Far, Name, Within, collection_path, options, parse_range
+from lookalike.cli.options import Far, Name, Within, check_range, options
 from lookalike.collection import Collection
-from lookalike.errors import UsageError
 from lookalike.joins import JoinPairs, formats
 
 commands = typer.Typer()
@@ -40,6 +39,12 @@ class Options:
         bool, typer.Option("--json", help="Print JSON: one line per pair, or a summary of the file of --out.")
     ] = False
 
+    def __post_init__(self) -> None:
+        """Refuse options that contradict each other, and a file that cannot be written, before the work."""
+        check_range(self.k, self.within, self.far, required=True)
+        if self.out is not None:
+            formats.of(self.out)
+
 
 @commands.command()
 @options(Options)
@@ -52,21 +57,8 @@ def join(given: Options) -> None:
 
     Example: lookalike join shop --within 0.2 --out pairs.csv
     """
-    if given.k is None and given.within is None and given.far is None:
-        raise UsageError("Give one of -k, --within and --far.")
-    if given.out is not None:
-        formats.of(given.out)  # refuses a wrong suffix before an approximate join is prepared
-    with (
-        Collection.open(collection_path(given.left)) as left,
-        Collection.open(collection_path(given.right or given.left)) as right,
-    ):
-        within = parse_range(left.embedder, given.k, given.within, given.far)
-        pairs = left.join(
-            None if left.path.samefile(right.path) else right,
-            k=given.k,
-            within=within,
-            approximate=given.approximate,
-        )
+    with Collection.open(given.left) as left, Collection.open(given.right or given.left) as right:
+        pairs = left.join(right, k=given.k, within=given.within, far=given.far, approximate=given.approximate)
         if pairs.join.approximate is not None:
             _print_recall(pairs.join.approximate)
         if given.out is None:

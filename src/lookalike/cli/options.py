@@ -8,12 +8,9 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from lookalike.embedding import Embedder
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
-from lookalike.query import DEFAULT_K, Branch, DistanceRange, Filter
-
-SUFFIX = ".lookalike"
+from lookalike.query import DEFAULT_K, Branch, Filter
 
 Name = Annotated[Path, typer.Argument(metavar="NAME", help="A collection: shop.lookalike, or shop for short.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -73,16 +70,20 @@ def options(cls: type[_Options]) -> Callable[[Callable[[_Options], None]], Calla
     return decorate
 
 
-def collection_path(name: Path) -> Path:
-    """Resolve the name of a collection: the path itself, or with ``.lookalike`` added."""
-    if name.name in ("", "..") or name.suffix == SUFFIX or (name / "manifest.json").exists():
-        return name
-    return name.with_name(name.name + SUFFIX)
-
-
 def branch(sketch: bool) -> Branch:
     """Choose the branch for ``--sketch``."""
     return "sketch" if sketch else "photo"
+
+
+def check_range(k: int | None, within: str | None, far: float | None, *, required: bool = False) -> None:
+    """Refuse more than one of -k, --within and --far; with ``required`` also none.
+
+    Raises:
+        UsageError: too many of them are given, or too few.
+    """
+    count = sum(option is not None for option in (k, within, far))
+    if count > 1 or (required and not count):
+        raise UsageError("Give one of -k, --within and --far.")
 
 
 def parse_filter(labels: list[str] | None, where: list[str] | None, ids: list[str] | None) -> Filter:
@@ -99,23 +100,3 @@ def parse_filter(labels: list[str] | None, where: list[str] | None, ids: list[st
         if attributes.setdefault(key, value) != value:
             raise UsageError(f"--where {key} was given twice; give each attribute once.")
     return Filter(frozenset(labels) if labels else None, attributes, frozenset(ids) if ids else None)
-
-
-def parse_range(
-    embedder: Embedder, k: int | None, within: str | None, far: float | None, branch: Branch = "photo"
-) -> DistanceRange | None:
-    """Read the range of -k, --within and --far, of which at most one may be given.
-
-    Returns:
-        None for the k nearest.
-
-    Raises:
-        UsageError: two are given, --within is not a range, or the encoder is not calibrated for the rate of --far.
-    """
-    if sum(option is not None for option in (k, within, far)) > 1:
-        raise UsageError("Give only one of -k, --within and --far.")
-    if within is not None:
-        return DistanceRange.parse(within, embedder.space)
-    if far is not None:
-        return DistanceRange(0, embedder.distance_at(far, branch))
-    return None

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lookalike.cli import output
-from lookalike.cli.options import Json, Name, collection_path
+from lookalike.cli.options import Json, Name
 from lookalike.collection import Collection
 from lookalike.errors import NotFoundError
 from lookalike.ingest import file_id
@@ -24,7 +24,7 @@ def remove(
 
     Example: lookalike remove shop photos/mug/mug-0004.jpg
     """
-    with Collection.open(collection_path(name)) as collection:
+    with Collection.open(name) as collection:
         known = collection.store.get(items)
         ids = [item if item in known else file_id(Path(item).absolute()) for item in items]
         existing = collection.store.get(ids)

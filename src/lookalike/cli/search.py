@@ -20,14 +20,12 @@ from lookalike.cli.options import (
     Where,
     Within,
     branch,
-    collection_path,
+    check_range,
     options,
     parse_filter,
-    parse_range,
 )
 from lookalike.collection import Collection
-from lookalike.query import DEFAULT_K, DistanceRange, Vectors
-from lookalike.stores import Answer
+from lookalike.query import Query
 
 commands = typer.Typer()
 
@@ -56,6 +54,10 @@ class Options:
     ] = None
     json: Json = False
 
+    def __post_init__(self) -> None:
+        """Refuse options that contradict each other."""
+        check_range(self.k, self.within, self.far)
+
 
 @commands.command()
 @options(Options)
@@ -65,90 +67,51 @@ def search(given: Options) -> None:
     Example: lookalike search shop mug.jpg -k 5
     """
     sources = [sys.stdin.buffer.read() if image == "-" else Path(image) for image in given.images]
-    paths = [source if isinstance(source, Path) else None for source in sources]
-    with Collection.open(collection_path(given.name)) as collection:
-        embedder = collection.embedder.compared_by(given.metric)
-        within = parse_range(embedder, given.k, given.within, given.far, branch(given.sketch))
-        vectors = collection.embed(sources, branch(given.sketch))
-        if within is not None and len(sources) == 1 and _is_exact(collection, given.exact):
+    with Collection.open(given.name) as collection:
+        query = Query(
+            images=sources,
+            branch=branch(given.sketch),
+            metric=given.metric,
+            k=given.k,
+            within=collection.distance_range(given.within, given.far, metric=given.metric, branch=branch(given.sketch)),
+            where=parse_filter(given.label, given.where, given.id),
+            exact=given.exact,
+        )
+        if query.within is not None and len(query) == 1 and collection.searches_exactly(query.exact):
+            parts = collection.stream(query)
             _suggest_index(collection, given)
-            _stream(collection, vectors, within, given, paths[0])
+            if given.json:
+                answers.write_json_stream(parts, query.metric or collection.metric)
+            else:
+                answers.print_stream(parts, collection.folder, _path(sources[0]))
             return
-        found = _search(collection, vectors, within, given)
+        found = collection.answer(query)
         if all(answer.exact for answer in found):
             _suggest_index(collection, given)
         if given.json:
             dicts = [answer.to_dict() for answer in found]
             output.write_json(dicts[0] if len(dicts) == 1 else dicts)
             return
-        for path, answer in zip(paths, found, strict=True):
+        for source, answer in zip(sources, found, strict=True):
             if len(sources) > 1:
-                output.stdout.print(f"\n{path or 'standard input'}", style="bold")
-            answers.print_answer(answer, collection, path)
+                output.stdout.print(f"\n{_path(source) or 'standard input'}", style="bold")
+            answers.print_answer(answer, collection.folder, _path(source))
 
 
-def _search(collection: Collection, vectors: Vectors, within: DistanceRange | None, given: Options) -> list[Answer]:
-    where = parse_filter(given.label, given.where, given.id)
-    if within is None:
-        return collection.knn(
-            vectors,
-            DEFAULT_K if given.k is None else given.k,
-            where,
-            metric=given.metric,
-            branch=branch(given.sketch),
-            exact=given.exact,
-        )
-    return collection.within(
-        vectors,
-        within.max,
-        where,
-        least=within.min,
-        metric=given.metric,
-        branch=branch(given.sketch),
-        exact=given.exact,
-    )
-
-
-def _stream(
-    collection: Collection, vectors: Vectors, within: DistanceRange, given: Options, query: Path | None
-) -> None:
-    """Print an exact answer of any size in the memory of a part of it."""
-    parts = collection.stream(
-        vectors,
-        within.max,
-        parse_filter(given.label, given.where, given.id),
-        least=within.min,
-        metric=given.metric,
-        branch=branch(given.sketch),
-    )
-    if given.json:
-        answers.write_json_stream(parts, given.metric or collection.store.space.metric)
-    else:
-        answers.print_stream(parts, collection, query)
-
-
-def _is_exact(collection: Collection, exact: bool | None) -> bool:
-    """Whether a query will be answered exactly: on request, within the budget, or because there is no index."""
-    if exact or (exact is None and not collection.over_budget()):
-        return True
-    status = collection.status()
-    return status is None or status.index is None
+def _path(source: bytes | Path) -> Path | None:
+    return source if isinstance(source, Path) else None
 
 
 def _suggest_index(collection: Collection, given: Options) -> None:
-    """Suggest an index on stderr if a query was exact only because there is none."""
-    if given.exact or (given.exact is None and not collection.over_budget()):
+    """Suggest an index on stderr if the search was exact only because there is none."""
+    if not collection.misses_index(given.exact):
         return
     status = collection.status()
-    if status is None or status.index is not None:
-        return
-    if given.exact is False and collection.indexable:
-        output.stderr.print(
-            f"Searched exactly because there is no index. Build one: lookalike tune {given.name}", style="yellow"
+    if given.exact is False or status is None:
+        reason = "because there is no index. Build one"
+    else:
+        reason = (
+            f"in about {status.estimate:,.0f} ms a query, over the budget of {status.settings.budget:g} ms. An index is"
+            " faster"
         )
-    elif given.exact is None and status.due:
-        output.stderr.print(
-            f"Searched exactly: about {status.estimate:,.0f} ms a query, over the budget of"
-            f" {status.settings.budget:g} ms. An index is faster: lookalike tune {given.name}",
-            style="yellow",
-        )
+    output.stderr.print(f"Searched exactly {reason}: lookalike tune {given.name}", style="yellow")

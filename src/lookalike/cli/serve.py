@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from lookalike.cli import output
-from lookalike.cli.options import collection_path
 from lookalike.collection import Collection
 from lookalike.errors import UsageError
+from lookalike.folder import find_folder
 
 commands = typer.Typer()
 
@@ -54,7 +54,7 @@ def serve(
 
     Example: lookalike serve shop
     """
-    paths = [collection_path(name) for name in names]
+    paths = [find_folder(name) for name in names]
     if len({path.resolve().name for path in paths}) < len(paths):
         raise UsageError("Two of these collections have the same name. Serve them one by one, or rename one.")
     run([Collection.open(path) for path in paths], Settings(host, port, read_only, max_hits, origin or ()))

@@ -9,7 +9,7 @@ import typer
 from lookalike.ann import MIN_VECTORS
 from lookalike.cli import output
 from lookalike.cli.info import describe_index
-from lookalike.cli.options import Json, Name, collection_path
+from lookalike.cli.options import Json, Name
 from lookalike.collection import Collection
 from lookalike.errors import StorageError, UsageError
 from lookalike.progress import Progress
@@ -48,7 +48,7 @@ def tune(
     if budget == math.inf:
         raise UsageError("--budget takes milliseconds, not infinity. To search exactly always: --index none.")
     settings = {"index": index, "budget": budget, "recall": recall}
-    with Collection.open(collection_path(name)) as collection:
+    with Collection.open(name) as collection:
         status = collection.status()
         current = status.settings if status else IndexSettings()
         changed = {key: value for key, value in settings.items() if value is not None}
@@ -82,7 +82,7 @@ def _build(collection: Collection, progress: Progress) -> None:
 
 
 def _report(collection: Collection, *, json: bool) -> None:
-    exact, approximate = collection.pace()
+    exact, approximate = collection.measure_latency()
     status = collection.status()
     if status is None:  # pragma: no cover -- `Collection.tune` refused it
         raise StorageError(f"{collection.path} has no settings.")
