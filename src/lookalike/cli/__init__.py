@@ -27,8 +27,8 @@ COMMANDS = {
         "calibrate",
         "Fit on labelled images what an encoder's distances mean, and write it into the encoder's card.",
     ),
-    "train": ("train", "Train an encoder by a recipe, or continue a run."),
-    "study": ("train", "Train a recipe in many variants, measure each, and put the figures into one table."),
+    "train": ("train", "Train an encoder by a recipe, or resume a run."),
+    "study": ("train", "Train a recipe in many variants, evaluate each, and put the figures into one table."),
     "serve": ("serve", "Serve collections over HTTP, with a web page."),
     "demo": ("demo", "Draw a toy shop, index it, search it by photo and by sketch, and serve it; downloads nothing."),
 }
