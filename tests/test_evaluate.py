@@ -16,10 +16,12 @@ import pictures
 import pocket_encoder
 from lookalike import sample
 from lookalike.cli import main
+from lookalike.embedding import Embedder
+from lookalike.encoders import Encoder
 from lookalike.errors import DataError, UsageError
 from lookalike.evaluation import protocols, retrieval
 from lookalike.evaluation.embedded import EmbeddedDataset
-from lookalike.evaluation.evaluate import evaluate_embeddings
+from lookalike.evaluation.evaluate import evaluate, evaluate_embeddings
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.evaluation.protocols import EvaluationOptions
 from lookalike.metric import Metric
@@ -36,7 +38,7 @@ Shell = Callable[..., Result]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Shell:
-    """Runs ``lookalike evaluate`` in a folder of its own."""
+    """Return a function that runs ``lookalike evaluate`` in a folder of its own."""
     monkeypatch.chdir(tmp_path)
 
     def shell(*args: object) -> Result:
@@ -54,7 +56,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photos and sketches of the toy shop, and an encoder."""
+    """Write photos and sketches of the toy shop, and an encoder."""
     folder = tmp_path_factory.mktemp("shop")
     sample.write(folder, 80, 0)
     pocket_encoder.make(folder / "pocket")
@@ -164,6 +166,31 @@ def test_tasks_are_parsed_by_name() -> None:
     assert protocols.parse_tasks(["few-shot", "retrieval"]) == ("retrieval", "few-shot")
     with pytest.raises(UsageError, match="choose from retrieval, verification, few-shot"):
         protocols.parse_tasks(["clustering"])
+
+
+def test_an_embedder_is_evaluated_on_a_path(shop: Path) -> None:
+    stages: list[str] = []
+
+    class Stages:
+        def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:
+            assert 0 <= done <= total
+            assert detail in ("", *protocols.TASKS)
+            stages.append(stage)
+
+        def note(self, message: str) -> None:
+            pytest.fail(message)
+
+    embedder = Embedder.of(Encoder.open(shop / "pocket"))
+    options = EvaluationOptions(pairs=60, episodes=5)
+    evaluation = evaluate(embedder, str(shop / "photos"), options, Stages())
+    assert list(dict.fromkeys(stages)) == ["embedding", "measuring"]
+    assert evaluation.data is not None
+    assert len(evaluation.data) == 80
+    assert (evaluation.failures, evaluation.history) == ((), ())
+    assert evaluation.about.encoder == "pocket"
+    for wrong in (3, None):
+        with pytest.raises(UsageError):
+            evaluate(embedder, wrong, options)  # type: ignore[arg-type]
 
 
 SMALL = ("--pairs", 60, "--episodes", 5)

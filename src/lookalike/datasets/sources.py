@@ -1,5 +1,6 @@
 """Sources of labelled images: frozen models, one for each layout, that refuse unknown fields."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -103,7 +104,7 @@ Source = Annotated[
 """Any source; ``folder`` is the default kind."""
 
 
-def infer_source(path: Path, **settings: object) -> FolderSource | CsvSource | NpzSource:
+def infer_source(path: str | os.PathLike[str], **settings: object) -> FolderSource | CsvSource | NpzSource:
     """Infer the source from a path: a folder, a ``.csv`` or an ``.npz``.
 
     Args:
@@ -113,8 +114,11 @@ def infer_source(path: Path, **settings: object) -> FolderSource | CsvSource | N
     Raises:
         NotFoundError: the path does not exist.
         DataError: the file is of another type.
-        UsageError: the source has no such field, or does not accept the value.
+        UsageError: the path is of a wrong type, or the source has no such field or does not accept the value.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError(f"The path of a dataset is a str or a Path, not {type(path).__name__}.")
+    path = Path(path)
     models: dict[str, type[FolderSource | CsvSource | NpzSource]] = {".csv": CsvSource, ".npz": NpzSource}
     if not path.exists():
         raise NotFoundError(f"There is no folder and no file {path}. Check the path.")

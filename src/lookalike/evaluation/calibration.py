@@ -78,7 +78,6 @@ class CalibrationData:
             DataError: the data is invalid, or none of the images can be decoded.
             UsageError: the split is missing or unknown.
         """
-        path = Path(path)
         dataset = datasets.open_dataset(datasets.infer_source(path, split=split))
         if split is None and dataset.splits is not None:
             raise UsageError(
@@ -86,7 +85,7 @@ class CalibrationData:
                 " one that the encoder was trained on, nor the one that scores will be reported on."
             )
         embedded = embed_dataset(embedder, dataset.take(~dataset.sketch), progress)
-        description = f"{len(embedded):,} images of {len(dataset.classes):,} classes, {path.name}"
+        description = f"{len(embedded):,} images of {len(dataset.classes):,} classes, {Path(path).name}"
         if split:
             description += f", split {split}"
         return cls(LabelledVectors(embedded.embeddings, embedded.labels), description, embedded.failures)

@@ -67,14 +67,14 @@ class EvaluationData:
         """
         if path is None and one_shot_runs is None:
             raise UsageError("There is nothing to measure: give labelled images (--data) or Omniglot's runs (--runs).")
-        runs = () if one_shot_runs is None else omniglot.read_runs(Path(one_shot_runs))
+        runs = () if one_shot_runs is None else omniglot.read_runs(one_shot_runs)
         if path is None:
             return cls(describe_path(None), one_shot_runs=runs)
         settings = {name: value for name, value in (("sketches", sketches), ("classes", classes)) if value is not None}
-        dataset, threshold_dataset = _open_splits(Path(path), split, settings)
+        dataset, threshold_dataset = _open_splits(path, split, settings)
         protocols.check_labels(dataset.labels)
         if threshold_from is not None:
-            threshold_dataset, _ = _open_splits(Path(threshold_from), None, {})
+            threshold_dataset, _ = _open_splits(threshold_from, None, {})
         return cls(describe_path(Path(path), split), dataset, threshold_dataset, runs)
 
 
@@ -195,7 +195,9 @@ def read_history(embedder: Embedder) -> tuple[Mapping[str, float], ...]:
         raise DataError(f"{log} is not the log of a training run: {e}. Move it away, or train again.") from e
 
 
-def _open_splits(path: Path, split: str | None, settings: Mapping[str, object]) -> tuple[Dataset, Dataset | None]:
+def _open_splits(
+    path: str | os.PathLike[str], split: str | None, settings: Mapping[str, object]
+) -> tuple[Dataset, Dataset | None]:
     """Open the split to measure, and the validation split if the test split is measured."""
     whole = datasets.open_dataset(datasets.infer_source(path, **settings))
     if split is None:

@@ -1,5 +1,6 @@
 """The official one-shot classification runs of Omniglot (Lake, Salakhutdinov and Tenenbaum, Science 2015)."""
 
+import os
 import re
 import zipfile
 import zlib
@@ -49,7 +50,7 @@ class OneShotRun:
     truth: Int64[np.ndarray, " test"]
 
 
-def read_runs(path: Path) -> tuple[OneShotRun, ...]:
+def read_runs(path: str | os.PathLike[str]) -> tuple[OneShotRun, ...]:
     """Read one-shot runs: the 20 of Omniglot's ``all_runs.zip``, or others of the same layout.
 
     Args:
@@ -60,7 +61,11 @@ def read_runs(path: Path) -> tuple[OneShotRun, ...]:
         NotFoundError: the path does not exist.
         DataError: the path is not such a folder or zip, a file of a run is missing or too large, or a run names files of
             another run.
+        UsageError: the path is of a wrong type.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError(f"The path of one-shot runs is a str or a Path, not {type(path).__name__}.")
+    path = Path(path)
     if not path.exists():
         raise NotFoundError(f"{path} does not exist; give a folder or zip of one-shot runs, such as Omniglot's.")
     try:
