@@ -1,3 +1,5 @@
+"""The toy shop: products, photos, sketches and files."""
+
 import csv
 from collections import Counter
 from pathlib import Path
@@ -23,8 +25,8 @@ def bounds(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def every_style() -> list[Product]:
-    found = {(p.label, p.attributes["style"]): p for p in catalogue(40 * len(CLASSES))}
-    return list(found.values())
+    products = {(p.label, p.attributes["style"]): p for p in catalogue(40 * len(CLASSES))}
+    return list(products.values())
 
 
 def test_a_catalogue_is_balanced_and_its_ids_are_unique() -> None:
@@ -49,14 +51,14 @@ def test_products_can_be_kept_in_a_set() -> None:
     assert len({*catalogue(4), *catalogue(6)}) == 6
 
 
-def test_titles_say_what_the_attributes_are() -> None:
+def test_titles_name_the_attributes() -> None:
     for item in catalogue(200):
         assert item.title.lower().startswith(item.attributes["colour"])
         assert item.title.endswith(item.label)
         assert ("striped" in item.title) == (item.attributes["pattern"] == "stripes")
 
 
-def test_pictures_follow_from_the_seed_alone() -> None:
+def test_images_depend_on_the_seed_alone() -> None:
     first, again = catalogue(len(CLASSES))[5], catalogue(len(CLASSES))[5]
     sketch = first.sketch(variant=2, size=96)
     photo = first.photo(96)
@@ -66,11 +68,11 @@ def test_pictures_follow_from_the_seed_alone() -> None:
 
 
 @pytest.mark.parametrize("size", [16, 63, 64, 200, 256])
-def test_pictures_have_the_size_that_was_asked_for(size: int) -> None:
+def test_images_have_the_requested_size(size: int) -> None:
     item = catalogue(1)[0]
-    for picture in (item.photo(size), item.sketch(0, size)):
-        assert picture.size == (size, size)
-        assert picture.mode == "RGB"
+    for image in (item.photo(size), item.sketch(0, size)):
+        assert image.size == (size, size)
+        assert image.mode == "RGB"
 
 
 def test_a_small_photo_shows_the_same_as_a_large_one() -> None:
@@ -95,8 +97,8 @@ def test_every_style_of_every_class_is_drawn_within_the_frame() -> None:
 def test_items_of_a_class_differ_in_photo_and_sketch() -> None:
     for label in CLASSES[::4]:
         items = [item for item in catalogue(5 * len(CLASSES)) if item.label == label]
-        for pictures in ([item.photo(48) for item in items], [item.sketch(0, 48) for item in items]):
-            drawn = [pixels(picture).astype(int) for picture in pictures]
+        for drawings in ([item.photo(48) for item in items], [item.sketch(0, 48) for item in items]):
+            drawn = [pixels(image).astype(int) for image in drawings]
             for i, one in enumerate(drawn):
                 assert all(np.abs(one - other).mean() > 2 for other in drawn[:i])
 
@@ -150,9 +152,9 @@ def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert all((tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes() for file in files)
 
 
-def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
     item = catalogue(1)[0]
-    for ask in (
+    for call in (
         lambda: catalogue(0),
         lambda: catalogue(1, seed=-1),
         lambda: write(tmp_path, count=0),
@@ -161,4 +163,4 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
         lambda: item.sketch(-1),
     ):
         with pytest.raises(UsageError):
-            ask()
+            call()

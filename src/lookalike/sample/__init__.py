@@ -1,6 +1,6 @@
 """The toy shop: a generated catalogue of everyday products with matching sketches.
 
-For the demo, and for tests that need pictures but no data.
+It serves the demo, and tests that need images but no data.
 """
 
 from lookalike.sample.shop import CLASSES, Product, catalogue, write

@@ -1,12 +1,25 @@
-"""What people carry: glasses, handbag, backpack, key, scissors, headphones."""
+"""Accessories: glasses, handbag, backpack, key, scissors, headphones."""
 
-from lookalike.sample.geometry import arc, band, bar, box, curve, ellipse, flipped, moved, path, points, rounded, turned
+from lookalike.sample.geometry import (
+    arc,
+    band,
+    bar,
+    box,
+    curve,
+    ellipse,
+    mirror,
+    path,
+    points,
+    rotate,
+    round_corners,
+    translate,
+)
 from lookalike.sample.palette import BRASS, DARK_STEEL, GLASS, INK, LEATHER, RUBBER, STEEL, WHITE, Paint, paint, tint
-from lookalike.sample.parts import Look, Part, line, tilted
+from lookalike.sample.parts import Look, Part, line, rotate_parts
 
 
 def glasses(look: Look) -> list[Part]:
-    """From the front, the temples folded back."""
+    """Draw glasses from the front, the temples folded back."""
     wide, high, gap = look.vary(0.4, 0.46), look.vary(0.3, 0.38), 0.55
     thick = look.vary(0.06, 0.12)
     dark = look.maybe(0.4)
@@ -54,16 +67,23 @@ def glasses(look: Look) -> list[Part]:
         parts.insert(0, Part(temple, tint(look.main, -0.12)))
         flip = (float(s), 1.0)
         parts += [
-            Part(moved(inner * flip, s * gap, 0), lens, shade="soft", alpha=0.9 if dark else 0.45, role="trim", lift=0),
             Part(
-                moved(rim * flip, s * gap, 0),
+                translate(inner * flip, s * gap, 0),
+                lens,
+                shade="soft",
+                alpha=0.9 if dark else 0.45,
+                role="trim",
+                lift=0,
+            ),
+            Part(
+                translate(rim * flip, s * gap, 0),
                 look.main,
-                holes=(moved(inner * flip, s * gap, 0),),
+                holes=(translate(inner * flip, s * gap, 0),),
                 pattern=look.pattern,
                 gloss=0.2,
             ),
             Part(
-                moved(turned(box(-0.04, -high * 0.55, 0.05, high * 0.45), 24), s * gap - 0.12, 0),
+                translate(rotate(box(-0.04, -high * 0.55, 0.05, high * 0.45), 24), s * gap - 0.12, 0),
                 WHITE,
                 shade="flat",
                 role="glow",
@@ -74,7 +94,7 @@ def glasses(look: Look) -> list[Part]:
 
 
 def handbag(look: Look) -> list[Part]:
-    """From the front: a tote, a satchel with a flap, or a bucket."""
+    """Draw a handbag from the front: a tote, a satchel with a flap, or a bucket."""
     top, low, high = look.vary(0.55, 0.68), look.vary(0.72, 0.86), look.vary(0.45, 0.6)
     metal, strap = look.one_of(BRASS, paint("c3c8d0")), look.second if look.maybe() else look.main
     if look.style == "bucket":
@@ -85,9 +105,9 @@ def handbag(look: Look) -> list[Part]:
         arc(0, -high - 0.05, top * 0.55, reach, (180, 360)),
         points((top * 0.55, -high + 0.1)),
     )
-    body = rounded(points((-top, -high), (top, -high), (low, 0.75), (-low, 0.75)), 0.16)
+    body = round_corners(points((-top, -high), (top, -high), (low, 0.75), (-low, 0.75)), 0.16)
     parts = [
-        Part(band(moved(arch, 0, -0.06) * (0.9, 1), 0.07), tint(strap, -0.25)),
+        Part(band(translate(arch, 0, -0.06) * (0.9, 1), 0.07), tint(strap, -0.25)),
         Part(body, look.main, pattern=look.pattern, gloss=0.08),
         Part(band(arch, 0.08), strap),
     ]
@@ -121,12 +141,12 @@ def handbag(look: Look) -> list[Part]:
 
 
 def backpack(look: Look) -> list[Part]:
-    """From the front, its straps showing at the sides."""
+    """Draw a backpack from the front, its straps visible at the sides."""
     half, high = look.vary(0.56, 0.68), look.vary(0.8, 0.95)
     round_ = {"rounded": half * 0.95, "boxy": 0.18, "roll-top": 0.12}[look.style]
     dark = tint(look.main, -0.2)
     strap = curve((half * 0.7, -high * 0.6), (half + 0.22, -0.3), (half + 0.24, 0.3), (half * 0.8, 0.75))
-    parts = [Part(band(strap, 0.13), dark), Part(band(flipped(strap), 0.13), dark)]
+    parts = [Part(band(strap, 0.13), dark), Part(band(mirror(strap), 0.13), dark)]
     parts.append(
         Part(
             band(
@@ -170,14 +190,14 @@ def backpack(look: Look) -> list[Part]:
 
 
 def key(look: Look) -> list[Part]:
-    """Its bow on the left, its bit on the right."""
+    """Draw a key, its bow on the left and its bit on the right."""
     metal = look.main
     size = look.vary(0.36, 0.44)
     bows = {
         "round": (ellipse(0, 0, size), (ellipse(0, 0, size * 0.58),)),
         "square": (
-            turned(box(-size, -size, size, size, 0.12), 45) * 0.9,
-            (turned(box(-size, -size, size, size, 0.1), 45) * 0.5,),
+            rotate(box(-size, -size, size, size, 0.12), 45) * 0.9,
+            (rotate(box(-size, -size, size, size, 0.1), 45) * 0.5,),
         ),
         "oval": (ellipse(0, 0, size * 0.8, size * 1.15), (ellipse(0, 0, size * 0.45, size * 0.8),)),
         "plate": (box(-size, -size * 0.95, size * 0.9, size * 0.95, 0.2), (ellipse(-size * 0.6, 0, 0.09),)),
@@ -201,11 +221,11 @@ def key(look: Look) -> list[Part]:
             Part(box(size * 0.95, -0.12, size * 0.95 + 0.1, 0.12, 0.03), metal, shade="bar", role="trim", gloss=0.4)
         )
     parts.append(Part(outline, metal, holes=holes, gloss=0.3))
-    return tilted(parts, look.vary(-50, -20))
+    return rotate_parts(parts, look.vary(-50, -20))
 
 
 def scissors(look: Look) -> list[Part]:
-    """Open, points up, rings down."""
+    """Draw open scissors, points up."""
     spread, ring = look.vary(13, 24), look.vary(0.23, 0.29)
     long = {"office": 1.0, "tailor": 1.15, "round": 0.68}[look.style]
     parts: list[Part] = []
@@ -213,7 +233,7 @@ def scissors(look: Look) -> list[Part]:
         blunt = 0.1 if look.style == "round" else 0.01
         blade = points((-0.12, 0.14), (-0.13, -0.12), (-blunt, -long), (0.03, -long), (0.08, -long * 0.6), (0.1, 0.14))
         if look.style == "round":
-            blade = rounded(blade, 0.06)
+            blade = round_corners(blade, 0.06)
         shank = curve((0.02, 0.05), (0.0, 0.3), (0.1, 0.5))
         tall = ring * (1.45 if look.style == "tailor" else 1.15)
         loop = ellipse(0.16, 0.46 + tall, ring, tall)
@@ -225,14 +245,14 @@ def scissors(look: Look) -> list[Part]:
             (loop, look.main, (hole,)),
         ):
             flip = (float(side), 1.0)
-            mirrored = turned(outline * flip, tilt)
-            cut = tuple(turned(hole * flip, tilt) for hole in holes)
+            mirrored = rotate(outline * flip, tilt)
+            cut = tuple(rotate(hole * flip, tilt) for hole in holes)
             parts.append(Part(mirrored, colour, shade="soft", holes=cut, gloss=0.25))
     return [*parts, Part(ellipse(0, 0.02, 0.055), DARK_STEEL, shade="round", role="trim", gloss=0.4)]
 
 
 def headphones(look: Look) -> list[Part]:
-    """From the front."""
+    """Draw headphones from the front."""
     wide, high = look.vary(0.68, 0.78), look.vary(0.8, 0.98)
     cup_wide, cup_high = {"round": (0.24, 0.34), "studio": (0.27, 0.42), "slim": (0.17, 0.27)}[look.style]
     thick = look.vary(0.09, 0.17)
@@ -254,19 +274,19 @@ def headphones(look: Look) -> list[Part]:
         parts += [
             Part(box(x - 0.05, -0.1, x + 0.05, 0.3, 0.03), STEEL, shade="tube", role="trim"),
             Part(
-                moved(turned(cup * (-s, 1), s * -4), x + s * 0.06, 0.4),
+                translate(rotate(cup * (-s, 1), s * -4), x + s * 0.06, 0.4),
                 look.main,
                 shade="soft",
                 pattern=look.pattern,
                 gloss=0.2,
             ),
             Part(
-                moved(turned(pad * (-s, 1), s * -4), x - s * 0.02, 0.4),
+                translate(rotate(pad * (-s, 1), s * -4), x - s * 0.02, 0.4),
                 RUBBER if look.maybe(0.6) else look.second,
                 shade="tube",
             ),
             Part(
-                moved(ellipse(0, 0, 0.05, cup_high * 0.4) * flip, x + s * (cup_wide * 0.62 + 0.05), 0.4),
+                translate(ellipse(0, 0, 0.05, cup_high * 0.4) * flip, x + s * (cup_wide * 0.62 + 0.05), 0.4),
                 look.second,
                 shade="flat",
                 role="detail",

@@ -1,15 +1,15 @@
 """Clothes: hat, t-shirt, dress, trousers, shoe."""
 
-from lookalike.sample.geometry import arc, band, box, curve, ellipse, flipped, path, points, rounded, turned
+from lookalike.sample.geometry import arc, band, box, curve, ellipse, mirror, path, points, rotate, round_corners
 from lookalike.sample.palette import BRASS, DARK_WOOD, LEATHER, PAPER, RUBBER, WHITE, is_dark, tint
 from lookalike.sample.parts import Look, Part, line
 
 
 def hat(look: Look) -> list[Part]:
-    """A hat with a brim, a cap, a bobble hat or a top hat."""
+    """Draw a hat with a brim, a cap, a bobble hat or a top hat."""
     if look.style == "beanie":
         dome = path(arc(0, 0.25, 0.72, 0.95, (180, 360)))
-        cuff = rounded(points((-0.76, 0.15), (0.76, 0.15), (0.78, 0.55), (-0.78, 0.55)), 0.12)
+        cuff = round_corners(points((-0.76, 0.15), (0.76, 0.15), (0.78, 0.55), (-0.78, 0.55)), 0.12)
         fluff = curve(
             *[
                 (0.2 * (1 + 0.12 * (i % 2)) * x, -0.78 + 0.2 * (1 + 0.12 * (i % 2)) * y)
@@ -80,7 +80,7 @@ def hat(look: Look) -> list[Part]:
     if look.style == "sunhat" and look.maybe():
         parts += [
             Part(
-                turned(curve((0.42, 0.28), (0.62, 0.16), (0.62, 0.42), closed=True), a, (0.42, 0.28)),
+                rotate(curve((0.42, 0.28), (0.62, 0.16), (0.62, 0.42), closed=True), a, (0.42, 0.28)),
                 look.second,
                 role="detail",
             )
@@ -90,7 +90,7 @@ def hat(look: Look) -> list[Part]:
 
 
 def tshirt(look: Look) -> list[Part]:
-    """Laid flat: crew or V neck, short or long sleeves."""
+    """Draw a t-shirt, laid flat: crew or V neck, short or long sleeves."""
     half, low, neck = look.vary(0.5, 0.6), look.vary(0.82, 1.0), look.vary(0.2, 0.26)
     long = look.style == "long-sleeve"
     cuff_x, cuff_y = (1.0, 0.55) if long else (look.vary(0.98, 1.08), look.vary(-0.3, -0.16))
@@ -107,17 +107,17 @@ def tshirt(look: Look) -> list[Part]:
         else arc(0, -0.85, neck, dip, (180, 90))
     )
     hem = curve((-half * 1.02, low), (0, low + 0.04), (half * 1.02, low))[::-1]
-    body = path(side, hem, flipped(side), opening, flipped(opening))
+    body = path(side, hem, mirror(side), opening, mirror(opening))
     parts = [
         Part(
-            path(arc(0, -0.85, neck, 0.06, (180, 360)), flipped(opening), opening),
+            path(arc(0, -0.85, neck, 0.06, (180, 360)), mirror(opening), opening),
             tint(look.main, -0.35),
             shade="flat",
             role="trim",
         ),
         Part(body, look.main, pattern=look.pattern),
         Part(
-            band(path(opening, flipped(opening)), 0.055),
+            band(path(opening, mirror(opening)), 0.055),
             look.second if look.maybe() else tint(look.main, -0.08),
             shade="flat",
             role="trim",
@@ -152,7 +152,7 @@ def tshirt(look: Look) -> list[Part]:
 
 
 def dress(look: Look) -> list[Part]:
-    """On an unseen hanger: flared, long or straight."""
+    """Draw a dress on an invisible hanger: flared, long or straight."""
     waist, low, wide = {
         "flared": (0.26, 0.75, look.vary(0.72, 0.88)),
         "maxi": (0.25, 1.15, look.vary(0.55, 0.7)),
@@ -167,7 +167,7 @@ def dress(look: Look) -> list[Part]:
     )
     scoop = arc(0, -0.9, neck, look.vary(0.14, 0.3), (180, 90))
     side = path(points((neck, -0.92), (neck + 0.12, -0.9)), curve((bust - 0.04, -0.72), (bust, -0.6), (waist, -0.2)))
-    top = path(side, flipped(side), scoop, flipped(scoop))
+    top = path(side, mirror(side), scoop, mirror(scoop))
     parts = []
     if sleeves:
         sleeve = path(
@@ -175,7 +175,7 @@ def dress(look: Look) -> list[Part]:
             curve((bust + 0.14, -0.84), (bust + 0.28, -0.5)),
             points((bust + 0.05, -0.42), (bust - 0.08, -0.66)),
         )
-        parts += [Part(sleeve, look.main, pattern=look.pattern), Part(flipped(sleeve), look.main, pattern=look.pattern)]
+        parts += [Part(sleeve, look.main, pattern=look.pattern), Part(mirror(sleeve), look.main, pattern=look.pattern)]
     parts += [Part(top, look.main, pattern=look.pattern), Part(skirt, look.main, pattern=look.pattern, lift=0.15)]
     for x in (-0.55, -0.18, 0.2, 0.58):
         fold = curve((x * waist, -0.12), (x * (waist + wide) * 0.5, low * 0.4), (x * wide, low + 0.02))
@@ -184,7 +184,7 @@ def dress(look: Look) -> list[Part]:
     if look.maybe(0.7):
         parts.append(
             Part(
-                rounded(
+                round_corners(
                     points(
                         (-waist - 0.01, -0.27), (waist + 0.01, -0.27), (waist + 0.02, -0.16), (-waist - 0.02, -0.16)
                     ),
@@ -200,7 +200,7 @@ def dress(look: Look) -> list[Part]:
 
 
 def trousers(look: Look) -> list[Part]:
-    """Laid flat: straight, flared, or shorts."""
+    """Draw trousers, laid flat: straight, flared, slim or shorts."""
     waist, hip = look.vary(0.38, 0.44), look.vary(0.5, 0.58)
     low = 0.15 if look.style == "shorts" else 1.1
     outer, inner = {"straight": (0.5, 0.16), "flared": (0.74, 0.16), "shorts": (0.64, 0.1), "slim": (0.4, 0.2)}[
@@ -214,7 +214,7 @@ def trousers(look: Look) -> list[Part]:
         curve((inner, low + 0.03), (inner * 0.65, (low + crotch) * 0.5), (0.0, crotch)),
     )
     parts = [
-        Part(flipped(leg), look.main, pattern=look.pattern, shade="tube"),
+        Part(mirror(leg), look.main, pattern=look.pattern, shade="tube"),
         Part(leg, look.main, pattern=look.pattern, shade="tube", lift=0),
     ]
     parts.append(
@@ -281,7 +281,7 @@ def _pump(look: Look) -> list[Part]:
 
 
 def shoe(look: Look) -> list[Part]:
-    """From the side, its toe to the right."""
+    """Draw a shoe from the side, its toe to the right."""
     if look.style == "heel":
         return _pump(look)
     top = {"sneaker": -0.38, "boot": look.vary(-1.0, -0.75), "high-top": -0.66}[look.style]
@@ -294,7 +294,7 @@ def shoe(look: Look) -> list[Part]:
         points((1.06, 0.58), (back - 0.06, 0.58)),
         curve((back - 0.06, 0.5), (back + 0.03, 0.1), (back - 0.02, top)),
     )
-    sole = rounded(points((-0.93, 0.5), (1.12, 0.5), (1.14, 0.5 + thick), (-0.95, 0.5 + thick)), 0.08)
+    sole = round_corners(points((-0.93, 0.5), (1.12, 0.5), (1.14, 0.5 + thick), (-0.95, 0.5 + thick)), 0.08)
     parts = [
         Part(
             ellipse((back + open_) / 2, top + 0.01, (open_ - back) / 2 + 0.02, 0.075),

@@ -1,6 +1,19 @@
 """Furniture: chair, table, sofa, book, lamp, clock."""
 
-from lookalike.sample.geometry import arc, band, bar, box, curve, ellipse, lathe, moved, path, points, rounded, turned
+from lookalike.sample.geometry import (
+    arc,
+    band,
+    bar,
+    box,
+    curve,
+    ellipse,
+    lathe,
+    path,
+    points,
+    rotate,
+    round_corners,
+    translate,
+)
 from lookalike.sample.palette import (
     BRASS,
     DARK_STEEL,
@@ -12,7 +25,7 @@ from lookalike.sample.palette import (
     WHITE,
     WOOD,
     Paint,
-    mixed,
+    mix,
     paint,
     tint,
 )
@@ -24,7 +37,7 @@ def _timber(look: Look) -> Paint:
 
 
 def chair(look: Look) -> list[Part]:
-    """From the front, seen a little from above."""
+    """Draw a chair from the front, slightly from above."""
     wood, half, high = _timber(look), look.vary(0.44, 0.54), look.vary(0.95, 1.15)
     frame = look.main if look.maybe(0.4) else wood
     lean, seat = half * 0.84, 0.06
@@ -34,7 +47,7 @@ def chair(look: Look) -> list[Part]:
     if look.style == "solid":
         parts.append(
             Part(
-                rounded(points((-lean * 0.9, -high), (lean * 0.9, -high), (lean, seat), (-lean, seat)), 0.2),
+                round_corners(points((-lean * 0.9, -high), (lean * 0.9, -high), (lean, seat), (-lean, seat)), 0.2),
                 look.main,
                 pattern=look.pattern,
             )
@@ -63,7 +76,7 @@ def chair(look: Look) -> list[Part]:
     ]
     if look.maybe():
         parts.append(Part(box(-half, 0.62, half, 0.69), frame, shade="bar", lift=0))
-    cushion = rounded(
+    cushion = round_corners(
         points((-lean, seat - 0.06), (lean, seat - 0.06), (half * 1.12, seat + 0.2), (-half * 1.12, seat + 0.2)), 0.07
     )
     front = box(-half * 1.12, seat + 0.16, half * 1.12, seat + 0.29, 0.05)
@@ -75,7 +88,7 @@ def chair(look: Look) -> list[Part]:
 
 
 def table(look: Look) -> list[Part]:
-    """On four legs, a pedestal or trestles; the top is seen a little from above."""
+    """Draw a table on four legs, a pedestal or trestles, slightly from above."""
     wood, half, high = _timber(look), look.vary(0.9, 1.15), look.vary(0.45, 0.62)
     top, legs = look.main, wood if look.maybe(0.7) else look.main
     slab = 0.1
@@ -128,7 +141,7 @@ def table(look: Look) -> list[Part]:
 
 
 def sofa(look: Look) -> list[Part]:
-    """From the front."""
+    """Draw a sofa from the front."""
     half, seats = {"armchair": (0.62, 1), "two-seater": (0.95, 2), "three-seater": (1.25, 3)}[look.style]
     arm, high, wood = look.vary(0.17, 0.27), look.vary(0.55, 0.72), _timber(look)
     curl = look.vary(0.08, 0.2)
@@ -166,8 +179,8 @@ def sofa(look: Look) -> list[Part]:
     ]
     if look.maybe(0.6):
         side = look.one_of((1.0, 0, 0), (-1.0, 0, 0))[0]
-        cushion = moved(
-            turned(
+        cushion = translate(
+            rotate(
                 curve(
                     (-0.2, -0.2),
                     (0, -0.17),
@@ -189,7 +202,7 @@ def sofa(look: Look) -> list[Part]:
 
 
 def book(look: Look) -> list[Part]:
-    """Closed, open, or a pile of three."""
+    """Draw a book, closed or open, or a pile of three."""
     page = PAPER
     if look.style == "open":
         left = path(curve((0, -0.42), (-0.35, -0.56), (-0.95, -0.46)), curve((-0.95, 0.5), (-0.35, 0.4), (0, 0.55)))
@@ -210,7 +223,7 @@ def book(look: Look) -> list[Part]:
     if look.style == "pile":
         parts = []
         y = 0.72
-        for paint_ in (look.second, look.main, mixed(look.main, look.second, 0.5))[: look.count(2, 3)]:
+        for paint_ in (look.second, look.main, mix(look.main, look.second, 0.5))[: look.count(2, 3)]:
             half, thick, shift = look.vary(0.7, 0.95), look.vary(0.2, 0.3), look.vary(-0.1, 0.1)
             y -= thick
             parts += [
@@ -249,9 +262,9 @@ def book(look: Look) -> list[Part]:
             ),
         ]
     wide, high, deep = look.vary(0.56, 0.68), look.vary(0.82, 0.95), look.vary(0.12, 0.2)
-    front = rounded(points((-wide, -high), (wide, -high), (wide, high), (-wide, high)), 0.05)
+    front = round_corners(points((-wide, -high), (wide, -high), (wide, high), (-wide, high)), 0.05)
     parts = [
-        Part(moved(front, deep, -deep * 0.5), tint(look.main, -0.3)),
+        Part(translate(front, deep, -deep * 0.5), tint(look.main, -0.3)),
         Part(
             points(
                 (-wide + 0.03, -high),
@@ -280,11 +293,11 @@ def book(look: Look) -> list[Part]:
 
 
 def lamp(look: Look) -> list[Part]:
-    """A table lamp, or one that bends over a desk."""
+    """Draw a table lamp, or one that bends over a desk."""
     metal = look.one_of(BRASS, RUBBER, WOOD, look.second)
     warm = paint("fff0c4")
     if look.style == "desk":
-        head = moved(turned(lathe((0.1, -0.2), (0.15, -0.1), (0.36, 0.24), smooth=False), -38), 0.52, -0.62)
+        head = translate(rotate(lathe((0.1, -0.2), (0.15, -0.1), (0.36, 0.24), smooth=False), -38), 0.52, -0.62)
         return [
             Part(ellipse(-0.3, 0.92, 0.42, 0.1), metal, shade="bar", gloss=0.2),
             Part(bar((-0.3, 0.9), (-0.52, 0.02), 0.06), metal),
@@ -293,7 +306,11 @@ def lamp(look: Look) -> list[Part]:
             Part(ellipse(0.78, -0.2, 0.75), FLAME, shade="halo", role="glow", alpha=0.6),
             Part(head, look.main, shade="soft", pattern=look.pattern, gloss=0.2),
             Part(
-                moved(turned(ellipse(0, 0.24, 0.36, 0.08), -38), 0.52, -0.62), warm, shade="flat", role="trim", lift=0
+                translate(rotate(ellipse(0, 0.24, 0.36, 0.08), -38), 0.52, -0.62),
+                warm,
+                shade="flat",
+                role="trim",
+                lift=0,
             ),
         ]
     top, low = look.vary(0.2, 0.3), look.vary(0.55, 0.68)
@@ -330,7 +347,7 @@ def lamp(look: Look) -> list[Part]:
 
 
 def clock(look: Look) -> list[Part]:
-    """A wall clock, or an alarm clock on its legs."""
+    """Draw a wall clock, or an alarm clock on its legs."""
     rim = {"square": box(-0.85, -0.85, 0.85, 0.85, 0.2)}.get(look.style, ellipse(0, 0, 0.85))
     face = {"square": box(-0.72, -0.72, 0.72, 0.72, 0.12)}.get(look.style, ellipse(0, 0, 0.7))
     paper = look.one_of(PAPER, WHITE, tint(look.second, 0.6))
@@ -340,7 +357,7 @@ def clock(look: Look) -> list[Part]:
             parts += [
                 Part(bar((side * 0.5, 0.6), (side * 0.68, 1.0), 0.13, 0.09), DARK_STEEL),
                 Part(
-                    turned(path(arc(0, -0.98, 0.32, 0.26, (180, 360))), side * 33),
+                    rotate(path(arc(0, -0.98, 0.32, 0.26, (180, 360))), side * 33),
                     look.second,
                     shade="round",
                     gloss=0.3,
@@ -354,12 +371,12 @@ def clock(look: Look) -> list[Part]:
     ]
     for hour in range(0, 12, 1 if look.maybe(0.6) else 3):
         inner, outer = (0.48, 0.6) if hour % 3 == 0 else (0.54, 0.6)
-        parts.append(line(turned(points((0, -inner), (0, -outer)), hour * 30), INK, 0.045 if hour % 3 == 0 else 0.025))
+        parts.append(line(rotate(points((0, -inner), (0, -outer)), hour * 30), INK, 0.045 if hour % 3 == 0 else 0.025))
     for angle, length, width in ((look.vary(0, 360), 0.34, 0.07), (look.vary(0, 360), 0.5, 0.045)):
         parts.append(
-            Part(turned(bar((0, 0.08), (0, -length), width, width * 0.6), angle), INK, shade="flat", role="trim")
+            Part(rotate(bar((0, 0.08), (0, -length), width, width * 0.6), angle), INK, shade="flat", role="trim")
         )
     parts.append(
-        line(turned(points((0, 0.12), (0, -0.52)), look.vary(0, 360)), look.main if look.main != PAPER else INK, 0.018)
+        line(rotate(points((0, 0.12), (0, -0.52)), look.vary(0, 360)), look.main if look.main != PAPER else INK, 0.018)
     )
     return [*parts, Part(ellipse(0, 0, 0.05), INK, shade="flat", role="trim", lift=0)]

@@ -1,6 +1,6 @@
-"""Outlines: the few curves that products are drawn from.
+"""Outlines: the curves that products are drawn from.
 
-Everything is an ``(n, 2)`` array of x, y in a product's own units: about -1 to 1, x to the right, y **down**. Angles are
+An outline is an ``(n, 2)`` array of x, y in product units: about -1 to 1, x to the right, y **down**. Angles are in
 degrees, clockwise from three o'clock.
 """
 
@@ -12,12 +12,12 @@ XY = tuple[float, float]
 
 
 def points(*xy: XY) -> Points:
-    """The corners as they are given."""
+    """Make an outline of its corners."""
     return np.array(xy, dtype=np.float64)
 
 
 def arc(x: float, y: float, rx: float, ry: float, angles: tuple[float, float]) -> Points:
-    """The arc of an ellipse round (x, y) from one angle to another, both ends included."""
+    """Make the arc of an ellipse around (x, y), from one angle to another, both ends included."""
     start, stop = angles
     count = max(6, int(abs(stop - start) / 9))
     turn = np.radians(np.linspace(start, stop, count + 1))
@@ -25,12 +25,12 @@ def arc(x: float, y: float, rx: float, ry: float, angles: tuple[float, float]) -
 
 
 def ellipse(x: float, y: float, rx: float, ry: float | None = None) -> Points:
-    """A whole ellipse round (x, y); a circle without ``ry``."""
+    """Make an ellipse around (x, y); a circle if ``ry`` is none."""
     return arc(x, y, rx, rx if ry is None else ry, (-90, 270))[:-1]
 
 
-def rounded(corners: Points, radius: float) -> Points:
-    """The closed polygon with every corner cut round, by at most a third of its shorter side."""
+def round_corners(corners: Points, radius: float) -> Points:
+    """Round the corners of a closed polygon, by less than half of the shorter side of each."""
     before, after = np.roll(corners, 1, axis=0) - corners, np.roll(corners, -1, axis=0) - corners
     length_before, length_after = np.linalg.norm(before, axis=1), np.linalg.norm(after, axis=1)
     reach = np.minimum(radius, 0.49 * np.minimum(length_before, length_after))[:, None]
@@ -42,13 +42,13 @@ def rounded(corners: Points, radius: float) -> Points:
 
 
 def box(x0: float, y0: float, x1: float, y1: float, radius: float = 0.0) -> Points:
-    """An upright rectangle, its corners rounded by ``radius``."""
+    """Make an upright rectangle with corners rounded by ``radius``."""
     corners = points((x0, y0), (x1, y0), (x1, y1), (x0, y1))
-    return rounded(corners, radius) if radius > 0 else corners
+    return round_corners(corners, radius) if radius > 0 else corners
 
 
 def curve(*xy: XY, closed: bool = False, steps: int = 7) -> Points:
-    """A smooth curve through the points (Catmull-Rom spline)."""
+    """Make a smooth curve through points (Catmull-Rom spline)."""
     knots = np.array(xy, dtype=np.float64)
     if closed:
         knots = np.concatenate([knots[-1:], knots, knots[:2]])
@@ -62,30 +62,30 @@ def curve(*xy: XY, closed: bool = False, steps: int = 7) -> Points:
 
 
 def path(*pieces: Points) -> Points:
-    """Pieces one after the other."""
+    """Join pieces end to end."""
     return np.concatenate(pieces)
 
 
-def flipped(outline: Points) -> Points:
-    """The mirror image in x = 0, walked backwards so that it can follow the original."""
+def mirror(outline: Points) -> Points:
+    """Mirror an outline in x = 0, and reverse it so that it can follow the original."""
     return (outline * (-1.0, 1.0))[::-1]
 
 
 def symmetric(right: Points) -> Points:
-    """A closed outline from its right half, given from top to bottom."""
-    return np.concatenate([right, flipped(right)])
+    """Make a closed outline of its right half, which runs from top to bottom."""
+    return np.concatenate([right, mirror(right)])
 
 
 def lathe(*profile: XY, bulge: float = 0.0, smooth: bool = True) -> Points:
-    """A turned body (a vase, a cup) from (radius, y) pairs, top to bottom; ``bulge`` rounds its foot as seen from above."""
+    """Make a body of revolution, such as a vase, of (radius, y) pairs from top to bottom; ``bulge`` rounds its foot."""
     side = curve(*profile) if smooth else np.array(profile, dtype=np.float64)
     radius, foot = side[-1]
     bottom = arc(0, foot, radius, bulge * radius, (0, 180)) if bulge > 0 else side[-1:]
-    return np.concatenate([side, bottom, flipped(side)])
+    return np.concatenate([side, bottom, mirror(side)])
 
 
 def band(middle: Points, width: float, end_width: float | None = None) -> Points:
-    """The outline of a thick line with flat ends, which may taper to ``end_width``."""
+    """Make the outline of a thick line with flat ends, which may taper to ``end_width``."""
     ahead = np.gradient(middle, axis=0)
     ahead /= np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
     half = np.linspace(width, width if end_width is None else end_width, len(middle))[:, None] / 2
@@ -94,18 +94,18 @@ def band(middle: Points, width: float, end_width: float | None = None) -> Points
 
 
 def bar(start: XY, stop: XY, width: float, end_width: float | None = None) -> Points:
-    """A straight bar from one point to the other."""
+    """Make a straight bar between two points."""
     return band(points(start, stop), width, end_width)
 
 
-def moved(outline: Points, x: float, y: float) -> Points:
-    """The outline, shifted."""
+def translate(outline: Points, x: float, y: float) -> Points:
+    """Shift an outline."""
     shifted: Points = outline + np.array((x, y))
     return shifted
 
 
-def turned(outline: Points, degrees: float, about: XY = (0.0, 0.0)) -> Points:
-    """The outline, turned clockwise round a point."""
+def rotate(outline: Points, degrees: float, about: XY = (0.0, 0.0)) -> Points:
+    """Rotate an outline clockwise around a point."""
     angle = np.radians(degrees)
     matrix: Points = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     placed: Points = (outline - about) @ matrix + about

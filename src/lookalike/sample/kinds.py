@@ -1,4 +1,4 @@
-"""The assortment: what each class is called, which variants and prints it comes in, and how it stands."""
+"""Classes of products: their names, variants, prints and placement."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ class Kind:
     """A class of products.
 
     Attributes:
-        draw: From a look to parts, the farthest first.
-        styles: Its structural variants.
-        prints: The patterns it comes in; one listed twice is twice as frequent.
-        stands: On a floor, with its shadow at its feet; otherwise it lies flat or hangs.
-        exceptions: Styles of which the opposite is true.
-        pitch: Usual distance between two stripes, in product units.
-        tilt: Most degrees it is turned either way.
+        draw: makes parts of a look, the farthest first.
+        styles: its structural variants.
+        prints: its patterns; one listed twice is twice as frequent.
+        stands: it stands on a floor, with its shadow at its feet; otherwise it lies flat or hangs.
+        exceptions: styles for which ``stands`` is reversed.
+        pitch: usual distance between two stripes, in product units.
+        tilt: largest rotation either way, in degrees.
     """
 
     draw: Callable[[Look], list[Part]]

@@ -1,8 +1,20 @@
-"""For play: guitar, headphones, camera, ball, duck."""
+"""Leisure: guitar, camera, ball, duck."""
 
 import numpy as np
 
-from lookalike.sample.geometry import arc, band, bar, box, curve, ellipse, moved, path, points, rounded, turned
+from lookalike.sample.geometry import (
+    arc,
+    band,
+    bar,
+    box,
+    curve,
+    ellipse,
+    path,
+    points,
+    rotate,
+    round_corners,
+    translate,
+)
 from lookalike.sample.palette import (
     BRASS,
     DARK_STEEL,
@@ -17,15 +29,15 @@ from lookalike.sample.palette import (
     paint,
     tint,
 )
-from lookalike.sample.parts import Look, Part, Role, line, tilted
+from lookalike.sample.parts import Look, Part, Role, line, rotate_parts
 
 _BEAK = paint("f28a3c")
 _NIGHT = paint("2b2e3f")
-"""Black glass, and what is deep in shade."""
+"""The colour of black glass and deep shade."""
 
 
 def guitar(look: Look) -> list[Part]:
-    """Acoustic or electric, leaning."""
+    """Draw a guitar, acoustic or electric, leaning."""
     neck_wood = look.one_of(DARK_WOOD, WOOD)
     half = look.vary(0.4, 0.48)
     neck = Part(
@@ -48,7 +60,7 @@ def guitar(look: Look) -> list[Part]:
             closed=True,
         )
         deco = [
-            Part(moved(body * 0.9, 0, 0.055), tint(look.main, 0.12), shade="soft", role="glow", gloss=0.12),
+            Part(translate(body * 0.9, 0, 0.055), tint(look.main, 0.12), shade="soft", role="glow", gloss=0.12),
             Part(ellipse(0, 0.42, 0.185), look.second, shade="flat", role="trim", lift=0),
             Part(ellipse(0, 0.42, 0.15), _NIGHT, shade="hollow", lift=0),
             Part(box(-0.2, 0.84, 0.2, 0.91, 0.02), DARK_WOOD, shade="bar", role="trim"),
@@ -75,7 +87,7 @@ def guitar(look: Look) -> list[Part]:
                 closed=True,
             )
         else:
-            body = rounded(
+            body = round_corners(
                 points((-0.14, 0.1), (0.14, 0.1), (0.62, 1.12), (0.34, 1.16), (0, 0.72), (-0.34, 1.16), (-0.62, 1.12)),
                 0.08,
             )
@@ -91,7 +103,7 @@ def guitar(look: Look) -> list[Part]:
             ],
         ]
         bridge = 0.7
-    head = rounded(points((-0.1, -0.95), (-0.14, -1.3), (0.14, -1.3), (0.1, -0.95)), 0.04)
+    head = round_corners(points((-0.1, -0.95), (-0.14, -1.3), (0.14, -1.3), (0.1, -0.95)), 0.04)
     pegs = [
         Part(ellipse(s * 0.17, y, 0.045, 0.035), PAPER, shade="round", role="detail")
         for s in (-1, 1)
@@ -101,7 +113,7 @@ def guitar(look: Look) -> list[Part]:
         line(points((-0.07, y), (0.07, y)), STEEL, 0.012, role="glow")
         for y in (-0.8, -0.64, -0.48, -0.33, -0.19, -0.06)
     ]
-    # A pen is too thick for every string: two of them are enough for a sketch.
+    # A pen is too thick for all strings: two of them suffice in a sketch.
     strung: tuple[tuple[float, Role], ...] = ((-0.05, "glow"), (-0.017, "detail"), (0.017, "detail"), (0.05, "glow"))
     strings = [line(points((x * 0.8, -0.95), (x, bridge)), tint(STEEL, 0.35), 0.009, role=role) for x, role in strung]
     parts = [
@@ -113,11 +125,11 @@ def guitar(look: Look) -> list[Part]:
         *frets,
         *strings,
     ]
-    return tilted(parts, look.vary(14, 42))
+    return rotate_parts(parts, look.vary(14, 42))
 
 
 def camera(look: Look) -> list[Part]:
-    """From the front: compact, reflex or instant."""
+    """Draw a camera from the front: compact, reflex or instant."""
     half, high = look.vary(0.85, 0.98), look.vary(0.5, 0.6)
     big = look.vary(0.36, 0.43)
     x = look.vary(-0.05, 0.2)
@@ -129,7 +141,7 @@ def camera(look: Look) -> list[Part]:
     if look.style == "reflex":
         parts.append(
             Part(
-                rounded(
+                round_corners(
                     points(
                         (x - 0.36, -high + 0.05),
                         (x - 0.24, -high - 0.3),
@@ -143,7 +155,7 @@ def camera(look: Look) -> list[Part]:
         )
     if look.style == "instant":
         high = 0.75
-        body = rounded(
+        body = round_corners(
             points((-half * 0.85, -high), (half * 0.85, -high), (half * 0.95, high), (-half * 0.95, high)), 0.18
         )
         parts = [
@@ -162,7 +174,7 @@ def camera(look: Look) -> list[Part]:
             Part(
                 box(-half * 0.93, 0.32, half * 0.93, high - 0.06, 0.08),
                 stripe,
-                pattern=look.print_on(stripe),
+                pattern=look.pattern_on(stripe),
                 shade="bar",
                 role="trim",
                 lift=0.1,
@@ -204,25 +216,25 @@ def camera(look: Look) -> list[Part]:
 
 
 def ball(look: Look) -> list[Part]:
-    """A football, a basketball, a beach ball or a tennis ball."""
+    """Draw a football, a basketball, a beach ball or a tennis ball."""
     globe = ellipse(0, 0, 0.85)
     spin = look.vary(0, 360)
     if look.style == "football":
         white = tint(look.main, 0.86)
         parts = [Part(globe, white, shade="round")]
         patch = points(*[(float(x), float(y)) for x, y in ellipse(0, 0, 1)[::8]])
-        parts.append(Part(turned(patch * 0.3, spin), look.main, role="trim", lift=0, shade="flat"))
+        parts.append(Part(rotate(patch * 0.3, spin), look.main, role="trim", lift=0, shade="flat"))
         for fifth in range(5):
-            far = turned(points((0.0, -0.3), (0, -0.55)), spin + fifth * 72)
+            far = rotate(points((0.0, -0.3), (0, -0.55)), spin + fifth * 72)
             parts.append(line(far, tint(look.main, -0.1), 0.02, role="trim"))
-            edge = turned(
+            edge = rotate(
                 points((-0.16, -0.72), (0, -0.52), (0.16, -0.72), (0.12, -0.83), (-0.12, -0.83)), spin + fifth * 72
             )
             parts.append(Part(edge, look.main, shade="flat", role="trim", lift=0))
-            seam = turned(points((0.16, -0.72), (0.38, -0.54)), spin + fifth * 72)
+            seam = rotate(points((0.16, -0.72), (0.38, -0.54)), spin + fifth * 72)
             parts.append(line(seam, tint(look.main, -0.1), 0.02))
             parts.append(
-                line(turned(points((-0.16, -0.72), (-0.38, -0.54)), spin + fifth * 72), tint(look.main, -0.1), 0.02)
+                line(rotate(points((-0.16, -0.72), (-0.38, -0.54)), spin + fifth * 72), tint(look.main, -0.1), 0.02)
             )
     elif look.style == "basketball":
         groove = tint(look.main, -0.65)
@@ -233,7 +245,7 @@ def ball(look: Look) -> list[Part]:
             arc(-0.95, 0, 0.6, 0.66, (-58, 58)),
             arc(0.95, 0, 0.6, 0.66, (122, 238)),
         ]
-        parts += [line(turned(c, spin), groove, 0.035, role="trim") for c in curves]
+        parts += [line(rotate(c, spin), groove, 0.035, role="trim") for c in curves]
     elif look.style == "beach":
         parts = [Part(globe, PAPER, shade="round")]
         tones = (look.main, PAPER, look.second, PAPER, look.main, PAPER) if look.maybe() else (look.main, PAPER) * 3
@@ -248,19 +260,19 @@ def ball(look: Look) -> list[Part]:
             rim_arc = arc(0, 0, 0.85, 0.85, (float(np.degrees(around[panel])), float(np.degrees(around[panel + 1]))))
             parts.append(
                 Part(
-                    turned(path(edges[0], rim_arc, edges[1][::-1]), spin * 0.15),
+                    rotate(path(edges[0], rim_arc, edges[1][::-1]), spin * 0.15),
                     tone,
                     shade="flat",
                     role="trim",
                     lift=0,
                 )
             )
-        parts.append(Part(turned(ellipse(*pole, 0.1), spin * 0.15), look.second, shade="flat", role="trim", lift=0))
+        parts.append(Part(rotate(ellipse(*pole, 0.1), spin * 0.15), look.second, shade="flat", role="trim", lift=0))
     else:
         parts = [Part(globe, look.main, shade="round", pattern=look.pattern)]
         parts += [
             Part(
-                turned(band(arc(s * 1.0, 0, 0.72, 0.8, (90 + s * 30, 90 + s * 150)), 0.055), spin),
+                rotate(band(arc(s * 1.0, 0, 0.72, 0.8, (90 + s * 30, 90 + s * 150)), 0.055), spin),
                 PAPER,
                 shade="flat",
                 role="trim",
@@ -273,13 +285,13 @@ def ball(look: Look) -> list[Part]:
         *parts,
         shade,
         Part(
-            turned(ellipse(-0.36, -0.42, 0.2, 0.12), -42, (-0.36, -0.42)), WHITE, shade="flat", role="glow", alpha=0.28
+            rotate(ellipse(-0.36, -0.42, 0.2, 0.12), -42, (-0.36, -0.42)), WHITE, shade="flat", role="glow", alpha=0.28
         ),
     ]
 
 
 def duck(look: Look) -> list[Part]:
-    """A bath duck, swimming to the right."""
+    """Draw a bath duck that swims to the right."""
     head, plump = look.vary(0.36, 0.44), look.vary(0.92, 1.08)
     beak = _BEAK if look.main != _BEAK else look.second
     body = curve(
@@ -344,7 +356,7 @@ def duck(look: Look) -> list[Part]:
                 path(arc(cx - 0.04, cy - head * 0.72, 0.26, 0.3, (180, 360))), look.second, shade="round", role="trim"
             ),
             Part(
-                turned(ellipse(cx - 0.04, cy - head * 0.7, 0.4, 0.085), -6, (cx, cy)),
+                rotate(ellipse(cx - 0.04, cy - head * 0.7, 0.4, 0.085), -6, (cx, cy)),
                 look.second,
                 shade="bar",
                 role="trim",

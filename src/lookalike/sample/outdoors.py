@@ -1,8 +1,8 @@
-"""For the road and the meadow: bicycle, car, tent, umbrella."""
+"""Outdoors: bicycle, car, tent, umbrella."""
 
 import numpy as np
 
-from lookalike.sample.geometry import arc, band, bar, box, curve, ellipse, path, points, rounded
+from lookalike.sample.geometry import arc, band, bar, box, curve, ellipse, path, points, round_corners
 from lookalike.sample.palette import (
     BRASS,
     DARK_STEEL,
@@ -40,7 +40,7 @@ def _wheel(x: float, y: float, radius: float, look: Look, spokes: int) -> list[P
 
 
 def bicycle(look: Look) -> list[Part]:
-    """From the side, riding to the right."""
+    """Draw a bicycle from the side, facing right."""
     radius = look.vary(0.42, 0.5) if look.style != "folding" else look.vary(0.27, 0.31)
     back, front, hub = (-0.72, 0.4), (0.74, 0.4), (-0.12, 0.42)
     saddle, head = (-0.32, -0.3), (0.5, -0.34)
@@ -87,7 +87,7 @@ def bicycle(look: Look) -> list[Part]:
 
 
 def car(look: Look) -> list[Part]:
-    """From the side, driving to the right."""
+    """Draw a car from the side, facing right."""
     shapes = {
         "beetle": curve(
             (-1.0, 0.3),
@@ -172,7 +172,8 @@ def car(look: Look) -> list[Part]:
         ),
     ]
     parts += [
-        Part(rounded(window, 0.05), paint("a9c9d8"), role="trim", lift=0, gloss=0.35) for window in windows[look.style]
+        Part(round_corners(window, 0.05), paint("a9c9d8"), role="trim", lift=0, gloss=0.35)
+        for window in windows[look.style]
     ]
     parts.append(line(points((-0.2, 0.04), (-0.08, 0.04)), tint(look.main, -0.4), 0.03))
     parts.append(
@@ -204,7 +205,7 @@ def car(look: Look) -> list[Part]:
 
 
 def tent(look: Look) -> list[Part]:
-    """Its entrance to the front."""
+    """Draw a tent, its entrance to the front."""
     half, high = look.vary(0.9, 1.08), look.vary(0.95, 1.15)
     inside = tint(look.main, -0.62)
     if look.style == "dome":
@@ -261,7 +262,7 @@ def tent(look: Look) -> list[Part]:
 
 
 def umbrella(look: Look) -> list[Part]:
-    """Open, upright, with a crook or a straight handle."""
+    """Draw an open, upright umbrella with a crook or a straight handle."""
     panels, high = look.count(4, 6), {"dome": 0.98, "classic": 0.78, "parasol": 0.55}[look.style]
     half, wood = 1.05, look.one_of(WOOD, DARK_WOOD, RUBBER, BRASS)
     edges = np.cos(np.linspace(np.pi, 0, panels + 1)) * half

@@ -1,38 +1,38 @@
-"""The colours of the shop: few, and chosen to go together."""
+"""Palette: a few colours that go together."""
 
 Paint = tuple[float, float, float]
-"""Red, green, blue, 0 to 255."""
+"""Red, green and blue, 0…255."""
 
-_MIDDLING = 420.0
-"""Red, green and blue together where a colour turns from dark to light."""
+_DARK_BELOW = 420.0
+"""A colour is dark if its red, green and blue sum to less."""
 
 
 def paint(code: str) -> Paint:
-    """A colour from six hexadecimal digits."""
+    """Make a colour of six hexadecimal digits."""
     return (float(int(code[0:2], 16)), float(int(code[2:4], 16)), float(int(code[4:6], 16)))
 
 
-def mixed(one: Paint, other: Paint, share: float) -> Paint:
-    """``share`` of the other colour in the first."""
+def mix(one: Paint, other: Paint, share: float) -> Paint:
+    """Mix two colours; ``share`` is that of the second one, 0…1."""
     red, green, blue = (a + (b - a) * share for a, b in zip(one, other, strict=True))
     return (red, green, blue)
 
 
 def tint(colour: Paint, amount: float) -> Paint:
-    """Lighter by ``amount`` (0 to 1), or darker when it is negative. Shadows turn a little towards blue."""
-    return mixed(colour, WHITE, amount) if amount > 0 else mixed(colour, (30.0, 26.0, 52.0), -amount)
+    """Lighten a colour by ``amount`` (0…1), or darken it, slightly towards blue, if that is negative."""
+    return mix(colour, WHITE, amount) if amount > 0 else mix(colour, (30.0, 26.0, 52.0), -amount)
 
 
 def difference(one: Paint, other: Paint) -> float:
-    """How far apart two colours look, roughly: 0 to about 760 (the low-cost "redmean" formula)."""
+    """Estimate the perceived difference of two colours, 0 to about 760 (the low-cost “redmean” formula)."""
     red = (one[0] + other[0]) / 2
     r, g, b = (a - c for a, c in zip(one, other, strict=True))
     return float(((2 + red / 256) * r * r + 4 * g * g + (2 + (255 - red) / 256) * b * b) ** 0.5)
 
 
 def is_dark(colour: Paint) -> bool:
-    """Whether a light line shows better on it than a dark one."""
-    return sum(colour) < _MIDDLING
+    """Return whether a light line is more visible on it than a dark one."""
+    return sum(colour) < _DARK_BELOW
 
 
 WHITE: Paint = (255.0, 255.0, 255.0)
@@ -112,4 +112,4 @@ BACKDROPS: tuple[Paint, ...] = tuple(
         "9fbfd4",
     ]
 )
-"""Walls and floors. Soft, so that a product stands out; a product is never set before its own colour."""
+"""Colours of walls and floors: soft, so that a product stands out."""

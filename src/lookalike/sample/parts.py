@@ -1,37 +1,36 @@
-"""What a product is made of: parts, from the farthest to the nearest, that a photo fills and a sketch outlines."""
+"""Parts of a product, from the farthest to the nearest: a photo fills them, a sketch outlines them."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
-from lookalike.sample.geometry import Points, turned
+from lookalike.sample.geometry import Points, rotate
 from lookalike.sample.palette import Paint
 
 Role = Literal["body", "trim", "detail", "glow"]
-"""What a part is to someone drawing it.
+"""The role of a part in a sketch.
 
-``body`` and ``trim`` are always drawn, ``detail`` only by those who take the trouble, ``glow`` (light, glass, sheen) is
-in photos alone.
+Every hand draws ``body`` and ``trim``, and only some hands draw ``detail``; ``glow`` (light, glass, sheen) is in photos alone.
 """
 Shade = Literal["flat", "soft", "round", "tube", "bar", "hollow", "halo"]
-"""How light falls on a part.
+"""The shading of a part.
 
-``flat``: not at all; ``soft``: as on a board; ``round``: a ball; ``tube``: an upright cylinder; ``bar``: a lying one;
-``hollow``: into a bowl; ``halo``: it is light itself and fades towards its edge.
+``flat``: none; ``soft``: a board; ``round``: a ball; ``tube``: an upright cylinder; ``bar``: a lying one; ``hollow``: the
+inside of a bowl; ``halo``: light that fades towards its edge.
 """
 PatternKind = Literal["plain", "stripes", "dots", "checks", "zigzag"]
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """What is printed on a part.
+    """A pattern printed on a part.
 
     Attributes:
-        kind: The print; ``plain`` for none.
-        paint: Its colour.
-        pitch: Distance from one stripe or dot to the next, in product units.
-        angle: Direction in degrees.
+        kind: ``plain`` for none.
+        paint: its colour.
+        pitch: distance from one stripe or dot to the next, in product units.
+        angle: its direction, in degrees.
     """
 
     kind: PatternKind
@@ -45,16 +44,16 @@ class Part:
     """One piece of a product.
 
     Attributes:
-        outline: ``(n, 2)`` closed outline, or the middle of a line when ``width`` is set.
-        paint: Its colour.
-        shade: How light falls on it.
-        role: What it is to someone drawing it.
-        pattern: What is printed on it.
-        holes: Outlines cut out of it.
-        width: Thickness of a line in product units; 0 for a filled outline.
-        alpha: Opacity, 0 to 1. What is behind a translucent part shows in a sketch too.
-        gloss: Strength of the highlight, 0 to 1.
-        lift: How far it stands out from what is behind it, 0 to 1: the strength of the shadow it casts there.
+        outline: ``(n, 2)``, a closed outline; or the middle of a line if ``width`` is set.
+        paint: its colour.
+        shade: its shading.
+        role: its role in a sketch.
+        pattern: printed on it.
+        holes: outlines cut out of it.
+        width: thickness of a line in product units; 0 for a filled outline.
+        alpha: opacity, 0…1. Parts behind a translucent part are visible in a sketch too.
+        gloss: strength of the highlight, 0…1.
+        lift: strength of the shadow on the parts behind it, 0…1.
     """
 
     outline: Points
@@ -70,28 +69,28 @@ class Part:
 
 
 def line(path: Points, paint: Paint, width: float, role: Role = "detail") -> Part:
-    """A line: in a photo as thick as ``width``, in a sketch one stroke."""
+    """Make a line: as thick as ``width`` in a photo, one stroke in a sketch."""
     return Part(path, paint, shade="flat", role=role, width=width, lift=0.0)
 
 
-def tilted(parts: list[Part], degrees: float) -> list[Part]:
-    """All parts turned clockwise round the origin."""
+def rotate_parts(parts: list[Part], degrees: float) -> list[Part]:
+    """Rotate parts clockwise around the origin."""
     return [
-        replace(part, outline=turned(part.outline, degrees), holes=tuple(turned(hole, degrees) for hole in part.holes))
+        replace(part, outline=rotate(part.outline, degrees), holes=tuple(rotate(hole, degrees) for hole in part.holes))
         for part in parts
     ]
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is chosen for a product before it is drawn.
+    """The choices for a product, from which it is drawn.
 
     Attributes:
-        style: One of its class's variants.
-        main: The colour it is named after.
-        second: A colour that goes with it.
-        pattern: The print, None when plain.
-        rng: Its proportions come from here.
+        style: one of its class's variants.
+        main: the colour in its title.
+        second: a colour that goes with it.
+        pattern: the print; none if it is plain.
+        rng: draws its proportions.
     """
 
     style: str
@@ -101,23 +100,23 @@ class Look:
     rng: np.random.Generator
 
     def vary(self, low: float, high: float) -> float:
-        """A proportion between two figures."""
+        """Draw a proportion between two bounds."""
         return float(self.rng.uniform(low, high))
 
     def count(self, low: int, high: int) -> int:
-        """A number between two, both included."""
+        """Draw a whole number between two bounds, both included."""
         return int(self.rng.integers(low, high + 1))
 
     def maybe(self, chance: float = 0.5) -> bool:
-        """Whether it has some extra."""
+        """Draw whether it has an extra."""
         return bool(self.rng.random() < chance)
 
-    def print_on(self, ground: Paint) -> Pattern | None:
-        """The print for a part of this colour: in the main colour where the ground has the print's own."""
+    def pattern_on(self, ground: Paint) -> Pattern | None:
+        """Return the print for a part of this colour, in the main colour if the print would be invisible."""
         if self.pattern is None or self.pattern.paint != ground:
             return self.pattern
         return replace(self.pattern, paint=self.main)
 
     def one_of(self, *paints: Paint) -> Paint:
-        """One of several colours."""
+        """Draw one of several colours."""
         return paints[int(self.rng.integers(len(paints)))]

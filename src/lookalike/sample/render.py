@@ -1,7 +1,7 @@
-"""Photos: parts filled, lit from the upper left, and set before a backdrop with their shadow.
+"""Photos: filled parts, lit from the upper left, in front of a backdrop with their shadow.
 
 Outlines are filled at several times the size and averaged down, one part at a time and only within its bounds; colour,
-light and print are then worked out on pixels of the final size. That is what keeps a photo within a few milliseconds.
+light and print are then computed on pixels of the final size. So a photo takes only a few milliseconds.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from lookalike.sample.parts import Part, Pattern
 
 Plane = NDArray[np.float32]
 _LARGE = 160
-"""From this size on three samples a pixel side suffice; below, four are as cheap and cleaner."""
-_TAKEN = np.array([0.58, 0.60, 0.44], dtype=np.float32)[:, None, None]
-"""What full shade takes of red, green and blue: shadows are cool."""
+"""From this size on three samples per pixel side suffice; below, four are as cheap and cleaner."""
+_ABSORPTION = np.array([0.58, 0.60, 0.44], dtype=np.float32)[:, None, None]
+"""Shares of red, green and blue that full shade absorbs: shadows are cool."""
 
 
 Setting = Literal["sweep", "floor", "disc"]
@@ -29,46 +29,46 @@ Setting = Literal["sweep", "floor", "disc"]
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a product stands in the frame: ``frame = product @ matrix + offset``, the frame being 0 to 1 both ways."""
+    """The position of a product in the frame: ``frame = product @ matrix + offset``; the frame is 0…1 both ways."""
 
     matrix: NDArray[np.float64]
     offset: NDArray[np.float64]
 
     def place(self, outline: Points) -> Points:
-        """Product units to frame units, (n, 2)."""
+        """Convert product units to frame units, ``(n, 2)``."""
         return outline @ self.matrix + self.offset
 
     @property
     def scale(self) -> float:
-        """Frame units in one product unit."""
+        """Frame units per product unit."""
         return float(np.sqrt(abs(np.linalg.det(self.matrix))))
 
 
 @dataclass(frozen=True)
 class Backdrop:
-    """What is behind a product."""
+    """The background of a product."""
 
     kind: Setting
     paint: Paint
     accent: Paint
     horizon: float
-    """Where the floor begins, in frame units from the top."""
+    """Top of the floor, in frame units from the top."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A product ready to be drawn: parts in product units, where they stand and before what."""
+    """A product ready to be drawn: parts in product units, their pose and their backdrop."""
 
     parts: Sequence[Part]
     pose: Pose
     backdrop: Backdrop
     stands: bool
-    """On a floor; otherwise it lies flat or hangs, and its shadow falls straight behind it."""
+    """It stands on a floor; otherwise it lies flat or hangs, and its shadow falls straight behind it."""
 
 
 @dataclass(frozen=True)
 class _Mask:
-    """How much of each pixel a part covers, within its bounds."""
+    """The share of each pixel that a part covers, within its bounds."""
 
     rows: slice
     columns: slice
@@ -81,8 +81,8 @@ def _flat(outline: Points, origin: tuple[int, int], factor: float, sampling: int
     return flat
 
 
-def _cover(part: Part, pose: Pose, size: int) -> _Mask | None:
-    """The pixels that a part covers in a picture of ``size`` pixels a side; None when there are none."""
+def _rasterise(part: Part, pose: Pose, size: int) -> _Mask | None:
+    """Return the pixels that a part covers in an image of ``size`` pixels a side; none if it covers none."""
     sampling = 3 if size >= _LARGE else 4
     width, outline = part.width * pose.scale * size, pose.place(part.outline)
     reach = width / 2 + 1
@@ -103,13 +103,13 @@ def _cover(part: Part, pose: Pose, size: int) -> _Mask | None:
     return _Mask(slice(top, bottom), slice(left, right), plane)
 
 
-def _blurred(plane: Plane, radius: float) -> Plane:
+def _blur(plane: Plane, radius: float) -> Plane:
     image = Image.fromarray((plane * 255).astype(np.uint8))
     return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), dtype=np.float32) * np.float32(1 / 255)
 
 
 def _light(part: Part, height: int, width: int) -> Plane:
-    """Light on a part from -1 (shade) to 1 (white), one value for each pixel of its bounds."""
+    """Compute the light on a part, from -1 (shade) to 1 (white), for each pixel of its bounds."""
     u = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     v = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     if part.shade == "round":
@@ -131,13 +131,13 @@ def _light(part: Part, height: int, width: int) -> Plane:
 
 
 def _ramp(distance: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Cover by an edge that lies ``distance`` pixels away, inside being positive: smooth over one pixel."""
+    """Compute the cover by an edge that is ``distance`` pixels away, positive inside: smooth over one pixel."""
     cover: NDArray[np.floating] = np.clip(distance + 0.5, 0, 1)
     return cover
 
 
-def _printed(pattern: Pattern, mask: _Mask, pose: Pose, size: int) -> Plane:
-    """How much of each pixel the print covers, edges smoothed over one pixel."""
+def _rasterise_pattern(pattern: Pattern, mask: _Mask, pose: Pose, size: int) -> Plane:
+    """Compute the share of each pixel that the print covers, with edges smooth over one pixel."""
     y, x = np.mgrid[mask.rows, mask.columns].astype(np.float32)
     back = np.linalg.inv(pose.matrix).astype(np.float32)
     frame_x, frame_y = (x + 0.5) / size - pose.offset[0], (y + 0.5) / size - pose.offset[1]
@@ -148,7 +148,7 @@ def _printed(pattern: Pattern, mask: _Mask, pose: Pose, size: int) -> Plane:
     sharp = pattern.pitch * pose.scale * size
 
     def wave(t: NDArray[np.floating], share: float) -> NDArray[np.floating]:
-        """A stripe of the given share in every unit of t."""
+        """Make a stripe of the given share in every unit of t."""
         distance: NDArray[np.floating] = share / 2 - np.abs(t - np.floor(t) - 0.5)
         return _ramp(distance * sharp)
 
@@ -166,16 +166,16 @@ def _printed(pattern: Pattern, mask: _Mask, pose: Pose, size: int) -> Plane:
     return printed
 
 
-def _lit(base: Plane, light: Plane) -> Plane:
-    """Colours under light: towards white above 0, towards cool shade below."""
+def _apply_light(base: Plane, light: Plane) -> Plane:
+    """Light colours: towards white above 0, towards cool shade below."""
     up, down = np.maximum(light, 0), np.minimum(np.maximum(-1.5 * light, 0), 1)
-    lit: Plane = base * (1 - up - _TAKEN * down) + 255 * up
+    lit: Plane = base * (1 - up - _ABSORPTION * down) + 255 * up
     return lit
 
 
 def _rim(mask: Plane, size: int) -> Plane:
-    """Light along edges that face the upper left, shade along the others: what gives a flat shape body."""
-    soft = _blurred(np.pad(mask, 2), size * 0.016)[2:-2, 2:-2]
+    """Compute light along edges that face the upper left, and shade along the others, for volume."""
+    soft = _blur(np.pad(mask, 2), size * 0.016)[2:-2, 2:-2]
     step = max(1, round(size * 0.012))
     lean = np.zeros_like(soft)
     lean[step:-step, step:-step] = soft[2 * step :, 2 * step :] - soft[: -2 * step, : -2 * step]
@@ -183,13 +183,13 @@ def _rim(mask: Plane, size: int) -> Plane:
 
 
 def _paint_part(canvas: Plane, drawn: Plane, part: Part, mask: _Mask, *, pose: Pose, size: int) -> None:
-    """Lay one part over what is there; ``drawn`` (size, size) collects where the product is."""
+    """Paint a part over the canvas; ``drawn`` ``(size, size)`` collects the cover of the product."""
     height, width = mask.cover.shape
     base = np.array(part.paint, dtype=np.float32)[:, None, None]
     opaque = mask.cover if part.alpha == 1 else mask.cover * np.float32(part.alpha)
     if part.pattern is not None:
         ink = np.array(part.pattern.paint, dtype=np.float32)[:, None, None]
-        base = base + (ink - base) * _printed(part.pattern, mask, pose, size)
+        base = base + (ink - base) * _rasterise_pattern(part.pattern, mask, pose, size)
     if part.shade == "halo":
         u, v = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)[:, None]
         opaque = opaque * np.maximum(1 - u**2 - v**2, 0) ** 2
@@ -197,7 +197,7 @@ def _paint_part(canvas: Plane, drawn: Plane, part: Part, mask: _Mask, *, pose: P
         light = _light(part, height, width)
         if min(height, width) > size // 12:
             light = light + _rim(mask.cover, size)
-        base = _lit(base, light)
+        base = _apply_light(base, light)
     here = canvas[:, mask.rows, mask.columns]
     here += (base - here) * opaque
     if part.role != "glow":
@@ -205,8 +205,8 @@ def _paint_part(canvas: Plane, drawn: Plane, part: Part, mask: _Mask, *, pose: P
         np.maximum(area, mask.cover, out=area)
 
 
-def _cast(canvas: Plane, drawn: Plane, part: Part, mask: _Mask, size: int) -> None:
-    """The shadow of a part on those behind it: down and to the right, only where the product already is."""
+def _cast_shadow(canvas: Plane, drawn: Plane, part: Part, mask: _Mask, size: int) -> None:
+    """Cast the shadow of a part on the parts behind it: down and to the right, only on the product itself."""
     spread = max(2, round(size * 0.03))
     top, left = max(0, mask.rows.start - spread), max(0, mask.columns.start - spread)
     rows, columns = slice(top, min(size, mask.rows.stop + spread)), slice(left, min(size, mask.columns.stop + spread))
@@ -218,12 +218,12 @@ def _cast(canvas: Plane, drawn: Plane, part: Part, mask: _Mask, size: int) -> No
     first, second = mask.rows.start - top + drop, mask.columns.start - left + aside
     target = wide[first : first + mask.cover.shape[0], second : second + mask.cover.shape[1]]
     target[...] = mask.cover[: target.shape[0], : target.shape[1]]
-    shade = _blurred(wide, size * 0.012) * under * np.float32(0.75 * part.lift)
-    canvas[:, rows, columns] *= 1 - shade * _TAKEN
+    shade = _blur(wide, size * 0.012) * under * np.float32(0.75 * part.lift)
+    canvas[:, rows, columns] *= 1 - shade * _ABSORPTION
 
 
-def _behind(backdrop: Backdrop, stands: bool, size: int) -> Plane:
-    """The empty backdrop, (3, size, size): lit from the upper left, darker towards the lower right."""
+def _render_backdrop(backdrop: Backdrop, stands: bool, size: int) -> Plane:
+    """Render the empty backdrop ``(3, size, size)``, lit from the upper left."""
     x = np.linspace(0, 1, size, dtype=np.float32)
     y = x[:, None]
     wall, accent = (np.array(paint, dtype=np.float32)[:, None, None] for paint in (backdrop.paint, backdrop.accent))
@@ -243,8 +243,8 @@ def _behind(backdrop: Backdrop, stands: bool, size: int) -> Plane:
     return canvas
 
 
-def _ground(canvas: Plane, silhouette: Plane, stands: bool, size: int) -> None:
-    """The shadow of the whole product on its backdrop, worked out at a fraction of the size: it is soft anyway."""
+def _cast_ground_shadow(canvas: Plane, silhouette: Plane, stands: bool, size: int) -> None:
+    """Cast the shadow of the whole product on its backdrop, at a fraction of the size, as it is soft."""
     small = Image.fromarray((silhouette * 255).astype(np.uint8)).reduce(4 if size >= _LARGE else 2)
     side = small.width
     far, near = Image.new("L", (side, side)), Image.new("L", (side, side))
@@ -266,28 +266,28 @@ def _ground(canvas: Plane, silhouette: Plane, stands: bool, size: int) -> None:
         blurred = plane.filter(ImageFilter.GaussianBlur(side * spread))
         light *= 1 - np.asarray(blurred, dtype=np.float32) * np.float32(strength / 255)
     dark = Image.fromarray(1 - light).resize((size, size), Image.Resampling.BILINEAR)
-    canvas *= 1 - np.asarray(dark) * _TAKEN
+    canvas *= 1 - np.asarray(dark) * _ABSORPTION
 
 
-def photo(scene: Scene, size: int) -> Image.Image:
-    """The scene as a picture of ``size`` by ``size`` pixels, RGB."""
+def render_photo(scene: Scene, size: int) -> Image.Image:
+    """Render a scene as an RGB image of ``size`` by ``size`` pixels."""
     pose = scene.pose
     masks: list[tuple[Part, _Mask]] = []
     silhouette = np.zeros((size, size), dtype=np.float32)
     for part in scene.parts:
-        mask = _cover(part, pose, size)
+        mask = _rasterise(part, pose, size)
         if mask is None:
             continue
         masks.append((part, mask))
         if part.role != "glow":
             here = silhouette[mask.rows, mask.columns]
             np.maximum(here, mask.cover * np.float32(part.alpha), out=here)
-    canvas = _behind(scene.backdrop, scene.stands, size)
-    _ground(canvas, silhouette, scene.stands, size)
+    canvas = _render_backdrop(scene.backdrop, scene.stands, size)
+    _cast_ground_shadow(canvas, silhouette, scene.stands, size)
     drawn = np.zeros_like(silhouette)
     for part, mask in masks:
         if part.lift > 0 and part.role != "glow":
-            _cast(canvas, drawn, part, mask, size)
+            _cast_shadow(canvas, drawn, part, mask, size)
         _paint_part(canvas, drawn, part, mask, pose=pose, size=size)
     pixels = np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
     return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))

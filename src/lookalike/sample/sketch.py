@@ -1,6 +1,6 @@
-"""Sketches: the same parts as a person would draw them, in wobbly strokes that overlap at the corners.
+"""Sketches: parts drawn by hand, in wobbly strokes that overlap at the corners.
 
-Parts are drawn from the farthest to the nearest, each first wiped out of the paper and then outlined, so that lines
+Parts are drawn from the farthest to the nearest. Each is first wiped out of the paper and then outlined, so that lines
 behind it disappear. Every variant is another hand: another pen, a steadier or shakier line, more or less detail.
 """
 
@@ -16,33 +16,33 @@ from lookalike.sample.parts import Part, Pattern
 from lookalike.sample.render import Pose, Scene
 
 _CORNER = np.cos(np.radians(50))
-"""A pen is lifted where an outline turns by more than 50 degrees."""
+"""The pen is lifted where an outline turns by more than 50 degrees."""
 _DETAILING, _PRINTING, _DOUBLING = 0.75, 0.7, 0.22
-"""Shares of the people who draw details, hint at prints, and go over their lines twice."""
+"""Shares of the hands that draw details, hint at prints, and go over their lines twice."""
 _WAVES = np.array([0.75, 0.5, 0.2])
-"""Sizes of the three waves of a wobble, the slowest first."""
+"""Amplitudes of the three waves of a wobble, the slowest first."""
 _STEP = 0.017
 """Distance between two points of a stroke, in frame units."""
-_NOTHING = 1e-6
+_SAME_POINT = 1e-6
 """Two points closer than this (frame units) are one."""
 _SMALL = 0.03
-"""Strokes shorter than this (frame units) are not worth a wobble."""
+"""Strokes shorter than this (frame units) do not wobble."""
 
 
 @dataclass(frozen=True)
 class _Hand:
-    """How somebody draws.
+    """A drawing hand.
 
     Attributes:
-        pen: Stroke width in frame units.
-        shake: Size of the wobble in frame units.
-        overshoot: How far strokes run past their ends, in frame units.
-        dark: Grey of the ink, 0 is black.
-        detail: Whether details are drawn.
-        print_: Whether patterns are hinted at.
-        twice: Whether outlines are gone over a second time.
-        matrix: The drawing as a whole comes out a little larger, narrower or askew.
-        offset: And a little to the side.
+        pen: stroke width in frame units.
+        shake: amplitude of the wobble in frame units.
+        overshoot: distance that strokes run past their ends, in frame units.
+        dark: grey of the ink, 0 is black.
+        detail: it draws details.
+        prints: it hints at patterns.
+        twice: it goes over outlines a second time.
+        matrix: distortion of the whole drawing.
+        offset: shift of the whole drawing.
     """
 
     pen: float
@@ -50,13 +50,13 @@ class _Hand:
     overshoot: float
     dark: int
     detail: bool
-    print_: bool
+    prints: bool
     twice: bool
     matrix: NDArray[np.float64]
     offset: NDArray[np.float64]
 
 
-def _hand(rng: np.random.Generator) -> _Hand:
+def _draw_hand(rng: np.random.Generator) -> _Hand:
     askew = rng.normal(0, 0.018, (2, 2)) + np.eye(2) * rng.uniform(0.93, 1.04)
     return _Hand(
         pen=float(rng.uniform(0.007, 0.0135)),
@@ -64,15 +64,15 @@ def _hand(rng: np.random.Generator) -> _Hand:
         overshoot=float(rng.uniform(0.0, 0.012)),
         dark=int(rng.integers(15, 75)),
         detail=bool(rng.random() < _DETAILING),
-        print_=bool(rng.random() < _PRINTING),
+        prints=bool(rng.random() < _PRINTING),
         twice=bool(rng.random() < _DOUBLING),
         matrix=askew,
         offset=rng.normal(0, 0.012, 2),
     )
 
 
-def _resampled(outline: Points, step: float) -> Points:
-    """Points at an even distance, at least two."""
+def _resample(outline: Points, step: float) -> Points:
+    """Resample an outline to points at an even distance, at least two."""
     length = np.concatenate([[0.0], np.cumsum(np.hypot(*(outline[1:] - outline[:-1]).T))])
     count = max(2, int(length[-1] / step) + 1)
     at = np.linspace(0, length[-1], count)
@@ -80,12 +80,12 @@ def _resampled(outline: Points, step: float) -> Points:
 
 
 def _strokes(outline: Points, closed: bool) -> list[Points]:
-    """An outline cut where the pen would be lifted: at its corners."""
+    """Cut an outline into strokes at its corners, where the pen is lifted."""
     if closed:
         outline = np.concatenate([outline, outline[:1]])
     ahead = outline[1:] - outline[:-1]
     length = np.hypot(ahead[:, 0], ahead[:, 1])
-    keep = np.concatenate([[True], length > _NOTHING])
+    keep = np.concatenate([[True], length > _SAME_POINT])
     outline, ahead, length = outline[keep], ahead[keep[1:]], length[keep[1:]]
     if len(ahead) == 0:
         return []
@@ -95,7 +95,7 @@ def _strokes(outline: Points, closed: bool) -> list[Points]:
     if closed and float(ahead[-1] @ ahead[0]) < _CORNER:
         cuts.insert(0, 0)
     if closed and cuts:
-        # Begin at a corner, so that no side is drawn in two halves.
+        # Begin at a corner, so that no side is cut in two.
         outline = np.concatenate([outline[cuts[0] : -1], outline[: cuts[0] + 1]])
         cuts = [cut - cuts[0] for cut in cuts[1:]]
     edges = [0, *cuts, len(outline) - 1]
@@ -113,23 +113,23 @@ class _Sheet:
         self.pen = ImageDraw.Draw(self.paper)
 
     def place(self, outline: Points) -> Points:
-        """Product units to frame units, as this hand sees them."""
+        """Convert product units to frame units, distorted by the hand."""
         placed = self.pose.place(outline) - 0.5
         return placed @ self.hand.matrix + self.hand.offset + 0.5
 
-    def wobbled(self, stroke: Points, lively: float) -> Points:
-        """A stroke as a hand makes it: three slow waves each way, as strong as ``lively``."""
+    def wobble(self, stroke: Points, strength: float) -> Points:
+        """Shake a stroke by three slow waves each way; ``strength`` is their share of the hand's shake."""
         waves = self.rng.uniform((1.2, 3, 7), (3, 7, 13))[:, None] * (2 * np.pi, 1.8 * np.pi)
         phase = self.rng.uniform(0, 2 * np.pi, (3, 2))
         long = 0.3 + float(np.abs(stroke[-1] - stroke[0]).sum())
         along = np.linspace(0, long, len(stroke))[:, None, None]
         shaken: Points = stroke + np.einsum(
-            "nwx,w->nx", np.sin(along * waves + phase), _WAVES * (self.hand.shake * lively)
+            "nwx,w->nx", np.sin(along * waves + phase), _WAVES * (self.hand.shake * strength)
         )
         return shaken
 
     def draw(self, stroke: Points, weight: float, pen: ImageDraw.ImageDraw) -> None:
-        """One stroke of the pen, thinner at its ends, and run past them by the hand's overshoot."""
+        """Draw a stroke, thinner at its ends, which runs past them by the hand's overshoot."""
         ahead = np.empty_like(stroke)
         ahead[:-1] = stroke[1:] - stroke[:-1]
         ahead[-1] = ahead[-2]
@@ -145,23 +145,23 @@ class _Sheet:
         pen.polygon(outline.ravel().tolist(), fill=self.hand.dark)
 
     def outline(self, outline: Points, *, closed: bool, wipe: bool, weight: float) -> None:
-        """Wipe what is behind an outline, then draw it."""
+        """Wipe the area of an outline if asked to, then draw it."""
         placed = self.place(outline)
         extent = float((placed.max(axis=0) - placed.min(axis=0)).max())
-        lively = min(1.0, 0.25 + extent * 2.5)
+        strength = min(1.0, 0.25 + extent * 2.5)
         strokes = []
         for stroke in _strokes(placed, closed):
-            even = _resampled(stroke, _STEP)
-            strokes.append(self.wobbled(even, lively) if extent > _SMALL else even)
+            even = _resample(stroke, _STEP)
+            strokes.append(self.wobble(even, strength) if extent > _SMALL else even)
         if not strokes:
             return
         if wipe:
             self.pen.polygon((np.concatenate(strokes) * self.side).ravel().tolist(), fill=255)
         for _ in range(2 if self.hand.twice and extent > 4 * _SMALL else 1):
             for stroke in strokes:
-                again = self.wobbled(stroke, 0.5 * lively) if self.hand.twice else stroke
+                again = self.wobble(stroke, 0.5 * strength) if self.hand.twice else stroke
                 if closed and len(strokes) == 1:
-                    # A round is drawn in two goes: the pen starts anywhere and runs past where it began.
+                    # A round outline takes two strokes: the pen starts anywhere and runs past its start.
                     first = int(self.rng.integers(len(again)))
                     whole = np.concatenate([again[first:-1], again[: first + 2]])
                     middle = len(whole) // 2
@@ -171,7 +171,7 @@ class _Sheet:
                     self.draw(again, weight, self.pen)
 
     def part(self, part: Part) -> None:
-        """One part: its outline, its holes and a hint of its print."""
+        """Draw a part: its outline, its holes and a hint of its print."""
         weight = 0.8 if part.role == "detail" else 1.0
         if part.width > 0:
             self.outline(part.outline, closed=False, wipe=False, weight=weight)
@@ -184,22 +184,22 @@ class _Sheet:
         self.outline(part.outline, closed=True, wipe=not part.holes and part.alpha == 1, weight=weight)
         for hole in part.holes:
             self.outline(hole, closed=True, wipe=False, weight=weight)
-        if part.pattern is not None and self.hand.print_:
+        if part.pattern is not None and self.hand.prints:
             self.print(part, part.pattern)
 
     def print(self, part: Part, pattern: Pattern) -> None:
-        """A hint of a part's print: a few thin strokes, kept within its outline."""
+        """Draw a hint of a part's print: a few thin strokes within its outline."""
         inside = Image.new("L", self.paper.size)
         ImageDraw.Draw(inside).polygon((self.place(part.outline) * self.side).ravel().tolist(), fill=255)
         layer = self.paper.copy()
         pen = ImageDraw.Draw(layer)
         for mark in _marks(part.outline, pattern):
-            self.draw(self.wobbled(_resampled(self.place(mark), _STEP), 0.5), 0.62, pen)
+            self.draw(self.wobble(_resample(self.place(mark), _STEP), 0.5), 0.62, pen)
         self.paper.paste(layer, mask=inside)
 
 
 def _marks(outline: Points, pattern: Pattern) -> list[Points]:
-    """The lines of a print that lie within the bounds of an outline."""
+    """Return the lines of a print within the bounds of an outline."""
     angle = np.radians(pattern.angle)
     along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
     u, v, pitch = outline @ along, outline @ across, pattern.pitch
@@ -225,9 +225,9 @@ def _marks(outline: Points, pattern: Pattern) -> list[Points]:
     return lines
 
 
-def sketch(scene: Scene, size: int, rng: np.random.Generator) -> Image.Image:
-    """The scene as one hand draws it: RGB, dark strokes on white, ``size`` by ``size`` pixels."""
-    hand = _hand(rng)
+def render_sketch(scene: Scene, size: int, rng: np.random.Generator) -> Image.Image:
+    """Draw a scene by one hand: RGB, dark strokes on white, ``size`` by ``size`` pixels."""
+    hand = _draw_hand(rng)
     sheet = _Sheet(hand, scene.pose, size, rng)
     for part in scene.parts:
         if part.role == "glow" or (part.role == "detail" and not hand.detail):

@@ -1,4 +1,4 @@
-"""Things for the kitchen and the sill: mug, teapot, bottle, vase, pan, candle, cactus."""
+"""Tableware: mug, teapot, bottle, vase, pan, candle, cactus."""
 
 import numpy as np
 
@@ -10,14 +10,14 @@ from lookalike.sample.geometry import (
     box,
     curve,
     ellipse,
-    flipped,
     lathe,
-    moved,
+    mirror,
     path,
     points,
-    rounded,
+    rotate,
+    round_corners,
     symmetric,
-    turned,
+    translate,
 )
 from lookalike.sample.palette import (
     BRASS,
@@ -40,21 +40,21 @@ _TEA = paint("b5703a")
 
 
 def mug(look: Look) -> list[Part]:
-    """Seen a little from above, its handle to the right."""
+    """Draw a mug slightly from above, its handle to the right."""
     half, tall, lip = look.vary(0.46, 0.62), look.vary(0.5, 0.72), look.vary(0.12, 0.17)
     foot = {"straight": half, "tapered": half * 0.72, "bowl": half * 0.5, "barrel": half * 0.86}[look.style]
     belly = {"straight": half, "tapered": half * 0.88, "bowl": half * 0.98, "barrel": half * 1.12}[look.style]
     wall = curve((half, -tall), (belly, tall * 0.1), (foot, tall))
-    # The handle ends a little inside the wall, wherever that is at its height.
+    # The handle ends slightly inside the wall at each height.
     (top, low), reach = (-tall * 0.58, tall * 0.5), look.vary(0.34, 0.44)
     root, foothold = np.interp((top, low), wall[:, 1], wall[:, 0]) - 0.06
     out = max(half, belly) + reach
     if look.maybe():
         grip = curve((root, top), (out - 0.08, top), (out, -0.05), (out - 0.12, low * 0.9), (foothold, low))
     else:
-        knees = rounded(points((root, top), (out, top), (out, low), (foothold, low)), 0.16)[6:18]
+        knees = round_corners(points((root, top), (out, top), (out, low), (foothold, low)), 0.16)[6:18]
         grip = path(points((root, top)), knees, points((foothold, low)))
-    body = path(wall, arc(0, tall, foot, 0.24 * foot, (0, 180)), flipped(wall))
+    body = path(wall, arc(0, tall, foot, 0.24 * foot, (0, 180)), mirror(wall))
     inner = tint(look.second, 0.1)
     return [
         Part(band(grip, 0.15), look.main, shade="soft"),
@@ -68,7 +68,7 @@ def mug(look: Look) -> list[Part]:
 
 
 def teapot(look: Look) -> list[Part]:
-    """Spout to the right, handle to the left."""
+    """Draw a teapot, spout to the right, handle to the left."""
     wide, tall = {"round": (0.66, 0.58), "tall": (0.52, 0.78), "squat": (0.78, 0.46)}[look.style]
     wide, tall = wide * look.vary(0.94, 1.06), tall * look.vary(0.94, 1.06)
     neck = wide * look.vary(0.42, 0.56)
@@ -98,7 +98,7 @@ def teapot(look: Look) -> list[Part]:
 
 
 def bottle(look: Look) -> list[Part]:
-    """A turned bottle with a cap and a label."""
+    """Draw a bottle with a cap and a label."""
     profile, belt = {
         "wine": (((0.13, -1.0), (0.13, -0.55), (0.16, -0.42), (0.34, -0.12), (0.35, 0.2), (0.35, 1.0)), (0.12, 0.68)),
         "milk": (((0.2, -0.9), (0.19, -0.62), (0.3, -0.36), (0.4, -0.02), (0.4, 0.3), (0.4, 0.95)), (0.12, 0.64)),
@@ -112,10 +112,10 @@ def bottle(look: Look) -> list[Part]:
     heights = np.linspace(*belt, 8)
     side = [(float(r), float(y)) for r, y in zip(np.interp(heights, wall[:, 1], wall[:, 0]), heights, strict=True)]
     label = lathe(*side, bulge=0.14, smooth=False)
-    body = path(wall, arc(0, low, radius, 0.16 * radius, (0, 180)), flipped(wall))
+    body = path(wall, arc(0, low, radius, 0.16 * radius, (0, 180)), mirror(wall))
     parts = [
         Part(body, look.main, shade="tube", gloss=0.45),
-        Part(label, look.second, shade="tube", role="trim", pattern=look.print_on(look.second), lift=0.15),
+        Part(label, look.second, shade="tube", role="trim", pattern=look.pattern_on(look.second), lift=0.15),
     ]
     if look.style == "sport":
         parts += [
@@ -130,7 +130,7 @@ def bottle(look: Look) -> list[Part]:
 
 
 def vase(look: Look) -> list[Part]:
-    """A turned vase, bare or with something in it."""
+    """Draw a vase, empty or with a plant in it."""
     profiles = {
         "amphora": ((0.26, -0.62), (0.16, -0.42), (0.46, -0.02), (0.42, 0.42), (0.2, 0.92)),
         "bulb": ((0.16, -0.5), (0.13, -0.24), (0.44, 0.16), (0.54, 0.52), (0.3, 0.92)),
@@ -165,7 +165,7 @@ def vase(look: Look) -> list[Part]:
         )
         parts.append(
             Part(
-                moved(turned(bloom, lean * 40), *tip),
+                translate(rotate(bloom, lean * 40), *tip),
                 look.one_of(paint("ee8a7c"), paint("f2c14e"), paint("e9a1c2")),
                 shade="round",
             )
@@ -186,7 +186,7 @@ def vase(look: Look) -> list[Part]:
 
 
 def pan(look: Look) -> list[Part]:
-    """A frying pan from above, a saucepan or a pot from the side."""
+    """Draw a frying pan from above, or a saucepan or a pot from the side."""
     handle = look.one_of(RUBBER, WOOD, DARK_WOOD)
     if look.style == "frying":
         radius = look.vary(0.56, 0.64)
@@ -215,7 +215,7 @@ def pan(look: Look) -> list[Part]:
         ]
     else:
         loop = curve((0, -0.1), (0.24, -0.1), (0.24, 0.12), (0, 0.12))
-        right = moved(loop, half - 0.04, -deep * 0.35)
+        right = translate(loop, half - 0.04, -deep * 0.35)
         grips = [Part(band(right, 0.09), handle), Part(band(right * (-1, 1), 0.09), handle)]
     return [
         *grips,
@@ -227,7 +227,7 @@ def pan(look: Look) -> list[Part]:
 
 
 def candle(look: Look) -> list[Part]:
-    """A burning candle: a pillar, in a jar, or in a candlestick."""
+    """Draw a burning candle: a pillar, in a jar, or in a candlestick."""
     slim = {"pillar": look.vary(0.27, 0.36), "jar": look.vary(0.4, 0.5), "taper": look.vary(0.1, 0.13)}[look.style]
     top = {"pillar": look.vary(-0.5, -0.2), "jar": -0.1, "taper": -0.72}[look.style]
     low = {"pillar": 0.85, "jar": 0.85, "taper": 0.4}[look.style]
@@ -235,8 +235,8 @@ def candle(look: Look) -> list[Part]:
     glow = [Part(ellipse(0, top - 0.2, 0.75), FLAME, shade="halo", role="glow", alpha=0.6)]
     wick = Part(bar((0, top - 0.13), (0, top + 0.02), 0.028), INK, shade="flat", role="trim")
     fire = [
-        Part(moved(flame, 0, top - 0.12), paint("f7a440"), shade="flat", lift=0),
-        Part(moved(flame * 0.6, 0, top - 0.1), paint("ffe9b0"), shade="flat", role="glow"),
+        Part(translate(flame, 0, top - 0.12), paint("f7a440"), shade="flat", lift=0),
+        Part(translate(flame * 0.6, 0, top - 0.1), paint("ffe9b0"), shade="flat", role="glow"),
     ]
     wax = lathe((slim, top), (slim, low), bulge=0.2, smooth=False)
     rim = Part(ellipse(0, top, slim, slim * 0.24), tint(look.main, 0.4), shade="flat", role="trim", lift=0)
@@ -295,7 +295,7 @@ def _spines(outline: Points, look: Look, count: int) -> list[Part]:
 
 
 def cactus(look: Look) -> list[Part]:
-    """A cactus in a pot."""
+    """Draw a cactus in a pot."""
     green = look.one_of(LEAF, paint("4f8f72"), paint("7fae6b"))
     rim, foot = look.vary(0.4, 0.48), look.vary(0.28, 0.36)
     plant: list[Part] = []
@@ -305,7 +305,7 @@ def cactus(look: Look) -> list[Part]:
         arms = []
         for side, height in ((1, look.vary(-0.25, 0.0)), (-1, look.vary(-0.45, -0.1)))[: look.count(1, 2)]:
             reach = wide + look.vary(0.26, 0.34)
-            arm = rounded(
+            arm = round_corners(
                 points((0, height + 0.22), (reach, height + 0.22), (reach, height - 0.3), (reach, height - 0.31)), 0.2
             )[3:19] * (side, 1)
             sides, end = band(arm, 0.22), (float(arm[-1, 0]), float(arm[-1, 1]))
@@ -328,17 +328,17 @@ def cactus(look: Look) -> list[Part]:
             for x in (-0.68, -0.32, 0.0, 0.32, 0.68)
         ]
         flower = [
-            Part(turned(ellipse(0, -0.1, 0.06, 0.1), a), paint("ee7fa0"), role="trim", lift=0.1)
+            Part(rotate(ellipse(0, -0.1, 0.06, 0.1), a), paint("ee7fa0"), role="trim", lift=0.1)
             for a in (-70, -35, 35, 70, 0)
         ]
         flower = [
-            Part(moved(part.outline, 0, 0.34 - radius * 1.67), part.paint, role="trim", lift=0.1) for part in flower
+            Part(translate(part.outline, 0, 0.34 - radius * 1.67), part.paint, role="trim", lift=0.1) for part in flower
         ]
         plant = [Part(ball, green, shade="round"), *ribs, *_spines(ball, look, 5), *flower]
     else:
         pads = [((0, 0.02), 0.34, 0), ((-0.32, -0.5), 0.24, -28), ((0.28, -0.56), 0.26, 24), ((0.44, -0.98), 0.16, 35)]
         for (x, y), size, lean in pads[: look.count(3, 4)]:
-            pad = moved(turned(ellipse(0, 0, size * 0.8, size * 1.15), lean), x, y)
+            pad = translate(rotate(ellipse(0, 0, size * 0.8, size * 1.15), lean), x, y)
             plant += [Part(pad, tint(green, look.vary(-0.06, 0.1)), shade="round"), *_spines(pad, look, 4)]
     return [
         *plant,
