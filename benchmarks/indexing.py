@@ -1,21 +1,21 @@
-"""How fast pictures come in: `lookalike index` against its own parts, and where a search spends its first half second.
+"""Benchmark of indexing: `lookalike index` compared with its own parts, and the start-up of a search.
 
     python benchmarks/indexing.py [--tiny data/cifar10/test] [--photos data/fashion-300/images] [--rounds 3] [--json]
 
-Three kinds of pictures: JPEGs of 32 pixels embedded by `cifar10-triplet` (each with its mirror image), photos of about 300
+Three kinds of images: JPEGs of 32 pixels embedded by `cifar10-triplet` (each with its mirror image), photos of about 300
 by `toyshop`, and photos of 12 megapixels by the same. These last are mosaics: twelve of the photos enlarged to 1000 × 1000
-pixels each, with grain, saved at quality 90. Without the folders, pictures are drawn as `decode.py` draws its photo.
+pixels each, with grain, saved at quality 90. Without the folders, images are drawn as `decode.py` draws its photo.
 
 In each round, on the same files, in turns:
 
-- decoding alone, in all cores: files are looked up, read, fingerprinted, decoded and fitted;
-- inference alone, in all cores: pictures that lie in memory, fitted, are embedded;
-- indexing: a new collection, all pictures added, everything written.
+- decoding alone, on all cores: files are looked up, read, fingerprinted, decoded and fitted;
+- inference alone, on all cores: fitted images in memory are embedded;
+- indexing: a new collection, all images added, everything written.
 
 The *lower* ceiling is the slower of the first two. Where both keep the same cores busy, nothing can reach it: the *bound* is
-1 / (1 / decoding + 1 / inference). Rates are medians over the rounds, in pictures a second. *Work* is the share of the
+1 / (1 / decoding + 1 / inference). Rates are medians over the rounds, in images a second. *Work* is the share of the
 processor's time in indexing that decoding and inference take when they are alone; it hardly depends on what else the machine
-does. The small pictures are also indexed by the command itself, start-up included.
+does. The small images are also indexed by the command itself, start-up included.
 """
 
 import argparse
@@ -54,11 +54,11 @@ BATCHES = (1, 4, 8, 16, 64)
 
 @dataclass(frozen=True)
 class Figure:
-    """One kind of pictures, measured: pictures a second, and shares of 1."""
+    """One kind of images, measured: images a second, and shares of 1."""
 
     kind: str
     encoder: str
-    pictures: int
+    images: int
     megabytes: float
     decoding: float
     inference: float
@@ -75,8 +75,8 @@ def measure(tiny: Path | None = None, photos: Path | None = None, rounds: int = 
     """All figures.
 
     Args:
-        tiny: a folder of pictures of about 32 pixels; they are drawn without it.
-        photos: a folder of pictures of about 300 pixels; likewise.
+        tiny: a folder of images of about 32 pixels; they are drawn without it.
+        photos: a folder of images of about 300 pixels; likewise.
         rounds: how often each is measured.
     """
     with tempfile.TemporaryDirectory() as name:
@@ -99,11 +99,11 @@ def measure(tiny: Path | None = None, photos: Path | None = None, rounds: int = 
         }
 
 
-def _files(folder: Path | None, made: Path, size: tuple[int, int], most: int) -> list[Path]:
+def _files(folder: Path | None, made: Path, size: tuple[int, int], limit: int) -> list[Path]:
     if folder is not None:
-        return images.find(folder)[:most]
+        return images.find(folder)[:limit]
     made.mkdir()
-    for i in range(most // 10):
+    for i in range(limit // 10):
         (made / f"{i:05}.jpg").write_bytes(photo(*size, seed=i))
     return images.find(made)
 
@@ -114,8 +114,8 @@ def _mosaics(photos: Sequence[Path], made: Path) -> list[Path]:
     for i in range(LARGE):
         mosaic = Image.new("RGB", (4000, 3000))
         for place, chosen in enumerate(random.choice(len(photos), 12)):
-            with Image.open(photos[chosen]) as one:
-                part = one.convert("RGB").resize((1000, 1000), Image.Resampling.BICUBIC)
+            with Image.open(photos[chosen]) as image:
+                part = image.convert("RGB").resize((1000, 1000), Image.Resampling.BICUBIC)
             mosaic.paste(part, (1000 * (place % 4), 1000 * (place // 4)))
         grain = random.standard_normal((3000, 4000, 1), np.float32) * 4
         noisy = np.clip(np.asarray(mosaic, np.float32) + grain, 0, 255).astype(np.uint8)
@@ -160,8 +160,8 @@ def _figure(kind: str, name: str, files: Sequence[Path], folder: Path, rounds: i
 
 
 def _decode(files: Sequence[Path], size: int, fit: images.Fit) -> None:
-    def work(some: Sequence[Path]) -> None:
-        for path in some:
+    def work(group: Sequence[Path]) -> None:
+        for path in group:
             path.stat()
             data = images.read_bytes(path)
             images.fingerprint(data)
@@ -182,34 +182,34 @@ def _index(files: Sequence[Path], encoder: Encoder, path: Path) -> None:
     with Collection.create(path, encoder) as collection:
         added = collection.add([Entry(file) for file in files])
     if added.failed:
-        raise SystemExit(f"{added.failures[0][1]} Only whole pictures can be measured with.")
+        raise SystemExit(f"{added.failures[0][1]} Only whole images can be measured with.")
 
 
 def _batches(encoder: Encoder, runs: int) -> dict[int, float]:
-    """Milliseconds of one core for a picture, by the size of the batch: the median of runs of 64 pictures."""
+    """Milliseconds of one core for an image, by the size of the batch: the median of runs of 64 images."""
     size = encoder.card.input.size
-    some = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)
+    batch_of_64 = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)
     out = {}
     for batch in BATCHES:
         times = []
         for _ in range(runs):
             used = time.thread_time()
             for i in range(0, 64, batch):
-                encoder.embed(some[i : i + batch])
+                encoder.embed(batch_of_64[i : i + batch])
             times.append((time.thread_time() - used) / 64 * 1e3)
         out[batch] = statistics.median(times)
     return out
 
 
 def _command(files: Sequence[Path], folder: Path, rounds: int) -> dict[str, float]:
-    """Seconds of the commands as one types them: indexing the small pictures, and searching among them for one."""
+    """Seconds of the commands: index the small images, and search them for one."""
     linked = folder / "linked"
     linked.mkdir()
     for i, path in enumerate(files):
         (linked / f"{i:05}{path.suffix}").symlink_to(path.absolute())
     collection = folder / "command.lookalike"
 
-    # Compiled once, as an installed package is, wherever this runs and whatever its environment says.
+    # Compiled once, as an installed package is, independent of this environment.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     environment["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
 
@@ -223,14 +223,14 @@ def _command(files: Sequence[Path], folder: Path, rounds: int) -> dict[str, floa
     index = seconds("index", linked, "--to", collection, "--encoder", "cifar10-triplet")
     seconds("search", collection, files[0])  # which makes the matrix
     search = statistics.median(seconds("search", collection, files[0]) for _ in range(rounds))
-    return {"index_s": index, "pictures": len(files), "index_per_second": len(files) / index, "search_s": search}
+    return {"index_s": index, "images": len(files), "index_per_second": len(files) / index, "search_s": search}
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiny", type=Path, help="a folder of pictures of about 32 pixels")
-    parser.add_argument("--photos", type=Path, help="a folder of pictures of about 300 pixels")
+    parser.add_argument("--tiny", type=Path, help="a folder of images of about 32 pixels")
+    parser.add_argument("--photos", type=Path, help="a folder of images of about 300 pixels")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     chosen = parser.parse_args()
@@ -243,9 +243,9 @@ def main() -> None:
     for it in found["figures"]:
         rates = (f"{it[name]:,.0f}" for name in ("decoding", "inference", "indexing"))
         shares = (f"{it[name]:.0%}" for name in ("of_lower", "bound_of_lower", "of_bound", "work"))
-        table.add_row(f"{it['pictures']:,} × {it['kind']}", *rates, *shares)
+        table.add_row(f"{it['images']:,} × {it['kind']}", *rates, *shares)
     console.print(table)
-    console.print({"ms a picture on one core, by batch": found["batches"], "command": found["command"]})
+    console.print({"ms an image on one core, by batch": found["batches"], "command": found["command"]})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The encoders that ship with lookalike, on pictures that they have not seen."""
+"""The encoders that ship with lookalike, on images that they have not seen."""
 
 import base64
 import csv
@@ -63,7 +63,7 @@ def test_the_toy_shops_encoder_finds_classes_and_drawn_products_among_unseen_one
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the 10,000 test pictures of CIFAR-10."""
+    """A folder with the 10,000 test images of CIFAR-10."""
     archive = DATA / "cifar10.tar.zst"
     if not archive.exists():
         pytest.skip(f"no {archive}; LOOKALIKE_DATA says where the data lie")
@@ -91,8 +91,8 @@ def cifar10(unpacked: Path) -> Path:
         "folder",
         "--json",
     ]
-    told = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    assert (told["items"], told["failed"]) == (10_000, [])
+    report = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert (report["items"], report["failed"]) == (10_000, [])
     return folder
 
 
@@ -107,7 +107,7 @@ def test_top_1_on_cifar10_is_better_than_r1(cifar10: Path) -> None:
 
 
 @pytest.mark.slow
-def test_each_of_100_pictures_comes_back_first_over_http_at_distance_zero(cifar10: Path) -> None:
+def test_each_of_100_images_comes_back_first_over_http_at_distance_zero(cifar10: Path) -> None:
     rng = np.random.default_rng(0)
     files = rng.choice(np.asarray(sorted((cifar10 / "test").rglob("*.jpg")), dtype=object), 100, replace=False)
     with (
@@ -127,8 +127,8 @@ def test_each_of_100_pictures_comes_back_first_over_http_at_distance_zero(cifar1
 
 
 @pytest.fixture(scope="module")
-def pictures(unpacked: Path) -> tuple[list[str], np.ndarray]:
-    """The test pictures of CIFAR-10: paths as the judged pairs have them, and what is in the files."""
+def cifar10_images(unpacked: Path) -> tuple[list[str], np.ndarray]:
+    """The test images of CIFAR-10: paths as the judged pairs have them, and pixels."""
     files = sorted((unpacked / "test").rglob("*.jpg"))
     return [file.relative_to(unpacked).as_posix() for file in files], np.stack(
         [np.asarray(Image.open(f)) for f in files]
@@ -136,21 +136,21 @@ def pictures(unpacked: Path) -> tuple[list[str], np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def embedded(pictures: tuple[list[str], np.ndarray]) -> np.ndarray:
+def embedded(cifar10_images: tuple[list[str], np.ndarray]) -> np.ndarray:
     """Their embeddings by the encoder of copies."""
-    return encoders.load("copies").embed(pictures[1])
+    return encoders.load("copies").embed(cifar10_images[1])
 
 
-def recompressed(picture: Image.Image) -> Image.Image:
+def recompressed(image: Image.Image) -> Image.Image:
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=40)
+    image.save(file, "JPEG", quality=40)
     return Image.open(file).convert("RGB")
 
 
-def covered(picture: Image.Image) -> Image.Image:
-    picture = picture.copy()
-    picture.paste((250, 250, 250), (2, 24, 14, 29))
-    return picture
+def covered(image: Image.Image) -> Image.Image:
+    image = image.copy()
+    image.paste((250, 250, 250), (2, 24, 14, 29))
+    return image
 
 
 COPIES = {
@@ -167,24 +167,24 @@ COPIES = {
 
 @pytest.mark.parametrize("change", COPIES)
 @pytest.mark.slow
-def test_a_copy_is_nearest_to_its_original_among_10_000_pictures(
-    pictures: tuple[list[str], np.ndarray], embedded: np.ndarray, change: str
+def test_a_copy_is_nearest_to_its_original_among_10_000_images(
+    cifar10_images: tuple[list[str], np.ndarray], embedded: np.ndarray, change: str
 ) -> None:
     rows = np.arange(0, 10_000, 50)
-    made = np.stack([np.asarray(COPIES[change](Image.fromarray(picture))) for picture in pictures[1][rows]])
+    made = np.stack([np.asarray(COPIES[change](Image.fromarray(image))) for image in cifar10_images[1][rows]])
     encoder = encoders.load("copies")
     hits = search.knn(encoder.embed(made), embedded, k=1, metric=encoder.card.metric)
     assert (hits.rows == rows).mean() > 0.95
 
 
 def test_pairs_that_people_took_for_near_duplicates_are_among_the_closest(
-    pictures: tuple[list[str], np.ndarray], embedded: np.ndarray
+    cifar10_images: tuple[list[str], np.ndarray], embedded: np.ndarray
 ) -> None:
     with (DATA / "duplicates_cifar10_test_paths.csv").open(encoding="utf-8", newline="") as file:
         judged = {frozenset((r["image"], r["duplicate"])) for r in csv.DictReader(file) if r["judgment"] == "1"}
     assert len(judged) == 30
     found = [
-        (distance, frozenset((pictures[0][left], pictures[0][right])))
+        (distance, frozenset((cifar10_images[0][left], cifar10_images[0][right])))
         for block in search.self_join(embedded, encoders.load("copies").card.metric, k=20)
         for distance, left, right in zip(
             block.distances.tolist(), block.left.tolist(), block.right.tolist(), strict=True

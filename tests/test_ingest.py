@@ -37,11 +37,11 @@ class Counting(Encoder):
     fails_after: int | None = None
     error: BaseException = EncoderError("it broke")
 
-    def embed(self, pictures: np.ndarray, branch: Branch = "photo", *, threads: int = 1) -> np.ndarray:
-        if self.fails_after is not None and len(self.seen) + len(pictures) > self.fails_after:
+    def embed(self, batch: np.ndarray, branch: Branch = "photo", *, threads: int = 1) -> np.ndarray:
+        if self.fails_after is not None and len(self.seen) + len(batch) > self.fails_after:
             raise self.error
-        self.seen += [p.tobytes() for p in pictures]
-        return super().embed(pictures, branch, threads=threads)
+        self.seen += [image.tobytes() for image in batch]
+        return super().embed(batch, branch, threads=threads)
 
 
 def schedule(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:  # noqa: ANN401 -- whatever a schedule has
@@ -112,10 +112,10 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "_RACY_NS", 0)
 
 
-# ---- what is new, what has changed
+# ---- new and changed files
 
 
-def test_again_takes_only_what_is_new(desk: Desk) -> None:
+def test_a_second_run_embeds_only_new_files(desk: Desk) -> None:
     desk.write(a=1, b=2)
     assert desk.added() == {"embedded": 2}
     assert desk.added() == {"unchanged": 2}
@@ -213,7 +213,7 @@ def test_a_file_that_changed_replaces_its_item(desk: Desk) -> None:
         ({"a": 1}, {"a": 2, "b": 1, "c": 1, "d": 2}, {"embedded": 1, "reused": 3}),
     ],
 )
-def test_a_content_that_changes_hands_is_not_embedded_again(
+def test_a_content_under_another_name_is_not_embedded_again(
     desk: Desk,
     monkeypatch: pytest.MonkeyPatch,
     *,
@@ -231,7 +231,7 @@ def test_a_content_that_changes_hands_is_not_embedded_again(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_whatever_happens_to_the_files_nothing_is_embedded_twice_in_a_run(
+def test_nothing_is_embedded_twice_in_a_run_for_any_change_of_files(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     random = Random(seed)
@@ -272,7 +272,7 @@ def test_another_label_finds_its_vector_when_the_first_of_two_copies_changed(
         desk.check()
 
 
-def test_a_picture_that_comes_twice_is_one_item(desk: Desk) -> None:
+def test_an_image_that_comes_twice_is_one_item(desk: Desk) -> None:
     desk.write(a=1)
     twice = [Entry(desk.folder / "a.png", "first"), Entry(desk.folder / ".." / "photos" / "a.png", "last")]
     desk.add(*twice)
@@ -288,13 +288,13 @@ def test_of_an_id_that_comes_twice_the_last_one_counts(desk: Desk) -> None:
     desk.check()
 
 
-# ---- what cannot be used
+# ---- unusable images
 
 
-def test_a_bad_picture_is_reported_and_left_out(desk: Desk) -> None:
+def test_a_bad_image_is_reported_and_skipped(desk: Desk) -> None:
     desk.write(a=1, b=2)
     (desk.folder / "bad.png").write_bytes(pictures.png(3)[:100])
-    (desk.folder / "text.jpg").write_text("no picture", encoding="utf-8")
+    (desk.folder / "text.jpg").write_text("not an image", encoding="utf-8")
     (desk.folder / "empty.gif").touch()
     added = desk.add()
     assert counted(added) == {"embedded": 2, "failed": 3}
@@ -323,7 +323,7 @@ def test_a_path_that_cannot_be_used_is_reported(desk: Desk, path: bytes) -> None
     added.failures[0][1].encode()  # it can be printed
 
 
-def test_a_file_name_that_is_no_utf_8_is_reported(desk: Desk) -> None:
+def test_a_file_name_that_is_not_utf_8_is_reported(desk: Desk) -> None:
     (desk.folder / os.fsdecode(b"na\xefve.png")).write_bytes(pictures.png(1))
     assert desk.added() == {"failed": 1}
 
@@ -347,11 +347,11 @@ def test_strange_names_are_kept(desk: Desk) -> None:
 # ---- labels
 
 
-def names(found: list[Entry]) -> list[tuple[str, str | None, dict[str, str]]]:
-    return [(entry.path.name, entry.label, dict(entry.attributes)) for entry in found]
+def names(entries: list[Entry]) -> list[tuple[str, str | None, dict[str, str]]]:
+    return [(entry.path.name, entry.label, dict(entry.attributes)) for entry in entries]
 
 
-def test_labels_are_the_first_folder_on_the_way(tmp_path: Path) -> None:
+def test_labels_are_the_first_folder_of_the_path(tmp_path: Path) -> None:
     pictures.write(tmp_path, {"cat/1.png": 1, "cat/kittens/2.png": 1, "dog/3.png": 1, "4.png": 1})
     expected: list[tuple[str, str | None, dict[str, str]]] = [
         ("4.png", None, {}),
@@ -397,7 +397,7 @@ def test_labels_come_from_a_csv(tmp_path: Path, csv: str, expected: list[object]
         b"path,label\na.png,\xff\n",
     ],
 )
-def test_a_csv_that_does_not_fit_is_refused(tmp_path: Path, csv: bytes) -> None:
+def test_an_invalid_csv_is_refused(tmp_path: Path, csv: bytes) -> None:
     pictures.write(tmp_path, {"a.png": 1})
     (tmp_path / "labels.csv").write_bytes(csv)
     with pytest.raises(DataError, match="labels"):
@@ -405,22 +405,22 @@ def test_a_csv_that_does_not_fit_is_refused(tmp_path: Path, csv: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["nowhere.csv", ""])
-def test_a_csv_that_is_not_there_is_reported(tmp_path: Path, name: str) -> None:
+def test_a_missing_csv_is_reported(tmp_path: Path, name: str) -> None:
     with pytest.raises(NotFoundError):
         plan(tmp_path, tmp_path / name)
 
 
-def test_a_folder_has_the_same_ids_whichever_way_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_has_the_same_ids_however_its_path_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures.write(tmp_path, {"photos/a.png": 1})
     monkeypatch.chdir(tmp_path / "photos")
-    ways = [Path(), Path("../photos"), tmp_path / "photos" / ".." / "photos", tmp_path / "photos"]
-    assert len({file_id(plan(way)[0].path) for way in ways}) == 1
+    paths = [Path(), Path("../photos"), tmp_path / "photos" / ".." / "photos", tmp_path / "photos"]
+    assert len({file_id(plan(path)[0].path) for path in paths}) == 1
 
 
 # ---- interrupted, failing, killed
 
 
-def test_when_interrupted_what_was_embedded_is_written(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_writes_the_embedded_images(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     schedule(monkeypatch, batch=4)
     desk.write(**{f"p{i:02}": i % 30 for i in range(40)})
     for error in (KeyboardInterrupt(), EncoderError("it broke"), MemoryError()):
@@ -452,7 +452,7 @@ def test_a_store_that_cannot_be_written_is_not_tried_twice(desk: Desk, monkeypat
     assert threading.active_count() == threads_before
 
 
-def test_interrupted_while_it_writes_it_loses_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_while_writing_loses_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     schedule(monkeypatch, batch=2, write_every=8)
     upsert, writes = desk.collection.store.upsert, list[int]()
 
@@ -472,14 +472,14 @@ def test_interrupted_while_it_writes_it_loses_nothing(desk: Desk, monkeypatch: p
     assert desk.collection.store.count() == 40
 
 
-def test_what_is_written_waits_for_no_picture_that_comes_later(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writing_does_not_wait_for_later_images(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     gate, written = threading.Event(), list[list[str]]()
     upsert, embed = desk.collection.store.upsert, desk.encoder.embed
 
-    def slow(pictures: np.ndarray, branch: Branch = "photo", *, threads: int = 1) -> np.ndarray:
+    def slow(batch: np.ndarray, branch: Branch = "photo", *, threads: int = 1) -> np.ndarray:
         if desk.encoder.seen:  # the second batch
             assert gate.wait(60)
-        return embed(pictures, branch, threads=threads)
+        return embed(batch, branch, threads=threads)
 
     def noted(items: Sequence[Item], vectors: np.ndarray) -> None:
         written.append([Path(item.uri).stem for item in items])
@@ -496,7 +496,7 @@ def test_what_is_written_waits_for_no_picture_that_comes_later(desk: Desk, monke
     assert [name for names in written for name in names] == names
 
 
-def test_a_twin_that_another_process_took_away_is_reported(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_whose_original_another_process_removed_is_reported(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.write(a=1)
     desk.added()
     desk.write(b=1, c=2)
@@ -516,20 +516,20 @@ def test_a_twin_that_another_process_took_away_is_reported(desk: Desk, monkeypat
 
 
 @pytest.mark.parametrize("changed", [False, True], ids=["deleted", "changed"])
-def test_a_twin_that_goes_while_its_vector_is_read_is_reported(
+def test_a_copy_whose_original_goes_while_its_vector_is_read_is_reported(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, *, changed: bool
 ) -> None:
     desk.write(a=1)
     desk.added()
     desk.write(b=1)
-    store, twin = desk.collection.store, desk.items()["a"]
+    store, original = desk.collection.store, desk.items()["a"]
     vectors = store.vectors
 
     def late(ids: Sequence[str]) -> np.ndarray:
         if changed:
-            store.upsert([replace(twin, sha256="other")], np.ones((1, 48)))
+            store.upsert([replace(original, sha256="other")], np.ones((1, 48)))
         else:
-            store.delete([twin.id])
+            store.delete([original.id])
         return vectors(ids)
 
     monkeypatch.setattr(store, "vectors", late)
@@ -556,12 +556,12 @@ def logged(log: Path) -> list[str]:
 
 
 def embedding(path: Path) -> str:
-    """The fingerprint under which a picture is logged when it is embedded."""
+    """Return the fingerprint that is logged when an image is embedded."""
     return images.fingerprint(images.load(path, 32).tobytes())
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_loses_nothing_and_carries_on(tmp_path: Path, pocket: Path) -> None:
+def test_a_killed_run_loses_nothing_and_continues(tmp_path: Path, pocket: Path) -> None:
     make_many(tmp_path / "photos", 300)
     path, log, random = tmp_path / "some.lookalike", tmp_path / "log", Random(0)
     encoder = Encoder.open(pocket)
@@ -594,7 +594,7 @@ def test_killed_at_any_moment_it_loses_nothing_and_carries_on(tmp_path: Path, po
         assert len(list(whole.store.scan())) == 300
 
 
-def test_ctrl_c_writes_what_was_embedded(tmp_path: Path, pocket: Path) -> None:
+def test_ctrl_c_writes_the_embedded_images(tmp_path: Path, pocket: Path) -> None:
     make_many(tmp_path / "photos", 200)
     path, log = tmp_path / "some.lookalike", tmp_path / "log"
     Collection.create(path, Encoder.open(pocket)).close()
@@ -611,7 +611,7 @@ def test_ctrl_c_writes_what_was_embedded(tmp_path: Path, pocket: Path) -> None:
     assert len(set(logged(log)) - {embedding(file) for file in files}) <= 4  # a batch that was under way
 
 
-def test_two_processes_add_the_same_pictures_at_once(tmp_path: Path, pocket: Path) -> None:
+def test_two_processes_add_the_same_images_at_once(tmp_path: Path, pocket: Path) -> None:
     make_many(tmp_path / "photos", 60)
     path = tmp_path / "some.lookalike"
     Collection.create(path, Encoder.open(pocket)).close()
