@@ -1,4 +1,4 @@
-"""What tests run in processes of their own: python processes.py COMMAND ARGUMENT…"""
+"""Commands that tests run in processes of their own: python processes.py COMMAND ARGUMENT…"""
 
 import itertools
 import os
@@ -32,7 +32,7 @@ from recorder import Recorder, Report
 from searching import knn
 
 SPACE = VectorSpace(Metric.EUCLIDEAN, 8)
-"""Of the stores that tests give to these commands."""
+"""The space of the stores that tests give to these commands."""
 
 
 def start(command: Callable[..., None], *arguments: object) -> "subprocess.Popen[str]":
@@ -75,13 +75,13 @@ def add(path: str, pictures: str, log: str) -> None:
 
 
 def create(folder: str, encoder: str) -> None:
-    """Make one collection after the other, for ever."""
+    """Create one collection after the other, until killed."""
     for i in itertools.count():
         Collection.create(Path(folder) / f"{i}.lookalike", Encoder.open(Path(encoder))).close()
 
 
 def step(number: int, dimension: int, count: int) -> tuple[list[Item], np.ndarray]:
-    """What `advance` writes at once: everything in it says its number."""
+    """Return what `advance` writes in one step: labels and vectors hold the number of the step."""
     items = [Item(f"{i:02}", "", str(number)) for i in range(count)]
     return items, np.full((count, dimension), number, np.float32)
 
@@ -114,7 +114,7 @@ def watch(path: str, last: str) -> None:
 
 
 def insert(path: str, prefix: str, count: str) -> None:
-    """Write so many items, one after the other."""
+    """Write items one after the other."""
     store = open_store(path, SPACE)
     for i in range(int(count)):
         store.upsert([Item(f"{prefix}{i}", "")], np.full((1, SPACE.dimension), i, np.float32))
@@ -122,7 +122,7 @@ def insert(path: str, prefix: str, count: str) -> None:
 
 
 def abandon(path: str, count: str) -> None:
-    """Write so many items and vanish, leaving SQLite's log behind."""
+    """Write items and die, leaving SQLite's log behind."""
     store = open_store(path, SPACE)
     store.upsert(*step(1, SPACE.dimension, int(count)))
     os.kill(os.getpid(), signal.SIGKILL)
@@ -144,13 +144,13 @@ def fill(path: str, limit: str) -> None:
 
 
 def build(path: str) -> None:
-    """Build an index; says when it has begun."""
+    """Build an index; print when it has begun."""
     with closing(SQLiteStore.open(Path(path), SPACE)) as store:
         store.build_index(Recorder(lambda _: print("begun", flush=True)))  # noqa: T201 -- for the test to read
 
 
 def tune(path: str) -> None:
-    """The command, which says when it has begun to build."""
+    """Run the command tune; print when it has begun to build."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started without
     build = indexes.build
 

@@ -36,7 +36,7 @@ def vectors(count: int, seed: int = 0) -> Array:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with an index, and a budget that nothing fits."""
+    """A store with an index, and a budget that every exact query exceeds."""
     folder = tmp_path_factory.mktemp("built") / "some.lookalike"
     with closing(create_store(folder, SPACE)) as store:
         labels = ["rare", *["even", "odd"] * COUNT]
@@ -68,7 +68,7 @@ def ids(answer: Answer) -> list[str]:
 
 
 def recall(store: SQLiteStore) -> float:
-    """Of the store's own answers, which must be approximate ones, against exact ones of the same store."""
+    """Measure the recall of the store's approximate answers against its exact ones."""
     queries = vectors(60, seed=3)
     found, exact = knn(store, queries, 10), knn(store, queries, 10, exact=True)
     assert not any(answer.exact for answer in found)
@@ -111,7 +111,7 @@ def test_without_an_index_answers_are_exact_and_an_index_is_due(path: Path, stor
         assert not knn(other, vectors(1), 10)[0].exact
 
 
-def test_what_came_and_went_since_building_is_counted(store: SQLiteStore) -> None:
+def test_items_added_and_deleted_since_building_are_counted(store: SQLiteStore) -> None:
     query = vectors(1, 5)
     first, second, *_ = ids(knn(store, query, 10)[0])
     store.delete([first])
@@ -121,7 +121,7 @@ def test_what_came_and_went_since_building_is_counted(store: SQLiteStore) -> Non
     assert (status.index.added, status.index.gone) == (2, 2)
 
 
-def test_an_index_is_due_once_an_eighth_is_new_and_building_merges_it(store: SQLiteStore) -> None:
+def test_an_index_is_due_once_an_eighth_is_new_and_building_includes_new_items(store: SQLiteStore) -> None:
     store.upsert([Item(f"a{i}", "") for i in range(COUNT // 8)], vectors(COUNT // 8, 1))
     assert not store.status().due
     store.upsert([Item("one more", "")], vectors(1, 2))
@@ -132,7 +132,7 @@ def test_an_index_is_due_once_an_eighth_is_new_and_building_merges_it(store: SQL
     assert (status.index.added, status.due) == (0, False)
 
 
-def test_the_few_that_a_filter_leaves_are_looked_at_one_by_one(store: SQLiteStore) -> None:
+def test_a_filter_that_few_items_pass_is_answered_exactly(store: SQLiteStore) -> None:
     assert not knn(store, vectors(1, 3), 10, Filter(labels=frozenset({"even"})))[0].exact
     rare = knn(store, vectors(9, 3), 10, Filter(labels=frozenset({"rare"})))
     assert all(answer.exact and len(answer.hits) == 5 for answer in rare)
@@ -150,7 +150,7 @@ def test_zero_queries_by_cosine_are_answered_exactly(tmp_path: Path) -> None:
         assert not knn(store, vectors(1), 3)[0].exact
 
 
-def test_what_is_too_much_is_answered_exactly(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_range_with_too_many_items_is_answered_exactly(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lookalike.ann.index._WIDEST", 64)
     (answer,) = store.search(range_query(vectors(1, 3), 50))
     assert (answer.exact, answer.complete, len(answer.hits)) == (True, True, COUNT)
@@ -172,7 +172,9 @@ def flip(content: bytes) -> bytes:
     ids=["one bit", "a byte short", "half", "empty", "longer", "zeros"],
 )
 @pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
-def test_a_damaged_index_is_ignored_and_built_anew(path: Path, damage: Callable[[bytes], bytes], *, used: bool) -> None:
+def test_a_damaged_index_is_ignored_and_built_again(
+    path: Path, damage: Callable[[bytes], bytes], *, used: bool
+) -> None:
     file = index_file(path)
     if used:
         with closing(SQLiteStore.open(path, SPACE)) as store:
@@ -196,7 +198,7 @@ def test_a_query_too_long_for_float32_is_answered_exactly(store: SQLiteStore) ->
 
 @pytest.fixture
 def checks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Of each file that is read from the cache, whether all of it is checked."""
+    """Record for each file read from the cache whether all of its blocks are checked."""
     seen: list[bool] = []
     choose = array_file._choose_blocks
 
@@ -208,35 +210,35 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return seen
 
 
-def checked_whole(path: Path, checks: list[bool]) -> bool:
-    """Whether another process's first query reads the index through."""
+def checks_all(path: Path, checks: list[bool]) -> bool:
+    """Whether the first query of another process checks all blocks of the index."""
     checks.clear()
     with closing(SQLiteStore.open(path, SPACE)) as store:
         assert not knn(store, vectors(1), 10)[0].exact
     return any(checks)
 
 
-def test_an_index_is_checked_whole_once(path: Path, tmp_path: Path, checks: list[bool]) -> None:
-    assert [checked_whole(path, checks) for _ in range(3)] == [True, False, False]
+def test_all_blocks_of_an_index_are_checked_once(path: Path, tmp_path: Path, checks: list[bool]) -> None:
+    assert [checks_all(path, checks) for _ in range(3)] == [True, False, False]
     copy = Path(shutil.copytree(path, tmp_path / "copy.lookalike"))
-    assert [checked_whole(copy, checks) for _ in range(2)] == [True, False]
+    assert [checks_all(copy, checks) for _ in range(2)] == [True, False]
     index_file(path).touch()
-    assert [checked_whole(path, checks) for _ in range(2)] == [True, False]
+    assert [checks_all(path, checks) for _ in range(2)] == [True, False]
 
 
 @pytest.mark.parametrize("content", [b"", b"0 0 0 0", b"\xff" * 99], ids=["empty", "another file", "damaged"])
-def test_what_a_note_says_of_no_such_file_is_not_believed(path: Path, checks: list[bool], content: bytes) -> None:
+def test_a_note_about_another_file_is_ignored(path: Path, checks: list[bool], content: bytes) -> None:
     note = path / "cache" / f"{index_file(path).name}.checked"
     note.write_bytes(content)
-    assert [checked_whole(path, checks) for _ in range(2)] == [True, False]
+    assert [checks_all(path, checks) for _ in range(2)] == [True, False]
 
 
-def test_where_nothing_can_be_noted_it_is_checked_each_time(path: Path, checks: list[bool]) -> None:
+def test_if_the_note_cannot_be_written_all_blocks_are_checked_each_time(path: Path, checks: list[bool]) -> None:
     (path / "cache" / f"{index_file(path).name}.checked").mkdir()
-    assert [checked_whole(path, checks) for _ in range(2)] == [True, True]
+    assert [checks_all(path, checks) for _ in range(2)] == [True, True]
 
 
-def test_notes_go_with_their_indexes(path: Path, store: SQLiteStore) -> None:
+def test_notes_are_deleted_with_their_indexes(path: Path, store: SQLiteStore) -> None:
     assert not knn(store, vectors(1), 10)[0].exact
     store.upsert([Item("new", "")], vectors(1))
     assert store.build_index()
@@ -246,7 +248,7 @@ def test_notes_go_with_their_indexes(path: Path, store: SQLiteStore) -> None:
     assert not list((path / "cache").glob("index-*"))
 
 
-def test_an_index_of_another_collection_is_not_believed(path: Path, tmp_path: Path) -> None:
+def test_an_index_of_another_collection_is_ignored(path: Path, tmp_path: Path) -> None:
     with closing(create_store(tmp_path / "other.lookalike", SPACE)) as other:
         other.upsert([Item(f"{i:05}", "") for i in range(COUNT)], vectors(COUNT, 77))
         assert other.build_index()
@@ -255,7 +257,7 @@ def test_an_index_of_another_collection_is_not_believed(path: Path, tmp_path: Pa
         assert knn(store, vectors(1), 10)[0].exact
 
 
-def test_an_index_that_a_backup_does_not_know_is_not_used(built: Path, tmp_path: Path) -> None:
+def test_an_index_built_after_a_backup_is_not_used_with_it(built: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(built, tmp_path / "some.lookalike"))
     with closing(SQLiteStore.open(path, SPACE)) as store:
         store.upsert([Item("later", "")], vectors(1))
@@ -265,13 +267,13 @@ def test_an_index_that_a_backup_does_not_know_is_not_used(built: Path, tmp_path:
     for name in ("catalog.sqlite-wal", "catalog.sqlite-shm"):
         (path / name).unlink(missing_ok=True)
     with closing(SQLiteStore.open(path, SPACE)) as store:
-        store.upsert([Item("other", "")], vectors(1, 8))  # counts up to the same number
+        store.upsert([Item("other", "")], vectors(1, 8))  # the generation counts up to the same number
         now = store.status().index
         assert later is not None
         assert now is None or now.generation != later.generation
 
 
-def test_building_that_is_stopped_changes_nothing(path: Path, store: SQLiteStore) -> None:
+def test_a_stopped_build_changes_nothing(path: Path, store: SQLiteStore) -> None:
     before = index_file(path).read_bytes()
     assert not store.build_index(stopped=lambda: True)
     assert index_file(path).read_bytes() == before
@@ -291,7 +293,7 @@ def test_a_process_killed_while_it_builds_does_no_harm(path: Path) -> None:
         assert not knn(store, vectors(1), 10)[0].exact
 
 
-def test_two_builders_and_who_finds_an_index_uses_it(path: Path, store: SQLiteStore) -> None:
+def test_two_processes_build_at_once_and_a_third_uses_the_index(path: Path, store: SQLiteStore) -> None:
     shutil.rmtree(path / "cache")
     builders = [processes.start(processes.build, path) for _ in range(2)]
     for builder in builders:
@@ -300,7 +302,7 @@ def test_two_builders_and_who_finds_an_index_uses_it(path: Path, store: SQLiteSt
     assert recall(store) >= 0.9
 
 
-def test_building_goes_on_beside_searches_and_writes(store: SQLiteStore) -> None:
+def test_others_search_and_write_during_a_build(store: SQLiteStore) -> None:
     thread = Thread(target=store.build_index)
     thread.start()
     seen = 0
@@ -314,14 +316,14 @@ def test_building_goes_on_beside_searches_and_writes(store: SQLiteStore) -> None
     assert status.index.added <= seen
 
 
-def test_an_index_that_cannot_be_kept_is_reported(path: Path) -> None:
+def test_an_index_that_cannot_be_written_is_reported(path: Path) -> None:
     shutil.rmtree(path / "cache")
     (path / "cache").write_text("in the way", encoding="utf-8")
     with closing(SQLiteStore.open(path, SPACE)) as store:
         begun = Recorder()
         with pytest.raises(StorageError, match="exact"):
             store.build_index(begun)
-        assert not begun.reports  # it is told before the work
+        assert not begun.reports  # it fails before the work
         assert knn(store, vectors(1), 10)[0].exact
 
 
@@ -341,7 +343,7 @@ def test_few_items_and_bits_have_no_index(tmp_path: Path) -> None:
         assert knn(store, np.zeros((1, 1), np.uint8), 3, exact=False)[0].exact
 
 
-def test_settings_are_kept_and_are_no_write(path: Path, store: SQLiteStore) -> None:
+def test_settings_are_saved_and_do_not_change_the_generation(path: Path, store: SQLiteStore) -> None:
     before = store.snapshot().generation
     store.tune(lambda now: now.model_copy(update={"budget": 7, "index": "none"}))
     with closing(SQLiteStore.open(path, SPACE)) as other:
@@ -359,31 +361,31 @@ def test_a_store_of_an_older_version_has_no_settings(tmp_path: Path) -> None:
         assert store.status().index is None
 
 
-# ---- the cached matrix, and answers in parts
+# ---- the cached matrix, and streams
 
 
-def rename_prefilter(facts: dict[str, Any], parts: dict[str, Array]) -> None:
-    facts["prefilters"][0]["kind"] = "unknown"
+def rename_prefilter(metadata: dict[str, Any], parts: dict[str, Array]) -> None:
+    metadata["prefilters"][0]["kind"] = "unknown"
 
 
-def shorten_codes(facts: dict[str, Any], parts: dict[str, Array]) -> None:
+def shorten_codes(metadata: dict[str, Any], parts: dict[str, Array]) -> None:
     parts["quantised.codes"] = parts["quantised.codes"][:-1]
 
 
-def lose_codes(facts: dict[str, Any], parts: dict[str, Array]) -> None:
+def lose_codes(metadata: dict[str, Any], parts: dict[str, Array]) -> None:
     del parts["quantised.codes"]
 
 
-def write_as_before(facts: dict[str, Any], parts: dict[str, Array]) -> None:
-    """As versions did that knew no prefilters."""
-    (about, *_) = facts.pop("prefilters")
-    facts["scan"] = {key: about[key] for key in ("scale", "residual", "metric")}
+def write_as_before(metadata: dict[str, Any], parts: dict[str, Array]) -> None:
+    """Write the file as versions without prefilters did."""
+    (about, *_) = metadata.pop("prefilters")
+    metadata["scan"] = {key: about[key] for key in ("scale", "residual", "metric")}
     for name in ("codes", "centre", "exceptions"):
         parts[name] = parts.pop(f"quantised.{name}")
 
 
 @pytest.mark.parametrize("change", [rename_prefilter, shorten_codes, lose_codes, write_as_before])
-def test_a_cached_matrix_of_another_version_is_built_anew(
+def test_a_cached_matrix_of_another_version_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any], dict[str, Array]], None]
 ) -> None:
     monkeypatch.setattr("lookalike.stores.sqlite.matrix._MIN_QUANTISED", 1)
@@ -394,10 +396,10 @@ def test_a_cached_matrix_of_another_version_is_built_anew(
     (file,) = (file for file in (path / "cache").glob("matrix-*") if not file.name.endswith(".checked"))
     content = array_file.read(file)
     assert content is not None
-    facts, parts = content
+    metadata, parts = content
     parts = {name: np.array(part) for name, part in parts.items()}
-    change(facts, parts)
-    array_file.write(file, facts, parts)
+    change(metadata, parts)
+    array_file.write(file, metadata, parts)
     changed = file.read_bytes()
     with closing(SQLiteStore.open(path, SPACE)) as store:
         assert knn(store, known[:1], 5) == expected
@@ -405,7 +407,7 @@ def test_a_cached_matrix_of_another_version_is_built_anew(
     assert file.read_bytes() != changed
 
 
-def test_a_matrix_of_many_vectors_is_searched_in_fewer_bytes_and_dimensions_and_stays_exact(
+def test_a_large_matrix_is_quantised_and_projected_and_stays_exact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lookalike.stores.sqlite.matrix._MIN_QUANTISED", 1)
@@ -437,7 +439,7 @@ def test_a_matrix_of_many_vectors_is_searched_in_fewer_bytes_and_dimensions_and_
         check(store, np.concatenate([known[1:], vectors(1, 4)]), [*names[1:], "x"])
 
 
-def test_answers_in_parts_are_those_at_once(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_has_the_same_hits_as_a_search(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lookalike.stores.sqlite.catalogue.CHUNK", 100)
     for where in (ALL, Filter(labels=frozenset({"even"}))):
         for least in (0.0, 1.0):
@@ -447,7 +449,7 @@ def test_answers_in_parts_are_those_at_once(store: SQLiteStore, monkeypatch: pyt
             assert [hit for part in parts for hit in part.hits] == list(whole.hits)
 
 
-def test_answers_in_parts_leave_out_what_is_deleted_meanwhile(
+def test_a_stream_leaves_out_items_that_are_deleted_meanwhile(
     store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lookalike.stores.sqlite.catalogue.CHUNK", 100)
@@ -471,7 +473,7 @@ def test_latency_is_learned_from_large_scans_only() -> None:
     assert model.estimate(10**9, 8) < 50
 
 
-def test_opening_takes_no_second_look_at_vectors(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_a_cached_matrix_does_not_prepare_it_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(SQLiteStore.open(path, SPACE)) as store:
         assert knn(store, vectors(1), 1)
 

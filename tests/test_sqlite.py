@@ -72,7 +72,9 @@ def test_the_cache_is_mapped_into_memory_and_used_by_the_next_process(path: Path
         assert store._snapshots._matrix is not None
         assert not store._snapshots._matrix.vectors.flags.writeable  # mapped
     with closing(sqlite3.connect(path / "catalog.sqlite")) as sql:
-        sql.execute("UPDATE vectors SET vector = zeroblob(32)")  # behind its back: what is found comes from the cache
+        sql.execute(
+            "UPDATE vectors SET vector = zeroblob(32)"
+        )  # the store does not notice, so the hits come from the cache
         sql.commit()
     with closing(SQLiteStore.open(path, SPACE)) as store:
         assert found(store) == before
@@ -114,7 +116,7 @@ def flip(content: bytes) -> bytes:
     [flip, lambda c: c[:-1], lambda c: c[:-40], lambda c: c[:0], lambda c: c + b"more", lambda c: bytes(len(c))],
     ids=["one bit", "one byte short", "one row short", "empty", "longer", "zeros"],
 )
-def test_a_damaged_cache_is_made_anew(path: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_cache_is_made_again(path: Path, damage: Callable[[bytes], bytes]) -> None:
     with closing(SQLiteStore.open(path, SPACE)) as store:
         expected = found(store)
     good = matrix(path).read_bytes()
@@ -130,7 +132,7 @@ def test_a_file_in_place_of_the_cache_does_no_harm(path: Path) -> None:
         assert len(found(store)) == 20
 
 
-def test_the_cache_of_another_time_is_not_believed(path: Path, tmp_path: Path) -> None:
+def test_a_cache_written_after_a_backup_is_not_used_with_it(path: Path, tmp_path: Path) -> None:
     shutil.copytree(path, tmp_path / "backup")
 
     def one_more(value: float) -> list[tuple[str, float]]:
@@ -143,7 +145,7 @@ def test_the_cache_of_another_time_is_not_believed(path: Path, tmp_path: Path) -
     assert one_more(2) != first
 
 
-def test_the_cache_keeps_the_latest_matrix_alone(path: Path) -> None:
+def test_the_cache_keeps_only_the_latest_matrix(path: Path) -> None:
     for i in range(3):
         with closing(SQLiteStore.open(path, SPACE)) as store:
             store.upsert([Item(f"x{i}", "")], QUERY)
@@ -152,7 +154,7 @@ def test_the_cache_keeps_the_latest_matrix_alone(path: Path) -> None:
     assert len(parts["vectors"]) == 23
 
 
-def test_what_killed_processes_left_in_the_cache_goes(path: Path) -> None:
+def test_unfinished_files_of_killed_processes_are_deleted_from_the_cache(path: Path) -> None:
     (path / "cache").mkdir()
     old, new = path / "cache" / ".0.part", path / "cache" / ".1.part"
     for part in (old, new):
@@ -163,7 +165,7 @@ def test_what_killed_processes_left_in_the_cache_goes(path: Path) -> None:
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_a_few_changes_are_not_worth_writing_the_matrix(path: Path, store: SQLiteStore) -> None:
+def test_after_a_few_changes_the_matrix_is_not_written_again(path: Path, store: SQLiteStore) -> None:
     before = found(store)
     kept = matrix(path)
     store.upsert([Item("x", "")], QUERY)
@@ -171,24 +173,24 @@ def test_a_few_changes_are_not_worth_writing_the_matrix(path: Path, store: SQLit
     assert matrix(path) == kept
 
 
-# ---- what is refused
+# ---- refusals
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 1000, b"SQLite format 3\0" + b"\0" * 5000])
-def test_a_catalogue_that_is_none_is_reported(path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_catalogue_is_reported(path: Path, content: bytes) -> None:
     (path / "catalog.sqlite").write_bytes(content)
     with pytest.raises(StorageError):
         open_store(path, SPACE)
 
 
-def test_a_catalogue_that_is_missing_is_reported_and_not_made_anew(path: Path) -> None:
+def test_a_missing_catalogue_is_reported_and_not_created(path: Path) -> None:
     (path / "catalog.sqlite").unlink()
     with pytest.raises(StorageError, match="missing"):
         open_store(path, SPACE)
     assert not (path / "catalog.sqlite").exists()
 
 
-def test_vectors_that_are_cut_off_or_missing_are_reported(path: Path, store: SQLiteStore) -> None:
+def test_missing_or_short_vectors_are_reported(path: Path, store: SQLiteStore) -> None:
     for damage in ("UPDATE vectors SET vector = x'00' WHERE seq = 3", "DELETE FROM vectors WHERE seq = 3"):
         with closing(sqlite3.connect(path / "catalog.sqlite")) as sql:
             sql.execute(damage)
@@ -209,7 +211,7 @@ def test_a_store_is_not_overwritten(path: Path) -> None:
     assert (path / "catalog.sqlite").read_bytes() == before
 
 
-def test_where_a_store_cannot_be_created_nothing_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_be_created_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StorageError):
         SQLiteStore.create(tmp_path / "no folder", SPACE)
     monkeypatch.setattr("lookalike.stores.sqlite.catalogue.SCHEMA", "CREATE TABLE items (id TEXT); garbage")
@@ -225,7 +227,7 @@ def test_a_closed_store_says_so(store: SQLiteStore) -> None:
         store.count()
 
 
-# ---- several at once
+# ---- several processes and threads
 
 
 @pytest.mark.slow
@@ -256,7 +258,7 @@ def test_two_writers_at_once_both_succeed(path: Path, store: SQLiteStore) -> Non
     assert intact(path)
 
 
-def test_a_writer_that_does_not_let_go_makes_others_busy_and_readers_not(
+def test_a_long_write_makes_other_writers_fail_as_busy_and_not_readers(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catalogue, "_TIMEOUT", 0.05)
@@ -282,7 +284,7 @@ def test_threads_share_a_store(store: SQLiteStore) -> None:
                 mine = [hit for hit in knn(store, QUERY, 1000)[0].hits if hit.item.id.startswith(f"{number}-")]
                 if len(mine) != i + 1 or {hit.distance for hit in mine} != {np.float32(8**0.5 * number).item()}:
                     wrong.append(mine)
-        except Exception as e:  # noqa: BLE001 -- whatever it is, the test is to hear of it
+        except Exception as e:  # noqa: BLE001 -- any error fails the test
             wrong.append(e)
 
     threads = [Thread(target=work, args=[number]) for number in range(1, 7)]
@@ -330,7 +332,7 @@ def test_a_full_database_is_reported_and_loses_nothing(
         assert found(small) == [("x", 0.0), *expected]
 
 
-def test_files_that_may_not_grow_are_reported_and_lose_nothing(path: Path, store: SQLiteStore) -> None:
+def test_a_limit_on_file_size_is_reported_and_loses_nothing(path: Path, store: SQLiteStore) -> None:
     written = int(processes.finish(processes.start(processes.fill, path, 300_000)))
     assert written > 0
     assert store.count() == 20 + written
@@ -358,7 +360,7 @@ Remount = Callable[..., None]
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[tuple[Path, Remount]]:
-    """A disk of a megabyte, and how to mount it again."""
+    """A disk of a megabyte, and a function that mounts it again."""
     folder = tmp_path / "disk"
     folder.mkdir()
 
@@ -395,7 +397,7 @@ def test_a_full_disk_is_reported_and_loses_nothing(disk: tuple[Path, Any]) -> No
 def test_a_read_only_folder_is_searched(path: Path, disk: tuple[Path, Remount], crashed: bool) -> None:
     there, remount = disk[0] / path.name, disk[1]
     shutil.copytree(path, there)
-    if crashed:  # what was committed last is in SQLite's log alone
+    if crashed:  # the last commit is only in SQLite's log
         process = processes.start(processes.abandon, there, 20)
         process.communicate()
         assert process.returncode == -signal.SIGKILL

@@ -24,7 +24,17 @@ from lookalike.ann import MIN_VECTORS
 from lookalike.errors import NotFoundError, UsageError
 from lookalike.metric import Metric, VectorSpace, pairwise, similarity
 from lookalike.query import ALL, DistanceRange, Filter, Query
-from lookalike.stores import Answer, Indexable, Item, Snapshotting, SQLiteStore, Store, Streaming, open_store
+from lookalike.stores import (
+    Answer,
+    Indexable,
+    Item,
+    Snapshotting,
+    SQLiteStore,
+    Store,
+    Streaming,
+    open_store,
+    take_snapshot,
+)
 from lookalike.stores.settings import IndexKind
 from searching import knn, range_query
 
@@ -433,14 +443,14 @@ def ids(store: Store) -> list[str]:
     return [item.id for item in store.scan()]
 
 
-def test_of_an_id_that_comes_twice_the_last_one_counts(store: Store) -> None:
+def test_if_an_id_comes_twice_the_last_item_counts(store: Store) -> None:
     store.upsert([Item("a", "first"), Item("a", "last")], np.array([[1, 2], [3, 4]], np.float32))
     assert store.get(["a"])["a"].uri == "last"
     assert store.vectors(["a"]).tolist() == [[3, 4]]
 
 
 @pytest.mark.parametrize("vectors", [np.array([[1.5, 2]]), np.array([[1, 2]]), np.array([[1, 2]], np.uint8)])
-def test_any_real_numbers_are_taken_as_float32(store: Store, vectors: Array) -> None:
+def test_real_numbers_are_converted_to_float32(store: Store, vectors: Array) -> None:
     store.upsert([Item("a", "")], vectors)
     assert store.vectors(["a"]).dtype == np.float32
     assert store.vectors(["a"]).tolist() == vectors.tolist()
@@ -478,19 +488,19 @@ def test_vectors_that_do_not_fit_are_refused_and_nothing_is_written(store: Store
     ],
     ids=repr,
 )
-def test_items_that_not_every_store_could_keep_are_refused_and_nothing_is_written(store: Store, item: Item) -> None:
+def test_items_with_invalid_texts_are_refused_and_nothing_is_written(store: Store, item: Item) -> None:
     with pytest.raises(UsageError):
         store.upsert([Item("good", ""), item], np.ones((2, 2), np.float32))
     assert ids(store) == ["kept"]
 
 
-def test_an_attribute_that_is_no_text_is_refused(store: Store) -> None:
+def test_an_attribute_that_is_not_a_text_is_refused(store: Store) -> None:
     number: Any = 1
     with pytest.raises(UsageError):
         store.upsert([Item("a", "", attributes={"size": number})], np.ones((1, 2), np.float32))
 
 
-def test_ids_that_cannot_be_there_are_not_there(store: Store) -> None:
+def test_invalid_ids_are_unknown(store: Store) -> None:
     assert store.get(["", "a\0b"]) == {}
     assert store.delete(["", "a\0b", "kept\0"]) == 0
     assert store.count(Filter(ids=frozenset({"kept\0", "kept\0b"}))) == 0
@@ -509,7 +519,7 @@ def test_queries_of_another_shape_or_metric_are_refused(store: Store) -> None:
     assert knn(store, query, 1)[0].hits[0].item.id == "kept"
 
 
-def test_bits_are_compared_as_bits_alone(bits: Store) -> None:
+def test_bits_are_compared_only_as_bits(bits: Store) -> None:
     code = np.array([[1, 2]], np.uint8)
     bits.upsert([Item("a", "")], code)
     for vectors in (code.astype(np.float32), code.astype(np.int64), np.zeros((1, 3), np.uint8)):
@@ -522,7 +532,7 @@ def test_bits_are_compared_as_bits_alone(bits: Store) -> None:
     assert bits.search(range_query(code ^ 1, 2))[0].hits[0].distance == 2
 
 
-def test_a_filter_may_leave_fewer_than_k_or_none(store: Store) -> None:
+def test_fewer_than_k_items_may_pass_a_filter(store: Store) -> None:
     store.upsert([Item(f"d{i}", "", "dog", {"size": "big"}) for i in range(3)], np.zeros((3, 2), np.float32))
     query = np.zeros((1, 2), np.float32)
     assert [h.item.id for h in knn(store, query, 9, Filter(labels=frozenset({"cat"})))[0].hits] == ["kept"]
@@ -532,11 +542,28 @@ def test_a_filter_may_leave_fewer_than_k_or_none(store: Store) -> None:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_an_attribute_has_both_this_name_and_this_value(store: Store, key: str) -> None:
+def test_a_filter_compares_name_and_value_of_the_same_attribute(store: Store, key: str) -> None:
     others = {other: "red" for other in KEYS if other != key}
     new = [Item("this", "", attributes={key: "red"}), Item("other", "", attributes=others | {key: "blue"})]
     store.upsert(new, np.zeros((2, 2), np.float32))
     assert [item.id for item in store.scan(Filter(attributes={key: "red"}))] == ["this"]
+
+
+def test_a_store_without_snapshots_says_so(store: Store) -> None:
+    class Remote:
+        """Delegates the methods of `Store`, and none of a capability."""
+
+        def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- any method
+            if name in {"snapshot", "stream", "status"}:
+                raise AttributeError(name)
+            return getattr(store, name)
+
+    remote: Any = Remote()
+    assert not isinstance(remote, Streaming | Snapshotting | Indexable)
+    with pytest.raises(UsageError, match="all of its vectors"):
+        take_snapshot(remote)
+    if isinstance(store, Snapshotting):
+        assert list(take_snapshot(store).ids) == ["kept"]
 
 
 def test_empty_calls_do_nothing(store: Store) -> None:
@@ -548,7 +575,7 @@ def test_empty_calls_do_nothing(store: Store) -> None:
     assert knn(store, nothing, 1) == store.search(range_query(nothing, 1)) == []
 
 
-def test_more_than_a_statement_takes(store: Store) -> None:
+def test_more_values_than_one_sql_statement_takes(store: Store) -> None:
     many = [f"{i:05}" for i in range(6000)]
     vectors = np.random.default_rng(0).standard_normal((len(many), 2)).astype(np.float32)
     store.upsert([Item(i, "") for i in many], vectors)
@@ -569,7 +596,7 @@ def test_a_scan_survives_writes_meanwhile(store: Store) -> None:
     assert [first.id, *(item.id for item in scan)] == [*(f"{i:05}" for i in range(5999)), "05998b", "kept"]
 
 
-def test_what_one_writes_another_sees(kind: Kind, store: Store, tmp_path: Path) -> None:
+def test_another_process_sees_a_write(kind: Kind, store: Store, tmp_path: Path) -> None:
     other = kind.reopen(tmp_path, PLANE)
     query = np.zeros((1, 2), np.float32)
     assert len(knn(other, query, 9)[0].hits) == 1

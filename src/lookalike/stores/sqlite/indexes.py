@@ -192,7 +192,7 @@ class IndexCache:
             StorageError: it cannot be written.
         """
         index = saved.index
-        facts = {
+        metadata = {
             "generation": saved.generation,
             "kind": index.kind,
             "metric": index.metric,
@@ -203,7 +203,7 @@ class IndexCache:
         path = self._file(saved.generation)
         try:
             path.parent.mkdir(exist_ok=True)  # it may have been deleted meanwhile
-            array_file.write(path, facts, {"seqs": saved.seqs}, lambda part: ann.write(index, part))
+            array_file.write(path, metadata, {"seqs": saved.seqs}, lambda part: ann.write(index, part))
             self._cache.remove_older("index-*", path.name)
         except OSError as e:
             raise _not_saved(path.parent, e) from e
@@ -220,12 +220,12 @@ class IndexCache:
         content = array_file.read(path, check_all=True)
         if content is None:
             return None
-        facts, parts = content
+        metadata, parts = content
         with suppress(StorageError, KeyError, ValueError):
-            index = ann.Index(facts["kind"], Metric(facts["metric"]), facts["effort"], ann.read(path))
-            if facts["generation"] == generation and len(index) == len(parts["seqs"]):
+            index = ann.Index(metadata["kind"], Metric(metadata["metric"]), metadata["effort"], ann.read(path))
+            if metadata["generation"] == generation and len(index) == len(parts["seqs"]):
                 size = path.stat().st_size
-                return SavedIndex(index, generation, parts["seqs"], facts["recall"], facts["seconds"], size)
+                return SavedIndex(index, generation, parts["seqs"], metadata["recall"], metadata["seconds"], size)
         return None
 
     def _file(self, generation: str) -> Path:

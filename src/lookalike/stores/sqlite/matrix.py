@@ -116,15 +116,15 @@ class MatrixCache:
         content = array_file.read(self._file(generation))
         if content is None:
             return None
-        facts, parts = content
-        if facts.get("generation") != generation or not {"seqs", "vectors", "norms"} <= parts.keys():
+        metadata, parts = content
+        if metadata.get("generation") != generation or not {"seqs", "vectors", "norms"} <= parts.keys():
             return None
         vectors, seqs = parts["vectors"], parts["seqs"]
         if vectors.shape != (len(seqs), self._space.columns) or vectors.dtype != self._space.dtype:
             return None
         try:
-            loaded = prefilters.load(facts["prefilters"], parts, vectors.shape)
-            gallery = Gallery(vectors, parts["norms"], np.dtype(facts["dtype"]), loaded)
+            loaded = prefilters.load(metadata["prefilters"], parts, vectors.shape)
+            gallery = Gallery(vectors, parts["norms"], np.dtype(metadata["dtype"]), loaded)
         except (LookupError, TypeError, ValueError):  # another version wrote it
             return None
         return Matrix(generation, seqs, gallery)
@@ -133,12 +133,12 @@ class MatrixCache:
         """Write a matrix and remove older ones. A failure is ignored: a cache is not needed."""
         gallery = matrix.gallery
         about, parts = prefilters.save(gallery.prefilters)
-        facts = {"generation": matrix.generation, "dtype": gallery.dtype.str, "prefilters": about}
+        metadata = {"generation": matrix.generation, "dtype": gallery.dtype.str, "prefilters": about}
         parts |= {"vectors": gallery.vectors, "seqs": matrix.seqs, "norms": gallery.squared_norms}
         with suppress(OSError, StorageError):
             self.folder.mkdir(exist_ok=True)
             path = self._file(matrix.generation)
-            array_file.write(path, facts, parts)
+            array_file.write(path, metadata, parts)
             self.remove_older("matrix-*", path.name)
 
     def remove_older(self, pattern: str, name: str) -> None:
