@@ -416,7 +416,7 @@ def test_ctrl_c_while_a_command_is_loaded_leaves_no_traceback() -> None:
         ("index photos --to shop --labels none.csv", 1, "none.csv"),
         ("index pocket --to shop", 1, "no images"),
         ("embed photos --encoder sketches --out x.npz", 1, "no encoder"),
-        ("embed pocket --out x.npz", 1, "no pictures"),
+        ("embed pocket --out x.npz", 1, "no images"),
         ("tune shop --budget inf", 2, "not infinity"),
         ("tune shop --budget nan", 2, "--budget"),
         ("tune shop --recall 0", 2, "--recall"),

@@ -28,7 +28,9 @@ class Commands(MutableMapping[str, Any]):
             commands: typer.Typer = import_module(f"lookalike.cli.{module}").commands
             commands.rich_markup_mode = _MARKUP
             group = typer.main.get_group(commands)
-            self._loaded[name] = group.commands.get(name, group)
+            command = group.commands.get(name, group)
+            command.name = name
+            self._loaded[name] = command
         return self._loaded[name]
 
     def __setitem__(self, name: str, command: Any) -> None:  # noqa: ANN401 -- as above

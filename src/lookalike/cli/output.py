@@ -126,7 +126,7 @@ class ProgressBar:
         if self._bars is None:
             if not stderr.is_terminal:
                 return
-            self._bars = _bars(rich_console())
+            self._bars = _bars(_console())
             self._bars.start()
         count = f"{done:,}/{total:,}" if total and not detail else ""
         if self._task is None or stage != self._stage:
@@ -149,8 +149,7 @@ class ProgressBar:
             self._bars = None
 
 
-def rich_console() -> "Console":
-    """Make a Rich console on stderr."""
+def _console() -> "Console":
     # Rich takes longer to import than a search in a small collection.
     from rich.console import Console  # noqa: PLC0415
 
