@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import pictures
+import image_files
 from lookalike import images, search
 from lookalike.collection import Collection, Entry, open_collection
 from lookalike.encoders import Encoder
@@ -35,7 +35,7 @@ from lookalike.stores import Answer
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    pictures.write(
+    image_files.write(
         tmp_path / "photos", {f"{label}/{i}.png": 10 * i + len(label) for label in ("cat", "horse") for i in range(5)}
     )
     return tmp_path / "photos"
@@ -337,7 +337,7 @@ def test_a_file_that_cannot_be_looked_at_is_not_missing(
 
 
 def test_an_upload_is_kept_in_the_folder_and_goes_with_its_item(shop: Collection) -> None:
-    data = pictures.png(99)
+    data = image_files.png(99)
     item = shop.add_image(data, "cat", {"by": "me"})
     assert shop.folder.file(item).read_bytes() == data
     assert shop.folder.owns(item)
@@ -351,15 +351,15 @@ def test_an_upload_is_kept_in_the_folder_and_goes_with_its_item(shop: Collection
 
 
 def test_the_same_upload_is_the_same_item_and_embedded_once(shop: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = shop.add_image(pictures.png(99), "cat")
+    first = shop.add_image(image_files.png(99), "cat")
     monkeypatch.setattr(shop.embedder.encoder, "embed", lambda *_: pytest.fail("embedded again"))
-    again = shop.add_image(pictures.png(99), "dog", {"by": "me"})
+    again = shop.add_image(image_files.png(99), "dog", {"by": "me"})
     assert again.id == first.id
     assert (shop.get(first.id).label, shop.get(first.id).attributes) == ("dog", {"by": "me"})
     assert shop.store.count() == 11
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", pictures.png(1)[:50]])
+@pytest.mark.parametrize("data", [b"", b"no picture", image_files.png(1)[:50]])
 def test_an_upload_that_is_not_an_image_leaves_nothing_behind(shop: Collection, data: bytes) -> None:
     with pytest.raises(UnreadableImageError):
         shop.add_image(data)
@@ -390,8 +390,8 @@ def test_a_thumbnail_is_kept_and_made_anew_where_it_is_damaged(shop: Collection,
 
 def test_a_thumbnail_shows_the_picture_as_it_is_now_and_is_not_kept(shop: Collection, photos: Path) -> None:
     item = shop.get("cat-1")
-    (photos / "cat" / "1.png").write_bytes(pictures.png(77))
-    assert shop.folder.thumbnail(item, 16) == images.thumbnail(pictures.png(77), 16)
+    (photos / "cat" / "1.png").write_bytes(image_files.png(77))
+    assert shop.folder.thumbnail(item, 16) == images.thumbnail(image_files.png(77), 16)
     assert not (shop.path / "cache" / "thumbnails").exists()
     (photos / "cat" / "1.png").unlink()
     with pytest.raises(NotFoundError):
@@ -404,7 +404,7 @@ def test_threads_add_and_search_at_the_same_time(shop: Collection, photos: Path)
     def work(number: int) -> None:
         try:
             for i in range(6):
-                item = shop.add_image(pictures.png(1000 + 10 * number + i))
+                item = shop.add_image(image_files.png(1000 + 10 * number + i))
                 (answer,) = shop.answer(Query(vectors=shop.store.vectors([item.id]), k=1))
                 hit = answer[0]
                 if hit.item.id != item.id or hit.distance:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-import pictures
+import image_files
 import pocket_encoder
 from lookalike import compare, encoders, images, metric, sample
 from lookalike.codecs import NoCodec
@@ -39,7 +39,7 @@ def calibrated(pocket: Path, tmp_path: Path) -> Embedder:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     names = {f"{label}/{i}.png": 10 * i + len(label) for label in ("cat", "dog!", "horse") for i in range(4)}
-    pictures.write(tmp_path / "photos", names)
+    image_files.write(tmp_path / "photos", names)
     return tmp_path / "photos"
 
 
@@ -47,7 +47,7 @@ def photos(tmp_path: Path) -> Path:
 def zoo(tmp_path: Path, photos: Path, calibrated: Embedder) -> Iterator[Collection]:
     with Collection.create(tmp_path / "zoo.lookalike", calibrated.encoder) as zoo:
         zoo.add(photos, labels="folder")
-        pictures.write(tmp_path, {"stray.png": 0})
+        image_files.write(tmp_path, {"stray.png": 0})
         zoo.add([Entry(tmp_path / "stray.png")])
         yield zoo
 

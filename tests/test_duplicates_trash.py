@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import pictures
+import image_files
 from lookalike import duplicates, images
 from lookalike.collection import Collection, Entry
 from lookalike.duplicates import FindOptions, SearchRadius
@@ -42,7 +42,7 @@ SURPLUS = ["1b.png", "2b.png", "deep/3b.png", "deep/er/1c.png"]
 
 @pytest.fixture
 def collection(tmp_path: Path, pocket: Path) -> Iterator[Collection]:
-    pictures.write(tmp_path / "photos", FILES)
+    image_files.write(tmp_path / "photos", FILES)
     for path in (tmp_path / "photos").rglob("*.png"):
         os.utime(path, (1e9, 1e9))
     with Collection.create(tmp_path / "c.lookalike", Encoder.open(pocket)) as made:
@@ -195,7 +195,7 @@ def test_a_file_that_cannot_be_unlinked_stays(
 def test_files_that_have_changed_stay(collection: Collection, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     groups = duplicates.find_duplicates(collection, NEAR).groups
-    (photos / "1b.png").write_bytes(pictures.png(9))
+    (photos / "1b.png").write_bytes(image_files.png(9))
     (photos / "deep" / "er" / "1c.png").unlink()
     (photos / "2.png").unlink()  # the one to keep
     (photos / "deep" / "3b.png").unlink()
@@ -215,35 +215,35 @@ def test_no_file_is_overwritten(collection: Collection, tmp_path: Path) -> None:
     photos, trash = tmp_path / "photos", tmp_path / "trash"
     apply(collection, trash)
     # Another image gets the name of a moved one, and is moved too.
-    (photos / "1b.png").write_bytes(pictures.png(2))
+    (photos / "1b.png").write_bytes(image_files.png(2))
     collection.add(photos)
     assert [path.name for path in apply(collection, trash).files] == ["1b.png"]
     inside = trash.joinpath(*photos.parts[1:])
-    assert (inside / "1b.png").read_bytes() == pictures.png(1)
-    assert (inside / "1b (2).png").read_bytes() == pictures.png(2)
+    assert (inside / "1b.png").read_bytes() == image_files.png(1)
+    assert (inside / "1b (2).png").read_bytes() == image_files.png(2)
     # A new file takes the place of another one.
-    (photos / "2b.png").write_bytes(pictures.png(7))
+    (photos / "2b.png").write_bytes(image_files.png(7))
     back = duplicates.restore(trash, Collection.open)
     assert set(left(back)) == {"1b.png", "2b.png"}
     assert "another file has its place" in left(back)["2b.png"]
-    assert (photos / "1b.png").read_bytes() == pictures.png(2)  # the last one moved
-    assert (photos / "2b.png").read_bytes() == pictures.png(7)
-    assert (inside / "1b.png").read_bytes() == pictures.png(1)
+    assert (photos / "1b.png").read_bytes() == image_files.png(2)  # the last one moved
+    assert (photos / "2b.png").read_bytes() == image_files.png(7)
+    assert (inside / "1b.png").read_bytes() == image_files.png(1)
     # When the places are free again, the other files come back.
     (photos / "1b.png").unlink()
     (photos / "2b.png").unlink()
     assert duplicates.restore(trash, Collection.open).failures == ()
-    assert (photos / "1b.png").read_bytes() == pictures.png(1)
-    assert (photos / "2b.png").read_bytes() == pictures.png(2)
+    assert (photos / "1b.png").read_bytes() == image_files.png(1)
+    assert (photos / "2b.png").read_bytes() == image_files.png(2)
     assert not trash.exists()
 
 
 def test_an_image_kept_by_the_folder_goes_and_comes_back(collection: Collection, tmp_path: Path) -> None:
-    (tmp_path / "photos" / "4.png").write_bytes(pictures.png(5))
+    (tmp_path / "photos" / "4.png").write_bytes(image_files.png(5))
     collection.add(tmp_path / "photos")
-    item = collection.add_image(pictures.png(4), "mug", {"colour": "red"})
+    item = collection.add_image(image_files.png(4), "mug", {"colour": "red"})
     with_copy = tmp_path / "photos" / "copy.png"
-    with_copy.write_bytes(pictures.png(4))
+    with_copy.write_bytes(image_files.png(4))
     collection.add(tmp_path / "photos")
     groups = duplicates.find_duplicates(
         collection, NEAR, options=FindOptions(rules=duplicates.KeepRule.parse("path:photos/*"))
@@ -254,7 +254,7 @@ def test_an_image_kept_by_the_folder_goes_and_comes_back(collection: Collection,
     assert item.id not in collection.store.get([item.id])
     assert duplicates.restore(tmp_path / "trash", Collection.open).failures == ()
     assert collection.get(item.id) == item
-    assert collection.folder.file(item).read_bytes() == pictures.png(4)
+    assert collection.folder.file(item).read_bytes() == image_files.png(4)
 
 
 def test_a_folder_with_other_files_is_not_used_as_a_trash(collection: Collection, tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_torn_last_line_is_ignored_and_a_damaged_line_is_an_error(collection: 
         with pytest.raises(StorageError, match=r"line 2.*damaged"):
             duplicates.restore(trash, Collection.open)
     (trash / LIST).write_bytes(whole + first[:40])
-    (tmp_path / "photos" / "5.png").write_bytes(pictures.png(4))
+    (tmp_path / "photos" / "5.png").write_bytes(image_files.png(4))
     collection.add(tmp_path / "photos")
     assert len(apply(collection, trash).files) == 1  # the new record is a line of its own
     assert len((trash / LIST).read_bytes().splitlines()) == 5

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from image_files import write
 from lookalike import codecs, images
 from lookalike.codecs import NoCodec
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.errors import MismatchError, NotFoundError, UsageError
 from lookalike.metric import Metric, VectorSpace
-from pictures import write
 
 
 class Recorder:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import pictures
+import image_files
 import pocket_encoder
 from lookalike import sample
 from lookalike.cli import main
@@ -261,7 +261,7 @@ def test_the_test_split_is_measured_and_the_validation_split_chooses_the_thresho
     rows = []
     for i in range(36):
         split = ("train", "validation", "test")[i // 12]
-        pictures.write(tmp_path, {f"{i}.png": i % 3})
+        image_files.write(tmp_path, {f"{i}.png": i % 3})
         rows.append((f"{i}.png", "abc"[i % 3], split))
     path = table(tmp_path, rows)
     tree = json.loads(run(pocket, "--data", path, "--no-report", "--json", *SMALL).out)
@@ -276,7 +276,7 @@ def test_the_test_split_is_measured_and_the_validation_split_chooses_the_thresho
 
 def test_a_broken_image_is_left_out_and_reported(run: Shell, pocket: Path, tmp_path: Path) -> None:
     for name in "ab":
-        pictures.write(tmp_path / "data", {f"{name}/{i}.png": ord(name) for i in range(4)})
+        image_files.write(tmp_path / "data", {f"{name}/{i}.png": ord(name) for i in range(4)})
     (tmp_path / "data" / "a" / "broken.png").write_bytes(b"not an image")
     result = run(pocket, "--data", tmp_path / "data", "--no-report", "--json", *SMALL)
     assert result.code == 0
@@ -301,8 +301,8 @@ def test_a_broken_image_is_left_out_and_reported(run: Shell, pocket: Path, tmp_p
 def test_bad_input_is_one_line(
     run: Shell, pocket: Path, tmp_path: Path, *, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
-    pictures.write(tmp_path / "one", {f"only/{i}.png": i for i in range(3)})
-    pictures.write(tmp_path / "flat", {f"{i}.png": i for i in range(3)})
+    image_files.write(tmp_path / "one", {f"only/{i}.png": i for i in range(3)})
+    image_files.write(tmp_path / "flat", {f"{i}.png": i for i in range(3)})
     result = run(pocket, *arguments, "--no-report")
     assert result.code == code, result.err
     assert message in result.err
@@ -321,7 +321,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(run: Shell, 
 
 def test_without_a_terminal_no_progress_goes_to_standard_error(run: Shell, pocket: Path, tmp_path: Path) -> None:
     for name in "ab":
-        pictures.write(tmp_path / "data", {f"{name}/{i}.png": ord(name) + i for i in range(4)})
+        image_files.write(tmp_path / "data", {f"{name}/{i}.png": ord(name) + i for i in range(4)})
     assert run(pocket, "--data", tmp_path / "data", "--no-report", "--on", "retrieval").err == ""
 
 

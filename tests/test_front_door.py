@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 import lookalike as la
+from image_files import write
 from lookalike import errors, sample
-from pictures import write
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "docs"))

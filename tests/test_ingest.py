@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import pictures
+import image_files
 import processes
 from lookalike import images, parallel
 from lookalike.collection import Collection
@@ -74,7 +74,7 @@ class Desk:
         self.collection = Collection(opened.folder, opened.store, Embedder.of(self.encoder))
 
     def write(self, **names: int) -> None:
-        pictures.write(self.folder, {f"{name}.png": number for name, number in names.items()})
+        image_files.write(self.folder, {f"{name}.png": number for name, number in names.items()})
 
     def add(self, *new: Entry) -> Added:
         return self.collection.add(new or plan(self.folder))
@@ -139,7 +139,7 @@ def test_a_file_of_the_same_size_and_date_but_other_content_is_seen(desk: Desk) 
     desk.added()
     file = desk.folder / "a.png"
     before, status = file.read_bytes(), file.stat()
-    other = pictures.png(2).ljust(len(before), b"\0")[: max(len(before), len(pictures.png(2)))]
+    other = image_files.png(2).ljust(len(before), b"\0")[: max(len(before), len(image_files.png(2)))]
     file.write_bytes(before.ljust(len(other), b"\0"))
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     desk.added()
@@ -293,7 +293,7 @@ def test_of_an_id_that_comes_twice_the_last_one_counts(desk: Desk) -> None:
 
 def test_a_bad_image_is_reported_and_skipped(desk: Desk) -> None:
     desk.write(a=1, b=2)
-    (desk.folder / "bad.png").write_bytes(pictures.png(3)[:100])
+    (desk.folder / "bad.png").write_bytes(image_files.png(3)[:100])
     (desk.folder / "text.jpg").write_text("not an image", encoding="utf-8")
     (desk.folder / "empty.gif").touch()
     added = desk.add()
@@ -324,7 +324,7 @@ def test_a_path_that_cannot_be_used_is_reported(desk: Desk, path: bytes) -> None
 
 
 def test_a_file_name_that_is_not_utf_8_is_reported(desk: Desk) -> None:
-    (desk.folder / os.fsdecode(b"na\xefve.png")).write_bytes(pictures.png(1))
+    (desk.folder / os.fsdecode(b"na\xefve.png")).write_bytes(image_files.png(1))
     assert desk.added() == {"failed": 1}
 
 
@@ -352,7 +352,7 @@ def names(entries: list[Entry]) -> list[tuple[str, str | None, dict[str, str]]]:
 
 
 def test_labels_are_the_first_folder_of_the_path(tmp_path: Path) -> None:
-    pictures.write(tmp_path, {"cat/1.png": 1, "cat/kittens/2.png": 1, "dog/3.png": 1, "4.png": 1})
+    image_files.write(tmp_path, {"cat/1.png": 1, "cat/kittens/2.png": 1, "dog/3.png": 1, "4.png": 1})
     expected: list[tuple[str, str | None, dict[str, str]]] = [
         ("4.png", None, {}),
         ("1.png", "cat", {}),
@@ -376,7 +376,7 @@ def test_labels_are_the_first_folder_of_the_path(tmp_path: Path) -> None:
     ids=["plain", "BOM", "no labels", "attributes", "quotes", "a column without a name, a short row"],
 )
 def test_labels_come_from_a_csv(tmp_path: Path, csv: str, expected: list[object]) -> None:
-    pictures.write(tmp_path, {"a.png": 1, "b c.png": 2})
+    image_files.write(tmp_path, {"a.png": 1, "b c.png": 2})
     (tmp_path / "labels.csv").write_text(csv, encoding="utf-8", newline="")
     assert names(plan(tmp_path, tmp_path / "labels.csv")) == expected
 
@@ -398,7 +398,7 @@ def test_labels_come_from_a_csv(tmp_path: Path, csv: str, expected: list[object]
     ],
 )
 def test_an_invalid_csv_is_refused(tmp_path: Path, csv: bytes) -> None:
-    pictures.write(tmp_path, {"a.png": 1})
+    image_files.write(tmp_path, {"a.png": 1})
     (tmp_path / "labels.csv").write_bytes(csv)
     with pytest.raises(DataError, match="labels"):
         plan(tmp_path, tmp_path / "labels.csv")
@@ -411,7 +411,7 @@ def test_a_missing_csv_is_reported(tmp_path: Path, name: str) -> None:
 
 
 def test_a_folder_has_the_same_ids_however_its_path_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures.write(tmp_path, {"photos/a.png": 1})
+    image_files.write(tmp_path, {"photos/a.png": 1})
     monkeypatch.chdir(tmp_path / "photos")
     paths = [Path(), Path("../photos"), tmp_path / "photos" / ".." / "photos", tmp_path / "photos"]
     assert len({file_id(plan(path)[0].path) for path in paths}) == 1
@@ -548,7 +548,7 @@ def test_progress_is_reported(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def make_many(folder: Path, count: int) -> None:
-    pictures.write(folder, {f"{i:03}.png": i for i in range(count)})
+    image_files.write(folder, {f"{i:03}.png": i for i in range(count)})
 
 
 def logged(log: Path) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import pictures
+import image_files
 from lookalike import images
 from lookalike.collection import Collection
 from lookalike.encoders import Encoder
@@ -27,7 +27,7 @@ from lookalike.stores import Item
 
 
 def test_a_plan_takes_a_folder_a_file_and_a_sequence(tmp_path: Path) -> None:
-    pictures.write(tmp_path, {"a.png": 1, "b/c.png": 2})
+    image_files.write(tmp_path, {"a.png": 1, "b/c.png": 2})
     a, c = tmp_path / "a.png", tmp_path / "b" / "c.png"
     for folder in (tmp_path, str(tmp_path)):
         assert [entry.path for entry in plan(folder)] == [a, c]
@@ -38,7 +38,7 @@ def test_a_plan_takes_a_folder_a_file_and_a_sequence(tmp_path: Path) -> None:
 
 
 def test_a_plan_names_images_in_memory_by_their_position(tmp_path: Path) -> None:
-    data, array = pictures.png(1), np.zeros((4, 4, 3), np.uint8)
+    data, array = image_files.png(1), np.zeros((4, 4, 3), np.uint8)
     image = Image.fromarray(array)
     for source in (data, array, image):
         (entry,) = plan(source)
@@ -57,7 +57,7 @@ def test_a_plan_keeps_entries_and_may_label_them(tmp_path: Path) -> None:
 
 
 def test_labels_that_do_not_fit_the_source_are_refused(tmp_path: Path) -> None:
-    pictures.write(tmp_path, {"a.png": 1})
+    image_files.write(tmp_path, {"a.png": 1})
     with pytest.raises(UsageError, match="not a folder"):
         plan(tmp_path / "a.png", labels="folder")
     with pytest.raises(UsageError, match="need a folder"):
@@ -79,7 +79,7 @@ def test_another_type_is_refused() -> None:
 
 
 def test_a_csv_names_images_under_the_folder_only(tmp_path: Path) -> None:
-    pictures.write(tmp_path / "photos", {"a.png": 1})
+    image_files.write(tmp_path / "photos", {"a.png": 1})
     (tmp_path / "labels.csv").write_text("path,label\nb.png,cat\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"b\.png"):
         plan(tmp_path / "photos", tmp_path / "labels.csv")
@@ -96,7 +96,7 @@ def shop(tmp_path: Path, pocket: Path) -> Iterator[Collection]:
 
 def test_read_decodes_what_is_new_and_returns_what_is_wrong(shop: Collection, tmp_path: Path) -> None:
     known = Known({}, {})
-    pictures.write(tmp_path, {"a.png": 1})
+    image_files.write(tmp_path, {"a.png": 1})
     result = read(Entry(tmp_path / "a.png", "cat"), known, shop.embedder)
     assert isinstance(result, Read)
     assert (result.item.id, result.item.label) == (file_id(tmp_path / "a.png"), "cat")
@@ -107,8 +107,8 @@ def test_read_decodes_what_is_new_and_returns_what_is_wrong(shop: Collection, tm
 
 
 def test_read_does_not_decode_a_known_content(shop: Collection, tmp_path: Path) -> None:
-    pictures.write(tmp_path, {"a.png": 1})
-    content = images.fingerprint(pictures.png(1))
+    image_files.write(tmp_path, {"a.png": 1})
+    content = images.fingerprint(image_files.png(1))
     for known in (Known({}, {content: "x"}), Known({}, {}, {content: np.zeros(48)})):
         result = read(Entry(tmp_path / "a.png"), known, shop.embedder)
         assert isinstance(result, Read)
@@ -117,7 +117,7 @@ def test_read_does_not_decode_a_known_content(shop: Collection, tmp_path: Path) 
 
 
 def test_an_item_keeps_its_label_unless_the_entry_has_facts(shop: Collection, tmp_path: Path) -> None:
-    pictures.write(tmp_path, {"a.png": 1})
+    image_files.write(tmp_path, {"a.png": 1})
     old = Item(file_id(tmp_path / "a.png"), "elsewhere", "cat", {"colour": "red"})
     known = Known({old.id: old}, {})
     for entry, expected in (
@@ -232,7 +232,7 @@ def test_write_returns_the_items_whose_vector_is_gone(shop: Collection) -> None:
 
 def test_images_in_memory_are_kept_and_embedded_once(shop: Collection) -> None:
     keeper = Keeper(shop.folder, Lock())
-    data, array = pictures.png(1), np.random.default_rng(0).integers(0, 256, (9, 7, 4), np.uint8)
+    data, array = image_files.png(1), np.random.default_rng(0).integers(0, 256, (9, 7, 4), np.uint8)
     sources: list[images.ImageSource] = [data, array, Image.fromarray(array), data]
     added = add(shop.store, shop.embedder, plan(sources, ["png", "array", "image", None]), keeper=keeper)
     assert added == Added(embedded=2, reused=2)
@@ -251,7 +251,7 @@ def test_images_in_memory_are_kept_and_embedded_once(shop: Collection) -> None:
 
 
 def test_a_bad_image_in_memory_is_reported_by_its_position(shop: Collection) -> None:
-    sources: list[images.ImageSource] = [pictures.png(1), b"no image", np.zeros((0, 3), np.uint8)]
+    sources: list[images.ImageSource] = [image_files.png(1), b"no image", np.zeros((0, 3), np.uint8)]
     added = add(shop.store, shop.embedder, plan(sources), keeper=Keeper(shop.folder, Lock()))
     assert (added.embedded, added.failed, added.total) == (1, 2, 3)
     assert [str(failure.path) for failure in added.failures] == ["#2", "#3"]
@@ -260,7 +260,7 @@ def test_a_bad_image_in_memory_is_reported_by_its_position(shop: Collection) -> 
 
 def test_an_image_in_memory_needs_a_keeper(shop: Collection) -> None:
     with pytest.raises(UsageError, match="in memory"):
-        add(shop.store, shop.embedder, plan(pictures.png(1)))
+        add(shop.store, shop.embedder, plan(image_files.png(1)))
 
 
 def test_a_result_reads_as_a_line() -> None:
