@@ -112,6 +112,7 @@ def shop(count: int = 96, sketches: int = 2) -> LabelledImages:
     return datasets.load([source], 16, "squash")
 
 
+@pytest.mark.slow
 def test_hold_out_keeps_sketches_with_their_photo_and_every_class_on_both_sides() -> None:
     samples = shop()
     training, validation = datasets.hold_out(samples, Holdout(0.34, seed=1))
@@ -130,6 +131,7 @@ def test_sources_are_concatenated() -> None:
     assert len(set(two.items.tolist())) == 128
 
 
+@pytest.mark.slow
 def test_hold_out_by_class_gives_disjoint_classes() -> None:
     samples = shop()
     training, validation = datasets.hold_out(samples, Holdout(0.25, "class", 1))

@@ -75,6 +75,7 @@ def test_one_by_one_equals_all_at_once(pocket: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["cifar10-triplet", "toyshop"])
+@pytest.mark.slow
 def test_an_embedding_does_not_depend_on_its_batch(name: str) -> None:
     encoder = encoders.load(name)
     batch = random_images(40, encoder.card.input.size)

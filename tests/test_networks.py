@@ -275,6 +275,7 @@ def test_a_recipe_refuses_weights_of_another_format() -> None:
 
 
 @each
+@pytest.mark.slow
 def test_branches_share_late_layers_and_head_but_not_early_ones(network: dict[str, Any], size: int) -> None:
     net = networks.Siamese(config(**network), ("photo", "sketch")).eval()
     photo, sketch = net.branch("photo"), net.branch("sketch")

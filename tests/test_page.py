@@ -18,6 +18,8 @@ from lookalike.server import create_app
 from pocket_encoder import calibrated, make
 from pocket_server import serving
 
+pytestmark = pytest.mark.slow  # they need Chromium
+
 STATIC = Path(__file__).parent.parent / "src" / "lookalike" / "server" / "static"
 QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 DESKTOP, PHONE = (1280, 900), (390, 844)
@@ -182,7 +184,6 @@ def test_an_image_is_dropped_or_pasted(visit: Visit, shop: Shop, event: str) -> 
     expect(page.locator("#overlay")).to_be_hidden()
 
 
-@pytest.mark.slow
 def test_a_sketch_is_searched_and_undone(visit: Visit) -> None:
     page = visit()
     draw(page)
@@ -253,7 +254,6 @@ def test_an_image_is_opened_by_keyboard(visit: Visit) -> None:
     assert page.evaluate("document.activeElement.className") == "image"
 
 
-@pytest.mark.slow
 def test_errors_are_shown(visit: Visit, shop: Shop, tmp_path: Path) -> None:
     page = visit("#c=empty", complain=False)
     expect(page.locator("#empty")).to_contain_text("empty")

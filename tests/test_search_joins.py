@@ -69,6 +69,7 @@ def test_joins_are_their_definition(metric: Metric, kind: str, seed: int, d: int
     st.sampled_from([1, 4, 8, 17, 130]),
     st.integers(1, 60),
 )
+@pytest.mark.slow
 def test_the_nearest_are_their_definition(metric: Metric, kind: str, seed: int, d: int, k: int) -> None:
     rng = np.random.default_rng(seed)
     bounds.BUDGET = int(rng.choice([10_000, 64 * 2**20]))
