@@ -204,6 +204,7 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("features", FEATURES.values(), ids=FEATURES)
+@pytest.mark.slow
 def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(
     tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, features: list[str]
 ) -> None:
@@ -389,6 +390,7 @@ def test_without_labels_validation_compares_two_views_of_each_image(unlabelled: 
     assert report["about"]["facts"] == {"trained on": "36 images each a class of its own"}
 
 
+@pytest.mark.slow
 def test_without_labels_calibration_separates_views_from_other_images(unlabelled: Path) -> None:
     calibration = encoders.load(unlabelled / "encoder").card.calibration
     assert calibration is not None
