@@ -117,7 +117,7 @@ class Card(_Strict):
         if self.output == "bits" and self.dimension % 8:
             raise ValueError(f"the dimension of bits must be a multiple of 8, not {self.dimension}")
         known = self.calibration
-        # The calibration of a codec is of its codes, whatever the encoder gives.
+        # A calibration with a codec is of its codes, which may have another metric than the encoder's output.
         if (
             known
             and known.codec == "none"

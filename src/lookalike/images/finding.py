@@ -44,7 +44,7 @@ def find(folder: str | os.PathLike[str], on_error: Callable[[OSError], None] | N
         StorageError: the folder itself cannot be listed.
     """
     folder = Path(folder)
-    report = on_error or (lambda error: log.warning("Left out: %s", error))
+    report = on_error or (lambda error: log.warning("Skipped: %s", error))
     files: list[Path] = []
     seen: set[tuple[int, int]] = set()
     # Real folders first; links to folders when no real one is left.

@@ -44,7 +44,7 @@ class _Jpeg(JpegImageFile):
 
 
 # Pillow's classes, not `Image.open`: that one has a limit on pixels which is global to the process, so changing it would
-# affect every other user of Pillow. And no other format can be opened, whatever plugins are installed.
+# affect every other user of Pillow. And installed plugins cannot add formats.
 DECODERS: dict[str, type[ImageFile.ImageFile]] = {
     "image/jpeg": _Jpeg,
     "image/png": PngImageFile,

@@ -11,7 +11,7 @@ from lookalike.sample.palette import Paint
 Role = Literal["body", "trim", "detail", "glow"]
 """The role of a part in a sketch.
 
-Every hand draws ``body`` and ``trim``, and only some hands draw ``detail``; ``glow`` (light, glass, sheen) is in photos alone.
+Every hand draws ``body`` and ``trim``, and some hands leave ``detail`` out; ``glow`` (light, glass, sheen) is in photos alone.
 """
 Shade = Literal["flat", "soft", "round", "tube", "bar", "hollow", "halo"]
 """The shading of a part.
