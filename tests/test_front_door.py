@@ -70,6 +70,17 @@ def test_the_tasks_take_a_line_each(tmp_path: Path, photos: Path, pocket: Path) 
 
 # ---- examples and documentation
 
+TINY = """
+name: tiny
+data: {sources: [{kind: toyshop, count: 96, seed: 5}], validation: 0.34, size: 16}
+network: {backbone: cnn, dimension: 8}
+losses: [{kind: triplet, margin: 0.2}]
+sampler: {classes: 8, items: 2}
+optimiser: {learning_rate: 0.01}
+schedule: {kind: constant}
+train: {epochs: 5}
+"""
+
 
 @pytest.fixture(scope="session")
 def toy_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -80,6 +91,7 @@ def toy_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mugs[0].photo().save(folder / "mug.jpg")
     mugs[1].photo().save(folder / "other.jpg")
     mugs[0].sketch().save(folder / "sketch.png")
+    (folder / "tiny.yaml").write_text(TINY, encoding="utf-8")
     with la.open(folder / "shop", encoder="toyshop") as shop:
         shop.add(folder / "photos", labels="folder")
     return folder
@@ -106,7 +118,9 @@ def test_every_public_name_has_an_example() -> None:
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # examples leave closing to the garbage collector
 @pytest.mark.usefixtures("in_toy_shop")
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "la.train" else ()) for name in EXAMPLES]
+)
 def test_an_example_of_the_documentation_runs(name: str) -> None:
     names = {"la": la, "Path": Path, "Image": Image}
     test = doctest.DocTestParser().get_doctest(EXAMPLES[name], names, name, None, 0)

@@ -15,7 +15,7 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # as type checkers take it for true, without the import of typing
 if TYPE_CHECKING:
-    from lookalike.api import classify, embed, join, load_encoder, verify
+    from lookalike.api import calibrate, classify, embed, evaluate, join, load_encoder, train, verify
     from lookalike.collection import Collection
     from lookalike.collection import open_collection as open  # noqa: A004 -- as in `la.open`
     from lookalike.errors import (
@@ -53,11 +53,14 @@ __all__ = [
     "StorageError",
     "UnreadableImageError",
     "UsageError",
+    "calibrate",
     "classify",
     "embed",
+    "evaluate",
     "join",
     "load_encoder",
     "open",
+    "train",
     "verify",
 ]
 

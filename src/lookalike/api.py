@@ -11,10 +11,20 @@ from lookalike.collection import Collection, to_path
 from lookalike.compare import Ranking, Verdict
 from lookalike.embedding import Embedder, to_batch
 from lookalike.encoders import Encoder
+from lookalike.errors import MissingExtraError, UsageError
+from lookalike.evaluation import calibration
+from lookalike.evaluation import evaluate as evaluation
+from lookalike.evaluation.calibration import CalibrationData, CalibrationResult
+from lookalike.evaluation.evaluate import EvaluationData
 from lookalike.evaluation.fewshot import ClassifyBy
+from lookalike.evaluation.protocols import EvaluationOptions
+from lookalike.evaluation.results import Evaluation
 from lookalike.images import ImageSource
 from lookalike.joins import JoinPairs
+from lookalike.progress import SILENT, Progress
 from lookalike.query import Branch, Within
+
+DEFAULT_EVALUATION = EvaluationOptions()
 
 EncoderSource = str | os.PathLike[str] | Encoder
 """An encoder: a name, a folder, ``hf://org/repo``, or a loaded one."""
@@ -102,7 +112,7 @@ def verify(
 @overload
 def classify(  # type: ignore[overload-overlap]  # a str is one image, though it is a sequence of str
     image: ImageSource,
-    support: "str | os.PathLike[str] | Mapping[str, Sequence[str | os.PathLike[str]]]",
+    support: str | os.PathLike[str] | Mapping[str, Sequence[str | os.PathLike[str]]],
     *,
     encoder: EncoderSource = ...,
     by: ClassifyBy = ...,
@@ -113,7 +123,7 @@ def classify(  # type: ignore[overload-overlap]  # a str is one image, though it
 @overload
 def classify(
     image: Sequence[ImageSource],
-    support: "str | os.PathLike[str] | Mapping[str, Sequence[str | os.PathLike[str]]]",
+    support: str | os.PathLike[str] | Mapping[str, Sequence[str | os.PathLike[str]]],
     *,
     encoder: EncoderSource = ...,
     by: ClassifyBy = ...,
@@ -123,7 +133,7 @@ def classify(
 
 def classify(
     image: ImageSource | Sequence[ImageSource],
-    support: "str | os.PathLike[str] | Mapping[str, Sequence[str | os.PathLike[str]]]",
+    support: str | os.PathLike[str] | Mapping[str, Sequence[str | os.PathLike[str]]],
     *,
     encoder: EncoderSource = encoders.DEFAULT,
     by: ClassifyBy = "example",
@@ -162,8 +172,8 @@ def classify(
 
 
 def join(
-    left: "Collection | str | os.PathLike[str]",
-    right: "Collection | str | os.PathLike[str] | None" = None,
+    left: Collection | str | os.PathLike[str],
+    right: Collection | str | os.PathLike[str] | None = None,
     *,
     k: int | None = None,
     within: Within | None = None,
@@ -195,7 +205,124 @@ def join(
     return one.join(other, k=k, within=within, far=far, approximate=approximate)
 
 
-def _to_collection(source: "Collection | str | os.PathLike[str]") -> Collection:
+def evaluate(
+    encoder: EncoderSource | Collection,
+    data: EvaluationData | str | os.PathLike[str],
+    options: EvaluationOptions = DEFAULT_EVALUATION,
+    progress: Progress = SILENT,
+) -> Evaluation:
+    """Measure retrieval, verification and few-shot classification on labelled images.
+
+    Args:
+        encoder: a name, a folder, ``hf://org/repo``, a loaded encoder, or a collection for its own.
+        data: a folder with a folder for each class, a CSV file, an ``.npz`` file, or `EvaluationData`.
+        options: what to measure, and how much of it.
+        progress: reports each stage.
+
+    Returns:
+        Figures with confidence intervals. ``print`` shows them, ``to_dict()`` gives them as JSON takes them.
+
+    Raises:
+        NotFoundError, DataError: the data does not exist or is invalid.
+        UsageError: an option is invalid, or the data has sketches and the encoder has no sketch branch.
+
+    Example:
+        >>> result = la.evaluate("toyshop", "photos")
+        >>> result.retrieval.by_class.top_1 > 0.8
+        True
+    """
+    return evaluation.evaluate(_to_embedder(encoder), data, options, progress)
+
+
+def calibrate(
+    encoder: EncoderSource | Collection,
+    data: str | os.PathLike[str] | None = None,
+    *,
+    to: str | os.PathLike[str] | None = None,
+    split: str | None = None,
+    progress: Progress = SILENT,
+) -> CalibrationResult:
+    """Learn from labelled images what distances mean, and write it into the encoder's card.
+
+    Afterwards hits and verdicts have a probability, `verify` has a threshold, and ``far=`` works.
+
+    Args:
+        encoder: a name, a folder, ``hf://org/repo``, a loaded encoder, or a collection for its own copy.
+        data: labelled images that the encoder was not trained on: a folder with a folder for each class, a CSV file or an
+            ``.npz`` file. A collection's own labelled items by default.
+        to: a new folder for a calibrated copy. An encoder that others share, bundled or downloaded, needs it.
+        split: of the data; required if it has splits.
+        progress: gets the stage ``"embedding"``.
+
+    Returns:
+        The calibration and the error rates of its threshold; ``print`` shows them.
+
+    Raises:
+        DataError: there are too few pairs of the same thing, or of different things.
+        UsageError: data is missing, or the encoder is shared and ``to`` is not given.
+        AlreadyExistsError, StorageError: the copy cannot be written.
+
+    Example:
+        >>> result = la.calibrate("toyshop", "photos", to="calibrated")
+        >>> la.verify("mug.jpg", "other.jpg", encoder="calibrated").same
+        True
+    """
+    embedder, target = _to_embedder(encoder), None if to is None else to_path(to)
+    calibration.check_destination(embedder.encoder, target)
+    if data is not None:
+        vectors = CalibrationData.open(embedder, data, split, progress)
+    elif isinstance(encoder, Collection):
+        labelled = encoder.labelled()
+        vectors = CalibrationData(labelled, f"{len(labelled):,} labelled items of “{encoder.name}”")
+    else:
+        raise UsageError("To calibrate an encoder, give labelled images: data=, a folder with a folder for each class.")
+    result = calibration.calibrate(embedder, vectors)
+    calibration.save(embedder.encoder, result.calibration, target)
+    if isinstance(encoder, Collection) and target is None:
+        encoder.embedder = encoder.folder.load_embedder()
+    return result
+
+
+def train(
+    recipe: str | os.PathLike[str],
+    to: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    progress: Progress = SILENT,
+) -> Encoder:
+    """Train an encoder by a recipe; see `lookalike.learn.train` for stages and several devices.
+
+    Args:
+        recipe: a YAML file.
+        to: the run's folder, which must not exist or be empty.
+        overrides: values that replace those of the recipe, as ``"train.epochs=3"``.
+        progress: reports each batch, and the figures of each epoch.
+
+    Returns:
+        The encoder, which is in the run's folder too.
+
+    Raises:
+        MissingExtraError: the extra ``learn`` is not installed.
+        RecipeError: the recipe is invalid or does not suit the data, or the run diverges.
+        NotFoundError, DataError: the data does not exist, or cannot be trained on.
+        AlreadyExistsError, StorageError: the folder is not empty, or cannot be written.
+
+    Example:
+        >>> encoder = la.train("tiny.yaml", to="runs/mine", overrides=["train.epochs=1"])
+        >>> encoder.card.name
+        'tiny'
+    """
+    try:
+        from lookalike.learn.train import train as run  # noqa: PLC0415 -- torch takes a second to import, and is an extra
+    except ImportError as e:
+        raise MissingExtraError("learn", f"Training ({e})") from e
+    return encoders.load(run(to_path(recipe), to_path(to), progress, overrides))
+
+
+def _to_embedder(source: EncoderSource | Collection) -> Embedder:
+    return source.embedder if isinstance(source, Collection) else Embedder.of(load_encoder(source))
+
+
+def _to_collection(source: Collection | str | os.PathLike[str]) -> Collection:
     return source if isinstance(source, Collection) else Collection.open(source)
 
 

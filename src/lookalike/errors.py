@@ -194,8 +194,7 @@ class RecipeError(LookalikeError):
 
     Example:
         >>> _ = Path("recipe.yaml").write_text("name: mine")
-        >>> from lookalike.learn import recipe
-        >>> recipe.read(Path("recipe.yaml"))
+        >>> la.train("recipe.yaml", to="runs/mine")
         Traceback (most recent call last):
         lookalike.errors.RecipeError: ...
     """
