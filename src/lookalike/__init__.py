@@ -13,6 +13,8 @@ Names are loaded when they are first used, so the import costs next to nothing.
 
 from importlib import import_module
 
+from lookalike.version import __version__ as __version__
+
 TYPE_CHECKING = False  # as type checkers take it for true, without the import of typing
 if TYPE_CHECKING:
     from lookalike.api import calibrate, classify, embed, evaluate, join, load_encoder, train, verify
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
         UnreadableImageError,
         UsageError,
     )
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AlreadyExistsError",

@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 
-from lookalike import __version__
+from lookalike.version import __version__
 
 COMMANDS = {
     "index": ("index", "Add a folder of images to a collection."),

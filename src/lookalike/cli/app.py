@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from lookalike import __version__
 from lookalike.cli import COMMANDS, OPTIONS, output
 from lookalike.errors import LookalikeError
+from lookalike.version import __version__
 
 _MARKUP: Final = "markdown"
 

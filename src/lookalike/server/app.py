@@ -12,13 +12,13 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
-from lookalike import __version__
 from lookalike.collection import Collection
 from lookalike.errors import UsageError
 from lookalike.server import classify, collections, docs, images, indexing, items, problems, search, verify
 from lookalike.server.middleware import BodyLimit, Headers, SameSite
 from lookalike.server.schemas import MAX_COUNT
 from lookalike.server.served import ServedCollections
+from lookalike.version import __version__
 
 MAX_BODY = 32 * 2**20
 

@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter
 
-from lookalike import __version__
 from lookalike.collection import Collection
 from lookalike.server.problems import responses
 from lookalike.server.schemas import CollectionOut, CollectionsOut, EncoderOut, HealthOut
 from lookalike.server.served import NamedCollection, Served
+from lookalike.version import __version__
 
 router = APIRouter(tags=["collections"])
 
