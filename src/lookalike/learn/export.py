@@ -16,6 +16,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from lookalike import atomic
 from lookalike.datasets import LabelledImages
 from lookalike.encoders import Card, Encoder
 from lookalike.encoders.card import Input, Provenance
@@ -66,9 +67,38 @@ def write(recipe: Recipe, network: Siamese, folder: Path, samples: LabelledImage
     new = folder.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    branches = branches_of(network.state_dict())
+    card = _card(recipe, network, training)
+    branches, size = card.branches, card.input.size
+    atomic.write_text(new / "encoder.json", card.model_dump_json(indent=2) + "\n")
+    atomic.write_text(new / "README.md", _model_card(card))
+    network = network.float().eval().cpu()
+    models = {name: _to_onnx(network.branch(name), size) for name in branches}
+    for name, model in models.items():
+        _save(_with_float16_weights(model), new / f"{name}.onnx")
+    for name, model in models.items():
+        if _difference(network, Encoder.open(new), name, samples) > _TOLERANCE:
+            # The embeddings of deep networks that were hardly trained depend on the last bits of their weights.
+            _save(model, new / f"{name}.onnx")
+        difference = _difference(network, Encoder.open(new), name, samples)
+        if difference > _TOLERANCE:
+            raise EncoderError(
+                f"ONNX and torch disagree on {name} embeddings by {difference:.4f} of their length (limit {_TOLERANCE}). "
+                "Train longer, or try another network."
+            )
+    shutil.rmtree(folder, ignore_errors=True)
+    new.replace(folder)
+    atomic.sync(folder.parent)
+    return folder
+
+
+def _save(model: onnx.ModelProto, path: Path) -> None:
+    with atomic.atomic_write(path) as part:
+        onnx.save(model, part)
+
+
+def _card(recipe: Recipe, network: Siamese, training: Training) -> Card:
     data = recipe.stages[-1].data
-    card = Card(
+    return Card(
         name=recipe.name,
         description=recipe.description,
         licence=recipe.licence,
@@ -76,7 +106,7 @@ def write(recipe: Recipe, network: Siamese, folder: Path, samples: LabelledImage
         output="float",
         metric=Metric.EUCLIDEAN,
         input=Input(size=data.size, fit=data.fit, mean=data.mean, std=data.std),
-        branches=branches,
+        branches=branches_of(network.state_dict()),
         provenance=Provenance(
             recipe=_without_paths(recipe),
             seed=recipe.seed,
@@ -87,25 +117,6 @@ def write(recipe: Recipe, network: Siamese, folder: Path, samples: LabelledImage
             figures={k: round(v, 5) for k, v in training.figures.items()},
         ),
     )
-    (new / "encoder.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    (new / "README.md").write_text(_model_card(card), encoding="utf-8")
-    network = network.float().eval().cpu()
-    models = {name: _to_onnx(network.branch(name), data.size) for name in branches}
-    for name, model in models.items():
-        onnx.save(_with_float16_weights(model), new / f"{name}.onnx")
-    for name, model in models.items():
-        if _difference(network, Encoder.open(new), name, samples) > _TOLERANCE:
-            # The embeddings of deep networks that were hardly trained depend on the last bits of their weights.
-            onnx.save(model, new / f"{name}.onnx")
-        difference = _difference(network, Encoder.open(new), name, samples)
-        if difference > _TOLERANCE:
-            raise EncoderError(
-                f"ONNX and torch disagree on {name} embeddings by {difference:.4f} of their length (limit {_TOLERANCE}). "
-                "Train longer, or try another network."
-            )
-    shutil.rmtree(folder, ignore_errors=True)
-    new.replace(folder)
-    return folder
 
 
 def _without_paths(recipe: Recipe) -> dict[str, Any]:
