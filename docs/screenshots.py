@@ -65,7 +65,7 @@ def take_page(url: str, photo: Path, collection: Collection) -> None:
             page.set_input_files("#file", photo)
             page.locator("#grid .distance").first.wait_for()
         save(page, "page")
-        if "sketch" in collection.encoder.card.branches:
+        if "sketch" in collection.embedder.encoder.card.branches:
             page.goto(url)
             page.get_by_role("tab", name="Sketch").click()
             for stroke in mug():

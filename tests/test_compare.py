@@ -61,7 +61,7 @@ def classes(photos: Path) -> dict[str, list[Path]]:
 
 def test_a_verdict_has_the_distance_of_a_search_and_follows_the_threshold(zoo: Collection, photos: Path) -> None:
     a, b = photos / "cat" / "1.png", photos / "horse" / "2.png"
-    (answer,) = zoo.knn(zoo.embed([a]), 100)
+    answer = zoo.search(a, k=100)
     (hit,) = (hit for hit in answer.hits if hit.item.uri == str(b))
     for verdict in (compare.verify(zoo.embedder, a, b, 0.4), zoo.verify(a, b)):
         assert (verdict.distance, verdict.probability) == (hit.distance, hit.probability)
@@ -149,15 +149,15 @@ def test_an_unusable_picture_is_refused(calibrated: Embedder, photos: Path) -> N
 
 
 def test_hits_carry_the_probability_of_their_distance(zoo: Collection, photos: Path) -> None:
-    queries = zoo.embed([photos / "cat" / "1.png", photos / "horse" / "1.png"])
-    for answers in (zoo.knn(queries, 5), zoo.within(queries, 0.9)):
+    queries = [photos / "cat" / "1.png", photos / "horse" / "1.png"]
+    for answers in (zoo.search(queries, k=5), zoo.search(queries, within=0.9)):
         hits = [hit for answer in answers for hit in answer.hits]
         assert len(hits) > 2
         expected = np.interp([hit.distance for hit in hits], [0, 0.5, 1], [1, 0.5, 0])
         assert [hit.probability for hit in hits] == expected.tolist()
-    for answers in (zoo.knn(queries, 5, metric=Metric.COSINE), zoo.knn(queries, 5, branch="sketch")):
+    for answers in (zoo.search(queries, metric=Metric.COSINE), zoo.search(queries, sketch=True)):
         assert {hit.probability for answer in answers for hit in answer.hits} == {None}
-    assert zoo.knn(queries, 5, Filter(labels=frozenset()))[0].hits == ()
+    assert len(zoo.search(queries[0], where=Filter(labels=frozenset()))) == 0
 
 
 # ---- classify

@@ -93,7 +93,7 @@ class Desk:
             assert images.fingerprint(Path(item.uri).read_bytes()) == item.sha256
         if items:
             right = self.plain.embed(np.stack([images.load(Path(item.uri), 32) for item in items]))
-            assert np.allclose(self.collection.vectors([item.id for item in items]), right, atol=1e-6)
+            assert np.allclose(self.collection.store.vectors([item.id for item in items]), right, atol=1e-6)
 
     def items(self) -> dict[str, Item]:
         return {Path(item.uri).stem: item for item in self.collection.store.scan()}
@@ -179,8 +179,8 @@ def test_a_file_that_moved_is_not_embedded_again(desk: Desk) -> None:
     desk.added()
     (desk.folder / "a.png").rename(desk.folder / "b.png")
     assert counted(desk.add()) == {"reused": 1}
-    assert [Path(item.uri).name for item in desk.collection.gone(desk.folder)] == ["a.png"]
-    desk.collection.remove([item.id for item in desk.collection.gone(desk.folder)])
+    assert [Path(item.uri).name for item in desk.collection.missing(desk.folder)] == ["a.png"]
+    desk.collection.remove([item.id for item in desk.collection.missing(desk.folder)])
     assert desk.added() == {"unchanged": 1}
 
 

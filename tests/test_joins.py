@@ -92,7 +92,7 @@ def definition(question: str, both: tuple[Path, Path], *, itself: bool) -> list[
     """From the vectors, by the plain definition."""
     with Collection.open(both[0]) as one, Collection.open(both[0 if itself else 1]) as other:
         sides = [list(c.store.scan()) for c in (one, other)]
-        a, b = (c.vectors([item.id for item in items]) for c, items in zip((one, other), sides, strict=True))
+        a, b = (c.store.vectors([item.id for item in items]) for c, items in zip((one, other), sides, strict=True))
     distances = pairwise(a, b, Metric.EUCLIDEAN).astype(np.float32)
     if itself:
         np.fill_diagonal(distances, np.inf)
@@ -271,7 +271,7 @@ def test_another_collection_starts_anew(tmp_path: Path, pocket: Path, which: int
     out, recorder = tmp_path / "pairs.csv", Recorder()
     with Collection.open(made[0]) as one, Collection.open(made[1]) as other:
         interrupted(one.join(other, k=1).join, out)
-        (one, other)[which].store.upsert([Item("new", "/new.jpg")], one.vectors(["1-0000"]))
+        (one, other)[which].store.upsert([Item("new", "/new.jpg")], one.store.vectors(["1-0000"]))
         written = joins.write(one.join(other, k=1).join, out, recorder)
         assert (written.pairs, written.begin) == (one.store.count(), 0)
     assert recorder.notes == [f"{out}: starting anew: {name} changed since it was begun."]

@@ -26,6 +26,7 @@ from lookalike import sample
 from lookalike.collection import Collection, Entry
 from lookalike.encoders import Encoder
 from lookalike.errors import EncoderError, LookalikeError, NotFoundError, StorageError, UsageError
+from lookalike.query import Query
 from lookalike.server import create_app
 from lookalike.server.problems import public_message
 from lookalike.server.served import ServedCollections
@@ -272,7 +273,7 @@ def test_a_server_that_stops_leaves_an_index_unbuilt(home: Path, tmp_path: Path)
         with serving(create_app([plain])) as url:
             assert httpx.get(f"{url}/health").json()["status"] == "ok"
         assert builders() == before
-        assert plain.knn(vectors[:1], 1)[0].exact
+        assert plain.answer(Query(vectors=vectors[:1]))[0].exact
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Any, Self, TypedDict, Unpack, overload
+from typing import Self, TypedDict, Unpack, overload
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from lookalike.ingest import Added, Entry, absolute_path
 from lookalike.joins import Join, JoinPairs
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
-from lookalike.query import ALL, Branch, DistanceRange, Filter, Query, Vectors, Within
+from lookalike.query import ALL, Branch, DistanceRange, Filter, Query, Within
 from lookalike.stores import (
     Answer,
     Indexable,
@@ -80,88 +80,7 @@ class SearchOptions(TypedDict, total=False):
     limit: int | None
 
 
-class _Before:
-    """The methods that doors still use; each goes with its last caller."""
-
-    def over_budget(self) -> bool:
-        return isinstance(self.store, Indexable) and self.store.over_budget()
-
-    folder: Folder
-    store: Store
-    embedder: Embedder
-
-    @property
-    def encoder(self) -> Encoder:
-        return self.embedder.encoder
-
-    def embed(self, sources: Sequence[ImageSource], branch: Branch = "photo") -> Vectors:
-        return self.embedder.embed(sources, branch)
-
-    def vectors(self, ids: Sequence[str]) -> Vectors:
-        return self.store.vectors(ids)
-
-    def owns(self, item: Item) -> bool:
-        return self.folder.owns(item)
-
-    def file(self, item: Item) -> Path:
-        return self.folder.file(item)
-
-    def thumbnail(self, item: Item, size: int = 256) -> bytes:
-        return self.folder.thumbnail(item, size)
-
-    def add_bytes(self, data: bytes, label: str | None = None, attributes: Mapping[str, str] | None = None) -> Item:
-        return self.add_image(data, label, attributes)  # type: ignore[no-any-return, attr-defined]
-
-    def gone(self, folder: Path) -> list[Item]:
-        return self.missing(folder)  # type: ignore[no-any-return, attr-defined]
-
-    def pace(self, queries: int = 5) -> tuple[float, float | None]:
-        return self.measure_latency(queries)  # type: ignore[no-any-return, attr-defined]
-
-    def knn(
-        self,
-        queries: Vectors,
-        k: int,
-        where: Filter = ALL,
-        *,
-        metric: Metric | None = None,
-        branch: Branch = "photo",
-        exact: bool | None = None,
-    ) -> list[Answer]:
-        return self.answer(Query(vectors=queries, k=k, where=where, metric=metric, branch=branch, exact=exact))  # type: ignore[no-any-return, attr-defined]
-
-    def within(
-        self,
-        queries: Vectors,
-        radius: float,
-        where: Filter = ALL,
-        *,
-        least: float = 0,
-        most: int | None = None,
-        metric: Metric | None = None,
-        branch: Branch = "photo",
-        exact: bool | None = None,
-    ) -> list[Answer]:
-        within = DistanceRange(least, radius)
-        return self.answer(  # type: ignore[no-any-return, attr-defined]
-            Query(vectors=queries, within=within, where=where, limit=most, metric=metric, branch=branch, exact=exact)
-        )
-
-    def _stream(
-        self,
-        query: Vectors,
-        radius: float,
-        where: Filter = ALL,
-        *,
-        least: float = 0,
-        metric: Metric | None = None,
-        branch: Branch = "photo",
-    ) -> Iterator[Answer]:
-        within = DistanceRange(least, radius)
-        return self.stream(Query(vectors=query, within=within, where=where, metric=metric, branch=branch))  # type: ignore[no-any-return, attr-defined]
-
-
-class Collection(_Before):
+class Collection:
     """Images that share an encoder, a codec, a metric and a store.
 
     Safe to use from several threads, and while other processes read and write.
@@ -458,7 +377,7 @@ class Collection(_Before):
             for answer, item in zip(answers, query.items, strict=True)
         ]
 
-    def stream(self, query: Query | Vectors, *args: Any, **kwargs: Any) -> Iterator[Answer]:  # noqa: ANN401 -- on its way out
+    def stream(self, query: Query) -> Iterator[Answer]:
         """Answer a range query of one image, item or vector exactly, in parts of bounded size, nearest first.
 
         Items that are removed meanwhile are left out.
@@ -466,8 +385,6 @@ class Collection(_Before):
         Raises:
             UsageError: the query has no range, or asks more than one question; or the store cannot stream.
         """
-        if not isinstance(query, Query):
-            return self._stream(query, *args, **kwargs)
         if not isinstance(self.store, Streaming):
             raise UsageError(f"The store of “{self.name}” cannot stream answers; search with a limit.")
         parts = self.store.stream(self._resolve(query))
