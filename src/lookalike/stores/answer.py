@@ -83,6 +83,16 @@ class Answer(Sequence[Hit]):
         recall: of an approximate answer, the share of the 10 nearest that the index finds, as measured when it was
             built.
         thumbnail: makes a small JPEG of an item, for notebooks.
+
+    Example:
+        >>> hits = la.open("shop").search("mug.jpg", k=3)
+        >>> len(hits), hits.metric, hits.exact
+        (3, <Metric.EUCLIDEAN: 'euclidean'>, True)
+        >>> hits[0].distance <= hits[1].distance
+        True
+        >>> print(hits[:1])
+        distance  similarity  ...label  uri
+        ...
     """
 
     hits: tuple[Hit, ...]
@@ -130,7 +140,13 @@ class Answer(Sequence[Hit]):
         return (_html_table(*self._table()) if self.thumbnail is None else self._html_grid(self.thumbnail)) + remarks
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to what JSON can hold: the form that the command line prints and HTTP returns."""
+        """Convert to what JSON can hold: the form that the command line prints and HTTP returns.
+
+        Example:
+            >>> answer = la.open("shop").search("mug.jpg", k=3)
+            >>> sorted(answer.to_dict())
+            ['complete', 'exact', 'hits', 'metric', 'recall']
+        """
         return {
             "hits": [hit.to_dict() for hit in self.hits],
             "metric": str(self.metric),
@@ -144,6 +160,11 @@ class Answer(Sequence[Hit]):
 
         Raises:
             MissingExtraError: pandas is not installed.
+
+        Example:
+            >>> table = la.open("shop").search("mug.jpg", k=3).to_pandas()
+            >>> len(table), table["distance"].is_monotonic_increasing
+            (3, True)
         """
         try:
             import pandas as pd  # noqa: PLC0415 -- an extra
@@ -156,6 +177,11 @@ class Answer(Sequence[Hit]):
 
         Raises:
             MissingExtraError: pyarrow is not installed.
+
+        Example:
+            >>> table = la.open("shop").search("mug.jpg", k=3).to_arrow()
+            >>> table.num_rows, table.column_names[:3]
+            (3, ['id', 'uri', 'label'])
         """
         try:
             import pyarrow as pa  # noqa: PLC0415 -- an extra
