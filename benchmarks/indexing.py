@@ -36,7 +36,6 @@ from typing import Any
 
 import numpy as np
 from decode import photo
-from jaxtyping import UInt8
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -46,6 +45,7 @@ from lookalike.collection import Collection
 from lookalike.encoders import Encoder
 from lookalike.ingest import Entry
 from lookalike.parallel import available_cores, prefetch_map
+from lookalike.shapes import UInt8
 
 TINY, MIDDLE, LARGE = 10_000, 3_000, 96
 IN_MEMORY = 1_024

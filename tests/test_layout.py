@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = Path(lookalike.__file__).parent
 
 # Third-party packages that any module may import.
-ANYWHERE = {"jaxtyping", "numpy", "pydantic"}
+ANYWHERE = {"numpy", "pydantic"}
 
 # The modules, with what they contain, that may import each of the other third-party packages. A package that is not in
 # this table may not be imported at all, so add each new dependency here.
@@ -25,6 +25,7 @@ ALLOWED = {
     "faiss": ("search", "ann"),
     "fastapi": ("server",),
     "huggingface_hub": ("encoders.hub",),
+    "jaxtyping": ("shapes",),
     "jinja2": ("evaluation.report", "duplicates.page"),
     "kornia": ("learn",),
     "lightning_fabric": ("learn",),

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from jaxtyping import Shaped
 
 from lookalike import images, search
 from lookalike.embedding import Embedder
@@ -21,6 +20,7 @@ from lookalike.images import ImageSource
 from lookalike.metric import Metric, format_distance, similarity
 from lookalike.progress import SILENT, Progress
 from lookalike.query import Branch, DistanceRange, Within
+from lookalike.shapes import Shaped
 
 
 @dataclass(frozen=True)

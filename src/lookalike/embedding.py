@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64, Shaped, UInt8
 
 from lookalike import codecs, images
 from lookalike.codecs import Codec, NoCodec
@@ -22,6 +21,7 @@ from lookalike.metric import Metric, VectorSpace
 from lookalike.parallel import available_cores, prefetch_map
 from lookalike.progress import SILENT, Progress
 from lookalike.query import Branch, Vectors
+from lookalike.shapes import Float64, Shaped, UInt8
 
 BATCH = 16
 """Images that go through a network at once. More than eight are not cheaper on a core (``benchmarks/indexing.py``), and small

@@ -10,9 +10,9 @@ from enum import StrEnum
 from typing import TypeVar, assert_never
 
 import numpy as np
-from jaxtyping import Float64, Shaped
 
 from lookalike.errors import UsageError
+from lookalike.shapes import Float64, Shaped
 
 Distance = TypeVar("Distance", float, np.ndarray)
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Literal, Self, SupportsFloat
 
 import numpy as np
-from jaxtyping import Shaped
 
 from lookalike.errors import UsageError
 from lookalike.images import ImageSource
 from lookalike.metric import Metric, VectorSpace, distance_at
+from lookalike.shapes import Shaped
 
 Branch = Literal["photo", "sketch"]
 """The branch of an encoder that an image goes through."""

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Int64, Shaped
 
 from lookalike.errors import StorageError, UsageError
 from lookalike.metric import Metric, paired
@@ -30,6 +29,7 @@ from lookalike.search import Gallery, Hits, Pairs
 from lookalike.search.answers import round_range
 from lookalike.search.bounds import measure
 from lookalike.search.chunks import chunks
+from lookalike.shapes import Bool, Int64, Shaped
 
 Kind = Literal["hnsw", "ivf-pq"]
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
 
 from lookalike import search
 from lookalike.ann.index import to_faiss
@@ -25,6 +24,7 @@ from lookalike.query import DistanceRange
 from lookalike.search import Gallery, JoinChunk, Pairs
 from lookalike.search.answers import concatenate
 from lookalike.search.bounds import measure
+from lookalike.shapes import Int64
 
 RECALL = 0.95
 """What is reached on the first sample."""

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Int64
 
 from lookalike import search
 from lookalike.ann.index import RECALL_AT, Index, knn
 from lookalike.search import Gallery, Hits, prepare
+from lookalike.shapes import Int64
 
 _QUERIES = 256
 """Of each of the two samples: with ten answers each, the recall's standard error is below 0.01."""

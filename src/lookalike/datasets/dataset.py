@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Int64, Shaped, UInt8
 
 from lookalike.datasets.lazy_images import LazyImages
 from lookalike.datasets.sources import Split
 from lookalike.errors import DataError
+from lookalike.shapes import Bool, Int64, Shaped, UInt8
 
 # `limit` selects items by this seed alone, so that the scores of two limited runs can be compared.
 _SEED = 0

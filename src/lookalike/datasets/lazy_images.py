@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
-from jaxtyping import Int64, UInt8
 
 from lookalike import images, sample
 from lookalike.images import Fit
+from lookalike.shapes import Int64, UInt8
 
 # Pixels a side at which a generated product is inspected, since it has no size of its own.
 _PRODUCT_SIZE = 64

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Int64, UInt8
 
 from lookalike import sample
 from lookalike.datasets.dataset import Dataset, LabelledImages, select
@@ -19,6 +18,7 @@ from lookalike.errors import DataError, ImageError, NotFoundError
 from lookalike.images import Fit
 from lookalike.parallel import prefetch_map
 from lookalike.progress import SILENT, Progress
+from lookalike.shapes import Int64, UInt8
 
 # Images of one task, so that handing tiny images over to threads costs little.
 _TASK_SIZE = 16

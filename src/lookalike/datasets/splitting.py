@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool
 
 from lookalike.datasets.dataset import Dataset, LabelledImages, abbreviate, drop_empty_classes
 from lookalike.datasets.loading import concatenate, decode_rows, open_dataset
@@ -13,6 +12,7 @@ from lookalike.datasets.sources import Source
 from lookalike.errors import DataError
 from lookalike.images import Fit
 from lookalike.progress import SILENT, Progress
+from lookalike.shapes import Bool
 
 SplitBy = Literal["item", "class"]
 """What validation holds out: a share of the items of each class, or a share of the classes, whole."""

@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, UInt8
 
 from lookalike import images, search
 from lookalike.duplicates import groups, pixels
@@ -18,6 +17,7 @@ from lookalike.parallel import prefetch_map
 from lookalike.progress import SILENT, Progress
 from lookalike.query import DistanceRange
 from lookalike.search import Pairs
+from lookalike.shapes import Bool, Float32, Int64, UInt8
 
 MAX_PAIRS = 1_000_000
 """The most candidate pairs, which take a few hundred megabytes; a radius with more is refused as too wide."""

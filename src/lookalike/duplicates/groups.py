@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Float32, Int64
+
+from lookalike.shapes import Float32, Int64
 
 Members = tuple[int, ...]
 """The members of a group, ascending."""

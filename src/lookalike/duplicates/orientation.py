@@ -7,13 +7,13 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
 
 from lookalike.duplicates.source import Contents, Failure
 from lookalike.embedding import Embedder
 from lookalike.errors import LookalikeError
 from lookalike.parallel import prefetch_map
 from lookalike.progress import SILENT, Progress
+from lookalike.shapes import Shaped, UInt8
 
 # Images of a task for a reading thread, and of a batch: each is embedded seven times.
 _BATCH = 16

@@ -20,8 +20,9 @@ of a shop's catalogue, and of drawn forms.
 from functools import cache
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, UInt8
 from numpy.lib.stride_tricks import sliding_window_view
+
+from lookalike.shapes import Bool, Float32, Int64, UInt8
 
 SIDE, FINE = 64, 128
 """Pixels of a side at which images are compared, and at which images that agree are compared again."""

@@ -10,11 +10,11 @@ from threading import Lock
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from jaxtyping import Float32, UInt8
 
 from lookalike.encoders.card import Card
 from lookalike.errors import AlreadyExistsError, EncoderError, StorageError, UsageError
 from lookalike.query import Branch, Vectors
+from lookalike.shapes import Float32, UInt8
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

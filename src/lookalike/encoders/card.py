@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from jaxtyping import Float64, Shaped
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from lookalike import atomic
@@ -15,6 +14,7 @@ from lookalike.errors import EncoderError, MismatchError, NotFoundError, Storage
 from lookalike.images import Fit
 from lookalike.metric import Metric
 from lookalike.query import Branch
+from lookalike.shapes import Float64, Shaped
 
 FORMAT = 1
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Bool, Float32, Shaped
 
 from lookalike import datasets, encoders
 from lookalike.embedding import Embedder
@@ -19,6 +18,7 @@ from lookalike.evaluation.roc import Roc
 from lookalike.evaluation.verification import ConfusionMatrix, confusion_matrix, draw_pairs
 from lookalike.metric import Metric, format_distance, format_probability
 from lookalike.progress import SILENT, Progress
+from lookalike.shapes import Bool, Float32, Shaped
 
 PAIRS = 20_000
 """Default number of pairs, half of them genuine."""

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float32, Float64, Shaped
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
 from lookalike.search import Gallery, prepare
 from lookalike.search.bounds import lower_bounds, measure
 from lookalike.search.chunks import chunks
+from lookalike.shapes import Float32, Float64, Shaped
 
 CHUNK_BYTES = 32 * 2**20
 """Bytes of a chunk of distances, and of the temporary arrays beside it."""

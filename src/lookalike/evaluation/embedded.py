@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Int64, Shaped, UInt8
 
 from lookalike import datasets
 from lookalike.datasets import Dataset, LabelledImages
@@ -13,6 +12,7 @@ from lookalike.embedding import Embedder
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
+from lookalike.shapes import Bool, Int64, Shaped, UInt8
 
 # Pixels a side of the images that a report shows, and how many of them stay decoded.
 _REPORT_SIZE = 96

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Float64, Shaped
 
 from lookalike.errors import UsageError
 from lookalike.evaluation.distances import distance_chunks, prepare_both
 from lookalike.evaluation.labels import Classes, LabelledVectors
 from lookalike.metric import Metric
 from lookalike.search import prepare
+from lookalike.shapes import Float32, Float64, Shaped
 
 ClassifyBy = Literal["example", "prototype"]
 """To what the distance of a class is measured: to its nearest example, or to its prototype."""

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64, Shaped
 
 from lookalike.errors import UsageError
+from lookalike.shapes import Int64, Shaped
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,13 +10,13 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
-from jaxtyping import Int64, Shaped
 
 from lookalike.errors import DataError, NotFoundError, UsageError
 from lookalike.evaluation.fewshot import FewShotScores, classify
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
+from lookalike.shapes import Int64, Shaped
 
 _MAX_BYTES = 2**20
 """Largest file of a run. The drawings of Omniglot have 300 bytes."""

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
 
 from lookalike.errors import DataError, UsageError
 from lookalike.evaluation import fewshot, retrieval, verification
 from lookalike.evaluation.embedded import EmbeddedDataset
 from lookalike.evaluation.roc import Roc
+from lookalike.shapes import Bool, Float32, Int64
 
 Task = Literal["retrieval", "verification", "few-shot"]
 TASKS: tuple[Task, ...] = get_args(Task)

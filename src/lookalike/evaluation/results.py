@@ -10,13 +10,13 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64
 
 from lookalike.evaluation.embedded import EmbeddedDataset
 from lookalike.evaluation.fewshot import FewShotScores
 from lookalike.evaluation.protocols import RetrievalResult, VerificationResult
 from lookalike.evaluation.retrieval import RetrievalScores
 from lookalike.metric import Metric
+from lookalike.shapes import Float64, Int64
 
 FORMAT = 2
 """Version of the JSON document."""

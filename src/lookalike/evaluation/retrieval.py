@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
 from lookalike import search
 from lookalike.errors import UsageError
 from lookalike.evaluation.distances import distance_chunks, prepare_both
 from lookalike.evaluation.labels import Classes, LabelledVectors
 from lookalike.metric import Metric
+from lookalike.shapes import Bool, Float32, Float64, Int64, Shaped
 
 RECALLS = 101
 """Recall levels 0, 0.01, … 1 of the precision-recall curve."""

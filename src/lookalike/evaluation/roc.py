@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
 from lookalike.errors import UsageError
 from lookalike.evaluation import distances as pair_distances
@@ -13,6 +12,7 @@ from lookalike.evaluation.verification import check_both_kinds, check_distances
 from lookalike.metric import Metric
 from lookalike.search import Gallery, prepare
 from lookalike.search.chunks import chunks
+from lookalike.shapes import Bool, Float32, Float64, Int64, Shaped
 
 MAX_GENUINE = 2**23
 """Most genuine pairs that `Roc.of_all_pairs` keeps in memory, at about 100 bytes each while it counts."""

@@ -10,13 +10,13 @@ import random
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, Shaped
 
 from lookalike.errors import DataError, UsageError
 from lookalike.evaluation.labels import Classes
 from lookalike.metric import Metric
 from lookalike.search import prepare
 from lookalike.search.bounds import measure
+from lookalike.shapes import Bool, Float32, Int64, Shaped
 
 
 @dataclass(frozen=True, eq=False)

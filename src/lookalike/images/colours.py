@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
+
+from lookalike.shapes import UInt8
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -3,13 +3,13 @@
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
 from lookalike.errors import UsageError
 from lookalike.images.decoding import open_image
 from lookalike.images.limits import DEFAULT_LIMITS, Limits
 from lookalike.images.sources import ImageSource
+from lookalike.shapes import UInt8
 
 Fit = Literal["squash", "crop", "pad"]
 """How an image becomes square: its aspect ignored, the ends of its longer side cut off, or centred on white."""

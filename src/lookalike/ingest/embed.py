@@ -5,7 +5,8 @@ from collections.abc import Callable, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import UInt8
+
+from lookalike.shapes import UInt8
 
 EmbedBatch = Callable[[np.ndarray], np.ndarray]
 """Embeds fitted images ``(n, s, s, 3)`` in the calling thread: vectors ``(n, c)``."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import UInt8
 
 from lookalike import images
 from lookalike.embedding import Embedder
@@ -15,6 +14,7 @@ from lookalike.errors import ImageError, LookalikeError, NotFoundError, StorageE
 from lookalike.ingest.known import Known
 from lookalike.ingest.paths import absolute_path, file_id
 from lookalike.ingest.plan import Entry
+from lookalike.shapes import UInt8
 from lookalike.stores import Item
 from lookalike.stores.protocol import check_items
 

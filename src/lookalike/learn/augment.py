@@ -5,12 +5,12 @@ import math
 import kornia.augmentation as kornia
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from lookalike.datasets import LabelledImages
 from lookalike.learn import pixels
 from lookalike.learn.recipe import Augment
+from lookalike.shapes import Float
 
 # Images changed at once by `views`, whose results all stay in memory.
 _CHUNK = 500

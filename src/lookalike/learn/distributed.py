@@ -15,12 +15,12 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from lookalike.errors import DataError, LookalikeError
+from lookalike.shapes import Bool, Float, Int64
 
 T = TypeVar("T")
 

@@ -4,10 +4,10 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from lookalike.learn import recipe
+from lookalike.shapes import Float, UInt8
 
 
 def to_tensor(images: UInt8[np.ndarray, "n s s 3"], device: torch.device | None = None) -> Float[Tensor, "n 3 s s"]:

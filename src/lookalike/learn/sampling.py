@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Int64
 
 from lookalike.datasets import LabelledImages
 from lookalike.errors import DataError, RecipeError
 from lookalike.learn import recipe
+from lookalike.shapes import Int64
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 from torch import Tensor, nn
 
 from lookalike.datasets import LabelledImages
@@ -14,6 +13,7 @@ from lookalike.learn.losses.targets import Targets
 from lookalike.learn.losses.total import Loss
 from lookalike.learn.sampling import Batch, batches
 from lookalike.metric import Metric
+from lookalike.shapes import Float32
 
 # Values that go through a network at once: those of 500 images of 32 × 32.
 _CHUNK = 500 * 32 * 32 * 3

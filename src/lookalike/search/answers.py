@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
 
 from lookalike.query import DistanceRange
+from lookalike.shapes import Bool, Float32, Int64
 
 
 @dataclass(frozen=True, eq=False)

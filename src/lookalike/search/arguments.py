@@ -4,13 +4,13 @@ import operator
 from typing import SupportsIndex
 
 import numpy as np
-from jaxtyping import Int64, Shaped
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
 from lookalike.query import DistanceRange
 from lookalike.search.gallery import Gallery
 from lookalike.search.preparation import prepare
+from lookalike.shapes import Int64, Shaped
 
 Vectors = Shaped[np.ndarray, "..."] | Gallery
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32, Int64, Shaped, UInt8
 
 from lookalike.metric import Metric, paired
 from lookalike.search.chunks import chunks
 from lookalike.search.gallery import FLOAT32, Gallery, Rows, inverse, slack
+from lookalike.shapes import Float, Float32, Int32, Int64, Shaped, UInt8
 
 BUDGET = 64 * 2**20
 """Bytes that a tile may take, its pairs not counted."""

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int64
 
 from lookalike.metric import Metric
 from lookalike.query import DistanceRange
@@ -19,6 +18,7 @@ from lookalike.search.answers import Pairs, concatenate, round_range
 from lookalike.search.bounds import BoundMatrix, VectorBounds, measure
 from lookalike.search.chunks import chunks
 from lookalike.search.gallery import BoundPrefilter, Candidates, Gallery, Rows
+from lookalike.shapes import Float32, Int64
 
 PAIR = 96
 """Bytes that a pair may take: its place, its rows and its distance, twice while it is sorted."""

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import SupportsIndex
 
 import numpy as np
-from jaxtyping import Shaped
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
@@ -15,6 +14,7 @@ from lookalike.search.arguments import Vectors, check_k, check_range, check_rows
 from lookalike.search.engine import PAIR, Engine, first_k, query_chunks
 from lookalike.search.gallery import Gallery
 from lookalike.search.prefilters.projected import add_for_nearest, add_for_range
+from lookalike.shapes import Shaped
 
 
 def knn(

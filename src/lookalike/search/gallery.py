@@ -6,9 +6,9 @@ from functools import cache, cached_property
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64, Shaped, UInt8
 
 from lookalike.metric import Metric
+from lookalike.shapes import Bool, Float, Float32, Float64, Int32, Int64, Shaped, UInt8
 
 FLOAT32 = np.dtype(np.float32)
 

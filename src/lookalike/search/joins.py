@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import SupportsIndex
 
 import numpy as np
-from jaxtyping import Int64
 
 from lookalike.metric import Metric
 from lookalike.query import DistanceRange
@@ -13,6 +12,7 @@ from lookalike.search.arguments import Vectors, check_begin, check_k, check_one_
 from lookalike.search.engine import Engine, query_chunks
 from lookalike.search.gallery import Gallery
 from lookalike.search.prefilters.projected import add_for_nearest, add_for_range
+from lookalike.shapes import Int64
 
 
 def join(

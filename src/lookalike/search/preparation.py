@@ -4,7 +4,6 @@ import math
 from typing import get_args
 
 import numpy as np
-from jaxtyping import Bool, Int64, Shaped
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric, squared_norms
@@ -13,6 +12,7 @@ from lookalike.search.bounds import CACHED
 from lookalike.search.chunks import chunks
 from lookalike.search.gallery import FLOAT32, Gallery, is_safe
 from lookalike.search.prefilters.quantised import Precision
+from lookalike.shapes import Bool, Int64, Shaped
 
 _FLOAT64 = np.dtype(np.float64)
 _PRECISIONS = get_args(Precision)

@@ -12,9 +12,9 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float64
 
 from lookalike.evaluation.results import Histogram
+from lookalike.shapes import Float64
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64, Shaped
 
 from lookalike.metric import Metric
+from lookalike.shapes import Float64, Int64, Shaped
 
 # Most points of a map: t-SNE takes seconds for these, and a reader distinguishes no more.
 POINTS = 2000

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int64
 
 from lookalike import search
 from lookalike.evaluation.embedded import EmbeddedDataset
 from lookalike.evaluation.protocols import RetrievalResult, VerificationResult
 from lookalike.evaluation.report.embedding_map import POINTS, EmbeddingMap, compute_map
 from lookalike.evaluation.results import Evaluation
+from lookalike.shapes import Float32, Int64
 
 # Example pairs of each kind, example queries of each kind, and neighbours of each query.
 _RIGHT, _WRONG = 2, 6

@@ -4,12 +4,12 @@ import base64
 import io
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
 from lookalike import images
 from lookalike.evaluation.embedded import ImageOfRow
 from lookalike.evaluation.report.embedding_map import EmbeddingMap, grid_cells, sheet_columns
+from lookalike.shapes import UInt8
 
 # Pixels a side: of a thumbnail, of a sprite, and of an image on the map.
 _THUMBNAIL = 96

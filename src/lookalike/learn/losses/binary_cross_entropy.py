@@ -3,11 +3,11 @@
 import math
 from typing import Literal
 
-from jaxtyping import Float
 from pydantic import Field
 
 from lookalike.learn.losses.targets import Targets, pair_distances, pair_mean, pairs
 from lookalike.learn.losses.term import Comparison, Learned, Tensor
+from lookalike.shapes import Float
 
 
 class BinaryCrossEntropyTerm(Comparison):

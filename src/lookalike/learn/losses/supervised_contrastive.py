@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from jaxtyping import Float
 from pydantic import Field
 
 from lookalike.learn.losses.targets import Targets
 from lookalike.learn.losses.term import Learned, Tensor, Term
+from lookalike.shapes import Float
 
 
 class SupervisedContrastiveTerm(Term):

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Float, Int64
-
 from lookalike.learn.losses.term import Comparison, Tensor
+from lookalike.shapes import Bool, Float, Int64
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from jaxtyping import Float
 from pydantic import Field
 
 from lookalike.learn.part import Part
+from lookalike.shapes import Float
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,11 +1,11 @@
 """The weighted sum of a recipe's loss terms."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from lookalike.learn.losses import LossTerm
 from lookalike.learn.losses.targets import Targets
+from lookalike.shapes import Float
 
 
 class Loss(nn.Module):

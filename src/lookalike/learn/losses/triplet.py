@@ -2,11 +2,11 @@
 
 from typing import Any, Literal
 
-from jaxtyping import Float, Int64
 from pydantic import Field
 
 from lookalike.learn.losses.targets import Targets
 from lookalike.learn.losses.term import Comparison, Learned, Tensor
+from lookalike.shapes import Float, Int64
 
 
 class TripletTerm(Comparison):

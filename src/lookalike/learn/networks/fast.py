@@ -2,8 +2,9 @@
 
 import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
-from jaxtyping import Float
 from torch import Tensor, nn
+
+from lookalike.shapes import Float
 
 
 class _FastStage(nn.Module):

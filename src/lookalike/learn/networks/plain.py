@@ -1,8 +1,9 @@
 """Plain convolutional networks from the literature: convolutions, ReLU and pooling."""
 
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
-from jaxtyping import Float
 from torch import Tensor, nn
+
+from lookalike.shapes import Float
 
 
 class SmallCNN(nn.Module):

@@ -6,8 +6,9 @@ Parameters have torchvision's names, and timm's for squeeze and excitation, so t
 from typing import ClassVar
 
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
-from jaxtyping import Float
 from torch import Tensor, nn
+
+from lookalike.shapes import Float
 
 # Channels per channel of the squeezed layer, as in timm's seresnet50 and Hu et al. 2018.
 _REDUCTION = 16

@@ -5,7 +5,6 @@ from copy import deepcopy
 from typing import Self
 
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from lookalike.errors import MismatchError, RecipeError
@@ -14,6 +13,7 @@ from lookalike.learn.networks.backbone import Backbone, backbone
 from lookalike.learn.networks.plain import init_as_koch
 from lookalike.learn.networks.weights import differences
 from lookalike.query import Branch
+from lookalike.shapes import Float
 
 _PREFIX = "branches."
 

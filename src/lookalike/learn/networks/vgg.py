@@ -1,7 +1,8 @@
 """VGG-16, with torchvision's parameter names, so that public weights load."""
 
-from jaxtyping import Float
 from torch import Tensor, nn
+
+from lookalike.shapes import Float
 
 # Widths of the 3×3 convolutions, block by block; a block ends with pooling (Simonyan and Zisserman 2015, table 1, D).
 _BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Shaped
 
 from lookalike.metric import Metric
 from lookalike.search.gallery import Arrays, Prefilter
 from lookalike.search.prefilters.pivots import PivotTable
 from lookalike.search.prefilters.projected import Projected, project
 from lookalike.search.prefilters.quantised import Precision, Quantised, quantise
+from lookalike.shapes import Float32, Shaped
 
 _KINDS: dict[str, type[Prefilter]] = {kind.kind: kind for kind in (Quantised, Projected, PivotTable)}
 

@@ -1,9 +1,9 @@
 """Vectors in float64, as directions for the cosine distance."""
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64
 
 from lookalike.metric import Metric, squared_norms
+from lookalike.shapes import Float, Float32, Float64
 
 
 def unit_vectors(vectors: Float32[np.ndarray, "n d"], metric: Metric) -> Float64[np.ndarray, "n d"]:

@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, Shaped
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric, paired
 from lookalike.search.bounds import CACHED, BoundMatrix
 from lookalike.search.chunks import chunks
 from lookalike.search.gallery import Arrays, Gallery, Rows
+from lookalike.shapes import Bool, Float32, Int64, Shaped
 
 _CANDIDATES = 128
 """Rows that a pivot is chosen from."""

@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
 from lookalike.metric import Metric, squared_norms
 from lookalike.search.bounds import BoundMatrix
 from lookalike.search.chunks import chunks
 from lookalike.search.gallery import FLOAT32, Arrays, Gallery, Rows, is_safe
 from lookalike.search.prefilters.directions import unit_vectors
+from lookalike.shapes import Bool, Float32, Float64, Int64, Shaped
 
 DIMENSIONS = 32, 64, 96, 128, 192, 256, 384
 """Numbers of dimensions to choose from."""

@@ -14,12 +14,12 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from jaxtyping import Bool, Float16, Float32, Int64, Shaped, UInt8
 
 from lookalike.metric import Metric, squared_norms
 from lookalike.search.chunks import chunks
 from lookalike.search.gallery import Arrays, Gallery, Rows
 from lookalike.search.prefilters.directions import unit_vectors
+from lookalike.shapes import Bool, Float16, Float32, Int64, Shaped, UInt8
 
 Precision = Literal["float32", "float16", "int8"]
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped, UInt8, UInt32
 
 from lookalike import atomic
+from lookalike.shapes import Shaped, UInt8, UInt32
 
 # Bytes for each checksum.
 _BLOCK = 2**16

@@ -14,13 +14,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int64
 
 from lookalike import ann, search
 from lookalike.errors import StorageError
 from lookalike.metric import Metric
 from lookalike.progress import Progress
 from lookalike.search import Hits
+from lookalike.shapes import Bool, Int64
 from lookalike.stores.settings import IndexSettings, IndexState
 from lookalike.stores.sqlite import array_file
 from lookalike.stores.sqlite.matrix import Matrix, MatrixCache, PreparedQuery

@@ -7,13 +7,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int64
 
 from lookalike import search
 from lookalike.errors import StorageError
 from lookalike.metric import Metric, VectorSpace
 from lookalike.query import DEFAULT_K, Query, Vectors
 from lookalike.search import Gallery, Hits, prefilters
+from lookalike.shapes import Bool, Int64
 from lookalike.stores.sqlite import array_file
 
 # Seconds after which an unfinished file in the cache belongs to a process that was killed.

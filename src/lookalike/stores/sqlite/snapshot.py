@@ -9,13 +9,13 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
-from jaxtyping import Int64
 from pydantic import ValidationError
 
 from lookalike.errors import StorageError
 from lookalike.metric import VectorSpace, similarity
 from lookalike.query import Filter, Query, Vectors
 from lookalike.search import Hits
+from lookalike.shapes import Int64
 from lookalike.stores.answer import Answer, Hit, Item
 from lookalike.stores.settings import IndexSettings
 from lookalike.stores.sqlite.catalogue import Catalogue, chunks
