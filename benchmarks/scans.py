@@ -59,9 +59,7 @@ def bits(source: Source, sizes: Iterable[tuple[int, int]] = CODES) -> list[dict[
         searches = _made(made)
         for asked in (1, ASKED):
             floors = [_reading(codes.nbytes)] if asked == 1 else []
-            case = _case(
-                searches, queries, notes=notes, asked=asked, floors=floors, metric=Metric.HAMMING, gallery=ours
-            )
+            case = _case(searches, queries, notes=notes, asked=asked, floors=floors, gallery=ours)
             cases.append({"rows": rows, "dimension": length, "queries": asked, "bytes": codes.nbytes, **case})
             say(_line(cases[-1]))
     return cases
@@ -84,9 +82,7 @@ def _floats(source: Source, rows: int, dimension: int, asked: int) -> dict[str, 
         }
         notes = {"LanceDB": "on disk, in the page cache", "lookalike, condensed": "answers equal to float32's"}
         floors = [Contender(FLOOR, lambda i: vectors @ queries[i % ASKED])] if asked == 1 else [_product()]
-        case = _case(
-            _made(made), queries, notes=notes, asked=asked, floors=floors, metric=Metric.EUCLIDEAN, gallery=plain
-        )
+        case = _case(_made(made), queries, notes=notes, asked=asked, floors=floors, gallery=plain)
     if asked > 1:  # the peak, scaled to the operations of this batch
         floor = case["contenders"][0]
         operations, scale = 2 * asked * rows * dimension, asked * rows * dimension / PRODUCT**3
@@ -105,10 +101,10 @@ def _case(
     notes: dict[str, str],
     asked: int,
     floors: list[Contender],
-    metric: Metric,
     gallery: Gallery,
 ) -> dict[str, Any]:
     """Check the answers of all contenders, then time them."""
+    metric = Metric.HAMMING if gallery.vectors.dtype == np.uint8 else Metric.EUCLIDEAN
     few = queries[:CHECKED]
     farthest = knn(few, gallery, K, metric).distances.reshape(len(few), K)[:, -1]
     right = {
