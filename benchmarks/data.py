@@ -1,12 +1,12 @@
 """The vectors on which everything is measured: real embeddings, and more of them by repetition with noise.
 
-    python benchmarks/data.py --data data/cifar10          embeds the pictures once, and keeps what it made
+    python benchmarks/data.py --data data/cifar10          embeds the images once, and keeps what it made
 
 How a vector comes about, all of it repeatable to the last bit on one machine:
 
-1. 16,000 pictures, spread evenly over those of the folder in the order of their names (all, if there are fewer); without
+1. 16,000 images, spread evenly over those of the folder in the order of their names (all, if there are fewer); without
    a folder 4,000 products of the toy shop, drawn with the seed 0. They are shuffled; the last 1,000 are the queries.
-2. A picture is described three ways, each of length 1: by the two encoders `ENCODERS` (128 numbers each) and by its own
+2. A image is described three ways, each of length 1: by the two encoders `ENCODERS` (128 numbers each) and by its own
    pixels (16 × 16, RGB, mean 0). One after the other they are a base vector of 1,024 numbers.
 3. A vector of d numbers is the base vector times one random matrix: with orthonormal rows for d ≥ 1,024, which keeps
    every distance, and with orthonormal columns for fewer. It is brought to length 1.
@@ -56,7 +56,7 @@ class Source:
     """Base vectors, from which vectors of any number and dimension are made.
 
     Attributes:
-        name: what the pictures are, for a table's heading.
+        name: what the images are, for a table's heading.
         base: float32 ``(n, 1024)``, shuffled; the last `QUERIES` are asked, the others are there to be found.
         neighbours: ``(n - QUERIES, 8)``, the nearest others of each that is there to be found, nearest first.
         key: of the files in `CACHE` that what is made of it is kept in; nothing is kept without.
@@ -103,7 +103,7 @@ class Source:
             yield start, _unit(real[mine] + moved / np.float32(np.sqrt(NEIGHBOURS)))
 
     def queries(self, count: int, dimension: int) -> np.ndarray:
-        """So many vectors of pictures that are in no gallery: float32 ``(count, dimension)``."""
+        """So many vectors of images that are in no gallery: float32 ``(count, dimension)``."""
         if count > QUERIES:
             raise ValueError(f"There are {QUERIES} queries, not {count}.")
         return _lift(self.base[-QUERIES:][:count], dimension)
@@ -129,16 +129,16 @@ class Source:
 
 
 def source(folder: Path | None) -> Source:
-    """The vectors of a folder's pictures, or of the toy shop's, as they were kept or made anew."""
+    """The vectors of a folder's images, or of the toy shop's, as they were kept or made anew."""
     loaded = [encoders.load(name) for name in ENCODERS]
     paths = [] if folder is None else images.find(folder)
     if 0 < len(paths) < 2 * QUERIES:
-        raise SystemExit(f"{folder} holds {len(paths)} pictures; the benchmarks need {2 * QUERIES:,} or more.")
+        raise SystemExit(f"{folder} holds {len(paths)} images; the benchmarks need {2 * QUERIES:,} or more.")
     if folder is not None and not paths:
-        raise SystemExit(f"{folder} holds no pictures.")
+        raise SystemExit(f"{folder} holds no images.")
     if len(paths) > PICTURES:
         paths = [paths[i] for i in np.linspace(0, len(paths) - 1, PICTURES).astype(int)]
-    name = f"{len(paths):,} pictures of {folder.name}" if folder else f"{PRODUCTS:,} products of the toy shop"
+    name = f"{len(paths):,} images of {folder.name}" if folder else f"{PRODUCTS:,} products of the toy shop"
     key = [str(VERSION), *(encoder.fingerprint for encoder in loaded), name]
     key += [f"{path.relative_to(folder)} {path.stat().st_size}" for path in paths if folder]
     digest = hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]
@@ -152,7 +152,7 @@ def source(folder: Path | None) -> Source:
     there = base[:-QUERIES]
     hits = knn(there, there, NEIGHBOURS + 1, Metric.EUCLIDEAN)
     found = hits.rows.reshape(len(there), NEIGHBOURS + 1)
-    # A picture that is there twice may not be its own first neighbour; either way the others are at most nine.
+    # A image that is there twice may not be its own first neighbour; either way the others are at most nine.
     others = found != np.arange(len(there))[:, None]
     others[others.all(axis=1), -1] = False
     neighbours = found[others].reshape(len(there), NEIGHBOURS)
@@ -173,10 +173,10 @@ def _described(paths: list[Path], loaded: list[encoders.Encoder]) -> Iterator[np
     products = [] if paths else sample.catalogue(PRODUCTS, 0)
     for start in range(0, total, step):
         here = slice(start, min(start + step, total))
-        pictures = list(
+        batch = list(
             parallel.prefetch_map(_open, paths[here]) if paths else parallel.prefetch_map(_draw, products[here])
         )
-        parts = [_unit(_pixels(pictures)), *(Embedder.of(encoder).embed(pictures) for encoder in loaded)]
+        parts = [_unit(_pixels(batch)), *(Embedder.of(encoder).embed(batch) for encoder in loaded)]
         yield np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(parts)))
         say(f"  {here.stop:,} of {total:,}")
 
@@ -189,8 +189,8 @@ def _draw(product: sample.Product) -> Image.Image:
     return product.photo(64)
 
 
-def _pixels(pictures: list[Image.Image]) -> np.ndarray:
-    flat = np.stack([images.load(p, PIXELS) for p in pictures]).reshape(len(pictures), -1).astype(np.float32)
+def _pixels(batch: list[Image.Image]) -> np.ndarray:
+    flat = np.stack([images.load(p, PIXELS) for p in batch]).reshape(len(batch), -1).astype(np.float32)
     return np.asarray(flat - flat.mean(axis=1, keepdims=True))
 
 
@@ -213,7 +213,7 @@ def _signs(vectors: np.ndarray, bits: int) -> np.ndarray:
 def main() -> None:
     """Make the vectors and say what they are."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="a folder of pictures; without it, the toy shop")
+    parser.add_argument("--data", type=Path, help="a folder of images; without it, the toy shop")
     vectors = source(parser.parse_args().data)
     say(f"{vectors.name}: {len(vectors.base):,} base vectors, {QUERIES:,} of them queries.")
 

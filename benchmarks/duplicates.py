@@ -85,7 +85,7 @@ def measure(data: Path, judged: Path, encoder: str = encoders.DEFAULT) -> dict[s
         encoder: a bundled name, or a folder.
 
     Returns:
-        ``name``, ``pictures``, ``seconds`` in all, ``index_seconds`` and ``search_seconds``; ``found``, the
+        ``name``, ``images``, ``seconds`` in all, ``index_seconds`` and ``search_seconds``; ``found``, the
         number of near-duplicates among the closest pairs for each of `CUTS`; and ``judged``, their number in all.
 
     Raises:
@@ -102,7 +102,7 @@ def measure(data: Path, judged: Path, encoder: str = encoders.DEFAULT) -> dict[s
             done = time.perf_counter()
     return {
         "name": f"lookalike, {model.card.name}",
-        "pictures": added.total,
+        "images": added.total,
         "seconds": done - begun,
         "index_seconds": indexed - begun,
         "search_seconds": done - indexed,
@@ -166,7 +166,7 @@ def _peer(name: str, result: Mapping[str, Any], truth: set[Pair], data: Path) ->
     pairs = [(Path(a), Path(b)) for a, b in result["pairs"]]
     return {
         "name": name,
-        "pictures": sum(1 for _ in (data / "test").rglob("*.jpg")),
+        "images": sum(1 for _ in (data / "test").rglob("*.jpg")),
         "seconds": result["seconds"],
         "judged": len(truth),
         "found": counted(pairs, truth, data),
@@ -202,9 +202,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> Table:
     shown = Table("", *(f"among {cut:,}" for cut in CUTS), "seconds", "images/s")
     for result in results:
         found = [str(result["found"][str(cut)]) for cut in CUTS]
-        shown.add_row(
-            result["name"], *found, f"{result['seconds']:.1f}", f"{result['pictures'] / result['seconds']:.0f}"
-        )
+        shown.add_row(result["name"], *found, f"{result['seconds']:.1f}", f"{result['images'] / result['seconds']:.0f}")
     return shown
 
 

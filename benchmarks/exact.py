@@ -72,7 +72,7 @@ def main() -> None:
     """Measure every size, scan and number of queries."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--metric", choices=["euclidean", "cosine"], default="euclidean")
-    parser.add_argument("--data", type=Path, help="pictures to describe; without it the toy shop's")
+    parser.add_argument("--data", type=Path, help="images to describe; without it the toy shop's")
     parser.add_argument("-k", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

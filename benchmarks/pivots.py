@@ -155,7 +155,7 @@ def show(result: dict[str, Any], console: Console) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="a folder of pictures; the toy shop's products if not given")
+    parser.add_argument("--data", type=Path, help="a folder of images; the toy shop's products if not given")
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     chosen = parser.parse_args()

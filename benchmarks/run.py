@@ -1,7 +1,7 @@
 """All benchmarks, or some.
 
     make bench                                                      everything, packages and folders included
-    python benchmarks/run.py --data data/cifar10                    everything, of these pictures
+    python benchmarks/run.py --data data/cifar10                    everything, of these images
     python benchmarks/run.py --data data/cifar10 single batch       these sections
 
 A section is saved to ``benchmarks/results/SECTION.json`` as soon as it is measured. A section that was measured by the same
@@ -21,16 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import data
+import file_sections
 import growth
 import indexes
 import measuring
 import pairs
 import peers
-import picture_files
 import scans
 import showing
 from data import Source, say
-from picture_files import Pictures
+from file_sections import ImageFiles
 
 from lookalike import atomic
 
@@ -46,7 +46,7 @@ class Section:
         protocol: how they come about.
     """
 
-    measure: Callable[[Source, Pictures], Any]
+    measure: Callable[[Source, ImageFiles], Any]
     protocol: str
 
 
@@ -58,12 +58,12 @@ SECTIONS = {
     "hnsw": Section(lambda source, _: indexes.hnsw(source), indexes.PROTOCOL),
     "ivfpq": Section(lambda source, _: indexes.ivfpq(source), indexes.PROTOCOL),
     "growth": Section(lambda source, _: growth.measure(source, known=_graphs()), growth.PROTOCOL),
-    "index": Section(lambda _, given: picture_files.index(given), picture_files.INDEX),
-    "duplicates": Section(lambda _, given: picture_files.near_duplicates(given), picture_files.DUPLICATES),
+    "index": Section(lambda _, given: file_sections.index(given), file_sections.INDEX),
+    "duplicates": Section(lambda _, given: file_sections.near_duplicates(given), file_sections.DUPLICATES),
 }
 
 
-def measure(names: list[str], given: Pictures, threads: int, *, again: bool) -> list[str]:
+def measure(names: list[str], given: ImageFiles, threads: int, *, again: bool) -> list[str]:
     """Measure sections and save each; what fails in one is no loss to the others.
 
     Returns:
@@ -132,10 +132,10 @@ def main() -> None:
     """Measure what is asked for, then show all that was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all without")
-    parser.add_argument("--data", type=Path, help="a folder of pictures; without it, the toy shop")
-    parser.add_argument("--judged", type=Path, help=f"of near-duplicates; DATA/../{picture_files.JUDGED} without it")
-    parser.add_argument("--photos", type=Path, help=f"of about 300 pixels; DATA/../{picture_files.PHOTOS} without it")
-    parser.add_argument("--fastdup", type=Path, help=f"the Python that has fastdup; {picture_files.FASTDUP} without it")
+    parser.add_argument("--data", type=Path, help="a folder of images; without it, the toy shop")
+    parser.add_argument("--judged", type=Path, help=f"of near-duplicates; DATA/../{file_sections.JUDGED} without it")
+    parser.add_argument("--photos", type=Path, help=f"of about 300 pixels; DATA/../{file_sections.PHOTOS} without it")
+    parser.add_argument("--fastdup", type=Path, help=f"the Python that has fastdup; {file_sections.FASTDUP} without it")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--again", action="store_true", help="measure what was measured already")
     parser.add_argument("--show", action="store_true", help="measure nothing; make tables and plots anew")
@@ -144,7 +144,7 @@ def main() -> None:
         parser.error(f"there is no section {unknown[0]}; choose of {', '.join(SECTIONS)}")
     if missing := [p for p in (asked.data, asked.judged, asked.photos, asked.fastdup) if p and not p.exists()]:
         parser.error(f"there is no {missing[0]}")
-    given = Pictures.of(asked.data, asked.judged, asked.photos, asked.fastdup)
+    given = ImageFiles.of(asked.data, asked.judged, asked.photos, asked.fastdup)
     failed: list[str] = []
     try:
         if not asked.show:

@@ -52,14 +52,14 @@ def page(saved: dict[str, Saved]) -> str:
     ]
     parts.append(measured(saved))
     for name, section in saved.items():
-        parts.append(f"## {TITLES[name]}\n\n{section['protocol']}\n\n{table(section)}{_picture(name, '')}")
+        parts.append(f"## {TITLES[name]}\n\n{section['protocol']}\n\n{table(section)}{_plot(name, '')}")
     return "\n\n".join(parts) + "\n"
 
 
 def marked(text: str, saved: dict[str, Saved]) -> str:
     """The text with the tables and plots between their marks put in anew."""
     made = dict.fromkeys(ORDER, "")  # a table of what is no longer there goes
-    made |= {name: table(section) + _picture(name, "../benchmarks/results/") for name, section in saved.items()}
+    made |= {name: table(section) + _plot(name, "../benchmarks/results/") for name, section in saved.items()}
     made |= {"measured": measured(saved), "memory": memory(saved)}
     for name, lines in made.items():
         ending = "\n" if lines else ""
@@ -89,7 +89,7 @@ def _place(place: dict[str, Any]) -> str:
     )
 
 
-def _picture(name: str, folder: str) -> str:
+def _plot(name: str, folder: str) -> str:
     return f"\n\n![{TITLES[name]}]({folder}{name}.png)" if name in plots.DRAWN else ""
 
 
@@ -203,7 +203,7 @@ def _growth(cases: dict[str, Any]) -> str:
 def _index(cases: dict[str, Any]) -> str:
     rows = [
         (
-            f"{it['pictures']:,} of {it['kind']}" + (" (drawn)" if it["kind"] in cases["drawn"] else ""),
+            f"{it['images']:,} of {it['kind']}" + (" (drawn)" if it["kind"] in cases["drawn"] else ""),
             it["encoder"],
             *(f"{it[name]:,.0f}" for name in ("decoding", "inference", "bound", "indexing")),
             *(f"{it[name]:.0%}" for name in ("of_lower", "of_bound")),
@@ -222,7 +222,7 @@ def _index(cases: dict[str, Any]) -> str:
     )
     command = cases["command"]
     said = (
-        f"`lookalike index` of {command['pictures']:,} pictures of 32 px, start-up included: {command['index_s']:.1f} s;"
+        f"`lookalike index` of {command['images']:,} images of 32 px, start-up included: {command['index_s']:.1f} s;"
         f" `lookalike search` among them {command['search_s']:.2f} s."
     )
     return _markdown(heading, rows) + f"\n\n{said}"
@@ -237,11 +237,11 @@ def _duplicates(cases: dict[str, Any]) -> str:
             it["name"],
             *(f"{it['found'][cut]} of {it['judged']}" for cut in cuts),
             f"{it['seconds']:.1f}",
-            f"{it['pictures'] / it['seconds']:,.0f}",
+            f"{it['images'] / it['seconds']:,.0f}",
         )
         for it in cases["finders"]
     ]
-    return _markdown(("", *(f"among the closest {int(cut):,}" for cut in cuts), "seconds", "pictures/s"), rows)
+    return _markdown(("", *(f"among the closest {int(cut):,}" for cut in cuts), "seconds", "images/s"), rows)
 
 
 TABLES: dict[str, Callable[[Any], str]] = {

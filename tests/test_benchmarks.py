@@ -14,13 +14,13 @@ ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "benchmarks"))
 
 import data  # noqa: E402
+import file_sections  # noqa: E402
 import growth  # noqa: E402
 import indexes  # noqa: E402
 import indexing  # noqa: E402
 import measuring  # noqa: E402
 import pairs  # noqa: E402
 import peers  # noqa: E402
-import picture_files  # noqa: E402
 import run  # noqa: E402
 import scans  # noqa: E402
 import showing  # noqa: E402
@@ -32,7 +32,7 @@ from lookalike.search import knn  # noqa: E402
 
 @pytest.fixture(scope="module")
 def source() -> Source:
-    """Clusters of vectors in place of pictures."""
+    """Clusters of vectors in place of images."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((40, data.BASE))
     base = (centres[rng.integers(0, 40, 3_000)] + 0.3 * rng.standard_normal((3_000, data.BASE))).astype(np.float32)
@@ -164,14 +164,14 @@ def test_every_section_has_a_table_and_a_plot_of_what_it_measures(
     monkeypatch.setattr(pairs, "CONTENDERS", {name: pairs.CONTENDERS[name] for name in ("lookalike", "FAISS")})
     graphs = indexes.hnsw(source, [(1_500, 16)])
     built = indexing.Figure("32 px", "toyshop", 10, 1.0, 300.0, 200.0, 110.0, 200.0, 120.0, 0.55, 0.917, 0.6, 0.9)
-    command = {"index_s": 1.0, "pictures": 10, "index_per_second": 10.0, "search_s": 0.5}
-    finder = {"name": "fastdup", "pictures": 10, "seconds": 2.0, "judged": 3, "found": {"50": 1, "100": 2, "1000": 3}}
+    command = {"index_s": 1.0, "images": 10, "index_per_second": 10.0, "search_s": 0.5}
+    finder = {"name": "fastdup", "images": 10, "seconds": 2.0, "judged": 3, "found": {"50": 1, "100": 2, "1000": 3}}
     monkeypatch.setattr(indexing, "measure", lambda *_: {"figures": [asdict(built)], "command": command})
     cases: dict[str, Any] = {
         "selfjoin": pairs.compare(source, 1_000, 16, 500),
         "hnsw": graphs,
         "growth": growth.measure(source, (1_000, 1_500), known=graphs),
-        "index": picture_files.index(picture_files.Pictures()),
+        "index": file_sections.index(file_sections.ImageFiles()),
         "duplicates": {"finders": [finder]},
     }
     for name, of in cases.items():
@@ -214,8 +214,8 @@ class Run:
         monkeypatch.setattr(data, "source", lambda _: self.source)
         monkeypatch.setattr(peers, "limit_threads", lambda _: None)
 
-    def _measure(self, name: str) -> Callable[[Source, picture_files.Pictures], list[object]]:
-        def measure(_source: Source, _given: picture_files.Pictures) -> list[object]:
+    def _measure(self, name: str) -> Callable[[Source, file_sections.ImageFiles], list[object]]:
+        def measure(_source: Source, _given: file_sections.ImageFiles) -> list[object]:
             if name == self.stop_at:
                 raise KeyboardInterrupt
             if name == self.fail_at:
@@ -227,7 +227,7 @@ class Run:
 
     def __call__(self, *, again: bool = False) -> list[str]:
         self.measured.clear()
-        run.measure(list(run.SECTIONS), picture_files.Pictures(), 2, again=again)
+        run.measure(list(run.SECTIONS), file_sections.ImageFiles(), 2, again=again)
         return list(self.measured)
 
 
@@ -270,19 +270,19 @@ def test_a_result_that_is_cut_off_is_measured_anew(three: Run, tmp_path: Path) -
 
 def test_pictures_are_looked_for_where_they_usually_lie(tmp_path: Path) -> None:
     (tmp_path / "cifar10").mkdir()
-    (tmp_path / picture_files.JUDGED).touch()
-    found = picture_files.Pictures.of(tmp_path / "cifar10", None, None, None)
-    assert (found.judged, found.photos) == (tmp_path / picture_files.JUDGED, None)
-    assert picture_files.near_duplicates(picture_files.Pictures())["finders"] == []
-    saved = _saved("duplicates", picture_files.near_duplicates(picture_files.Pictures()))
+    (tmp_path / file_sections.JUDGED).touch()
+    found = file_sections.ImageFiles.of(tmp_path / "cifar10", None, None, None)
+    assert (found.judged, found.photos) == (tmp_path / file_sections.JUDGED, None)
+    assert file_sections.near_duplicates(file_sections.ImageFiles())["finders"] == []
+    saved = _saved("duplicates", file_sections.near_duplicates(file_sections.ImageFiles()))
     assert "needs CIFAR-10" in showing.table(saved)
 
 
 def test_too_few_pictures_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="holds no pictures"):
+    with pytest.raises(SystemExit, match="holds no images"):
         data.source(tmp_path)
     (tmp_path / "one.jpg").touch()
-    with pytest.raises(SystemExit, match="holds 1 pictures; the benchmarks need 2,000 or more"):
+    with pytest.raises(SystemExit, match="holds 1 images; the benchmarks need 2,000 or more"):
         data.source(tmp_path)
 
 

@@ -51,7 +51,7 @@ def test_the_judged_pairs_are_counted_at_each_cut(
 ) -> None:
     monkeypatch.setattr(benchmark, "CUTS", (1, 2, 4))
     result = benchmark.measure(data, data / "judged.csv", str(pocket))
-    assert (result["name"], result["pictures"], result["judged"]) == ("lookalike, pocket", 8, 2)
+    assert (result["name"], result["images"], result["judged"]) == ("lookalike, pocket", 8, 2)
     assert result["found"] == {"1": 1, "2": 2, "4": 2}
     assert result["seconds"] == pytest.approx(result["index_seconds"] + result["search_seconds"])
     assert len(benchmark.table([result]).columns) == 6

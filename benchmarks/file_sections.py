@@ -1,4 +1,4 @@
-"""The sections that need files of pictures: indexing them, and finding near-duplicates among them."""
+"""The sections that need files of images: indexing them, and finding near-duplicates among them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,24 +18,24 @@ ENCODERS = ("copies", "cifar10-triplet")
 ROUNDS = 1
 
 INDEX = (
-    "Pictures of three sizes are decoded (files looked up, read, fingerprinted, decoded, fitted), embedded from memory, and"
+    "ImageFiles of three sizes are decoded (files looked up, read, fingerprinted, decoded, fitted), embedded from memory, and"
     f" indexed, one after the other, {ROUNDS} round, all cores. See benchmarks/indexing.py, which makes what it is not given."
 )
 DUPLICATES = (
-    "The closest 50, 100 and 1,000 of the 50 million pairs of CIFAR-10's test pictures, against the 30 that people judged to be"
+    "The closest 50, 100 and 1,000 of the 50 million pairs of CIFAR-10's test images, against the 30 that people judged to be"
     " near-duplicates (ciFAIR: Barz and Denzler 2020). Seconds from the files to the groups, decoding and embedding included."
     " See benchmarks/duplicates.py."
 )
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What pictures there are, and who else may look at them.
+class ImageFiles:
+    """What images there are, and who else may look at them.
 
     Attributes:
-        data: CIFAR-10, or another folder of pictures.
+        data: CIFAR-10, or another folder of images.
         judged: pairs that people judged, paths relative to the data.
-        photos: pictures of about 300 pixels.
+        photos: images of about 300 pixels.
         fastdup: the Python of the environment that has fastdup.
     """
 
@@ -61,14 +61,14 @@ class Pictures:
         return [name for name in ("data", "judged", "photos", "fastdup") if getattr(self, name) is not None]
 
 
-def index(given: Pictures) -> dict[str, Any]:
-    """Pictures a second, and ceilings."""
+def index(given: ImageFiles) -> dict[str, Any]:
+    """ImageFiles a second, and ceilings."""
     tiny = given.data / "test" if given.data is not None and (given.data / "test").is_dir() else given.data
     figures = dict(indexing.measure(tiny, given.photos, ROUNDS))
     return {**figures, "drawn": [name for name, path in (("32 px", tiny), ("300 px", given.photos)) if path is None]}
 
 
-def near_duplicates(given: Pictures) -> dict[str, Any]:
+def near_duplicates(given: ImageFiles) -> dict[str, Any]:
     """How many are found among the closest pairs, and how long it takes."""
     if given.data is None or given.judged is None or not (given.data / "test").is_dir():
         missing = f"This section needs CIFAR-10 (--data) and the pairs that people judged ({JUDGED}, --judged)."
