@@ -151,7 +151,7 @@ def test_ended_again_and_again_it_becomes_the_same_file(
     assert begun == sorted(begun)
     assert len(set(begun)) > 2
     assert out.read_bytes() == whole.read_bytes()
-    assert not journal.place(out).exists()
+    assert not journal.job_folder(out).exists()
 
 
 @pytest.mark.parametrize("itself", [False, True])
@@ -212,7 +212,7 @@ def test_killed_outright_it_goes_on(
     recorder = Recorder()
     written = joins.write(asked(question, itself=True), out, recorder)
     assert written.begin >= 192 - 64
-    assert recorder.notes == [f"{out}: going on at {written.begin} of 450 items."]
+    assert recorder.notes == [f"{out}: resuming at {written.begin} of 450 items."]
     assert out.read_bytes() == whole.read_bytes()
 
 
@@ -221,7 +221,7 @@ def test_ctrl_c_says_how_to_go_on(both: tuple[Path, Path], tmp_path: Path) -> No
     program = "from lookalike import search; from lookalike.cli import main; search.engine._QUERIES = 1; main()"
     command = [sys.executable, "-c", program, "join", str(both[0]), "--within", "9", "--out", str(out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        while not journal.place(out).exists():
+        while not journal.job_folder(out).exists():
             time.sleep(0.001)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
@@ -230,7 +230,7 @@ def test_ctrl_c_says_how_to_go_on(both: tuple[Path, Path], tmp_path: Path) -> No
     assert "Traceback" not in err
     with Collection.open(both[0]) as one:
         assert joins.write(one.join(within=DistanceRange(0, 9)).join, out).pairs == 450 * 449 // 2
-    assert not journal.place(out).exists()
+    assert not journal.job_folder(out).exists()
 
 
 def test_a_full_disk_loses_nothing(asked: Callable[..., Join], both: tuple[Path, Path], tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_another_collection_starts_anew(tmp_path: Path, pocket: Path, which: int
 def test_what_is_damaged_starts_anew(asked: Callable[..., Join], tmp_path: Path) -> None:
     out, whole = tmp_path / "pairs.csv", tmp_path / "whole.csv"
     joins.write(asked("k"), whole)
-    folder = journal.place(out)
+    folder = journal.job_folder(out)
     damages: list[Callable[[], object]] = [
         lambda: (folder / "journal.sqlite").write_bytes(b"no database" * 1000),
         lambda: (folder / "journal.sqlite").write_bytes(b""),
@@ -299,15 +299,15 @@ def test_what_is_in_the_way_is_left_alone(asked: Callable[..., Join], tmp_path: 
     out = tmp_path / "pairs.csv"
     for taken, says in [
         (out / "mine", "it is a folder"),
-        (journal.place(out), "in the way"),
-        (journal.place(out) / "mine", "in the way"),
+        (journal.job_folder(out), "in the way"),
+        (journal.job_folder(out) / "mine", "in the way"),
     ]:
         taken.parent.mkdir(exist_ok=True)
         taken.write_text("mine")
         with pytest.raises(StorageError, match=says):
             joins.write(asked("k"), out)
         assert taken.read_text() == "mine"
-        assert len(list(tmp_path.rglob("*"))) == (1 if taken == journal.place(out) else 2)
+        assert len(list(tmp_path.rglob("*"))) == (1 if taken == journal.job_folder(out) else 2)
         subprocess.run(["rm", "-r", *tmp_path.iterdir()], check=True)
     out.write_text("the last one")
     interrupted(asked("k"), out)

@@ -6,10 +6,10 @@ for nearest neighbor search", TPAMI 2011; here with four bits for two numbers, w
 André, Kermarrec and Le Scouarnec, "Cache locality is not enough: high-performance nearest neighbor search with product
 quantization fast scan", VLDB 2015.
 
-An index only proposes rows. They are measured by definition (of many, the nearest in float32), so an answer's distances are
-true ones, and it is sorted by (distance, row) as everywhere. What may be wrong is that a nearer row was not proposed: the
-recall, which is measured when the index is built, says how often. Cosine distance is asked of vectors brought to length 1.
-Bits have no index: FAISS scans a million codes of 512 bits in some milliseconds.
+An index only proposes rows. They are measured by definition (of many, those that are nearest in float32), so the distances
+of an answer are true, and it is sorted by (distance, row). A nearer row may be missing if the index did not propose it: the
+recall, measured when the index is built, says how often. For cosine distance, FAISS compares unit vectors. Bits have no
+index: FAISS scans a million codes of 512 bits in some milliseconds.
 """
 
 import math
@@ -34,34 +34,34 @@ from lookalike.shapes import Bool, Int64, Shaped
 Kind = Literal["hnsw", "ivf-pq"]
 
 MIN_VECTORS = 1000
-"""Vectors that an index is made of, at least: fewer are read through faster than any index answers."""
+"""An index needs this many vectors: fewer are scanned faster than any index answers."""
 
 RECALL_AT = 10
-"""Recall is measured at this k. Asked for more, an index tries harder in proportion."""
+"""Recall is measured at this k. For a larger k, the effort grows in proportion."""
 
 _NEIGHBOURS = 20
 _CONSTRUCTION = 150
-"""HNSW's M and efConstruction, chosen by the time of a query at recalls of 0.95 and 0.98 from 16 to 32 links and 100 to 200
-candidates: it takes about as long to build as 32 and 100, and fewer bytes."""
+"""HNSW's M and efConstruction, chosen from 16 to 32 links and 100 to 200 candidates by the time of a query at recalls of 0.95
+and 0.98: it takes about as long to build as 32 and 100, and fewer bytes."""
 
 _CHUNK = 4096
-"""Vectors put in at a time; in between it is told how far it is, and can be stopped."""
+"""Vectors added at a time; in between, progress is reported and the build can be stopped."""
 
 _TRAINING = 2**16
-"""Vectors that cells and codebooks are learned from, at most: 256 for each of 256 centroids."""
+"""Vectors that cells and codebooks are learned from at most: 256 for each of 256 centroids."""
 
 _TIGHT = 0.15
-"""Where less than this share of the variance is left within cells, codes tell how a vector lies in its cell, or those of one
-cell would be alike. Elsewhere they tell where it is: then one table serves all cells, which is several times as fast."""
+"""If less than this share of the variance is left within cells, codes are of residuals, or those of one cell would be alike.
+Else they are of the vectors: then one table serves all cells, which is several times as fast."""
 
 _MORE = 8
-"""Of rows that are compared in float32 first, so many beyond k are measured: that order is not quite that of distances."""
+"""Rows measured beyond k, of those compared in float32 first: their order is not quite that of the distances."""
 
 _LONGEST = 2.0**124
-"""Squared norm up to which no square of a distance overflows float32, in which FAISS computes; beyond, it ends the process."""
+"""Squared norm up to which no squared distance overflows float32, in which FAISS computes; beyond, FAISS ends the process."""
 
 _WIDEST = 2**14
-"""Rows that a range query asks an index for at most."""
+"""Rows that a range query gets from an index at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class Index:
     Attributes:
         kind: hnsw or ivf-pq.
         metric: euclidean or cosine.
-        effort: efSearch or nprobe: how far it looks at k = 10.
+        effort: efSearch or nprobe at k = 10: the higher, the slower and the better the recall.
         faiss: FAISS's own object.
     """
 
@@ -81,68 +81,68 @@ class Index:
     faiss: Any
 
     def __len__(self) -> int:
-        """The number of vectors."""
+        """Count the vectors."""
         return int(self.faiss.ntotal)
 
     def propose(
         self, queries: Gallery, count: int, allowed: Bool[np.ndarray, " n"] | None = None
     ) -> Int64[np.ndarray, "q c"]:
-        """The vectors that seem nearest; -1 where it found fewer.
+        """Propose the vectors that seem nearest to each query, padded with -1.
 
         Args:
             queries: prepared as the gallery was.
-            count: how many to ask for.
-            allowed: leave out the others.
+            count: how many are wanted; more are proposed.
+            allowed: a mask of the vectors to propose; all if none.
         """
         wanted = min(math.ceil(_proposed(self.kind, queries.vectors.shape[1]) * max(count, RECALL_AT)), len(self))
-        # A filter lets only a share of what it comes across pass.
+        # A filter lets only a share of the vectors on the way pass.
         share = 1.0 if allowed is None else max(float(allowed.mean()), 1 / len(self))
         effort = int(min(self.effort * max(1.0, count / RECALL_AT) / share, len(self)))
-        far = max(effort, wanted) if self.kind == "hnsw" else min(max(1, effort), self.faiss.nlist)
+        effort = max(effort, wanted) if self.kind == "hnsw" else min(max(1, effort), self.faiss.nlist)
         if allowed is None:
-            how = _unfiltered(self.kind, far)
+            parameters = _unfiltered(self.kind, effort)
         else:
             bits = np.packbits(allowed, bitorder="little")
-            how = _parameters(self.kind, far, _faiss().IDSelectorBitmap(bits))
-        _, found = self.faiss.search(to_faiss(queries, self.metric), wanted, params=how)
-        return np.asarray(found, np.int64)
+            parameters = _parameters(self.kind, effort, _faiss().IDSelectorBitmap(bits))
+        _, rows = self.faiss.search(to_faiss(queries, self.metric), wanted, params=parameters)
+        return np.asarray(rows, np.int64)
 
 
 def _proposed(kind: Kind, dimension: int) -> float:
-    """Rows proposed for each one asked for: 8 bits a number tell nearly all; 2 bits tell little, of many numbers more."""
+    """Return the rows to propose for each one wanted: few by codes of 8 bits a number, more by codes of 2 bits."""
     return 1.5 if kind == "hnsw" else min(max(8.0, 2560 / dimension), 20.0)
 
 
-def _parameters(kind: Kind, far: int, selector: Any) -> Any:  # noqa: ANN401 -- FAISS has no types
+def _parameters(kind: Kind, effort: int, selector: Any) -> Any:  # noqa: ANN401 -- FAISS has no types
     if kind == "hnsw":
-        return _faiss().SearchParametersHNSW(efSearch=far, sel=selector)
-    return _faiss().SearchParametersIVF(nprobe=far, sel=selector)
+        return _faiss().SearchParametersHNSW(efSearch=effort, sel=selector)
+    return _faiss().SearchParametersIVF(nprobe=effort, sel=selector)
 
 
 @lru_cache(64)  # making them takes a twentieth of a query's time
-def _unfiltered(kind: Kind, far: int) -> Any:  # noqa: ANN401 -- as above
-    return _parameters(kind, far, None)
+def _unfiltered(kind: Kind, effort: int) -> Any:  # noqa: ANN401 -- as above
+    return _parameters(kind, effort, None)
 
 
 @dataclass(frozen=True, eq=False)
 class RowMap:
-    """Where the vectors of an index are in a gallery that has changed since.
+    """Map the vectors of an index to the rows of a gallery that has changed since.
 
     Attributes:
-        rows: the gallery's row of each of the index's vectors; -1 of those that are not there any more.
+        rows: the gallery's row of each vector of the index; -1 if it was removed.
     """
 
     rows: Int64[np.ndarray, " n"]
 
     @cached_property
-    def there(self) -> Bool[np.ndarray, " n"] | None:
-        """Which are there; none where all are. Looked for once, as a query takes less time than this."""
-        there = self.rows >= 0
-        return None if there.all() else there
+    def present(self) -> Bool[np.ndarray, " n"] | None:
+        """A mask of the vectors that were not removed; none if all are present."""
+        present = self.rows >= 0  # cached: a query takes less time than this
+        return None if present.all() else present
 
-    def of(self, found: Int64[np.ndarray, "*found"]) -> Int64[np.ndarray, "*found"]:
-        """The gallery's rows of these of the index's vectors; -1 stays."""
-        return np.where(found >= 0, self.rows[found], -1)
+    def apply(self, vectors: Int64[np.ndarray, "*shape"]) -> Int64[np.ndarray, "*shape"]:
+        """Return the gallery's rows of vectors of the index; -1 stays -1."""
+        return np.where(vectors >= 0, self.rows[vectors], -1)
 
 
 def build(
@@ -153,34 +153,32 @@ def build(
     progress: Progress = SILENT,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Index | None:
-    """Make an index of a gallery, with as many threads as FAISS is told to use.
+    """Build an index of a gallery, in as many threads as FAISS is set to use.
 
-    Its effort is the least there is; `lookalike.ann.tuning.tune` finds the one that reaches a recall.
+    Its effort is the lowest; `lookalike.ann.tuning.tune` finds the one that reaches a recall.
 
     Args:
         gallery: at least `MIN_VECTORS` vectors.
         metric: euclidean or cosine.
-        kind: the time of hnsw grows least with the number of vectors; ivf-pq is built sooner and takes an eighth of the memory.
+        kind: hnsw is the fastest for many vectors; ivf-pq is built sooner and takes an eighth of the memory.
         progress: receives the vectors added, as the stage ``"indexing"``.
-        stopped: is asked, a few times a second, whether to end.
+        stopped: called a few times a second; if it returns true, the build ends.
 
     Returns:
-        The index; none where it was stopped.
+        The index; none if it was stopped.
 
     Raises:
-        UsageError: too few vectors, vectors too long, or bits.
+        UsageError: too few vectors, vectors that are too long, or bits.
     """
     n, d = gallery.vectors.shape
     if metric == Metric.HAMMING:
-        raise UsageError("Bits are searched exactly: reading them all is faster than an index of them would be.")
+        raise UsageError("Bits have no index: scanning them exactly is faster. Search them without one.")
     if n < MIN_VECTORS or not d:
-        raise UsageError(
-            f"An index needs at least {MIN_VECTORS:,} vectors, and these are {n:,}. They are searched exactly."
-        )
+        raise UsageError(f"An index needs at least {MIN_VECTORS:,} vectors, not {n:,}. Search them exactly.")
     if metric == Metric.EUCLIDEAN and gallery.squared_norms.max() > _LONGEST:
         raise UsageError(
-            f"An index takes vectors of length {_LONGEST**0.5:.2g} at most, and one here has"
-            f" {gallery.squared_norms.max() ** 0.5:.2g}. Scale them down, or search them exactly."
+            f"A vector has length {gallery.squared_norms.max() ** 0.5:.2g}; an index takes {_LONGEST**0.5:.2g} at most."
+            " Scale the vectors down, or search them exactly."
         )
     progress.advance("indexing", 0, n)
     rows = np.sort(np.random.default_rng(0).permutation(n)[:_TRAINING])
@@ -226,24 +224,23 @@ def knn(
     row_map: RowMap | None = None,
     allowed: Bool[np.ndarray, " n"] | None = None,
 ) -> Hits:
-    """About the k nearest rows of each query, with true distances.
+    """Find the k nearest rows of each query approximately, with true distances.
 
     Args:
         index: over vectors that the gallery has.
         queries: prepared, as for `lookalike.search.knn`.
-        gallery: where the vectors are measured.
+        gallery: the vectors to measure.
         k: at least 1.
-        row_map: where the index's vectors are in the gallery; in the same rows where nothing is said.
-        allowed: which of the index's vectors may be found; all that have a place where nothing is said.
+        row_map: the gallery's rows of the index's vectors, if they are not the same.
+        allowed: a mask of the index's vectors that may be found; all if none.
     """
-    allowed = _allowed(row_map, allowed)
-    found = index.propose(queries, k, allowed)
-    rows = found if row_map is None else row_map.of(found)
+    rows = index.propose(queries, k, _allowed(row_map, allowed))
+    rows = rows if row_map is None else row_map.apply(rows)
     if rows.shape[1] > 2 * (k + _MORE) and gallery.vectors.flags.c_contiguous:
-        rows = _nearer(index.metric, queries, gallery, rows, k + _MORE)
+        rows = _nearest_in_float32(index.metric, queries, gallery, rows, k + _MORE)
     if len(queries) == 1:
-        return _first(index.metric, queries, gallery, rows[rows >= 0], k)
-    pairs = _measured(index.metric, queries, gallery, rows)
+        return _measure_one(index.metric, queries, gallery, rows[rows >= 0], k)
+    pairs = _measure_rows(index.metric, queries, gallery, rows)
     return Hits.from_pairs([pairs.first(k)], len(queries), exact=False)
 
 
@@ -256,73 +253,74 @@ def within(
     row_map: RowMap | None = None,
     allowed: Bool[np.ndarray, " n"] | None = None,
 ) -> Hits:
-    """About all rows in a range of distances, with true distances.
+    """Find all rows in a range of distances approximately, with true distances.
 
-    It asks for more and more until the farthest lies beyond the radius. Where that would be too many, the answer is not
-    ``complete``. The rest as in `knn`.
+    It asks the index for more and more rows until the farthest lies beyond the range. If these are too many, the answer is
+    not ``complete``. The other arguments are as in `knn`.
     """
     allowed = _allowed(row_map, allowed)
-    most = len(index) if allowed is None else int(allowed.sum())
-    low, high = round_range(within)
-    parts, open_, k = list[Pairs](), np.arange(len(queries)), 64
-    while len(open_) and most:
-        some = queries.take(open_)
-        found = index.propose(some, k, allowed)
-        pairs = _measured(index.metric, some, gallery, found if row_map is None else row_map.of(found))
-        counts = np.bincount(pairs.left, minlength=len(open_))
-        inside = np.bincount(pairs.left[pairs.distances <= high], minlength=len(open_))
-        # Beyond the radius lie enough of what was proposed: a few are there by chance of the codes. Asked for everything,
-        # a graph may lack a vector that nothing links to: that is a matter of recall, and one beyond the radius will do.
-        whole = (inside <= counts // 2) | (counts >= most) | ((k >= most) & (inside < counts))
-        done = whole | (k >= min(_WIDEST, most))
-        ready = done[pairs.left] & (pairs.distances >= low) & (pairs.distances <= high)
-        parts.append(Pairs(open_[pairs.left], pairs.right, pairs.distances).keep(ready))
-        if not whole[done].all():
+    available = len(index) if allowed is None else int(allowed.sum())
+    _, farthest = round_range(within)
+    parts, pending, k = list[Pairs](), np.arange(len(queries)), 64
+    while len(pending) and available:
+        batch = queries.take(pending)
+        rows = index.propose(batch, k, allowed)
+        pairs = _measure_rows(index.metric, batch, gallery, rows if row_map is None else row_map.apply(rows))
+        counts = np.bincount(pairs.left, minlength=len(pending))
+        inside = np.bincount(pairs.left[pairs.distances <= farthest], minlength=len(pending))
+        # Enough of the proposed rows must lie beyond the range: the order of codes is not that of distances. If everything
+        # was wanted, one is enough: a graph may miss a vector that nothing links to, which the recall accounts for.
+        complete = (inside <= counts // 2) | (counts >= available) | ((k >= available) & (inside < counts))
+        done = complete | (k >= min(_WIDEST, available))
+        ready = Pairs(pending[pairs.left], pairs.right, pairs.distances).keep(done[pairs.left])
+        parts.append(ready.within(within))
+        if not complete[done].all():
             return Hits.from_pairs(parts, len(queries), exact=False, complete=False)
-        open_, k = open_[~done], 2 * k
+        pending, k = pending[~done], 2 * k
     return Hits.from_pairs(parts, len(queries), exact=False)
 
 
 def write(index: Index, path: Path) -> None:
-    """Write FAISS's part of an index; the rest is plain numbers.
+    """Write FAISS's part of an index; the other attributes are plain numbers.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the file cannot be written.
     """
     faiss = _faiss()
     try:
         faiss.write_index(index.faiss, str(path))
     except RuntimeError as e:
-        raise StorageError(f"The index cannot be written to {path.parent}: is the disk full?") from e
+        raise StorageError(f"The index cannot be written to {path.parent}. Check that the disk is not full.") from e
 
 
 def read(path: Path) -> Any:  # noqa: ANN401 -- as above
-    """FAISS's part of an index, mapped into memory. FAISS trusts what it reads: check it before.
+    """Map FAISS's part of an index into memory. FAISS trusts what it reads: check the file first.
 
     Raises:
-        StorageError: it is none.
+        StorageError: the file is not an index.
     """
     faiss = _faiss()
     try:
         return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as e:
-        raise StorageError(f"{path} is no index that this FAISS reads.") from e
+        raise StorageError(f"{path} is not an index that FAISS reads. Build it again.") from e
 
 
 def _allowed(row_map: RowMap | None, allowed: Bool[np.ndarray, " n"] | None) -> Bool[np.ndarray, " n"] | None:
-    there = None if row_map is None else row_map.there
-    return allowed if there is None else there if allowed is None else allowed & there
+    """Combine two masks of the index's vectors; none if all are allowed."""
+    present = None if row_map is None else row_map.present
+    return allowed if present is None else present if allowed is None else allowed & present
 
 
-def _nearer(
+def _nearest_in_float32(
     metric: Metric, queries: Gallery, gallery: Gallery, rows: Int64[np.ndarray, "q c"], count: int
 ) -> Int64[np.ndarray, "q count"]:
-    """Those of each query's rows that are the nearest in float32, in any order: FAISS measures them in all cores."""
+    """Select the rows of each query that are nearest in float32, in any order; FAISS compares them in all cores."""
     faiss = _faiss()
-    asked, rows = np.ascontiguousarray(queries.vectors), np.ascontiguousarray(rows)
+    vectors, rows = np.ascontiguousarray(queries.vectors), np.ascontiguousarray(rows)
     distances = np.empty(rows.shape, np.float32)
     compare = faiss.fvec_inner_products_by_idx if metric == Metric.COSINE else faiss.fvec_L2sqr_by_idx
-    compare(*map(faiss.swig_ptr, (distances, asked, gallery.vectors, rows)), asked.shape[1], *rows.shape)
+    compare(*map(faiss.swig_ptr, (distances, vectors, gallery.vectors, rows)), vectors.shape[1], *rows.shape)
     if metric == Metric.COSINE:
         norms = np.sqrt(gallery.squared_norms[rows])
         distances = -np.divide(distances, norms, out=np.zeros_like(norms), where=norms > 0)
@@ -330,23 +328,23 @@ def _nearer(
     return np.take_along_axis(rows, np.argpartition(distances, count - 1, axis=1)[:, :count], axis=1)
 
 
-def _first(metric: Metric, query: Gallery, gallery: Gallery, rows: Int64[np.ndarray, " c"], k: int) -> Hits:
-    """The k nearest of what was proposed to one query, without what many queries take, which would cost more than FAISS."""
+def _measure_one(metric: Metric, query: Gallery, gallery: Gallery, rows: Int64[np.ndarray, " c"], k: int) -> Hits:
+    """Measure one query's rows, without the steps that several queries need: they would take longer than FAISS."""
     with np.errstate(over="ignore"):  # beyond float32 there is only infinity
         distances = paired(query.vectors, gallery.vectors[rows], metric).astype(np.float32)
     order = np.lexsort((rows, distances))[:k]
     return Hits(np.array([0, len(order)]), rows[order], distances[order], exact=False)
 
 
-def _measured(metric: Metric, queries: Gallery, gallery: Gallery, rows: Int64[np.ndarray, "q c"]) -> Pairs:
-    """What was proposed, with its distances, sorted."""
+def _measure_rows(metric: Metric, queries: Gallery, gallery: Gallery, rows: Int64[np.ndarray, "q c"]) -> Pairs:
+    """Measure the proposed rows, and sort them."""
     left, column = np.nonzero(rows >= 0)
     right = rows[left, column]
     return Pairs(left, right, measure(queries, gallery, left, right, metric)).sorted()
 
 
 def to_faiss(vectors: Gallery, metric: Metric) -> Shaped[np.ndarray, "n d"]:
-    """Vectors as FAISS compares them: for cosine brought to length 1."""
+    """Convert vectors to what FAISS compares: for cosine, unit vectors."""
     if metric != Metric.COSINE:
         return np.ascontiguousarray(vectors.vectors)
     norms = np.sqrt(vectors.squared_norms)

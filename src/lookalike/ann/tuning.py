@@ -1,4 +1,4 @@
-"""How far an index has to look to reach a recall, and the recall that it then has."""
+"""Tune the effort of an index until it reaches a recall, and measure the recall."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from lookalike.search import Gallery, Hits, prepare
 from lookalike.shapes import Int64
 
 _QUERIES = 256
-"""Of each of the two samples: with ten answers each, the recall's standard error is below 0.01."""
+"""Queries of each of the two samples: with ten answers each, the recall's standard error is below 0.01."""
 
 _EFFORTS = {
     "hnsw": (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096),
@@ -20,14 +20,14 @@ _EFFORTS = {
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Queries, where each came from, and their exact answers without that.
+    """Queries made from rows, with their exact answers.
 
     Attributes:
-        queries: rows of the gallery, each moved as far as its nearest other row is, in a random direction: about where a
-            picture like it would be that the gallery does not have.
-        origins: those rows. They are left out of exact and of approximate answers, or the index would find them and
-            seem better than it is for pictures that it does not have.
-        exact: their `RECALL_AT` + 1 nearest.
+        queries: rows of the gallery, each moved by the distance of its nearest other row in a random direction: about
+            where a similar image would be that the gallery does not have.
+        origins: these rows. They are left out of exact and approximate answers: an index finds them too easily, and would
+            seem better than it is for images that the gallery does not have.
+        exact: the ``RECALL_AT + 1`` nearest rows of each query.
     """
 
     queries: Gallery
@@ -36,11 +36,11 @@ class Sample:
 
 
 def tune(index: Index, gallery: Gallery, recall: float) -> tuple[Index, float]:
-    """The index with the least effort that reaches a recall at 10, or with the most there is; and the recall it has.
+    """Find the lowest effort that reaches a recall at 10, or the highest effort; return the index and its recall.
 
     The effort is chosen on one sample and the recall measured on another, so that the choice does not flatter it.
     """
-    chosen_on, measured_on = (_sample(gallery, index, seed) for seed in (1, 2))
+    chosen_on, measured_on = (_draw_sample(gallery, index, seed) for seed in (1, 2))
     for effort in _EFFORTS[index.kind]:
         index = replace(index, effort=effort)
         if measure_recall(index, gallery, chosen_on) >= recall:
@@ -49,29 +49,24 @@ def tune(index: Index, gallery: Gallery, recall: float) -> tuple[Index, float]:
 
 
 def measure_recall(index: Index, gallery: Gallery, sample: Sample) -> float:
-    """Recall at 10: the share of answers that are no farther than the farthest of the exact ones. Ties all count."""
-    found = knn(index, sample.queries, gallery, RECALL_AT + 1)
+    """Measure recall at 10: the share of answers that are no farther than the farthest exact one; ties all count."""
+    approximate = knn(index, sample.queries, gallery, RECALL_AT + 1)
     good, total = 0, 0
-    for (rows, distances), (truth, exactly), origin in zip(found, sample.exact, sample.origins, strict=True):
+    for (rows, distances), (truth, exactly), origin in zip(approximate, sample.exact, sample.origins, strict=True):
         true = exactly[truth != origin][:RECALL_AT]
         good += int(np.count_nonzero(distances[rows != origin][: len(true)] <= true[-1]))
         total += len(true)
     return float(good / total)
 
 
-def _sample(gallery: Gallery, index: Index, seed: int) -> Sample:
+def _draw_sample(gallery: Gallery, index: Index, seed: int) -> Sample:
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(len(gallery), min(_QUERIES, len(gallery)), replace=False))
     around = search.knn(gallery.take(rows), gallery, RECALL_AT + 1, index.metric)
     vectors = gallery.vectors[rows].astype(np.float64)
-    others = np.array([_other(found, row) for (found, _), row in zip(around, rows, strict=True)])
-    reach = np.linalg.norm(gallery.vectors[others] - vectors, axis=1, keepdims=True)
+    others = np.array([neighbours[neighbours != row][0] for (neighbours, _), row in zip(around, rows, strict=True)])
+    lengths = np.linalg.norm(gallery.vectors[others] - vectors, axis=1, keepdims=True)
     step = rng.standard_normal(vectors.shape)
-    step *= reach / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), np.finfo(float).tiny)
+    step *= lengths / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), np.finfo(float).tiny)
     queries = prepare((vectors + step).astype(np.float32), index.metric)
     return Sample(queries, rows, search.knn(queries, gallery, RECALL_AT + 1, index.metric))
-
-
-def _other(found: Int64[np.ndarray, " k"], row: int) -> int:
-    """The nearest row but this one."""
-    return int(found[found != row][0])

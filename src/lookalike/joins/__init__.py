@@ -1,4 +1,4 @@
-"""Joins of what is in stores: pairs of items, streamed, or written into a file by a job that goes on where it was ended."""
+"""Joins of stores: pairs of items, streamed, or written to a file by a job that can be resumed."""
 
 from lookalike.joins.matching import Join, Matches
 from lookalike.joins.pairs import JoinPairs, Pair

@@ -1,7 +1,7 @@
-"""The formats of pairs: columns ``left, right, distance``, left and right being the pictures' uris.
+"""File formats of pairs: CSV, JSON lines and Parquet, with the columns ``left, right, distance``.
 
-Each is written by appending: what was written up to any row can be kept, and the rest cut off. Parquet cannot be appended
-to, so it is kept as a stream of Arrow record batches until it is whole.
+Left and right are the images' uris. Each format is written by appending, so that a job can cut a file off after any row
+and go on from there. Parquet cannot be appended to: it is kept as a stream of Arrow record batches until the end.
 """
 
 import csv
@@ -27,9 +27,9 @@ class Format:
     """How rows become bytes.
 
     Attributes:
-        begin: what a file begins with.
-        encode: the bytes of some rows, to be appended.
-        finish: makes the file of what was appended to another one; none where this is the file already.
+        begin: the first bytes of a file.
+        encode: returns the bytes of some rows, to be appended.
+        finish: makes the file (second path) of the appended bytes (first path); none if these are the file.
     """
 
     begin: bytes
@@ -38,15 +38,15 @@ class Format:
 
 
 def of(out: Path) -> Format:
-    """The format that a file's name asks for.
+    """Return the format of a file name.
 
     Raises:
-        UsageError: an ending that is none of .csv, .jsonl, .parquet.
-        MissingExtraError: Parquet without pyarrow.
+        UsageError: the name does not end in .csv, .jsonl or .parquet.
+        MissingExtraError: Parquet needs pyarrow.
     """
     makers: dict[str, Callable[[], Format]] = {".csv": lambda: CSV, ".jsonl": lambda: LINES, ".parquet": _parquet}
     if out.suffix not in makers:
-        raise UsageError(f"{out} should end in {', '.join(makers)}.")
+        raise UsageError(f"{out} has no known format; its name must end in {', '.join(makers)}.")
     return makers[out.suffix]()
 
 
@@ -83,12 +83,12 @@ def _parquet() -> Format:
             pa.ipc.open_stream(source) as batches,
             pq.ParquetWriter(out, schema) as writer,
         ):
-            kept: list[Any] = []
+            group: list[Any] = []
             for batch in batches:
-                kept.append(batch)
-                if sum(map(len, kept)) >= _GROUP:
-                    writer.write_table(pa.Table.from_batches(kept, schema))
-                    kept = []
-            writer.write_table(pa.Table.from_batches(kept, schema))
+                group.append(batch)
+                if sum(map(len, group)) >= _GROUP:
+                    writer.write_table(pa.Table.from_batches(group, schema))
+                    group = []
+            writer.write_table(pa.Table.from_batches(group, schema))
 
     return Format(bytes(schema.serialize()), encode, finish)

@@ -1,7 +1,8 @@
-"""How far a job is that writes a join: a folder beside the file to be, which is there for as long as the job is not done.
+"""The journal of a job that writes a join: how far it is, so that it can be resumed.
 
-It holds what was written so far, and a journal: one row of SQLite, which is written whole or not at all and which one
-process at a time may open. What was written after the last entry is cut off when the job goes on.
+It lies in a folder beside the file, which exists until the job is done. The folder holds the bytes written so far and a
+journal: one row of SQLite, which is written atomically, and which only one process may open. Bytes written after the last
+entry are cut off when the job resumes.
 """
 
 import errno
@@ -31,10 +32,10 @@ class Entry:
     """How far the job is.
 
     Attributes:
-        done: items on the left of which all pairs are written.
-        size: bytes that are written.
-        pairs: how many these are.
-        removed: pairs that were left out, as one of their items was removed meanwhile.
+        done: left items whose pairs are all written.
+        size: bytes written.
+        pairs: pairs written.
+        removed: pairs left out because one of their items was removed meanwhile.
     """
 
     done: int = 0
@@ -44,16 +45,16 @@ class Entry:
 
 
 class Journal:
-    """The folder of a job; see the module and `opened`."""
+    """The folder of a job, made by `open_journal`."""
 
     def __init__(self, out: Path, sql: sqlite3.Connection, identity: str) -> None:
-        """Use `opened`."""
-        self.folder = place(out)
+        """Use `open_journal`."""
+        self.folder = job_folder(out)
         self.written = self.folder / f"pairs{out.suffix}"
         self._sql, self._identity = sql, identity
 
     def last(self) -> tuple[Entry, str]:
-        """The last entry of a job of this identity, else the first one; and why the job starts anew, where one was begun."""
+        """Return the last entry of this job, or an empty one, and the reason if an unfinished job cannot be resumed."""
         sql = self._sql
         row = sql.execute("SELECT identity, done, size, pairs, removed FROM job").fetchone()
         if row is None:
@@ -64,11 +65,11 @@ class Journal:
             return Entry(), f"{' and '.join(changed)} changed since it was begun"
         entry = Entry(*row[1:])
         if not self.written.exists() or self.written.stat().st_size < entry.size:
-            return Entry(), f"{self.written} is not there whole"
+            return Entry(), f"{self.written} is incomplete"
         return entry, ""
 
     def enter(self, entry: Entry, file: BinaryIO) -> None:
-        """Make sure that all this is on the disk."""
+        """Write an entry, once the bytes that it counts are on the disk."""
         file.flush()
         os.fsync(file.fileno())
         self._sql.execute("BEGIN")
@@ -77,52 +78,52 @@ class Journal:
         self._sql.execute("COMMIT")
 
     def remove(self) -> None:
-        """The job is done."""
-        with suppress(OSError):  # the file is there, which is what was asked for
+        """Remove the folder of a finished job."""
+        with suppress(OSError):  # the file is written, which is what matters
             for name in (self.written.name, _JOURNAL, f"{_JOURNAL}-journal"):
                 (self.folder / name).unlink(missing_ok=True)
             self.folder.rmdir()
 
 
-def place(out: Path) -> Path:
-    """The folder of the job that makes this file."""
+def job_folder(out: Path) -> Path:
+    """Return the folder of the job that makes a file."""
     return out.with_name(out.name + ".part")
 
 
 @contextmanager
-def opened(out: Path, identity: Mapping[str, str]) -> Iterator[Journal]:
+def open_journal(out: Path, identity: Mapping[str, str]) -> Iterator[Journal]:
     """Open the folder of a job, or make it.
 
     Args:
         out: the file that the job makes.
-        identity: what the file follows from.
+        identity: what determines the file; a job of another identity is not resumed.
 
     Raises:
-        BusyError: another process has it.
+        BusyError: another process has it open.
         StorageError: it cannot be written.
     """
-    with _translated(out):
+    with _translate_errors(out):
         if out.is_dir():
             raise StorageError(f"{out} cannot be written: it is a folder.")
-        folder = place(out)
+        folder = job_folder(out)
         with suppress(FileExistsError):
             folder.mkdir()
         if not folder.is_dir() or (not (folder / _JOURNAL).exists() and any(folder.iterdir())):
-            raise StorageError(f"{folder} is in the way: it is no unfinished join. Move it, or give another --out.")
-        sql = _locked(folder)
+            raise StorageError(f"{folder} is in the way: it is not an unfinished join. Move it, or give another --out.")
+        sql = _open_locked(folder)
         try:
             yield Journal(out, sql, json.dumps(dict(identity)))
         finally:
             sql.close()
 
 
-def _locked(folder: Path) -> sqlite3.Connection:
-    """The journal, which nobody else can open until it is closed; an empty one in place of one that is damaged."""
+def _open_locked(folder: Path) -> sqlite3.Connection:
+    """Open the journal and lock it for other processes; a damaged one is replaced by an empty one."""
     sql = sqlite3.connect(folder / _JOURNAL, timeout=0, isolation_level=None, check_same_thread=False)
     try:
         sql.execute("PRAGMA locking_mode = EXCLUSIVE")
         sql.execute("PRAGMA synchronous = FULL")
-        sql.execute("BEGIN EXCLUSIVE")  # in this mode the end of the transaction does not let go
+        sql.execute("BEGIN EXCLUSIVE")  # in this mode the lock outlives the transaction
         sql.execute(_SCHEMA)
         sql.execute("COMMIT")
     except sqlite3.OperationalError:
@@ -131,14 +132,14 @@ def _locked(folder: Path) -> sqlite3.Connection:
     except sqlite3.DatabaseError:
         sql.close()
         (folder / _JOURNAL).unlink()
-        return _locked(folder)
+        return _open_locked(folder)
     return sql
 
 
 @contextmanager
-def _translated(out: Path) -> Iterator[None]:
-    """The system's errors and SQLite's as ours."""
-    kept = f"{place(out)} keeps what is done: the same command goes on there."
+def _translate_errors(out: Path) -> Iterator[None]:
+    """Raise the system's errors and SQLite's as errors of lookalike."""
+    kept = f"{job_folder(out)} keeps what is done: run the same command again to resume."
     try:
         yield
     except OSError as e:
@@ -153,4 +154,4 @@ def _translated(out: Path) -> Iterator[None]:
             raise BusyError(f"Another process is writing {out}. Wait for it, or give another --out.") from e
         if code == sqlite3.SQLITE_FULL:
             raise StorageError(f"The disk is full. Make room; {kept}") from e
-        raise StorageError(f"{place(out)} cannot be used: {e}. {kept}") from e
+        raise StorageError(f"{job_folder(out)} cannot be used: {e}. {kept}") from e

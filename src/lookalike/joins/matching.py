@@ -1,10 +1,10 @@
-"""What is joined with what, and the pairs that this gives."""
+"""Joins of two stores, or of one with itself, as they are at one moment."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lookalike import search
-from lookalike.ann import joins as approximately
+from lookalike.ann import joins as approximate_joins
 from lookalike.ann.joins import ApproximateJoin
 from lookalike.query import DistanceRange
 from lookalike.search import Gallery, JoinChunk
@@ -13,13 +13,13 @@ from lookalike.stores import Snapshot, Store, take_snapshot
 
 @dataclass(frozen=True)
 class Matches:
-    """A block of a join: pairs of ids with their distances.
+    """A chunk of a join: pairs of ids with their distances.
 
     Attributes:
-        left: ids of items on the left.
-        right: ids of items on the right.
+        left: ids of left items.
+        right: ids of right items.
         distances: in the metric's unit.
-        done: of so many items on the left, in the order of ids, all pairs are given.
+        done: all pairs of this many left items, in the order of ids, are in this chunk and the earlier ones.
     """
 
     left: tuple[str, ...]
@@ -30,7 +30,7 @@ class Matches:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """A store as it was at one moment, ready to be joined."""
+    """A store at one moment, prepared for a join."""
 
     store: Store
     snapshot: Snapshot
@@ -38,21 +38,21 @@ class Side:
 
     @classmethod
     def of(cls, store: Store) -> "Side":
-        """The store as it is now."""
+        """Prepare a store as it is now."""
         snapshot = take_snapshot(store)
         return cls(store, snapshot, search.prepare(snapshot.vectors, store.space.metric))
 
 
 @dataclass(frozen=True, eq=False)
 class Join:
-    """A question about two sides, or about one with itself; `between` checks it.
+    """A join of two sides, or of one with itself; made by `between`.
 
     Attributes:
-        left: the side on the left.
-        right: that on the right; the same one for a self-join, which gives each pair once and none of an item with itself.
-        k: each item on the left with so many nearest on the right. This or
-        within: all pairs in a range of distances.
-        approximate: where not all pairs are asked for: how they are found, and with what recall.
+        left: the left side.
+        right: the right side; the same object for a self-join, which gives each pair once, and no item with itself.
+        k: pair each left item with this many nearest right items; none if ``within`` is given.
+        within: pair all items whose distance lies in this range; none if ``k`` is given.
+        approximate: the prepared approximate join; none if the join is exact.
     """
 
     left: Side
@@ -71,30 +71,36 @@ class Join:
         within: DistanceRange | None = None,
         approximate: bool = False,
     ) -> "Join":
-        """A join of two stores, or of one with itself, as they are now.
+        """Join two stores, or one with itself, as they are now.
 
-        An approximate one is prepared here, which takes a minute for a million items; see `lookalike.ann.joins`.
+        Args:
+            left: the left store.
+            right: the right store; none for a self-join.
+            k: pair each left item with its k nearest right items. Give this or ``within``.
+            within: pair all items whose distance lies in this range.
+            approximate: find most pairs by an index, whose recall is measured, see `lookalike.ann.joins`. It is built here,
+                which takes a minute for a million items.
 
         Raises:
             UsageError: both or neither of k and within, or values that `search.join` refuses.
         """
-        one = Side.of(left)
-        other = one if right is None else Side.of(right)
-        none = one.gallery.take(slice(0, 0))
-        search.join(none, none, left.space.metric, k=k, within=within)  # a mistake is told here
+        a = Side.of(left)
+        b = a if right is None else Side.of(right)
+        empty = a.gallery.take(slice(0, 0))
+        search.join(empty, empty, left.space.metric, k=k, within=within)  # refuses wrong values now
         if not approximate:
-            return cls(one, other, k, within)
-        prepared = approximately.prepare(one.gallery, other.gallery, left.space.metric, k=k, within=within)
-        return cls(one, other, k, within, prepared)
+            return cls(a, b, k, within)
+        prepared = approximate_joins.prepare(a.gallery, b.gallery, left.space.metric, k=k, within=within)
+        return cls(a, b, k, within, prepared)
 
     @property
     def total(self) -> int:
-        """Items on the left."""
+        """The number of left items."""
         return len(self.left.gallery)
 
     @property
     def identity(self) -> dict[str, str]:
-        """What the pairs follow from, by name: joins of one identity give the same pairs in the same order."""
+        """What determines the pairs, by name: joins of one identity give the same pairs in the same order."""
         return {
             "the left collection": self.left.snapshot.generation,
             "the right collection": "itself" if self.right is self.left else self.right.snapshot.generation,
@@ -104,14 +110,14 @@ class Join:
         }
 
     def share(self, done: int) -> float:
-        """How much of the work is behind when so many items on the left are done, in 0…1."""
+        """Estimate the share of the work, in 0…1, when this many left items are done."""
         part = done / self.total if self.total else 1.0
-        # An exact self-join by radius looks at the pairs of a row with those after it.
+        # An exact self-join by range compares a row with later rows only.
         fewer = self.right is self.left and self.k is None and self.approximate is None
         return part * (2 - part) if fewer else part
 
     def chunks(self, begin: int = 0) -> Iterator[JoinChunk]:
-        """Its pairs as rows of the snapshots, from one row on the left on."""
+        """Find the pairs as rows of the snapshots, from a left row on."""
         if self.approximate is not None:
             return self.approximate.chunks(begin)
         metric, k, within = self.left.store.space.metric, self.k, self.within
@@ -120,12 +126,12 @@ class Join:
         return search.join(self.left.gallery, self.right.gallery, metric, k=k, within=within, begin=begin)
 
     def matches(self, begin: int = 0) -> Iterator[Matches]:
-        """Its pairs as ids, from one item on the left on."""
-        ours, theirs = self.left.snapshot.ids, self.right.snapshot.ids
+        """Find the pairs as ids, from a left item on."""
+        left, right = self.left.snapshot.ids, self.right.snapshot.ids
         return (
             Matches(
-                tuple(ours[i] for i in chunk.left.tolist()),
-                tuple(theirs[i] for i in chunk.right.tolist()),
+                tuple(left[i] for i in chunk.left.tolist()),
+                tuple(right[i] for i in chunk.right.tolist()),
                 tuple(chunk.distances.tolist()),
                 chunk.done,
             )

@@ -1,6 +1,5 @@
-"""Pairs with their pictures' uris, into a file or a stream."""
+"""Write the pairs of a join, as their images' uris, to a file or a stream."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -9,6 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from lookalike import atomic
 from lookalike.joins import formats, journal
 from lookalike.joins.formats import Format, Row
 from lookalike.joins.journal import Entry
@@ -16,15 +16,16 @@ from lookalike.joins.matching import Join, Side
 from lookalike.progress import SILENT, Progress
 from lookalike.search import Pairs
 from lookalike.search.answers import concatenate
+from lookalike.search.chunks import chunks
 
 _PAIRS = 2**15
-"""Pairs that become rows at a time: enough for looking up their uris in one go, and some megabytes."""
+"""Pairs encoded at a time: enough to look up their uris efficiently, and some megabytes."""
 
 _WORK = 2**32
-"""Products of numbers after which is noted how far the job is: a few seconds of them."""
+"""Products of numbers after which the journal gets an entry: a few seconds of them."""
 
-_MOST = 2**20
-"""Pairs after which is noted how far the job is, however few the products."""
+_ENTRY_PAIRS = 2**20
+"""Pairs after which the journal gets an entry, however few the products."""
 
 
 @dataclass(frozen=True)
@@ -43,45 +44,47 @@ class WrittenJoin:
 
 
 def write(join: Join, out: Path, progress: Progress = SILENT) -> WrittenJoin:
-    """Write a join into a file, which appears under its name when it is whole.
+    """Write a join to a file, which appears under its name when it is complete.
 
-    Ended in any way, by Ctrl-C, ``kill -9`` or a full disk, the same call goes on where it was, and the file is the same to
-    the last byte. Until then what is done is in a folder beside it: see `journal`. If either store has been written to in
-    between, or something else is asked for, it starts anew.
+    If it is interrupted by Ctrl-C, ``kill -9`` or a full disk, the same call resumes it, and the file is the same to the
+    last byte. Until then the work is in a folder beside the file, see `journal`. It starts anew if either store was
+    written to in between, or if the join is another one.
 
     Args:
-        join: what is written.
+        join: the join.
         out: the file: .csv, .jsonl or .parquet.
         progress: receives the stage ``"joining"``, whose units are left items weighted by their work, at the beginning
-            and after each chunk; and a note if an earlier run goes on, or why it does not.
+            and after each chunk; and a note if it resumes an earlier run, or why it does not.
 
     Raises:
-        UsageError: another ending.
-        MissingExtraError: Parquet without pyarrow.
+        UsageError: the name has another ending.
+        MissingExtraError: Parquet needs pyarrow.
         BusyError: another process is writing this file.
-        StorageError: it cannot be written; what was written stays.
+        StorageError: the file cannot be written; the work so far is kept.
     """
     form = formats.of(out)
     identity = {**join.identity, "format": out.suffix, "version": "1"}
-    with journal.opened(out, identity) as job:
-        entry, anew = job.last()
+    with journal.open_journal(out, identity) as job:
+        entry, reason = job.last()
         begin = entry.done
-        if anew or begin:
+        if reason or begin:
             progress.note(
-                f"{out}: starting anew: {anew}." if anew else f"{out}: going on at {begin:,} of {join.total:,} items."
+                f"{out}: starting anew: {reason}."
+                if reason
+                else f"{out}: resuming at {begin:,} of {join.total:,} items."
             )
         with job.written.open("r+b" if entry.size else "wb") as file:
             file.truncate(entry.size)
             file.seek(entry.size)
             for now in _append(join, entry, form, file, progress):
                 job.enter(now, file)
-        _appear(form, job.written, out)
+        _publish(form, job.written, out)
         job.remove()
     return WrittenJoin(now.pairs, now.removed, begin)
 
 
 def _append(join: Join, last: Entry, form: Format, file: BinaryIO, progress: Progress) -> Iterator[Entry]:
-    """Write what is still to come. Each time that so much is written as an entry says, it is yielded."""
+    """Append the remaining pairs; yield an entry each time one is due, and at the end."""
     rows = _Rows(join)
     if not last.size:
         file.write(form.begin)
@@ -91,9 +94,9 @@ def _append(join: Join, last: Entry, form: Format, file: BinaryIO, progress: Pro
     _report(progress, join, reached, now.pairs)
     for chunk in join.chunks(last.done):
         held.append(chunk)
-        whole, reached = chunk.done > reached, chunk.done
+        complete, reached = chunk.done > reached, chunk.done
         waiting = sum(map(len, held))
-        due = whole and (reached - last.done >= stride or now.pairs + waiting - last.pairs >= _MOST)
+        due = complete and (reached - last.done >= stride or now.pairs + waiting - last.pairs >= _ENTRY_PAIRS)
         if due or waiting >= _PAIRS:
             now, held = _put(rows, held, now, form, file), []
         if due:
@@ -118,23 +121,30 @@ def _put(rows: "_Rows", held: list[Pairs], now: Entry, form: Format, file: Binar
     return replace(now, pairs=now.pairs + count, removed=now.removed + removed)
 
 
-def _appear(form: Format, written: Path, out: Path) -> None:
-    if form.finish is None:
-        written.replace(out)
-        return
-    whole = written.with_name(f"whole{out.suffix}")
+def _publish(form: Format, written: Path, out: Path) -> None:
+    """Move the complete file to its name, durably."""
+    complete = written
     try:
-        form.finish(written, whole)
-        with whole.open("rb") as file:
-            os.fsync(file.fileno())
-        whole.replace(out)
+        if form.finish is not None:
+            complete = written.with_name(f"complete{out.suffix}")
+            form.finish(written, complete)
+            atomic.sync(complete)
+        complete.replace(out)
+        atomic.sync(out.parent)
     finally:
-        with suppress(OSError):
-            whole.unlink(missing_ok=True)
+        if form.finish is not None:
+            with suppress(OSError):
+                complete.unlink(missing_ok=True)
 
 
 def stream(join: Join, form: Format, put: Callable[[bytes], object]) -> int:
-    """Pass a join on as it comes, such as to standard output; returns the number of pairs."""
+    """Encode a join chunk by chunk, for example to standard output; return the number of pairs.
+
+    Args:
+        join: the join.
+        form: of the bytes.
+        put: receives them.
+    """
     rows, count = _Rows(join), 0
     put(form.begin)
     for chunk in join.chunks():
@@ -145,7 +155,7 @@ def stream(join: Join, form: Format, put: Callable[[bytes], object]) -> int:
 
 
 class _Rows:
-    """The uris of both sides; each is looked up once, and kept: some 250 bytes for each item that occurs."""
+    """Looks up the uris of both sides, each once, and keeps them: some 250 bytes for each item that occurs."""
 
     def __init__(self, join: Join) -> None:
         self._left: dict[int, str] = {}
@@ -153,22 +163,22 @@ class _Rows:
         self._join = join
 
     def of(self, pairs: Pairs) -> Iterator[list[Row]]:
-        """The rows of any number of pairs, without those of which an item was removed since the join began."""
-        for begin in range(0, len(pairs), _PAIRS):
-            yield self._some(pairs.keep(np.arange(begin, min(begin + _PAIRS, len(pairs)))))
+        """Make rows of pairs, some at a time, without pairs of items that were removed since the join began."""
+        for part in chunks(len(pairs), _PAIRS):
+            yield self._make(pairs.keep(np.arange(part.start, part.stop)))
 
-    def _some(self, pairs: Pairs) -> list[Row]:
+    def _make(self, pairs: Pairs) -> list[Row]:
         left, right = pairs.left.tolist(), pairs.right.tolist()
-        ours, theirs = self._left, self._right
-        _look_up(ours, self._join.left, left)
-        _look_up(theirs, self._join.right, right)
+        _look_up(self._left, self._join.left, left)
+        _look_up(self._right, self._join.right, right)
         return [
-            (ours[a], theirs[b], d)
-            for a, b, d in zip(left, right, pairs.distances.tolist(), strict=True)
-            if a in ours and b in theirs
+            (self._left[a], self._right[b], distance)
+            for a, b, distance in zip(left, right, pairs.distances.tolist(), strict=True)
+            if a in self._left and b in self._right
         ]
 
 
 def _look_up(known: dict[int, str], side: Side, rows: list[int]) -> None:
+    """Add the uris of rows that are not known yet."""
     ids = {side.snapshot.ids[row]: row for row in set(rows).difference(known)}
     known.update((ids[ident], item.uri) for ident, item in side.store.get(list(ids)).items())

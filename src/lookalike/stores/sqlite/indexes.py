@@ -77,14 +77,14 @@ class IndexedMatrix:
     def added(self) -> Int64[np.ndarray, " m"]:
         """Rows of the matrix that the index lacks."""
         known = np.zeros(len(self.matrix), bool)
-        there = self.row_map.there
+        there = self.row_map.present
         known[self.row_map.rows if there is None else self.row_map.rows[there]] = True
         return np.flatnonzero(~known)
 
     @property
     def gone(self) -> int:
         """Number of vectors in the index that the matrix lacks."""
-        there = self.row_map.there
+        there = self.row_map.present
         return 0 if there is None else int(np.count_nonzero(~there))
 
     @property
