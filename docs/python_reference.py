@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import lookalike as la
-from lookalike.collection import SearchOptions
 from lookalike.compare import RankedClass, Ranking, Verdict
+from lookalike.search_options import SearchOptions
 from lookalike.stores import Answer, Hit, Item
 
 PAGE = Path(__file__).parent / "reference" / "python.md"

@@ -7,7 +7,7 @@ from typing import overload
 import numpy as np
 
 from lookalike import compare, encoders
-from lookalike.collection import Collection, to_path
+from lookalike.collection import Collection
 from lookalike.compare import Ranking, Verdict
 from lookalike.embedding import Embedder, to_batch
 from lookalike.encoders import Encoder
@@ -23,6 +23,7 @@ from lookalike.images import ImageSource
 from lookalike.joins import JoinPairs
 from lookalike.progress import SILENT, Progress
 from lookalike.query import Branch, Within
+from lookalike.search_options import to_path
 
 DEFAULT_EVALUATION = EvaluationOptions()
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Self, TypedDict, Unpack, overload
+from typing import Self, Unpack, overload
 
 import numpy as np
 
@@ -35,7 +35,8 @@ from lookalike.ingest import Added, Entry, absolute_path
 from lookalike.joins import Join, JoinPairs
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
-from lookalike.query import ALL, Branch, DistanceRange, Filter, Query, Within
+from lookalike.query import Branch, Filter, Query, Within
+from lookalike.search_options import SearchOptions, to_metric, to_path, to_query
 from lookalike.stores import (
     Answer,
     Indexable,
@@ -51,33 +52,6 @@ from lookalike.stores import (
 from lookalike.stores.protocol import check_items
 
 __all__ = ["SUFFIX", "Added", "Collection", "Entry", "Join", "SearchOptions", "open_collection"]
-
-
-class SearchOptions(TypedDict, total=False):
-    """Options of `Collection.search`.
-
-    Attributes:
-        k: how many nearest items; 10 by default.
-        within: all items in this range in place of k: ``0.35``, ``"0.1..0.3"`` or ``"80%"``.
-        far: all items within the distance of this false accept rate, such as ``0.01``.
-        sketch: the images are sketches.
-        label: search among items of this label, or of these.
-        where: search among items with these attributes, or that pass this `Filter`.
-        metric: the collection's own by default.
-        exact: true searches exactly, whatever it takes; false uses an index if there is one; by default the collection's
-            budget decides.
-        limit: with a range, return at most this many hits.
-    """
-
-    k: int | None
-    within: Within | None
-    far: float | None
-    sketch: bool
-    label: str | Sequence[str] | None
-    where: Filter | Mapping[str, str] | None
-    metric: Metric | str | None
-    exact: bool | None
-    limit: int | None
 
 
 class Collection:
@@ -130,7 +104,7 @@ class Collection:
         if path.exists():  # before the encoder is loaded
             raise AlreadyExistsError(f"{path} exists already. Open it, or choose another name.")
         loaded = encoder if isinstance(encoder, Encoder) else encoders.load(encoder)
-        embedder = Embedder.of(loaded, _to_metric(metric))
+        embedder = Embedder.of(loaded, to_metric(metric))
         Folder.create(path, embedder, lambda folder: SQLiteStore.create(folder, embedder.space).close())
         return cls.open(path)
 
@@ -342,7 +316,7 @@ class Collection:
         """
         if sum(given is not None for given in (image, item, vector)) != 1:
             raise UsageError("Give an image, item= or vector=: one of them.")
-        query = self._build_query(options)
+        query = to_query(options, self.embedder)
         if image is not None:
             batch, single = to_batch(image)
             answers = self.answer(replace(query, images=batch))
@@ -390,44 +364,6 @@ class Collection:
         parts = self.store.stream(self._resolve(query))
         own = query.items[0] if query.items else None
         return (self._finish(_without(part, own), query.branch) for part in parts)
-
-    def distance_range(
-        self,
-        within: Within | None = None,
-        false_accept_rate: float | None = None,
-        *,
-        metric: Metric | None = None,
-        branch: Branch = "photo",
-    ) -> DistanceRange | None:
-        """Read a range of distances, or find that of a false accept rate; none if neither is given.
-
-        Raises:
-            UsageError: both are given, the range is invalid, or the encoder is not calibrated for the rate.
-        """
-        embedder = self.embedder.compared_by(metric)
-        if within is not None and false_accept_rate is not None:
-            raise UsageError("Give a range of distances or a false accept rate, not both.")
-        if false_accept_rate is not None:
-            return DistanceRange(0, embedder.distance_at(false_accept_rate, branch))
-        return None if within is None else DistanceRange.parse(within, embedder.space)
-
-    def _build_query(self, options: SearchOptions) -> Query:
-        if unknown := sorted(set(options) - SearchOptions.__annotations__.keys()):
-            known = ", ".join(SearchOptions.__annotations__)
-            raise UsageError(f"search has no option “{unknown[0]}”; it has image, item, vector, {known}.")
-        branch: Branch = "sketch" if options.get("sketch") else "photo"
-        metric = _to_metric(options.get("metric"))
-        within = self.distance_range(options.get("within"), options.get("far"), metric=metric, branch=branch)
-        where = _to_filter(options.get("where"), options.get("label"))
-        return Query(
-            branch=branch,
-            metric=metric,
-            k=options.get("k"),
-            within=within,
-            where=where,
-            exact=options.get("exact"),
-            limit=options.get("limit"),
-        )
 
     def _resolve(self, query: Query) -> Query:
         """Turn a query's images or items into vectors."""
@@ -652,7 +588,7 @@ class Collection:
             other = None
         if other is not None:
             self._check_joinable(other)
-        asked = self.distance_range(within, far)
+        asked = self.embedder.distance_range(within, far)
         right = self if other is None else other
         store = None if other is None else other.store
         found = Join.between(self.store, store, k=k, within=asked, approximate=approximate)
@@ -734,7 +670,7 @@ def open_collection(
         ...     len(mine) == added.embedded
         True
     """
-    folder, metric = find_folder(to_path(path)), _to_metric(metric)
+    folder, metric = find_folder(to_path(path)), to_metric(metric)
     if encoder is not None and not folder.exists():
         return Collection.create(folder, encoder, metric)
     collection = Collection.open(folder)
@@ -769,24 +705,6 @@ def _without(answer: Answer, item: str | None, k: int | None = None, limit: int 
     hits = [hit for hit in answer.hits if hit.item.id != item]
     complete = answer.complete and (limit is None or len(hits) <= limit)
     return replace(answer, hits=tuple(hits[: k or limit]), complete=complete)
-
-
-def to_path(path: object) -> Path:
-    if isinstance(path, str | os.PathLike):
-        return Path(path)
-    raise UsageError(f"A path is a str or a Path, not {type(path).__name__}.")
-
-
-def _to_metric(metric: Metric | str | None) -> Metric | None:
-    return Metric.parse(metric) if isinstance(metric, str) else metric
-
-
-def _to_filter(where: Filter | Mapping[str, str] | None, label: str | Sequence[str] | None) -> Filter:
-    found = where if isinstance(where, Filter) else ALL if where is None else Filter(attributes=dict(where))
-    if label is None:
-        return found
-    labels = frozenset([label] if isinstance(label, str) else label)
-    return replace(found, labels=labels if found.labels is None else found.labels & labels)
 
 
 def _is_missing(path: Path) -> bool:

@@ -19,7 +19,7 @@ from lookalike.evaluation.labels import LabelledVectors
 from lookalike.images import ImageSource
 from lookalike.metric import Metric, format_distance, similarity
 from lookalike.progress import SILENT, Progress
-from lookalike.query import Branch, DistanceRange, Within
+from lookalike.query import Branch, Within
 from lookalike.shapes import Shaped
 
 
@@ -142,15 +142,11 @@ def find_threshold(
     Raises:
         UsageError: both are given, a lower bound is given, or the encoder is not calibrated for the rate.
     """
-    if within is not None and false_accept_rate is not None:
-        raise UsageError("Give a distance or a false accept rate, not both.")
-    if within is not None:
-        given = DistanceRange.parse(within, embedder.space)
-        if given.min > 0:
-            raise UsageError(f"A threshold is one distance, not the range {given.min:g}..{given.max:g}.")
+    given = embedder.distance_range(within, false_accept_rate, branch)
+    if given is not None and given.min > 0:
+        raise UsageError(f"A threshold is one distance, not the range {given.min:g}..{given.max:g}.")
+    if given is not None:
         return given.max
-    if false_accept_rate is not None:
-        return embedder.distance_at(false_accept_rate, branch)
     known = embedder.calibration(branch)
     return None if known is None else known.threshold
 

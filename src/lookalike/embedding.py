@@ -20,7 +20,7 @@ from lookalike.images import ImageSource
 from lookalike.metric import Metric, VectorSpace
 from lookalike.parallel import available_cores, prefetch_map
 from lookalike.progress import SILENT, Progress
-from lookalike.query import Branch, Vectors
+from lookalike.query import Branch, DistanceRange, Vectors, Within
 from lookalike.shapes import Float64, Shaped, UInt8
 
 BATCH = 16
@@ -261,3 +261,17 @@ class Embedder:
             f"“{self.name}” is calibrated for the false accept rates {', '.join(known.distance_at_false_accept_rate)}, not for"
             f" {false_accept_rate:g}. Give one of these, or a distance. Small rates need more pairs to calibrate."
         )
+
+    def distance_range(
+        self, within: Within | None = None, false_accept_rate: float | None = None, branch: Branch = "photo"
+    ) -> DistanceRange | None:
+        """Read a range of distances, or find that of a false accept rate; none if neither is given.
+
+        Raises:
+            UsageError: both are given, the range is invalid, or the encoder is not calibrated for the rate.
+        """
+        if within is not None and false_accept_rate is not None:
+            raise UsageError("Give a distance or a false accept rate, not both.")
+        if false_accept_rate is not None:
+            return DistanceRange(0, self.distance_at(false_accept_rate, branch))
+        return None if within is None else DistanceRange.parse(within, self.space)

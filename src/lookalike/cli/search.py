@@ -68,12 +68,13 @@ def search(given: Options) -> None:
     """
     sources = [sys.stdin.buffer.read() if image == "-" else Path(image) for image in given.images]
     with Collection.open(given.name) as collection:
+        embedder = collection.embedder.compared_by(given.metric)
         query = Query(
             images=sources,
             branch=branch(given.sketch),
             metric=given.metric,
             k=given.k,
-            within=collection.distance_range(given.within, given.far, metric=given.metric, branch=branch(given.sketch)),
+            within=embedder.distance_range(given.within, given.far, branch(given.sketch)),
             where=parse_filter(given.label, given.where, given.id),
             exact=given.exact,
         )
