@@ -22,7 +22,7 @@ from PIL import Image
 
 import pocket_encoder
 import processes
-from lookalike import __version__, sample
+from lookalike import __version__, encoders, sample
 from lookalike.cli import COMMANDS, OPTIONS, main
 from lookalike.cli.app import app
 from lookalike.collection import Collection
@@ -344,6 +344,8 @@ def test_the_table_of_commands_says_what_the_commands_say() -> None:
     assert first_paragraphs == {name: text for name, (_, text) in COMMANDS.items()}
     options = {", ".join(reversed(p.opts)): p.help for p in group.params} | {"-h, --help": OPTIONS["-h, --help"]}
     assert options == OPTIONS
+    encoder = next(p for p in group.commands["verify"].params if p.name == "encoder")
+    assert encoder.show_default == encoders.DEFAULT
 
 
 def test_a_command_loads_no_other_command(shell: Shell) -> None:

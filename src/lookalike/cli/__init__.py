@@ -20,7 +20,7 @@ COMMANDS = {
     "verify": ("verify", "Decide whether two images show the same thing."),
     "classify": ("classify", "Classify images from a few labelled examples per class."),
     "encoders": ("encoders", "List the encoders that ship with lookalike."),
-    "embed": ("encoders", "Embed images into a NumPy file, to measure an encoder with your own tools."),
+    "embed": ("embed", "Embed images into a NumPy file, to measure an encoder with your own tools."),
     "datasets": ("datasets", "Check labelled images before training or evaluation."),
     "evaluate": ("evaluate", "Measure an encoder on labelled images, and write a report."),
     "calibrate": (
@@ -28,7 +28,7 @@ COMMANDS = {
         "Fit on labelled images what an encoder's distances mean, and write it into the encoder's card.",
     ),
     "train": ("train", "Train an encoder by a recipe, or resume a run."),
-    "study": ("train", "Train a recipe in many variants, evaluate each, and put the figures into one table."),
+    "study": ("study", "Train a recipe in many variants, evaluate each, and put the figures into one table."),
     "serve": ("serve", "Serve collections over HTTP, with a web page."),
     "demo": ("demo", "Draw a toy shop, index it, search it by photo and by sketch, and serve it; downloads nothing."),
 }

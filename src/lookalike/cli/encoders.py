@@ -1,17 +1,10 @@
-"""The commands encoders and embed."""
+"""The command encoders: list the bundled encoders."""
 
-from pathlib import Path
-from typing import Annotated
-
-import numpy as np
 import typer
 
-from lookalike import atomic, images
 from lookalike import encoders as registry
 from lookalike.cli import output
 from lookalike.cli.options import Json
-from lookalike.embedding import Embedded, Embedder
-from lookalike.errors import NotFoundError, StorageError
 
 commands = typer.Typer()
 
@@ -40,43 +33,3 @@ def encoders(json: Json = False) -> None:
         for c, size in listed
     ]
     output.print_table(rows, header)
-
-
-@commands.command()
-def embed(
-    sources: Annotated[list[Path], typer.Argument(metavar="DIR|IMAGE…", help="Image files, and folders of them.")],
-    out: Annotated[Path, typer.Option(metavar="X.npz", help="File for the arrays `paths` and `embeddings`.")],
-    encoder: Annotated[str, typer.Option(help="A bundled name, a folder, or hf://org/repo.")] = registry.DEFAULT,
-    sketch: Annotated[bool, typer.Option("--sketch", help="The images are sketches.")] = False,
-    json: Json = False,
-) -> None:
-    """Embed images into a NumPy file, to measure an encoder with your own tools.
-
-    Example: lookalike embed photos --encoder toyshop --out photos.npz
-    """
-    paths = [path for source in sources for path in (images.find(source) if source.is_dir() else [source])]
-    if not paths:
-        raise NotFoundError(f"There are no images under {', '.join(map(str, sources))}.")
-    if out.suffix != ".npz":
-        out = out.with_name(out.name + ".npz")
-    embedder = Embedder.of(registry.load(encoder))
-    with output.progress_bar() as progress:
-        embedded = embedder.embed_files(paths, "sketch" if sketch else "photo", progress)
-    output.print_skipped([reason for _, reason in embedded.failures])
-    if not embedded.paths:
-        raise NotFoundError(f"None of the {len(paths):,} images could be used.")
-    _save(embedded, out)
-    count, dimension = len(embedded.paths), embedded.vectors.shape[1]
-    if json:
-        failed = [{"path": str(path), "reason": reason} for path, reason in embedded.failures]
-        output.write_json({"out": str(out), "embedded": count, "dimension": dimension, "failed": failed})
-    else:
-        output.stdout.print(f"Wrote {count:,} embeddings of dimension {dimension} to {out}.")
-
-
-def _save(embedded: Embedded, out: Path) -> None:
-    try:
-        with atomic.atomic_write(out) as part, part.open("wb") as file:
-            np.savez(file, paths=np.asarray([str(path) for path in embedded.paths]), embeddings=embedded.vectors)
-    except OSError as e:
-        raise StorageError(f"{out} cannot be written: {e.strerror}. Choose another place with --out.") from e

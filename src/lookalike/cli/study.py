@@ -1,0 +1,51 @@
+"""The command study: train a recipe in many variants and compare them."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lookalike.cli import output
+from lookalike.cli.options import Json
+from lookalike.errors import MissingExtraError
+
+commands = typer.Typer()
+
+
+@commands.command()
+def study(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study in YAML.")],
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The study's folder.", show_default="studies/ and the study's name"),
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-o", metavar="KEY=VALUE", help="Override a value of every cell's recipe, or of the study: measure.…=…"
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Train a recipe in many variants, evaluate each, and put the figures into one table.
+
+    The folder gets the run of each cell, results.json and table.md; both are rewritten after every cell. Stop it at any
+    time; the same command resumes it.
+
+    Example: lookalike study recipes/r1-grid.yaml -o train.epochs=2
+    """
+    try:
+        from lookalike.learn import study as studies  # noqa: PLC0415 -- as in train
+    except ImportError as e:
+        raise MissingExtraError("learn", f"Training ({e})") from e
+    read, cells = studies.read(study, override or [])
+    folder = to or Path("studies") / read.name
+    with output.stoppable("The same command resumes it."), output.progress_bar() as progress:
+        results = studies.run(read, cells, folder, progress)
+    if json:
+        output.write_json({"folder": str(folder), "cells": [asdict(result) for result in results]})
+        return
+    header, rows = studies.table(read, results)
+    output.print_table(rows, header)
+    output.stdout.print(f"All figures are in {folder / studies.RESULTS}.")
