@@ -89,6 +89,7 @@ def test_pairs_are_true_given_once_and_as_many_as_said(metric: Metric, asked: Ru
 
 
 @pytest.mark.parametrize(("asked", "itself"), [(q, i) for q in (NEAREST, WITHIN) for i in (False, True)])
+@pytest.mark.slow
 def test_begun_later_it_gives_what_is_left(asked: Rule, itself: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joins, "_ROWS", 128)
     left, right = sides(Metric.EUCLIDEAN, itself=itself)

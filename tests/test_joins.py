@@ -156,6 +156,7 @@ def test_ended_again_and_again_it_becomes_the_same_file(
 
 @pytest.mark.parametrize("itself", [False, True])
 @pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.slow
 def test_an_approximate_join_goes_on_too_and_is_no_exact_one(
     both: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: str, itself: bool
 ) -> None:
@@ -195,6 +196,7 @@ with Collection.open(sys.argv[1]) as one:
 
 
 @pytest.mark.parametrize(("question", "ending"), [("k", ".csv"), ("range", ".parquet"), ("minimum", ".jsonl")])
+@pytest.mark.slow
 def test_killed_outright_it_goes_on(
     asked: Callable[..., Join], both: tuple[Path, Path], tmp_path: Path, question: str, ending: str
 ) -> None:

@@ -216,6 +216,7 @@ def test_whitening_makes_patches_uncorrelated() -> None:
 
 
 @each
+@pytest.mark.slow
 def test_every_backbone_accepts_its_smallest_image_and_states_its_number_of_features(
     network: dict[str, Any], size: int
 ) -> None:

@@ -393,7 +393,11 @@ class Congruence(RuleBasedStateMachine):
 
 @pytest.mark.parametrize(
     ("mode", "space"),
-    [pytest.param(mode, space, id=f"{mode.name}-{space.metric}") for mode in MODES for space in mode.spaces],
+    [
+        pytest.param(mode, space, id=f"{mode.name}-{space.metric}", marks=[pytest.mark.slow] if mode.index else [])
+        for mode in MODES
+        for space in mode.spaces
+    ],
 )
 def test_a_store_answers_as_a_dict_would(mode: Mode, space: VectorSpace, tmp_path: Path) -> None:
     sparing = settings(

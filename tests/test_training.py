@@ -38,7 +38,7 @@ from lookalike.learn.train import resume, train
 from lookalike.progress import SILENT
 
 # torch, kornia and the exporter warn about their own internals.
-pytestmark = [pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 
 @pytest.fixture
@@ -204,7 +204,6 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("features", FEATURES.values(), ids=FEATURES)
-@pytest.mark.slow
 def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(
     tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, features: list[str]
 ) -> None:
@@ -226,7 +225,6 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(
     assert_same(tmp_path / "whole", tmp_path / "broken")
 
 
-@pytest.mark.slow
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, quick: None) -> None:
     path = tiny_run.write(
         tmp_path,
@@ -247,7 +245,6 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, qu
     assert_same(tmp_path / "whole", killed)
 
 
-@pytest.mark.slow
 def test_the_same_seed_repeats_a_run_and_another_seed_changes_it(tmp_path: Path, quick: None) -> None:
     path = tiny_run.write(tmp_path, tiny_run.SKETCHES)
     for name, seed in (("one", 3), ("two", 3), ("other", 4)):
@@ -379,7 +376,6 @@ def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-@pytest.mark.slow
 def test_without_labels_validation_compares_two_views_of_each_image(unlabelled: Path) -> None:
     lines = tiny_run.lines(unlabelled)
     for line in lines:
@@ -390,7 +386,6 @@ def test_without_labels_validation_compares_two_views_of_each_image(unlabelled: 
     assert report["about"]["facts"] == {"trained on": "36 images each a class of its own"}
 
 
-@pytest.mark.slow
 def test_without_labels_calibration_separates_views_from_other_images(unlabelled: Path) -> None:
     calibration = encoders.load(unlabelled / "encoder").card.calibration
     assert calibration is not None
@@ -524,7 +519,6 @@ def blurred(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-@pytest.mark.slow
 def test_two_branches_are_exported_as_float16_or_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = recipe.read(tiny_run.write(tmp_path, tiny_run.SKETCHES))
     images = read.stages[0].data
