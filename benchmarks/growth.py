@@ -1,4 +1,4 @@
-"""How cost grows with the number of vectors: from a thousand to a million, with the exponents of the last two decades."""
+"""How cost grows with the number of vectors: from a thousand to a million, with exponents of the last two decades."""
 
 import time
 from collections.abc import Iterable
@@ -19,12 +19,12 @@ from lookalike.search import knn, prepare, self_join
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 DIMENSION = 128
 JOINED = 100_000
-"""Rows beyond which the exact self-join is left out, for it takes a hundred times as long for ten times as many; and from
-which on there is an approximate one."""
+"""Rows above which the exact self-join is left out, since ten times the rows take a hundred times as long; from there on the
+approximate one is measured."""
 NEAR = 2.0
 """Pairs of a row, at `JOINED` rows, within the radius of the self-join."""
 FITTED = 10_000
-"""Rows from which on exponents are fitted: below, what a call costs in itself shows."""
+"""Rows from which on exponents are fitted: below, the fixed cost of a call shows."""
 EFFORT = 64
 ROUNDS = 5
 K = 10
@@ -41,12 +41,12 @@ PROTOCOL = (
 
 
 def measure(source: Source, sizes: Iterable[int] = SIZES, known: Iterable[dict[str, Any]] = ()) -> dict[str, Any]:
-    """Times at each size, and exponents.
+    """Measure times at each size, and fit exponents.
 
     Args:
         source: of vectors.
         sizes: of galleries.
-        known: what the section of HNSW found; sizes that it has are not built again.
+        known: results of the section of HNSW; sizes that it has are not built again.
     """
     graphs = {case["rows"]: case for case in known if case["dimension"] == DIMENSION}
     sizes = tuple(sizes)
@@ -61,7 +61,7 @@ def measure(source: Source, sizes: Iterable[int] = SIZES, known: Iterable[dict[s
 
 
 def exponent(points: list[dict[str, Any]], name: str) -> float | None:
-    """B of a·nᵇ through the times of one name, from `FITTED` rows on; None of fewer than two sizes."""
+    """Fit b of a·nᵇ to the times of one name, from `FITTED` rows on; none for fewer than two sizes."""
     chosen = [(point["rows"], point["ms"]) for point in points if point["name"] == name and point["rows"] >= FITTED]
     if len(chosen) < 2:  # noqa: PLR2004 -- a line has two points
         return None
@@ -71,10 +71,10 @@ def exponent(points: list[dict[str, Any]], name: str) -> float | None:
 
 def _at(vectors: np.ndarray, queries: np.ndarray, radius: float, known: dict[str, Any] | None) -> list[dict[str, Any]]:
     plain = prepare(vectors, Metric.EUCLIDEAN)
-    reduced = prepare(vectors, Metric.EUCLIDEAN, precision="int8")
+    condensed = prepare(vectors, Metric.EUCLIDEAN, precision="int8")
     contenders = [
         Contender("exact", lambda i: knn(queries[i % QUERIES][None], plain, K, Metric.EUCLIDEAN)),
-        Contender("exact, int8 scan", lambda i: knn(queries[i % QUERIES][None], reduced, K, Metric.EUCLIDEAN)),
+        Contender("exact, int8 scan", lambda i: knn(queries[i % QUERIES][None], condensed, K, Metric.EUCLIDEAN)),
     ]
     points: list[dict[str, Any]] = []
     if known is None:

@@ -1,4 +1,4 @@
-"""The self-join: all pairs within a radius, each contender in a process of its own so that its memory is its own.
+"""Self-joins by a range of distances, each contender in its own process so that its memory can be measured.
 
 python benchmarks/pairs.py CONTENDER VECTORS.npy RADIUS [SHARE]       what such a process runs
 """
@@ -28,9 +28,9 @@ SLOW = 120.0
 BRIEF = 10.0
 """Seconds that such a share takes."""
 TRIAL = 0.004
-"""Share of the rows that says how long the whole takes, and the least that is measured."""
+"""Share of the rows that predicts the time of all, and the smallest share that is measured."""
 LEFT = 1_000
-"""Rows whose neighbours say what radius gives so many pairs."""
+"""Rows whose neighbours determine the radius."""
 
 PROTOCOL = (
     f"{ROWS:,} vectors of {DIMENSION} numbers with themselves, at the radius that gives about {PAIRS:,} pairs. Each contender runs"
@@ -42,36 +42,36 @@ PROTOCOL = (
 
 
 def lookalike(vectors: np.ndarray, radius: float, share: float) -> int:  # noqa: ARG001 -- always the whole
-    """Number of pairs, each once."""
+    """Count the pairs by lookalike, each once."""
     return sum(len(chunk) for chunk in self_join(vectors, Metric.EUCLIDEAN, within=DistanceRange(0, radius)))
 
 
 def faiss(vectors: np.ndarray, radius: float, share: float) -> int:
-    """FAISS IndexFlatL2.range_search, which takes squares."""
+    """Count the pairs by FAISS's IndexFlatL2.range_search, which takes squares."""
     import faiss  # noqa: PLC0415
 
     index = faiss.IndexFlatL2(vectors.shape[1])
     index.add(vectors)
-    asked = vectors[: int(share * len(vectors))]
-    limits, _, _ = index.range_search(asked, float(np.nextafter(np.float32(radius) ** 2, np.float32(np.inf))))
-    return (int(limits[-1]) - len(asked)) // 2
+    queries = vectors[: int(share * len(vectors))]
+    limits, _, _ = index.range_search(queries, float(np.nextafter(np.float32(radius) ** 2, np.float32(np.inf))))
+    return (int(limits[-1]) - len(queries)) // 2
 
 
 def sklearn(vectors: np.ndarray, radius: float, share: float) -> int:
-    """Scikit-learn NearestNeighbors.radius_neighbors, by brute force."""
+    """Count the pairs by scikit-learn's NearestNeighbors.radius_neighbors, by brute force."""
     from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415
 
-    asked = vectors[: int(share * len(vectors))]
+    queries = vectors[: int(share * len(vectors))]
     model = NearestNeighbors(radius=radius, algorithm="brute", n_jobs=-1).fit(vectors)
-    found = model.radius_neighbors(asked, return_distance=False)
-    return (sum(len(rows) for rows in found) - len(asked)) // 2
+    found = model.radius_neighbors(queries, return_distance=False)
+    return (sum(len(rows) for rows in found) - len(queries)) // 2
 
 
 def plain(vectors: np.ndarray, radius: float, share: float) -> int:
-    """NumPy as R5 wrote it: a row at a time."""
-    asked = vectors[: int(share * len(vectors))]
-    found = sum(int((np.linalg.norm(vectors - row, axis=1) <= radius).sum()) for row in asked)
-    return (found - len(asked)) // 2
+    """Count the pairs by NumPy as R5 wrote it: a row at a time."""
+    queries = vectors[: int(share * len(vectors))]
+    found = sum(int((np.linalg.norm(vectors - row, axis=1) <= radius).sum()) for row in queries)
+    return (found - len(queries)) // 2
 
 
 CONTENDERS: dict[str, Callable[[np.ndarray, float, float], int]] = {
@@ -84,7 +84,7 @@ IMPORTS = {"FAISS": "faiss", "scikit-learn": "sklearn.neighbors"}
 
 
 def compare(source: Source, rows: int = ROWS, dimension: int = DIMENSION, pairs: int = PAIRS) -> list[dict[str, Any]]:
-    """Join with every contender in turns."""
+    """Time the joins of all contenders in turns."""
     vectors = source.gallery(rows, dimension)
     radius = radius_of(vectors, pairs)
     say(f"  {rows:,} × {dimension}, radius {radius:.4f}")
@@ -117,7 +117,7 @@ def compare(source: Source, rows: int = ROWS, dimension: int = DIMENSION, pairs:
 
 
 def _share(name: str, path: Path, radius: float) -> float:
-    """How much of the rows a contender is asked: all where that is bearable.
+    """Return the share of the rows that a contender joins: all if that takes a bearable time.
 
     Few rows take more time each than many, as some contenders look at them in another way: so it tries more and more.
     """
@@ -132,7 +132,7 @@ def _share(name: str, path: Path, radius: float) -> float:
 
 
 def radius_of(vectors: np.ndarray, pairs: int) -> float:
-    """A radius that gives about so many pairs, by the distances of some rows from all."""
+    """Find a radius that gives about this number of pairs, from the distances of some rows to all."""
     left = min(LEFT, len(vectors))
     count = max(1, round(2 * pairs / len(vectors) * left))
     k = min(len(vectors), max(64, 32 * count // left + 2))
@@ -168,7 +168,7 @@ def _alone(name: str, path: str, radius: str, share: str = "1") -> dict[str, Any
 
 
 def _memory(field: str) -> int:
-    """Bytes in memory, now or at most; where there is no /proc, what the process ever held at most."""
+    """Return the bytes in memory, now or at most; without /proc, the most that the process ever had."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:

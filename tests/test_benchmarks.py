@@ -136,7 +136,7 @@ def test_what_cannot_be_installed_is_left_out(source: Source, monkeypatch: pytes
     monkeypatch.setattr(peers, "usearch_exact", missing)
     monkeypatch.setattr(peers, "lancedb_table", missing)
     monkeypatch.setattr(measuring, "TURN", 0.0)
-    monkeypatch.setattr(scans, "ASKED", 16)
+    monkeypatch.setattr(scans, "QUERIES", 16)
     one, many = scans.single(source, [(300, 16)]), scans.batch(source, [(300, 16)])
     for case in (*one, *many):
         names = [it["name"] for it in case["contenders"]]
