@@ -87,6 +87,15 @@ def test_two_processes_compute_what_one_does(tmp_path: Path, monkeypatch: pytest
     assert all(torch.allclose(value, right[name], rtol=1e-3, atol=1e-5) for name, value in left.items())
 
 
+def test_two_processes_train_stages(tmp_path: Path) -> None:
+    """In the first stage one branch has no images, in the second a layer is frozen."""
+    code, _, err = end(begin(tiny_run.write(tmp_path, tiny_run.STAGES), "--to", tmp_path / "run"))
+    assert code == 0, err
+    stages = [line["stage"] for line in tiny_run.lines(tmp_path / "run")]
+    assert stages == ["classify"] * 2 + ["triplets"] * 3
+    assert encoders.load(tmp_path / "run" / "encoder").card.branches == ("photo", "sketch")
+
+
 def test_ctrl_c_ends_both_processes_and_the_run_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The recipe has sketches and batch normalisation, so each process needs two images of each branch."""
     path = tiny_run.write(tmp_path, tiny_run.SKETCHES, train={"epochs": 500, "precision": "32-true"})

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -27,8 +28,9 @@ class StageData:
     validation: LabelledImages
     batches: Batches
 
+    @cached_property
     def digest(self) -> str:
-        """Return a hash of all images and labels."""
+        """A hash of all images and labels."""
         digest = hashlib.sha256()
         for part in (self.training, self.validation):
             for array in (part.images, part.labels, part.items):

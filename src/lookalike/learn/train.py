@@ -136,7 +136,7 @@ def _restore(recipe: Recipe, folder: RunFolder, fabric: Fabric, progress: Progre
         index = state.get("stage", 0)  # checkpoints from before there were stages have none
     run = stage_run.prepare(recipe, index, fabric, progress, state["network"])
     with fail_together(fabric):
-        if saved["identity"].get(_IMAGES) != run.data.digest():
+        if saved["identity"].get(_IMAGES) != run.data.digest:
             raise MismatchError(
                 f"{folder.path} cannot be resumed: the images changed since it began. Begin another run."
             )
@@ -152,7 +152,7 @@ _IMAGES = "pictures"
 
 def _identity(run: StageRun) -> dict[str, str]:
     """Return what a checkpoint and the run that resumes from it must have in common: the recipe and the images."""
-    return {"recipe": json.dumps(run.recipe.to_tree()), _IMAGES: run.data.digest()}
+    return {"recipe": json.dumps(run.recipe.to_tree()), _IMAGES: run.data.digest}
 
 
 def _check_recipe(recipe: Recipe, saved: dict[str, Any], folder: RunFolder) -> None:

@@ -138,13 +138,14 @@ class Siamese(nn.Module):
         """
         modules = {n.removeprefix(_PREFIX): m for n, m in self.named_modules(remove_duplicate=False)}
         for prefix in prefixes:
-            found = [module for name, module in modules.items() if prefix in (name, name.partition(".")[2])]
-            if not found or not prefix:
-                names = [name for name, _ in self.branch("photo").named_modules() if 1 <= name.count(".") + 1 <= 2]  # noqa: PLR2004 -- body.layer
+            matching = [module for name, module in modules.items() if prefix in (name, name.partition(".")[2])]
+            if not matching or not prefix:
+                layers = [f"body.{name}" for name, _ in self.branch("photo").body.named_children()]
+                choices = ", ".join((*self.branches, "head", "body", *layers))
                 raise RecipeError(
-                    f"frozen: “{prefix}” is not part of the network; use {', '.join((*self.branches, *(n for n in names if n)))}."
+                    f"frozen: “{prefix}” is not part of the network; use one of {choices}, or a part of it."
                 )
-            self._frozen += found
+            self._frozen += matching
         used = {id(p) for name in branches for p in self.branches[name].parameters()}
         for parameter in self.parameters():
             if id(parameter) not in used:  # or processes would wait for its gradient
