@@ -39,6 +39,7 @@ bench: $(VENV)/bench.stamp $(VENV)-fastdup/stamp
 # Rewrite the pages that are generated.
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/bad_input.py
+	$(BIN)/python docs/cli_reference.py
 	$(BIN)/python docs/python_reference.py
 
 screenshots: $(VENV)/dev.stamp $(VENV)/core.stamp
