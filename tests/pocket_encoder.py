@@ -1,4 +1,4 @@
-"""An encoder small enough to be made within a test: mean colours of a 4 by 4 grid, scaled to length 1."""
+"""An encoder that a test can make in no time: mean colours of a 4 by 4 grid, scaled to length 1."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,11 +21,11 @@ KNOWN = Calibration(
     impostors=100,
     data="made up",
 )
-"""What `calibrated` writes: same and different are as likely at 0.5."""
+"""The calibration that `calibrated` writes: at distance 0.5, same and different are equally likely."""
 
 
 def make(folder: Path, branches: Sequence[Branch] = ("photo", "sketch"), size: int = 32) -> Path:
-    """Write the artefact into a folder, which is made; returns the folder, for `Encoder.open`."""
+    """Create a folder, write the artefact into it, and return the folder for `Encoder.open`."""
     folder.mkdir(parents=True, exist_ok=True)
     card = Card(
         name="pocket",
@@ -45,7 +45,7 @@ def make(folder: Path, branches: Sequence[Branch] = ("photo", "sketch"), size: i
 
 
 def calibrated(folder: Path, calibration: Calibration | None = KNOWN) -> Path:
-    """Write a calibration into an artefact; returns the folder."""
+    """Write a calibration into an artefact, and return its folder."""
     card = Card.read(folder).model_copy(update={"calibration": calibration})
     (folder / "encoder.json").write_text(card.model_dump_json(), encoding="utf-8")
     return folder
@@ -54,14 +54,14 @@ def calibrated(folder: Path, calibration: Calibration | None = KNOWN) -> Path:
 def _network(size: int) -> onnx.ModelProto:
     side = size // CELLS
     nodes = [
-        helper.make_node("AveragePool", ["pictures"], ["means"], kernel_shape=[side, side], strides=[side, side]),
+        helper.make_node("AveragePool", ["images"], ["means"], kernel_shape=[side, side], strides=[side, side]),
         helper.make_node("Flatten", ["means"], ["flat"], axis=1),
         helper.make_node("LpNormalization", ["flat"], ["embeddings"], axis=1, p=2),
     ]
     graph = helper.make_graph(
         nodes,
         "pocket",
-        [helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", 3, size, size])],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, size, size])],
         [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["n", 3 * CELLS * CELLS])],
     )
     # Opsets and IR versions that every ONNX Runtime of recent years reads.

@@ -1,4 +1,4 @@
-"""Commands that tests run in processes of their own: python processes.py COMMAND ARGUMENT…"""
+"""Commands that tests run in subprocesses: python processes.py COMMAND ARGUMENT…"""
 
 import itertools
 import os
@@ -36,40 +36,40 @@ SPACE = VectorSpace(Metric.EUCLIDEAN, 8)
 
 
 def start(command: Callable[..., None], *arguments: object) -> "subprocess.Popen[str]":
-    """Run one of the functions below."""
+    """Start one of the functions below in a subprocess."""
     line = [sys.executable, __file__, command.__name__, *map(str, arguments)]
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: "subprocess.Popen[str]") -> str:
-    """Wait for a process that should succeed; returns what it printed."""
+    """Wait for a process that should succeed, and return its output."""
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     return out
 
 
 class Logging(Encoder):
-    """Writes the fingerprint of each picture that it embeds to a file, and takes its time."""
+    """An encoder that writes the fingerprint of each image that it embeds to a file, and is slow."""
 
     log: int
     seconds = 0.002
 
-    def embed(self, pictures: np.ndarray, branch: Branch = "photo", *, threads: int = 1) -> np.ndarray:
-        vectors = super().embed(pictures, branch, threads=threads)
-        os.write(self.log, "".join(images.fingerprint(p.tobytes()) + "\n" for p in pictures).encode())
-        time.sleep(self.seconds * len(pictures))
+    def embed(self, batch: np.ndarray, branch: Branch = "photo", *, threads: int = 1) -> np.ndarray:
+        vectors = super().embed(batch, branch, threads=threads)
+        os.write(self.log, "".join(images.fingerprint(p.tobytes()) + "\n" for p in batch).encode())
+        time.sleep(self.seconds * len(batch))
         return vectors
 
 
-def add(path: str, pictures: str, log: str) -> None:
-    """Add a folder of pictures slowly; Ctrl-C ends with exit status 130, as a command line would."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started without
+def add(path: str, folder: str, log: str) -> None:
+    """Add a folder of images slowly; Ctrl-C ends with exit status 130, as on the command line."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without it
     run.SCHEDULE = replace(run.SCHEDULE, batch=4, write_every=12)
     with Collection.open(path) as collection:
         encoder = Logging.open(collection.embedder.encoder.folder)
         encoder.log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
-            Collection(collection.folder, collection.store, Embedder.of(encoder)).add(Path(pictures))
+            Collection(collection.folder, collection.store, Embedder.of(encoder)).add(Path(folder))
         except KeyboardInterrupt:
             sys.exit(130)
 
@@ -110,7 +110,7 @@ def watch(path: str, last: str) -> None:
         assert [hit.item.id for hit in hits] == [f"{i:02}" for i in range(20 - len(hits), 20)]
         seen.add(label)
     store.close()
-    print(len(seen))  # noqa: T201 -- for the test to read
+    print(len(seen))  # noqa: T201 -- the test reads it
 
 
 def insert(path: str, prefix: str, count: str) -> None:
@@ -140,25 +140,25 @@ def fill(path: str, limit: str) -> None:
             store.upsert(items, np.ones((10, SPACE.dimension), np.float32))
             written += 10
     except StorageError:
-        print(written)  # noqa: T201 -- for the test to read
+        print(written)  # noqa: T201 -- the test reads it
 
 
 def build(path: str) -> None:
     """Build an index; print when it has begun."""
     with closing(SQLiteStore.open(Path(path), SPACE)) as store:
-        store.build_index(Recorder(lambda _: print("begun", flush=True)))  # noqa: T201 -- for the test to read
+        store.build_index(Recorder(lambda _: print("begun", flush=True)))  # noqa: T201 -- the test reads it
 
 
 def tune(path: str) -> None:
     """Run the command tune; print when it has begun to build."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started without
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without it
     build = indexes.build
 
     def build_and_print(
         matrix: Matrix, metric: Metric, settings: IndexSettings, progress: Progress, stopped: Callable[[], bool]
     ) -> SavedIndex | None:
         def report(report: Report) -> None:
-            print("begun", flush=True)  # noqa: T201 -- for the test to read
+            print("begun", flush=True)  # noqa: T201 -- the test reads it
             progress.advance(*report)
 
         return build(matrix, metric, settings, Recorder(report), stopped)

@@ -169,7 +169,7 @@ def test_a_calibrated_collection_gives_probabilities(indexed: Shell, image: str)
 @pytest.mark.slow
 def test_an_encoder_is_calibrated_on_data_and_a_bundled_one_only_as_a_copy(shell: Shell) -> None:
     sample.write(Path(), 120, 0)
-    Path("photos/mug/broken.jpg").write_bytes(b"no picture")
+    Path("photos/mug/broken.jpg").write_bytes(b"text")
     done = shell("calibrate", "pocket", "--data", "photos", "--seed", "3")
     assert done.code == 0
     assert "broken.jpg" in done.err
@@ -195,7 +195,7 @@ def test_images_are_classified_by_a_folder_and_by_a_collection(indexed: Shell, i
     assert indexed("classify", image, "--support", "shop", "--json").json == answer
     several = indexed("classify", image, image, "--support", "shop", "--by", "prototype", "-k", "2", "--json").json
     assert [len(one["classes"]) for one in several] == [2, 2]
-    Path(f"photos/{label}/broken.jpg").write_bytes(b"no picture")
+    Path(f"photos/{label}/broken.jpg").write_bytes(b"text")
     done = indexed("classify", image, image, "--support", "photos", "--encoder", "pocket")
     assert "broken.jpg" in done.err
     assert len(re.findall(rf"0\.00 +100\.0% +{label}$", done.out, re.MULTILINE)) == 2
@@ -237,7 +237,7 @@ def test_labels_and_attributes_come_from_a_csv(shell: Shell, image: str) -> None
 
 
 def test_a_bad_image_is_reported_and_skipped(shell: Shell) -> None:
-    Path("photos/broken.jpg").write_bytes(b"no picture")
+    Path("photos/broken.jpg").write_bytes(b"text")
     done = shell("index", "photos", "--to", "shop", "--encoder", "pocket")
     assert done.code == 0
     assert "broken.jpg" in done.err
@@ -246,7 +246,7 @@ def test_a_bad_image_is_reported_and_skipped(shell: Shell) -> None:
 
 def test_a_folder_of_only_bad_images_is_a_failure(shell: Shell) -> None:
     Path("bad").mkdir()
-    Path("bad/broken.jpg").write_bytes(b"no picture")
+    Path("bad/broken.jpg").write_bytes(b"text")
     assert shell("index", "bad", "--to", "other", "--encoder", "pocket").code == 1
 
 

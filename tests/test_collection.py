@@ -359,7 +359,7 @@ def test_the_same_upload_is_the_same_item_and_embedded_once(shop: Collection, mo
     assert shop.store.count() == 11
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", image_files.png(1)[:50]])
+@pytest.mark.parametrize("data", [b"", b"text", image_files.png(1)[:50]])
 def test_an_upload_that_is_not_an_image_leaves_nothing_behind(shop: Collection, data: bytes) -> None:
     with pytest.raises(UnreadableImageError):
         shop.add_image(data)
@@ -379,7 +379,7 @@ def test_a_thumbnail_is_kept_and_made_anew_where_it_is_damaged(shop: Collection,
     (kept,) = (shop.path / "cache" / "thumbnails").iterdir()
     assert kept.read_bytes() == small
     (photos / "cat" / "1.png").rename(photos / "cat" / "moved.png")
-    assert shop.folder.thumbnail(item, 16) == small  # though its picture is gone
+    assert shop.folder.thumbnail(item, 16) == small  # though its image file is gone
     (photos / "cat" / "moved.png").rename(photos / "cat" / "1.png")
     for damage in (b"", small[:-20], b"rubbish"):
         kept.write_bytes(damage)

@@ -142,7 +142,7 @@ def test_a_metric_that_cannot_compare_the_vectors_is_refused(calibrated: Embedde
 
 def test_an_unusable_picture_is_refused(calibrated: Embedder, photos: Path) -> None:
     with pytest.raises(UnreadableImageError):
-        compare.verify(calibrated, photos / "cat" / "1.png", b"no picture")
+        compare.verify(calibrated, photos / "cat" / "1.png", b"text")
 
 
 # ---- probabilities of hits
@@ -202,7 +202,7 @@ def test_a_prototype_is_the_mean_of_a_classes_examples(calibrated: Embedder) -> 
 
 
 def test_examples_that_cannot_be_used_are_told_and_left_out(calibrated: Embedder, photos: Path) -> None:
-    (photos / "cat" / "broken.png").write_bytes(b"no picture")
+    (photos / "cat" / "broken.png").write_bytes(b"text")
     queries: list[images.ImageSource] = [photos / "horse" / "1.png", (photos / "cat" / "2.png").read_bytes()]
     found = compare.classify(calibrated, queries, classes(photos))
     assert [ranked[0].label for ranked in found.answers] == ["horse", "cat"]

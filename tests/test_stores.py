@@ -136,7 +136,7 @@ attributes = st.dictionaries(st.sampled_from(KEYS), st.sampled_from(VALUES), max
 items = st.builds(
     Item,
     id=st.sampled_from(IDS),
-    uri=st.sampled_from(["", "/pictures/ä.jpg"]),
+    uri=st.sampled_from(["", "/images/ä.jpg"]),
     label=st.none() | st.sampled_from(LABELS),
     attributes=attributes,
     sha256=st.sampled_from(["", "0" * 64]),
