@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +14,24 @@ if TYPE_CHECKING:
 
 Row = Sequence[str]
 
-_SIDE = 160
-"""Of an image in a notebook, in CSS pixels."""
+SIDE = 160
+"""The side of an image in a notebook, in CSS pixels."""
 
 
-def printable(text: str) -> str:
-    """Replace control characters: a stranger's file name must not steer a terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+# Control characters, marks that reverse the direction of text, and lone surrogates, which stand for bytes that are not UTF-8.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(line: str) -> str:
+    """Replace control characters by �: a stranger's file name must not steer a terminal."""
+    return _UNPRINTABLE.sub("\ufffd", line)
 
 
 def text_table(names: Row, rows: Sequence[Row]) -> str:
-    """Format a table whose lines are never folded, so that paths can be copied; columns of numbers go right."""
+    """Format a table whose lines are never folded, so that paths can be copied and piped; numbers go right."""
     cells = [[printable(cell) for cell in row] for row in (names, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    numeric = [all(row[i][:1].isdigit() for row in cells[1:]) for i in range(len(names))]
+    numeric = [all(row[i][:1].isdigit() for row in cells[1:] if row[i]) for i in range(len(names))]
     lines = (
         "  ".join(cell.rjust(w) if n else cell.ljust(w) for cell, w, n in zip(row, widths, numeric, strict=True))
         for row in cells
@@ -49,16 +54,15 @@ def html_figure(jpeg: Callable[[], bytes], caption: Sequence[str], title: str) -
         caption: lines below it.
         title: of the image, for the pointer and for screen readers.
     """
-    style = f"width:{_SIDE}px;height:{_SIDE}px;object-fit:contain"
+    style = f"width:{SIDE}px;height:{SIDE}px;object-fit:contain"
     try:
-        uri = f"data:image/jpeg;base64,{base64.b64encode(jpeg()).decode()}"
-        image = f'<img style="{style}" alt="{escape(title)}" src="{uri}">'
+        image = f'<img style="{style}" alt="{escape(title)}" src="{jpeg_uri(jpeg())}">'
     except (LookalikeError, OSError):  # such as a file that was deleted since it was indexed
         frame = "display:grid;place-items:center;border:1px dashed;box-sizing:border-box"
         image = f'<div style="{style};{frame}">no image</div>'
     lines = "<br>".join(escape(line) for line in caption)
     return (
-        f'<figure style="margin:0;width:{_SIDE}px" title="{escape(title)}">{image}'
+        f'<figure style="margin:0;width:{SIDE}px" title="{escape(title)}">{image}'
         f'<figcaption style="overflow-wrap:anywhere">{lines}</figcaption></figure>'
     )
 
@@ -66,6 +70,11 @@ def html_figure(jpeg: Callable[[], bytes], caption: Sequence[str], title: str) -
 def html_row(figures: Sequence[str]) -> str:
     """Put figures side by side."""
     return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(figures)}</div>'
+
+
+def jpeg_uri(jpeg: bytes) -> str:
+    """Return a JPEG as a data URI."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
 def escape(text: str) -> str:

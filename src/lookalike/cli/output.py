@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,15 +11,13 @@ from typing import TYPE_CHECKING, Literal, TextIO
 import typer
 
 from lookalike.errors import StorageError
+from lookalike.tables import printable, text_table
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
 Style = Literal["", "bold", "dim", "red", "yellow"]
-
-# A file's name may hold them, and a terminal would obey them. A lone surrogate is a byte that is not UTF-8.
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Terminal:
@@ -55,7 +52,7 @@ stderr = Terminal("stderr")
 
 def styled(text: str, style: Style = "") -> str:
     """Replace control characters by �, and add the codes of a style, which `Terminal.write` strips for files."""
-    text = _UNPRINTABLE.sub("\ufffd", text)
+    text = "\n".join(map(printable, text.split("\n")))
     match style:
         case "":
             return text
@@ -72,17 +69,9 @@ def write_json(value: object) -> None:
 
 def print_table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...], *, show_header: bool = True) -> None:
     """Print a table whose lines are never folded, so that paths can be copied and piped; numbers are right-aligned."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    numeric = [all(row[i][:1].isdigit() for row in rows) for i in range(len(header))]
-
-    def line(row: tuple[str, ...]) -> str:
-        cells = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)]
-        return "  ".join(cells).rstrip()
-
-    lines = [styled(line(row)) for row in rows]
-    if show_header:
-        lines.insert(0, styled(line(header), "bold"))
-    stdout.write("\n".join(lines))
+    first, *lines = text_table(header, rows).splitlines()
+    shown = [styled(line) for line in lines]
+    stdout.write("\n".join([styled(first, "bold"), *shown] if show_header else shown))
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:

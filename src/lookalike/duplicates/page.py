@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from lookalike import atomic
+from lookalike import atomic, tables
 from lookalike.duplicates import result
 from lookalike.duplicates.leaks import Leaks
 from lookalike.duplicates.result import DuplicateGroups, DuplicatePair, Group, Member, Tier
@@ -215,6 +215,6 @@ def _thumbnail(task: _Shown) -> str:
     if source is None or member is None:
         return result.thumbnail_uri(path, _SIDE)
     try:
-        return result.jpeg_uri(source.folder.thumbnail(member.item, _SIDE))  # which the collection caches
+        return tables.jpeg_uri(source.folder.thumbnail(member.item, _SIDE))  # which the collection caches
     except LookalikeError:
         return ""

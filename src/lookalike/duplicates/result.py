@@ -1,6 +1,5 @@
 """The results of a search for duplicates: pairs and groups, for terminals, notebooks and data frames."""
 
-import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -9,10 +8,11 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from lookalike import tables
 from lookalike.duplicates.orientation import Orientation
 from lookalike.duplicates.radius import SearchRadius
 from lookalike.duplicates.source import Failure
-from lookalike.errors import LookalikeError, MissingExtraError
+from lookalike.errors import LookalikeError
 from lookalike.images import thumbnail
 from lookalike.metric import Metric, format_distance
 from lookalike.parallel import prefetch_map
@@ -151,7 +151,8 @@ class DuplicatePair:
         return dict(zip(PAIR_COLUMNS, values, strict=True))
 
 
-PAIR_COLUMNS = ("left", "right", "distance", "tier", "orientation")
+PAIR_COLUMNS = {"left": "text", "right": "text", "distance": "number", "tier": "text", "orientation": "text"}
+"""The columns of a table of pairs, with their kinds."""
 
 
 class PairTable:
@@ -165,13 +166,7 @@ class PairTable:
         Raises:
             MissingExtraError: pyarrow is not installed.
         """
-        try:
-            import pyarrow as pa  # noqa: PLC0415 -- an extra
-        except ImportError as e:
-            raise MissingExtraError("parquet", "An Arrow table of duplicates") from e
-        types = (pa.string(), pa.string(), pa.float64(), pa.string(), pa.string())
-        schema = pa.schema(list(zip(PAIR_COLUMNS, types, strict=True)))
-        return pa.Table.from_pylist([pair.to_dict() for pair in self.pairs], schema=schema)
+        return tables.to_arrow([pair.to_dict() for pair in self.pairs], PAIR_COLUMNS)
 
     def to_pandas(self) -> "pd.DataFrame":
         """Convert the pairs to a DataFrame.
@@ -179,11 +174,7 @@ class PairTable:
         Raises:
             MissingExtraError: pandas is not installed.
         """
-        try:
-            import pandas as pd  # noqa: PLC0415 -- an extra
-        except ImportError as e:
-            raise MissingExtraError("pandas", "A DataFrame of duplicates") from e
-        return pd.DataFrame([pair.to_dict() for pair in self.pairs], columns=list(PAIR_COLUMNS))
+        return tables.to_pandas([pair.to_dict() for pair in self.pairs], list(PAIR_COLUMNS))
 
 
 @dataclass(frozen=True, repr=False)
@@ -257,12 +248,8 @@ class DuplicateGroups(PairTable, Sequence[Group]):
         """Return a table of the first groups, without control characters, and the summary."""
         if not self.groups:
             return self.summary
-        rows = [GROUP_COLUMNS, *group_rows(map(_shorten, self.groups[:_SHOWN_GROUPS]), self.metric)]
-        rows = [tuple(map(_printable, row)) for row in rows]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        lines += self._left_out()
-        return "\n".join([*lines, self.summary])
+        rows = group_rows(map(_shorten, self.groups[:_SHOWN_GROUPS]), self.metric)
+        return "\n".join([tables.text_table(GROUP_COLUMNS, rows), *self._left_out(), self.summary])
 
     def _repr_html_(self) -> str:
         """Return the first groups as HTML, for a notebook."""
@@ -332,21 +319,12 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "�" for character in text)
-
-
 def thumbnail_uri(path: Path, size: int) -> str:
     """Return a thumbnail of an image file as a data URI; empty if the file cannot be read."""
     try:
-        return jpeg_uri(thumbnail(path, size))
+        return tables.jpeg_uri(thumbnail(path, size))
     except LookalikeError:
         return ""
-
-
-def jpeg_uri(jpeg: bytes) -> str:
-    """Return a JPEG as a data URI."""
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
 def _figure(member: Member, tier: Tier, uri: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lookalike import tables
 from lookalike.evaluation.embedded import EmbeddedDataset
 from lookalike.evaluation.fewshot import FewShotScores
 from lookalike.evaluation.protocols import RetrievalResult, VerificationResult
@@ -125,17 +126,11 @@ class Evaluation:
 
     def table(self) -> str:
         """Format the scores as a table; empty without scores."""
-        rows = [("score", "value", "95% interval", "meaning")]
-        rows += [
+        rows = [
             (s.name, s.format(s.value), "–".join(s.format(end) for end in s.interval or ()), s.meaning)
             for s in self.scores
         ]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            f"{name:<{widths[0]}}  {value:>{widths[1]}}  {interval:<{widths[2]}}  {meaning}".rstrip()
-            for name, value, interval, meaning in rows
-        ]
-        return "\n".join(lines) if self.scores else ""
+        return tables.text_table(("score", "value", "95% interval", "meaning"), rows) if rows else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return all scores and curves, without images, as JSON values; NaN and infinity become None."""

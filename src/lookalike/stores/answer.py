@@ -1,12 +1,10 @@
 """Items, hits and answers: what a store returns, and its forms as text, HTML, JSON, pandas and Arrow."""
 
-import base64
-import html
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, overload
 
-from lookalike.errors import LookalikeError, MissingExtraError
+from lookalike import tables
 from lookalike.metric import Metric, format_distance, format_probability
 
 if TYPE_CHECKING:
@@ -16,7 +14,15 @@ if TYPE_CHECKING:
 _PRINTED = 50
 """Hits that `str` and HTML show; an answer to a range query may have a million."""
 
-_COLUMNS = ("id", "uri", "label", "attributes", "distance", "similarity", "probability")
+_COLUMNS = {
+    "id": "text",
+    "uri": "text",
+    "label": "text",
+    "attributes": "attributes",
+    "distance": "number",
+    "similarity": "number",
+    "probability": "number",
+}
 
 
 @dataclass(frozen=True)
@@ -128,16 +134,16 @@ class Answer(Sequence[Hit]):
         if not self.hits:
             return "No hits."
         names, rows = self._table()
-        widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
-        lines = [_align(row, widths, right=len(names) - 2) for row in (names, *rows)]
-        return "\n".join([*lines, *self._remarks()])
+        return "\n".join([tables.text_table(names, rows), *self._remarks()])
 
     def _repr_html_(self) -> str:
         """Format for a notebook: a grid of thumbnails, or a table if there is no `thumbnail`."""
         if not self.hits:
             return "<p>No hits.</p>"
-        remarks = "".join(f"<p>{html.escape(remark)}</p>" for remark in self._remarks())
-        return (_html_table(*self._table()) if self.thumbnail is None else self._html_grid(self.thumbnail)) + remarks
+        remarks = "".join(f"<p>{tables.escape(remark)}</p>" for remark in self._remarks())
+        if self.thumbnail is None:
+            return tables.html_table(*self._table()) + remarks
+        return tables.html_row([self._figure(hit, self.thumbnail) for hit in self.hits[:_PRINTED]]) + remarks
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to what JSON can hold: the form that the command line prints and HTTP returns.
@@ -166,11 +172,7 @@ class Answer(Sequence[Hit]):
             >>> len(table), table["distance"].is_monotonic_increasing
             (3, True)
         """
-        try:
-            import pandas as pd  # noqa: PLC0415 -- an extra
-        except ImportError as e:
-            raise MissingExtraError("pandas", "A DataFrame of hits") from e
-        return pd.DataFrame([hit.to_dict() for hit in self.hits], columns=list(_COLUMNS))
+        return tables.to_pandas([hit.to_dict() for hit in self.hits], list(_COLUMNS))
 
     def to_arrow(self) -> "pa.Table":
         """Convert to an Arrow table with a row for each hit and the columns of `Hit.to_dict`.
@@ -183,19 +185,10 @@ class Answer(Sequence[Hit]):
             >>> table.num_rows, table.column_names[:3]
             (3, ['id', 'uri', 'label'])
         """
-        try:
-            import pyarrow as pa  # noqa: PLC0415 -- an extra
-        except ImportError as e:
-            raise MissingExtraError("parquet", "An Arrow table of hits") from e
-        text, number = pa.string(), pa.float64()
-        types = (text, text, text, pa.map_(text, text), number, number, number)
-        rows = [hit.to_dict() for hit in self.hits]
-        for row in rows:
-            row["attributes"] = list(row["attributes"].items())
-        return pa.Table.from_pylist(rows, schema=pa.schema(list(zip(_COLUMNS, types, strict=True))))
+        return tables.to_arrow([hit.to_dict() for hit in self.hits], _COLUMNS)
 
     def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Return column names and printable rows; the last two columns are texts."""
+        """Return column names and rows."""
         calibrated = any(hit.probability is not None for hit in self.hits)
         names = ("distance", "similarity", *(("probability",) if calibrated else ()), "label", "uri")
         return names, [self._row(hit, calibrated=calibrated) for hit in self.hits[:_PRINTED]]
@@ -205,8 +198,8 @@ class Answer(Sequence[Hit]):
             format_distance(hit.distance, self.metric),
             f"{hit.similarity:.1%}",
             *((format_probability(hit.probability),) if calibrated else ()),
-            _printable(hit.item.label or ""),
-            _printable(hit.item.uri),
+            hit.item.label or "",
+            hit.item.uri,
         )
 
     def _remarks(self) -> list[str]:
@@ -219,43 +212,9 @@ class Answer(Sequence[Hit]):
             remarks.append("incomplete: more items match")
         return remarks
 
-    def _html_grid(self, thumbnail: Callable[[Item], bytes]) -> str:
-        figures = []
-        for hit in self.hits[:_PRINTED]:
-            lines = [format_distance(hit.distance, self.metric), f"{hit.similarity:.1%} similar"]
-            if hit.probability is not None:
-                lines.append(f"{format_probability(hit.probability)} probable")
-            caption = "".join(
-                f"{html.escape(line)}<br>" for line in (", ".join(lines), _printable(hit.item.label or ""))
-            )
-            figures.append(
-                f'<figure style="margin:0;width:160px" title="{html.escape(_printable(hit.item.uri))}">'
-                f'{_html_image(hit.item, thumbnail)}<figcaption style="overflow-wrap:anywhere">{caption}</figcaption></figure>'
-            )
-        return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(figures)}</div>'
-
-
-def _html_image(item: Item, thumbnail: Callable[[Item], bytes]) -> str:
-    style = "width:160px;height:160px;object-fit:contain"
-    try:
-        data = base64.b64encode(thumbnail(item)).decode()
-    except (LookalikeError, OSError):  # such as an image that was deleted since it was indexed
-        return f'<div style="{style};display:grid;place-items:center;border:1px dashed;box-sizing:border-box">no image</div>'
-    return f'<img style="{style}" alt="{html.escape(_printable(item.uri))}" src="data:image/jpeg;base64,{data}">'
-
-
-def _html_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _align(row: Sequence[str], widths: Sequence[int], right: int) -> str:
-    """Pad the cells of a row; the first ones, which are numbers, to the right."""
-    cells = [c.rjust(w) if i < right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-    return "  ".join(cells).rstrip()
-
-
-def _printable(text: str) -> str:
-    """Replace control characters, which may come from a stranger's file names and could steer a terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    def _figure(self, hit: Hit, thumbnail: Callable[[Item], bytes]) -> str:
+        facts = [format_distance(hit.distance, self.metric), f"{hit.similarity:.1%} similar"]
+        if hit.probability is not None:
+            facts.append(f"{format_probability(hit.probability)} probable")
+        caption = (", ".join(facts), hit.item.label or "")
+        return tables.html_figure(lambda: thumbnail(hit.item), caption, hit.item.uri)
