@@ -66,9 +66,9 @@ def test_pairs_are_true_given_once_and_as_many_as_said(metric: Metric, asked: Ru
     left, right = sides(metric, itself=itself)
     asked = question(asked, left, right, metric)
     way = asked.prepare(left, right, metric)
-    blocks = list(way.chunks(0))
-    found, true = concatenate(list(blocks)), exact(left, right, metric, asked)
-    assert blocks[-1].done == len(left)
+    chunks = list(way.chunks(0))
+    found, true = concatenate(list(chunks)), exact(left, right, metric, asked)
+    assert chunks[-1].done == len(left)
     assert len(true) > 1000
     assert len(set(zip(found.left.tolist(), found.right.tolist(), strict=True))) == len(found)
     measured = paired(left.vectors[found.left], right.vectors[found.right], metric).astype(np.float32)
@@ -82,10 +82,10 @@ def test_pairs_are_true_given_once_and_as_many_as_said(metric: Metric, asked: Ru
         assert np.all(np.bincount(found.left if not itself else np.concatenate([found.left, found.right])) >= 5)
     assert way.recall is not None
     assert way.recall > 0.9
-    for block in blocks:
-        expected = Pairs(block.left, block.right, block.distances).sorted()
-        np.testing.assert_array_equal(block.left, expected.left)
-        np.testing.assert_array_equal(block.right, expected.right)
+    for chunk in chunks:
+        expected = Pairs(chunk.left, chunk.right, chunk.distances).sorted()
+        np.testing.assert_array_equal(chunk.left, expected.left)
+        np.testing.assert_array_equal(chunk.right, expected.right)
 
 
 @pytest.mark.parametrize(("asked", "itself"), [(q, i) for q in (NEAREST, WITHIN) for i in (False, True)])
@@ -94,11 +94,11 @@ def test_begun_later_it_gives_what_is_left(asked: Rule, itself: bool, monkeypatc
     monkeypatch.setattr(joins, "_ROWS", 128)
     left, right = sides(Metric.EUCLIDEAN, itself=itself)
     asked = question(asked, left, right, Metric.EUCLIDEAN)
-    blocks = list(asked.prepare(left, right, Metric.EUCLIDEAN).chunks(0))
-    for place in (0, 2, len(blocks) - 2):
-        later = list(asked.prepare(left, right, Metric.EUCLIDEAN).chunks(blocks[place].done))
-        assert len(later) == len(blocks) - place - 1
-        for one, other in zip(blocks[place + 1 :], later, strict=True):
+    chunks = list(asked.prepare(left, right, Metric.EUCLIDEAN).chunks(0))
+    for place in (0, 2, len(chunks) - 2):
+        later = list(asked.prepare(left, right, Metric.EUCLIDEAN).chunks(chunks[place].done))
+        assert len(later) == len(chunks) - place - 1
+        for one, other in zip(chunks[place + 1 :], later, strict=True):
             assert one.done == other.done
             for a, b in ((one.left, other.left), (one.right, other.right), (one.distances, other.distances)):
                 np.testing.assert_array_equal(a, b)

@@ -1,4 +1,4 @@
-"""Exact search against its definition, on data chosen to break float32, ties and block boundaries."""
+"""Exact search against its definition, on data chosen to break float32, ties and chunk boundaries."""
 
 import itertools
 import math
@@ -59,9 +59,9 @@ def nearest(distances: Array, k: int) -> list[list[tuple[int, float]]]:
     return [[(j, row[j]) for j in np.argsort(row, kind="stable")[:k].tolist()] for row in distances]
 
 
-def inside(distances: Array, radius: float, least: float = 0) -> list[list[tuple[int, float]]]:
-    reach, floor = np.float32(radius), np.float32(least)
-    return [[(j, x) for j, x in row if floor <= x <= reach] for row in nearest(distances, distances.shape[1])]
+def inside(distances: Array, radius: float, minimum: float = 0) -> list[list[tuple[int, float]]]:
+    low, high = np.float32(minimum), np.float32(radius)
+    return [[(j, x) for j, x in row if low <= x <= high] for row in nearest(distances, distances.shape[1])]
 
 
 def listed(hits: Hits) -> list[list[tuple[int, float]]]:
@@ -71,19 +71,19 @@ def listed(hits: Hits) -> list[list[tuple[int, float]]]:
     return [list(zip(rows.tolist(), distances, strict=True)) for rows, distances in hits]
 
 
-def triples(blocks: Iterator[JoinChunk]) -> list[tuple[int, int, float]]:
+def triples(chunks: Iterator[JoinChunk]) -> list[tuple[int, int, float]]:
     found: list[tuple[int, int, float]] = []
     done = 0
-    for block in blocks:
-        assert block.done >= done
-        assert len(block) or block.done > done
-        done = block.done
-        assert [array.dtype.name for array in (block.left, block.right, block.distances)] == [
+    for chunk in chunks:
+        assert chunk.done >= done
+        assert len(chunk) or chunk.done > done
+        done = chunk.done
+        assert [array.dtype.name for array in (chunk.left, chunk.right, chunk.distances)] == [
             "int64",
             "int64",
             "float32",
         ]
-        these = list(zip(block.left.tolist(), block.right.tolist(), block.distances, strict=True))
+        these = list(zip(chunk.left.tolist(), chunk.right.tolist(), chunk.distances, strict=True))
         assert these == sorted(these, key=lambda pair: (pair[0], pair[2], pair[1]))
         found += these
     assert len({pair[:2] for pair in found}) == len(found)
@@ -180,18 +180,20 @@ def test_within_is_its_definition(case: Case, part: float) -> None:
 
 @settings(deadline=None)
 @given(cases, st.floats(0, 1), st.floats(0, 1))
-def test_within_from_a_least_distance_on(case: Case, one: float, other: float) -> None:
+def test_within_from_a_minimum_distance_on(case: Case, one: float, other: float) -> None:
     metric, a, b = made(case)
     bounds.BUDGET = case[-1]
     distances = definition(a, b, metric)
-    least, radius = (middle(distances, part) for part in sorted((one, other)))
-    expected = inside(distances, radius, least)
-    assert listed(within(a, b, DistanceRange(least, radius), metric)) == expected
-    assert triples(join(a, b, metric, within=DistanceRange(least, radius))) == sorted(
+    minimum, radius = (middle(distances, part) for part in sorted((one, other)))
+    expected = inside(distances, radius, minimum)
+    assert listed(within(a, b, DistanceRange(minimum, radius), metric)) == expected
+    assert triples(join(a, b, metric, within=DistanceRange(minimum, radius))) == sorted(
         (i, j, x) for i, row in enumerate(expected) for j, x in row
     )
-    once = [(i, j, x) for i, row in enumerate(inside(definition(b, b, metric), radius, least)) for j, x in row if i < j]
-    assert triples(self_join(b, metric, within=DistanceRange(least, radius))) == sorted(once)
+    once = [
+        (i, j, x) for i, row in enumerate(inside(definition(b, b, metric), radius, minimum)) for j, x in row if i < j
+    ]
+    assert triples(self_join(b, metric, within=DistanceRange(minimum, radius))) == sorted(once)
 
 
 @settings(deadline=None)
@@ -202,12 +204,12 @@ def test_within_sorted_is_within_in_blocks(case: Case, one: float, other: float,
     rows = np.array(sorted(random.sample(range(len(b)), random.randint(0, len(b)))), np.int64)
     for query in a[:3, None]:
         distances = definition(query, b[rows], metric)
-        least, radius = (middle(distances, part) for part in sorted((one, other)))
-        blocks = list(within_sorted(query, b, DistanceRange(least, radius), metric, rows=rows))
-        found = [pair for block in blocks for pair in zip(block.right.tolist(), block.distances, strict=True)]
-        assert found == [(rows[j], x) for j, x in inside(distances, radius, least)[0]]
-        assert all(0 < len(block) <= max(1, bounds.BUDGET // engine.PAIR) for block in blocks)
-        assert not any(block.left.any() for block in blocks)
+        minimum, radius = (middle(distances, part) for part in sorted((one, other)))
+        chunks = list(within_sorted(query, b, DistanceRange(minimum, radius), metric, rows=rows))
+        found = [pair for chunk in chunks for pair in zip(chunk.right.tolist(), chunk.distances, strict=True)]
+        assert found == [(rows[j], x) for j, x in inside(distances, radius, minimum)[0]]
+        assert all(0 < len(chunk) <= max(1, bounds.BUDGET // engine.PAIR) for chunk in chunks)
+        assert not any(chunk.left.any() for chunk in chunks)
 
 
 @settings(deadline=None)
@@ -225,7 +227,7 @@ def test_a_join_goes_on_where_it_ended(case: Case, k: int, stop: int) -> None:
     for ask in asks:
         whole = triples(ask(0))
         given: list[JoinChunk] = list(itertools.islice(ask(0), stop))
-        grown = [i for i, block in enumerate(given) if block.done > (given[i - 1].done if i else 0)]
+        grown = [i for i, chunk in enumerate(given) if chunk.done > (given[i - 1].done if i else 0)]
         kept = given[: grown[-1] + 1] if grown else []
         rest = ask(kept[-1].done if kept else 0)
         assert triples(itertools.chain(kept, rest)) == whole
@@ -323,7 +325,7 @@ def test_one_side_empty(metric: Metric) -> None:
         assert listed(ask(none, some)) == []
         assert listed(ask(some, none)) == [[]] * 4
         assert listed(ask(none, none)) == []
-    for blocks in (
+    for chunks in (
         join(none, some, metric, k=1),
         join(some, none, metric, within=DistanceRange(0, 1)),
         join(some, none, metric, k=1),
@@ -331,7 +333,7 @@ def test_one_side_empty(metric: Metric) -> None:
         self_join(none, metric, within=DistanceRange(0, 1)),
         self_join(some[:1], metric, k=3),
     ):
-        assert triples(blocks) == []
+        assert triples(chunks) == []
     assert list(within_sorted(some[:1], none, DistanceRange(0, 1), metric)) == []
 
 
@@ -388,7 +390,7 @@ def test_a_join_takes_bounded_memory(k: int | None, within: DistanceRange | None
     counts: list[int] = []
     most = peak(lambda: counts.extend(map(len, join(left, right, EUCLIDEAN, k=k, within=within))))
     assert sum(counts) == 4_000 * (k or 4_000)
-    # The budget, what is measured at a time (a few arrays of 2¹⁶ float64), and the block before, which map() holds.
+    # The budget, what is measured at a time (a few arrays of 2¹⁶ float64), and the chunk before, which map() holds.
     assert most < bounds.BUDGET + 4 * 8 * bounds.CACHED + 2**20
 
 
@@ -462,7 +464,7 @@ DATA_2 = np.ones((3, 2), np.float32)
         (lambda: self_join(DATA_2, EUCLIDEAN, within=DistanceRange(0, 1), begin=-1), "between 0 and 3, not at -1"),
     ],
 )
-def test_a_question_that_makes_no_sense_is_refused_at_once(ask: Callable[[], object], says: str) -> None:
+def test_wrong_arguments_are_refused_at_once(ask: Callable[[], object], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         ask()
 

@@ -51,9 +51,9 @@ def test_joins_are_their_definition(metric: Metric, kind: str, seed: int, d: int
     data = KINDS[kind](rng, 70, d)
     a, b = data[:20], data[15:]
     distances, own = definition(a, b, metric), definition(b, b, metric)
-    radius, least = middle(distances, share**3), middle(distances, share**3 / 2)
-    expected = sorted((i, j, x) for i, row in enumerate(inside(distances, radius, least)) for j, x in row)
-    assert triples(join(a, b, metric, within=DistanceRange(least, radius))) == expected
+    radius, minimum = middle(distances, share**3), middle(distances, share**3 / 2)
+    expected = sorted((i, j, x) for i, row in enumerate(inside(distances, radius, minimum)) for j, x in row)
+    assert triples(join(a, b, metric, within=DistanceRange(minimum, radius))) == expected
     once = sorted((i, j, x) for i, row in enumerate(inside(own, radius)) for j, x in row if i < j)
     assert triples(self_join(b, metric, within=DistanceRange(0, radius))) == once
     assert triples(self_join(b, metric, within=DistanceRange(0, radius), begin=30)) == [

@@ -67,14 +67,14 @@ def test_answers_by_codes_are_their_definition(
     data = KINDS[kind](rng, n + 2, d)
     gallery, queries = prepare(data[:-2], metric, precision), data[-3:]  # one of them is in the gallery
     distances = definition(queries, gallery.vectors, metric)
-    radius, least = middle(distances, part), middle(distances, part / 2)
+    radius, minimum = middle(distances, part), middle(distances, part / 2)
     for i, query in enumerate(queries[:, None]):
         assert listed(knn(query, gallery, k, metric)) == nearest(distances, k)[i : i + 1]
-        expected = inside(distances, radius, least)[i]
-        assert listed(within(query, gallery, DistanceRange(least, radius), metric)) == [expected]
-        blocks = list(within_sorted(query, gallery, DistanceRange(least, radius), metric))
+        expected = inside(distances, radius, minimum)[i]
+        assert listed(within(query, gallery, DistanceRange(minimum, radius), metric)) == [expected]
+        chunks = list(within_sorted(query, gallery, DistanceRange(minimum, radius), metric))
         assert [
-            pair for block in blocks for pair in zip(block.right.tolist(), block.distances, strict=True)
+            pair for chunk in chunks for pair in zip(chunk.right.tolist(), chunk.distances, strict=True)
         ] == expected
 
 

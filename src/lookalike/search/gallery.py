@@ -107,7 +107,7 @@ class Prefilter(Protocol):
         ...
 
     def update(
-        self, vectors: Float32[np.ndarray, "n d"], rows: Int64[np.ndarray, " k"], known: Bool[np.ndarray, " n"]
+        self, vectors: Shaped[np.ndarray, "n d"], rows: Int64[np.ndarray, " k"], known: Bool[np.ndarray, " n"]
     ) -> Self | None:
         """Return the prefilter of a changed gallery; none if it must be built anew.
 

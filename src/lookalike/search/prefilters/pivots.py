@@ -83,7 +83,7 @@ class PivotTable:
         return _Batch(self, queries)
 
     def update(
-        self, vectors: Float32[np.ndarray, "n d"], rows: Int64[np.ndarray, " k"], known: Bool[np.ndarray, " n"]
+        self, vectors: Shaped[np.ndarray, "n d"], rows: Int64[np.ndarray, " k"], known: Bool[np.ndarray, " n"]
     ) -> Self:
         """See `Prefilter.update`; new vectors are measured against the same pivots."""
         distances = np.empty((len(self.pivots), len(known)), np.float32)
@@ -101,7 +101,7 @@ class PivotTable:
         """See `Prefilter.load`."""
         pivots, distances, metric = arrays["pivots"], arrays["distances"], Metric(facts["metric"])
         if pivots.dtype != metric.dtype or distances.dtype != np.float32 or pivots.ndim != 2:  # noqa: PLR2004
-            raise ValueError("this is no table of this metric")
+            raise ValueError("this is not a table of this metric")
         if distances.shape != (len(pivots), shape[0]) or pivots.shape[1] != shape[1]:
             raise ValueError("this table is for other vectors")
         return cls(pivots, distances, metric)
