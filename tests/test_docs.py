@@ -61,6 +61,7 @@ def test_the_house_in_the_design_has_every_module() -> None:
     named = re.findall(r"([\w]+)(?:\.py|/)(?= )", house)
     modules = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert modules - {"__main__"} <= set(named)
+    assert set(named) <= {path.stem for path in SOURCE.rglob("*")}
 
 
 def test_the_records_of_decisions_are_numbered_dated_and_listed() -> None:
