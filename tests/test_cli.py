@@ -398,7 +398,7 @@ def test_ctrl_c_while_a_command_is_loaded_leaves_no_traceback() -> None:
         ("calibrate pocket", 2, "--data PATH"),
         ("calibrate none --data photos", 1, "no encoder “none”"),
         ("calibrate pocket --data none", 1, "none"),
-        ("calibrate pocket --data photos --to other", 1, "exists already"),
+        ("calibrate pocket --data photos --to other", 1, "already exists"),
         ("join shop", 2, "one of -k, --within and --far"),
         ("join shop -k 1 --within 1", 2, "one of -k, --within and --far"),
         ("join shop --within 0.3..0.1", 2, "is empty"),

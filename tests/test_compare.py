@@ -90,7 +90,7 @@ def test_without_calibration_there_is_a_distance_and_no_verdict(plain: Embedder,
 
 def test_a_calibration_holds_for_its_metric_and_for_photos_alone(calibrated: Embedder, photos: Path) -> None:
     a, b = photos / "cat" / "1.png", photos / "cat" / "2.png"
-    cosine = calibrated.compared_by(Metric.COSINE)
+    cosine = calibrated.with_metric(Metric.COSINE)
     branches: list[tuple[Embedder, Branch]] = [(cosine, "photo"), (calibrated, "sketch")]
     for embedder, branch in branches:
         verdict = compare.verify(embedder, a, b, find_threshold(embedder, branch=branch), branch)
@@ -137,7 +137,7 @@ def test_a_threshold_that_makes_no_sense_is_refused(
 
 def test_a_metric_that_cannot_compare_the_vectors_is_refused(calibrated: Embedder) -> None:
     with pytest.raises(UsageError, match="euclidean or cosine"):
-        calibrated.compared_by(Metric.HAMMING)
+        calibrated.with_metric(Metric.HAMMING)
 
 
 def test_an_unusable_picture_is_refused(calibrated: Embedder, photos: Path) -> None:
@@ -183,7 +183,7 @@ def test_classes_are_ranked_by_their_nearest_example(plain: Embedder, measure: M
     support = rng.integers(0, 2, (9, 48)).astype(np.float32) * (rng.random((9, 1)) > 0.2).astype(np.float32)
     queries = np.concatenate([support[:2], rng.integers(0, 2, (3, 48)).astype(np.float32)])
     labels = rng.choice(["b", "a", "c"], 9).tolist()
-    ranked = rank_classes(plain.compared_by(measure), queries, LabelledVectors(support, labels))
+    ranked = rank_classes(plain.with_metric(measure), queries, LabelledVectors(support, labels))
     assert [[(one.distance, one.label) for one in row] for row in ranked] == by_plain_loop(
         queries, support, labels, measure
     )

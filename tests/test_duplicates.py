@@ -211,7 +211,7 @@ def test_an_encoder_calibrated_on_classes_is_refused(pocket: Path, tmp_path: Pat
         SearchRadius.from_calibration(Embedder.of(Encoder.open(pocket)), 10)
     made = embedder(pocket, tmp_path, COPIES)
     with pytest.raises(UsageError, match="not calibrated for the cosine"):
-        SearchRadius.from_calibration(made.compared_by(Metric.COSINE), 10)
+        SearchRadius.from_calibration(made.with_metric(Metric.COSINE), 10)
     shutil.rmtree(tmp_path / "encoder")
     classes = Calibration(distance_at_false_accept_rate={}, knots=((0.1, 0.95), (1.0, 0.1)), genuine=100, impostors=100)
     with pytest.raises(UsageError, match=r"only 19 times .* 10,000 images need 9,999.*--within"):

@@ -59,7 +59,7 @@ def test_one_image_and_many_give_the_same_vectors(embedder: Embedder, tmp_path: 
 
 def test_the_metric_must_compare_the_vectors(embedder: Embedder) -> None:
     assert embedder.space == VectorSpace(Metric.EUCLIDEAN, 48)
-    cosine = embedder.compared_by(Metric.COSINE)
+    cosine = embedder.with_metric(Metric.COSINE)
     assert cosine.space == VectorSpace(Metric.COSINE, 48)
     assert cosine.fingerprint == embedder.fingerprint
     with pytest.raises(UsageError, match="hamming"):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookalike.errors import UsageError
-from lookalike.metric import Metric, distance_at, paired, pairwise, similarity
+from lookalike.metric import Metric, paired, pairwise, similarity, similarity_to_distance
 
 A = np.array([[3, 4], [0, 0], [-1, 2]], np.float32)
 B = np.array([[3, 4], [6, 8], [-4, 3], [0, 0]], np.float32)
@@ -81,7 +81,7 @@ def test_similarity() -> None:
 
 @given(st.sampled_from(list(Metric)), st.floats(0, 1), st.integers(1, 4096))
 def test_a_threshold_in_similarity_is_one_in_distance(metric: Metric, value: float, dimension: int) -> None:
-    distance = distance_at(value, metric, dimension)
+    distance = similarity_to_distance(value, metric, dimension)
     assert distance >= 0
     assert similarity(distance, metric, dimension) == pytest.approx(value, abs=1e-12)
 
@@ -89,4 +89,4 @@ def test_a_threshold_in_similarity_is_one_in_distance(metric: Metric, value: flo
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
 def test_a_similarity_outside_its_range_is_refused(value: float) -> None:
     with pytest.raises(UsageError, match="between 0 and 1"):
-        distance_at(value, Metric.COSINE, 2)
+        similarity_to_distance(value, Metric.COSINE, 2)

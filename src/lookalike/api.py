@@ -253,7 +253,7 @@ def calibrate(
             ``.npz`` file. A collection's own labelled items by default.
         to: a new folder for a calibrated copy. An encoder that others share, bundled or downloaded, needs it.
         split: of the data; required if it has splits.
-        progress: gets the stage ``"embedding"``.
+        progress: receives the stage ``"embedding"``.
 
     Returns:
         The calibration and the error rates of its threshold; ``print`` shows them.

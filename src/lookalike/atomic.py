@@ -11,8 +11,8 @@ from pathlib import Path
 def atomic_write(path: Path) -> Iterator[Path]:
     """Replace a file atomically: readers see the old content or the new content, never a part of it.
 
-    The new content reaches the disk before the name changes, and the name before the call returns. A process that is
-    killed on the way leaves the old file and a hidden ``.part`` file beside it.
+    The new content is on the disk before the name changes, and the name before the call returns. A process that is
+    killed meanwhile leaves the old file and a hidden ``.part`` file beside it.
 
     Args:
         path: the file, which may exist already. Its folder must exist.
@@ -31,7 +31,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         part.replace(path)
         sync(path.parent)
     finally:
-        with suppress(OSError):  # the first error says more than a second one
+        with suppress(OSError):  # it would hide the first error
             part.unlink(missing_ok=True)
 
 

@@ -102,7 +102,7 @@ class Collection:
         """
         path = find_folder(to_path(path))
         if path.exists():  # before the encoder is loaded
-            raise AlreadyExistsError(f"{path} exists already. Open it, or choose another name.")
+            raise AlreadyExistsError(f"{path} already exists. Open it, or choose another name.")
         loaded = encoder if isinstance(encoder, Encoder) else encoders.load(encoder)
         embedder = Embedder.of(loaded, to_metric(metric))
         Folder.create(path, embedder, lambda folder: SQLiteStore.create(folder, embedder.space).close())
@@ -179,7 +179,7 @@ class Collection:
             source: a folder that is searched for images, an image, or a sequence of images.
             labels: of a folder, ``"folder"`` labels each image by its first folder, and the path of a CSV file names
                 them, see `lookalike.ingest.plan`; of a sequence, one label for each image.
-            progress: gets the stage ``"indexing"``.
+            progress: receives the stage ``"indexing"``.
 
         Raises:
             NotFoundError, DataError: there is no such folder, or the CSV file is invalid.
@@ -376,7 +376,7 @@ class Collection:
     def _finish(self, answer: Answer, branch: Branch) -> Answer:
         """Add what a store does not know: probabilities and thumbnails."""
         distances = np.asarray([hit.distance for hit in answer.hits])
-        probabilities = self.embedder.compared_by(answer.metric).probabilities(distances, branch)
+        probabilities = self.embedder.with_metric(answer.metric).probabilities(distances, branch)
         hits = answer.hits
         if probabilities is not None:
             hits = tuple(replace(hit, probability=p) for hit, p in zip(hits, probabilities.tolist(), strict=True))
@@ -527,7 +527,7 @@ class Collection:
                 self._nearest_labels(replace(query, vectors=vectors[i : i + 1]), set(labels))
                 for i in range(len(vectors))
             ]
-        embedder = self.embedder.compared_by(query.metric)
+        embedder = self.embedder.with_metric(query.metric)
         ranked = compare.rank_classes(embedder, vectors, self.labelled(), by=by, branch=query.branch)
         return [ranking[:k] for ranking in ranked]
 
@@ -613,7 +613,7 @@ class Collection:
                 calibration of the encoder decides.
             far: the distance of this false accept rate in place of ``within``.
             options: what to search for, and which images to keep.
-            progress: gets the stages of the search.
+            progress: receives the stages of the search.
 
         Raises:
             UsageError: the encoder is not calibrated on copies of images, and no distance is given.

@@ -1,6 +1,6 @@
 """Verification, classification and calibration by an embedder, without a collection.
 
-Distances become probabilities if the encoder is calibrated, see `Embedder.calibration`.
+A distance has a probability if the encoder is calibrated; see `Embedder.calibration`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,15 +25,14 @@ from lookalike.shapes import Shaped
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether two images show the same thing.
+    """The result of a verification: whether two images show the same thing.
 
     Attributes:
         distance: in the metric's unit.
         similarity: in 0…1.
-        probability: of the same thing, if pairs of the same and of different things are equally frequent; none if the
-            encoder is not calibrated.
+        probability: of the same thing, for equal priors; none if the encoder is not calibrated.
         metric: of the distance and the threshold.
-        threshold: the largest distance of the same thing; none if it is neither given nor calibrated.
+        threshold: the largest distance that counts as the same; none if it is neither given nor calibrated.
         same: whether the distance is at most the threshold; none without a threshold.
     """
 
@@ -45,12 +44,12 @@ class Verdict:
     same: bool | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the verdict as JSON takes it, for the command line and HTTP alike."""
+        """Convert to a dictionary for JSON, as the command line and HTTP return it."""
         return dict(vars(self))
 
     def __str__(self) -> str:
-        """Show the verdict in one line."""
-        verdict = "no threshold, no verdict" if self.same is None else "the same" if self.same else "different"
+        """Format the verdict as one line."""
+        verdict = "no verdict without a threshold" if self.same is None else "the same" if self.same else "different"
         probability = "" if self.probability is None else f", probability {self.probability:.0%}"
         threshold = "" if self.threshold is None else f", threshold {self.threshold:.3g}"
         return (
@@ -61,11 +60,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class RankedClass:
-    """A class, at its distance from a query.
+    """A class with its distance from a query.
 
     Attributes:
         label: the class.
-        distance: to its nearest example, or to its prototype.
+        distance: from its nearest example, or from its prototype.
         similarity: in 0…1.
         probability: as in `Verdict`; none for a prototype, since a calibration is fitted on pairs of images.
     """
@@ -76,13 +75,13 @@ class RankedClass:
     probability: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the class as JSON takes it."""
+        """Convert to a dictionary for JSON."""
         return dict(vars(self))
 
 
 @dataclass(frozen=True)
 class Ranking(Sequence[RankedClass]):
-    """Classes in the order of their distance from a query: nearest first, equally near ones by name.
+    """Classes sorted by their distance from a query, then by name.
 
     Attributes:
         classes: the classes.
@@ -103,7 +102,7 @@ class Ranking(Sequence[RankedClass]):
     def __getitem__(self, index: slice) -> "Ranking": ...
 
     def __getitem__(self, index: int | slice) -> "RankedClass | Ranking":
-        """Return one class, or a ranking of some."""
+        """Return one class, or a ranking of a slice of the classes."""
         if isinstance(index, slice):
             return Ranking(self.classes[index], self.metric)
         return self.classes[index]
@@ -115,10 +114,10 @@ class Ranking(Sequence[RankedClass]):
 
     def __str__(self) -> str:
         """Format as a table for a terminal."""
-        width = max((len(one.label) for one in self.classes), default=0)
+        width = max((len(ranked.label) for ranked in self.classes), default=0)
         return "\n".join(
-            f"{one.label:<{width}}  {format_distance(one.distance, self.metric):>8}  {one.similarity:6.1%}"
-            for one in self.classes
+            f"{ranked.label:<{width}}  {format_distance(ranked.distance, self.metric):>8}  {ranked.similarity:6.1%}"
+            for ranked in self.classes
         )
 
 
@@ -128,16 +127,16 @@ def find_threshold(
     false_accept_rate: float | None = None,
     branch: Branch = "photo",
 ) -> float | None:
-    """Return the largest distance of the same thing.
+    """Find the threshold of a verification: the largest distance that counts as the same.
 
     Args:
         embedder: made the vectors.
-        within: a distance, or a similarity as ``"80%"``.
-        false_accept_rate: the distance at which this share of the pairs of different things is taken for the same.
+        within: a distance, or a similarity such as ``"80%"``.
+        false_accept_rate: use the distance at which this share of the pairs of different things counts as the same.
         branch: of the left image.
 
     Returns:
-        The given threshold; else the calibrated one with the best accuracy; else none.
+        The given threshold, else the calibrated one with the best accuracy, else none.
 
     Raises:
         UsageError: both are given, a lower bound is given, or the encoder is not calibrated for the rate.
@@ -147,18 +146,18 @@ def find_threshold(
         raise UsageError(f"A threshold is one distance, not the range {given.min:g}..{given.max:g}.")
     if given is not None:
         return given.max
-    known = embedder.calibration(branch)
-    return None if known is None else known.threshold
+    calibration = embedder.calibration(branch)
+    return None if calibration is None else calibration.threshold
 
 
-def judge(
+def verify_vectors(
     embedder: Embedder,
     left: Shaped[np.ndarray, "1 c"],
     right: Shaped[np.ndarray, "1 c"],
     threshold: float | None = None,
     branch: Branch = "photo",
 ) -> Verdict:
-    """Decide whether two vectors are of the same thing.
+    """Decide whether two vectors represent the same thing.
 
     Args:
         embedder: made the vectors.
@@ -168,7 +167,7 @@ def judge(
         branch: of the left vector.
     """
     metric = embedder.metric
-    distances = search.knn(left, right, 1, metric).distances  # exactly the distance that a search gives
+    distances = search.knn(left, right, 1, metric).distances  # bit-identical to the distance of a hit
     distance = float(distances[0])
     probabilities = embedder.probabilities(distances, branch)
     return Verdict(
@@ -193,7 +192,7 @@ def verify(
     Args:
         embedder: embeds them.
         left: an image.
-        right: another one, a photo.
+        right: another image, a photo.
         threshold: see `find_threshold`.
         branch: of the left image.
 
@@ -201,7 +200,7 @@ def verify(
         ImageError, NotFoundError: one of them cannot be used.
         UsageError: the encoder does not have the branch.
     """
-    return judge(embedder, embedder.embed([left], branch), embedder.embed([right]), threshold, branch)
+    return verify_vectors(embedder, embedder.embed([left], branch), embedder.embed([right]), threshold, branch)
 
 
 def rank_classes(
@@ -212,7 +211,7 @@ def rank_classes(
     by: ClassifyBy = "example",
     branch: Branch = "photo",
 ) -> list[Ranking]:
-    """Rank all classes for each query vector: nearest first, equally near ones by name.
+    """Rank all classes for each query vector, by distance and then by name.
 
     Args:
         embedder: made the vectors.
@@ -222,16 +221,16 @@ def rank_classes(
         branch: of the queries.
     """
     examples = LabelledVectors(support.vectors, np.asarray(support.labels, dtype=str))
-    found = fewshot.classify(queries, examples, embedder.metric, by)
-    similarities = similarity(found.distances, embedder.metric, embedder.space.dimension)
-    probabilities = embedder.probabilities(found.distances, branch) if by == "example" else None
-    order = np.argsort(found.distances, axis=1, kind="stable").tolist()
+    result = fewshot.classify(queries, examples, embedder.metric, by)
+    similarities = similarity(result.distances, embedder.metric, embedder.space.dimension)
+    probabilities = embedder.probabilities(result.distances, branch) if by == "example" else None
+    order = np.argsort(result.distances, axis=1, kind="stable").tolist()
     return [
         Ranking(
             tuple(
                 RankedClass(
-                    str(found.classes[c]),
-                    float(found.distances[q, c]),
+                    str(result.classes[c]),
+                    float(result.distances[q, c]),
                     float(similarities[q, c]),
                     None if probabilities is None else float(probabilities[q, c]),
                 )
@@ -248,8 +247,8 @@ class Classified:
     """The result of `classify`.
 
     Attributes:
-        answers: for each query all classes: nearest first, equally near ones by name.
-        failures: path and reason of each example that could not be used.
+        answers: for each query, the ranking of all classes.
+        failures: path and reason of each unusable example.
     """
 
     answers: tuple[Ranking, ...]
@@ -273,10 +272,10 @@ def classify(
     Args:
         embedder: embeds the images.
         queries: images.
-        support: class → image files of its examples, photos. Files that cannot be used are reported and skipped.
+        support: class → image files of its examples, photos. Unusable files are reported and skipped.
         by: compare with every example, or with the mean of a class's examples.
         branch: of the queries.
-        progress: gets the stage ``"embedding"`` of the examples.
+        progress: receives the stage ``"embedding"`` of the examples.
 
     Raises:
         ImageError, NotFoundError: a query cannot be used.
@@ -303,14 +302,14 @@ def find_examples(folder: Path) -> dict[str, list[Path]]:
         NotFoundError: the folder does not exist, or holds no folders.
     """
     folder = folder.absolute()
-    found = images.find(folder)
+    paths = images.find(folder)
     classes: dict[str, list[Path]] = {
         inner.name: [] for inner in sorted(folder.iterdir()) if inner.is_dir() and not inner.name.startswith(".")
     }
-    for path in found:
+    for path in paths:
         first, *rest = path.relative_to(folder).parts
         if rest:
             classes.setdefault(first, []).append(path)
     if not classes:
-        raise NotFoundError(f"{folder} holds no folders of examples, one for each class, such as {folder}/cat/1.jpg.")
+        raise NotFoundError(f"{folder} has no folders of examples. Make one for each class, such as {folder}/cat.")
     return classes

@@ -1,7 +1,7 @@
-"""Embedding: from images to the vectors that are stored and compared.
+"""Embedding of images as vectors.
 
-An `Embedder` is an encoder and a codec. No other module batches images through a network, and none but this one decides
-what a bad image among many means: it is reported and skipped.
+An `Embedder` is an encoder and a codec. It divides images into batches for the network, and reports and skips unusable
+files among many.
 """
 
 from collections.abc import Sequence
@@ -24,15 +24,15 @@ from lookalike.query import Branch, DistanceRange, Vectors, Within
 from lookalike.shapes import Float64, Shaped, UInt8
 
 BATCH = 16
-"""Images that go through a network at once. More than eight are not cheaper on a core (``benchmarks/indexing.py``), and small
-batches divide evenly among many cores."""
+"""Images in a batch. More than eight are not faster on a core (``benchmarks/indexing.py``), and small batches divide evenly
+among many cores."""
 
-# Images held in memory at a time where many are embedded.
+# Fitted images held in memory at a time.
 _IN_MEMORY = 64
 
 
 def to_batch(image: ImageSource | Sequence[ImageSource]) -> tuple[list[ImageSource], bool]:
-    """Return a list of images, and whether a single image was given in place of a list."""
+    """Convert one image or several to a list, and return whether it was one."""
     if isinstance(image, Sequence) and not isinstance(image, str | bytes):
         return list(image), False
     return [image], True
@@ -43,9 +43,9 @@ class Embedded:
     """The vectors of image files.
 
     Attributes:
-        paths: the files that could be used.
+        paths: the embedded files.
         vectors: ``(len(paths), c)``.
-        failures: path and reason of each file that could not be used.
+        failures: path and reason of each unusable file.
     """
 
     paths: tuple[Path, ...]
@@ -58,8 +58,8 @@ class Embedder:
     """An encoder, the codec of its embeddings and the metric of the vectors; safe to use from several threads.
 
     Attributes:
-        encoder: makes embeddings of images.
-        codec: makes of embeddings what is stored.
+        encoder: turns images into embeddings.
+        codec: turns embeddings into vectors.
         metric: compares the vectors.
     """
 
@@ -69,27 +69,26 @@ class Embedder:
 
     @classmethod
     def of(cls, encoder: Encoder, metric: Metric | None = None) -> "Embedder":
-        """Use an encoder's embeddings as they are.
+        """Make an embedder of an encoder without a codec.
 
         Args:
             encoder: the encoder.
-            metric: the encoder's own if none.
+            metric: by default the encoder's metric.
 
         Raises:
-            UsageError: the metric does not compare what the encoder puts out.
+            UsageError: the metric does not compare the encoder's embeddings.
         """
         card = encoder.card
-        own = cls(encoder, NoCodec(VectorSpace(card.metric, card.dimension)), card.metric)
-        return own if metric is None else own.compared_by(metric)
+        return cls(encoder, NoCodec(VectorSpace(card.metric, card.dimension)), card.metric).with_metric(metric)
 
     @classmethod
     def load(cls, encoder: Encoder, codec: str, folder: Path, metric: Metric) -> "Embedder":
-        """Use an encoder with a codec that was saved in a folder; see `lookalike.codecs.load`."""
+        """Make an embedder of an encoder and a codec that was saved in a folder; see `lookalike.codecs.load`."""
         loaded = codecs.load(codec, folder, cls.of(encoder).space)
-        return cls(encoder, loaded, loaded.space.metric).compared_by(metric)
+        return cls(encoder, loaded, loaded.space.metric).with_metric(metric)
 
-    def compared_by(self, metric: Metric | None) -> "Embedder":
-        """Return the same embedder with another metric; with its own if none is given.
+    def with_metric(self, metric: Metric | None) -> "Embedder":
+        """Return the embedder with another metric, or unchanged if none is given.
 
         Raises:
             UsageError: the metric does not compare these vectors.
@@ -99,7 +98,7 @@ class Embedder:
         if metric not in self.space.metrics:
             kind = "bits" if self.metric is Metric.HAMMING else "floats"
             raise UsageError(
-                f"The vectors of “{self.name}” are {kind}, which the {metric} metric does not compare. Choose"
+                f"The {metric} metric cannot compare the vectors of “{self.name}”, which are {kind}. Choose"
                 f" {' or '.join(self.space.metrics)}."
             )
         return replace(self, metric=metric)
@@ -116,7 +115,7 @@ class Embedder:
 
     @property
     def fingerprint(self) -> str:
-        """The encoder's fingerprint: vectors of two embedders can be compared only if it is the same."""
+        """The encoder's fingerprint. The vectors of two embedders can be compared only if it is the same."""
         return self.encoder.fingerprint
 
     def preprocess(self, source: ImageSource) -> UInt8[np.ndarray, "s s 3"]:
@@ -126,8 +125,8 @@ class Embedder:
             ImageError, NotFoundError: the image cannot be used.
             UsageError: the source is not an image.
         """
-        about = self.encoder.card.input
-        return images.load(source, about.size, about.fit)
+        network = self.encoder.card.input
+        return images.load(source, network.size, network.fit)
 
     def embed(self, sources: Sequence[ImageSource], branch: Branch = "photo") -> Vectors:
         """Embed images, in order.
@@ -147,12 +146,12 @@ class Embedder:
         return np.concatenate(parts)
 
     def embed_files(self, paths: Sequence[Path], branch: Branch = "photo", progress: Progress = SILENT) -> Embedded:
-        """Embed image files, and skip those that cannot be used.
+        """Embed image files, and skip unusable ones.
 
         Args:
             paths: the files.
             branch: of the encoder.
-            progress: gets the stage ``"embedding"``.
+            progress: receives the stage ``"embedding"``.
 
         Raises:
             UsageError: the encoder does not have the branch.
@@ -165,33 +164,32 @@ class Embedder:
             except (ImageError, NotFoundError, StorageError) as e:
                 return e
 
-        def work(group: Sequence[Path]) -> tuple[list[LookalikeError | None], Vectors]:
+        def embed_group(group: Sequence[Path]) -> tuple[list[LookalikeError | None], Vectors]:
             results = [read(path) for path in group]
-            good = [result for result in results if not isinstance(result, LookalikeError)]
+            fitted = [result for result in results if not isinstance(result, LookalikeError)]
             errors = [result if isinstance(result, LookalikeError) else None for result in results]
-            return errors, self.embed_batch(np.stack(good), branch) if good else parts[0]
+            return errors, self.embed_batch(np.stack(fitted), branch) if fitted else parts[0]
 
-        done: list[Path] = []
+        embedded: list[Path] = []
         failures: list[tuple[Path, str]] = []
         parts = [self.embed_array(self._no_images, branch)]
         groups = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
-        with closing(prefetch_map(work, groups)) as results:
+        with closing(prefetch_map(embed_group, groups)) as results:
             for group, (errors, vectors) in zip(groups, results, strict=True):
                 parts.append(vectors)
                 for path, error in zip(group, errors, strict=True):
                     if error is None:
-                        done.append(path)
+                        embedded.append(path)
                     else:
                         failures.append((path, str(error)))
-                progress.advance("embedding", len(done) + len(failures), len(paths))
-        return Embedded(tuple(done), np.concatenate(parts), tuple(failures))
+                progress.advance("embedding", len(embedded) + len(failures), len(paths))
+        return Embedded(tuple(embedded), np.concatenate(parts), tuple(failures))
 
     def embed_array(self, batch: UInt8[np.ndarray, "n s s 3"], branch: Branch = "photo") -> Vectors:
         """Embed images that are fitted to the network's input, on all cores.
 
-        Several images are divided among the cores; a single one gets all of them. ONNX Runtime does not promise that the
-        last bit of an embedding is the same in every batch, on any number of cores; on x86-64 the embeddings of the
-        bundled encoders are the same, bit for bit.
+        Several images are divided among the cores; a single image uses all of them. ONNX Runtime does not promise
+        bit-identical embeddings for every batch size and number of cores. Those of the bundled encoders on x86-64 are.
 
         Args:
             batch: RGB; s is ``encoder.card.input.size``.
@@ -209,7 +207,7 @@ class Embedder:
             return np.concatenate(list(vectors))
 
     def embed_batch(self, batch: UInt8[np.ndarray, "n s s 3"], branch: Branch = "photo") -> Vectors:
-        """Embed a small batch in the calling thread, for callers who divide their work among the cores themselves."""
+        """Embed a small batch in the calling thread, for callers that divide their work among the cores themselves."""
         return self.codec.encode(self.encoder.embed(batch, branch))
 
     @property
@@ -217,55 +215,55 @@ class Embedder:
         size = self.encoder.card.input.size
         return np.empty((0, size, size, 3), np.uint8)
 
-    # ---- what distances mean
+    # ---- calibration
 
     def calibration(self, branch: Branch = "photo") -> Calibration | None:
-        """Return what distances mean, if the encoder is calibrated for these vectors.
+        """Return the encoder's calibration, or none if it does not apply to these vectors.
 
-        A calibration is fitted on pairs of photos, with one codec and one metric. Sketches lie farther from everything, so
-        it does not hold for them.
+        A calibration is fitted on pairs of photos, with one codec and one metric. It does not apply to sketches, which
+        lie farther from photos.
         """
-        known = self.encoder.card.calibration
-        if known is None or branch != "photo" or known.codec != self.codec.name:
+        calibration = self.encoder.card.calibration
+        if calibration is None or branch != "photo" or calibration.codec != self.codec.name:
             return None
-        return known if (known.metric or self.encoder.card.metric) is self.metric else None
+        return calibration if (calibration.metric or self.encoder.card.metric) is self.metric else None
 
     def probabilities(
         self, distances: Shaped[np.ndarray, "*shape"], branch: Branch = "photo"
     ) -> Float64[np.ndarray, "*shape"] | None:
-        """Return P(same | distance) for equal priors, see `Calibration.probability`; none if it is not known."""
-        known = self.calibration(branch)
-        return known.probability(distances) if known is not None and known.knots else None
+        """Compute P(same | distance) for equal priors, see `Calibration.probability`; none without a calibration."""
+        calibration = self.calibration(branch)
+        return calibration.probability(distances) if calibration is not None and calibration.knots else None
 
     def distance_at(self, false_accept_rate: float, branch: Branch = "photo") -> float:
-        """Return the distance within which this share of the pairs of different things lies.
+        """Look up the distance within which this share of the pairs of different things lies.
 
         Raises:
             UsageError: the encoder is not calibrated for these vectors, or not for this rate.
         """
-        known = self.calibration(branch)
-        if known is None:
+        calibration = self.calibration(branch)
+        if calibration is None:
             what = "sketches" if branch != "photo" else f"the {self.metric} metric with the codec “{self.codec.name}”"
             raise UsageError(
                 f"The encoder “{self.name}” is not calibrated for {what}, so the false accept rate of a distance is"
                 " unknown. Give a distance, or run lookalike calibrate."
             )
-        for rate, distance in known.distance_at_false_accept_rate.items():
+        for rate, distance in calibration.distance_at_false_accept_rate.items():
             if float(rate) == false_accept_rate:
                 return distance
-        if not known.distance_at_false_accept_rate:
+        if not calibration.distance_at_false_accept_rate:
             raise UsageError(
                 f"“{self.name}” was calibrated on too few pairs to know a false accept rate. Calibrate it on more images."
             )
         raise UsageError(
-            f"“{self.name}” is calibrated for the false accept rates {', '.join(known.distance_at_false_accept_rate)}, not for"
-            f" {false_accept_rate:g}. Give one of these, or a distance. Small rates need more pairs to calibrate."
+            f"“{self.name}” is not calibrated for the false accept rate {false_accept_rate:g}. Give a distance, or one of"
+            f" {', '.join(calibration.distance_at_false_accept_rate)}. Small rates need more pairs to calibrate."
         )
 
     def distance_range(
         self, within: Within | None = None, false_accept_rate: float | None = None, branch: Branch = "photo"
     ) -> DistanceRange | None:
-        """Read a range of distances, or find that of a false accept rate; none if neither is given.
+        """Parse a distance range, or look up that of a false accept rate; none if neither is given.
 
         Raises:
             UsageError: both are given, the range is invalid, or the encoder is not calibrated for the rate.

@@ -12,12 +12,12 @@ Each message says what is wrong with the given value, then what to do next. The 
     │   ├── UnreadableImageError     it is not an image, or it is damaged
     │   └── ImageTooLargeError       it exceeds a limit in bytes, pixels or frames
     ├── NotFoundError            a collection, item, encoder or file does not exist
-    ├── AlreadyExistsError       something would be overwritten
-    ├── MismatchError            two things do not fit together: encoder and collection, format and version
+    ├── AlreadyExistsError       a file or folder already exists and would be overwritten
+    ├── MismatchError            two things are incompatible: encoder and collection, format and version
     ├── BusyError                another process is writing
     ├── StorageError             the disk is full, read-only or damaged
     ├── EncoderError             an encoder cannot be loaded or run
-    ├── DataError                labelled images cannot be learned or measured from
+    ├── DataError                labelled images are unusable for training, evaluation or classification
     └── RecipeError              a training recipe is invalid
 """
 
@@ -25,7 +25,7 @@ from typing import ClassVar
 
 
 class LookalikeError(Exception):
-    """Any error that lookalike raises on purpose; catch it to catch them all.
+    """Base class of all errors that lookalike raises.
 
     Example:
         >>> try:
@@ -40,7 +40,7 @@ class LookalikeError(Exception):
 
 
 class UsageError(LookalikeError):
-    """A request is invalid, whatever the data is.
+    """A request is invalid.
 
     Example:
         >>> la.open("shop").search("mug.jpg", within="3..2")
@@ -117,19 +117,19 @@ class NotFoundError(LookalikeError):
 
 
 class AlreadyExistsError(LookalikeError):
-    """Something would be overwritten.
+    """A file or folder already exists and would be overwritten.
 
     Example:
         >>> la.Collection.create("shop", "toyshop")
         Traceback (most recent call last):
-        lookalike.errors.AlreadyExistsError: shop.lookalike exists already. Open it, or choose another name.
+        lookalike.errors.AlreadyExistsError: shop.lookalike already exists. Open it, or choose another name.
     """
 
     http_status = 409
 
 
 class MismatchError(LookalikeError):
-    """Two things do not fit together, such as an encoder and a collection, or a format and a version.
+    """Two things are incompatible, such as an encoder and a collection, or a format and a version.
 
     Example:
         >>> la.open("shop", encoder="copies")
@@ -180,7 +180,7 @@ class EncoderError(LookalikeError):
 
 
 class DataError(LookalikeError):
-    """Labelled images cannot be learned or measured from.
+    """Labelled images are unusable for training, evaluation or classification.
 
     Example:
         >>> la.classify("mug.jpg", {"mug": []})

@@ -3,15 +3,15 @@
 ::
 
     shop.lookalike/
-      manifest.json      what all vectors have in common, and which encoder and codec made them
+      manifest.json      metric and dimension of the vectors, and the encoder and codec that made them
       encoder/           a copy of the encoder's artefact
       codec/             the fitted codec, if there is one
       images/            images that were added without a file, such as uploads; named by their content
-      decisions.json     which images people decided are distinct
-      catalog.sqlite     items and vectors, unless the store lives elsewhere
+      decisions.json     pairs of images that users decided are distinct
+      catalog.sqlite     items and vectors
       cache/             can be deleted at any time
 
-A collection whose vectors live in a database elsewhere has a folder, too, for all but these.
+A collection whose vectors are in an external database has the same folder without the last two.
 """
 
 import errno
@@ -34,7 +34,7 @@ from lookalike.metric import Metric, VectorSpace
 from lookalike.stores import Item
 
 SUFFIX = ".lookalike"
-"""By custom, the name of a collection's folder ends so."""
+"""The usual suffix of a collection's folder."""
 
 FORMAT = 1
 
@@ -42,7 +42,7 @@ _OWN_IMAGES = "images"
 
 
 class EncoderPin(BaseModel):
-    """The encoder that made the vectors."""
+    """Name and fingerprint of the encoder that made the vectors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -112,7 +112,7 @@ class Manifest(BaseModel):
 
 
 def find_folder(name: Path) -> Path:
-    """Return the folder of a collection that is named with or without its suffix."""
+    """Find the folder of a collection that is named with or without its suffix."""
     if name.suffix == SUFFIX or name.name in ("", "..") or (name / "manifest.json").exists():
         return name
     return name.with_name(name.name + SUFFIX)
@@ -124,7 +124,7 @@ class Folder:
 
     Attributes:
         path: of the folder.
-        manifest: what its ``manifest.json`` says.
+        manifest: the contents of its ``manifest.json``.
     """
 
     path: Path
@@ -132,7 +132,7 @@ class Folder:
 
     @classmethod
     def create(cls, path: Path, embedder: Embedder, create_store: Callable[[Path], None]) -> Self:
-        """Create a folder; it is there whole or not at all.
+        """Create the folder of a collection atomically.
 
         Args:
             path: a folder that does not exist yet; its parents are made.
@@ -147,7 +147,7 @@ class Folder:
         manifest = Manifest.of(embedder)
         try:
             if path.exists():
-                raise AlreadyExistsError(f"{path} exists already. Open it, or choose another name.")
+                raise AlreadyExistsError(f"{path} already exists. Open it, or choose another name.")
             (new / "encoder").mkdir(parents=True)
             for name in embedder.encoder.files:
                 (new / "encoder" / name).write_bytes((embedder.encoder.folder / name).read_bytes())
@@ -163,7 +163,7 @@ class Folder:
             atomic.sync(path.parent)
         except OSError as e:
             if e.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR) and path.exists():
-                raise AlreadyExistsError(f"{path} exists already. Open it, or choose another name.") from e
+                raise AlreadyExistsError(f"{path} already exists. Open it, or choose another name.") from e
             raise StorageError(f"{path} cannot be created: {e}.") from e
         finally:
             shutil.rmtree(new, ignore_errors=True)
@@ -171,7 +171,7 @@ class Folder:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open a folder; raises as `Manifest.read`."""
+        """Open the folder of a collection; raises as `Manifest.read`."""
         return cls(path, Manifest.read(path))
 
     @property
@@ -181,7 +181,7 @@ class Folder:
 
     @property
     def cache(self) -> Path:
-        """A folder for what can be made again; it may not exist."""
+        """The folder of files that can be rebuilt at any time; it may not exist."""
         return self.path / "cache"
 
     @property
@@ -203,8 +203,8 @@ class Folder:
             raise StorageError(f"{self.path} is damaged: {folder} is missing. Put it back.") from e
         if encoder.fingerprint != manifest.encoder.fingerprint:
             raise MismatchError(
-                f"The encoder in {self.path} is not the one that made its vectors, “{manifest.encoder.name}”. Put that one"
-                " back, or index the images again into another collection."
+                f"The encoder in {self.path} did not make its vectors; “{manifest.encoder.name}” did. Put that encoder back,"
+                " or index the images again into another collection."
             )
         space = VectorSpace(encoder.card.metric, encoder.card.dimension)
         if manifest.codec == "none" and (space.dimension, space.dtype) != (manifest.dimension, manifest.space.dtype):
@@ -217,15 +217,15 @@ class Folder:
     # ---- images
 
     def owns(self, item: Item) -> bool:
-        """Whether the image of an item is kept in the folder."""
+        """Return whether the image of an item is kept in the folder."""
         return item.uri.startswith(f"{_OWN_IMAGES}/")
 
     def file(self, item: Item) -> Path:
-        """Return the path of an item's image; it may not exist any longer."""
+        """Return the path of an item's image, which may have been deleted."""
         return self.path / item.uri  # an absolute uri stays as it is
 
     def own_uri(self, data: bytes) -> str:
-        """Return the uri of an image that the folder keeps, from the content of its file.
+        """Compute the uri that an image in the folder has, from the content of its file.
 
         Raises:
             UnreadableImageError: the content is not an image.
@@ -233,7 +233,7 @@ class Folder:
         return f"{_OWN_IMAGES}/{images.fingerprint(data)}.{images.media_type(data).removeprefix('image/')}"
 
     def keep_image(self, uri: str, data: bytes) -> None:
-        """Write the content of an image file into the folder; ``uri`` is its `own_uri`.
+        """Write the content of an image file into the folder, as its `own_uri`.
 
         Raises:
             StorageError: it cannot be written.
@@ -246,7 +246,7 @@ class Folder:
             raise StorageError(f"The image cannot be written into {self.path}: {e.strerror}.") from e
 
     def discard_images(self, items: Iterable[Item]) -> None:
-        """Delete the images that the folder keeps of removed items, and their thumbnails; other files stay."""
+        """Delete the thumbnails of removed items, and their images that the folder keeps; other files stay."""
         contents = set()
         for item in items:
             contents.add(item.sha256)
@@ -259,20 +259,20 @@ class Folder:
                     path.unlink(missing_ok=True)
 
     def thumbnail(self, item: Item, size: int = 256) -> bytes:
-        """Return a small JPEG of an item's image, from the cache if it is there.
+        """Return a small JPEG of an item's image, from the cache if possible.
 
         Raises:
-            NotFoundError, ImageError: the image does not exist any longer, or cannot be read.
+            NotFoundError, ImageError: the image was deleted, or cannot be read.
         """
         cached = self._thumbnails / f"{item.sha256}-{size}.jpg"
         with suppress(OSError):
             data = cached.read_bytes()
-            if data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9"):  # a JPEG that was not cut off
+            if data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9"):  # a complete JPEG
                 return data
         content = images.read_bytes(self.file(item))
         data = images.thumbnail(content, size, name=repr(item.uri))
         if images.fingerprint(content) == item.sha256:
-            with suppress(OSError):  # the thumbnail can be made again
+            with suppress(OSError):  # the cache is optional
                 cached.parent.mkdir(parents=True, exist_ok=True)
                 atomic.write_bytes(cached, data)
         return data

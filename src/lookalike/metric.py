@@ -1,8 +1,7 @@
 """Metrics: their distances, units and similarities.
 
-Smaller is closer, everywhere, and a distance is a true distance: Euclidean, not its square; cosine distance ``1 - cos``;
-Hamming in bits. No other module knows a metric's direction. These functions define distances; `lookalike.search` computes
-exactly the same ones, fast.
+Smaller is closer, everywhere. A distance is a true distance: Euclidean, not its square; cosine distance ``1 - cos``;
+Hamming in bits. These functions define the distances. `lookalike.search` computes exactly the same distances, faster.
 """
 
 from dataclasses import dataclass
@@ -41,7 +40,7 @@ class Metric(StrEnum):
 
     @property
     def unit(self) -> str:
-        """The unit, to be written after a distance."""
+        """The unit, for display after a distance."""
         match self:
             case Metric.EUCLIDEAN:
                 return "Euclidean distance"
@@ -54,7 +53,7 @@ class Metric(StrEnum):
 
     @property
     def dtype(self) -> "np.dtype[np.float32] | np.dtype[np.uint8]":
-        """The dtype of the arrays that it compares: float32 embeddings, or bits packed into uint8."""
+        """The dtype of the vectors that the metric compares: float32 embeddings, or bits packed into uint8."""
         return np.dtype(np.uint8) if self is Metric.HAMMING else np.dtype(np.float32)
 
 
@@ -87,7 +86,7 @@ class VectorSpace:
 
 
 def similarity(distances: Distance, metric: Metric, dimension: int) -> Distance:
-    """Convert distances to similarities in 0…1, where 1 means the same.
+    """Convert distances to similarities in 0…1, where 1 is distance 0.
 
     Euclidean ``1 / (1 + d)``, cosine ``1 - d / 2``, Hamming ``1 - d / bits``.
 
@@ -110,8 +109,8 @@ def similarity(distances: Distance, metric: Metric, dimension: int) -> Distance:
             assert_never(metric)
 
 
-def distance_at(similarity: float, metric: Metric, dimension: int) -> float:
-    """Convert a similarity to a distance: the inverse of `similarity`, so a threshold can be given as either.
+def similarity_to_distance(similarity: float, metric: Metric, dimension: int) -> float:
+    """Convert a similarity to a distance, as the inverse of `similarity`.
 
     Args:
         similarity: in 0…1.
@@ -135,7 +134,7 @@ def distance_at(similarity: float, metric: Metric, dimension: int) -> float:
 
 
 def pairwise(a: Shaped[np.ndarray, "n d"], b: Shaped[np.ndarray, "m d"], metric: Metric) -> Float64[np.ndarray, "n m"]:
-    """Compute all distances between rows of ``a`` and rows of ``b``, in float64; for small input and for tests.
+    """Compute all distances between rows of ``a`` and rows of ``b`` in float64, for small input and tests.
 
     Args:
         a: embeddings, or codes packed into uint8.
@@ -160,7 +159,7 @@ def paired(
         a: embeddings, or codes packed into uint8.
         b: likewise.
         metric: the metric.
-        workspace: contiguous memory to work in; many small calls save most of their time by sharing it.
+        workspace: contiguous memory for intermediate results; many small calls save most of their time by sharing it.
     """
     match metric:
         case Metric.EUCLIDEAN:
@@ -178,7 +177,7 @@ def paired(
 
 
 def squared_norms(vectors: Shaped[np.ndarray, "*n d"]) -> Float64[np.ndarray, "*n"]:
-    """Compute ‖v‖² of each row, in float64, in which no float32 overflows or vanishes."""
+    """Compute ‖v‖² of each row in float64, where no square of a float32 overflows or underflows."""
     return _sums_of_products(vectors, vectors)
 
 
@@ -192,15 +191,15 @@ def _sums_of_products(
 
 
 def format_distance(distance: float, metric: Metric) -> str:
-    """Format a distance for people: whole bits, else two decimals, or two digits below 0.01."""
+    """Format a distance for display: whole bits, else two decimals, or two digits below 0.01."""
     if metric is Metric.HAMMING:
         return f"{distance:.0f}"
     return f"{distance:.2f}" if distance == 0 or distance >= 0.01 else f"{distance:.1e}"  # noqa: PLR2004 -- two decimals
 
 
 def format_probability(probability: float | None) -> str:
-    """Format a probability in whole per cent, or as nothing if it is unknown.
+    """Format a probability as a whole percentage, or as an empty string if it is unknown.
 
-    It is never 0% or 100%: a calibration has seen a few thousand pairs and cannot be certain.
+    The result lies in 1%…99%: a few thousand pairs of a calibration cannot prove more.
     """
     return "" if probability is None else f"{min(max(probability, 0.01), 0.99):.0%}"

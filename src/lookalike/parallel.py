@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import TypeVar
 
-# Tasks per core that are submitted before their results are asked for.
+# Tasks per core that are submitted before the consumer needs their results.
 _PREFETCH_PER_CORE = 8
 
 A = TypeVar("A")
@@ -15,7 +15,7 @@ B = TypeVar("B")
 
 
 def available_cores() -> int:
-    """Count the cores that this process may use, which may be fewer than the machine has."""
+    """Count the cores that this process may use; they may be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -24,14 +24,14 @@ def prefetch_map(
 ) -> Generator[B, None, None]:
     """Map a function over tasks in threads and yield the results in order.
 
-    Unlike `Executor.map`, it takes only a few tasks ahead of the consumer, so tasks and results stay in bounded memory.
-    It suits work that releases the GIL, such as decoding by Pillow. A consumer that may stop early must close the
-    iterator; tasks that have not started are then dropped.
+    Unlike `Executor.map`, it takes only a few tasks ahead of the consumer, so memory is bounded. It suits work that
+    releases the GIL, such as decoding by Pillow. A consumer that may stop early must close the iterator, which drops
+    the tasks that have not started.
 
     Args:
-        function: runs once for each task, in a thread. Its exception is raised where its result would be yielded.
+        function: runs once for each task, in a thread. Its exception is raised in place of its result.
         tasks: the input.
-        pool: threads to use, shared with other work. By default a new pool with one thread for each core.
+        pool: threads to use, which may have other work. By default, a new pool with one thread for each core.
     """
     pending: deque[Future[B]] = deque()
     limit = _PREFETCH_PER_CORE * available_cores()

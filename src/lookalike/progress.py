@@ -1,39 +1,39 @@
-"""The protocol by which long work reports its progress."""
+"""Progress reports of long-running work."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Receives reports of long work, always from the thread that called it.
+    """A receiver of progress reports.
 
-    Each door shows them in its own way: the command line as a bar, a server as events, the Python API not at all unless
-    it is asked to.
+    A function reports from the thread that called it. The command line shows the reports as a progress bar; the Python
+    API discards them by default.
     """
 
     def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:
-        """Report how far a stage is.
+        """Report the progress of a stage.
 
         Args:
-            stage: what is being done, such as ``"indexing"``. A new name begins a new stage.
-            done: units done, in 0…total.
-            total: units of the stage.
-            detail: more to show beside the bar, such as ``"1,204 pairs"``.
+            stage: the work, such as ``"indexing"``. A new name begins a new stage.
+            done: finished units, in 0…total.
+            total: all units of the stage.
+            detail: text to show beside the bar, such as ``"1,204 pairs"``.
         """
         ...
 
     def note(self, message: str) -> None:
-        """Report one sentence that is worth keeping when the work is over."""
+        """Report one sentence, to be shown also after the work ends."""
         ...
 
 
 class Silent:
-    """A `Progress` that shows nothing."""
+    """A `Progress` that discards its reports."""
 
     def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:
-        """Show nothing."""
+        """Discard the report."""
 
     def note(self, message: str) -> None:
-        """Show nothing."""
+        """Discard the message."""
 
 
 SILENT = Silent()

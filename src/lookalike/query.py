@@ -1,4 +1,4 @@
-"""Queries: what to search for, how far, and among which items."""
+"""Queries, and their filters and distance ranges."""
 
 import math
 import operator
@@ -10,7 +10,7 @@ import numpy as np
 
 from lookalike.errors import UsageError
 from lookalike.images import ImageSource
-from lookalike.metric import Metric, VectorSpace, distance_at
+from lookalike.metric import Metric, VectorSpace, similarity_to_distance
 from lookalike.shapes import Shaped
 
 Branch = Literal["photo", "sketch"]
@@ -20,17 +20,17 @@ Vectors = Shaped[np.ndarray, "n c"]
 """Vectors: float32 ``(n, dimension)``, or packed bits uint8 ``(n, dimension / 8)``."""
 
 DEFAULT_K = 10
-"""How many nearest items a query finds that gives neither k nor a distance range."""
+"""Number of nearest items that a query without k and without a distance range finds."""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Conditions on items; an item passes if it meets all that are given.
+    """Conditions on items; an item passes if it meets all of them.
 
     Attributes:
-        labels: its label is one of these.
-        attributes: it has each of these attributes with this value.
-        ids: its id is one of these.
+        labels: the item's label is one of these; none allows all.
+        attributes: the item has each of these attributes with this value.
+        ids: the item's id is one of these; none allows all.
     """
 
     labels: frozenset[str] | None = None
@@ -38,7 +38,7 @@ class Filter:
     ids: frozenset[str] | None = None
 
     def __bool__(self) -> bool:
-        """Whether there is a condition."""
+        """Return whether there is a condition."""
         return self.labels is not None or self.ids is not None or bool(self.attributes)
 
 
@@ -72,16 +72,16 @@ class DistanceRange:
 
     @classmethod
     def parse(cls, value: "Within", space: VectorSpace) -> Self:
-        """Read a range from what a person or a program writes.
+        """Parse a distance range from text or numbers.
 
         Args:
-            value: ``"0.35"`` or ``0.35`` is everything up to that distance; ``"0.1..0.3"`` or ``(0.1, 0.3)`` everything
-                between two; ``"80%"`` everything at least that similar; ``"60%..80%"`` everything between two
-                similarities, in either order.
-            space: says what a similarity is as a distance.
+            value: ``"0.35"`` or ``0.35`` for distances up to 0.35; ``"0.1..0.3"`` or ``(0.1, 0.3)`` for distances between
+                0.1 and 0.3; ``"80%"`` for similarities of at least 80%; ``"60%..80%"`` for similarities between 60% and
+                80%, in either order.
+            space: converts a similarity to a distance.
 
         Raises:
-            UsageError: the text is none of these, or the range is empty.
+            UsageError: the value has another form, or the range is empty.
         """
         if isinstance(value, cls):
             return value
@@ -102,46 +102,47 @@ class DistanceRange:
                 raise UsageError(f"A distance range has one or two ends, as 0.35 or 0.1..0.3, not “{value}”.")
 
 
-def _parse_distance(text: str, whole: str, space: VectorSpace) -> float:
+def _parse_distance(text: str, range_text: str, space: VectorSpace) -> float:
     number, percent, rest = text.strip().partition("%")
     try:
         value = float(number)
     except ValueError:
         value, rest = math.nan, text
     if rest or math.isnan(value):
-        raise UsageError(f"A distance range is written 0.35, 0.1..0.3 or 80%, not “{whole}”.")
-    return distance_at(value / 100, space.metric, space.dimension) if percent else value
+        raise UsageError(f"A distance range is written 0.35, 0.1..0.3 or 80%, not “{range_text}”.")
+    return similarity_to_distance(value / 100, space.metric, space.dimension) if percent else value
 
 
 def _to_float(value: object) -> float:
     try:
-        return float(value)  # type: ignore[arg-type]  # what is not a number raises
+        return float(value)  # type: ignore[arg-type]  # raises if it is not a number
     except (TypeError, ValueError):
-        raise UsageError(f"A distance is a number, as 0.35, or a text, as “80%”; not {value!r}.") from None
+        raise UsageError(f"A distance is a number such as 0.35 or a text such as “80%”, not {value!r}.") from None
 
 
 Within = str | SupportsFloat | Sequence[SupportsFloat] | DistanceRange
-"""What `DistanceRange.parse` reads."""
+"""A distance range in any form that `DistanceRange.parse` reads."""
 
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """One question to a collection, or a batch of them that differ in what they search for only.
+    """A search with its options, or a batch of searches with the same options.
 
-    A door builds it, and the store answers it. Exactly one of ``images``, ``items`` and ``vectors`` is given. A store
-    takes vectors only; `lookalike.collection.Collection` turns the other two into vectors.
+    The command line, the server and the Python API build it, and the store answers it. Exactly one of ``images``,
+    ``items`` and ``vectors`` is given. A store takes only vectors; `lookalike.collection.Collection` turns the other two
+    into vectors.
 
     Attributes:
         images: images to search for.
         items: ids of items of the collection to search for; an item is not among its own answers.
         vectors: ``(q, c)``, vectors to search for.
-        branch: the branch that images went through. Distances of sketches have no calibrated probability.
-        metric: the collection's own if none.
-        k: how many nearest items; `DEFAULT_K` if neither this nor ``within`` is given.
-        within: find all items in this range of distances in place of k.
-        where: search among the items that pass.
-        exact: true searches exactly, whatever it takes; false uses an approximate index if there is one. If none, the
-            collection's budget decides.
+        branch: the branch that embeds the images. Distances of sketches have no calibrated probability.
+        metric: by default the collection's metric.
+        k: number of nearest items; `DEFAULT_K` if neither this nor ``within`` is given.
+        within: find all items in this range of distances instead of k.
+        where: search only the items that pass.
+        exact: true always searches exactly; false uses an approximate index if there is one. By default the collection's
+            latency budget decides.
         limit: with ``within``, return at most this many hits a query, and mark the answer incomplete if there are more.
 
     Raises:
@@ -160,7 +161,7 @@ class Query:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        """Check what can be checked without a store."""
+        """Check the values as far as possible without a store."""
         if bool(len(self.images)) + bool(len(self.items)) + (self.vectors is not None) > 1:
             raise UsageError("A query searches for images, items or vectors: give one of them.")
         if self.k is not None and self.within is not None:
@@ -178,7 +179,7 @@ class Query:
 
 def _to_count(name: str, value: object) -> int:
     try:
-        number = operator.index(value)  # type: ignore[arg-type]  # what is not a whole number raises
+        number = operator.index(value)  # type: ignore[arg-type]  # raises if it is not a whole number
     except TypeError:
         raise UsageError(f"{name} must be a whole number, not {value!r}.") from None
     if number < 1:

@@ -1,4 +1,4 @@
-"""The options of `Collection.search`, and the query that they make."""
+"""The options of `Collection.search`, and their conversion to a query."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ class SearchOptions(TypedDict, total=False):
     """Options of `Collection.search`.
 
     Attributes:
-        k: how many nearest items; 10 by default.
-        within: all items in this range in place of k: ``0.35``, ``"0.1..0.3"`` or ``"80%"``.
-        far: all items within the distance of this false accept rate, such as ``0.01``.
+        k: number of nearest items; 10 by default.
+        within: find all items in this range instead of k: ``0.35``, ``"0.1..0.3"`` or ``"80%"``.
+        far: find all items within the distance of this false accept rate, such as ``0.01``.
         sketch: the images are sketches.
-        label: search among items of this label, or of these.
-        where: search among items with these attributes, or that pass this `Filter`.
-        metric: the collection's own by default.
-        exact: true searches exactly, whatever it takes; false uses an index if there is one; by default the collection's
+        label: search only items with this label, or with one of these labels.
+        where: search only items with these attributes, or items that pass this `Filter`.
+        metric: by default the collection's metric.
+        exact: true always searches exactly; false uses an index if there is one. By default the collection's latency
             budget decides.
         limit: with a range, return at most this many hits.
     """
@@ -40,11 +40,11 @@ class SearchOptions(TypedDict, total=False):
 
 
 def to_query(options: SearchOptions, embedder: Embedder) -> Query:
-    """Make a query, which does not say yet what to search for.
+    """Convert search options to a query without images, items or vectors.
 
     Args:
         options: as a user gives them.
-        embedder: says what a similarity and a false accept rate are as distances.
+        embedder: converts a similarity or a false accept rate to a distance.
 
     Raises:
         UsageError: an option is unknown, contradicts another, or has a wrong value.
@@ -54,12 +54,11 @@ def to_query(options: SearchOptions, embedder: Embedder) -> Query:
         raise UsageError(f"search has no option “{unknown[0]}”; it has image, item, vector, {known}.")
     branch: Branch = "sketch" if options.get("sketch") else "photo"
     metric = to_metric(options.get("metric"))
-    compared = embedder.compared_by(metric)
     return Query(
         branch=branch,
         metric=metric,
         k=options.get("k"),
-        within=compared.distance_range(options.get("within"), options.get("far"), branch),
+        within=embedder.with_metric(metric).distance_range(options.get("within"), options.get("far"), branch),
         where=_to_filter(options.get("where"), options.get("label")),
         exact=options.get("exact"),
         limit=options.get("limit"),
@@ -67,20 +66,24 @@ def to_query(options: SearchOptions, embedder: Embedder) -> Query:
 
 
 def to_path(path: object) -> Path:
-    """Return a path; raise a UsageError for what is not one."""
+    """Convert a path to a `Path`.
+
+    Raises:
+        UsageError: it is neither a str nor path-like.
+    """
     if isinstance(path, str | os.PathLike):
         return Path(path)
     raise UsageError(f"A path is a str or a Path, not {type(path).__name__}.")
 
 
 def to_metric(metric: Metric | str | None) -> Metric | None:
-    """Return a metric that may be given by its name."""
+    """Convert the name of a metric to a `Metric`; keep a metric, or none."""
     return Metric.parse(metric) if isinstance(metric, str) else metric
 
 
 def _to_filter(where: Filter | Mapping[str, str] | None, label: str | Sequence[str] | None) -> Filter:
-    found = where if isinstance(where, Filter) else ALL if where is None else Filter(attributes=dict(where))
+    conditions = where if isinstance(where, Filter) else ALL if where is None else Filter(attributes=dict(where))
     if label is None:
-        return found
+        return conditions
     labels = frozenset([label] if isinstance(label, str) else label)
-    return replace(found, labels=labels if found.labels is None else found.labels & labels)
+    return replace(conditions, labels=labels if conditions.labels is None else conditions.labels & labels)

@@ -1,7 +1,7 @@
-"""Shapes of arrays in annotations, such as ``Float32[np.ndarray, "n d"]``, as jaxtyping writes them.
+"""Array shapes in annotations, such as ``Float32[np.ndarray, "n d"]``, in the syntax of jaxtyping.
 
-Type checkers, and tests that check shapes while they run, get them from jaxtyping. A program gets stand-ins, which leave
-the array's type only: importing jaxtyping and making a class for each annotation would take a quarter of a search's time.
+Type checkers and tests use jaxtyping itself. Otherwise an annotation is only the array's type: importing jaxtyping and
+making a class for each annotation would take a quarter of a search's time.
 """
 
 import sys

@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 Row = Sequence[str]
 
-SIDE = 160
+_IMAGE_SIDE = 160
 """The side of an image in a notebook, in CSS pixels."""
 
 
-# Control characters, marks that reverse the direction of text, and lone surrogates, which stand for bytes that are not UTF-8.
+# Control characters, marks that reverse the direction of text, and lone surrogates, which stand for bytes outside UTF-8.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def printable(line: str) -> str:
-    """Replace control characters by �: a stranger's file name must not steer a terminal."""
-    return _UNPRINTABLE.sub("\ufffd", line)
+def printable(text: str) -> str:
+    """Replace control characters with �, so that a file name cannot control the terminal."""
+    return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def text_table(names: Row, rows: Sequence[Row]) -> str:
-    """Format a table whose lines are never folded, so that paths can be copied and piped; numbers go right."""
+    """Format a table as text, with numbers aligned right; it never wraps lines, so that paths can be copied and piped."""
     cells = [[printable(cell) for cell in row] for row in (names, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     numeric = [all(row[i][:1].isdigit() for row in cells[1:] if row[i]) for i in range(len(names))]
@@ -47,14 +47,14 @@ def html_table(names: Row, rows: Sequence[Row]) -> str:
 
 
 def html_figure(jpeg: Callable[[], bytes], caption: Sequence[str], title: str) -> str:
-    """Format an image with its caption as HTML; a frame takes the place of an image that cannot be read.
+    """Format an image with its caption as HTML; show an empty frame if the image cannot be read.
 
     Args:
         jpeg: makes the image, a JPEG.
-        caption: lines below it.
-        title: of the image, for the pointer and for screen readers.
+        caption: lines below the image.
+        title: tooltip of the image, and its text for screen readers.
     """
-    style = f"width:{SIDE}px;height:{SIDE}px;object-fit:contain"
+    style = f"width:{_IMAGE_SIDE}px;height:{_IMAGE_SIDE}px;object-fit:contain"
     try:
         image = f'<img style="{style}" alt="{escape(title)}" src="{jpeg_uri(jpeg())}">'
     except (LookalikeError, OSError):  # such as a file that was deleted since it was indexed
@@ -62,28 +62,28 @@ def html_figure(jpeg: Callable[[], bytes], caption: Sequence[str], title: str) -
         image = f'<div style="{style};{frame}">no image</div>'
     lines = "<br>".join(escape(line) for line in caption)
     return (
-        f'<figure style="margin:0;width:{SIDE}px" title="{escape(title)}">{image}'
+        f'<figure style="margin:0;width:{_IMAGE_SIDE}px" title="{escape(title)}">{image}'
         f'<figcaption style="overflow-wrap:anywhere">{lines}</figcaption></figure>'
     )
 
 
 def html_row(figures: Sequence[str]) -> str:
-    """Put figures side by side."""
+    """Format figures side by side as HTML."""
     return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(figures)}</div>'
 
 
 def jpeg_uri(jpeg: bytes) -> str:
-    """Return a JPEG as a data URI."""
+    """Encode a JPEG as a data URI."""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
 def escape(text: str) -> str:
-    """Escape text for HTML, without control characters."""
+    """Escape text for HTML, and replace its control characters."""
     return html.escape(printable(text))
 
 
 def to_pandas(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> "pd.DataFrame":
-    """Make a DataFrame.
+    """Convert rows to a DataFrame.
 
     Raises:
         MissingExtraError: pandas is not installed.
@@ -96,11 +96,11 @@ def to_pandas(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> "pd.
 
 
 def to_arrow(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> "pa.Table":
-    """Make an Arrow table.
+    """Convert rows to an Arrow table.
 
     Args:
-        rows: the values of each column.
-        columns: name → ``"text"``, ``"number"`` or ``"attributes"``, which is a mapping of texts.
+        rows: values by column name.
+        columns: name → ``"text"``, ``"number"`` or ``"attributes"`` (a mapping from strings to strings).
 
     Raises:
         MissingExtraError: pyarrow is not installed.

@@ -68,7 +68,7 @@ def search(given: Options) -> None:
     """
     sources = [sys.stdin.buffer.read() if image == "-" else Path(image) for image in given.images]
     with Collection.open(given.name) as collection:
-        embedder = collection.embedder.compared_by(given.metric)
+        embedder = collection.embedder.with_metric(given.metric)
         query = Query(
             images=sources,
             branch=branch(given.sketch),

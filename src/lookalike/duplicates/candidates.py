@@ -117,7 +117,7 @@ def find_pairs(
         contents: of the collection.
         radius: the distance, included.
         all_orientations: also compare images that are mirrored, or turned by right angles.
-        progress: gets the stage ``"comparing"``.
+        progress: receives the stage ``"comparing"``.
 
     Returns:
         The pairs, and the images that could not be read to be turned.
@@ -206,7 +206,7 @@ def confirm_by_pixels(
         pairs: of a pair in another orientation, the left image is turned first.
         left: the file of each content that the pairs call left; none to leave its pairs unconfirmed.
         right: the file of each right content; the same sequence if the pairs are of one collection.
-        progress: gets the stage ``"comparing pixels"``.
+        progress: receives the stage ``"comparing pixels"``.
 
     Returns:
         The pairs with `CandidatePairs.confirmed`, and the images that could not be read.

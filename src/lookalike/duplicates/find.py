@@ -63,7 +63,7 @@ def find_duplicates(
         source: the collection.
         radius: the largest distance; by default from the embedder's calibration.
         options: what to search for, and which images to keep.
-        progress: gets the stages ``"comparing"``, ``"inspecting files"`` and ``"comparing pixels"``.
+        progress: receives the stages ``"comparing"``, ``"inspecting files"`` and ``"comparing pixels"``.
 
     Raises:
         UsageError: there is no image in a reference folder, or there are too many pairs.

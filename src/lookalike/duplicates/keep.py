@@ -125,7 +125,7 @@ def inspect_files(
     Args:
         source: of the items.
         items: each once.
-        progress: gets the stage ``"inspecting files"``.
+        progress: receives the stage ``"inspecting files"``.
 
     Returns:
         The facts of files by the item's id, and the files that are skipped.

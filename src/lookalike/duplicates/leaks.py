@@ -74,7 +74,7 @@ def find_leaks(
         test: the test collection.
         radius: the largest distance; by default from the embedder's calibration and the size of ``train``.
         all_orientations: also find images that are mirrored or rotated by right angles.
-        progress: gets the stages ``"comparing"`` and ``"comparing pixels"``.
+        progress: receives the stages ``"comparing"`` and ``"comparing pixels"``.
 
     Raises:
         MismatchError: the two have different encoders or metrics.

@@ -77,7 +77,7 @@ def embed_orientations(
     Args:
         contents: whose images to embed.
         failures: gets path and reason of each image that cannot be read.
-        progress: gets the stage ``"comparing"``.
+        progress: receives the stage ``"comparing"``.
 
     Yields:
         A batch.

@@ -95,7 +95,7 @@ def move_to_trash(
         source: the collection of the groups.
         groups: as `find_duplicates` returns them.
         trash: created if it does not exist; it may hold files that were moved before.
-        progress: gets the stage ``"moving"``.
+        progress: receives the stage ``"moving"``.
 
     Raises:
         AlreadyExistsError: the folder holds other files.
@@ -210,7 +210,7 @@ def restore(trash: str | os.PathLike[str], open_source: OpenSource, progress: Pr
     Args:
         trash: the folder.
         open_source: opens a collection.
-        progress: gets the stage ``"restoring"``.
+        progress: receives the stage ``"restoring"``.
 
     Raises:
         NotFoundError: the folder is not a trash folder.

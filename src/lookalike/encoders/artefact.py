@@ -80,7 +80,7 @@ class Encoder:
                 if (self.folder / name).exists():
                     shutil.copyfile(self.folder / name, to / name)
         except FileExistsError as e:
-            raise AlreadyExistsError(f"{to} exists already; name a new folder.") from e
+            raise AlreadyExistsError(f"{to} already exists; name a new folder.") from e
         except OSError as e:
             raise StorageError(f"{to} cannot be written: {e.strerror}. Name another folder.") from e
         return to

@@ -182,7 +182,7 @@ def check_destination(encoder: Encoder, to: Path | None) -> None:
         UsageError: ``to`` is missing, and the encoder is shared: bundled, or in the cache of a hub.
     """
     if to is not None and to.exists():
-        raise AlreadyExistsError(f"{to} exists already; give --to a new folder.")
+        raise AlreadyExistsError(f"{to} already exists; give --to a new folder.")
     if to is None and encoders.is_shared(encoder):
         raise UsageError(
             f"“{encoder.card.name}” is shared and stays unchanged; name a folder for a calibrated copy with --to DIR."

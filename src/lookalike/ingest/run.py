@@ -106,7 +106,7 @@ def add(
         store: where items and vectors go.
         embedder: made the store's vectors.
         entries: what to add, as `plan` lists it; of several entries with the same id the last one counts.
-        progress: gets the stage ``"indexing"``.
+        progress: receives the stage ``"indexing"``.
         keeper: keeps images in memory in the collection's folder.
 
     Raises:

@@ -47,7 +47,7 @@ class RunFolder:
         """
         if self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
             raise AlreadyExistsError(
-                f"{self.path} exists already. If it is a run, resume it: lookalike train {self.path}; or choose another "
+                f"{self.path} already exists. If it is a run, resume it: lookalike train {self.path}; or choose another "
                 "folder."
             )
 

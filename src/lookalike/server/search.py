@@ -36,7 +36,7 @@ def search(request: Request, collection: NamedCollection, served: Served, body: 
 def _read_query(body: bodies.Body, collection: Collection, max_hits: int) -> Query:
     fields, sources = _read_search(body)
     try:
-        within = collection.embedder.compared_by(fields.metric).distance_range(fields.within)
+        within = collection.embedder.with_metric(fields.metric).distance_range(fields.within)
     except UsageError as e:
         raise bodies.invalid_field("metric" if fields.within is None else "within", str(e)) from e
     return Query(

@@ -39,7 +39,7 @@ class Catalogue:
         """
         path = folder / NAME
         if path.exists():
-            raise AlreadyExistsError(f"{path} exists already. Open that store, or choose another folder.")
+            raise AlreadyExistsError(f"{path} already exists. Open that store, or choose another folder.")
         try:
             with atomic_write(path) as part, closing(sqlite3.connect(part)) as sql:
                 sql.execute("PRAGMA journal_mode = WAL")

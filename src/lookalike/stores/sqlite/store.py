@@ -58,7 +58,7 @@ class SQLiteStore:
         """Create an empty store in a folder.
 
         Args:
-            folder: exists already.
+            folder: already exists.
             space: of the vectors.
 
         Raises:
