@@ -77,6 +77,7 @@ def _run(arguments: list[str]) -> int:
         if arguments[0] == "--version":
             sys.stdout.write(f"{__version__}\n")
             return 0
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # or pydantic reads the metadata of all packages
     from lookalike.cli.app import run  # noqa: PLC0415 -- Typer takes longer to import than Python to start
 
     return run()

@@ -1,7 +1,6 @@
 """Registry of encoders: bundled by name, in a folder by path, on a hub by ``hf://``."""
 
 import os
-from importlib import resources
 from pathlib import Path
 
 from lookalike.encoders import hub
@@ -14,7 +13,7 @@ DEFAULT = "toyshop"
 
 def bundled() -> dict[str, Path]:
     """List the encoders that ship with lookalike: name → folder."""
-    folder = Path(str(resources.files("lookalike.encoders") / "bundled"))
+    folder = Path(__file__).with_name("bundled")
     return {d.name: d for d in sorted(folder.iterdir()) if (d / "encoder.json").is_file()}
 
 

@@ -287,7 +287,7 @@ def _measure(
 
 
 def _choose(
-    vectors: Shaped[np.ndarray, "n d"], metric: Metric, pivots: int, rng: np.random.Generator
+    vectors: Shaped[np.ndarray, "n d"], metric: Metric, pivots: int, rng: "np.random.Generator"
 ) -> Int64[np.ndarray, " p"]:
     """Choose pivots by incremental selection; see `build`."""
     rows = len(vectors)
