@@ -21,7 +21,7 @@ from lookalike.learn.networks import Siamese
 from lookalike.learn.run_folder import CHECKPOINT, RECIPE, read_weights
 from lookalike.learn.train import resume, train
 
-pytestmark = [pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 
 @pytest.fixture
@@ -271,7 +271,6 @@ def test_errors_of_later_stages_are_found_before_the_first(
 # ---- resuming
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("epoch", [2, 4], ids=["between the stages", "in the second stage"])
 def test_a_run_stopped_between_or_in_stages_resumes_with_the_same_result(
     staged: Path, finished: Path, quick: None, monkeypatch: pytest.MonkeyPatch, epoch: int
@@ -293,7 +292,6 @@ def test_a_run_stopped_between_or_in_stages_resumes_with_the_same_result(
     assert_same(finished, folder)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("lines", [2, 3], ids=["at the boundary", "in the second stage"])
 def test_a_killed_run_of_stages_resumes_with_the_same_result(
     staged: Path, finished: Path, quick: None, lines: int
@@ -337,7 +335,6 @@ def test_a_run_from_before_there_were_stages_resumes(
 # ---- the encoder
 
 
-@pytest.mark.slow
 def test_the_encoder_is_that_of_the_last_stage(staged: Path) -> None:
     encoder = Encoder.open(train(staged, staged.parent / "run"))
     assert encoder.card.branches == ("photo", "sketch")
