@@ -32,6 +32,23 @@ def test_every_recipe_is_valid_and_can_be_written_and_read_again(path: Path, tmp
     assert recipe.read(tmp_path / "again.yaml") == read
 
 
+def test_each_error_of_a_flat_recipe_is_reported_once_without_follow_on_errors(tiny: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipe.read(tiny, ["losses=[]", "train.epochs=0", "optimizer={}", "network.widths=[a, 8, 8]"])
+    lines = str(caught.value).splitlines()[1:]
+    assert [line.partition(":")[0].strip() for line in lines] == [
+        "network.fast.widths.0",
+        "losses",
+        "train.epochs",
+        "optimizer",
+    ]
+
+
+def test_a_recipe_without_stages_in_its_list_is_refused(tiny: Path) -> None:
+    with pytest.raises(RecipeError, match="stages: Tuple should have at least 1 item"):
+        recipe.read(tiny, ["stages=[]"])
+
+
 def test_an_unknown_key_is_named(tiny: Path) -> None:
     tiny.write_text(tiny.read_text().replace("flip:", "flipp:"))
     with pytest.raises(RecipeError, match=r"augment\.flipp"):

@@ -26,19 +26,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, JsonValue, ValidationError
 
 from lookalike import atomic, datasets
 from lookalike.datasets import Dataset, Source
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
-from lookalike.errors import LookalikeError, MismatchError, NotFoundError, RecipeError, StorageError
+from lookalike.errors import LookalikeError, MismatchError, RecipeError, StorageError
 from lookalike.evaluation.evaluate import EvaluationData, evaluate
 from lookalike.evaluation.protocols import EvaluationOptions, Task
 from lookalike.learn import recipe as recipes
 from lookalike.learn import train
 from lookalike.learn.part import Count, Part
+from lookalike.learn.recipe.reading import describe_errors, read_mapping
 from lookalike.learn.run_folder import RunFolder, read_log
 from lookalike.progress import SILENT, Progress
 
@@ -134,21 +134,13 @@ def read(path: Path, overrides: Sequence[str] = ()) -> tuple[Study, list[Cell]]:
 
 
 def _read_study(path: Path, overrides: Sequence[str]) -> Study:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise NotFoundError(f"The study {path} cannot be read: {e.strerror}.") from e
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise RecipeError(f"{path} is not valid YAML: {e}") from e
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{path} should hold a mapping with the keys {', '.join(Study.model_fields)}.")
+    tree = read_mapping(path, "study")
     for change in overrides:
         recipes.override(tree, change)
     try:
         return Study.model_validate(tree)
     except ValidationError as e:
-        lines = (f"  {'.'.join(map(str, err['loc'])) or 'study'}: {err['msg']}" for err in e.errors())
-        raise RecipeError(f"{path} is invalid:\n" + "\n".join(lines)) from e
+        raise RecipeError(f"{path} is invalid:\n{describe_errors(e, 'study')}") from e
 
 
 def _cells(study: Study) -> list[tuple[dict[str, str], list[str]]]:

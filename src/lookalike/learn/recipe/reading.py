@@ -21,17 +21,9 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises:
         NotFoundError: the file does not exist.
-        RecipeError: it is not YAML, or the recipe is invalid, or an override does not fit.
+        RecipeError: the file is not YAML, the recipe is invalid, or an override does not fit.
     """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise NotFoundError(f"The recipe {path} cannot be read: {e.strerror}.") from e
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise RecipeError(f"{path} is not valid YAML: {e}") from e
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{path} should hold a mapping with the keys {', '.join(Recipe.model_fields)}.")
-    return parse(tree, overrides, str(path))
+    return parse(read_mapping(path, "recipe"), overrides, str(path))
 
 
 def parse(tree: dict[str, Any], overrides: Sequence[str] = (), source: str = "The recipe") -> Recipe:
@@ -40,7 +32,7 @@ def parse(tree: dict[str, Any], overrides: Sequence[str] = (), source: str = "Th
     Args:
         tree: keys and values; overrides change it.
         overrides: as for `read`.
-        source: what to call it in errors.
+        source: the name of the recipe in errors.
 
     Raises:
         RecipeError: the recipe is invalid, or an override does not fit.
@@ -50,15 +42,52 @@ def parse(tree: dict[str, Any], overrides: Sequence[str] = (), source: str = "Th
     try:
         return Recipe.model_validate(tree)
     except ValidationError as e:
-        lines = "\n".join(f"  {_place(err['loc'], tree)}: {err['msg']}" for err in e.errors())
-        raise RecipeError(f"{source} is invalid:\n{lines}") from e
+        # Errors of the flat form are located in its one stage, which the file does not show.
+        hidden = () if "stages" in tree else ("stages", 0)
+        raise RecipeError(f"{source} is invalid:\n{describe_errors(e, 'recipe', hidden)}") from e
 
 
-def _place(location: tuple[int | str, ...], tree: dict[str, Any]) -> str:
-    """Name a key as the file has it: errors of the flat form lie in its one stage."""
-    if "stages" not in tree and location[:1] == ("stages",):
-        location = location[2:]
-    return ".".join(map(str, location)) or "recipe"
+def read_mapping(path: Path, kind: str) -> dict[str, Any]:
+    """Read the mapping that a YAML file holds.
+
+    Args:
+        path: the file.
+        kind: what the file should be, ``recipe`` or ``study``, for errors.
+
+    Raises:
+        NotFoundError: the file cannot be read.
+        RecipeError: the file is not YAML, or holds something other than a mapping.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise NotFoundError(f"The {kind} {path} cannot be read: {e.strerror}.") from e
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise RecipeError(f"{path} is not valid YAML: {e}") from e
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path} is not a {kind}: write a YAML mapping, as docs/reference/recipe.md describes.")
+    return tree
+
+
+def describe_errors(error: ValidationError, root: str, hidden: tuple[int | str, ...] = ()) -> str:
+    """List the errors of a file, a line each.
+
+    Args:
+        error: what pydantic found.
+        root: the name of the whole file.
+        hidden: a location whose keys the file has at its root.
+    """
+    errors = error.errors()
+    lines = []
+    for e in errors:
+        place = e["loc"]
+        # pydantic leaves invalid entries out of a list, and then also reports that the list is too short.
+        if e["type"] == "too_short" and any(o["loc"][: len(place)] == place and o is not e for o in errors):
+            continue
+        if hidden and place[: len(hidden)] == hidden:
+            place = place[len(hidden) :]
+        lines.append(f"  {'.'.join(map(str, place)) or root}: {e['msg']}")
+    return "\n".join(lines)
 
 
 def override(tree: Any, change: str) -> None:  # noqa: ANN401 -- a YAML tree has any shape
@@ -69,7 +98,7 @@ def override(tree: Any, change: str) -> None:  # noqa: ANN401 -- a YAML tree has
         change: the key and the value: ``"train.epochs=5"``.
 
     Raises:
-        RecipeError: there is no such place, or the value is not YAML.
+        RecipeError: the tree has no such key, or the value is not YAML.
     """
     where, equals, value = change.partition("=")
     if not equals:
