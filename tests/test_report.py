@@ -169,6 +169,21 @@ def test_the_map_shows_its_points_by_mouse_and_by_keyboard(browser: Browser, pag
     tab.close()
 
 
+@pytest.mark.slow
+def test_the_map_of_a_report_without_images_shows_names(browser: Browser, tmp_path: Path) -> None:
+    errors: list[str] = []
+    tab = browser.new_page(viewport={"width": 1280, "height": 1100})
+    tab.on("pageerror", lambda e: errors.append(str(e)))
+    tab.goto(report.write(evaluate_embeddings(embedded()), tmp_path).as_uri())
+    tab.locator(".plane svg").focus()
+    tab.keyboard.press("ArrowRight")
+    assert tab.locator(".tip span").inner_text() in set("012345")
+    tab.locator(".legend button").first.click()
+    assert tab.locator(".map.choosing g.chosen").count() == 1
+    tab.close()
+    assert errors == []
+
+
 def test_the_json_has_every_score_and_curve_and_no_image(evaluation: Evaluation, page: Path) -> None:
     text = (page.parent / "report.json").read_text(encoding="utf-8")
     tree = json.loads(text)
@@ -204,7 +219,7 @@ def test_a_report_without_scores_shows_the_curves_of_training(tmp_path: Path) ->
     assert 'id="retrieval"' not in text
 
 
-def test_example_pairs_are_some_right_ones_and_the_most_wrong(
+def test_example_pairs_are_correct_ones_and_the_largest_errors(
     evaluation: Evaluation, illustrations: Illustrations
 ) -> None:
     result = evaluation.verification

@@ -1,13 +1,13 @@
-// Points of the map show their images, and names in the legend highlight their class. The page works without this script.
+// Show the image of a point on the map, and highlight the classes that are chosen in the legend. The page works without this script.
 const map = document.querySelector(".map");
 if (map) {
   const tip = map.querySelector(".tip");
-  const sprite = tip.querySelector("i");
+  const sprite = tip.querySelector("i"); // absent in a report without images
   const text = tip.querySelector("span");
   const dots = [...map.querySelectorAll("circle")];
   const svg = map.querySelector("svg");
   const columns = Number(map.dataset.columns);
-  const places = dots.map((dot) => [dot.cx.baseVal.value, dot.cy.baseVal.value]);
+  const positions = dots.map((dot) => [dot.cx.baseVal.value, dot.cy.baseVal.value]);
   const names = JSON.parse(map.querySelector("script").textContent);
   let shown = -1;
 
@@ -18,7 +18,7 @@ if (map) {
     tip.hidden = i < 0;
     if (i < 0) return;
     dots[i].classList.add("shown");
-    sprite.style.backgroundPosition = `${-(i % columns) * 2}em ${-Math.floor(i / columns) * 2}em`;
+    if (sprite) sprite.style.backgroundPosition = `${-(i % columns) * 2}em ${-Math.floor(i / columns) * 2}em`;
     text.textContent = names[i];
     const dot = dots[i].getBoundingClientRect();
     const frame = map.getBoundingClientRect();
@@ -27,13 +27,13 @@ if (map) {
     tip.style.top = `${y}px`;
     tip.classList.toggle("below", y < 140);
   };
-  const nearest = (x, y, radius, fits = () => true) => {
-    let [best, at] = [radius * radius, -1];
-    places.forEach(([px, py], i) => {
+  const nearest = (x, y, radius, accepts = () => true) => {
+    let [best, index] = [radius * radius, -1];
+    positions.forEach(([px, py], i) => {
       const d = (px - x) ** 2 + (py - y) ** 2;
-      if (d < best && !hidden(i) && fits(px, py)) [best, at] = [d, i];
+      if (d < best && !hidden(i) && accepts(px, py)) [best, index] = [d, i];
     });
-    return at;
+    return index;
   };
   const point = (event) => {
     const { x, y } = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
@@ -49,7 +49,7 @@ if (map) {
     if (!direction) return;
     event.preventDefault();
     if (shown < 0) return show(nearest(500, 500, 2000));
-    const [x, y] = places[shown];
+    const [x, y] = positions[shown];
     const inDirection = (px, py) => (px - x) * direction[0] + (py - y) * direction[1] > Math.abs((px - x) * direction[1]) + Math.abs((py - y) * direction[0]);
     const next = nearest(x, y, 2000, inDirection);
     if (next >= 0) show(next);
