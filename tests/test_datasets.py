@@ -92,14 +92,14 @@ def test_data_that_cannot_train_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no folder"):
         load(tmp_path / "none")
     write_images(tmp_path / "one" / "ant", 3, rng)
-    with pytest.raises(DataError, match="one class only"):
+    with pytest.raises(DataError, match="only one class"):
         load(tmp_path / "one")
     (tmp_path / "one" / "bee").mkdir()
     with pytest.raises(DataError, match="no images: bee"):
         load(tmp_path / "one")
     write_images(tmp_path / "few" / "ant", 1, rng)
     write_images(tmp_path / "few" / "bee", 3, rng)
-    with pytest.raises(DataError, match="“ant” has 1 usable"):
+    with pytest.raises(DataError, match="“ant” has one usable"):
         datasets.hold_out(load(tmp_path / "few"), Holdout(0.5, seed=0))
     write_images(tmp_path / "small" / "ant", 2, rng)
     write_images(tmp_path / "small" / "bee", 2, rng)
@@ -200,9 +200,9 @@ def test_a_source_selects_a_split_and_classes(tmp_path: Path) -> None:
     test = datasets.open_dataset(FolderSource(path=tmp_path, split="testing"))
     assert names(test) == ["test/a/0.png", "test/b/0.png"]
     assert test.classes == ("a", "b")
-    some = datasets.open_dataset(FolderSource(path=tmp_path, classes=("c", "a")))
-    assert some.classes == ("a", "c")
-    assert names(some) == ["test/a/0.png", "train/a/0.png", "train/a/1.png", "train/c/0.png"]
+    two = datasets.open_dataset(FolderSource(path=tmp_path, classes=("c", "a")))
+    assert two.classes == ("a", "c")
+    assert names(two) == ["test/a/0.png", "train/a/0.png", "train/a/1.png", "train/c/0.png"]
     with pytest.raises(DataError, match=r"no images in its split “validation”; it has train, test"):
         datasets.open_dataset(FolderSource(path=tmp_path, split="validation"))
     with pytest.raises(DataError, match=r"no class “d”, “e”; it has a, b, c"):
@@ -219,7 +219,7 @@ def test_sketches_follow_their_photos_into_splits_and_limits(tmp_path: Path) -> 
     assert dataset.sketch.tolist() == [False] * 4 + [True] * 3
     photos = dataset.items[:4].tolist()  # of test a, test b, train a, train b
     assert dataset.items[4:].tolist() == [photos[0], photos[2], photos[3]]
-    with pytest.raises(DataError, match="other splits"):
+    with pytest.raises(DataError, match="different splits"):
         datasets.open_dataset(FolderSource(path=tmp_path / "photo", sketches=tmp_path / "strange"))
 
 
@@ -242,13 +242,13 @@ def test_a_limit_selects_the_same_images_of_each_class_in_each_split_each_time(
         sketch=np.zeros(len(labels), bool),
         splits=splits,
     )
-    less = select(dataset, None, None, limit)
+    limited = select(dataset, None, None, limit)
     for label in range(4):
         for split in ("train", "test") if divided else (None,):
-            kept, there = (d.labels[d.rows(split)].tolist().count(label) for d in (less, dataset))
+            kept, there = (d.labels[d.rows(split)].tolist().count(label) for d in (limited, dataset))
             assert kept == min(limit, there)
-    assert less.items.tolist() == select(dataset, None, None, limit).items.tolist() == sorted(less.items.tolist())
-    assert set(less.items.tolist()) <= set(select(dataset, None, None, limit + 1).items.tolist())
+    assert limited.items.tolist() == select(dataset, None, None, limit).items.tolist() == sorted(limited.items.tolist())
+    assert set(limited.items.tolist()) <= set(select(dataset, None, None, limit + 1).items.tolist())
 
 
 class Undecoded:
@@ -310,7 +310,7 @@ def test_a_table_gives_label_split_and_retrieval_role_and_its_paths_are_relative
         ("path;label\n1.png;a\n", r"no column “path” and no column “label”; its first line has path;label\."),
         ("", "its first line has nothing"),
         ("path,label\n", "has no rows"),
-        ("path,label,label\n1.png,a,b\n", "two columns of the name label"),
+        ("path,label,label\n1.png,a,b\n", "two columns named label"),
         ("path,label\n1.png,a\n,b\n", "line 3: there is no path"),
         ("path,label\n1.png\n", "line 2: there is no label"),
         ("path,label\n1.png,a\n2.png,a\0\n", "line 3: the label has a NUL"),
@@ -406,8 +406,8 @@ def test_floats_are_grey_levels_of_255(tmp_path: Path, dtype: type[np.floating])
         ({}, r"has the arrays \(none\)"),
         ({"pics": [1], "labels": [1]}, "has the arrays pics, labels, but neither images and labels nor x_train"),
         ({"x_train": grey(2, 8, 8)}, "only one of x_train and y_train"),
-        ({"images": grey(2, 8, 8), "labels": [0, 1, 2]}, "do not go together"),
-        ({"images": grey(2, 8, 8), "labels": 3}, "do not go together"),
+        ({"images": grey(2, 8, 8), "labels": [0, 1, 2]}, "each image needs one label"),
+        ({"images": grey(2, 8, 8), "labels": 3}, "each image needs one label"),
         ({"images": 0.5, "labels": [0]}, "the shape"),
         ({"images": grey(2, 8), "labels": [0, 1]}, r"the shape \(8,\)"),
         ({"images": grey(2, 8, 8, 4), "labels": [0, 1]}, r"the shape \(8, 8, 4\)"),
@@ -466,7 +466,7 @@ def test_a_damaged_npz_raises_nothing_but_a_data_error(flips: list[tuple[int, in
         try:
             assert len(datasets.open_dataset(NpzSource(path=Path(folder) / "a.npz"))) == 6
         except DataError as e:
-            assert "\n" not in str(e)  # noqa: PT017 -- either way is right
+            assert "\n" not in str(e)  # noqa: PT017 -- the damage may be harmless
 
 
 def test_an_npz_of_unknown_compression_is_refused(tmp_path: Path) -> None:
@@ -537,7 +537,7 @@ def test_batches_look_ahead_a_bounded_distance_and_stop_with_the_consumer() -> N
     assert len(loaded) <= 17 * 16 + 16
 
 
-# ---- what is trained on
+# ---- training and validation splits
 
 
 def split(
@@ -596,9 +596,9 @@ def test_splits_with_different_classes_are_refused_unless_classes_are_held_out(t
 
 def test_a_source_with_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     source = marked(tmp_path / "x", train={"a": 3, "b": 3}, test={"a": 2, "b": 2})
-    for given_source in (source.model_copy(update={"split": "test"}), marked(tmp_path / "t", test={"a": 2, "b": 2})):
+    for only_test in (source.model_copy(update={"split": "test"}), marked(tmp_path / "t", test={"a": 2, "b": 2})):
         with pytest.raises(DataError, match="nothing to train on: its split is test"):
-            split(given_source)
+            split(only_test)
 
 
 def split_class_per_image(path: Path, share: float = 0.25) -> tuple[LabelledImages, LabelledImages]:
@@ -646,11 +646,11 @@ def test_without_labels_too_few_images_are_refused(tmp_path: Path) -> None:
 
 
 def test_one_class_or_one_image_to_train_on_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="“b” has 1 usable"):
+    with pytest.raises(DataError, match="“b” has one usable"):
         split(marked(tmp_path / "x", train={"a": 3, "b": 1}, val={"a": 3, "b": 3}))
-    with pytest.raises(DataError, match="one class only"):
+    with pytest.raises(DataError, match="only one class"):
         split(marked(tmp_path / "y", train={"a": 3}, val={"a": 3}))
-    with pytest.raises(DataError, match="one class only to train on"):
+    with pytest.raises(DataError, match="only one class to train on"):
         split(marked(tmp_path / "z", train={"a": 3}, val={"b": 3}), by="class")
     with pytest.raises(DataError, match="fewer than two photos"):
         split(marked(tmp_path / "w", train={"a": 3, "b": 3}, val={"b": 1}), by="class")
@@ -707,7 +707,7 @@ def test_every_field_of_every_source_is_documented() -> None:
     assert {model.model_fields["kind"].annotation.__args__[0] for model in sources} == set(datasets.LAYOUTS)  # type: ignore[union-attr]
     for model in sources:
         section = text.split(f"## `{model.model_fields['kind'].annotation.__args__[0]}`")[1].split("\n## ")[0]  # type: ignore[union-attr]
-        shared = text.split("## All")[1]
+        shared = text.split("## Keys of all sources")[1]
         for name in model.model_fields:
             assert f"`{name}`" in section + shared or f"`{name}:" in section, f"{model.__name__}.{name}"
 
@@ -756,11 +756,11 @@ def test_problems_are_listed_and_the_exit_code_is_1(tmp_path: Path) -> None:
     ]
     assert len(result["broken"]) == 1
     problems = " ".join(result["problems"])
-    assert "cannot be used, and are left out: 1" in problems
+    assert "Unusable images, which are left out: 1" in problems
     assert "in two splits: 1" in problems
     assert "one usable image to train on: “b”, “c”" in problems
     assert "test lacks c" in problems
-    assert result["notes"] == ["Identical copies of other images: 2; images that are in several classes: 1."]
+    assert result["notes"] == ["Identical copies of other images: 2; images in several classes: 1."]
     code, text = command(tmp_path)
     assert code == 1
     assert "identical: " in text
@@ -790,7 +790,7 @@ def test_arrays_and_the_toy_shop_are_checked_too(tmp_path: Path) -> None:
     assert len(result.leaks) == 2
     assert result.leaks[0][0].endswith("x_train[0]")
     assert result.leaks[0][1].endswith("x_test[1]")
-    assert "one class only" in result.problems[1]
+    assert "only one class" in result.problems[1]
     shop = datasets.check(ToyShopSource(kind="toyshop", count=64, seed=1, sketches=1))
     assert (shop.splits[0].photos, shop.splits[0].sketches, shop.problems) == (64, 64, ())
 
@@ -807,7 +807,7 @@ def test_without_a_path_the_layouts_are_listed() -> None:
 
 def real(name: str) -> Path:
     if not (DATA / name).exists():
-        pytest.skip(f"{name} is not at hand; LOOKALIKE_DATA says where")
+        pytest.skip(f"{name} is missing; set LOOKALIKE_DATA to its folder")
     return DATA / name
 
 

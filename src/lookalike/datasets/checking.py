@@ -22,9 +22,9 @@ class SplitCounts:
 
     Attributes:
         split: None for a dataset without splits.
-        photos: images that are not sketches.
-        sketches: images that are.
-        classes: classes with images.
+        photos: number of images that are not sketches.
+        sketches: number of sketches.
+        classes: number of classes with images.
         smallest: a class with the fewest photos, and their number.
         median: photos of the median class.
         largest: a class with the most photos, and their number.
@@ -59,9 +59,9 @@ class DatasetCheck:
         kind: the layout of its source.
         splits: the counts of each split.
         sizes: (width, height) in pixels → number of images, the most frequent first.
-        broken: why each unusable image cannot be used.
-        leaks: names of two images in different splits that are identical.
-        problems: what training or evaluation would refuse or get wrong, a line each.
+        broken: for each unusable image, the reason.
+        leaks: names of two identical images in different splits.
+        problems: reasons why training or evaluation would fail or give wrong scores, a line each.
         notes: useful facts, a line each.
     """
 
@@ -157,14 +157,14 @@ def _count_split(dataset: Dataset, split: Split | None) -> SplitCounts:
 
 def _find_problems(dataset: Dataset, broken: int, leaks: int) -> Iterator[str]:
     if broken:
-        yield f"Images that cannot be used, and are left out: {broken:,}."
+        yield f"Unusable images, which are left out: {broken:,}."
     if not len(dataset):
         yield "No image can be used."
         return
     if leaks:
-        yield f"Images that are in two splits: {leaks:,}. They inflate the scores; keep each in one split."
+        yield f"Images in two splits: {leaks:,}. They inflate the scores; keep each in one split."
     if len(np.unique(dataset.labels)) < 2:  # noqa: PLR2004 -- a pair of classes
-        yield "There is one class only; learning differences needs at least two."
+        yield "There is only one class; training needs at least two."
     split: Split | None = None if dataset.splits is None else "train"
     trains = np.isin(np.arange(len(dataset)), dataset.rows(split))
     # A class that the training split lacks is reported below, with the other splits.
@@ -178,17 +178,17 @@ def _find_problems(dataset: Dataset, broken: int, leaks: int) -> Iterator[str]:
 
 def _find_notes(dataset: Dataset, copies: list[list[int]]) -> Iterator[str]:
     if dataset.splits is not None and not len(dataset.rows("train")):
-        yield "There is no training split; the dataset can be evaluated on."
+        yield "There is no training split; use the dataset for evaluation only."
     if _has_disjoint_splits(dataset):
         yield "The splits have no class in common: train with data.validation_by: class."
     if extra := sum(len(rows) - 1 for rows in copies):
         mixed = sum(len(set(dataset.labels[rows].tolist())) > 1 for rows in copies)
         yield f"Identical copies of other images: {extra:,}" + (
-            f"; images that are in several classes: {mixed:,}." if mixed else "."
+            f"; images in several classes: {mixed:,}." if mixed else "."
         )
 
 
 def _has_disjoint_splits(dataset: Dataset) -> bool:
-    """Check whether no two splits have a class in common, as in data for recognising new classes."""
+    """Check whether the splits share no class, as in data for recognising new classes."""
     classes = [set(dataset.labels[dataset.rows(split)].tolist()) for split in dataset.split_names]
     return len(classes) > 1 and not any(a & b for a, b in combinations(classes, 2))

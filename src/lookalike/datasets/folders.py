@@ -45,7 +45,7 @@ def open_folder(source: FolderSource) -> Dataset:
 def open_unlabelled(source: FolderSource) -> Dataset:
     """List all images under a folder as one class.
 
-    A folder that contains nothing but folders with the names of splits has splits.
+    If the folder contains only folders that are named like splits, these are the splits.
 
     Raises:
         DataError: the folder does not exist or has no images.
@@ -103,7 +103,7 @@ def _stems(stem: str) -> Iterator[str]:
 
 def _check_sketches(source: FolderSource, photos: Layout, sketches: Layout, classes: tuple[str, ...]) -> None:
     if sketches and set(sketches) - set(photos):
-        raise DataError(f"{source.sketches} and {source.path} have other splits; give both the same layout.")
+        raise DataError(f"{source.sketches} and {source.path} have different splits; give both the same layout.")
     if unknown := sorted({name for by_class in sketches.values() for name in by_class}.difference(classes)):
         raise DataError(f"{source.sketches} has classes that {source.path} lacks: {abbreviate(unknown)}.")
 

@@ -20,7 +20,7 @@ from lookalike.parallel import prefetch_map
 from lookalike.progress import SILENT, Progress
 from lookalike.shapes import Int64, UInt8
 
-# Images of one task, so that handing tiny images over to threads costs little.
+# Images decoded in one task: enough that passing small images between threads costs little.
 _TASK_SIZE = 16
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class Batch:
     Attributes:
         rows: their rows in the dataset.
         images: RGB, fitted to squares.
-        failures: why images between the last batch and the end of this one could not be decoded.
+        failures: for each image since the previous batch that could not be decoded, the reason.
     """
 
     rows: Int64[np.ndarray, " b"]
@@ -166,13 +166,13 @@ def load(sources: Sequence[Source], size: int, fit: Fit, progress: Progress = SI
 
 
 def concatenate(parts: Sequence[LabelledImages]) -> LabelledImages:
-    """Concatenate labelled images. Classes of the same name in two parts stay different classes, as do items.
+    """Concatenate labelled images; equal class names or item numbers in two parts stay different.
 
     Raises:
         DataError: there are fewer than two classes.
     """
     if sum(len(p.classes) for p in parts) < 2:  # noqa: PLR2004 -- a pair of classes
-        raise DataError("There is one class only; learning differences needs at least two.")
+        raise DataError("There is only one class; training needs at least two.")
     first_class = np.cumsum([0, *(len(p.classes) for p in parts)])
     first_item = np.cumsum([0, *(int(p.items.max(initial=-1)) + 1 for p in parts)])
     return LabelledImages(

@@ -145,13 +145,14 @@ def _read_images(path: Path, file: np.lib.npyio.NpzFile, name: str) -> np.ndarra
 
 
 def _flatten(path: Path, pair: _Pair, pixels: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return images ``(n, h, w[, c])`` and labels ``(n,)``; both may have more leading axes, the same in both."""
+    """Return images ``(n, h, w[, c])`` and labels ``(n,)`` of arrays that may have more, equal leading axes."""
     if labels.ndim > 1 and labels.shape[1:] == (1,) and pixels.shape[1:2] != (1,):
         labels = labels[:, 0]  # a column, as in Keras
     leading, image_shape = pixels.shape[: labels.ndim], pixels.shape[labels.ndim :]
     if not labels.ndim or leading != labels.shape:
         raise DataError(
-            f"{path}: {pair.images} of shape {pixels.shape} and {pair.labels} of shape {labels.shape} do not go together."
+            f"{path}: {pair.images} has shape {pixels.shape} and {pair.labels} has shape {labels.shape}; each image needs one "
+            "label."
         )
     colour = len(image_shape) == 3 and image_shape[2] in (1, 3)  # noqa: PLR2004 -- height, width, channels
     if not (len(image_shape) == 2 or colour) or 0 in image_shape[:2]:  # noqa: PLR2004 -- height, width

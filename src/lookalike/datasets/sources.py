@@ -42,15 +42,15 @@ class _Source(BaseModel):
     split: Annotated[Split | None, BeforeValidator(_normalise_split)] = Field(None, description="only this split")
     classes: tuple[str, ...] | None = Field(None, min_length=1, description="only these classes")
     limit: int | None = Field(
-        None, gt=0, description="most photos of each class in each split; the selection is the same each time"
+        None, gt=0, description="largest number of photos of each class in each split; always the same ones"
     )
 
 
 class FolderSource(_Source):
     """A folder per class, or per split and class; ``sketches`` is a second folder of the same layout.
 
-    A sketch belongs to the photo of its class that has the same stem, or a stem that the sketch's begins with before a
-    ``-``: ``cup-7.png`` and ``cup-7-2.png`` are sketches of ``cup-7.jpg``. A sketch without a photo has only a class.
+    A sketch belongs to the photo of its class with the same stem, or with the stem that precedes a ``-``: ``cup-7.png`` and
+    ``cup-7-2.png`` are sketches of ``cup-7.jpg``. A sketch without a photo has only a class.
     """
 
     kind: Literal["folder"] = "folder"
@@ -114,7 +114,7 @@ def infer_source(path: str | os.PathLike[str], **settings: object) -> FolderSour
     Raises:
         NotFoundError: the path does not exist.
         DataError: the file is of another type.
-        UsageError: the path is of a wrong type, or the source has no such field or does not accept the value.
+        UsageError: the path has the wrong type, or the source has no such field or does not accept the value.
     """
     if not isinstance(path, str | os.PathLike):
         raise UsageError(f"The path of a dataset is a str or a Path, not {type(path).__name__}.")

@@ -15,19 +15,19 @@ from lookalike.progress import SILENT, Progress
 from lookalike.shapes import Bool
 
 SplitBy = Literal["item", "class"]
-"""What validation holds out: a share of the items of each class, or a share of the classes, whole."""
+"""The unit of a validation split: a share of the items of each class, or a share of whole classes."""
 
 
 @dataclass(frozen=True)
 class Holdout:
-    """How much is held out of the training images for validation.
+    """The share of the training images that is held out for validation, and how it is chosen.
 
     Attributes:
-        share: of each source without a validation split, in 0…1.
-        by: what is held out. By class, a validation split may have other classes than the training split.
+        share: the share held out of each source without a validation split, in 0…1.
+        by: what is held out. With ``class``, a validation split may have other classes than the training split.
         seed: of the random choice.
-        class_per_image: each image is a class of its own, labels and folders of classes have no meaning; ``by`` should
-            then be ``class``.
+        class_per_image: true makes each image a class of its own and ignores labels and class folders; use it with
+            ``by="class"``.
     """
 
     share: float
@@ -54,7 +54,8 @@ def split_for_training(
         Training and validation images. By item, both have the same classes.
 
     Raises:
-        DataError: a source is invalid or has nothing to train on, its splits have other classes, or as `hold_out`.
+        DataError: a source is invalid or has no training images, its splits have different classes, or `hold_out` raises
+            it.
     """
     parts, in_validation, without_validation = [], [], []
     for source in sources:
@@ -133,7 +134,7 @@ def _split(
         validates |= draw(images, may_be_held_out, holdout.share, rng)
     training, validation = images.take(~validates), images.take(validates)
     if len(np.unique(training.labels)) < 2:  # noqa: PLR2004 -- a pair of classes
-        raise DataError("There is one class only to train on; learning differences needs at least two.")
+        raise DataError("There is only one class to train on; training needs at least two.")
     if (~validation.sketch).sum() < 2:  # noqa: PLR2004 -- an image and its nearest neighbour
         raise DataError(
             f"There are fewer than two photos to validate with; raise data.validation ({holdout.share}), or add photos to "
@@ -151,7 +152,9 @@ def _check_items(images: LabelledImages, holdout: Holdout, trains: Bool[np.ndarr
     for name, count in scarce_classes(images, trains):
         # By class, a class may have validation images alone.
         if count < minimum and (count or holdout.by == "item"):
-            raise DataError(f"The class “{name}” has {count} usable images; learning needs at least two of each class.")
+            raise DataError(
+                f"The class “{name}” has {'one' if count else 'no'} usable image; training needs at least two of each class."
+            )
 
 
 def _class_per_image(images: LabelledImages) -> LabelledImages:
@@ -182,10 +185,12 @@ def _draw_items(
 def _draw_classes(
     images: LabelledImages, mask: Bool[np.ndarray, " n"], share: float, rng: np.random.Generator
 ) -> Bool[np.ndarray, " n"]:
-    """Draw a share of the classes; each side gets at least two, since one class alone cannot be confused."""
+    """Draw a share of the classes; both parts get at least two, since one class alone cannot be confused."""
     classes = np.unique(images.labels[mask])
     count = len(classes)
-    if count < 4:  # noqa: PLR2004 -- two on either side
-        raise DataError(f"There are {count} classes; holding out whole classes needs four, two on either side.")
+    if count < 4:  # noqa: PLR2004 -- two to train on, two to validate with
+        raise DataError(
+            f"There are {count} classes; holding out whole classes needs four: two to train on and two to validate with."
+        )
     drawn = rng.permutation(classes)[: min(max(round(share * count), 2), count - 2)]
     return np.isin(images.labels, drawn)

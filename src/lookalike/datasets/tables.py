@@ -13,7 +13,7 @@ from lookalike.errors import DataError
 _YES = {"1", "true", "t", "yes", "y"}
 _NO = {"", "0", "false", "f", "no", "n"}
 
-_ROWS = list[tuple[int, dict[str, str]]]
+_Rows = list[tuple[int, dict[str, str]]]
 
 
 def open_table(source: CsvSource) -> Dataset:
@@ -21,7 +21,7 @@ def open_table(source: CsvSource) -> Dataset:
 
     Raises:
         DataError: the file does not exist, is not a table in UTF-8, lacks the column path or label, has a row without
-            either, names an image twice, or has an invalid split or flag.
+            a path or label, names an image twice, or has an invalid split or flag.
     """
     path = source.path
     columns, rows = _read(path)
@@ -55,7 +55,7 @@ def open_table(source: CsvSource) -> Dataset:
     )
 
 
-def _read(path: Path) -> tuple[list[str], _ROWS]:
+def _read(path: Path) -> tuple[list[str], _Rows]:
     """Read the named columns, stripped of spaces, and the line number on which each row ends."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -64,7 +64,7 @@ def _read(path: Path) -> tuple[list[str], _ROWS]:
             reader.fieldnames = columns
             named = [name for name in columns if name]  # an unnamed column is often an index
             if repeated := sorted({name for name in named if named.count(name) > 1}):
-                raise DataError(f"{path} has two columns of the name {abbreviate(repeated)}; rename one.")
+                raise DataError(f"{path} has two columns named {abbreviate(repeated)}; rename one.")
             rows = [(reader.line_num, {name: row[name].strip() for name in named}) for row in reader]
     except OSError as e:
         raise DataError(f"The table {path} cannot be read: {e.strerror}.") from e
@@ -84,7 +84,7 @@ def _split(path: Path, line: int, name: str) -> str:
     return split
 
 
-def _flags(path: Path, columns: list[str], rows: _ROWS, name: str) -> np.ndarray | None:
+def _flags(path: Path, columns: list[str], rows: _Rows, name: str) -> np.ndarray | None:
     if name not in columns:
         return None
     for line, row in rows:
