@@ -129,7 +129,7 @@ def test_a_collapsed_encoder_gives_the_probability_of_chance() -> None:
 
 
 def test_pairs_of_one_kind_or_without_distances_are_refused() -> None:
-    with pytest.raises(DataError, match="one class"):
+    with pytest.raises(DataError, match="no pair of the same class"):
         fit(np.ones(3), np.zeros(3, bool), Metric.COSINE, "")
     with pytest.raises(UsageError, match="finite"):
         fit(np.array([0, np.nan]), np.array([True, False]), Metric.COSINE, "")

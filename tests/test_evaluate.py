@@ -94,7 +94,7 @@ def test_a_threshold_is_judged_on_images_that_it_was_not_chosen_on(
     assert (result.pairs.same == (data.labels[result.pairs.left] == data.labels[result.pairs.right])).all()
 
 
-def test_validation_images_choose_the_threshold_if_given() -> None:
+def test_separate_images_choose_the_threshold_if_given() -> None:
     data = clouds(4, 20)
     near = replace(data, embeddings=data.embeddings / 10)
     options = EvaluationOptions(pairs=100)
@@ -126,10 +126,10 @@ def test_the_data_can_name_queries_and_gallery() -> None:
     queries = np.arange(40) < 8
     inside = protocols.evaluate_retrieval(replace(data, is_query=queries))
     assert (len(inside.queries), len(inside.gallery)) == (8, 40)
-    assert "never being its own answer" in inside.protocol
+    assert "no query is in its own ranking" in inside.protocol
     apart = protocols.evaluate_retrieval(replace(data, is_query=queries, is_gallery=~queries))
     assert (len(apart.queries), len(apart.gallery)) == (8, 32)
-    assert "own answer" not in apart.protocol
+    assert "own ranking" not in apart.protocol
     with pytest.raises(DataError, match="4 of 8 queries are in the gallery too"):
         protocols.evaluate_retrieval(replace(data, is_query=queries, is_gallery=np.arange(40) >= 4))
     with pytest.raises(DataError, match="no queries"):
@@ -236,7 +236,7 @@ def test_sketches_are_queries_for_their_photos(run: Shell, shop: Path, tmp_path:
     assert not (tmp_path / "reports").exists()
 
 
-def test_a_training_run_brings_its_curves(run: Shell, shop: Path, tmp_path: Path) -> None:
+def test_the_evaluation_of_a_run_includes_its_training_curves(run: Shell, shop: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     pocket_encoder.make(folder / "encoder")
     line = {"epoch": 1.0, "loss": 2.0, "validation.top_1": 0.5}
@@ -266,7 +266,7 @@ def test_the_test_split_is_measured_and_the_validation_split_chooses_the_thresho
     path = table(tmp_path, rows)
     tree = json.loads(run(pocket, "--data", path, "--no-report", "--json", *SMALL).out)
     assert tree["retrieval"]["by_class"]["queries"] == 12
-    assert "other images, kept for that" in tree["verification"]["protocol"]
+    assert "separate images" in tree["verification"]["protocol"]
     tree = json.loads(run(pocket, "--data", path, "--split", "train", "--no-report", "--json", *SMALL).out)
     assert "other half of the images" in tree["verification"]["protocol"]
     result = run(pocket, "--data", path, "--split", "holiday", "--no-report")
@@ -313,7 +313,7 @@ def test_bad_input_is_one_line(
 def test_a_report_that_cannot_be_written_is_refused_before_the_work(run: Shell, pocket: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     for out in ("taken", "taken/below"):
-        result = run(pocket, "--data", "nowhere", "--out", out)  # to look for the data comes later
+        result = run(pocket, "--data", "nowhere", "--out", out)  # the data, which does not exist, is opened later
         assert result.code == 1
         assert "a file, not a folder" in result.err
     assert [path.name for path in tmp_path.iterdir() if "report" in path.name] == []

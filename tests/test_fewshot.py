@@ -39,7 +39,7 @@ def test_a_query_gets_the_class_of_its_nearest_example(metric: Metric, seed: int
     for query, row in enumerate(pairwise(queries, support, metric).astype(np.float32)):
         nearest = {name: min(row[labels == name]) for name in sorted(set(labels.tolist()))}
         assert dict(zip(found.classes.tolist(), found.distances[query], strict=True)) == nearest
-        assert found.labels[query] == min(nearest, key=lambda name: nearest[name])  # of several the first
+        assert found.labels[query] == min(nearest, key=lambda name: nearest[name])  # in a tie, the first
         assert found.nearest[query] == min(row)
 
 
@@ -68,12 +68,12 @@ def test_a_tie_of_classes_goes_to_the_first_in_sorted_order() -> None:
 
 
 def test_no_queries_give_no_labels_and_an_empty_support_set_is_refused() -> None:
-    some = np.zeros((2, 3), np.float32)
-    assert classify(some[:0], LabelledVectors(some, np.arange(2)), Metric.COSINE).labels.tolist() == []
+    vectors = np.zeros((2, 3), np.float32)
+    assert classify(vectors[:0], LabelledVectors(vectors, np.arange(2)), Metric.COSINE).labels.tolist() == []
     with pytest.raises(UsageError, match="support set is empty"):
-        classify(some, LabelledVectors(some[:0], np.arange(0)), Metric.COSINE)
+        classify(vectors, LabelledVectors(vectors[:0], np.arange(0)), Metric.COSINE)
     with pytest.raises(UsageError, match="NaN"):
-        classify(some * np.nan, LabelledVectors(some, np.arange(2)), Metric.COSINE)
+        classify(vectors * np.nan, LabelledVectors(vectors, np.arange(2)), Metric.COSINE)
 
 
 # ---- episodes
@@ -107,7 +107,7 @@ def test_noise_scores_chance_within_the_interval_and_depends_on_the_seed() -> No
 
 
 def test_no_item_is_both_example_and_query() -> None:
-    # Each item is far from all others, but for its own copy: were it its own example, it would be right.
+    # All items are equally far apart, so only an item that is its own example would get the right class for sure.
     labels = np.repeat(np.arange(5), 2)
     apart = np.eye(10, dtype=np.float32)
     found = run_episodes(apart, labels, shots=1, queries=1, count=50)
@@ -129,7 +129,7 @@ def test_too_few_classes_with_enough_items_are_refused() -> None:
 
 
 def write_runs(folder: Path) -> Path:
-    """Two runs of three characters; a file's first byte is its character."""
+    """Write two runs of three characters; a file's first byte is its character."""
     for run, order in (("run01", [2, 0, 1]), ("run02", [0, 1, 2])):
         for kind in ("training", "test"):
             (folder / run / kind).mkdir(parents=True)
@@ -237,7 +237,10 @@ def test_missing_runs_are_reported(tmp_path: Path) -> None:
         read_runs(tmp_path)
 
 
-@pytest.mark.skipif(not (DATA / "omniglot_all_runs.zip").exists(), reason="no data here; see LOOKALIKE_DATA")
+@pytest.mark.skipif(
+    not (DATA / "omniglot_all_runs.zip").exists(),
+    reason="omniglot_all_runs.zip is missing; set LOOKALIKE_DATA to its folder",
+)
 def test_the_official_runs_of_omniglot_are_read() -> None:
     runs = read_runs(DATA / "omniglot_all_runs.zip")
     assert len(runs) == 20

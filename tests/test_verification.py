@@ -199,7 +199,7 @@ def test_streamed_pairs_of_a_set_equal_all_pairs_in_memory(metric: Metric, kind:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("kept", [1, 50, 1000])
 def test_impostors_that_are_only_counted_change_no_score(kept: int, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roc_module, "KEPT_IMPOSTORS", kept)
+    monkeypatch.setattr(roc_module, "MAX_IMPOSTORS", kept)
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 12, 150)
     embeddings = np.round(rng.standard_normal((150, 2)) + labels[:, None] % 3, 1).astype(np.float32)
@@ -221,7 +221,7 @@ def test_impostors_that_are_only_counted_change_no_score(kept: int, seed: int, m
 
 @pytest.mark.slow
 def test_all_pairs_of_a_set_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roc_module, "KEPT_IMPOSTORS", 1000)
+    monkeypatch.setattr(roc_module, "MAX_IMPOSTORS", 1000)
     monkeypatch.setattr(pair_distances, "CHUNK_BYTES", 2**20)
     embeddings = np.random.default_rng(0).standard_normal((3000, 4)).astype(np.float32)
     tracemalloc.start()
@@ -237,9 +237,9 @@ def test_more_genuine_pairs_than_fit_into_memory_are_refused() -> None:
         Roc.of_all_pairs(
             LabelledVectors(np.zeros((10, 2), np.float32), np.arange(10) % 2), Metric.EUCLIDEAN, max_genuine=19
         )
-    with pytest.raises(DataError, match="no pair of two"):
+    with pytest.raises(DataError, match="no pair of different"):
         Roc.of_all_pairs(LabelledVectors(np.zeros((3, 2), np.float32), np.zeros(3, int)), Metric.EUCLIDEAN)
-    with pytest.raises(DataError, match="no pair of one"):
+    with pytest.raises(DataError, match="no pair of the same"):
         Roc.of_all_pairs(LabelledVectors(np.zeros((0, 2), np.float32), np.zeros(0, int)), Metric.EUCLIDEAN)
 
 
@@ -290,7 +290,7 @@ def test_invalid_distances_are_refused() -> None:
             confusion_matrix(np.array([0.5, bad]), same, 0.5)
     with pytest.raises(UsageError, match="NaN"):
         confusion_matrix(np.array([0.5, 1]), same, math.nan)
-    with pytest.raises(DataError, match="one class"):
+    with pytest.raises(DataError, match="no pair of the same class"):
         Roc.of_pairs(np.ones(2), np.zeros(2, bool))
     with pytest.raises(UsageError, match="half and half"):
         draw_pairs(np.array([1, 1, 2]), 1, 0)

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from lookalike.shapes import Bool, Float32, Shaped
 PAIRS = 20_000
 """Default number of pairs, half of them genuine."""
 
-# Fewest pairs of either kind; with fewer, a calibration would be chance.
+# Fewest pairs of either kind; a calibration on fewer is unreliable.
 _MIN_PAIRS = 10
 
 # Lines of the printed probability curve, and characters of a bar of probability 1.
@@ -34,13 +34,28 @@ RATES = ("0.1", "0.01", "0.001")
 """False accept rates whose distances a card states."""
 
 MIN_ERRORS = 10
-"""Impostor pairs expected below the distance of a rate; with fewer, the distance would be chance."""
+"""Fewest impostor pairs that must be expected below the distance of a rate; with fewer, the distance is unreliable."""
 
 MAX_KNOTS = 64
-"""Most points of the probability curve."""
+"""Largest number of points of the probability curve."""
 
-_Block = tuple[float, float, float, float]
-"""A range of distances with one probability: first and last distance, share of genuine pairs, share of impostor pairs."""
+
+class _Block(NamedTuple):
+    """A range of distances with one probability, and the shares of all genuine and of all impostor pairs in it."""
+
+    first: float
+    last: float
+    genuine: float
+    impostors: float
+
+    @property
+    def probability(self) -> float:
+        """The probability of “same”, if genuine and impostor pairs are equally frequent."""
+        return self.genuine / (self.genuine + self.impostors)
+
+    def pool(self, farther: "_Block") -> "_Block":
+        """Unite the range with the next one."""
+        return _Block(self.first, farther.last, self.genuine + farther.genuine, self.impostors + farther.impostors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +65,7 @@ class CalibrationData:
     Attributes:
         vectors: of photos; those with the same label show the same thing.
         description: for the encoder's card.
-        failures: why images could not be embedded.
+        failures: for each image that could not be embedded, the reason.
     """
 
     vectors: LabelledVectors
@@ -109,13 +124,13 @@ class CalibrationResult:
 
     @property
     def warning(self) -> str | None:
-        """A sentence if the data has fewer pairs than were requested."""
+        """A warning if the data has fewer pairs than were requested; else None."""
         genuine, impostors = self.calibration.genuine, self.calibration.impostors
         if genuine + impostors >= self.requested:
             return None
         return (
             f"{self.requested:,} pairs, half of them of the same class, cannot be drawn from this data; the calibration"
-            f" has {genuine:,} of the same class and {impostors:,} of different classes."
+            f" uses {genuine:,} of the same class and {impostors:,} of different classes."
         )
 
     def __str__(self) -> str:
@@ -172,6 +187,40 @@ def calibrate(embedder: Embedder, data: CalibrationData, pairs: int = PAIRS, see
     calibration = calibration.model_copy(update={"codec": embedder.codec.name})
     confusion = _cross_validate(distances, drawn.same, calibration.threshold or 0.0, seed)
     return CalibrationResult(calibration, confusion, Roc.of_pairs(distances, drawn.same).auc, drawn.requested)
+
+
+def fit(distances: Shaped[np.ndarray, " n"], same: Bool[np.ndarray, " n"], metric: Metric, data: str) -> Calibration:
+    """Fit a calibration to pairs.
+
+    Args:
+        distances: of held-out pairs, such as those of `lookalike.evaluation.verification.draw_pairs`.
+        same: true for genuine pairs.
+        metric: of the distances.
+        data: a description of the pairs, for the card.
+
+    Returns:
+        `Calibration.distance_at_false_accept_rate` has only rates with at least ten expected impostor pairs: 0.001 needs
+        10,000 impostor pairs.
+        `Calibration.knots` are an isotonic regression (pool adjacent violators; Zadrozny and Elkan, KDD 2002) in which
+        all genuine pairs together weigh as much as all impostor pairs.
+
+    Raises:
+        UsageError: a distance is negative, infinite or NaN.
+        DataError: there is no genuine pair, or no impostor pair.
+    """
+    roc = Roc.of_pairs(distances, same)
+    supported = [
+        rate for rate in RATES if roc.impostors * float(rate) >= MIN_ERRORS and roc.false_accept_rates[0] <= float(rate)
+    ]
+    return Calibration(
+        metric=metric,
+        distance_at_false_accept_rate={rate: roc.at_false_accept_rate(float(rate)).threshold for rate in supported},
+        threshold=roc.best_accuracy().threshold,
+        knots=_fit_knots(roc),
+        genuine=roc.genuine,
+        impostors=roc.impostors,
+        data=data,
+    )
 
 
 def check_destination(encoder: Encoder, to: Path | None) -> None:
@@ -233,39 +282,6 @@ def _cross_validate(
     )
 
 
-def fit(distances: Shaped[np.ndarray, " n"], same: Bool[np.ndarray, " n"], metric: Metric, data: str) -> Calibration:
-    """Fit a calibration to pairs.
-
-    Args:
-        distances: of held-out pairs, such as `lookalike.evaluation.verification.draw_pairs` gives.
-        same: true for genuine pairs.
-        metric: of the distances.
-        data: a description of the pairs, for the card.
-
-    Returns:
-        `Calibration.distance_at_false_accept_rate` has only rates with at least ten expected impostor pairs: 0.001 needs 10,000 of them.
-        `Calibration.knots` are an isotonic regression (pool adjacent violators; Zadrozny and Elkan, KDD 2002) in which
-        all genuine pairs together weigh as much as all impostor pairs.
-
-    Raises:
-        UsageError: a distance is negative, infinite or NaN.
-        DataError: there is no genuine pair, or no impostor pair.
-    """
-    roc = Roc.of_pairs(distances, same)
-    supported = [
-        rate for rate in RATES if roc.impostors * float(rate) >= MIN_ERRORS and roc.false_accept_rates[0] <= float(rate)
-    ]
-    return Calibration(
-        metric=metric,
-        distance_at_false_accept_rate={rate: roc.at_false_accept_rate(float(rate)).threshold for rate in supported},
-        threshold=roc.best_accuracy().threshold,
-        knots=_fit_knots(roc),
-        genuine=roc.genuine,
-        impostors=roc.impostors,
-        data=data,
-    )
-
-
 def _fit_knots(roc: Roc) -> tuple[tuple[float, float], ...]:
     """Return (distance, probability) at both ends of each range of distances with one probability."""
     genuine_shares = np.diff(roc.genuine_accepted, prepend=0) / roc.genuine
@@ -274,29 +290,21 @@ def _fit_knots(roc: Roc) -> tuple[tuple[float, float], ...]:
     for distance, genuine, impostors in zip(
         roc.thresholds.tolist(), genuine_shares.tolist(), impostor_shares.tolist(), strict=True
     ):
-        block = (distance, distance, genuine, impostors)
+        block = _Block(distance, distance, genuine, impostors)
         # Pool adjacent violators: the probability may not rise with the distance.
-        while blocks and _probability(blocks[-1]) <= _probability(block):
-            block = _pool(blocks.pop(), block)
+        while blocks and blocks[-1].probability <= block.probability:
+            block = blocks.pop().pool(block)
         blocks.append(block)
     while len(blocks) > MAX_KNOTS // 2:
         i = min(range(len(blocks) - 1), key=lambda i: _pooling_loss(blocks[i], blocks[i + 1]))
-        blocks[i : i + 2] = [_pool(blocks[i], blocks[i + 1])]
+        blocks[i : i + 2] = [blocks[i].pool(blocks[i + 1])]
     # An event that n pairs never show has at most the probability 1 / (n + 2) (Laplace's rule of succession).
     lower, upper = 1 / (roc.genuine + 2), 1 - 1 / (roc.impostors + 2)
-    ends = [(end, min(max(_probability(block), lower), upper)) for block in blocks for end in block[:2]]
+    ends = [(end, min(max(block.probability, lower), upper)) for block in blocks for end in (block.first, block.last)]
     return tuple(dict.fromkeys(ends))
-
-
-def _probability(block: _Block) -> float:
-    return block[2] / (block[2] + block[3])
-
-
-def _pool(near: _Block, far: _Block) -> _Block:
-    return near[0], far[1], near[2] + far[2], near[3] + far[3]
 
 
 def _pooling_loss(near: _Block, far: _Block) -> float:
     """Return the growth of the squared error if both ranges get one probability."""
-    a, b = near[2] + near[3], far[2] + far[3]
-    return a * b / (a + b) * (_probability(near) - _probability(far)) ** 2
+    a, b = near.genuine + near.impostors, far.genuine + far.impostors
+    return a * b / (a + b) * (near.probability - far.probability) ** 2

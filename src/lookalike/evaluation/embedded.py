@@ -1,4 +1,4 @@
-"""Embeddings of a dataset, with what an evaluation needs to know about each image."""
+"""Embeddings of a dataset, with the labels that an evaluation needs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class EmbeddedDataset:
         is_query: the queries of retrieval; by default all, or the sketches if there are some.
         is_gallery: the gallery of retrieval; by default all, or the photos.
         image: row → its image, for a report.
-        failures: why images of the dataset could not be embedded.
+        failures: for each image that could not be embedded, the reason.
     """
 
     embeddings: Shaped[np.ndarray, "n d"]
@@ -69,7 +69,7 @@ class EmbeddedDataset:
 
 
 def embed_dataset(embedder: Embedder, dataset: Dataset, progress: Progress = SILENT) -> EmbeddedDataset:
-    """Embed a dataset, sketches by the encoder's sketch branch; images that cannot be decoded are left out.
+    """Embed a dataset, sketches by the encoder's sketch branch, and leave out images that cannot be decoded.
 
     Args:
         embedder: embeds the images.
@@ -80,11 +80,11 @@ def embed_dataset(embedder: Embedder, dataset: Dataset, progress: Progress = SIL
         DataError: none of the images can be decoded.
         UsageError: there are sketches, and the encoder has no sketch branch.
     """
-    about = embedder.encoder.card.input
+    spec = embedder.encoder.card.input
     rows: list[np.ndarray] = []
     vectors: list[np.ndarray] = []
     failures: list[str] = []
-    for batch in datasets.decode_batches(dataset, about.size, about.fit):
+    for batch in datasets.decode_batches(dataset, spec.size, spec.fit):
         failures += batch.failures
         if len(batch.rows):
             vectors.append(_embed(embedder, batch.images, dataset.sketch[batch.rows]))

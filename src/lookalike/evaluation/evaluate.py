@@ -1,4 +1,4 @@
-"""Evaluation of an embedder on labelled images: the entry that the Python API and the command line share."""
+"""Evaluation of an embedder on labelled images, for the Python API and the command line."""
 
 import json
 import os
@@ -87,14 +87,14 @@ def evaluate(
     """Measure retrieval, verification and few-shot classification of an embedder.
 
     Args:
-        embedder: what to measure. The curves of its training run join the results.
+        embedder: what to measure. The results include the curves of its training run.
         data: what to measure it on; a path is opened by `EvaluationData.open`.
         options: what to measure, and how much of it.
         progress: receives the stages “embedding”, “measuring” and “one-shot runs”.
 
     Raises:
         NotFoundError: the data does not exist.
-        DataError: the data is invalid, or does not suffice for a required task.
+        DataError: the data is invalid, or is too small for a required task.
         UsageError: an option is invalid, or the data has sketches and the encoder has no sketch branch.
     """
     if not isinstance(data, EvaluationData):
@@ -123,18 +123,17 @@ def evaluate_embeddings(
     about: About | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
-    """Measure embeddings that exist already, of any encoder.
+    """Measure embeddings of any encoder.
 
     Args:
         data: embeddings and labels.
         options: what to measure, and how much of it.
         threshold_data: embeddings to choose the verification threshold on; None chooses it on half of the data.
-        about: what is measured, for the report.
+        about: the encoder, data and settings, for the report.
         progress: receives the stage “measuring”.
 
     Raises:
-        DataError: there are fewer than two classes, no class has two images, or the data does not suffice for a required
-            task.
+        DataError: there are fewer than two classes, no class has two images, or the data is too small for a required task.
     """
     protocols.check_labels(data.labels)
     measures: dict[Task, tuple[str, Callable[[], Any]]] = {
@@ -180,7 +179,7 @@ def describe_path(path: Path | None, split: str | None = None) -> str:
 
 
 def read_history(embedder: Embedder) -> tuple[Mapping[str, float], ...]:
-    """Read the log of the training run that an encoder lies in; empty for an encoder outside a run.
+    """Read the log of the training run whose folder holds an encoder; empty for an encoder outside a run.
 
     Raises:
         DataError: the log is invalid.

@@ -1,4 +1,4 @@
-"""k-way n-shot classification: recognition of classes that were not trained, by a few examples of each.
+"""k-way n-shot classification: recognition of classes that are not in the training data, by a few examples of each.
 
 A query gets the class of its nearest example, or of its nearest prototype, the mean of a class's examples (Snell, Swersky
 and Zemel, "Prototypical networks for few-shot learning", NIPS 2017).
@@ -18,7 +18,7 @@ from lookalike.search import prepare
 from lookalike.shapes import Float32, Float64, Shaped
 
 ClassifyBy = Literal["example", "prototype"]
-"""To what the distance of a class is measured: to its nearest example, or to its prototype."""
+"""The target of the distance to a class: its nearest example, or its prototype."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Classification:
 
     @property
     def labels(self) -> Shaped[np.ndarray, " q"]:
-        """The nearest class of each query; of several at the same distance the first in sorted order."""
+        """The nearest class of each query; in a tie, the first in sorted order."""
         return np.asarray(self.classes[self.distances.argmin(axis=1)])
 
     @property
@@ -110,7 +110,7 @@ class FewShotScores:
         accuracies: share of correctly classified queries in each episode.
         ways: classes in an episode.
         shots: examples of each class.
-        by: nearest example or prototype.
+        by: nearest example, or nearest prototype.
     """
 
     accuracies: Float64[np.ndarray, " episodes"]
@@ -154,7 +154,8 @@ def classify_episodes(
     large_enough = np.flatnonzero(classes.sizes >= shots + queries)
     if len(large_enough) < ways:
         raise UsageError(
-            f"{ways} ways need as many classes with {shots} + {queries} items; only {len(large_enough)} have that many."
+            f"{ways}-way episodes need {ways} classes with at least {shots + queries} items ({shots} examples, {queries} queries);"
+            f" only {len(large_enough)} classes have them."
         )
     rng = np.random.default_rng(episodes.seed)
     accuracies = np.empty(episodes.count)

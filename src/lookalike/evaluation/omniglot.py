@@ -19,10 +19,10 @@ from lookalike.progress import SILENT, Progress
 from lookalike.shapes import Int64, Shaped
 
 _MAX_BYTES = 2**20
-"""Largest file of a run. The drawings of Omniglot have 300 bytes."""
+"""Size limit of a file. The drawings of Omniglot have 300 bytes."""
 
 _MAX_FILES = 1000
-"""Most test files of a run. The runs of Omniglot have 20."""
+"""Largest number of test files of a run. The runs of Omniglot have 20."""
 
 _LINE = re.compile(
     r"(?P<run>[^/\\]+)/test/(?P<test>[\w-][\w.-]*)\s+(?P<training_run>[^/\\]+)/training/(?P<training>[\w-][\w.-]*)"
@@ -41,7 +41,7 @@ class OneShotRun:
         name: such as ``run01``.
         training: contents of files with one drawing of each character.
         test: contents of files with drawings by another person.
-        truth: for each test file the position of the right one in ``training``.
+        truth: for each test file the position of its class in ``training``.
     """
 
     name: str
@@ -59,9 +59,9 @@ def read_runs(path: str | os.PathLike[str]) -> tuple[OneShotRun, ...]:
 
     Raises:
         NotFoundError: the path does not exist.
-        DataError: the path is not such a folder or zip, a file of a run is missing or too large, or a run names files of
+        DataError: the folder or zip has another layout, a file of a run is missing or too large, or a run names files of
             another run.
-        UsageError: the path is of a wrong type.
+        UsageError: the path has the wrong type.
     """
     if not isinstance(path, str | os.PathLike):
         raise UsageError(f"The path of one-shot runs is a str or a Path, not {type(path).__name__}.")

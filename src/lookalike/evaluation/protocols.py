@@ -1,7 +1,7 @@
 """Evaluation protocols: the queries and gallery of retrieval, the pairs and threshold of verification, the episodes.
 
-The rules of an honest score are here: an image is never its own answer, a threshold is never judged on the images that it
-was chosen on, and every random choice follows from a seed.
+The protocols keep scores honest: no query ranks itself, no threshold is judged on the images that it was chosen on, and every
+random choice follows from a seed.
 """
 
 from collections.abc import Collection
@@ -22,7 +22,7 @@ TASKS: tuple[Task, ...] = get_args(Task)
 # Fewest classes with two images on either side, to choose a threshold on some classes and judge it on the others.
 _MIN_CLASSES = 10
 
-# Most queries of a class in an episode.
+# Largest number of queries of a class in an episode.
 _EPISODE_QUERIES = 15
 
 
@@ -33,8 +33,8 @@ class EvaluationOptions:
     Attributes:
         tasks: what to measure.
         required: true fails if a task cannot be measured; false notes the reason in `Evaluation.not_measured`.
-        pairs: pairs to judge a verification threshold, and as many to choose it.
-        ways: numbers of classes in a few-shot episode; those for which there are too few classes are skipped.
+        pairs: number of pairs that judge a verification threshold, and of those that choose it.
+        ways: numbers of classes in a few-shot episode; a number above that of the suitable classes is skipped.
         shots: numbers of examples of each class.
         episodes: for each number of ways and shots.
         seed: of all random choices.
@@ -83,7 +83,7 @@ def check_labels(labels: Int64[np.ndarray, " n"]) -> None:
     """
     counts = np.unique(labels, return_counts=True)[1]
     if len(counts) < 2:  # noqa: PLR2004 -- with one class every answer is right
-        raise DataError("There is one class only; an evaluation needs at least two.")
+        raise DataError("There is only one class; an evaluation needs at least two.")
     if counts.max() < 2:  # noqa: PLR2004 -- a pair of one class
         raise DataError("No class has two images; an evaluation needs at least two of one class.")
 
@@ -108,7 +108,7 @@ class RetrievalResult:
 
 
 def evaluate_retrieval(data: EmbeddedDataset) -> RetrievalResult:
-    """Rank the gallery for each query; a query is never its own answer.
+    """Rank the gallery for each query, without the query itself.
 
     Queries and gallery are those that the data names. Without these, sketches are the queries and photos the gallery;
     without sketches, each image is a query against all others.
@@ -130,7 +130,7 @@ def evaluate_retrieval(data: EmbeddedDataset) -> RetrievalResult:
         raise DataError("There are no queries, or the gallery is empty; check the columns is_query and is_gallery.")
     own_rows = _own_rows(queries, gallery)
     if own_rows is not None:
-        protocol += ", a query never being its own answer"
+        protocol += "; no query is in its own ranking"
 
     def scores(labels: Int64[np.ndarray, " n"]) -> retrieval.RetrievalScores:
         return retrieval.evaluate(
@@ -197,7 +197,7 @@ def evaluate_verification(
     """
     photos = data.photos
     if threshold_data is not None:
-        chosen_rows, judged_rows, description = threshold_data.photos, photos, "other images, kept for that"
+        chosen_rows, judged_rows, description = threshold_data.photos, photos, "separate images"
     else:
         threshold_data = data
         chosen, judged, description = _halve(data.labels[photos], options.seed)
@@ -210,7 +210,7 @@ def evaluate_verification(
         distances,
         Roc.of_pairs(distances, pairs.same),
         verification.confusion_matrix(distances, pairs.same, threshold),
-        f"{len(pairs):,} random pairs, half of them of one class; the threshold has the best accuracy on"
+        f"{len(pairs):,} random pairs, half of them of the same class; the threshold has the best accuracy on"
         f" {len(threshold_pairs):,} pairs of {description}",
     )
 
@@ -258,7 +258,7 @@ def evaluate_few_shot(data: EmbeddedDataset, options: EvaluationOptions) -> tupl
             scores.append(fewshot.classify_episodes(items, episodes, data.metric, by))
     if not scores:
         raise DataError(
-            "There are too few classes for few-shot classification: it needs"
-            f" {min(options.ways)} classes with {min(options.shots) + 1} images."
+            "There are too few classes for few-shot classification: it needs at least"
+            f" {min(options.ways)} classes with {min(options.shots) + 1} images each."
         )
     return tuple(scores)

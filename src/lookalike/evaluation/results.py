@@ -31,7 +31,7 @@ def installed_versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class About:
-    """What was measured, and on which data.
+    """The encoder, the data and the settings of an evaluation.
 
     Attributes:
         metric: of the distances.
@@ -54,12 +54,12 @@ class About:
 
 @dataclass(frozen=True)
 class Score:
-    """A score that a reader looks for first.
+    """A score of the summary.
 
     Attributes:
         name: such as ``mAP``.
         value: a share in 0…1, or another number.
-        kind: a share is written in per cent.
+        kind: a share is shown in per cent.
         interval: 95 % confidence interval, if there is one.
         meaning: for readers who do not know the name.
     """
@@ -87,7 +87,7 @@ class Evaluation:
         verification: scores of verification.
         few_shot: scores of few-shot classification, for each number of ways and shots.
         one_shot_runs: scores of the official one-shot runs of Omniglot.
-        not_measured: why a task could not be measured, a line each.
+        not_measured: for each task that could not be measured, the reason.
         data: the embeddings that were measured; None if only one-shot runs were.
         history: a mapping for each epoch of the training run, as in its ``metrics.jsonl``.
     """
@@ -103,12 +103,12 @@ class Evaluation:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Why images could not be embedded, a line each."""
+        """For each image that could not be embedded, the reason."""
         return self.data.failures if self.data else ()
 
     @property
     def scores(self) -> list[Score]:
-        """The scores that readers look for first."""
+        """The scores of the summary, in the order of the table."""
         scores = []
         if self.retrieval:
             scores += _retrieval_scores(self.retrieval)

@@ -1,6 +1,6 @@
 """Retrieval measures: mAP, MRR, R-precision, and precision, recall and hit rate at k.
 
-No measure but `top_1` and `hit_rates`, which are fast approximations, depends on the order of rows at the same distance.
+Scores do not depend on the order of rows at the same distance; only the fast approximations `top_1` and `hit_rates` do.
 Average precision and the precision-recall curve treat all items at one distance as one threshold, as scikit-learn does.
 Measures at a rank (top-1, precision, recall and hit rate at k, R-precision, reciprocal rank) are expected values over all
 orders of such items (McSherry and Najork, "Computing information retrieval performance measures efficiently in the
@@ -51,7 +51,7 @@ class RetrievalScores:
 
     Attributes:
         queries: number of queries that have a relevant item.
-        without_relevant: number of queries that have none; they count in no mean.
+        without_relevant: number of queries that have none; no mean includes them.
         top_1: share of queries whose nearest item is relevant.
         precision_at: by k, the share of the k nearest items that is relevant.
         recall_at: by k, the share of the relevant items that is among the k nearest.
@@ -110,13 +110,15 @@ def evaluate(
     """
     left, right = prepare_both(queries.vectors, gallery.vectors, metric)
     if not ks or min(ks) < 1:
-        raise UsageError(f"Each k must be at least 1; {ks} has another, or none.")
+        raise UsageError(f"Give one or more ranks k, each at least 1, not {ks}.")
     if own_rows is not None and not (len(own_rows) == len(left) and np.all((own_rows >= 0) & (own_rows < len(right)))):
         raise UsageError(f"Each of the {len(left)} queries needs one own row between 0 and {len(right) - 1}.")
     query_classes, gallery_classes = Classes.of(queries.labels, len(left)), Classes.of(gallery.labels, len(right))
     both_text = [classes.names.dtype.kind == "U" for classes in (query_classes, gallery_classes)]
     if len(set(both_text)) > 1 and len(left) and len(right):
-        raise UsageError("The labels of queries and gallery are strings in one and numbers in the other; use one type.")
+        raise UsageError(
+            "The labels of queries and gallery are strings on one side and numbers on the other; use one type."
+        )
     ranks = np.array(ks, np.int64)
     singles, at_k = np.full((len(left), 4), np.nan), np.full((len(left), 4, len(ks)), np.nan)
     curve = np.zeros(RECALLS)
@@ -172,7 +174,7 @@ class _Ranking:
         """Return the interpolated precision at each recall level."""
         hits = self.hits.cumsum()
         highest = np.maximum.accumulate((hits / (self.before + self.items))[::-1])[::-1]
-        # In whole numbers: in floats, 0.1 · 30 is not 3.
+        # In whole numbers, because 0.1 · 30 is not 3 in floats.
         reached = np.searchsorted((RECALLS - 1) * hits, np.arange(RECALLS) * hits[-1])
         return np.asarray(highest[reached])
 
@@ -274,7 +276,7 @@ def top_1(embeddings: Shaped[np.ndarray, "n d"], labels: Int64[np.ndarray, " n"]
     Args:
         embeddings: one row an item; each is both query and gallery.
         labels: the class of each.
-        metric: compares them. Of several items at the same distance the first row counts, unlike in `leave_one_out`.
+        metric: compares them. In a tie, the first row counts, unlike in `leave_one_out`.
 
     Raises:
         UsageError: there are fewer than two items.
@@ -283,7 +285,7 @@ def top_1(embeddings: Shaped[np.ndarray, "n d"], labels: Int64[np.ndarray, " n"]
     if n < 2:  # noqa: PLR2004 -- an item and its neighbour
         raise UsageError(f"Top-1 needs at least two items, an item and its neighbour; there are {n}.")
     rows = search.knn(embeddings, embeddings, 2, metric).rows.reshape(n, 2)
-    # Among identical vectors an item itself may come second, or not at all.
+    # An item with identical copies may be second in its own ranking, or missing from it.
     nearest = np.where(rows[:, 0] == np.arange(n), rows[:, 1], rows[:, 0])
     return float(np.mean(labels[nearest] == labels))
 
@@ -302,7 +304,7 @@ def hit_rates(
         gallery: the items to search; no query is among them.
         relevant: which items are relevant to which query.
         ks: the ranks.
-        metric: compares them. Of several items at the same distance the first rows count, unlike in `evaluate`.
+        metric: compares them. In a tie, the first rows count, unlike in `evaluate`.
     """
     hits = search.knn(queries, gallery, max(ks), metric)
     rows = hits.rows.reshape(len(queries), -1)

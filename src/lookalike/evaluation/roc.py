@@ -15,10 +15,10 @@ from lookalike.search.chunks import chunks
 from lookalike.shapes import Bool, Float32, Float64, Int64, Shaped
 
 MAX_GENUINE = 2**23
-"""Most genuine pairs that `Roc.of_all_pairs` keeps in memory, at about 100 bytes each while it counts."""
+"""Largest number of genuine pairs that `Roc.of_all_pairs` accepts; each takes about 100 bytes of memory while it counts."""
 
-KEPT_IMPOSTORS = 2**20
-"""Impostor distances that it keeps in memory, the smallest ones."""
+MAX_IMPOSTORS = 2**20
+"""Number of impostor distances, the smallest ones, that `Roc.of_all_pairs` keeps in memory."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class Roc:
         Args:
             items: the vectors and their labels.
             metric: compares the vectors.
-            max_genuine: most genuine pairs to keep in memory.
+            max_genuine: largest number of genuine pairs to keep in memory.
 
         Raises:
-            UsageError: there are more genuine pairs, or `lookalike.search.prepare` refuses the vectors.
+            UsageError: there are more genuine pairs than ``max_genuine``, or `lookalike.search.prepare` refuses the vectors.
             DataError: there is no genuine pair, or no impostor pair.
         """
         gallery = prepare(items.vectors, metric)
@@ -153,22 +153,23 @@ class Roc:
         return float(accepts[after - 1] + (accepts[after] - accepts[after - 1]) * gap / (gap - next_gap))
 
     def best_accuracy(self) -> OperatingPoint:
-        """Return the threshold with the smallest FAR + FRR; the smallest one in a tie.
+        """Return the threshold with the smallest FAR + FRR, in a tie the smallest one.
 
-        It has the best accuracy on equally many pairs of both kinds, as `draw_pairs` gives them; the share here does not matter.
+        It has the best accuracy on equally many pairs of both kinds, as `draw_pairs` gives them. The shares of the two kinds
+        among these pairs do not affect it.
         """
         costs = self.impostors_accepted * self.genuine - self.genuine_accepted * self.impostors
         return self._operating_point(int(np.argmin(costs)))
 
     def equal_error(self) -> OperatingPoint:
-        """Return the threshold with the smallest difference of FAR and FRR; the smallest one in a tie."""
+        """Return the threshold with the smallest difference of FAR and FRR, in a tie the smallest one."""
         return self._operating_point(int(np.argmin(np.abs(self.false_accept_rates - self.false_reject_rates))))
 
     def at_false_accept_rate(self, rate: float) -> OperatingPoint:
         """Return the largest threshold whose false accept rate is at most ``rate``.
 
         Raises:
-            UsageError: the rate is outside 0…1, or every threshold has a higher one.
+            UsageError: the rate is outside 0…1, or every threshold has a higher rate.
         """
         if not 0 <= rate <= 1:
             raise UsageError(f"A false accept rate lies between 0 and 1, not {rate}; 0.001 is one in a thousand.")
@@ -218,14 +219,14 @@ class _ImpostorCounter:
         distances = np.sort(distances)  # sorted needles keep the search in the cache
         self._counts += np.bincount(np.searchsorted(self._thresholds, distances), minlength=len(self._counts))
         self._largest = max(self._largest, distances[-1])
-        self._smallest = np.sort(np.concatenate([self._smallest, distances[:KEPT_IMPOSTORS]]))[:KEPT_IMPOSTORS]
+        self._smallest = np.sort(np.concatenate([self._smallest, distances[:MAX_IMPOSTORS]]))[:MAX_IMPOSTORS]
 
     def finish(self) -> tuple[Float32[np.ndarray, " u"], Int64[np.ndarray, " u"]]:
-        """Return thresholds (the given ones, the kept distances, the largest one), and the distances up to each."""
+        """Return thresholds (the given ones, the kept distances and the largest one), and the number of distances up to each."""
         counts = np.concatenate([[0], self._counts.cumsum()])
         kept = self._smallest
         if len(kept) < counts[-1]:
-            kept = kept[kept < kept[-1]]  # more distances may equal the last one that was kept
+            kept = kept[kept < kept[-1]]  # `add` may have dropped distances that equal the last one
         thresholds = np.unique(np.concatenate([self._thresholds, kept, [self._largest]]))
         counted = counts[np.searchsorted(self._thresholds, thresholds, "right")]
         counted[thresholds >= self._largest] = counts[-1]

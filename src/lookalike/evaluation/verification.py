@@ -25,9 +25,9 @@ class LabelledPairs:
 
     Attributes:
         left: rows.
-        right: rows; never the left one. No pair comes twice.
+        right: rows, each different from the left one; no pair is repeated.
         same: true for genuine pairs.
-        requested: number of pairs that were requested; fewer may exist.
+        requested: number of pairs that were requested; the data may have fewer.
     """
 
     left: Int64[np.ndarray, " n"]
@@ -165,14 +165,14 @@ def check_distances(distances: Shaped[np.ndarray, " n"], same: Bool[np.ndarray, 
     """Round the distances of pairs to float32 and check them.
 
     Raises:
-        UsageError: a distance is negative, infinite or NaN, or the number of truths is another one.
+        UsageError: a distance is negative, infinite or NaN, or the arrays have different lengths.
     """
     with np.errstate(over="ignore"):  # an overflow becomes infinity, which is refused
         values = np.asarray(distances).astype(np.float32)
     if not np.all((values >= 0) & np.isfinite(values)):
         raise UsageError("Distances must be finite and at least 0; leave out pairs without a distance.")
     if values.shape != same.shape:
-        raise UsageError(f"There are {len(values)} distances and {len(same)} truths; give one of each for a pair.")
+        raise UsageError(f"There are {len(values)} distances and {len(same)} truths; give one of each per pair.")
     return values
 
 
@@ -180,12 +180,12 @@ def check_both_kinds(genuine: int, impostors: int) -> None:
     """Check that there are pairs of both kinds.
 
     Raises:
-        DataError: one number is 0.
+        DataError: a number is 0.
     """
     if not genuine:
-        raise DataError("There is no pair of one class: some class needs at least two items.")
+        raise DataError("There is no pair of the same class: at least one class needs two items.")
     if not impostors:
-        raise DataError("There is no pair of two classes: all items have one label.")
+        raise DataError("There is no pair of different classes: all items have the same label.")
 
 
 def _sample_pairs(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Draw = Callable[["Axes"], None]
 
-# Placeholder colours that no chart uses otherwise → variables of the style sheet.
+# Placeholder colours → variables of the style sheet. No chart uses these colours for anything else.
 _INK, _QUIET, _LINE, _CARD, _FIRST, _SECOND = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
 _VARIABLES = {
     _INK: "var(--ink)",
@@ -60,7 +60,7 @@ _STYLE: dict[Any, object] = {
     "figure.facecolor": "none",
 }
 
-# Most points of a curve: more would be closer than the pixels of a screen.
+# Largest number of points of a curve: more would be closer than the pixels of a screen.
 _POINTS = 400
 
 

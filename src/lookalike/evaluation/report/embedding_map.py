@@ -9,10 +9,10 @@ import numpy as np
 from lookalike.metric import Metric
 from lookalike.shapes import Float64, Int64, Shaped
 
-# Most points of a map: t-SNE takes seconds for these, and a reader distinguishes no more.
+# Largest number of points of a map: t-SNE takes seconds for these, and a reader cannot distinguish more.
 POINTS = 2000
 
-# Classes with a colour and a name of their own, and most classes that are drawn at all.
+# Number of classes with their own colour and name, and largest number of classes on a map.
 NAMED = 12
 _CLASSES = 60
 
@@ -48,7 +48,7 @@ def compute_map(
         labels: the class of each row.
         metric: of the neighbourhoods; cosine is Euclidean distance between unit vectors.
         seed: of the sample and of the layout.
-        limit: most points; more rows are sampled, and so are more than 60 classes.
+        limit: largest number of points; more rows are sampled, and so are more than 60 classes.
 
     Returns:
         The map; None if there are fewer than eight rows, or all are identical.

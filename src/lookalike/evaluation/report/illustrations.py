@@ -1,4 +1,4 @@
-"""Illustrations of a report: the pairs and queries worth a look, and the map of the embeddings."""
+"""Illustrations of a report: example pairs, example queries, and the map of the embeddings."""
 
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ class Neighbours:
 
 @dataclass(frozen=True, eq=False)
 class Illustrations:
-    """What a page shows beside the scores.
+    """The examples and the map that a page shows beside the scores.
 
     Attributes:
         pairs: positions in the judged pairs.
@@ -56,7 +56,7 @@ def illustrate(evaluation: Evaluation, points: int = POINTS) -> Illustrations:
 
     Args:
         evaluation: results with their data; without data there are no illustrations.
-        points: most points of the map.
+        points: largest number of points of the map.
     """
     data, seed = evaluation.data, evaluation.about.seed
     if data is None:
@@ -69,7 +69,7 @@ def illustrate(evaluation: Evaluation, points: int = POINTS) -> Illustrations:
 
 
 def _choose_pairs(result: VerificationResult, seed: int) -> tuple[int, ...]:
-    """Choose some pairs that were judged correctly, at random, and the most wrong ones."""
+    """Choose random pairs that were judged correctly, and the pairs with the largest errors."""
     rng = np.random.default_rng(seed)
     same, distances, accepted = result.pairs.same, result.distances, result.accepted
     chosen: list[int] = []

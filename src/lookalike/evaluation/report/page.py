@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file that needs nothing else, and its JSON document."""
+"""The page of a report, one self-contained HTML file, and its JSON document."""
 
 import base64
 import hashlib
@@ -24,7 +24,7 @@ from lookalike.evaluation.retrieval import ClassScores
 
 _HERE = Path(__file__).parent
 
-# Most headline scores, classes, and characters of a name on the page; report.json has all.
+# Limits of the page: headline scores, classes, and characters of a name. report.json has everything.
 _HEADLINES = 4
 _CLASSES = 60
 _NAME_LENGTH = 18
@@ -48,17 +48,17 @@ Mark = Callable[[str], str]
 
 
 def require() -> None:
-    """Check that the packages of a report are installed, before hours of work that should end in one.
+    """Check that the packages of a report are installed; call it before long work that ends in a report.
 
     Raises:
-        MissingExtraError: one is missing.
+        MissingExtraError: a package is missing.
     """
     if any(find_spec(name) is None for name in ("jinja2", "matplotlib", "sklearn")):
         raise MissingExtraError("report", "A report")
 
 
 def default_folder(encoder: str, data: str) -> Path:
-    """Return the folder of a report whose user names none."""
+    """Return the default folder of a report."""
     return Path("reports") / re.sub(r"[^\w.]+", "-", f"{encoder}-{data}").strip("-.")
 
 
@@ -147,7 +147,7 @@ def _score(score: Score) -> dict[str, str]:
 
 
 def _headlines(scores: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """Return the four scores that a reader of any field looks for."""
+    """Return the four headline scores."""
     by_name = {score["name"]: score for score in scores}
     return [by_name[name] for name in _HEADLINE_SCORES if name in by_name][:_HEADLINES]
 
@@ -247,8 +247,8 @@ def _class(name: str, scores: ClassScores) -> dict[str, Any]:
 
 def _queries(neighbours: Sequence[Neighbours], data: EmbeddedDataset) -> list[dict[str, Any]]:
     kinds = (
-        (False, "The worst queries", "The worst rankings show what the encoder confuses."),
-        (True, "The best queries", "Some of the queries with the best rankings."),
+        (False, "The worst queries", "Their rankings show what the encoder confuses."),
+        (True, "The best queries", "A random choice of the queries with the best rankings."),
     )
     shown = []
     for best, title, caption in kinds:

@@ -1,4 +1,4 @@
-"""Small images of a report, as data URIs: thumbnails, the sprite sheet of a map, and the map made of images."""
+"""Small images of a report, as data URIs: thumbnails, the sprite sheet of a map, and the mosaic."""
 
 import base64
 import io
@@ -11,12 +11,12 @@ from lookalike.evaluation.embedded import ImageOfRow
 from lookalike.evaluation.report.embedding_map import EmbeddingMap, grid_cells, sheet_columns
 from lookalike.shapes import UInt8
 
-# Pixels a side: of a thumbnail, of a sprite, and of an image on the map.
+# Pixels a side: of a thumbnail, of a sprite, and of an image in the mosaic.
 _THUMBNAIL = 96
 SPRITE = 32
 _TILE = 28
 
-# Cells along each side of the map made of images.
+# Cells along each side of the mosaic.
 _CELLS = 44
 
 
@@ -35,7 +35,7 @@ def sprite_sheet(embedding_map: EmbeddingMap, image: ImageOfRow) -> str:
 
 
 def mosaic(embedding_map: EmbeddingMap, image: ImageOfRow) -> str:
-    """Encode a map that is made of its images, transparent between them."""
+    """Encode a map that shows the image of each point, on a transparent background."""
     canvas = Image.new("RGBA", (_CELLS * _TILE, _CELLS * _TILE))
     for i, column, row in grid_cells(embedding_map, _CELLS):
         tile = _square(image(int(embedding_map.rows[i])), _TILE)
