@@ -1,4 +1,4 @@
-"""The functions of the front door, ``import lookalike as la``: one for each task that needs no open collection."""
+"""The functions of ``import lookalike as la``: one for each task that needs no open collection."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from lookalike import compare, encoders
 from lookalike.collection import Collection
 from lookalike.compare import Ranking, Verdict
 from lookalike.embedding import Embedder, to_batch
-from lookalike.encoders import Encoder
+from lookalike.encoders import Encoder, EncoderSource
 from lookalike.errors import MissingExtraError, UsageError
 from lookalike.evaluation import calibration
 from lookalike.evaluation import evaluate as evaluation
@@ -22,20 +22,18 @@ from lookalike.evaluation.results import Evaluation
 from lookalike.images import ImageSource
 from lookalike.joins import JoinPairs
 from lookalike.progress import SILENT, Progress
-from lookalike.query import Branch, Within
+from lookalike.query import Within, to_branch
 from lookalike.search_options import to_path
 
 DEFAULT_EVALUATION = EvaluationOptions()
-
-EncoderSource = str | os.PathLike[str] | Encoder
-"""An encoder: a name, a folder, ``hf://org/repo``, or a loaded one."""
 
 
 def load_encoder(name: EncoderSource = encoders.DEFAULT) -> Encoder:
     """Load an encoder.
 
     Args:
-        name: of a bundled encoder; the folder of an encoder, a training run or a collection; or ``hf://org/repo``.
+        name: the name of a bundled encoder; the folder of an encoder, a training run or a collection; or
+            ``hf://org/repo``.
 
     Raises:
         NotFoundError: there is no such encoder.
@@ -45,7 +43,7 @@ def load_encoder(name: EncoderSource = encoders.DEFAULT) -> Encoder:
         >>> la.load_encoder("toyshop").card.dimension
         128
     """
-    return name if isinstance(name, Encoder) else encoders.load(name)
+    return encoders.load(name)
 
 
 def embed(
@@ -72,7 +70,7 @@ def embed(
         (2, 128)
     """
     batch, single = to_batch(image)
-    vectors = Embedder.of(load_encoder(encoder)).embed(batch, _to_branch(sketch))
+    vectors = Embedder.of(encoders.load(encoder)).embed(batch, to_branch(sketch))
     return np.asarray(vectors[0]) if single else vectors
 
 
@@ -89,15 +87,15 @@ def verify(
 
     Args:
         left: an image.
-        right: another one, a photo.
+        right: another image, a photo.
         encoder: a name, a folder, ``hf://org/repo``, or a loaded encoder.
-        within: the largest distance of the same thing, as ``0.35``, or the smallest similarity, as ``"80%"``. By default
-            the calibrated threshold.
-        far: the threshold of this false accept rate in place of ``within``.
+        within: the threshold: the largest distance of the same thing, as ``0.35``, or the smallest similarity, as
+            ``"80%"``. By default the calibrated threshold.
+        far: use the threshold of this false accept rate instead of ``within``.
         sketch: the left image is a sketch.
 
     Raises:
-        ImageError, NotFoundError: one of them cannot be used.
+        ImageError, NotFoundError: an image cannot be used.
         UsageError: the threshold is invalid, or the encoder is not calibrated for the rate.
 
     Example:
@@ -106,7 +104,7 @@ def verify(
         >>> print(la.verify("mug.jpg", "other.jpg", within="80%"))
         different: distance 0.757 (euclidean), similarity 56.9%, threshold 0.25
     """
-    embedder, branch = Embedder.of(load_encoder(encoder)), _to_branch(sketch)
+    embedder, branch = Embedder.of(encoders.load(encoder)), to_branch(sketch)
     return compare.verify(embedder, left, right, compare.find_threshold(embedder, within, far, branch), branch)
 
 
@@ -144,8 +142,8 @@ def classify(
 
     Args:
         image: an image, or a list of them.
-        support: a folder with a folder of examples for each class; or class → image files. Examples that cannot be used are
-            skipped.
+        support: a folder with a folder of examples for each class; or a mapping of class to image files. Examples that
+            cannot be used are skipped.
         encoder: a name, a folder, ``hf://org/repo``, or a loaded encoder. It need not have seen the classes.
         by: compare with every example, or with the mean of a class's examples (``"prototype"``).
         sketch: the images are sketches.
@@ -161,14 +159,14 @@ def classify(
         >>> la.classify("mug.jpg", "photos").label
         'mug'
     """
-    embedder = Embedder.of(load_encoder(encoder))
+    embedder = Embedder.of(encoders.load(encoder))
     examples = (
         {label: [to_path(path) for path in paths] for label, paths in support.items()}
         if isinstance(support, Mapping)
         else compare.find_examples(to_path(support))
     )
     queries, single = to_batch(image)
-    answers = compare.classify(embedder, queries, examples, by=by, branch=_to_branch(sketch)).answers
+    answers = compare.classify(embedder, queries, examples, by=by, branch=to_branch(sketch)).answers
     return answers[0] if single else list(answers)
 
 
@@ -185,7 +183,7 @@ def join(
 
     Args:
         left: a collection, or its folder.
-        right: another one; without it the left one is joined with itself.
+        right: another collection; without it the left one is joined with itself.
         k: pair each item on the left with its k nearest on the right.
         within: pair all items in this range of distances, as ``0.1`` or ``"90%"``.
         far: pair all items within the distance of this false accept rate.
@@ -193,7 +191,7 @@ def join(
 
     Raises:
         NotFoundError: there is no such collection.
-        MismatchError: different encoders or metrics made the two.
+        MismatchError: the collections have different encoders or metrics.
         UsageError: not exactly one of k, within and far is given, or its value is invalid.
 
     Example:
@@ -201,9 +199,8 @@ def join(
         >>> for pair in pairs:
         ...     assert pair.distance <= 0.67
     """
-    one = _to_collection(left)
     other = None if right is None else _to_collection(right)
-    return one.join(other, k=k, within=within, far=far, approximate=approximate)
+    return _to_collection(left).join(other, k=k, within=within, far=far, approximate=approximate)
 
 
 def evaluate(
@@ -215,13 +212,13 @@ def evaluate(
     """Measure retrieval, verification and few-shot classification on labelled images.
 
     Args:
-        encoder: a name, a folder, ``hf://org/repo``, a loaded encoder, or a collection for its own.
+        encoder: a name, a folder, ``hf://org/repo``, a loaded encoder, or a collection, whose encoder is measured.
         data: a folder with a folder for each class, a CSV file, an ``.npz`` file, or `EvaluationData`.
         options: what to measure, and how much of it.
-        progress: reports each stage.
+        progress: gets each stage.
 
     Returns:
-        Figures with confidence intervals. ``print`` shows them, ``to_dict()`` gives them as JSON takes them.
+        Scores with confidence intervals; ``print`` shows them, and ``to_dict()`` converts them to what JSON can hold.
 
     Raises:
         NotFoundError, DataError: the data does not exist or is invalid.
@@ -243,17 +240,18 @@ def calibrate(
     split: str | None = None,
     progress: Progress = SILENT,
 ) -> CalibrationResult:
-    """Learn from labelled images what distances mean, and write it into the encoder's card.
+    """Calibrate an encoder on labelled images, and write the calibration into the encoder's card.
 
     Afterwards hits and verdicts have a probability, `verify` has a threshold, and ``far=`` works.
 
     Args:
-        encoder: a name, a folder, ``hf://org/repo``, a loaded encoder, or a collection for its own copy.
+        encoder: a name, a folder, ``hf://org/repo``, a loaded encoder, or a collection, whose copy of its encoder is
+            calibrated.
         data: labelled images that the encoder was not trained on: a folder with a folder for each class, a CSV file or an
             ``.npz`` file. A collection's own labelled items by default.
         to: a new folder for a calibrated copy. An encoder that others share, bundled or downloaded, needs it.
-        split: of the data; required if it has splits.
-        progress: receives the stage ``"embedding"``.
+        split: the split of the data to use; required if the data has splits.
+        progress: gets the stage ``"embedding"``.
 
     Returns:
         The calibration and the error rates of its threshold; ``print`` shows them.
@@ -296,10 +294,10 @@ def train(
         recipe: a YAML file.
         to: the run's folder, which must not exist or be empty.
         overrides: values that replace those of the recipe, as ``"train.epochs=3"``.
-        progress: reports each batch, and the figures of each epoch.
+        progress: gets each batch, and the scores of each epoch.
 
     Returns:
-        The encoder, which is in the run's folder too.
+        The encoder; the run's folder has it too.
 
     Raises:
         MissingExtraError: the extra ``learn`` is not installed.
@@ -320,12 +318,8 @@ def train(
 
 
 def _to_embedder(source: EncoderSource | Collection) -> Embedder:
-    return source.embedder if isinstance(source, Collection) else Embedder.of(load_encoder(source))
+    return source.embedder if isinstance(source, Collection) else Embedder.of(encoders.load(source))
 
 
 def _to_collection(source: Collection | str | os.PathLike[str]) -> Collection:
     return source if isinstance(source, Collection) else Collection.open(source)
-
-
-def _to_branch(sketch: bool) -> Branch:
-    return "sketch" if sketch else "photo"

@@ -25,7 +25,7 @@ from lookalike.compare import RankedClass, Ranking, Verdict
 from lookalike.duplicates import DuplicateGroups, FindOptions, SearchRadius, find_duplicates
 from lookalike.duplicates.find import DEFAULT_OPTIONS
 from lookalike.embedding import Embedder, to_batch
-from lookalike.encoders import Encoder
+from lookalike.encoders import EncoderSource
 from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, UsageError
 from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.evaluation.labels import LabelledVectors
@@ -35,7 +35,7 @@ from lookalike.ingest import Added, Entry, absolute_path
 from lookalike.joins import Join, JoinPairs
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
-from lookalike.query import Branch, Filter, Query, Within
+from lookalike.query import DEFAULT_K, Branch, Filter, Query, Vectors, Within, to_branch
 from lookalike.search_options import SearchOptions, to_metric, to_path, to_query
 from lookalike.stores import (
     Answer,
@@ -60,9 +60,9 @@ class Collection:
     Safe to use from several threads, and while other processes read and write.
 
     Attributes:
-        folder: its folder.
-        store: its items and vectors.
-        embedder: makes its vectors.
+        folder: the folder on disk.
+        store: the items and their vectors.
+        embedder: turns images into vectors.
 
     Example:
         >>> with la.Collection.open("shop") as shop:
@@ -75,26 +75,26 @@ class Collection:
         self.folder = folder
         self.store = store
         self.embedder = embedder
-        self._images = Lock()  # images that the folder keeps come and go with their items
+        self._images = Lock()  # an image in the folder is written and deleted together with its item
 
     @classmethod
     def create(
         cls,
         path: str | os.PathLike[str],
-        encoder: "str | os.PathLike[str] | Encoder",
+        encoder: EncoderSource,
         metric: Metric | str | None = None,
     ) -> Self:
         """Create an empty collection.
 
         Args:
             path: a folder that does not exist yet; the suffix ``.lookalike`` may be left out.
-            encoder: a name, a folder, ``hf://org/repo`` or an encoder; a copy goes into the folder.
+            encoder: a name, a folder, ``hf://org/repo`` or a loaded encoder; the folder gets a copy of it.
             metric: the encoder's own by default.
 
         Raises:
-            AlreadyExistsError: something is at the path.
-            NotFoundError, EncoderError: there is no such encoder, or it is damaged.
-            UsageError: the metric does not compare what the encoder puts out.
+            AlreadyExistsError: the path exists.
+            NotFoundError, EncoderError: the encoder does not exist or is damaged.
+            UsageError: the metric cannot compare the encoder's vectors.
 
         Example:
             >>> la.Collection.create("new", encoder="toyshop", metric="cosine")
@@ -102,9 +102,8 @@ class Collection:
         """
         path = find_folder(to_path(path))
         if path.exists():  # before the encoder is loaded
-            raise AlreadyExistsError(f"{path} already exists. Open it, or choose another name.")
-        loaded = encoder if isinstance(encoder, Encoder) else encoders.load(encoder)
-        embedder = Embedder.of(loaded, to_metric(metric))
+            raise AlreadyExistsError(f"{path} exists already. Open it, or choose another name.")
+        embedder = Embedder.of(encoders.load(encoder), to_metric(metric))
         Folder.create(path, embedder, lambda folder: SQLiteStore.create(folder, embedder.space).close())
         return cls.open(path)
 
@@ -113,12 +112,12 @@ class Collection:
         """Open a collection.
 
         Args:
-            path: its folder; the suffix ``.lookalike`` may be left out.
+            path: the collection's folder; the suffix ``.lookalike`` may be left out.
 
         Raises:
-            NotFoundError: there is none.
-            MismatchError: it has another format, or its encoder is not the one that made its vectors.
-            StorageError, EncoderError: it is damaged.
+            NotFoundError: there is no collection at the path.
+            MismatchError: the collection has another format, or its encoder did not make its vectors.
+            StorageError, EncoderError: the collection is damaged.
         """
         folder = Folder.open(find_folder(to_path(path)))
         with ExitStack() as undo:
@@ -160,11 +159,11 @@ class Collection:
         return self.store.count()
 
     def __bool__(self) -> bool:
-        """Be true, also without items."""
+        """Return true, also for an empty collection."""
         return True
 
     def __repr__(self) -> str:
-        """Show where the collection is, and what made its vectors."""
+        """Show the path, the number of items, the encoder and the metric."""
         return f"<Collection {str(self.path)!r}: {len(self):,} items by {self.embedder.name}, {self.metric}>"
 
     # ---- add and remove
@@ -177,9 +176,9 @@ class Collection:
 
         Args:
             source: a folder that is searched for images, an image, or a sequence of images.
-            labels: of a folder, ``"folder"`` labels each image by its first folder, and the path of a CSV file names
-                them, see `lookalike.ingest.plan`; of a sequence, one label for each image.
-            progress: receives the stage ``"indexing"``.
+            labels: for a folder, ``"folder"`` labels each image by its first folder, and the path of a CSV file reads
+                the labels from it (see `lookalike.ingest.plan`); for a sequence, one label for each image.
+            progress: gets the stage ``"indexing"``.
 
         Raises:
             NotFoundError, DataError: there is no such folder, or the CSV file is invalid.
@@ -199,7 +198,7 @@ class Collection:
     ) -> Item:
         """Add an image that has no file of its own, such as an upload; the collection's folder keeps it.
 
-        The same content again is the same item, with the new label and attributes.
+        An image with the same content replaces the label and the attributes of its item.
 
         Raises:
             ImageError: the image cannot be used.
@@ -240,20 +239,20 @@ class Collection:
         return removed
 
     def missing(self, folder: "str | os.PathLike[str]") -> list[Item]:
-        """Return the items under a folder whose files do not exist any longer."""
+        """Return the items under a folder whose files no longer exist."""
         root = str(absolute_path(to_path(folder))).rstrip(os.sep) + os.sep
         return [item for item in self.store.scan() if item.uri.startswith(root) and _is_missing(Path(item.uri))]
 
     def get(self, ident: str) -> Item:
-        """Return one item.
+        """Return an item.
 
         Raises:
             NotFoundError: there is no such item.
         """
-        found = self.store.get([ident])
-        if ident not in found:
+        items = self.store.get([ident])
+        if ident not in items:
             raise NotFoundError(f"“{self.name}” has no item “{ident}”.")
-        return found[ident]
+        return items[ident]
 
     # ---- search
 
@@ -289,7 +288,7 @@ class Collection:
         Args:
             image: an image (a path, the content of a file, a Pillow image or a uint8 array), or a list of them.
             item: the id of an item, which is not among its own hits; or a list of them.
-            vector: ``(c,)``, or ``(q, c)`` for several.
+            vector: a vector ``(c,)``, or several ``(q, c)``.
             options: see `SearchOptions`: ``k``, ``within``, ``far``, ``sketch``, ``label``, ``where``, ``metric``,
                 ``exact``, ``limit``.
 
@@ -315,7 +314,7 @@ class Collection:
             'mug'
         """
         if sum(given is not None for given in (image, item, vector)) != 1:
-            raise UsageError("Give an image, item= or vector=: one of them.")
+            raise UsageError("Give one of them: an image, item= or vector=.")
         query = to_query(options, self.embedder)
         if image is not None:
             batch, single = to_batch(image)
@@ -339,13 +338,13 @@ class Collection:
         if not query.items:
             resolved = self._resolve(query)
             return [self._finish(answer, query.branch) for answer in self.store.search(resolved)]
-        # One more, since each item finds itself.
-        more = replace(
+        # Each item finds itself, so ask for one hit more.
+        one_more = replace(
             query,
             k=None if query.k is None else query.k + 1,
             limit=None if query.limit is None else query.limit + 1,
         )
-        answers = self.store.search(self._resolve(more))
+        answers = self.store.search(self._resolve(one_more))
         return [
             self._finish(_without(answer, item, query.k, query.limit), query.branch)
             for answer, item in zip(answers, query.items, strict=True)
@@ -354,10 +353,10 @@ class Collection:
     def stream(self, query: Query) -> Iterator[Answer]:
         """Answer a range query of one image, item or vector exactly, in parts of bounded size, nearest first.
 
-        Items that are removed meanwhile are left out.
+        It leaves out items that are removed before their part is read.
 
         Raises:
-            UsageError: the query has no range, or asks more than one question; or the store cannot stream.
+            UsageError: the query has no range, or has several images, items or vectors; or the store cannot stream.
         """
         if not isinstance(self.store, Streaming):
             raise UsageError(f"The store of “{self.name}” cannot stream answers; search with a limit.")
@@ -366,15 +365,18 @@ class Collection:
         return (self._finish(_without(part, own), query.branch) for part in parts)
 
     def _resolve(self, query: Query) -> Query:
-        """Turn a query's images or items into vectors."""
+        """Replace a query's images or items by vectors."""
+        return replace(query, images=(), items=(), vectors=self._vectors(query))
+
+    def _vectors(self, query: Query) -> Vectors:
         if query.vectors is not None:
-            return query
+            return query.vectors
         if query.items:
-            return replace(query, items=(), vectors=self.store.vectors(query.items))
-        return replace(query, images=(), vectors=self.embedder.embed(query.images, query.branch))
+            return self.store.vectors(query.items)
+        return self.embedder.embed(query.images, query.branch)
 
     def _finish(self, answer: Answer, branch: Branch) -> Answer:
-        """Add what a store does not know: probabilities and thumbnails."""
+        """Add probabilities and thumbnails, which the store does not have."""
         distances = np.asarray([hit.distance for hit in answer.hits])
         probabilities = self.embedder.with_metric(answer.metric).probabilities(distances, branch)
         hits = answer.hits
@@ -385,17 +387,17 @@ class Collection:
     # ---- approximate indexes
 
     def status(self) -> Status | None:
-        """Return how exact and how fast searches are, and which index there is; none if the store sees to that itself."""
+        """Return the precision, speed and index of searches; None if the store manages its own index."""
         return self.store.status() if isinstance(self.store, Indexable) else None
 
     def searches_exactly(self, exact: bool | None = None) -> bool:
-        """Whether a query is answered exactly: as requested, within the budget, or because there is no index."""
+        """Check whether a query is answered exactly: as requested, within the budget, or for lack of an index."""
         if exact or not isinstance(self.store, Indexable) or (exact is None and not self.store.over_budget()):
             return True
         return self.store.status().index is None
 
     def misses_index(self, exact: bool | None = None) -> bool:
-        """Whether a query is answered exactly only because there is no index that answers it faster."""
+        """Check whether a query is answered exactly only for lack of an index that would answer it faster."""
         store = self.store
         if exact or not isinstance(store, Indexable) or (exact is None and not store.over_budget()):
             return False
@@ -406,14 +408,14 @@ class Collection:
         """Set the budget of a query, and the kind of index that `build_index` makes.
 
         Raises:
-            UsageError: the store sees to that itself.
-            StorageError, BusyError: it cannot be written.
+            UsageError: the store manages its own index.
+            StorageError, BusyError: the settings cannot be written.
         """
-        self._indexable_store().tune(lambda now: settings.model_copy(update={"built": now.built}))
+        self._indexable_store().tune(lambda current: settings.model_copy(update={"built": current.built}))
 
     @property
     def indexable(self) -> bool:
-        """Whether the settings ask for an index, and there are enough items for one. Bits need none."""
+        """Whether the settings ask for an index and there are enough items for one; false for bits, which need none."""
         store = self.store
         return isinstance(store, Indexable) and store.indexable() and store.status().settings.index != "none"
 
@@ -426,7 +428,7 @@ class Collection:
         return self._indexable_store().build_index(progress, stopped)
 
     def measure_latency(self, queries: int = 5) -> tuple[float, float | None]:
-        """Return milliseconds of an exact query and of an approximate one, if there is an index: medians of a few."""
+        """Measure the median milliseconds of an exact query and, if there is an index, of an approximate one."""
         ids = [item.id for item in islice(self.store.scan(), queries)]
         vectors, seconds = self.store.vectors(ids), dict[bool, list[float]]()
         for i in range(len(ids)):
@@ -457,21 +459,21 @@ class Collection:
 
         Args:
             left: an image.
-            right: another one, a photo.
-            within: the largest distance of the same thing, as ``0.35``, or the smallest similarity, as ``"80%"``. ClassifyBy
-                default the calibrated threshold.
-            far: the threshold of this false accept rate in place of ``within``.
+            right: another image, a photo.
+            within: the threshold: the largest distance of the same thing, as ``0.35``, or the smallest similarity, as
+                ``"80%"``. By default the calibrated threshold.
+            far: use the threshold of this false accept rate instead of ``within``.
             sketch: the left image is a sketch.
 
         Raises:
-            ImageError, NotFoundError: one of them cannot be used.
+            ImageError, NotFoundError: an image cannot be used.
             UsageError: the threshold is invalid, or the encoder is not calibrated for the rate.
 
         Example:
             >>> la.open("shop").verify("mug.jpg", "other.jpg", within=0.9).same
             True
         """
-        branch: Branch = "sketch" if sketch else "photo"
+        branch = to_branch(sketch)
         threshold = compare.find_threshold(self.embedder, within, far, branch)
         return compare.verify(self.embedder, left, right, threshold, branch)
 
@@ -497,8 +499,8 @@ class Collection:
 
         Args:
             image: an image, or a list of them.
-            k: how many labels.
-            by: the distance of a label is that of its nearest item, or of the mean of its items.
+            k: return at most this many labels.
+            by: ``"example"`` takes the distance of a label's nearest item, ``"prototype"`` that of the mean of its items.
             sketch: the images are sketches.
 
         Raises:
@@ -510,50 +512,47 @@ class Collection:
             mug           0.70   58.8%
             trousers      0.97   50.7%
         """
-        branch: Branch = "sketch" if sketch else "photo"
         batch, single = to_batch(image)
-        vectors = self.embedder.embed(batch, branch)
-        answers = self.rank_labels(Query(vectors=vectors, k=k, branch=branch), by=by)
-        return answers[0] if single else answers
+        rankings = self.rank_labels(Query(images=batch, k=k, branch=to_branch(sketch)), by=by)
+        return rankings[0] if single else rankings
 
     def rank_labels(self, query: Query, by: ClassifyBy = "example") -> list[Ranking]:
-        """Rank the ``query.k`` nearest labels for each of a query's vectors; see `classify`."""
-        query = self._resolve(query)
-        k, vectors = query.k or 1, query.vectors
-        if vectors is None or not (labels := self.store.labels()):
+        """Rank the ``query.k`` nearest labels for each image, item or vector of a query; see `classify`."""
+        vectors, labels = self._vectors(query), self.store.labels()
+        if not labels:
             raise UsageError(f"No item of “{self.name}” has a label. Index with --labels, or give a folder of classes.")
         if by == "example":
-            return [
-                self._nearest_labels(replace(query, vectors=vectors[i : i + 1]), set(labels))
-                for i in range(len(vectors))
-            ]
-        embedder = self.embedder.with_metric(query.metric)
-        ranked = compare.rank_classes(embedder, vectors, self.labelled(), by=by, branch=query.branch)
-        return [ranking[:k] for ranking in ranked]
+            single_queries = (
+                replace(query, images=(), items=(), vectors=vectors[i : i + 1]) for i in range(len(vectors))
+            )
+            return [self._nearest_labels(single, set(labels)) for single in single_queries]
+        embedder = self.embedder.compared_by(query.metric)
+        rankings = compare.rank_classes(embedder, vectors, self.labelled(), by=by, branch=query.branch)
+        return [ranking[: query.k] for ranking in rankings]
 
-    def _nearest_labels(self, query: Query, left: set[str]) -> Ranking:
-        """Search in rounds; each finds at least the nearest of the labels that are left."""
-        k, ranked = query.k or 1, list[RankedClass]()
-        while left and len(ranked) < k:
-            (answer,) = self.answer(replace(query, where=Filter(labels=frozenset(left))))
-            if not answer.hits:  # they were removed a moment ago
+    def _nearest_labels(self, query: Query, remaining: set[str]) -> Ranking:
+        """Search in rounds: each round finds at least the nearest of the remaining labels."""
+        k, ranked = query.k or DEFAULT_K, list[RankedClass]()
+        while remaining and len(ranked) < k:
+            (answer,) = self.answer(replace(query, where=Filter(labels=frozenset(remaining))))
+            if not answer.hits:  # another process has just removed the items of these labels
                 break
             for hit in answer.hits:
-                if hit.item.label in left:
-                    left.remove(hit.item.label)
+                if hit.item.label in remaining:
+                    remaining.remove(hit.item.label)
                     ranked.append(RankedClass(hit.item.label, hit.distance, hit.similarity, hit.probability))
         return Ranking(tuple(ranked[:k]), query.metric or self.metric)
 
     def labelled(self) -> LabelledVectors:
         """Return the vectors and labels of all items that have a label, ordered by the images' content.
 
-        Ids follow paths; samples that are drawn from the same images should not.
+        An order by id would depend on paths, and so would the samples that are drawn from it.
         """
         snapshot = take_snapshot(self.store)
-        known = {item.id: (item.sha256, item.label) for item in self.store.scan() if item.label is not None}
-        rows = [row for row, ident in enumerate(snapshot.ids) if ident in known]
-        rows.sort(key=lambda row: known[snapshot.ids[row]][0])
-        return LabelledVectors(snapshot.vectors[rows], [known[snapshot.ids[row]][1] or "" for row in rows])
+        labelled = {item.id: (item.sha256, item.label) for item in self.store.scan() if item.label is not None}
+        rows = [row for row, ident in enumerate(snapshot.ids) if ident in labelled]
+        rows.sort(key=lambda row: labelled[snapshot.ids[row]][0])
+        return LabelledVectors(snapshot.vectors[rows], [labelled[snapshot.ids[row]][1] for row in rows])
 
     # ---- join
 
@@ -569,14 +568,15 @@ class Collection:
         """Pair the items of two collections, or of this one, that look alike.
 
         Args:
-            other: the right side. Without it the collection is joined with itself: each pair once, no item with itself.
+            other: the right side; without it the collection is joined with itself, each pair once and no item with
+                itself.
             k: pair each item on the left with its k nearest on the right.
             within: pair all items in this range of distances; see `SearchOptions`.
             far: pair all items within the distance of this false accept rate.
             approximate: use an index; its recall is measured.
 
         Raises:
-            MismatchError: different encoders or metrics made the two.
+            MismatchError: the collections have different encoders or metrics.
             UsageError: not exactly one of k, within and far is given, or its value is invalid.
 
         Example:
@@ -588,11 +588,23 @@ class Collection:
             other = None
         if other is not None:
             self._check_joinable(other)
-        asked = self.embedder.distance_range(within, far)
-        right = self if other is None else other
+        distances = self.embedder.distance_range(within, far)
         store = None if other is None else other.store
-        found = Join.between(self.store, store, k=k, within=asked, approximate=approximate)
-        return JoinPairs(found, (self.folder.thumbnail, right.folder.thumbnail))
+        join = Join.between(self.store, store, k=k, within=distances, approximate=approximate)
+        return JoinPairs(join, (self.folder.thumbnail, (other or self).folder.thumbnail))
+
+    def _check_joinable(self, other: "Collection") -> None:
+        reason = f"“{self.name}” and “{other.name}” cannot be joined"
+        if self.embedder.fingerprint != other.embedder.fingerprint:
+            raise MismatchError(
+                f"{reason}: their vectors were made by different encoders, “{self.embedder.name}” and"
+                f" “{other.embedder.name}”. Index the images of one of them again with the encoder of the other."
+            )
+        if self.embedder.space != other.embedder.space:
+            raise MismatchError(
+                f"{reason}: one is compared by {self.metric}, the other by {other.metric}. Index the images of one of"
+                " them again with the --metric of the other."
+            )
 
     # ---- duplicates
 
@@ -604,14 +616,14 @@ class Collection:
         options: FindOptions = DEFAULT_OPTIONS,
         progress: Progress = SILENT,
     ) -> DuplicateGroups:
-        """Find groups of duplicates: the same file, the same image, and similar ones. Nothing is moved.
+        """Find groups of duplicates: identical files, near-duplicates and similar images. No file is moved.
 
-        `lookalike.duplicates.move_to_trash` moves what is not kept.
+        `lookalike.duplicates.move_to_trash` moves the images that are not kept.
 
         Args:
             within: compare the pixels of images up to this distance, as ``0.1``, or similarity, as ``"95%"``. By default the
                 calibration of the encoder decides.
-            far: the distance of this false accept rate in place of ``within``.
+            far: use the distance of this false accept rate instead of ``within``.
             options: what to search for, and which images to keep.
             progress: receives the stages of the search.
 
@@ -623,46 +635,28 @@ class Collection:
             >>> print(groups)
             No duplicates among 64 images.
         """
-        if within is not None and far is not None:
-            raise UsageError("Give a distance or a false accept rate, not both.")
-        radius = None
-        if within is not None:
-            radius = SearchRadius.parse(within, self.embedder.space)
-        elif far is not None:
-            radius = SearchRadius.at_false_accept_rate(self.embedder, far)
+        radius = SearchRadius.parse(self.embedder, within, far)
         return find_duplicates(self, radius, options, progress)
-
-    def _check_joinable(self, other: "Collection") -> None:
-        both = f"“{self.name}” and “{other.name}” cannot be joined"
-        if self.embedder.fingerprint != other.embedder.fingerprint:
-            raise MismatchError(
-                f"{both}: different encoders made their vectors, “{self.embedder.name}” and “{other.embedder.name}”. Index"
-                " the images of one of them again with the encoder of the other."
-            )
-        if self.embedder.space != other.embedder.space:
-            raise MismatchError(
-                f"{both}: one is compared by {self.metric}, the other by {other.metric}. Index the images of one of them"
-                " again with the --metric of the other."
-            )
 
 
 def open_collection(
     path: str | os.PathLike[str],
-    encoder: "str | os.PathLike[str] | Encoder | None" = None,
+    encoder: EncoderSource | None = None,
     metric: Metric | str | None = None,
 ) -> Collection:
     """Open a collection, or create it if an encoder is given and it does not exist.
 
     Args:
-        path: its folder; the suffix ``.lookalike`` may be left out.
-        encoder: a name, a folder, ``hf://org/repo`` or an encoder. An existing collection must have been made with it.
+        path: the collection's folder; the suffix ``.lookalike`` may be left out.
+        encoder: a name, a folder, ``hf://org/repo`` or a loaded encoder. An existing collection must have been made
+            with it.
         metric: the encoder's own by default. An existing collection must have it.
 
     Raises:
-        NotFoundError: it does not exist and no encoder is given; or there is no such encoder.
-        MismatchError: it was made with another encoder or metric, or another format.
-        UsageError: the metric does not compare what the encoder puts out.
-        StorageError, EncoderError: it is damaged.
+        NotFoundError: the collection does not exist and no encoder is given; or there is no such encoder.
+        MismatchError: the collection was made with another encoder or metric, or has another format.
+        UsageError: the metric cannot compare the encoder's vectors.
+        StorageError, EncoderError: the collection is damaged.
 
     Example:
         >>> with la.open("mine", encoder="toyshop") as mine:
@@ -682,14 +676,12 @@ def open_collection(
     return collection
 
 
-def _check_same(
-    collection: Collection, encoder: "str | os.PathLike[str] | Encoder | None", metric: Metric | None
-) -> None:
+def _check_same(collection: Collection, encoder: EncoderSource | None, metric: Metric | None) -> None:
     if encoder is not None:
-        given = encoder if isinstance(encoder, Encoder) else encoders.load(encoder)
-        if given.fingerprint != collection.embedder.fingerprint:
+        requested = encoders.load(encoder)
+        if requested.fingerprint != collection.embedder.fingerprint:
             raise MismatchError(
-                f"{collection.path} was made with the encoder “{collection.embedder.name}”, not with “{given.card.name}”."
+                f"{collection.path} was made with the encoder “{collection.embedder.name}”, not with “{requested.card.name}”."
                 " Leave the encoder out, or make another collection."
             )
     if metric is not None and metric is not collection.metric:
@@ -699,7 +691,7 @@ def _check_same(
 
 
 def _without(answer: Answer, item: str | None, k: int | None = None, limit: int | None = None) -> Answer:
-    """Leave an item out of its own answer, and hits beyond k or the limit; only the limit makes it incomplete."""
+    """Remove an item from its own answer, and hits beyond k or the limit; only the limit makes it incomplete."""
     if item is None:
         return answer
     hits = [hit for hit in answer.hits if hit.item.id != item]
@@ -708,7 +700,7 @@ def _without(answer: Answer, item: str | None, k: int | None = None, limit: int 
 
 
 def _is_missing(path: Path) -> bool:
-    """Whether a file certainly does not exist; a file in a folder that cannot be searched may exist."""
+    """Check whether a file certainly does not exist; a file in a folder that cannot be searched may exist."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -118,6 +118,11 @@ def find_folder(name: Path) -> Path:
     return name.with_name(name.name + SUFFIX)
 
 
+def is_collection(name: Path) -> bool:
+    """Check whether a name, with or without the suffix, is that of an existing collection."""
+    return (find_folder(name) / "manifest.json").exists()
+
+
 @dataclass(frozen=True)
 class Folder:
     """The folder of a collection; see the module.

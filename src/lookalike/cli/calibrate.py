@@ -14,7 +14,7 @@ from lookalike.embedding import Embedder
 from lookalike.errors import UsageError
 from lookalike.evaluation import calibration
 from lookalike.evaluation.calibration import PAIRS, CalibrationData
-from lookalike.folder import find_folder
+from lookalike.folder import is_collection
 from lookalike.metric import Metric
 
 commands = typer.Typer()
@@ -58,10 +58,8 @@ def calibrate(given: Options) -> None:
 
     Example: lookalike calibrate runs/mine/encoder --data held-out
     """
-    is_collection = (
-        given.encoder not in encoders.bundled() and (find_folder(Path(given.encoder)) / "manifest.json").exists()
-    )
-    embedder, data = _of_collection(given) if is_collection else _of_encoder(given)
+    by_collection = given.encoder not in encoders.bundled() and is_collection(Path(given.encoder))
+    embedder, data = _from_collection(given) if by_collection else _from_encoder(given)
     output.print_skipped(data.failures)
     result = calibration.calibrate(embedder, data, given.pairs, given.seed)
     folder = calibration.save(embedder.encoder, result.calibration, given.to)
@@ -72,13 +70,13 @@ def calibrate(given: Options) -> None:
         output.stderr.print(result.warning, style="yellow")
     output.stdout.print(str(result))
     output.stdout.print(f"\nFitted on {data.description}; written into {folder}.")
-    if is_collection and given.to is None:
+    if by_collection and given.to is None:
         output.stdout.print("Programs that have the collection open use the calibration after they open it again.")
 
 
-def _of_collection(given: Options) -> tuple[Embedder, CalibrationData]:
-    with Collection.open(find_folder(Path(given.encoder))) as collection:
-        embedder = collection.embedder.with_metric(given.metric)
+def _from_collection(given: Options) -> tuple[Embedder, CalibrationData]:
+    with Collection.open(given.encoder) as collection:
+        embedder = collection.embedder.compared_by(given.metric)
         _check_destination(embedder, given.to)
         if given.data is not None:
             return embedder, _open_data(embedder, given.data, given.split)
@@ -86,7 +84,7 @@ def _of_collection(given: Options) -> tuple[Embedder, CalibrationData]:
         return embedder, CalibrationData(labelled, f"{len(labelled):,} labelled items of “{collection.name}”")
 
 
-def _of_encoder(given: Options) -> tuple[Embedder, CalibrationData]:
+def _from_encoder(given: Options) -> tuple[Embedder, CalibrationData]:
     embedder = Embedder.of(encoders.load(given.encoder), given.metric)
     if given.data is None:
         raise UsageError("To calibrate an encoder, give labelled images with --data PATH.")

@@ -8,15 +8,15 @@ import typer
 
 from lookalike import compare, encoders
 from lookalike.cli import output
-from lookalike.cli.options import Encoder, Json, MetricOfEncoder, Sketch, branch, options
+from lookalike.cli.options import Encoder, Json, MetricOfEncoder, Sketch, options
 from lookalike.collection import Collection
 from lookalike.compare import Ranking
 from lookalike.embedding import Embedder
 from lookalike.errors import UsageError
 from lookalike.evaluation.fewshot import ClassifyBy
-from lookalike.folder import find_folder
+from lookalike.folder import is_collection
 from lookalike.metric import format_distance, format_probability
-from lookalike.query import Query
+from lookalike.query import Query, to_branch
 
 commands = typer.Typer()
 
@@ -49,8 +49,7 @@ def classify(given: Options) -> None:
 
     Example: lookalike classify new.jpg --support examples
     """
-    is_collection = (find_folder(given.support) / "manifest.json").exists()
-    rankings = _by_collection(given) if is_collection else _by_folder(given)
+    rankings = _by_collection(given) if is_collection(given.support) else _by_folder(given)
     if given.json:
         dicts = [
             {"classes": [one.to_dict() for one in ranking], "metric": ranking.metric, "by": given.by}
@@ -68,7 +67,7 @@ def _by_collection(given: Options) -> list[Ranking]:
     if given.encoder is not None:
         raise UsageError("A collection has an encoder of its own; leave --encoder out.")
     with Collection.open(given.support) as collection:
-        query = Query(images=given.images, k=given.k, metric=given.metric, branch=branch(given.sketch))
+        query = Query(images=given.images, k=given.k, metric=given.metric, branch=to_branch(given.sketch))
         return collection.rank_labels(query, given.by)
 
 
@@ -80,7 +79,7 @@ def _by_folder(given: Options) -> list[Ranking]:
             given.images,
             compare.find_examples(given.support),
             by=given.by,
-            branch=branch(given.sketch),
+            branch=to_branch(given.sketch),
             progress=progress,
         )
     output.print_skipped([reason for _, reason in classified.failures])

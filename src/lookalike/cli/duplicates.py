@@ -103,12 +103,8 @@ class _SearchOptions:
                 page.require()
 
     def radius(self, collection: Collection) -> SearchRadius | None:
-        """Return the radius that was given; none to use the encoder's calibration."""
-        if self.within is not None:
-            return SearchRadius.parse(self.within, collection.embedder.space)
-        if self.far is not None:
-            return SearchRadius.at_false_accept_rate(collection.embedder, self.far)
-        return None
+        """Return the radius of --within or --far; None to use the encoder's calibration."""
+        return SearchRadius.parse(collection.embedder, self.within, self.far)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,10 @@ import typer
 
 from lookalike import atomic, encoders, images
 from lookalike.cli import output
-from lookalike.cli.options import Json, Sketch, branch
+from lookalike.cli.options import Json, Sketch
 from lookalike.embedding import Embedded, Embedder
 from lookalike.errors import NotFoundError, StorageError
+from lookalike.query import to_branch
 
 commands = typer.Typer()
 
@@ -34,7 +35,7 @@ def embed(
         out = out.with_name(out.name + ".npz")
     embedder = Embedder.of(encoders.load(encoder))
     with output.progress_bar() as progress:
-        embedded = embedder.embed_files(paths, branch(sketch), progress)
+        embedded = embedder.embed_files(paths, to_branch(sketch), progress)
     output.print_skipped([reason for _, reason in embedded.failures])
     if not embedded.paths:
         raise NotFoundError(f"None of the {len(paths):,} images could be used.")

@@ -10,7 +10,7 @@ import typer
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
-from lookalike.query import DEFAULT_K, Branch, Filter
+from lookalike.query import DEFAULT_K, Filter
 
 Name = Annotated[Path, typer.Argument(metavar="NAME", help="A collection: shop.lookalike, or shop for short.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -68,11 +68,6 @@ def options(cls: type[_Options]) -> Callable[[Callable[[_Options], None]], Calla
         return call
 
     return decorate
-
-
-def branch(sketch: bool) -> Branch:
-    """Choose the branch for ``--sketch``."""
-    return "sketch" if sketch else "photo"
 
 
 def check_range(k: int | None, within: str | None, far: float | None, *, required: bool = False) -> None:

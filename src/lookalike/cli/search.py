@@ -19,13 +19,12 @@ from lookalike.cli.options import (
     Sketch,
     Where,
     Within,
-    branch,
     check_range,
     options,
     parse_filter,
 )
 from lookalike.collection import Collection
-from lookalike.query import Query
+from lookalike.query import Query, to_branch
 
 commands = typer.Typer()
 
@@ -68,13 +67,13 @@ def search(given: Options) -> None:
     """
     sources = [sys.stdin.buffer.read() if image == "-" else Path(image) for image in given.images]
     with Collection.open(given.name) as collection:
-        embedder = collection.embedder.with_metric(given.metric)
+        embedder, branch = collection.embedder.compared_by(given.metric), to_branch(given.sketch)
         query = Query(
             images=sources,
-            branch=branch(given.sketch),
+            branch=branch,
             metric=given.metric,
             k=given.k,
-            within=embedder.distance_range(given.within, given.far, branch(given.sketch)),
+            within=embedder.distance_range(given.within, given.far, branch),
             where=parse_filter(given.label, given.where, given.id),
             exact=given.exact,
         )

@@ -8,10 +8,11 @@ import typer
 
 from lookalike import compare, encoders
 from lookalike.cli import output
-from lookalike.cli.options import Encoder, Json, MetricOfEncoder, branch, options
+from lookalike.cli.options import Encoder, Json, MetricOfEncoder, options
 from lookalike.compare import Verdict
 from lookalike.embedding import Embedder
 from lookalike.metric import format_distance, format_probability
+from lookalike.query import to_branch
 
 commands = typer.Typer()
 
@@ -51,8 +52,9 @@ def verify(given: Options) -> None:
     Example: lookalike verify one.jpg other.jpg --far 0.01
     """
     embedder = Embedder.of(encoders.load(given.encoder or encoders.DEFAULT), given.metric)
-    threshold = compare.find_threshold(embedder, given.within, given.far, branch(given.sketch))
-    verdict = compare.verify(embedder, given.left, given.right, threshold, branch(given.sketch))
+    branch = to_branch(given.sketch)
+    threshold = compare.find_threshold(embedder, given.within, given.far, branch)
+    verdict = compare.verify(embedder, given.left, given.right, threshold, branch)
     if given.json:
         output.write_json(verdict.to_dict())
     else:

@@ -7,12 +7,11 @@ from typing import Self
 from lookalike.embedding import Embedder
 from lookalike.encoders.card import Calibration
 from lookalike.errors import UsageError
-from lookalike.metric import VectorSpace
 from lookalike.query import DistanceRange, Within
 
-# The likelihood ratio of same to different images that an encoder must reach to be of use for duplicates. An encoder
-# calibrated on copies reaches it at some distance; one calibrated on classes does not. Smaller collections than this are
-# treated as if they had this many images.
+# The likelihood ratio of same to different images that an encoder must reach to find duplicates. An encoder that is
+# calibrated on copies reaches it at some distance; an encoder that is calibrated on classes does not. A collection with
+# fewer images is treated as if it had this many.
 _MIN_LIKELIHOOD_RATIO = 1000
 
 # The symmetries of the square.
@@ -40,24 +39,34 @@ class SearchRadius:
         """Use a given distance.
 
         Raises:
-            UsageError: it is negative or NaN.
+            UsageError: the distance is negative or NaN.
         """
         if not distance >= 0:
             raise UsageError(f"A radius must be a distance of at least 0, not {distance:g}.")
         return cls(distance, "as given")
 
     @classmethod
-    def parse(cls, within: Within, space: VectorSpace) -> Self:
-        """Read a distance, such as ``0.1``, or a similarity, such as ``"95%"``.
+    def parse(cls, embedder: Embedder, within: Within | None, false_accept_rate: float | None) -> Self | None:
+        """Read a distance, a similarity or a false accept rate.
 
         Args:
-            within: the distance or similarity.
-            space: says what a similarity is as a distance.
+            embedder: converts similarities and false accept rates to distances.
+            within: a distance, such as ``0.1``, or a similarity, such as ``"95%"``.
+            false_accept_rate: such as 0.01.
+
+        Returns:
+            The radius; None if neither ``within`` nor a rate is given.
 
         Raises:
-            UsageError: it is neither, or a range that leaves out the nearest.
+            UsageError: both are given, one is invalid, or a range leaves out the nearest images.
         """
-        distances = DistanceRange.parse(within, space)
+        if within is not None and false_accept_rate is not None:
+            raise UsageError("Give a distance or a false accept rate, not both.")
+        if false_accept_rate is not None:
+            return cls.at_false_accept_rate(embedder, false_accept_rate)
+        if within is None:
+            return None
+        distances = DistanceRange.parse(within, embedder.space)
         if distances.min > 0:
             raise UsageError(
                 f"Duplicates are the nearest images, so a range such as “{within}” leaves them out. Give one distance."
@@ -79,18 +88,19 @@ class SearchRadius:
     def from_calibration(cls, embedder: Embedder, image_count: int, *, all_orientations: bool = False) -> Self:
         """Choose the distance that suits the number of images, by the embedder's calibration.
 
-        A false accept rate does not suit: 10,000 images make 50 million pairs, and a rate of 0.001 accepts 50,000 pairs
-        of different images. So the prior counts too (Bayes' rule). If each of n images has one duplicate, the odds of a
-        pair are 1 : (n - 1), and its distance multiplies them by the likelihood ratio p / (1 - p), where p is
-        `Calibration.probability`. The radius is the distance at which the pair is as likely the same as not.
+        A false accept rate ignores that duplicates are rare: 10,000 images make 50 million pairs, and a rate of 0.001
+        accepts 50,000 pairs of different images. So this method applies Bayes' rule. If each of n images has one
+        duplicate, the prior odds of a pair are 1 : (n - 1). The pair's distance multiplies them by the likelihood ratio
+        p / (1 - p), where p is `Calibration.probability`. The radius is the distance at which the posterior odds are 1.
 
         The impostors of a calibration are images of all kinds, and images of one kind lie nearer to each other. So a
-        distance alone makes no near-duplicate: `candidates.confirm_by_pixels` compares the pixels of each pair.
+        small distance alone does not make a near-duplicate: `candidates.confirm_by_pixels` compares the pixels of each
+        pair.
 
         Args:
-            embedder: made the vectors.
+            embedder: the embedder that made the vectors.
             image_count: how many images there are; fewer than 1,000 count as 1,000.
-            all_orientations: each pair is compared in eight orientations, so it has eight chances to lie near by accident.
+            all_orientations: each pair is compared in eight orientations, so it has eight chances to be near by accident.
 
         Raises:
             UsageError: the embedder is not calibrated, or its calibration separates classes, not copies.

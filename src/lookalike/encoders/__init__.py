@@ -2,6 +2,6 @@
 
 from lookalike.encoders.artefact import Encoder
 from lookalike.encoders.card import Card
-from lookalike.encoders.registry import DEFAULT, bundled, is_shared, load
+from lookalike.encoders.registry import DEFAULT, EncoderSource, bundled, is_shared, load
 
-__all__ = ["DEFAULT", "Card", "Encoder", "bundled", "is_shared", "load"]
+__all__ = ["DEFAULT", "Card", "Encoder", "EncoderSource", "bundled", "is_shared", "load"]

@@ -10,6 +10,9 @@ from lookalike.errors import NotFoundError
 DEFAULT = "toyshop"
 """The encoder of a new collection whose user names none."""
 
+EncoderSource = str | os.PathLike[str] | Encoder
+"""An encoder: a name, a folder, ``hf://org/repo``, or an open encoder."""
+
 
 def bundled() -> dict[str, Path]:
     """List the encoders that ship with lookalike: name → folder."""
@@ -23,12 +26,13 @@ def is_shared(encoder: Encoder) -> bool:
     return folder in {path.resolve() for path in bundled().values()} or hub.is_cached(folder)
 
 
-def load(name: str | os.PathLike[str]) -> Encoder:
+def load(source: EncoderSource) -> Encoder:
     """Find and open an encoder.
 
     Args:
-        name: the name of a bundled encoder; the path of an artefact's folder; the path of a training run or a
-            collection, which hold theirs in ``encoder/``; or ``hf://org/repo[@revision]``. ``~`` is expanded.
+        source: the name of a bundled encoder; the path of an artefact's folder; the path of a training run or a
+            collection, which hold theirs in ``encoder/``; or ``hf://org/repo[@revision]``. ``~`` is expanded. An open
+            encoder is returned unchanged.
 
     Raises:
         NotFoundError: the encoder does not exist.
@@ -36,7 +40,9 @@ def load(name: str | os.PathLike[str]) -> Encoder:
         MissingExtraError: the hub's client is not installed.
         EncoderError: its files are damaged.
     """
-    name = os.fspath(name)
+    if isinstance(source, Encoder):
+        return source
+    name = os.fspath(source)
     if name.startswith(hub.SCHEME):
         return Encoder.open(hub.fetch(name, ["encoder.json", "*.onnx", "README.md"], "An encoder from a hub"))
     known = bundled()

@@ -1,11 +1,11 @@
-"""The route that says whether two images show the same thing."""
+"""The route that decides whether two images show the same thing."""
 
 from fastapi import APIRouter
 
 from lookalike import compare, images
 from lookalike.collection import Collection
 from lookalike.errors import MismatchError, UsageError
-from lookalike.query import Branch, Vectors
+from lookalike.query import Branch, Vectors, to_branch
 from lookalike.server import bodies
 from lookalike.server.problems import responses
 from lookalike.server.schemas import ItemReference, VerdictOut, VerifyBody, VerifyForm, verdict_out
@@ -22,7 +22,7 @@ _SIDES = ("left", "right")
     openapi_extra=bodies.documented(VerifyBody, VerifyForm, *_SIDES),
 )
 def verify(served: Served, body: bodies.TwoImages) -> VerdictOut:
-    """Say whether two images show the same thing."""
+    """Decide whether two images show the same thing."""
     fields: VerifyForm
     left: bytes | ItemReference
     right: bytes | ItemReference
@@ -36,9 +36,9 @@ def verify(served: Served, body: bodies.TwoImages) -> VerdictOut:
         fields = bodies.form_fields(body, VerifyForm, *_SIDES)
         left, right = uploaded["left"], uploaded["right"]
     collection = served.get(fields.collection)
-    branch: Branch = "sketch" if fields.sketch else "photo"
-    embedder = collection.embedder.with_metric(fields.metric)
-    verdict = compare.verify_vectors(
+    branch = to_branch(fields.sketch)
+    embedder = collection.embedder.compared_by(fields.metric)
+    verdict = compare.judge(
         embedder,
         _to_vector(served, collection, left, branch),
         _to_vector(served, collection, right),
