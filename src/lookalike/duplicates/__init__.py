@@ -7,8 +7,8 @@
     move_to_trash(shop, groups, "shop-trash")
     restore("shop-trash", Collection.open)
 
-What `find_duplicates` returns is a proposal. No file moves before `move_to_trash`, which deletes nothing, and `restore`
-undoes it. `find` lists the steps of the search.
+`find_duplicates` only proposes which images to keep. `move_to_trash` moves the others and deletes no file, and `restore`
+moves them back. The module `find` lists the steps of the search.
 """
 
 from lookalike.duplicates import decisions

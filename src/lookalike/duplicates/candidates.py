@@ -1,4 +1,4 @@
-"""Candidate pairs: contents whose vectors are near each other, and whether their pixels agree."""
+"""Candidate pairs: find contents whose vectors are near each other, and compare their pixels."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,12 +20,12 @@ from lookalike.search import Pairs
 from lookalike.shapes import Bool, Float32, Int64, UInt8
 
 MAX_PAIRS = 1_000_000
-"""The most candidate pairs, which take a few hundred megabytes; a radius with more is refused as too wide."""
+"""Maximum number of candidate pairs, which take a few hundred megabytes; a radius with more pairs is refused."""
 
 MAX_COMPARED = 100_000
-"""The most pairs whose pixels are compared, the nearest first, in some minutes; the rest counts as similar."""
+"""Maximum number of pairs whose pixels are compared, the nearest first, in some minutes; the others count as similar."""
 
-# Pairs of a task for a thread, and images of 12 kB each that are kept in memory.
+# Pairs in a thread's task; decoded images of 12 kB each that are kept in memory.
 _TASK, _CACHED_IMAGES = 32, 8192
 
 
@@ -35,9 +35,9 @@ class CandidatePairs:
 
     Attributes:
         left: indices into the first `Contents`.
-        right: indices into the second; larger than left if both are one.
-        distances: in the metric's unit; the smallest of several orientations.
-        orientations: index in `ORIENTATIONS` of what turns the left image into the right one.
+        right: indices into the second `Contents`; if both are the same, right is larger than left.
+        distances: in the metric's unit; the smallest one of the orientations that were compared.
+        orientations: index in `ORIENTATIONS` of the orientation that turns the left image into the right one.
         confirmed: whether the pixels agree; false until `confirm_by_pixels` has compared them.
     """
 
@@ -58,19 +58,19 @@ class CandidatePairs:
             yield left, right, distance, ORIENTATIONS[number], confirmed
 
     def keep(self, mask: Bool[np.ndarray, " n"]) -> "CandidatePairs":
-        """Return the pairs of a mask."""
+        """Return the pairs that a mask selects."""
         return CandidatePairs(
             self.left[mask], self.right[mask], self.distances[mask], self.orientations[mask], self.confirmed[mask]
         )
 
     def without(self, excluded: Iterable[tuple[int, int]]) -> "CandidatePairs":
-        """Return the pairs that are not among those excluded, whose lower index comes first."""
+        """Return the pairs without excluded ones, which are given with the lower index first."""
         columns = int(self.right.max(initial=0)) + 1
         keys: Int64[np.ndarray, " m"] = np.array([a * columns + b for a, b in excluded if b < columns], np.int64)
         return self.keep(~np.isin(self.left * columns + self.right, keys))
 
     def between(self, a: int, b: int) -> tuple[float, Orientation] | None:
-        """Return the distance of two contents and what turns a into b; none if they are not a pair."""
+        """Return the distance of a and b and the orientation that turns a into b; None if they are not a pair."""
         low, high = min(a, b), max(a, b)
         start, stop = np.searchsorted(self.left, (low, low + 1)).tolist()
         index = start + int(np.searchsorted(self.right[start:stop], high))
@@ -81,7 +81,7 @@ class CandidatePairs:
 
     @classmethod
     def gather(cls, parts: Iterable[tuple[Pairs, UInt8[np.ndarray, " n"]]], radius: float) -> "CandidatePairs":
-        """Merge parts in which a pair may occur several times; its smallest distance stays.
+        """Merge parts in which a pair may occur several times; keep its smallest distance.
 
         Raises:
             UsageError: there are more than `MAX_PAIRS`.
@@ -105,7 +105,7 @@ class CandidatePairs:
         return cls(left[first], right[first], distances[kept], orientations[kept], np.zeros(len(kept), bool))
 
 
-# ---- near each other
+# ---- by vectors
 
 
 def find_pairs(
@@ -114,13 +114,13 @@ def find_pairs(
     """Find all pairs of contents of a collection within a distance.
 
     Args:
-        contents: of the collection.
+        contents: the contents of the collection.
         radius: the distance, included.
-        all_orientations: also compare images that are mirrored, or turned by right angles.
-        progress: receives the stage ``"comparing"``.
+        all_orientations: also compare images that are mirrored or rotated by right angles.
+        progress: gets the stage ``"comparing"``.
 
     Returns:
-        The pairs, and the images that could not be read to be turned.
+        The pairs, and the images that could not be read in order to turn them.
 
     Raises:
         UsageError: there are more than `MAX_PAIRS` pairs.
@@ -149,10 +149,10 @@ def find_pairs(
 def find_pairs_between(
     left: Contents, right: Contents, radius: float, *, all_orientations: bool = False, progress: Progress = SILENT
 ) -> tuple[CandidatePairs, list[Failure]]:
-    """Find all pairs of contents of two collections within a distance, those of the same bytes included.
+    """Find all pairs of contents of two collections within a distance, including contents of the same bytes.
 
-    The collections have one encoder. In other orientations, the images of the right one are turned, which is usually the
-    smaller one. The rest is as in `find_pairs`.
+    Both collections have the same encoder. With ``all_orientations``, the images of the right collection are turned,
+    which is usually the smaller one. The other arguments, results and errors are those of `find_pairs`.
     """
     metric = left.source.store.space.metric
     gallery = search.prepare(left.vectors, metric)
@@ -184,7 +184,7 @@ def _find_oriented(
                 yield Pairs(np.asarray(indices)[pairs.left], pairs.right, pairs.distances), number
 
 
-# ---- alike pixel by pixel
+# ---- by pixels
 
 
 _Image = UInt8[np.ndarray, "s s 3"] | LookalikeError
@@ -199,14 +199,14 @@ def confirm_by_pixels(
 ) -> tuple[CandidatePairs, list[Failure]]:
     """Compare the pixels of pairs; see `pixels.agree`.
 
-    Each image is read from its file about once, and once more at a higher resolution if its pair agrees. An image with
-    several frames or pages agrees with no other, since only the first frame is compared.
+    Most images are read once, and once more at a higher resolution if their pair agrees. An image with several frames or
+    pages agrees with no other image, since only the first frame is compared.
 
     Args:
-        pairs: of a pair in another orientation, the left image is turned first.
-        left: the file of each content that the pairs call left; none to leave its pairs unconfirmed.
-        right: the file of each right content; the same sequence if the pairs are of one collection.
-        progress: receives the stage ``"comparing pixels"``.
+        pairs: the pairs; if a pair has another orientation, its left image is turned first.
+        left: the file of each left content; None leaves its pairs unconfirmed.
+        right: the file of each right content; the same sequence as ``left`` if the pairs are of one collection.
+        progress: gets the stage ``"comparing pixels"``.
 
     Returns:
         The pairs with `CandidatePairs.confirmed`, and the images that could not be read.
@@ -233,22 +233,24 @@ def confirm_by_pixels(
 
 
 def note_truncation(radius: SearchRadius, pair_count: int) -> SearchRadius:
-    """Say in the explanation of a radius if not all of its pairs were compared pixel by pixel."""
+    """Add a note to the explanation of a radius if it has more pairs than are compared pixel by pixel."""
     if pair_count <= MAX_COMPARED:
         return radius
-    note = f"the pixels of only the nearest {MAX_COMPARED:,} of its {pair_count:,} pairs were compared, the rest counts as similar"
+    note = (
+        f"only the nearest {MAX_COMPARED:,} of its {pair_count:,} pairs were compared, and the others count as similar"
+    )
     return replace(radius, explanation=f"{radius.explanation}; {note}")
 
 
 def _comparison_order(
     pairs: CandidatePairs, left: Sequence[Path | None], right: Sequence[Path | None]
 ) -> Int64[np.ndarray, " m"]:
-    """Return the rows to compare: the nearest ones, connected pairs together, so that few images stay in memory."""
+    """Return the rows of the nearest pairs; connected pairs come together, so that few images stay in memory."""
     have_files = np.array([file is not None for file in left], bool)[pairs.left]
     have_files &= np.array([file is not None for file in right], bool)[pairs.right]
     rows = np.flatnonzero(have_files)
     rows = rows[np.argsort(pairs.distances[rows], kind="stable")[:MAX_COMPARED]]
-    # Contents of two collections are different ones even if their indices are equal.
+    # Equal indices in two collections are different contents.
     a, b = pairs.left[rows], pairs.right[rows] + (0 if left is right else len(left))
     component = np.zeros(len(left) + len(right), np.int64)
     for number, members in enumerate(groups.chains(a, b, pairs.distances[rows])):
@@ -259,7 +261,7 @@ def _comparison_order(
 def _compare(
     files: Sequence[_FilePair], opened: Sequence[tuple[_Image, _Image]]
 ) -> tuple[Bool[np.ndarray, " p"], dict[Path, str]]:
-    """Say which pairs of images agree, and which files could not be read."""
+    """Return which pairs of images agree, and the error of each file that could not be read."""
     errors: dict[Path, str] = {}
     readable = []
     for i, ((left_file, right_file, orientation), (left, right)) in enumerate(zip(files, opened, strict=True)):
@@ -286,10 +288,10 @@ def _load(path: Path, side: int = pixels.SIDE) -> _Image:
 
 
 def _agree_in_detail(left: Path, right: Path, orientation: Orientation) -> bool:
-    """Compare two files that agree once more, at a higher resolution if both have it: wallets differ by their seams.
+    """Compare two files that agree again at a higher resolution, if both have it: wallets may differ only in their seams.
 
-    Of an animation or a document of several pages only the first frame could be compared, and that may well be blank or a
-    title. So these never agree.
+    Animations and documents of several pages never agree: only their first frames could be compared, and a first frame may
+    be blank or a title page.
     """
     files = (left, right)
     try:

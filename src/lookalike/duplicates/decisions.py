@@ -1,7 +1,7 @@
-"""Decisions of people that two images are not duplicates.
+"""Decisions by people that two images are not duplicates.
 
-A decision is about two contents, by their SHA-256, and is stored in the collection's folder. So it holds when files are
-moved, and when the images are indexed again.
+A decision names two contents by their SHA-256, and is stored in the collection's folder. So it still holds after files are
+moved and after the images are indexed again.
 """
 
 import json
@@ -24,10 +24,12 @@ FORMAT = 1
 _TIMEOUT = 10.0
 
 Decision = tuple[str, str]
-"""The SHA-256 of two contents that are not duplicates of each other, the lower one first."""
+"""The SHA-256 of two contents that are not duplicates of each other, the lower value first."""
 
 
 class _File(BaseModel):
+    """The content of ``decisions.json``."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = FORMAT
@@ -45,7 +47,7 @@ def read(source: Source) -> frozenset[Decision]:
 
     Raises:
         MismatchError: another version of lookalike wrote them.
-        StorageError: they cannot be read.
+        StorageError: the file cannot be read.
     """
     path = source.folder.decisions
     try:
@@ -71,7 +73,7 @@ def mark_distinct(source: Source, items: Iterable[Item]) -> int:
         The number of pairs of contents that were not known to be distinct.
 
     Raises:
-        UsageError: fewer than two items, or two of the same bytes.
+        UsageError: there are fewer than two items, or two items have the same bytes.
         StorageError, BusyError: the decisions cannot be written.
     """
     chosen = {item.id: item for item in items}.values()
@@ -90,7 +92,7 @@ def mark_distinct(source: Source, items: Iterable[Item]) -> int:
 
 
 def forget(source: Source, digests: Iterable[str]) -> int:
-    """Forget the decisions about one content, or those between several, and return their number.
+    """Forget the decisions about one content or between several contents; return how many there were.
 
     Args:
         source: the collection.
@@ -110,9 +112,9 @@ def forget(source: Source, digests: Iterable[str]) -> int:
 
 @contextmanager
 def _locked(source: Source) -> Iterator[None]:
-    """Let one process decide at a time.
+    """Let one process at a time change the decisions.
 
-    The lock is one of SQLite's: every system has it, and it is released when its process is killed.
+    SQLite provides the lock: it works on every system, and a killed process releases it.
 
     Raises:
         BusyError: another process has held the lock for too long.

@@ -1,7 +1,7 @@
 """Find the duplicates of a collection, in groups with the image to keep.
 
-A pair goes this way: `source.Contents` lists what is in the collection, `candidates` finds the pairs near each other and
-compares their pixels, `groups` groups them, `keep` chooses the image to keep, and `trash` moves the others.
+The steps: `source.Contents` lists the contents of the collection, `candidates` finds pairs that are near each other and
+compares their pixels, `groups` groups the pairs, `keep` chooses the image to keep, and `trash` moves the others.
 """
 
 import os
@@ -18,7 +18,7 @@ from lookalike.duplicates.keep import KeepRule
 from lookalike.duplicates.orientation import Orientation
 from lookalike.duplicates.radius import SearchRadius
 from lookalike.duplicates.result import DuplicateGroups, DuplicatePair, FileFacts, Group, Member, Tier
-from lookalike.duplicates.source import Contents, Source
+from lookalike.duplicates.source import Contents, Source, content_digest
 from lookalike.errors import UsageError
 from lookalike.ingest import absolute_path
 from lookalike.metric import paired
@@ -32,9 +32,9 @@ class FindOptions:
 
     Attributes:
         all_orientations: also find images that are mirrored or rotated by right angles.
-        chains: group images that are connected through others; see `groups`.
+        chains: group images that are connected through others (single linkage); see `groups`.
         rules: which image of a group to keep.
-        references: folders whose images are all kept.
+        references: folders in which all images are kept.
     """
 
     all_orientations: bool = False
@@ -55,9 +55,9 @@ def find_duplicates(
     """Find groups of duplicates.
 
     Images of the same bytes are one content. Two contents within the radius are near-duplicates if their pixels agree, and
-    similar if not. They are grouped so that every two members are near-duplicates, or with ``chains`` each member and some
-    other. Two contents that were decided to be distinct never come into one group. The images kept of these groups and all
-    other contents are then grouped into similar ones in the same way.
+    similar if not. In a group of duplicates, every two members are near-duplicates; with ``chains``, each member is a
+    near-duplicate of some other member. A group never holds two contents that were decided to be distinct. The kept images
+    of these groups and all other contents are then grouped by similarity in the same way.
 
     Args:
         source: the collection.
@@ -105,7 +105,7 @@ def _reference_ids(contents: Contents, folders: Sequence[str | os.PathLike[str]]
 
 
 def _distinct_contents(contents: Contents) -> frozenset[tuple[int, int]]:
-    """Return the contents that were decided to be distinct, the lower index first."""
+    """Return the pairs of contents that were decided to be distinct, the lower index first."""
     index_of = {digest: i for i, digest in enumerate(contents.digests)}
     decided = decisions.read(contents.source)
     return frozenset((index_of[a], index_of[b]) for a, b in decided if a in index_of and b in index_of)
@@ -125,7 +125,7 @@ def _files_to_compare(contents: Contents, facts: dict[str, FileFacts]) -> list[P
 
 
 def _list_pairs(contents: Contents, pairs: CandidatePairs) -> list[DuplicatePair]:
-    """Return all pairs as pairs of files: identical ones, near-duplicates, similar ones; of each the nearest first."""
+    """Return all pairs as pairs of files: identical, then near-duplicate, then similar; in each tier the nearest first."""
     files = [[contents.source.folder.file(item) for item in items] for items in contents.items]
     identical = [
         DuplicatePair(paths[0], path, 0.0, Tier.IDENTICAL, Orientation.SAME) for paths in files for path in paths[1:]
@@ -149,12 +149,13 @@ class _Grouping:
     """Groups contents, and chooses which of their items to keep.
 
     Attributes:
-        contents: of the collection.
-        pairs: of contents, compared by pixels.
-        facts: of the files that can be kept or moved, by the item's id.
-        references: ids of items that are all kept.
-        options: which groups and which items to keep.
-        distinct: contents that must not come into one group.
+        contents: the contents of the collection.
+        pairs: pairs of contents whose pixels were compared.
+        facts: the facts of the files that can be kept or moved, by the item's id.
+        references: ids of the items in reference folders, which are all kept.
+        options: how to group, and which items to keep.
+        distinct: pairs of contents that must not come into one group.
+        usable_pairs: the pairs of contents that have a file to keep or move.
     """
 
     contents: Contents
@@ -166,13 +167,13 @@ class _Grouping:
     usable_pairs: CandidatePairs = field(init=False)
 
     def __post_init__(self) -> None:
-        """Leave out contents that have no file to keep or move."""
+        """Set `usable_pairs`."""
         usable = np.array([any(item.id in self.facts for item in items) for items in self.contents.items], bool)
         pairs = self.pairs.keep(usable[self.pairs.left] & usable[self.pairs.right])
         object.__setattr__(self, "usable_pairs", pairs)
 
     def build(self) -> list[Group]:
-        """Return groups of duplicates, then groups of similar images among what these leave."""
+        """Return groups of duplicates, then groups of similar images among the images that these groups keep or lack."""
         near = self._link(self.usable_pairs.keep(self.usable_pairs.confirmed))
         in_near = {i for members in near for i in members}
         repeated = [(i,) for i, items in enumerate(self.contents.items) if len(items) > 1 and i not in in_near]
@@ -187,28 +188,33 @@ class _Grouping:
         return groups.cliques(pairs.left, pairs.right, pairs.distances)
 
     def _duplicate_group(self, members: groups.Members) -> Group:
-        """Build a group of all items of near-duplicate contents; one item is kept, or those in reference folders."""
+        """Build a group of all items of near-duplicate contents; it keeps one item, or all in reference folders."""
         items = [(i, item) for i in members for item in self.contents.items[i] if item.id in self.facts]
         first, reason = self._choose(items)
         kept = {item.id: "in a reference folder" for _, item in items if item.id in self.references}
         return self._group(first, items, kept or {first[1].id: reason}, Tier.NEAR_DUPLICATE)
 
     def _similar_groups(self, near: Sequence[groups.Members], certain: Sequence[Group]) -> list[Group]:
-        """Group what is left if the surplus of the other groups is moved: their kept contents, and contents of no group."""
+        """Group the contents that remain when surplus items are moved: the kept ones, and those of no other group."""
         count = len(self.contents)
-        left_over, near_group = np.ones(count, bool), np.arange(count)
+        remaining, near_group = np.ones(count, bool), np.arange(count)
         index_of = {digest: i for i, digest in enumerate(self.contents.digests)}
-        kept = {member.item.id: index_of[_digest(member.item)] for g in certain for member in g.members if member.kept}
+        kept = {
+            member.item.id: index_of[content_digest(member.item)]
+            for g in certain
+            for member in g.members
+            if member.kept
+        }
         surplus = {member.item.id for group in certain for member in group.surplus}
         for members in near:
-            left_over[list(members)], near_group[list(members)] = False, members[0]
-        left_over[list(kept.values())] = True
+            remaining[list(members)], near_group[list(members)] = False, members[0]
+        remaining[list(kept.values())] = True
         left, right = self.usable_pairs.left, self.usable_pairs.right
-        pairs = self.usable_pairs.keep(left_over[left] & left_over[right] & (near_group[left] != near_group[right]))
+        pairs = self.usable_pairs.keep(remaining[left] & remaining[right] & (near_group[left] != near_group[right]))
         return [self._similar_group(members, kept.keys(), surplus) for members in self._link(pairs)]
 
     def _similar_group(self, members: groups.Members, kept: AbstractSet[str], surplus: set[str]) -> Group:
-        """Build a group of one item for each content: the one that is kept, or its only one."""
+        """Build a group with one item of each content: its kept item, or its only one."""
         items = []
         for i in members:
             usable = [item for item in self.contents.items[i] if item.id in self.facts and item.id not in surplus]
@@ -217,7 +223,7 @@ class _Grouping:
         return self._group(first, items, dict.fromkeys((item.id for _, item in items), ""), Tier.SIMILAR)
 
     def _choose(self, items: Sequence[tuple[int, Item]]) -> tuple[tuple[int, Item], str]:
-        """Choose the item to keep, of those in reference folders if there are any."""
+        """Choose the item to keep, from those in reference folders if there are any, and give the reason."""
         eligible = [entry for entry in items if entry[1].id in self.references] or list(items)
         files = [(self.contents.source.folder.file(item), self.facts[item.id]) for _, item in eligible]
         chosen, reason = keep.choose(files, self.options.rules)
@@ -244,7 +250,7 @@ class _Grouping:
         return Group(max((member.tier for member in members), key=lambda tier: tier.rank), tuple(members))
 
     def _distance(self, a: int, b: int) -> tuple[float, Orientation]:
-        """Return the distance of two contents; two members of a chain need not be a pair, and are measured."""
+        """Return the distance of two contents; measure it if they are not a pair, as members of a chain may be."""
         if a == b:
             return 0.0, Orientation.SAME
         if pair := self.usable_pairs.between(a, b):
@@ -254,10 +260,6 @@ class _Grouping:
         return float(np.float32(distance)), Orientation.SAME
 
 
-def _digest(item: Item) -> str:
-    return item.sha256 or item.id
-
-
 def _sort_key(group: Group) -> tuple[float, str]:
-    """The surest groups first: all members are near the first one."""
+    """Sort groups whose members are all near the first one to the front: they are the surest."""
     return max(member.distance for member in group.members), str(group.members[0].path)

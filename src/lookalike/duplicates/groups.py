@@ -1,8 +1,8 @@
-"""Groups out of pairs, by complete or single linkage.
+"""Group pairs by complete or single linkage.
 
-In a *clique* every two members are a pair; in a *chain* each member is a pair with some other. Similarity is not
-transitive: in a series taken from a moving train each image is a pair with the next, and the first and the last image have
-nothing in common. So cliques can be thinned out, and chains are only for looking at.
+In a *clique* every two members are a pair; in a *chain* each member is a pair with some other member. Similarity is not
+transitive: in a series taken from a moving train, each image is a pair with the next, and the first and the last image have
+nothing in common. So surplus members of a clique may be moved, and chains are only for looking at.
 """
 
 from collections import defaultdict
@@ -21,28 +21,28 @@ def cliques(
 ) -> list[Members]:
     """Group members so that every two of a group are a pair, by complete linkage.
 
-    Of all groups that can be merged, the two whose farthest members are nearest are merged first, until none are left
-    (Sørensen 1948; Müllner, "Modern hierarchical, agglomerative clustering algorithms", 2011). Two groups can be merged
-    if all their members are pairs. So the order of the pairs does not matter; equal distances are ordered by member.
+    Two groups can be merged if all their members are pairs. Of all groups that can be merged, the two whose farthest
+    members are nearest are merged first (Sørensen 1948; Müllner, "Modern hierarchical, agglomerative clustering
+    algorithms", 2011). So the order of the pairs does not matter; equal distances are ordered by member.
 
     Args:
-        left: members.
-        right: others; each pair once.
-        distances: of the pairs.
+        left: the left member of each pair.
+        right: the right member of each pair; each pair occurs once.
+        distances: the distance of each pair.
 
     Returns:
         The groups of two or more, ascending.
     """
     groups: dict[int, list[int]] = {}
     group_of: dict[int, int] = {}
-    # How many pairs of each two groups have come so far.
+    # The number of pairs between each two groups so far.
     pairs: defaultdict[int, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
     for a, b in _ascending(left, right, distances):
         first, second = group_of.setdefault(a, a), group_of.setdefault(b, b)
         members, others = groups.setdefault(first, [first]), groups.setdefault(second, [second])
         pairs[first][second] += 1
         pairs[second][first] += 1
-        # The last pair of two groups is that of their farthest members.
+        # Pairs come in ascending order, so the last pair of two groups is that of their farthest members.
         if pairs[first][second] == len(members) * len(others):
             if len(pairs[first]) < len(pairs[second]):
                 first, second, members, others = second, first, others, members
@@ -63,20 +63,20 @@ def chains(
     distances: Float32[np.ndarray, " n"],
     distinct: Iterable[tuple[int, int]] = (),
 ) -> list[Members]:
-    """Group members so that each is a pair with some other: connected components, or single linkage.
+    """Group members so that each is a pair with some other member: connected components (single linkage).
 
     Args:
-        left: members.
-        right: others.
-        distances: of the pairs; the nearest are linked first.
-        distinct: two members that must not come into one group, not even through others.
+        left: the left member of each pair.
+        right: the right member of each pair.
+        distances: the distance of each pair; the nearest pairs are linked first.
+        distinct: pairs of members that must not come into one group, not even through others.
 
     Returns:
         The groups of two or more, ascending.
     """
     groups: dict[int, list[int]] = {}
     group_of: dict[int, int] = {}
-    excluded: defaultdict[int, set[int]] = defaultdict(set)  # group → members that it must not take in
+    excluded: defaultdict[int, set[int]] = defaultdict(set)  # group → members that must not join it
     for a, b in distinct:
         excluded[a].add(b)
         excluded[b].add(a)

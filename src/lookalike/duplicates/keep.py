@@ -1,4 +1,4 @@
-"""Which image of a group is kept, and why."""
+"""Choose the image of a group to keep, and give the reasons."""
 
 import stat
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from lookalike.parallel import prefetch_map
 from lookalike.progress import SILENT, Progress
 from lookalike.stores import Item
 
-# Images of a task for a reading thread; reading one header takes less time than handing over a task.
+# Images in a reading thread's task; reading one header takes less time than passing a task to a thread.
 _TASK = 32
 
 
@@ -24,8 +24,8 @@ class KeepRule:
     """A rule that scores files; the file with the highest score is kept.
 
     Attributes:
-        name: what is scored.
-        glob: of ``path``: the pattern of paths to prefer.
+        name: the property that is scored.
+        glob: for ``path``, the pattern of paths to prefer.
     """
 
     name: Literal["resolution", "size", "oldest", "newest", "path"]
@@ -36,7 +36,7 @@ class KeepRule:
         """Read rules in order, such as ``resolution,size,path:originals/*``.
 
         Raises:
-            UsageError: a rule does not exist.
+            UsageError: a rule is unknown.
         """
         return tuple(map(cls._parse_one, text.split(",")))
 
@@ -70,7 +70,7 @@ class KeepRule:
                 return int(fnmatchcase(path.as_posix(), glob))
 
     def reason(self, facts: FileFacts) -> str:
-        """Say in words what the best file has."""
+        """Describe what makes a file the best one."""
         match self.name:
             case "resolution":
                 return f"highest resolution, {facts.width} × {facts.height}"
@@ -85,20 +85,20 @@ class KeepRule:
 
 
 DEFAULT_RULES = KeepRule.parse("resolution,size,oldest")
-"""The rules that apply by default: the most pixels, of these the most bytes, of these the oldest."""
+"""The default rules: most pixels, then most bytes, then oldest."""
 
 
 def choose(files: Sequence[tuple[Path, FileFacts]], rules: Sequence[KeepRule]) -> tuple[int, str]:
     """Choose the file to keep.
 
-    Each rule applies to the files that the rules before it leave. If several are left at the end, the first path wins.
+    Each rule keeps the best of the files that the previous rule kept. If several files remain, the first path wins.
 
     Args:
-        files: at least one.
-        rules: the first one comes first.
+        files: at least one path, with the facts of the file.
+        rules: the rules, in the order in which they apply.
 
     Returns:
-        The index of the file, and the rules that decided, in words.
+        The index of the file, and a description of the rules that decided.
     """
     candidates = list(range(len(files)))
     reasons: list[str] = []
@@ -119,16 +119,16 @@ def inspect_files(
 ) -> tuple[dict[str, FileFacts], list[Failure]]:
     """Read the facts of files that can be kept or moved, and skip the others.
 
-    Skipped are files that have gone or changed since they were indexed, and links: moving the file behind a link would
-    leave nothing but the link. Of two names of one file only the first is inspected: moving the second would move both.
+    The function skips files that are missing or have changed since they were indexed. It also skips links: moving the
+    target of a link would break it. If two names belong to one file, it skips the second: moving one would move both.
 
     Args:
-        source: of the items.
-        items: each once.
-        progress: receives the stage ``"inspecting files"``.
+        source: the collection of the items.
+        items: the items, each once.
+        progress: gets the stage ``"inspecting files"``.
 
     Returns:
-        The facts of files by the item's id, and the files that are skipped.
+        The facts of files by the item's id, and the skipped files with the reasons.
     """
     facts: dict[str, FileFacts] = {}
     skipped: list[Failure] = []
@@ -173,7 +173,7 @@ def _inspect(path: Path, item: Item) -> FileFacts | str:
 
 
 def _is_unchanged(path: Path, item: Item) -> bool:
-    """Say whether a file's content is what was indexed; the content is read only if its size or times differ.
+    """Check whether a file's content is that of its item; read the content only if its size or times differ.
 
     Raises:
         OSError, LookalikeError: the file cannot be read.

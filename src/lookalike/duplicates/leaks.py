@@ -1,4 +1,4 @@
-"""Find images of a test set that are in its training set too, identical or nearly."""
+"""Find images of a test set that are also in its training set, identical or nearly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ class Leaks(PairTable):
     """Pairs of a training and a test collection.
 
     Attributes:
-        pairs: by tier, then nearest first; left is an image of the training collection.
-        leaked: how many images of the test collection are in a pair, by the tier of their surest pair.
-        train_count: how many images the training collection has.
-        test_count: how many images the test collection has.
+        pairs: sorted by tier, then nearest first; left is an image of the training collection.
+        leaked: the number of test images in a pair, by the tier of their surest pair.
+        train_count: the number of images in the training collection.
+        test_count: the number of images in the test collection.
         skipped: path and reason of each image that could not be read.
         radius: the distance within which pixels were compared.
-        metric: of the distances.
+        metric: the metric of the distances.
     """
 
     pairs: tuple[DuplicatePair, ...]
@@ -39,7 +39,7 @@ class Leaks(PairTable):
 
     @property
     def summary(self) -> str:
-        """One sentence: how many test images are in the training collection."""
+        """A sentence with the number of test images that are in the training collection."""
         counts = ", ".join(f"{count:,} {tier}" for tier, count in self.leaked.items() if count)
         return f"{counts or 'None'} of the {self.test_count:,} test images are among the {self.train_count:,} training images."
 
@@ -48,7 +48,7 @@ class Leaks(PairTable):
         return f"<Leaks: {self.summary}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to what JSON can hold: what ``lookalike duplicates leaks --json`` prints after the names."""
+        """Convert to what JSON can hold; ``lookalike duplicates leaks --json`` prints it after the names."""
         return {
             "images": self.train_count,
             "test_images": self.test_count,
@@ -67,7 +67,7 @@ def find_leaks(
     all_orientations: bool = False,
     progress: Progress = SILENT,
 ) -> Leaks:
-    """Find the images of a test collection that are in a training collection: of the same bytes, or within a radius.
+    """Find the images of a test collection that are in a training collection: the same bytes, or within a radius.
 
     Args:
         train: the training collection.
@@ -77,7 +77,7 @@ def find_leaks(
         progress: receives the stages ``"comparing"`` and ``"comparing pixels"``.
 
     Raises:
-        MismatchError: the two have different encoders or metrics.
+        MismatchError: the collections have different encoders or metrics.
         UsageError: there are too many pairs.
     """
     if train.embedder.fingerprint != test.embedder.fingerprint or train.store.space.metric != test.store.space.metric:

@@ -15,15 +15,15 @@ from lookalike.parallel import prefetch_map
 from lookalike.progress import SILENT, Progress
 from lookalike.shapes import Shaped, UInt8
 
-# Images of a task for a reading thread, and of a batch: each is embedded seven times.
+# Images in a reading thread's task and in a batch of the encoder; each image is embedded seven times.
 _BATCH = 16
 
-# Contents that are looked up in the cache at once.
+# Contents in one look-up of the cache.
 _LOOKUP = 1024
 
 
 class Orientation(StrEnum):
-    """What turns one image into another, in the order of EXIF's orientations 1 to 8."""
+    """The symmetry of the square that turns one image into another, in the order of EXIF's orientations 1 to 8."""
 
     SAME = "same"
     MIRRORED = "mirrored"
@@ -36,7 +36,7 @@ class Orientation(StrEnum):
 
     @property
     def number(self) -> int:
-        """Its index in `ORIENTATIONS`."""
+        """The index in `ORIENTATIONS`."""
         return ORIENTATIONS.index(self)
 
     @property
@@ -54,7 +54,7 @@ _REVERSING_COLUMNS = (Orientation.MIRRORED, Orientation.HALF_TURN, Orientation.T
 
 
 def orient(batch: UInt8[np.ndarray, "n s s 3"], orientation: Orientation) -> UInt8[np.ndarray, "n s s 3"]:
-    """Bring square images into an orientation."""
+    """Turn square images into an orientation."""
     if orientation in _TRANSPOSING:
         batch = batch.transpose(0, 2, 1, 3)
     down = -1 if orientation in _REVERSING_ROWS else 1
@@ -63,24 +63,24 @@ def orient(batch: UInt8[np.ndarray, "n s s 3"], orientation: Orientation) -> UIn
 
 
 OrientedBatch = tuple[list[int], Shaped[np.ndarray, "n 7 c"]]
-"""Indices of contents, and the embeddings of their images in `ORIENTATIONS`, the first one left out."""
+"""Indices of contents, and the embeddings of their images in all `ORIENTATIONS` but the first."""
 
 
 def embed_orientations(
     contents: Contents, failures: list[Failure], progress: Progress = SILENT
 ) -> Iterator[OrientedBatch]:
-    """Embed images in the seven orientations that they do not have.
+    """Embed images in the seven orientations that are not their own.
 
-    Each image is decoded once: it is fitted to the encoder's square first, and fitting treats all sides alike. The
-    embeddings are cached in the collection's ``cache/``, by content.
+    Each image is decoded and fitted to the encoder's square once, since fitting treats all sides alike. The embeddings are
+    cached by content in the collection's ``cache/``.
 
     Args:
-        contents: whose images to embed.
-        failures: gets path and reason of each image that cannot be read.
-        progress: receives the stage ``"comparing"``.
+        contents: the contents to embed.
+        failures: the function appends path and reason of each image that cannot be read.
+        progress: gets the stage ``"comparing"``.
 
     Yields:
-        A batch.
+        The embeddings, batch by batch.
     """
     total, done = len(contents), 0
     cache_path = contents.source.folder.cache / "turned.sqlite"
@@ -106,7 +106,7 @@ def embed_orientations(
 def _embed(
     contents: Contents, indices: Sequence[int], failures: list[Failure]
 ) -> Iterator[tuple[Sequence[int], list[Shaped[np.ndarray, "7 c"] | None]]]:
-    """Read and embed images in batches; the vectors of an image that cannot be read are none."""
+    """Read and embed images in batches; an image that cannot be read has None for its vectors."""
     embedder = contents.source.embedder
 
     def read(batch: Sequence[int]) -> list[UInt8[np.ndarray, "s s 3"] | LookalikeError]:
@@ -136,7 +136,7 @@ def _preprocess(embedder: Embedder, path: Path) -> UInt8[np.ndarray, "s s 3"] | 
 
 
 class _EmbeddingCache:
-    """An SQLite file that maps contents to embeddings; a cache that cannot be used is an empty one."""
+    """An SQLite file that maps contents to embeddings; a file that cannot be used counts as an empty cache."""
 
     def __init__(self, path: Path, dtype: "np.dtype[np.generic]", columns: int) -> None:
         self._shape, self._dtype = (len(ORIENTATIONS) - 1, columns), dtype

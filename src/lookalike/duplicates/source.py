@@ -1,4 +1,4 @@
-"""The part of a collection that the search for duplicates needs, and its contents, each once."""
+"""The part of a collection that the search for duplicates needs, and the distinct contents of its items."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ Failure = tuple[Path, str]
 
 
 class Source(Protocol):
-    """A store of items, the embedder of its vectors, and the folder with the rest; a `Collection` is one."""
+    """A store of items, the embedder that made its vectors, and the folder with its images; such as a `Collection`."""
 
     @property
     def store(self) -> Store:
@@ -23,7 +23,7 @@ class Source(Protocol):
 
     @property
     def embedder(self) -> Embedder:
-        """What made the vectors."""
+        """The embedder that made the vectors."""
         ...
 
     @property
@@ -32,17 +32,22 @@ class Source(Protocol):
         ...
 
 
+def content_digest(item: Item) -> str:
+    """Return the SHA-256 of an item's content, or its id if the SHA-256 is unknown."""
+    return item.sha256 or item.id
+
+
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """The contents of a collection at one moment, in the order of their SHA-256.
+    """The distinct contents of a collection at one moment, in the order of their SHA-256.
 
-    A thousand copies of a file are one content, and the result does not depend on where files are. Pairs and groups
-    refer to a content by its index.
+    A thousand copies of a file are one content, and results do not depend on the paths of files. Pairs and groups refer to
+    a content by its index.
 
     Attributes:
         source: the collection.
-        digests: SHA-256, ascending; an item without one is a content of its own, by its id.
-        items: the items of each content, by uri.
+        digests: the digest of each content (see `content_digest`), ascending.
+        items: the items of each content, sorted by uri.
         vectors: ``(n, c)``, a copy.
     """
 
@@ -59,7 +64,7 @@ class Contents:
         items: dict[str, list[Item]] = {}
         for item in source.store.scan():
             if item.id in rows:  # another process may have added it after the snapshot
-                items.setdefault(item.sha256 or item.id, []).append(item)
+                items.setdefault(content_digest(item), []).append(item)
         digests = tuple(sorted(items))
         for same in items.values():
             same.sort(key=lambda item: (item.uri, item.id))
