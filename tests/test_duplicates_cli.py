@@ -136,7 +136,7 @@ def test_json_has_all_facts_of_a_member(shell: Shell) -> None:
 
 
 def test_pairs_go_into_a_file(shell: Shell) -> None:
-    assert shell("duplicates", "a", "--far", "0.01", "--out", "pairs.csv").err.startswith("pairs.csv is written.")
+    assert shell("duplicates", "a", "--far", "0.01", "--out", "pairs.csv").err.startswith("Wrote pairs.csv.")
     with Path("pairs.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["tier"] for row in rows] == ["identical", *["near-duplicate"] * 3]

@@ -109,7 +109,7 @@ def test_there_and_back(collection: Collection, tmp_path: Path) -> None:
     inside = str(photos.relative_to("/"))
     assert in_trash == {f"{inside}/{name}": before[name] for name in SURPLUS}
     assert duplicates.find_duplicates(collection, NEAR).groups == ()
-    assert apply(collection, trash) == duplicates.Moved((), 0, ())  # there is no surplus any more
+    assert apply(collection, trash) == duplicates.Moved((), 0, ())  # there is no surplus left
     back = duplicates.restore(str(trash), Collection.open)
     assert (sorted(back.files), back.size, back.failures) == (sorted(moved.files), moved.size, ())
     assert state(photos) == before
@@ -204,8 +204,8 @@ def test_files_that_have_changed_stay(collection: Collection, tmp_path: Path) ->
     assert moved.files == ()
     reasons = left(moved)
     assert reasons["1b.png"] == "it has changed since it was indexed"
-    assert reasons["1c.png"] == "it has gone"
-    assert reasons["2b.png"] == f"the image to keep, {photos / '2.png'}: it has gone"
+    assert reasons["1c.png"] == "it is missing"
+    assert reasons["2b.png"] == f"the image to keep, {photos / '2.png'}: it is missing"
     assert reasons["3b.png"] == "it has become a link"
     assert (photos / "2b.png").exists()
     assert collection.store.count() == 8
@@ -225,7 +225,7 @@ def test_no_file_is_overwritten(collection: Collection, tmp_path: Path) -> None:
     (photos / "2b.png").write_bytes(image_files.png(7))
     back = duplicates.restore(trash, Collection.open)
     assert set(left(back)) == {"1b.png", "2b.png"}
-    assert "another file has its place" in left(back)["2b.png"]
+    assert "another file has taken its place" in left(back)["2b.png"]
     assert (photos / "1b.png").read_bytes() == image_files.png(2)  # the last one moved
     assert (photos / "2b.png").read_bytes() == image_files.png(7)
     assert (inside / "1b.png").read_bytes() == image_files.png(1)

@@ -164,7 +164,7 @@ def _inspect(path: Path, item: Item) -> FileFacts | str:
             return "it has changed since it was indexed; index again"
         width, height = images.dimensions(path)
     except (FileNotFoundError, NotADirectoryError):
-        return "it has gone; lookalike index --prune removes it from the collection"
+        return "it is missing; lookalike index --prune removes it from the collection"
     except OSError as e:
         return f"it cannot be read: {e.strerror}"
     except LookalikeError as e:

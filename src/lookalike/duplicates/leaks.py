@@ -44,7 +44,7 @@ class Leaks(PairTable):
         return f"{counts or 'None'} of the {self.test_count:,} test images are among the {self.train_count:,} training images."
 
     def __repr__(self) -> str:
-        """Return the summary; there may be a million pairs."""
+        """Return the summary, since there may be a million pairs."""
         return f"<Leaks: {self.summary}>"
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One HTML page with the images of a result side by side, complete in one file."""
+"""An HTML page that shows the images of a result side by side, in a single file."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -17,20 +17,20 @@ from lookalike.metric import Metric, format_distance
 from lookalike.parallel import prefetch_map
 
 MAX_SHOWN = 300
-"""The most groups of a kind, or pairs, on a page; it says how many more there are."""
+"""Maximum number of groups in a section, or of pairs, on a page; the page states how many more there are."""
 
 # Pixels of a thumbnail's side.
 _SIDE = 256
 
 
 def write_page(found: DuplicateGroups | Leaks, path: Path, source: Source, test: Source | None = None) -> None:
-    """Write a page.
+    """Write a page that shows a result.
 
     Args:
-        found: the result to show.
+        found: the groups of duplicates, or the leaks.
         path: the file, such as ``report.html``.
-        source: the collection that was searched; of leaks the training collection.
-        test: of leaks the test collection.
+        source: the collection that was searched; for leaks, the training collection.
+        test: for leaks, the test collection.
 
     Raises:
         MissingExtraError: the extra “report” is not installed.
@@ -47,7 +47,7 @@ def write_page(found: DuplicateGroups | Leaks, path: Path, source: Source, test:
 
 
 def require() -> None:
-    """Check before the work that a page can be written.
+    """Check that the packages for a page are installed, before long work.
 
     Raises:
         MissingExtraError: the extra “report” is not installed.
@@ -71,13 +71,19 @@ def _render(values: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # The style of the report of an evaluation, and what this page adds; both are files of this project.
+    # The style of an evaluation's report, and the additions of this page; both are files of this project.
     styles = (files("lookalike.evaluation") / "report" / "report.css", here / "page.css")
     style = Markup("\n".join(part.read_text(encoding="utf-8") for part in styles))  # noqa: S704 -- as above
     return environment.get_template("page.html").render(values, style=style) + "\n"
 
 
 # ---- groups
+
+# The sections of a page of groups: id, which is also the title, and explanation.
+_SECTIONS = (
+    ("duplicates", "The image to keep comes first, with the reason. “lookalike duplicates apply” moves the others."),
+    ("similar", "Their vectors are near each other, but their pixels do not agree. None of them is moved."),
+)
 
 
 def _duplicates(found: DuplicateGroups, source: Source) -> dict[str, Any]:
@@ -91,7 +97,7 @@ def _duplicates(found: DuplicateGroups, source: Source) -> dict[str, Any]:
         "title": f"Duplicates in {source.folder.name}",
         "lead": f"{found.image_count:,} images compared",
         "figures": [
-            ("groups of duplicates", f"{len(certain):,}", "identical bytes, or one image saved twice"),
+            ("groups of duplicates", f"{len(certain):,}", "the same bytes, or copies of one image"),
             ("images could go", f"{len(surplus):,}", "each group keeps one"),
             ("would be freed", result.format_size(sum(m.facts.size for m in surplus)), "by moving them away"),
             ("groups of similar images", f"{len(similar):,}", "to look at; none of them is moved"),
@@ -105,18 +111,7 @@ def _duplicates(found: DuplicateGroups, source: Source) -> dict[str, Any]:
                 "groups": [_group(group, found.metric, thumbnails, root) for group in groups[:MAX_SHOWN]],
                 "more": max(0, len(groups) - MAX_SHOWN),
             }
-            for ident, explanation, groups in (
-                (
-                    "duplicates",
-                    "The image to keep comes first, with the reason. “lookalike duplicates apply” moves the others.",
-                    certain,
-                ),
-                (
-                    "similar",
-                    "The encoder finds them alike, but their pixels do not agree. None of them is moved.",
-                    similar,
-                ),
-            )
+            for (ident, explanation), groups in zip(_SECTIONS, (certain, similar), strict=True)
             if groups
         ],
         "pairs": [],
@@ -169,8 +164,8 @@ def _leaks(found: Leaks, train: Source, test: Source) -> dict[str, Any]:
     thumbnails = _thumbnails((path, None, None) for pair in shown for path in (pair.left, pair.right))
     meanings = {
         Tier.IDENTICAL: "the same bytes in both",
-        Tier.NEAR_DUPLICATE: "one image, saved twice",
-        Tier.SIMILAR: "perhaps one image; to look at",
+        Tier.NEAR_DUPLICATE: "two copies of one image",
+        Tier.SIMILAR: "to look at: perhaps copies of one image",
     }
     leaked = sum(found.leaked.values())
     return {
@@ -201,7 +196,7 @@ def _distance(distance: float, metric: Metric) -> str:
 # ---- thumbnails
 
 _Shown = tuple[Path, Source | None, Member | None]
-"""An image file, and its collection and member if it has one."""
+"""An image file; for a member of a group, also its collection and the member."""
 
 
 def _thumbnails(shown: Iterable[_Shown]) -> dict[Path, str]:
@@ -215,6 +210,6 @@ def _thumbnail(task: _Shown) -> str:
     if source is None or member is None:
         return result.thumbnail_uri(path, _SIDE)
     try:
-        return tables.jpeg_uri(source.folder.thumbnail(member.item, _SIDE))  # which the collection caches
+        return tables.jpeg_uri(source.folder.thumbnail(member.item, _SIDE))  # the collection caches it
     except LookalikeError:
         return ""

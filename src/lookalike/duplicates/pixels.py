@@ -1,16 +1,16 @@
-"""Compare images pixel by pixel: whether two images are one, down to the details.
+"""Compare images pixel by pixel, to decide whether two images are copies of one image.
 
-An encoder represents in an image what it has learned to see, and two products of one kind may be the same to it. Pixels differ:
-the difference between two shoes is small, but it lies where copies do not differ.
+An encoder may give two products of one kind almost the same embedding. Their pixels differ: the difference between two shoes
+is small, but it lies in places in which copies do not differ.
 
-1. *Alignment.* The right image is laid over the left one by the affine map that maximises the correlation of their brightness.
-   Gauss-Newton steps find it from coarse to fine (Evangelidis and Psarakis, "Parametric image alignment using enhanced
+1. *Alignment.* An affine map lays the right image over the left one. It maximises the correlation of their brightness.
+   Gauss-Newton steps find the map from coarse to fine (Evangelidis and Psarakis, "Parametric image alignment using enhanced
    correlation coefficient maximization", 2008), with the mean gradient of both images (Malis 2004) and robust weights that
-   ignore what does not fit, such as a caption (Geman and McClure).
+   ignore parts that do not fit, such as a caption (Geman and McClure).
 2. *Structure* is the mean of the structure term of SSIM (Wang et al., "Image quality assessment: from error visibility to
    structural similarity", 2004) over windows of 8 × 8 pixels. The weight of a window is its contrast, up to a limit, so an
-   outline on white counts no more than a seam. The sharper image may be blurred. At `FINE` pixels hardly any window may
-   differ completely.
+   outline on white counts no more than a seam. The sharper image is blurred if that helps. At `FINE` pixels only a small
+   share of the windows may differ completely.
 3. *Colour* compares the mean colours of the windows.
 
 The limits were chosen on copies of 17 kinds (see `benchmarks/copies.py`), and on different images of CIFAR-10's training set,
@@ -25,7 +25,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from lookalike.shapes import Bool, Float32, Int64, UInt8
 
 SIDE, FINE = 64, 128
-"""Pixels of a side at which images are compared, and at which images that agree are compared again."""
+"""The side in pixels at which images are compared, and at which images that agree are compared again."""
 
 Planes = Float32[np.ndarray, "n s s"]
 Maps = Float32[np.ndarray, "n 6"]
@@ -34,45 +34,45 @@ Maps = Float32[np.ndarray, "n 6"]
 # From RGB to brightness, red against green, and both against blue.
 _OPPONENT = np.array([[0.299, 0.587, 0.114], [0.5, -0.5, 0.0], [0.25, 0.25, -0.5]], np.float32).T / np.float32(255)
 
-# Sides at which images are aligned, and the minimum robust correlation of a pair that goes on from there.
+# Sides at which images are aligned, and the minimum robust correlation of a pair that passes each one.
 _LEVELS = ((16, 0.75), (32, 0.84), (64, 0.84))
 _STEPS = 8
 
-# A window's side and step; the standard deviation at which it has half the weight; the deviation that is noise.
+# A window's side and step; the standard deviation at which a window has half its weight; the deviation of noise.
 _WINDOW, _STEP = 8, 4
 _HALF, _NOISE = np.float32(0.03), np.float32(0.02)
 
 # The minimum overlap of two aligned images, as a share of the image and of a window.
 _MIN_OVERLAP = 0.6
 
-# How often the left and the right image are blurred, at `SIDE`; no blur helps a pair with less structure than this.
+# How often the left and the right image are blurred, at `SIDE`. Blurring does not help a pair with less structure than this.
 _MIN_STRUCTURE = 0.6
 _BLURS = ((0, 0), (1, 0), (0, 1), (3, 0), (0, 3), (7, 0), (0, 7))
 
 # The share of windows that are ignored, those that differ most: an affine map is never exact at an edge.
 _IGNORED_WINDOWS = 0.05
 
-# The structure below which a window differs completely, and the share of an image of `FINE` pixels that may differ so. Without it,
-# the mean would accept two forms that are filled in differently.
+# The structure below which a window differs completely, and the share of an image of `FINE` pixels that may differ
+# completely. Without this limit, the mean would accept two forms that are filled in differently.
 _DIFFERENT, _MAX_DIFFERENT = 0.7, 0.02
 
-# The limits of `agree`. A change of colours hardly changes structure, nor does an overlay outside its own part.
+# The limits of `agree`. Neither a change of colours nor an overlay elsewhere changes the structure of a part much.
 _ALIKE, _EXACT = 0.9, 0.97
 _MAX_COLOUR_DIFFERENCE, _MAX_UNEXPLAINED = 0.06, 0.05
 
 
 def agree(left: UInt8[np.ndarray, "n s s 3"], right: UInt8[np.ndarray, "n s s 3"]) -> Bool[np.ndarray, " n"]:
-    """Decide whether the two images of each pair are one image.
+    """Decide whether the two images of each pair are copies of one image.
 
-    They are if one of these holds:
+    They are if one of these conditions holds:
 
     - The structure is alike and the colours are the same: recompressed, resized, cropped, blurred, framed, rotated a little.
     - The structure is exactly the same, and all colours have changed in the same way: brighter, paler, grey, warmer.
-    - Both are the same except for a strip along a side or a part in a corner: a caption, a logo.
+    - Structure and colours are the same except in a strip along a side or in a corner: a caption, a logo.
 
     Two plain images, without any structure, never agree. The order of a pair does not matter: if the right image does not
-    agree when it is laid over the left one, the left image is laid over the right one. At `FINE` pixels only structure is
-    compared; colours have no finer details.
+    agree when it is laid over the left one, the function lays the left image over the right one. At `FINE` pixels it
+    compares only structure, since colours have no finer details.
 
     Args:
         left: images of `SIDE` or of `FINE` pixels.
@@ -87,7 +87,7 @@ def agree(left: UInt8[np.ndarray, "n s s 3"], right: UInt8[np.ndarray, "n s s 3"
 
 
 def _overlay(a: Float32[np.ndarray, "n s s 3"], b: Float32[np.ndarray, "n s s 3"]) -> Bool[np.ndarray, " n"]:
-    """Decide as `agree` does, with the right images laid over the left ones."""
+    """Compare pairs as `agree` describes, with the right images laid over the left ones."""
     rows, maps = _align(np.ascontiguousarray(a[..., 0]), np.ascontiguousarray(b[..., 0]))
     agree = np.zeros(len(a), bool)
     if len(rows):
@@ -111,7 +111,7 @@ def _align(a: Planes, b: Planes) -> tuple[Int64[np.ndarray, " m"], Float32[np.nd
 
 
 def _fit(a: Planes, b: Planes, maps: Maps) -> tuple[Maps, Float32[np.ndarray, " n"]]:
-    """Improve maps in some steps; also return the weighted correlation before the last step."""
+    """Improve maps by Gauss-Newton steps; also return the weighted correlation before the last step."""
     n, side = a.shape[:2]
     x, y = _grid(side)
     pixels_per_unit = np.float32(side / 2)
@@ -151,7 +151,7 @@ def _centred(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _grid(side: int) -> tuple[Float32[np.ndarray, " m"], Float32[np.ndarray, " m"]]:
-    """Return x and y of all pixels' centres, in -1…1."""
+    """Return x and y of the centres of all pixels, in -1…1."""
     at = (np.arange(side, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / side) - 1
     y, x = np.meshgrid(at, at, indexing="ij")
     return x.ravel(), y.ravel()
@@ -160,7 +160,7 @@ def _grid(side: int) -> tuple[Float32[np.ndarray, " m"], Float32[np.ndarray, " m
 def _sample(
     layers: Float32[np.ndarray, "n s s c"], maps: Maps, x: Float32[np.ndarray, " m"], y: Float32[np.ndarray, " m"]
 ) -> tuple[Float32[np.ndarray, "n m c"], Bool[np.ndarray, "n m"]]:
-    """Return the bilinear values where the maps point, and whether that is inside the image."""
+    """Return the bilinear values at the mapped points, and whether each point is inside the image."""
     n, side = layers.shape[:2]
     across = (((1 + maps[:, :1]) * x + maps[:, 1:2] * y + maps[:, 2:3]) + 1) * np.float32(side / 2) - np.float32(0.5)
     down = ((maps[:, 3:4] * x + (1 + maps[:, 4:5]) * y + maps[:, 5:]) + 1) * np.float32(side / 2) - np.float32(0.5)
@@ -214,7 +214,7 @@ def _judge(a: Float32[np.ndarray, "n s s 3"], b: Float32[np.ndarray, "n s s 3"],
 def _structure(
     a: Planes, b: Planes, overlap: Planes, share: Float32[np.ndarray, "n t t"]
 ) -> tuple[Float32[np.ndarray, " n"], Float32[np.ndarray, " n"], np.ndarray]:
-    """Return the structure of the whole, the best structure of a part of `_parts`, and the index of that part."""
+    """Return the structure of the whole image, the best structure of a part of `_parts`, and the part's index."""
     n = len(a)
     whole, part, best_so_far, which = *np.zeros((3, n), np.float32), np.zeros(n, np.int64)
     parts, rows, scale = _parts(a.shape[1]), np.arange(n), a.shape[1] // SIDE
@@ -270,7 +270,7 @@ def _blur(planes: Planes, times: int) -> Planes:
 
 
 def _max_of(values: Float32[np.ndarray, "n w"], chosen: Bool[np.ndarray, "n w"]) -> Float32[np.ndarray, " n"]:
-    """Return the largest chosen value, `_IGNORED_WINDOWS` left out; infinity if none is chosen."""
+    """Return the largest chosen value without the share `_IGNORED_WINDOWS`; infinity if no value is chosen."""
     count = chosen.sum(1)
     ordered = np.sort(np.where(chosen, values, -1), axis=1)
     last = values.shape[1] - 1 - np.floor(_IGNORED_WINDOWS * np.maximum(count - 1, 0)).astype(np.int64)
@@ -282,8 +282,8 @@ def _unexplained(
 ) -> Float32[np.ndarray, " n"]:
     """Return the colour difference that one change of all colours does not explain.
 
-    The change may stretch and shift brightness and both opponent colours, but not turn one into its opposite. So grey
-    explains all colours, and blue does not explain red.
+    The change may scale and shift brightness and both opponent colours, but not invert them. So a grey copy agrees with any
+    colours, and a blue product does not agree with a red one.
     """
     weights = usable[..., None].astype(np.float32)
     count = weights.sum(1, keepdims=True) + np.float32(1e-6)
@@ -294,7 +294,7 @@ def _unexplained(
 
 @cache
 def _parts(pixels: int) -> Float32[np.ndarray, "p w"]:
-    """Return masks of windows: all; all but a strip along a side; all but a corner."""
+    """Return masks of windows: all windows; all but a strip along a side; all but a corner."""
     side, scale = (pixels - _WINDOW) // _STEP + 1, pixels / SIDE
     strips = [(thick, side) for thick in (2, 3, 4)]
     corners = [(3, 3), (4, 4), (5, 5), (3, 6), (6, 3), (4, 6), (6, 4)]

@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-# Groups that `str` and a notebook show, and members of a group; the side of a notebook's thumbnails in pixels.
+# Groups, and members of a group, that `str` and a notebook show; the side of a notebook's thumbnails in pixels.
 _SHOWN_GROUPS, _SHOWN_MEMBERS, _THUMBNAIL = 20, 12, 96
 
 
 class Tier(StrEnum):
-    """How alike two images are, the surest tier first."""
+    """The degree of similarity of two images, the surest tier first."""
 
     IDENTICAL = "identical"
     """The same bytes."""
     NEAR_DUPLICATE = "near-duplicate"
-    """One image, saved twice: the vectors are near each other, and the pixels agree."""
+    """Copies of one image: the vectors are near each other, and the pixels agree."""
     SIMILAR = "similar"
-    """The vectors are near each other, and the pixels do not agree. Similar images are shown, never moved."""
+    """The vectors are near each other, but the pixels do not agree. Similar images are shown, never moved."""
 
     @property
     def rank(self) -> int:
-        """Its place in the order of the tiers, from 0."""
+        """The position in the order of the tiers, from 0."""
         return list(Tier).index(self)
 
 
@@ -47,11 +47,11 @@ class FileFacts:
     """Size, dimensions and dates of an image file.
 
     Attributes:
-        width: in pixels, upright.
-        height: in pixels.
-        size: in bytes.
-        modified: when it was last written, in nanoseconds since 1970.
-        inode: device and number of the file; two names of one file share it.
+        width: width of the upright image, in pixels.
+        height: height of the upright image, in pixels.
+        size: size of the file, in bytes.
+        modified: time of the last write, in nanoseconds since 1970.
+        inode: device and inode number; two names of one file share them.
     """
 
     width: int
@@ -72,13 +72,13 @@ class Member:
 
     Attributes:
         item: the item.
-        path: its file.
-        facts: of the file.
-        tier: how alike it and the first member of the group are.
-        distance: to the first member.
-        orientation: what turns the first member into this one.
-        kept: it stays when the group is moved to the trash.
-        reason: why it is kept, in words; empty for the others.
+        path: the item's file.
+        facts: the facts of the file.
+        tier: the tier of the pair of this member and the first one.
+        distance: the distance to the first member.
+        orientation: the orientation that turns the first member into this one.
+        kept: whether the file stays when the group's surplus is moved to the trash.
+        reason: the reason why the file is kept; empty for other members.
     """
 
     item: Item
@@ -113,8 +113,8 @@ class Group:
     """Images that are duplicates of each other, or similar.
 
     Attributes:
-        tier: of the member that is least alike.
-        members: the one that is kept first, then other kept ones, then by distance.
+        tier: the tier of the member that is least similar to the first one.
+        members: the chosen image first, then other kept ones, then the others by distance.
     """
 
     tier: Tier
@@ -132,7 +132,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)  # there may be a million
 class DuplicatePair:
-    """Two images that are alike; several files of the same bytes are represented by their first path."""
+    """Two similar images; the first path represents several files of the same bytes."""
 
     left: Path
     right: Path
@@ -142,7 +142,7 @@ class DuplicatePair:
 
     @property
     def sort_key(self) -> tuple[int, float, str, str]:
-        """The surest tier first, then the nearest, then by path."""
+        """The sort key: the surest tier first, then the nearest pair, then by path."""
         return self.tier.rank, self.distance, str(self.left), str(self.right)
 
     def to_dict(self) -> dict[str, str | float]:
@@ -152,11 +152,11 @@ class DuplicatePair:
 
 
 PAIR_COLUMNS = {"left": "text", "right": "text", "distance": "number", "tier": "text", "orientation": "text"}
-"""The columns of a table of pairs, with their kinds."""
+"""The columns of a table of pairs: name → kind."""
 
 
 class PairTable:
-    """A result with pairs, which become a table with the columns of `PAIR_COLUMNS`."""
+    """A result with pairs that converts to a table with the columns of `PAIR_COLUMNS`."""
 
     pairs: tuple[DuplicatePair, ...]
 
@@ -182,12 +182,12 @@ class DuplicateGroups(PairTable, Sequence[Group]):
     """The groups of duplicates of a collection, as a sequence.
 
     Attributes:
-        groups: identical images and near-duplicates first, then similar images; nearest groups first.
-        pairs: all pairs within the radius, except for those decided to be distinct; by tier, then nearest first.
+        groups: groups of identical images and near-duplicates, then groups of similar images; nearest groups first.
+        pairs: all pairs within the radius but those decided to be distinct; sorted by tier, then nearest first.
         skipped: path and reason of each image that is neither kept nor moved.
-        image_count: how many images were compared.
+        image_count: the number of images that were compared.
         radius: the distance within which pixels were compared.
-        metric: of the distances.
+        metric: the metric of the distances.
     """
 
     groups: tuple[Group, ...]
@@ -202,11 +202,11 @@ class DuplicateGroups(PairTable, Sequence[Group]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Group]: ...
     def __getitem__(self, index: int | slice) -> Group | Sequence[Group]:
-        """Return a group, or several."""
+        """Return a group, or a slice of the groups."""
         return self.groups[index]
 
     def __len__(self) -> int:
-        """Count the groups, those of similar images included."""
+        """Count the groups, including groups of similar images."""
         return len(self.groups)
 
     @property
@@ -215,12 +215,12 @@ class DuplicateGroups(PairTable, Sequence[Group]):
         return tuple(member for group in self.groups for member in group.surplus)
 
     def of_tier(self, *tiers: Tier) -> tuple[Group, ...]:
-        """Return the groups of some tiers."""
+        """Return the groups of the given tiers."""
         return tuple(group for group in self.groups if group.tier in tiers)
 
     @property
     def summary(self) -> str:
-        """One sentence: how many groups, and how many images could go."""
+        """A sentence with the number of groups and of images that could go."""
         if not self.groups:
             return f"No duplicates among {plural(self.image_count, 'image')}."
         similar = len(self.of_tier(Tier.SIMILAR))
@@ -231,7 +231,7 @@ class DuplicateGroups(PairTable, Sequence[Group]):
         return f"{text} among {plural(self.image_count, 'image')}; {len(surplus):,} could go, {size}."
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to what JSON can hold: what ``lookalike duplicates find --json`` prints after the collection's name."""
+        """Convert to what JSON can hold; ``lookalike duplicates find --json`` prints it after the collection's name."""
         return {
             "images": self.image_count,
             **self.radius.to_dict(),
@@ -241,11 +241,11 @@ class DuplicateGroups(PairTable, Sequence[Group]):
         }
 
     def __repr__(self) -> str:
-        """Return the summary; the groups may be thousands."""
+        """Return the summary, since there may be thousands of groups."""
         return f"<DuplicateGroups: {self.summary}>"
 
     def __str__(self) -> str:
-        """Return a table of the first groups, without control characters, and the summary."""
+        """Return a table of the first groups and the summary, without control characters."""
         if not self.groups:
             return self.summary
         rows = group_rows(map(_shorten, self.groups[:_SHOWN_GROUPS]), self.metric)
@@ -277,7 +277,7 @@ GROUP_COLUMNS = ("group", "", "tier", "distance", "pixels", "size", "image", "re
 
 
 def group_rows(groups: Iterable[Group], metric: Metric, surplus_verdict: str = "could go") -> list[tuple[str, ...]]:
-    """Return table rows of groups, a row for each member, in the order of `GROUP_COLUMNS`."""
+    """Return a table row for each member of groups, with the columns `GROUP_COLUMNS`."""
     return [
         (
             str(number),
@@ -295,12 +295,12 @@ def group_rows(groups: Iterable[Group], metric: Metric, surplus_verdict: str = "
 
 
 def _shorten(group: Group) -> Group:
-    """Leave out members that there is no room for."""
+    """Limit the members of a group to the number that is shown."""
     return replace(group, members=group.members[:_SHOWN_MEMBERS])
 
 
 def describe(orientation: Orientation) -> str:
-    """Return the orientation in words, or nothing for images of the same orientation."""
+    """Describe an orientation; return an empty string for `Orientation.SAME`."""
     return "" if orientation is Orientation.SAME else str(orientation)
 
 
@@ -315,7 +315,7 @@ def format_size(size: int) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """Format a number with its noun, in the plural if it is not 1."""
+    """Format a number and a noun, in the plural if the number is not 1."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 

@@ -1,8 +1,7 @@
 """Move the surplus of groups into a trash folder, and restore it.
 
-A move is written into the trash's undo list, and synced to the disk, before it is made. So whatever interrupts the work, a
-kill included, the list names every file that is not in its place. A file is unlinked only when its content is in the
-trash, and no file is ever overwritten.
+Before each move, a record is written into the trash's undo list and synced to the disk. So the list names every file that has
+been moved, even after a kill. A file is unlinked only when its content is in the trash, and no file is ever overwritten.
 """
 
 import errno
@@ -28,14 +27,23 @@ from lookalike.ingest import Entry, absolute_path
 from lookalike.progress import SILENT, Progress
 from lookalike.stores import Item
 
-# A copy that is not complete yet.
+# The name of an incomplete copy.
 _PART = re.compile(r"\..*\.[0-9a-f]{16}\.lookalike-part")
 
 
 class Record(BaseModel):
-    """A line of the undo list: where a file was, where it is in the trash, and the item it was.
+    """A line of the undo list: the two places of a file, and the fields of its item.
 
-    ``kept`` is the image that it was a duplicate of; ``uri`` is the item's.
+    Attributes:
+        collection: the path of the collection.
+        file: the path of the file before the move.
+        trashed: the path inside the trash folder.
+        kept: the path of the image that was kept instead.
+        sha256: the SHA-256 of the file.
+        id: the item's id.
+        uri: the item's uri.
+        label: the item's label.
+        attributes: the item's attributes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,11 +68,11 @@ class Record(BaseModel):
 
 @dataclass(frozen=True)
 class Moved:
-    """The files that were moved into a trash folder, or out of it.
+    """The files that were moved into a trash folder, or restored from it.
 
     Attributes:
-        files: where they were, or are again.
-        size: their bytes in all.
+        files: their paths outside the trash folder.
+        size: the sum of their sizes, in bytes.
         failures: path and reason of each file that was not moved.
     """
 
@@ -81,7 +89,7 @@ class Moved:
         }
 
 
-# ---- into the trash
+# ---- move
 
 
 def move_to_trash(
@@ -89,17 +97,18 @@ def move_to_trash(
 ) -> Moved:
     """Move the surplus of groups into a trash folder, and remove it from the collection.
 
-    A file stays in its place if it, or the image that is kept instead, has gone or changed since it was indexed.
+    A file stays in its place if the file, or the image that is kept instead, is missing or has changed since it was
+    indexed.
 
     Args:
         source: the collection of the groups.
-        groups: as `find_duplicates` returns them.
-        trash: created if it does not exist; it may hold files that were moved before.
-        progress: receives the stage ``"moving"``.
+        groups: groups that `find_duplicates` returned.
+        trash: the folder; it is created if it does not exist, and may hold files of earlier moves.
+        progress: gets the stage ``"moving"``.
 
     Raises:
         AlreadyExistsError: the folder holds other files.
-        StorageError: the trash cannot be written, or is full. Files moved before that are in its list.
+        StorageError: the trash cannot be written, or is full. The undo list names the files that have been moved.
     """
     with_surplus = [group for group in groups if group.surplus]
     if not with_surplus:
@@ -117,13 +126,13 @@ def move_to_trash(
                     else:
                         moved.append(member)
                     progress.advance("moving", len(moved) + len(failures), total)
-            finally:  # whatever interrupts the work, the collection does not hold files that have been moved
+            finally:  # also after an interrupt, the collection must not hold files that have been moved
                 _remove(source, moved[already:])
     return Moved(tuple(member.path for member in moved), sum(member.facts.size for member in moved), tuple(failures))
 
 
 def _move_group(source: Source, group: Group, undo: "UndoList") -> Iterator[tuple[Member, str | None]]:
-    """Move the surplus of a group; yield each member, and why it stays if it does."""
+    """Move the surplus of a group; yield each member, with the reason if its file stays."""
     kept = group.members[0]
     kept_problem = _problem(kept.path, kept.item.sha256)
     for member in group.surplus:
@@ -142,7 +151,7 @@ def _remove(source: Source, moved: Sequence[Member]) -> None:
 
 
 def _move_member(source: Source, member: Member, kept: Path, undo: "UndoList") -> str | None:
-    """List a move, and make it; return why the file stays if it does."""
+    """Record a move and make it; return the reason if the file stays."""
     path, item = absolute_path(member.path), member.item
     target = undo.place(path)
     undo.add(
@@ -163,7 +172,7 @@ def _move_member(source: Source, member: Member, kept: Path, undo: "UndoList") -
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) and not _is_writable(undo.folder):
             raise StorageError(
-                f"{undo.folder} cannot take {path}: {e.strerror}. Files moved before that can be restored with: lookalike"
+                f"{undo.folder} cannot take {path}: {e.strerror}. To restore the files that have been moved: lookalike"
                 f" duplicates undo {undo.folder}"
             ) from e
         return f"it cannot be moved: {e.strerror}"
@@ -171,19 +180,19 @@ def _move_member(source: Source, member: Member, kept: Path, undo: "UndoList") -
 
 
 def _problem(path: Path, sha256: str) -> str | None:
-    """Say why a file is not the one that was indexed; none if it is."""
+    """Return the reason if a file does not have the content that was indexed."""
     try:
         if path.is_symlink():
             return "it has become a link"
         return None if images.fingerprint(images.read_bytes(path)) == sha256 else "it has changed since it was indexed"
     except NotFoundError:
-        return "it has gone"
+        return "it is missing"
     except LookalikeError as e:
         return str(e)
 
 
 def _is_writable(folder: Path) -> bool:
-    """Say whether a small file can still be written into a folder."""
+    """Check whether a small file can be written into a folder."""
     probe = folder / f".{os.getpid()}.probe"
     try:
         with probe.open("xb") as file:
@@ -196,31 +205,33 @@ def _is_writable(folder: Path) -> bool:
     return True
 
 
-# ---- out of the trash
+# ---- restore
 
 OpenSource = Callable[[Path], AbstractContextManager[Source]]
-"""Opens a collection by its folder, such as `Collection.open`."""
+"""A function that opens a collection by its folder, such as `Collection.open`."""
 
 
 def restore(trash: str | os.PathLike[str], open_source: OpenSource, progress: Progress = SILENT) -> Moved:
-    """Move all files of a trash folder back to where they were, and add them to their collection again.
+    """Move all files of a trash folder back to their places, and add them to their collections again.
 
-    A file whose place has been taken by another stays in the trash, and in its list. An empty trash folder is removed.
+    A file stays in the trash, and in its list, if another file has taken its place. An empty trash folder is removed.
 
     Args:
-        trash: the folder.
-        open_source: opens a collection.
-        progress: receives the stage ``"restoring"``.
+        trash: the trash folder.
+        open_source: a function that opens a collection by its folder.
+        progress: gets the stage ``"restoring"``.
 
     Raises:
         NotFoundError: the folder is not a trash folder.
-        StorageError: its list cannot be read or written.
+        StorageError: the undo list cannot be read or written.
     """
     trash = Path(trash)
     records = read_undo_list(trash)
     restored: list[Record] = []
     failures: list[Failure] = []
-    for i, record in enumerate(reversed(records)):  # the last one moved was the last one at its place
+    for i, record in enumerate(
+        reversed(records)
+    ):  # of several files with one place, the last one moved comes back first
         if problem := _restore_file(trash, record):
             failures.append((Path(record.file), problem))
         else:
@@ -235,25 +246,25 @@ def restore(trash: str | os.PathLike[str], open_source: OpenSource, progress: Pr
 
 
 def _restore_file(trash: Path, record: Record) -> str | None:
-    """Move a file back; return why it stays in the trash if it does."""
+    """Move a file back; return the reason if it stays in the trash."""
     trashed, target = trash / record.trashed, Path(record.file)
     if not trashed.exists():
-        # A kill came before the move, or the file has been restored already.
+        # A kill prevented the move, or an earlier call restored the file.
         return None if not _problem(target, record.sha256) else "it is neither in the trash nor in its place"
     try:
         if target.exists() and not _problem(target, record.sha256):
-            trashed.unlink()  # a kill came between linking the file and unlinking it
+            trashed.unlink()  # a kill came after the file was linked and before it was unlinked
             return None
         move(trashed, target, record.sha256)
     except FileExistsError:
-        return f"another file has its place; it stays at {trashed}"
+        return f"another file has taken its place; it stays at {trashed}"
     except OSError as e:
         return f"it cannot be restored: {e.strerror}; it stays at {trashed}"
     return None
 
 
 def _add_again(folder: Path, records: Sequence[Record], open_source: OpenSource) -> list[Failure]:
-    """Add restored files to their collection; return path and reason of each that could not be added."""
+    """Add restored files to their collection; return path and reason of each file that could not be added."""
     try:
         with open_source(folder) as source:
             entries = []
@@ -264,11 +275,11 @@ def _add_again(folder: Path, records: Sequence[Record], open_source: OpenSource)
                     _add_own_image(source, record)
             return list(ingest.add(source.store, source.embedder, entries).failures)
     except LookalikeError as e:
-        return [(Path(record.file), f"it is restored, but not added to {folder}: {e}") for record in records]
+        return [(Path(record.file), f"it is restored but not added to {folder}: {e}") for record in records]
 
 
 def _add_own_image(source: Source, record: Record) -> None:
-    """Add an image that the collection's folder keeps; its content decides its id and its uri."""
+    """Add an image that the collection's folder keeps; its id and uri follow from its content."""
     data = images.read_bytes(Path(record.file))
     sha256 = images.fingerprint(data)
     item = Item(sha256[:20], source.folder.own_uri(data), record.label, record.attributes, sha256)
@@ -276,17 +287,17 @@ def _add_own_image(source: Source, record: Record) -> None:
     source.store.upsert([item], source.embedder.embed([data]))
 
 
-# ---- moving a file
+# ---- files
 
 
 def move(source: Path, target: Path, sha256: str) -> None:
-    """Move a file, also to another file system; an existing target is never replaced.
+    """Move a file, also to another file system, without replacing an existing one.
 
-    At every moment the complete content is in at least one of the two places.
+    At every moment at least one of the two places has the complete content.
 
     Raises:
         FileExistsError: the target exists.
-        OSError: the file cannot be moved; it stays as it was, and the target does not exist.
+        OSError: the file cannot be moved; it stays unchanged, and the target does not exist.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -306,7 +317,7 @@ def move(source: Path, target: Path, sha256: str) -> None:
 
 
 def _copy(source: Path, target: Path, sha256: str) -> None:
-    """Copy a file with its times; the copy is synced and compared before it gets its name."""
+    """Copy a file with its times; sync and compare the copy before it gets its name."""
     part = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}.lookalike-part")
     try:
         with source.open("rb") as old, part.open("xb") as new:
@@ -347,7 +358,7 @@ class UndoList:
 
         Raises:
             AlreadyExistsError: the folder holds other files.
-            StorageError: it cannot be written.
+            StorageError: the folder cannot be written.
         """
         try:
             if self.folder.is_dir() and not self._path.exists() and any(self.folder.iterdir()):
@@ -369,7 +380,7 @@ class UndoList:
         self._file.close()
 
     def place(self, path: Path) -> Path:
-        """Return where a file goes: its whole path inside the trash, with a number if that is taken."""
+        """Return the target of a file: its whole path inside the trash, with a number if that path exists."""
         inside = self.folder.joinpath(*path.parts[1:])
         number = 1
         target = inside
@@ -379,20 +390,20 @@ class UndoList:
         return target
 
     def add(self, record: Record) -> None:
-        """Append a record; it is on the disk when this returns."""
+        """Append a record, and sync it to the disk."""
         try:
             self._file.write(record.model_dump_json().encode() + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as e:
             raise StorageError(
-                f"{self._path} cannot be written: {e.strerror}. Files moved before that can be restored with: lookalike"
+                f"{self._path} cannot be written: {e.strerror}. To restore the files that have been moved: lookalike"
                 f" duplicates undo {self.folder}"
             ) from e
 
 
 def _drop_torn_line(handle: int) -> None:
-    """Drop what a kill left at the end of a list: the file of an incomplete line was not moved yet."""
+    """Remove an incomplete last line, which a kill left: its file was not moved yet."""
     size = os.fstat(handle).st_size
     content = os.pread(handle, size, 0)
     if not content.endswith(b"\n"):
@@ -400,7 +411,7 @@ def _drop_torn_line(handle: int) -> None:
 
 
 def read_undo_list(trash: Path) -> list[Record]:
-    """Read the records of a trash folder; the last one counts if several have one place.
+    """Read the records of a trash folder; if several have one place in the trash, the last one counts.
 
     Raises:
         NotFoundError: the folder is not a trash folder.
@@ -426,7 +437,7 @@ def read_undo_list(trash: Path) -> list[Record]:
 
 
 def _finish(trash: Path, remaining: Sequence[Record]) -> None:
-    """Leave the files that are still in the trash in its list; if there are none, remove the folder if it is empty."""
+    """Keep the records of remaining files; without any, remove the list, and the folder if it is empty."""
     try:
         if remaining:
             atomic.write_text(trash / TRASH_LIST, "".join(record.model_dump_json() + "\n" for record in remaining))
@@ -437,6 +448,6 @@ def _finish(trash: Path, remaining: Sequence[Record]) -> None:
     for folder, _, names in os.walk(trash, topdown=False):
         with suppress(OSError):  # it is not empty
             for name in names:
-                if _PART.fullmatch(name):  # left by a kill; the file that was being copied is in its place
+                if _PART.fullmatch(name):  # left by a kill; the file itself is in its place
                     Path(folder, name).unlink()
             Path(folder).rmdir()
