@@ -1,4 +1,4 @@
-"""The command line: it answers --version and --help itself, and loads one command's module for anything else."""
+"""The command line: a table of commands, whose modules are loaded when a command runs."""
 
 import errno
 import os
@@ -11,10 +11,7 @@ COMMANDS = {
     "search": ("search", "Find the images of a collection that look like an image."),
     "join": ("join", "Find all pairs of images of two collections, or of one with itself, that look alike."),
     "duplicates": ("duplicates", "Find duplicates in a collection, and move them away."),
-    "tune": (
-        "tune",
-        "Build an index for approximate search, for collections in which exact search takes too long.",
-    ),
+    "tune": ("tune", "Build an index for approximate search, if exact search takes too long."),
     "remove": ("remove", "Remove items from a collection; their image files stay."),
     "info": ("info", "Describe a collection: its items, encoder, metric, size, index and labels."),
     "verify": ("verify", "Decide whether two images show the same thing."),
@@ -25,14 +22,14 @@ COMMANDS = {
     "evaluate": ("evaluate", "Measure an encoder on labelled images, and write a report."),
     "calibrate": (
         "calibrate",
-        "Fit on labelled images what an encoder's distances mean, and write it into the encoder's card.",
+        "Calibrate an encoder on labelled images, and write the calibration into its card.",
     ),
     "train": ("train", "Train an encoder by a recipe, or resume a run."),
-    "study": ("study", "Train a recipe in many variants, evaluate each, and put the figures into one table."),
+    "study": ("study", "Train variants of a recipe, evaluate each, and put the scores into one table."),
     "serve": ("serve", "Serve collections over HTTP, with a web page."),
-    "demo": ("demo", "Draw a toy shop, index it, search it by photo and by sketch, and serve it; downloads nothing."),
+    "demo": ("demo", "Draw a toy shop, index it, search it by photo and by sketch, and serve it; download nothing."),
 }
-"""Command → the module of `lookalike.cli` that has it, and the first line of its help."""
+"""Command → its module in `lookalike.cli`, and the first line of its help."""
 
 OPTIONS = {
     "--version": "Print the version.",
@@ -48,17 +45,17 @@ _STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def main() -> None:
     """Run the command line and exit.
 
-    An error is one line on stderr. Exit codes: 2 for wrong usage, 1 for a failure, 130 for Ctrl-C.
+    An error prints one line on stderr. Exit codes: 2 for wrong usage, 1 for a failure, 130 for Ctrl-C.
     """
     try:
         code = _run(sys.argv[1:])
-        sys.stdout.flush()  # here, where a full disk can still be reported as one line
+        sys.stdout.flush()  # now, since a full disk can be reported as one line only here
     except KeyboardInterrupt:  # also while modules are imported
         code = 130
     except OSError as e:
         if e.errno not in (errno.EPIPE, *_STORAGE_FULL):
             raise
-        if e.errno != errno.EPIPE:  # a closed pipe only means that its reader has enough
+        if e.errno != errno.EPIPE:  # a closed pipe is not an error: its reader has read enough
             print("Error: The disk is full, and the output is incomplete. Make room.", file=sys.stderr)  # noqa: T201
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
         code = 1
@@ -77,8 +74,7 @@ def _run(arguments: list[str]) -> int:
         if arguments[0] == "--version":
             sys.stdout.write(f"{__version__}\n")
             return 0
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # or pydantic reads the metadata of all packages
-    from lookalike.cli.app import run  # noqa: PLC0415 -- Typer takes longer to import than Python to start
+    from lookalike.cli.app import run  # noqa: PLC0415 -- importing Typer takes longer than starting Python
 
     return run()
 

@@ -1,4 +1,4 @@
-"""How commands print the answer of a search: as a table, with images in a terminal, or as JSON."""
+"""Print the answer of a search as a table, with images in a terminal, or as JSON."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from lookalike.stores import Answer
 
 
 def write_json_stream(parts: Iterable[Answer], metric: Metric) -> None:
-    """Write the parts of one exact answer as one JSON document, in the memory of one part."""
+    """Write the parts of an exact answer as one JSON document, with one part in memory at a time."""
     sys.stdout.write('{"hits": [')
     comma = ""
     for part in parts:
@@ -25,7 +25,7 @@ def write_json_stream(parts: Iterable[Answer], metric: Metric) -> None:
 
 
 def print_answer(answer: Answer, folder: Folder, query: Path | None = None) -> None:
-    """Print a table of the hits; in a terminal with colours also the query and the first hits as images."""
+    """Print a table of the hits; in a terminal with 24-bit colour, also the query and the first hits as images."""
     print_stream([answer], folder, query)
     if answer.recall is not None and answer.hits:
         rest = "" if answer.complete else "; more items are in the range"
@@ -33,13 +33,13 @@ def print_answer(answer: Answer, folder: Folder, query: Path | None = None) -> N
 
 
 def print_stream(parts: Iterable[Answer], folder: Folder, query: Path | None = None) -> None:
-    """Print the parts of one answer as one table, in the memory of one part."""
+    """Print the parts of an answer as one table, with one part in memory at a time."""
     empty = True
     for part in parts:
         if not part.hits:
             continue
         if empty and output.stdout.is_terminal:
-            # Rich takes longer to import than a search in a small collection.
+            # Importing Rich takes longer than a search in a small collection.
             from lookalike.cli import terminal_images  # noqa: PLC0415
 
             images = [(folder.file(h.item), format_distance(h.distance, part.metric)) for h in part.hits]

@@ -16,13 +16,13 @@ _MARKUP: Final = "markdown"
 
 
 class Commands(MutableMapping[str, Any]):
-    """All commands by name; a command is loaded when it is first looked up."""
+    """The commands by name; a command is loaded when it is first looked up."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 -- Typer does not export the class of a command
-        """Load a command."""
+        """Return a command, and load it if necessary."""
         if name not in self._loaded:
             module, _ = COMMANDS[name]
             commands: typer.Typer = import_module(f"lookalike.cli.{module}").commands
@@ -42,11 +42,11 @@ class Commands(MutableMapping[str, Any]):
         del self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the names; loads nothing."""
+        """Iterate over the names without loading commands."""
         return iter(COMMANDS)
 
     def __len__(self) -> int:
-        """Count the commands; loads nothing."""
+        """Count the commands without loading them."""
         return len(COMMANDS)
 
 
@@ -58,7 +58,7 @@ class LazyGroup(TyperGroup):
         self.commands = Commands()
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 -- Typer's
-        """List the names in the order of the help; loads nothing."""
+        """List the names in the order of the help, without loading commands."""
         return list(COMMANDS)
 
 
@@ -90,7 +90,7 @@ def lookalike(
 
 
 def run() -> int:
-    """Run the command that ``sys.argv`` names; an error becomes one line on stderr.
+    """Run the command that ``sys.argv`` names, and print an error as one line on stderr.
 
     Returns:
         The exit code.

@@ -1,4 +1,4 @@
-"""The command calibrate: fit the thresholds and probabilities of an encoder's distances."""
+"""The command calibrate: calibrate an encoder on labelled images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,20 +25,25 @@ class Options:
     """Options of calibrate."""
 
     encoder: Annotated[
-        str, typer.Argument(metavar="ENCODER|NAME", help="An encoder, or a collection for its own copy.")
+        str,
+        typer.Argument(
+            metavar="ENCODER|NAME", help="An encoder, or a collection, whose copy of its encoder is calibrated."
+        ),
     ]
     data: Annotated[
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Labelled images: a folder for each class, a CSV or an npz. Default for a collection: its own items.",
+            help="Labelled images: a folder of class folders, .csv or .npz. Default for a collection: its own items.",
         ),
     ] = None
     split: Annotated[
         str | None, typer.Option(metavar="train|validation|test", help="The split of the data to use.")
     ] = None
     pairs: Annotated[int, typer.Option(min=2, help="Pairs to draw, half of them of the same class.")] = PAIRS
-    seed: Annotated[int, typer.Option(min=0, help="The same images and seed give the same pairs.")] = 0
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the pairs: the same images and seed give the same pairs.")
+    ] = 0
     metric: Annotated[
         Metric | None, typer.Option(help="Metric of the distances. Default: the encoder's or the collection's own.")
     ] = None
@@ -51,10 +56,10 @@ class Options:
 @commands.command()
 @options(Options)
 def calibrate(given: Options) -> None:
-    """Fit on labelled images what an encoder's distances mean, and write it into the encoder's card.
+    """Calibrate an encoder on labelled images, and write the calibration into its card.
 
     Afterwards search, verify and classify show probabilities, verify has a threshold, and --far works. Use images like
-    those that the encoder will see; the encoder must not have been trained on them.
+    those that the encoder will see, but not images that it was trained on.
 
     Example: lookalike calibrate runs/mine/encoder --data held-out
     """
@@ -71,7 +76,7 @@ def calibrate(given: Options) -> None:
     output.stdout.print(str(result))
     output.stdout.print(f"\nFitted on {data.description}; written into {folder}.")
     if by_collection and given.to is None:
-        output.stdout.print("Programs that have the collection open use the calibration after they open it again.")
+        output.stdout.print("Programs that have opened the collection must open it again to use the calibration.")
 
 
 def _from_collection(given: Options) -> tuple[Embedder, CalibrationData]:

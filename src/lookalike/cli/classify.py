@@ -45,7 +45,7 @@ class Options:
 def classify(given: Options) -> None:
     """Classify images from a few labelled examples per class.
 
-    This is k-way n-shot classification: the encoder need not have seen the classes.
+    This is k-way n-shot classification: the encoder needs no training on these classes.
 
     Example: lookalike classify new.jpg --support examples
     """

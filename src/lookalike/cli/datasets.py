@@ -1,4 +1,4 @@
-"""The command datasets."""
+"""The command datasets: check labelled images."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from lookalike.errors import LookalikeError
 
 commands = typer.Typer()
 
-# Leaks that are printed one by one.
+# Maximum number of leaks that are printed one by one.
 _LISTED_LEAKS = 10
 
 
@@ -24,9 +24,9 @@ def datasets(
 ) -> None:
     """Check labelled images before training or evaluation.
 
-    The command decodes every image and lists what training or evaluation would refuse or get wrong: broken images, a
-    single class, classes with one image, splits with different classes, images in two splits. The exit code is then 1.
-    Without a path, it lists the layouts that can be read.
+    The command decodes every image and lists problems: broken images, a single class, classes with one image, splits with
+    different classes, images in two splits. If there is a problem, the exit code is 1. Without a path, the command lists
+    the layouts that it can read.
 
     Example: lookalike datasets photos
     """

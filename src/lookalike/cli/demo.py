@@ -1,4 +1,4 @@
-"""The command demo: make the toy shop, index it, search it and serve it."""
+"""The command demo: draw the toy shop, index it, search it and serve it."""
 
 import time
 from pathlib import Path
@@ -18,12 +18,12 @@ _QUERY_SEED = 1  # a photo of a product that the shop does not have
 
 @commands.command()
 def demo(
-    to: Annotated[Path, typer.Option(metavar="DIR", help="Where to put the shop.")] = Path("demo"),
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the shop.")] = Path("demo"),
     count: Annotated[int, typer.Option(min=1, help="Number of products.")] = 320,
     open_page: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the web page at the end.")] = True,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the web page; 0 takes a free one.")] = 8000,
 ) -> None:
-    """Draw a toy shop, index it, search it by photo and by sketch, and serve it; downloads nothing."""
+    """Draw a toy shop, index it, search it by photo and by sketch, and serve it; download nothing."""
     began = time.monotonic()
     _print_heading("The shop")
     products = sample.write(to, count, _SEED)

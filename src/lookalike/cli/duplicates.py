@@ -33,7 +33,7 @@ from lookalike.ingest import file_id
 from lookalike.metric import format_distance
 from lookalike.stores import Item
 
-# Groups or pairs that are printed; files and JSON have all.
+# Maximum number of groups or pairs that are printed; files and JSON have all of them.
 _MAX_PRINTED = 50
 
 _DEFAULT_COMMAND = "find"
@@ -92,7 +92,7 @@ class _SearchOptions:
     json: Json = False
 
     def __post_init__(self) -> None:
-        """Refuse options that contradict each other, and an output that cannot be written, before the work."""
+        """Refuse contradictory options, and an output that cannot be written, before long work."""
         if self.within is not None and self.far is not None:
             raise UsageError("--within and --far both set the distance; give one of them.")
         if self.out is not None:
@@ -115,7 +115,7 @@ class _KeepOptions(_SearchOptions):
         str,
         typer.Option(
             metavar="RULE,…",
-            help="Which image to keep: resolution, size, oldest, newest, path:GLOB; the first rule first.",
+            help="Rules that choose the image to keep: resolution, size, oldest, newest, path:GLOB.",
         ),
     ] = "resolution,size,oldest"
     reference: Annotated[
@@ -131,16 +131,19 @@ class _FindOptions(_KeepOptions):
     """The options of find."""
 
     chains: Annotated[
-        bool, typer.Option("--chains", help="Group images that are connected through others; only for looking at.")
+        bool,
+        typer.Option(
+            "--chains", help="Group images that are connected through others; for looking at, not for moving."
+        ),
     ] = False
 
 
 @commands.command(name="find")
 @options(_FindOptions)
 def find(given: _FindOptions) -> None:
-    """Find duplicates in a collection, and say which images to keep. No file is moved.
+    """Find duplicates in a collection, and choose the images to keep. No file is moved.
 
-    The groups are images of the same bytes, near-duplicates, and similar images.
+    The command prints groups of identical files, of near-duplicates and of similar images.
 
     Example: lookalike duplicates find photos --out duplicates.html
     """
@@ -167,14 +170,14 @@ class _ApplyOptions(_KeepOptions):
 @commands.command()
 @options(_ApplyOptions)
 def apply(given: _ApplyOptions) -> None:
-    """Find duplicates as “find” does, and move those that are not kept into a trash folder.
+    """Find duplicates as “find” does, and move the images that are not kept into a trash folder.
 
-    No file is deleted. “lookalike duplicates undo” moves them back.
+    No file is deleted. “lookalike duplicates undo” moves the images back.
 
     Example: lookalike duplicates apply photos --within 0.1
     """
     with Collection.open(given.name) as collection:
-        found = _find(collection, given)  # which writes --out's page while the images are in their places
+        found = _find(collection, given)  # writes --out before the images move
         moved = _move(collection, found, given.trash or _default_trash(collection))
         if given.json:
             output.write_json({"name": collection.name, **found.to_dict(), "moved": moved.to_dict()})
@@ -217,7 +220,7 @@ def undo(
     trash: Annotated[Path, typer.Argument(metavar="TRASH", help="The trash folder, such as photos-trash.")],
     json: Json = False,
 ) -> None:
-    """Move all files of a trash folder back to where they were, and into their collection.
+    """Move all files of a trash folder back to their places, and add them to their collection again.
 
     Example: lookalike duplicates undo photos-trash
     """
@@ -239,7 +242,7 @@ def undo(
 def decide(
     name: Name,
     items: Annotated[
-        list[str] | None, typer.Argument(metavar="ID…", help="Ids of images, or paths as they were indexed.")
+        list[str] | None, typer.Argument(metavar="ID…", help="Ids of images, or the paths of indexed files.")
     ] = None,
     *,
     distinct: Annotated[
@@ -251,7 +254,7 @@ def decide(
     listed: Annotated[bool, typer.Option("--list", help="List all decisions.")] = False,
     json: Json = False,
 ) -> None:
-    """Decide that images are not duplicates of each other, and list or forget such decisions.
+    """Mark images as distinct, so that they are never grouped as duplicates; list or forget such decisions.
 
     Example: lookalike duplicates decide photos --distinct photos/twin-1.jpg photos/twin-2.jpg
     """
@@ -282,11 +285,11 @@ def _item(collection: Collection, name: str) -> Item:
     for ident in (name, file_id(Path(name))):
         if items := collection.store.get([ident]):
             return items[ident]
-    raise NotFoundError(f"{collection.path} has no image “{name}”. Give its id, or its path as it was indexed.")
+    raise NotFoundError(f"{collection.path} has no image “{name}”. Give its id, or the path of the indexed file.")
 
 
 def _digest(collection: Collection, name: str) -> str:
-    """Return the SHA-256 of an image; a SHA-256 in the list of decisions stands for itself."""
+    """Return the SHA-256 of an image; a SHA-256 that occurs in a decision is returned unchanged."""
     if any(name in pair for pair in decisions.read(collection)):
         return name
     return _item(collection, name).sha256
@@ -321,14 +324,16 @@ class _LeaksOptions(_SearchOptions):
 @commands.command()
 @options(_LeaksOptions)
 def leaks(given: _LeaksOptions) -> None:
-    """Find the images of a test collection that are in a training collection NAME, identical or nearly.
+    """Find the images of a test collection that are in the training collection NAME, identical or nearly.
 
     Example: lookalike duplicates leaks train test --out leaks.html
     """
     paths = find_folder(given.name), find_folder(given.test)
     with Collection.open(paths[0]) as train, Collection.open(paths[1]) as test:
         if train.path.samefile(test.path):
-            raise UsageError("NAME and TEST are one collection; lookalike duplicates find searches one collection.")
+            raise UsageError(
+                "NAME and TEST are one collection. To search one collection: lookalike duplicates find NAME."
+            )
         with output.stoppable("No file was written."), output.progress_bar() as progress:
             found = duplicates.find_leaks(
                 train, test, given.radius(train), all_orientations=given.turned, progress=progress
@@ -383,7 +388,7 @@ def _explain(radius: SearchRadius) -> str:
 
 def _print_more(count: int, noun: str) -> None:
     if count > _MAX_PRINTED:
-        output.stdout.print(f"and {count - _MAX_PRINTED:,} more {noun}; --json and --out have them all", style="dim")
+        output.stdout.print(f"and {count - _MAX_PRINTED:,} more {noun}; --json and --out list all of them", style="dim")
 
 
 # ---- files
@@ -398,7 +403,7 @@ def _write(
         page.write_page(found, path, collection, test)
     else:
         _write_pairs(found.pairs, path)
-    output.stderr.print(f"{path} is written.")
+    output.stderr.print(f"Wrote {path}.")
 
 
 def _write_pairs(pairs: Sequence[DuplicatePair], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command evaluate."""
+"""The command evaluate: measure an encoder on labelled images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ class Options:
         str, typer.Argument(metavar="ENCODER|RUN", help="A bundled name, a folder, hf://org/repo, or a training run.")
     ]
     data: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Labelled images: a folder, .csv or .npz; see datasets.")
+        Path | None, typer.Option(metavar="PATH", help="Labelled images: a folder of class folders, .csv or .npz.")
     ] = None
     split: Annotated[
         str | None, typer.Option(help="Measure train, validation or test.", show_default="test, if there are splits")
@@ -43,7 +43,7 @@ class Options:
     on: Annotated[
         str | None,
         typer.Option(
-            metavar="TASK,…", help="retrieval, verification, few-shot.", show_default="all that the data allows"
+            metavar="TASK,…", help="Tasks: retrieval, verification, few-shot.", show_default="all that the data allows"
         ),
     ] = None
     pairs: Annotated[int, typer.Option(min=2, help="Pairs to judge in verification.")] = _DEFAULTS.pairs
@@ -77,9 +77,10 @@ class Options:
 def evaluate(given: Options) -> None:
     """Measure an encoder on labelled images, and write a report.
 
-    Retrieval ranks all other images for each image; sketches, if there are some, rank the photos; the columns is_query and
-    is_gallery of a CSV name other queries and another gallery. Verification judges random pairs by a threshold that was
-    chosen on other images. Few-shot classification needs enough classes. The report of a training run includes its curves.
+    Retrieval ranks all other images for each image. If there are sketches, each sketch ranks the photos. The columns
+    is_query and is_gallery of a CSV choose other queries and another gallery. Verification judges random pairs by a
+    threshold that was chosen on other images. Few-shot classification needs enough classes. The report of a training run
+    includes its curves.
 
     Example: lookalike evaluate cifar10-triplet --data cifar10/test
     """
@@ -117,7 +118,7 @@ def evaluate(given: Options) -> None:
 
 
 def _parse_numbers(option: str, text: str) -> tuple[int, ...]:
-    """Parse whole numbers with commas between them."""
+    """Parse whole numbers that are separated by commas."""
     try:
         return tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:

@@ -23,7 +23,7 @@ commands = typer.Typer()
 class Options:
     """Options of index."""
 
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images, searched with its subfolders.")]
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images; its subfolders are searched too.")]
     to: Annotated[Path, typer.Option(metavar="NAME", help="The collection; created if it does not exist.")]
     encoder: Annotated[
         str | None, typer.Option(help="For a new collection: a bundled name, a folder, or hf://org/repo.")
@@ -104,7 +104,7 @@ def _summary(collection: Collection, added: Added, missing: int, *, pruned: bool
         (added.reused, "copies of known images"),
         (added.unchanged, "unchanged"),
         (added.failed, "skipped"),
-        (missing, "removed" if pruned else "gone (--prune removes them)"),
+        (missing, "removed" if pruned else "missing (--prune removes them)"),
     )
     parts = [f"{added.embedded:,} embedded", *(f"{count:,} {what}" for count, what in counts if count)]
     return f"{', '.join(parts)}. {collection.path} has {len(collection):,} items."

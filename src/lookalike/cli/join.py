@@ -23,7 +23,8 @@ class Options:
 
     left: Name
     right: Annotated[
-        Path | None, typer.Argument(metavar="[NAME]", help="Another collection; without it, a self-join.")
+        Path | None,
+        typer.Argument(metavar="[NAME]", help="Another collection. Without it, the first one is joined with itself."),
     ] = None
     k: Annotated[int | None, typer.Option("-k", help="Number of nearest items of each item.")] = None
     within: Within = None
@@ -40,7 +41,7 @@ class Options:
     ] = False
 
     def __post_init__(self) -> None:
-        """Refuse options that contradict each other, and a file that cannot be written, before the work."""
+        """Refuse contradictory options, and a file format that cannot be written, before long work."""
         check_range(self.k, self.within, self.far, required=True)
         if self.out is not None:
             formats.of(self.out)
@@ -51,9 +52,9 @@ class Options:
 def join(given: Options) -> None:
     """Find all pairs of images of two collections, or of one with itself, that look alike.
 
-    Pairs each image of the left collection with its -k nearest in the right one, or finds all pairs --within a distance. A
-    self-join gives each pair once, and no image with itself. If the command is stopped before the file of --out is
-    complete, the same command continues.
+    With -k, the command pairs each image of the left collection with its k nearest images in the right one. With --within
+    or --far, it finds all pairs within a distance. A self-join gives each pair once, and no image with itself. If you stop
+    the command before the file of --out is complete, the same command continues.
 
     Example: lookalike join shop --within 0.2 --out pairs.csv
     """
@@ -69,7 +70,7 @@ def join(given: Options) -> None:
 
 
 def _write(pairs: JoinPairs, out: Path, *, json: bool) -> None:
-    advice = "Finished parts are kept beside the file; the same command continues."
+    advice = "A folder next to the file has the finished parts; the same command continues."
     with output.stoppable(advice), output.progress_bar() as progress:
         written = pairs.write(out, progress)
     if json:

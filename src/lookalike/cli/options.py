@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, and how their values are read."""
+"""Options and arguments that several commands share, and functions that read their values."""
 
 import inspect
 from collections.abc import Callable
@@ -54,12 +54,13 @@ _Options = TypeVar("_Options")
 def options(cls: type[_Options]) -> Callable[[Callable[[_Options], None]], Callable[..., None]]:
     """Give a command the options that the fields of a dataclass declare.
 
-    Each field is declared as a parameter of a Typer command would be. The command gets one instance of the dataclass.
+    A field has the annotation and the default that Typer expects of a parameter. The command gets an instance of the
+    dataclass.
     """
 
     def decorate(command: Callable[[_Options], None]) -> Callable[..., None]:
         @wraps(command)
-        def call(**values: Any) -> None:  # noqa: ANN401 -- as the fields say
+        def call(**values: Any) -> None:  # noqa: ANN401 -- the fields have the types
             command(cls(**values))
 
         # Typer reads these two.
@@ -71,10 +72,10 @@ def options(cls: type[_Options]) -> Callable[[Callable[[_Options], None]], Calla
 
 
 def check_range(k: int | None, within: str | None, far: float | None, *, required: bool = False) -> None:
-    """Refuse more than one of -k, --within and --far; with ``required`` also none.
+    """Check that at most one of -k, --within and --far is given; with ``required`` exactly one.
 
     Raises:
-        UsageError: too many of them are given, or too few.
+        UsageError: too many or too few of them are given.
     """
     count = sum(option is not None for option in (k, within, far))
     if count > 1 or (required and not count):
@@ -91,7 +92,7 @@ def parse_filter(labels: list[str] | None, where: list[str] | None, ids: list[st
     for condition in where or []:
         key, equals, value = condition.partition("=")
         if not equals:
-            raise UsageError(f"“--where {condition}” has no value. Write KEY=VALUE, as --where colour=red.")
+            raise UsageError(f"“--where {condition}” has no value. Write KEY=VALUE, such as --where colour=red.")
         if attributes.setdefault(key, value) != value:
             raise UsageError(f"--where {key} was given twice; give each attribute once.")
     return Filter(frozenset(labels) if labels else None, attributes, frozenset(ids) if ids else None)

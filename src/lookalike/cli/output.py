@@ -1,4 +1,4 @@
-"""What commands print: lines and tables for people, JSON for programs, progress bars and notes on stderr."""
+"""Output of commands: lines and tables for people, JSON for programs, progress bars and notes on stderr."""
 
 import json
 import os
@@ -28,7 +28,7 @@ class Terminal:
 
     @property
     def file(self) -> TextIO:
-        """The stream as it is now; tests and progress bars replace it."""
+        """The current stream; tests and progress bars replace it."""
         stream: TextIO = getattr(sys, self._name)
         return stream
 
@@ -38,11 +38,11 @@ class Terminal:
         return self.file.isatty()
 
     def print(self, text: str = "", style: Style = "") -> None:
-        """Print lines; control characters in them become �."""
+        """Print lines, with � for control characters."""
         self.write(styled(text, style))
 
     def write(self, text: str) -> None:
-        """Print lines that `styled` made."""
+        """Print lines that `styled` returned."""
         typer.echo(text, file=self.file, color=False if "NO_COLOR" in os.environ else None)
 
 
@@ -51,7 +51,7 @@ stderr = Terminal("stderr")
 
 
 def styled(text: str, style: Style = "") -> str:
-    """Replace control characters by �, and add the codes of a style, which `Terminal.write` strips for files."""
+    """Replace control characters by �, and add the codes of a style; `Terminal.write` strips them for files."""
     text = "\n".join(map(printable, text.split("\n")))
     match style:
         case "":
@@ -68,21 +68,21 @@ def write_json(value: object) -> None:
 
 
 def print_table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...], *, show_header: bool = True) -> None:
-    """Print a table whose lines are never folded, so that paths can be copied and piped; numbers are right-aligned."""
+    """Print a table without folding lines, so that paths can be copied and piped; right-align numbers."""
     first, *lines = text_table(header, rows).splitlines()
     shown = [styled(line) for line in lines]
     stdout.write("\n".join([styled(first, "bold"), *shown] if show_header else shown))
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Print one ``key  value`` line a fact."""
+    """Print a line ``key  value`` for each fact."""
     width = max((len(key) for key, _ in facts), default=0)
     for key, value in facts:
         stdout.write(styled(f"{key:<{width}}", "bold") + "  " + styled(value))
 
 
 def print_skipped(reasons: Sequence[str], limit: int = 10) -> None:
-    """Print on stderr why images were skipped."""
+    """Print on stderr the reasons why images were skipped."""
     for reason in reasons[:limit]:
         stderr.print(f"skipped: {reason}", style="yellow")
     if len(reasons) > limit:
@@ -91,7 +91,7 @@ def print_skipped(reasons: Sequence[str], limit: int = 10) -> None:
 
 @contextmanager
 def progress_bar() -> Iterator["ProgressBar"]:
-    """Show the progress of long work on stderr until the block ends."""
+    """Show a progress bar on stderr until the block ends."""
     bar = ProgressBar()
     try:
         yield bar
@@ -100,9 +100,9 @@ def progress_bar() -> Iterator["ProgressBar"]:
 
 
 class ProgressBar:
-    """A `lookalike.progress.Progress`: a bar for one stage after the other, and notes as lines.
+    """A `lookalike.progress.Progress` that shows a bar for the current stage, and notes as lines.
 
-    If stderr is not a terminal, it writes notes only.
+    If stderr is not a terminal, it writes only the notes.
     """
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class ProgressBar:
         self._task: TaskID | None = None
 
     def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:
-        """Update the bar; a new stage replaces it. With a total of 0 the bar only shows that work goes on."""
+        """Update the bar; a new stage replaces it. With a total of 0, the bar shows no amount."""
         if self._bars is None:
             if not stderr.is_terminal:
                 return
@@ -121,7 +121,7 @@ class ProgressBar:
         if self._task is None or stage != self._stage:
             if self._task is not None:
                 self._bars.remove_task(self._task)
-            # An earlier run may have done a part: the rate counts from here.
+            # An earlier run may have done a part, so the rate counts from here.
             self._task = self._bars.add_task(stage, total=total or None, completed=done, count=count, detail=detail)
             self._stage = stage
         else:
@@ -139,7 +139,7 @@ class ProgressBar:
 
 
 def _console() -> "Console":
-    # Rich takes longer to import than a search in a small collection.
+    # Importing Rich takes longer than a search in a small collection.
     from rich.console import Console  # noqa: PLC0415
 
     return Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
@@ -150,7 +150,7 @@ def _bars(console: "Console") -> "Progress":
     from rich.text import Text  # noqa: PLC0415
 
     class Rate(ProgressColumn):
-        """Units a second."""
+        """Units per second."""
 
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="dim")
@@ -169,7 +169,7 @@ def _bars(console: "Console") -> "Progress":
 
 @contextmanager
 def stoppable(advice: str) -> Iterator[None]:
-    """Print how to go on if Ctrl-C ends the work of the block."""
+    """Print how to continue if Ctrl-C ends the block."""
     try:
         yield
     except KeyboardInterrupt:
@@ -178,7 +178,7 @@ def stoppable(advice: str) -> Iterator[None]:
 
 
 def check_folder(folder: Path) -> None:
-    """Check, before long work, that its results can be written into a folder; creates nothing.
+    """Check, before long work, that its results can be written into a folder; create nothing.
 
     Raises:
         StorageError: the folder is a file, or cannot be written or created.

@@ -47,14 +47,14 @@ class Options:
         bool | None,
         typer.Option(
             "--exact/--approximate",
-            help="Search exactly, or by the index. Default: exactly within the collection's budget of time.",
+            help="Search exactly, or by the index. Default: exactly, unless it takes longer than the collection's budget.",
             show_default=False,
         ),
     ] = None
     json: Json = False
 
     def __post_init__(self) -> None:
-        """Refuse options that contradict each other."""
+        """Refuse contradictory options."""
         check_range(self.k, self.within, self.far)
 
 
@@ -103,7 +103,7 @@ def _path(source: bytes | Path) -> Path | None:
 
 
 def _suggest_index(collection: Collection, given: Options) -> None:
-    """Suggest an index on stderr if the search was exact only because there is none."""
+    """Suggest an index on stderr if the search was exact only for lack of one."""
     if not collection.misses_index(given.exact):
         return
     status = collection.status()

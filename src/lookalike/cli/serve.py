@@ -18,14 +18,14 @@ commands = typer.Typer()
 
 @dataclass(frozen=True)
 class Settings:
-    """How to serve.
+    """The settings of a server.
 
     Attributes:
         host: the address to listen on.
         port: the port; 0 takes a free one.
         read_only: refuse to add and remove items.
-        max_hits: limit of the hits of a range search.
-        origins: origins of web pages elsewhere that may send requests.
+        max_hits: maximum number of hits of a range search.
+        origins: origins of web pages on other hosts that may send requests.
     """
 
     host: str = "127.0.0.1"
@@ -40,14 +40,16 @@ def serve(
     names: Annotated[list[Path], typer.Argument(metavar="NAME…", help="Collections; the first is the default.")],
     *,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 admits other machines, without a login.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in, without a login.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     read_only: Annotated[bool, typer.Option("--read-only", help="Refuse to add and remove items.")] = False,
     max_hits: Annotated[int, typer.Option(min=1, help="Maximum number of hits of a range search.")] = 1000,
     origin: Annotated[
         list[str] | None,
-        typer.Option(help="Accept requests from a web page elsewhere, as https://shop.example; may be repeated."),
+        typer.Option(
+            help="Accept requests from web pages of this origin, such as https://shop.example; may be repeated."
+        ),
     ] = None,
 ) -> None:
     """Serve collections over HTTP, with a web page.
@@ -66,10 +68,9 @@ def run(collections: list[Collection], settings: Settings) -> None:
     Raises:
         UsageError: the port is in use, or the host is not an address of this machine.
     """
-    # Only this command needs them.
-    import uvicorn  # noqa: PLC0415
+    import uvicorn  # noqa: PLC0415 -- only this command needs it
 
-    from lookalike.server import create_app  # noqa: PLC0415
+    from lookalike.server import create_app  # noqa: PLC0415 -- as uvicorn
 
     app = create_app(
         collections, read_only=settings.read_only, origins=list(settings.origins), max_hits=settings.max_hits

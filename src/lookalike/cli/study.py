@@ -1,4 +1,4 @@
-"""The command study: train a recipe in many variants and compare them."""
+"""The command study: train variants of a recipe and compare them."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -23,15 +23,15 @@ def study(
     override: Annotated[
         list[str] | None,
         typer.Option(
-            "-o", metavar="KEY=VALUE", help="Override a value of every cell's recipe, or of the study: measure.…=…"
+            "-o", metavar="KEY=VALUE", help="Override a value in the recipe of every cell, or of the study: measure.…=…"
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Train a recipe in many variants, evaluate each, and put the figures into one table.
+    """Train variants of a recipe, evaluate each, and put the scores into one table.
 
-    The folder gets the run of each cell, results.json and table.md; both are rewritten after every cell. Stop it at any
-    time; the same command resumes it.
+    The folder gets a run for each cell (a variant), and results.json and table.md, which are rewritten after every cell.
+    You can stop the command at any time; the same command resumes it.
 
     Example: lookalike study recipes/r1-grid.yaml -o train.epochs=2
     """
@@ -48,4 +48,4 @@ def study(
         return
     header, rows = studies.table(read, results)
     output.print_table(rows, header)
-    output.stdout.print(f"All figures are in {folder / studies.RESULTS}.")
+    output.stdout.print(f"All scores are in {folder / studies.RESULTS}.")

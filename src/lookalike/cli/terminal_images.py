@@ -13,14 +13,14 @@ from rich.text import Text
 from lookalike import images
 from lookalike.errors import LookalikeError
 
-# Side of an image, in pixels: columns, and twice as many as lines.
+# Side of an image in pixels: one column a pixel, and one line for two.
 _SIDE = 20
 
 
 def print_row(titled: Sequence[tuple[Path, str]]) -> None:
-    """Print the first of some images beside each other, each under its title; as many as fit into one line.
+    """Print images with their titles in one row, as many as fit.
 
-    Prints nothing if the terminal does not have 24-bit colour. Skips images that cannot be read.
+    Print nothing if the terminal does not have 24-bit colour. Skip images that cannot be read.
     """
     console = Console(highlight=False)
     if console.color_system != "truecolor":
@@ -29,13 +29,13 @@ def print_row(titled: Sequence[tuple[Path, str]]) -> None:
     for path, title in titled[: max(1, console.width // (_SIDE + 5))]:
         try:
             panels.append(Panel(_draw(path), title=Text(title), width=_SIDE + 4, border_style="dim"))
-        except LookalikeError:  # the table below lists the path all the same
+        except LookalikeError:  # the table below lists the path anyway
             continue
     console.print(Columns(panels))
 
 
 def _draw(path: Path) -> Text:
-    """Draw two pixels a character: the foreground is the upper one."""
+    """Draw two pixels with each character: the upper pixel is the foreground."""
     pixels = images.load(path, _SIDE)
     text = Text()
     for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):

@@ -24,7 +24,8 @@ class Options:
         Path | None, typer.Option(metavar="DIR", help="The run's folder.", show_default="runs/ and the recipe's name")
     ] = None
     override: Annotated[
-        list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Override a value, as in -o train.epochs=5.")
+        list[str] | None,
+        typer.Option("-o", metavar="KEY=VALUE", help="Override a value of the recipe, such as -o train.epochs=5."),
     ] = None
     stage: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Train only this stage; repeat for several.")
@@ -41,13 +42,14 @@ class Options:
 def train(given: Options) -> None:
     """Train an encoder by a recipe, or resume a run.
 
-    The run's folder gets the recipe with every default, metrics.jsonl with a line per epoch, a checkpoint after each epoch,
-    and at the end report.html and encoder/, which index --encoder takes. Stop it at any time; to resume it, give the folder.
+    The run's folder gets the recipe with all defaults, metrics.jsonl with a line per epoch, a checkpoint after each epoch,
+    and at the end report.html and encoder/, which index --encoder takes. You can stop the command at any time; to resume
+    the run, give its folder.
 
     Example: lookalike train recipes/cifar10-triplet.yaml -o data.sources.0.path=cifar10/train
     """
     try:
-        # Imported here because torch takes a second to import, and other commands do not need it.
+        # Importing torch takes a second, and other commands do not need it.
         from lookalike.learn import recipe as recipes  # noqa: PLC0415
         from lookalike.learn import train as training  # noqa: PLC0415
         from lookalike.learn.distributed import Devices, is_first  # noqa: PLC0415

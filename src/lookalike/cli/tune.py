@@ -1,4 +1,4 @@
-"""The command tune: set how a collection is searched, and build its index."""
+"""The command tune: set a collection's query budget and index, and build the index."""
 
 import math
 from threading import Event, Thread
@@ -24,7 +24,9 @@ def tune(
     *,
     index: Annotated[
         IndexKind | None,
-        typer.Option(help="hnsw is fastest, ivf-pq smallest; none: search exactly.", show_default="hnsw"),
+        typer.Option(
+            help="Kind of index: hnsw is fastest, ivf-pq smallest, none searches exactly.", show_default="hnsw"
+        ),
     ] = None,
     budget: Annotated[
         float | None,
@@ -38,15 +40,16 @@ def tune(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Build an index for approximate search, for collections in which exact search takes too long.
+    """Build an index for approximate search, if exact search takes too long.
 
-    Searches use it if an exact one would take longer than the budget; each answer says whether it is exact. You can stop
-    the command at any time: the collection then keeps its previous index. Settings that are not given stay as they are.
+    A search uses the index if an exact search would take longer than the budget; each answer says whether it is exact. You
+    can stop the command at any time; the collection then keeps its previous index. Options that you leave out keep their
+    settings.
 
     Example: lookalike tune shop --recall 0.98
     """
     if budget == math.inf:
-        raise UsageError("--budget takes milliseconds, not infinity. To search exactly always: --index none.")
+        raise UsageError("--budget takes milliseconds, not infinity. To search exactly always, give --index none.")
     settings = {"index": index, "budget": budget, "recall": recall}
     with Collection.open(name) as collection:
         status = collection.status()
@@ -61,7 +64,7 @@ def tune(
 
 
 def _build(collection: Collection, progress: Progress) -> None:
-    """Build the index in a thread: in the main thread Ctrl-C would wait until FAISS returns."""
+    """Build the index in a thread, since Ctrl-C in the main thread would wait until FAISS returns."""
     stop, errors = Event(), list[BaseException]()
 
     def work() -> None:
@@ -105,7 +108,9 @@ def _report(collection: Collection, *, json: bool) -> None:
         rows.append(("approximate", f"{approximate:.1f} ms a query"))
     rows.append(("budget", f"{budget:g} ms: {_how_searched(exact, budget, approximate)}"))
     if index is None and status.settings.index != "none":
-        rows.append(("index", f"none: fewer than {MIN_VECTORS:,} items, and bits, are searched exactly"))
+        rows.append(
+            ("index", f"none: collections of bits, or of fewer than {MIN_VECTORS:,} items, are searched exactly")
+        )
     else:
         rows.append(("index", describe_index(status)))
     if index:

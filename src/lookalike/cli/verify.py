@@ -47,7 +47,8 @@ class Options:
 def verify(given: Options) -> None:
     """Decide whether two images show the same thing.
 
-    The threshold is the given one, or the most accurate one of a calibrated encoder. The exit code is 0 for either answer.
+    The threshold is --within or --far; by default it is the most accurate threshold of a calibrated encoder. The exit code
+    is 0 for either answer.
 
     Example: lookalike verify one.jpg other.jpg --far 0.01
     """
