@@ -262,7 +262,7 @@ def test_errors_are_shown(visit: Visit, shop: Shop, tmp_path: Path) -> None:
     page.set_input_files("#file", tmp_path / "x.png")
     expect(page.get_by_role("alert")).to_contain_text("not an image")
     page = visit("#item=gone", complain=False)
-    expect(page.get_by_role("alert")).to_contain_text("not exist any more")
+    expect(page.get_by_role("alert")).to_contain_text("no longer exists")
     page.route("**/api/**", lambda route: route.abort())
     page.reload()
     expect(page.get_by_role("alert")).to_contain_text("cannot be reached")

@@ -1,4 +1,4 @@
-"""The HTTP server: collections as a JSON API, the simple contract, and the web page."""
+"""The HTTP server: a JSON API of collections, the simple contract, and the web page."""
 
 from lookalike.server.app import create_app
 

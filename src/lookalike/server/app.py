@@ -1,7 +1,9 @@
 """The ASGI application that serves collections.
 
-app = create_app([Collection.open("shop.lookalike")])
-uvicorn.run(app)
+::
+
+    app = create_app([Collection.open("shop.lookalike")])
+    uvicorn.run(app)
 """
 
 from collections.abc import Sequence
@@ -21,6 +23,7 @@ from lookalike.server.served import ServedCollections
 from lookalike.version import __version__
 
 MAX_BODY = 32 * 2**20
+"""Maximum size of a request's body, in bytes."""
 
 _STATIC = Path(__file__).with_name("static")
 
@@ -40,8 +43,8 @@ def create_app(
         read_only: refuse to add and remove items.
         origins: origins of pages on other hosts that may use this server, such as ``https://shop.example``; ``*`` allows
             all.
-        max_body: bytes of a request's body, at most.
-        max_hits: hits of a range search, at most; an answer that leaves hits out is not complete.
+        max_body: maximum size of a request's body, in bytes.
+        max_hits: maximum number of hits of a range search; an answer that leaves hits out is not complete.
 
     Raises:
         UsageError: there is no collection, or two have the same name.
@@ -57,7 +60,7 @@ def create_app(
         title="lookalike",
         version=__version__,
         description="Finds images that look alike. Errors are RFC 9457 problem details.",
-        docs_url=None,  # FastAPI's page loads scripts from another host; lookalike's own is below
+        docs_url=None,  # FastAPI's page loads scripts from another host; `docs` replaces it
         redoc_url=None,
         redirect_slashes=False,
         lifespan=indexing.build_indexes(served),
@@ -72,7 +75,7 @@ def create_app(
 
     app.mount("/", StaticFiles(directory=_STATIC, html=True), name="page")
     problems.install(app)
-    # A request passes the middleware that is added last first.
+    # A request passes through the middleware that is added last first.
     app.add_middleware(BodyLimit, max_body=max_body)
     app.add_middleware(SameSite, origins=origins)
     app.add_middleware(Headers)

@@ -1,6 +1,6 @@
 """Request bodies that are either JSON or a form with files.
 
-The event loop receives a body. The route, which runs in a thread, decodes and checks it.
+The event loop receives a body. The route decodes and checks it in a thread.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -25,9 +25,9 @@ class Body:
     """The body of a request.
 
     Attributes:
-        json: the text, if the request sent JSON.
-        fields: text fields of a form, by name.
-        files: files of a form, by name.
+        json: the JSON text; None for a form.
+        fields: the text fields of a form, by name.
+        files: the files of a form, by name.
     """
 
     json: bytes | None = None
@@ -91,12 +91,12 @@ def validate(model: type[M], data: bytes | Mapping[str, str]) -> M:
 
 
 def invalid_field(name: str, message: str) -> RequestValidationError:
-    """Make the error for a field that fits its type but not the collection."""
+    """Make the error for a field whose value suits its type but not the collection."""
     return RequestValidationError([{"type": "value_error", "loc": ("body", name), "msg": message.rstrip(".")}])
 
 
 def documented(json: type[BaseModel], form: type[BaseModel], *files: str) -> dict[str, Any]:
-    """Describe a body for OpenAPI, which cannot read it from the signature of the route."""
+    """Describe a body for OpenAPI, since FastAPI cannot read it from the signature of the route."""
     form_schema = schema(form)
     form_schema["properties"] = {
         **{name: {"type": "string", "format": "binary"} for name in files},

@@ -1,4 +1,4 @@
-"""The page at ``/docs``: the OpenAPI description as HTML, without scripts or other hosts."""
+"""The page at ``/docs``: the OpenAPI description as HTML, without scripts and without requests to other hosts."""
 
 from collections.abc import Iterator
 from html import escape

@@ -18,10 +18,10 @@ from lookalike.stores import Item
 # The route with the id alone comes last, because an id may contain slashes.
 router = APIRouter(prefix="/api/collections/{c}/items/{ident:path}", tags=["items"])
 
-# An item keeps its address when its file changes, so browsers must ask again after a while.
+# An item keeps its address when its file changes, so browsers must ask again after five minutes.
 _CACHE_CONTROL = "private, max-age=300"
 
-_IfNoneMatch = Annotated[str | None, Header(description="An ETag that the client has.")]
+_IfNoneMatch = Annotated[str | None, Header(description="The ETag of the client's version.")]
 
 
 def _documented(media_type: str, description: str) -> dict[int | str, dict[str, object]]:

@@ -17,11 +17,11 @@ from lookalike.errors import LookalikeError
 
 log = logging.getLogger(__name__)
 
-# Seconds between two checks whether an index is due, and after a build that failed.
+# Seconds between two checks whether an index is due, and seconds after a failed build.
 _CHECK_INTERVAL = 30.0
 _RETRY_INTERVAL = 3600.0
 
-# The niceness of a build, so that searches come first.
+# The niceness of a build: searches have a higher priority.
 _NICENESS = 10
 
 # Seconds that a stopping server waits for FAISS to return.
@@ -29,7 +29,7 @@ _STOP_TIMEOUT = 10
 
 
 def build_indexes(collections: Sequence[Collection]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """Make the lifespan of an application: while it runs, a thread builds the indexes that are due, one at a time."""
+    """Make the lifespan of an application, during which a thread builds the indexes that are due, one at a time."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -55,16 +55,18 @@ def _run(collections: Sequence[Collection], stop: Event) -> None:
         pause = min(wait.values())
         if stop.wait(pause):
             return
-        wait = {name: left - pause for name, left in wait.items()}
+        wait = {name: seconds - pause for name, seconds in wait.items()}
 
 
 def _lower_priority() -> None:
     if hasattr(os, "setpriority"):
-        os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICENESS)  # on Linux: of this thread and those it starts
+        os.setpriority(
+            os.PRIO_PROCESS, get_native_id(), _NICENESS
+        )  # on Linux: that of this thread and of the threads that it starts
 
 
 def _build_if_due(collection: Collection, stop: Event) -> bool:
-    """Build the index of a collection if one is due, and return whether that did not fail."""
+    """Build the index of a collection if one is due; return false if the build failed."""
     try:
         status = collection.status()
         if status is not None and status.due:

@@ -55,9 +55,9 @@ def list_items(
 
 
 def _shuffled(collection: Collection, where: Filter, seed: int, cursor: str, limit: int) -> list[tuple[str, Item]]:
-    """Return the next items in the order of a keyed hash, and the hashes.
+    """Return the next items in the order of a keyed hash, with their hashes.
 
-    The server keeps nothing between two pages, and only one page in memory.
+    The server stores nothing between two pages, and holds only one page in memory.
     """
     key = seed.to_bytes(8)
 
@@ -76,7 +76,7 @@ def _shuffled(collection: Collection, where: Filter, seed: int, cursor: str, lim
     openapi_extra=bodies.documented(NewItemBody, NewItemForm, "image"),
 )
 def add_item(request: Request, response: Response, collection: NamedCollection, body: bodies.OneImage) -> ItemOut:
-    """Add an image. The same file again is the same item, with the new label and attributes."""
+    """Add an image. An image with the same content replaces the label and the attributes of its item."""
     new: NewItemBody | NewItemForm
     if body.json is not None:
         new = bodies.validate(NewItemBody, body.json)
@@ -100,6 +100,6 @@ def add_item(request: Request, response: Response, collection: NamedCollection, 
     responses=responses(403, 404, 422, 500, 503, 507),
 )
 def remove_item(collection: NamedCollection, ident: ItemId) -> None:
-    """Remove an item. An uploaded image is deleted with it; a file that was indexed stays where it is."""
+    """Remove an item. The server deletes an uploaded image with its item; a file that was indexed stays in its place."""
     if not collection.remove([ident]):
         raise NotFoundError("The collection has no such item. It may have been removed.")

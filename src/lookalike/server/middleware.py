@@ -1,4 +1,4 @@
-"""ASGI middleware around all routes: a limit on body size, a check of the origin, and response headers."""
+"""ASGI middleware of all routes: a limit on body size, a check of the origin, and response headers."""
 
 import logging
 import re
@@ -23,7 +23,7 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 
 
 class BodyLimit:
-    """Refuses a request whose body is too large, whether it states its length or not."""
+    """Refuses a request whose body is too large, also if the request does not state its length."""
 
     def __init__(self, app: ASGIApp, max_body: int) -> None:
         self.app, self.max_body = app, max_body
@@ -61,21 +61,24 @@ class BodyLimit:
             await self.app(scope, count, drain_and_send)
 
     async def _drain(self, receive: Receive) -> bool:
-        # A client that is cut off while it sends sees a broken connection in place of the answer. The rest of a body
-        # must also not precede the next request. So this reads some more, discards it, and returns whether that was all.
-        left = self.max_body
-        while left > 0:
+        """Read and discard the rest of a body, up to the limit; return whether that was all of it.
+
+        A client that is cut off while it sends would see a broken connection, not the answer. Unread bytes would also be
+        taken for the next request.
+        """
+        remaining = self.max_body
+        while remaining > 0:
             message = await receive()
-            left -= len(message.get("body", b""))
+            remaining -= len(message.get("body", b""))
             if not message.get("more_body", False):
                 return True
         return False
 
 
 class SameSite:
-    """Refuses requests that could change something and that a page of another site made the browser send.
+    """Refuses requests that may change data if a page of another site made the browser send them (CSRF).
 
-    Any page can post a form to a server that only its visitor can reach. Browsers say which site the page is from.
+    Any page can post a form to a server that only its visitor can reach. Browsers state the site of the page.
     """
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
@@ -100,7 +103,7 @@ class SameSite:
             return True
         if site := headers.get("sec-fetch-site"):
             return site in {"same-origin", "none"}
-        return urlsplit(origin).netloc == headers.get("host")  # over plain HTTP browsers omit Sec-Fetch-Site
+        return urlsplit(origin).netloc == headers.get("host")  # browsers omit Sec-Fetch-Site over plain HTTP
 
 
 class Headers:

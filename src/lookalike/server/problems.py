@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem details, without paths or other internals of the server.
 
-The library's messages are written for the user of the machine and name files. A client gets a message only if it names
-none. The log has the rest.
+The library's messages may name files, since they are written for the user of the machine. A client gets a message only if
+it names no file; otherwise the client gets a generic message, and the log has the original.
 """
 
 import logging
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-# These replace a message that names a file, and every message about a failure of the server.
+# Replacements for messages that name a file, and for all messages about failures of the server.
 _GENERIC: dict[type[LookalikeError], str] = {
     BusyError: "Another process is writing to the collection. Try again in a moment.",
     StorageError: "The collection's disk cannot be used. The server's log says why.",
@@ -43,7 +43,7 @@ _GENERIC: dict[type[LookalikeError], str] = {
     LookalikeError: "The request failed. The server's log says why.",
 }
 
-# An absolute path, a path of a drive, network or home, a file of lookalike, an address in memory.
+# Absolute paths, paths on a drive, on a network or in a home folder, files of lookalike, addresses in memory.
 _INTERNAL = re.compile(r"(?<![\w:/])[/~][\w.]|\b[A-Za-z]:\\|\\\\|\.lookalike\b|\.onnx\b|\.sqlite\b|\.json\b|\bat 0x")
 
 
@@ -60,18 +60,18 @@ class Problem(BaseModel):
     type: str = Field(description="The kind of problem: about:blank, or urn:lookalike:… for an error of lookalike.")
     title: str
     status: int
-    detail: str = Field(description="What is wrong with this request, and what to do.")
+    detail: str = Field(description="The error, and what to do.")
     errors: list[FieldError] | None = Field(None, description="The invalid fields, if the request is invalid.")
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the errors of a route for OpenAPI."""
+    """Describe the error responses of a route for OpenAPI."""
     content = {MEDIA_TYPE: {"schema": schema(Problem)}}
     return {s: {"description": HTTPStatus(s).phrase, "content": content} for s in sorted(statuses)}
 
 
 def schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON schema of a model with its definitions inlined, since OpenAPI keeps them elsewhere."""
+    """Return the JSON schema of a model with inlined definitions, since OpenAPI keeps definitions elsewhere."""
     root = TypeAdapter(model).json_schema()
     definitions = root.pop("$defs", {})
 
@@ -152,11 +152,11 @@ def _from_lookalike_error(request: Request, error: LookalikeError) -> Response:
 
 
 def public_message(error: LookalikeError, served: ServedCollections) -> str:
-    """Return the message of an error if it contains no internals, else a generic one."""
+    """Return the message of an error if it contains no internals, otherwise a generic message."""
     message = str(error)
     for name, collection in served.collections.items():
         for path in (collection.path.resolve(), collection.path.absolute(), collection.path):
-            if path != Path(path.name):  # a bare name may be a word of the message
+            if path != Path(path.name):  # a bare name may also be a word of the message
                 message = message.replace(str(path), f"“{name}”")
     if isinstance(error, MissingExtraError):
         return message
@@ -168,8 +168,7 @@ def public_message(error: LookalikeError, served: ServedCollections) -> str:
 def _from_validation_errors(errors: Sequence[Any]) -> Response:
     fields = []
     for error in errors:
-        # The first part of a location is query or body, which the name tells as well. A part with a space is the tag of a
-        # union.
+        # Clients know the field by its name, without body, query or path. A part with a space is the tag of a union.
         parts = [str(p) for p in error["loc"] if p not in {"body", "query", "path"} and " " not in str(p)]
         fields.append(FieldError(field=".".join(parts) or "body", message=error["msg"].removeprefix("Value error, ")))
     first = fields[0]

@@ -25,7 +25,7 @@ from lookalike.query import DEFAULT_K, Filter
 from lookalike.stores import Answer, Item
 
 MAX_COUNT = 1000
-"""Hits of an answer, and items of a page, at most."""
+"""Maximum number of hits in an answer, and of items on a page."""
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Attributes = Annotated[dict[Text, Text], Field(max_length=100)]
@@ -39,7 +39,7 @@ def _within_tag(value: object) -> str:
 
 
 def _parse_list(value: object) -> object:
-    """Read the JSON list of two distances that a form can hold; leave everything else."""
+    """Read the JSON list of two distances that a form may hold; return any other value unchanged."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             return json.loads(value)
@@ -48,7 +48,7 @@ def _parse_list(value: object) -> object:
     return value
 
 
-# The discriminator makes an error name only the form that the client chose.
+# With the discriminator, an error names only the form that the client chose.
 Within = Annotated[
     Annotated[Distance, Tag("a distance")]
     | Annotated[Annotated[list[Distance], Field(min_length=2, max_length=2)], Tag("two distances")]
@@ -59,12 +59,12 @@ Threshold = Annotated[
     Annotated[Distance, Tag("a distance")] | Annotated[RangeText, Tag("a text")], Discriminator(_within_tag)
 ]
 
-_SIMILARITY = "From 0 to 1; 1 is identical."
+_SIMILARITY = "From 0 to 1; 1 means identical."
 _PROBABILITY = (
-    "Of showing the same, if pairs of the same and of different things are equally frequent; null if the encoder is not"
-    " calibrated for the metric, and for sketches."
+    "The probability that both show the same thing, if pairs of the same and of different things are equally frequent;"
+    " null for sketches, and if the encoder is not calibrated for the metric."
 )
-_METRIC = "The metric; the collection's own by default."
+_METRIC = "The metric; by default the collection's own."
 _PHOTO = "A photo in Base64, plain or as a data URL."
 _SKETCH = "A sketch in Base64, plain or as a data URL."
 
@@ -92,15 +92,15 @@ class Where(_In):
 
 
 class _Search(_In):
-    item: str | None = Field(None, description="The id of an item of this collection, which is left out of the answer.")
-    k: int | None = Field(None, ge=1, le=MAX_COUNT, description=f"The number of hits; {DEFAULT_K} by default.")
+    item: str | None = Field(None, description="The id of an item of this collection; the answer leaves it out.")
+    k: int | None = Field(None, ge=1, le=MAX_COUNT, description=f"The number of hits; by default {DEFAULT_K}.")
     within: Annotated[Within | None, BeforeValidator(_parse_list)] = Field(  # a form holds a list as text
         None,
-        description="In place of k, all items in a range of distances: a distance, two as [0.1, 0.3], or a text such as"
-        " “80%” or “0.1..0.3”; up to the server's limit.",
+        description="Instead of k: find all items in a range, up to the server's limit of hits. A distance, two distances"
+        " such as [0.1, 0.3], or a text such as “80%” or “0.1..0.3”.",
     )
     exact: bool | None = Field(
-        None, description="Whether to compare every item; the collection's budget decides by default."
+        None, description="Whether to compare every item; by default the collection's budget decides."
     )
     metric: Metric | None = Field(None, description=_METRIC)
 
@@ -112,7 +112,7 @@ class _Search(_In):
 
 
 class SearchForm(_Search):
-    """A search as a form. The image is a file."""
+    """A search as a form, with the image as a file."""
 
     filter: Json[Where] = Field(default_factory=Where)
 
@@ -132,21 +132,23 @@ class SearchBody(_Search):
 
 
 class ItemReference(_In):
-    """An item in place of an image."""
+    """An item that replaces an image."""
 
-    collection: str | None = Field(None, description="The item's collection; by default the one that compares.")
+    collection: str | None = Field(
+        None, description="The item's collection; by default the collection whose encoder compares."
+    )
     item: str
 
 
 class VerifyForm(_In):
-    """The fields beside the two images of a comparison."""
+    """The fields of a comparison, without its two images."""
 
-    collection: str | None = Field(None, description="The collection whose encoder compares; the first one by default.")
+    collection: str | None = Field(None, description="The collection whose encoder compares; by default the first one.")
     within: Threshold | None = Field(
-        None, description="The largest distance of the same thing: a distance, or a text such as “80%”."
+        None, description="The threshold: the largest distance of the same thing, or a text such as “80%”."
     )
     false_accept_rate: float | None = Field(
-        None, gt=0, lt=1, description="In place of within: the threshold of this false accept rate."
+        None, gt=0, lt=1, description="Instead of within: use the threshold of this false accept rate."
     )
     metric: Metric | None = Field(None, description=_METRIC)
     sketch: bool = Field(default=False, description="The left image is a sketch.")
@@ -160,9 +162,9 @@ class VerifyBody(VerifyForm):
 
 
 class ClassifyForm(_In):
-    """The fields beside the image to classify."""
+    """The fields of a classification, without its image."""
 
-    k: int = Field(5, ge=1, le=MAX_COUNT, description="The number of classes, at most.")
+    k: int = Field(5, ge=1, le=MAX_COUNT, description="The maximum number of classes.")
     by: ClassifyBy = Field(
         "example", description="Compare with the nearest item of a class, or with the mean of its items."
     )
@@ -191,7 +193,7 @@ class NewItemBody(_In):
 
 
 class NewItemForm(_In):
-    """The fields beside the file ``image``."""
+    """The fields of an image to add, without its file."""
 
     label: Text | None = None
     attributes: Json[Attributes] = Field(default_factory=dict)
@@ -219,32 +221,32 @@ class ItemsOut(_Out):
     """A page of the items of a collection."""
 
     items: list[ItemOut]
-    cursor: str | None = Field(description="Send it to get the next page; null after the last one.")
+    cursor: str | None = Field(description="Send this value to get the next page; null on the last page.")
     total: int
 
 
 class AnswerOut(_Out):
-    """The hits of a search, nearest first."""
+    """The answer of a search: hits, nearest first."""
 
     hits: list[HitOut]
     metric: Metric
-    exact: bool = Field(description="Whether these are certainly the nearest.")
-    complete: bool = Field(description="Whether all hits are here.")
+    exact: bool = Field(description="Whether these are certainly the nearest items.")
+    complete: bool = Field(description="Whether the answer has all hits.")
     recall: float | None = Field(
-        description="Of an approximate answer: the share of the nearest items that the index finds. Null if exact."
+        description="The share of the nearest items that the index finds; null if the answer is exact."
     )
     took_ms: float
 
 
 class VerdictOut(_Out):
-    """Whether two images show the same thing."""
+    """The decision whether two images show the same thing."""
 
     distance: float
     similarity: float = Field(description=_SIMILARITY)
     probability: float | None = Field(description=_PROBABILITY)
     metric: Metric
-    threshold: float | None = Field(description="The largest distance of the same thing; null if it is not known.")
-    same: bool | None = Field(description="Whether the distance is at most the threshold; null without one.")
+    threshold: float | None = Field(description="The largest distance of the same thing; null if unknown.")
+    same: bool | None = Field(description="Whether the distance is at most the threshold; null without a threshold.")
 
 
 class ClassOut(_Out):
@@ -267,7 +269,7 @@ class ClassesOut(_Out):
 class SimpleAnswerOut(_Out):
     """The answer of the simple contract."""
 
-    results: dict[str, float] = Field(description="Addresses of images, with their distance, nearest first.")
+    results: dict[str, float] = Field(description="Address of an image → its distance, nearest first.")
 
 
 class EncoderOut(_Out):
@@ -276,7 +278,7 @@ class EncoderOut(_Out):
     name: str
     description: str
     branches: list[Literal["photo", "sketch"]]
-    size: int = Field(description="Pixels a side of its input.")
+    size: int = Field(description="The side of its input, in pixels.")
 
 
 class CollectionOut(_Out):
@@ -286,7 +288,7 @@ class CollectionOut(_Out):
     items: int
     dimension: int
     metric: Metric
-    metrics: list[Metric] = Field(description="The metrics that a search may ask for.")
+    metrics: list[Metric] = Field(description="The metrics that a search may use.")
     codec: str
     encoder: EncoderOut
     labels: dict[str, int]
@@ -308,26 +310,26 @@ class HealthOut(_Out):
 
 
 def item_out(request: Request, collection: Collection, item: Item) -> ItemOut:
-    """Describe an item, with addresses of this server in place of paths."""
+    """Convert an item, with addresses on this server instead of paths."""
     return ItemOut(
         id=item.id, label=item.label, attributes=dict(item.attributes), **_addresses(request, collection, item.id)
     )
 
 
 def answer_out(request: Request, collection: Collection, answer: Answer, took_ms: float) -> AnswerOut:
-    """Describe an answer as `Answer.to_dict` does, with addresses of this server in place of paths."""
+    """Convert an answer as `Answer.to_dict` does, with addresses on this server instead of paths."""
     body = answer.to_dict()
     body["hits"] = [hit | _addresses(request, collection, hit["id"]) for hit in body["hits"]]
     return AnswerOut(**body, took_ms=took_ms)
 
 
 def verdict_out(verdict: Verdict) -> VerdictOut:
-    """Describe a verdict."""
+    """Convert a verdict."""
     return VerdictOut(**verdict.to_dict())
 
 
 def class_out(ranked: RankedClass) -> ClassOut:
-    """Describe a class of a ranking."""
+    """Convert a class of a ranking."""
     return ClassOut(**ranked.to_dict())
 
 

@@ -1,4 +1,4 @@
-"""Routes that search: the search of the API, and the simple contract."""
+"""Routes that search: the API's search and the simple contract."""
 
 import time
 from typing import Annotated
@@ -18,7 +18,7 @@ from lookalike.server.served import NamedCollection, Served
 router = APIRouter(tags=["search"])
 
 BRANCHES: dict[str, Branch] = {"image": "photo", "sketch": "sketch"}
-"""The branch of the encoder, by the name of the field that holds the image."""
+"""Name of the field that holds the image → branch of the encoder."""
 
 
 @router.post(
@@ -53,7 +53,7 @@ def _read_query(body: bodies.Body, collection: Collection, max_hits: int) -> Que
 
 
 def _read_search(body: bodies.Body) -> tuple[SearchBody | SearchForm, dict[str, bytes]]:
-    """Read a search, and its image by the name of its field; a search for an item has no image."""
+    """Read a search, and its image by the name of the field; a search for an item has no image."""
     if body.json is not None:
         fields = bodies.validate(SearchBody, body.json)
         texts = {"image": fields.image, "sketch": fields.sketch}
@@ -70,7 +70,7 @@ class _ImageObject(BaseModel):
 
 
 class _SimpleBody(RootModel[str | _ImageObject]):
-    """JSON that holds Base64."""
+    """A JSON string in Base64, or an object that has one."""
 
 
 async def _receive_raw(request: Request) -> bytes:
@@ -98,7 +98,7 @@ async def _receive_raw(request: Request) -> bytes:
     },
 )
 def search_simple(request: Request, served: Served, body: Annotated[bytes, Depends(_receive_raw)]) -> SimpleAnswerOut:
-    """Find the ten items of the first collection that are nearest to an image in Base64, with any content type."""
+    """Find the ten nearest items of the first collection for an image in Base64, sent with any content type."""
     collection = served.get(None)
     text: str | bytes = body.strip()
     if isinstance(text, bytes) and text[:1] in {b'"', b"{"}:  # neither is in Base64's alphabet

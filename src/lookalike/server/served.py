@@ -1,4 +1,4 @@
-"""The collections that a server serves, and the dependencies that give them to routes."""
+"""The collections that a server serves, and the dependencies that pass them to routes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class ServedCollections:
     """The collections of an application.
 
     Attributes:
-        collections: by name; the first one is the default.
+        collections: the collections by name; the first one is the default.
         read_only: whether requests that add or remove items are refused.
-        max_hits: hits of a range search, at most.
+        max_hits: maximum number of hits of a range search.
     """
 
     collections: Mapping[str, Collection]
@@ -33,7 +33,9 @@ class ServedCollections:
         if name is None:
             return next(iter(self.collections.values()))
         if name not in self.collections:
-            raise NotFoundError("This server has no collection of that name. Ask it for its list of collections.")
+            raise NotFoundError(
+                "This server has no collection of that name. GET /api/collections lists its collections."
+            )
         return self.collections[name]
 
 

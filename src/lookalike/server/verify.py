@@ -57,5 +57,5 @@ def _to_vector(
         raise UsageError("An item is a photo. Send the sketch as an image.")
     other = collection if side.collection is None else served.get(side.collection)
     if other.embedder.fingerprint != collection.embedder.fingerprint:
-        raise MismatchError("The two cannot be compared: different encoders made their vectors.")
+        raise MismatchError("The images cannot be compared: their collections have different encoders.")
     return other.store.vectors([side.item])

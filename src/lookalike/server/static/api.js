@@ -1,11 +1,11 @@
-// The API of the server, as functions. Only this file has addresses.
+// The server's API as functions. No other file builds addresses of the API.
 
 const configured =
   new URLSearchParams(location.search).get("api") || document.querySelector('meta[name="lookalike-api"]').content;
 const base = new URL(configured || ".", document.baseURI);
 if (!base.pathname.endsWith("/")) base.pathname += "/";
 
-/** A request that the server refused (with problem details), or that did not reach it (status 0). */
+/** The error of a request that the server refused (with problem details), or that did not reach it (status 0). */
 export class ApiError extends Error {
   constructor(problem) {
     super(problem.detail ?? problem.title);
@@ -56,7 +56,7 @@ async function call(path, options = {}) {
     body = await response.json();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    body = { title: response.statusText || String(response.status) }; // not JSON: perhaps the answer of a proxy
+    body = { title: response.statusText || String(response.status) }; // not JSON: a proxy may have answered
     if (response.ok) throw new ApiError({ ...body, status: 0 });
   }
   if (!response.ok) throw new ApiError({ ...body, status: response.status });

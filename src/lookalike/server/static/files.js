@@ -8,7 +8,7 @@ export function listenForFiles(handle) {
   let chosenHandler = handle;
   chooser.addEventListener("change", () => {
     if (chooser.files.length) chosenHandler(chooser.files[0]);
-    chooser.value = ""; // or choosing the same file again would not be a change
+    chooser.value = ""; // otherwise, choosing the same file again would not fire “change”
   });
 
   const overlay = $("overlay");

@@ -8,7 +8,7 @@ export function displayName(item) {
   return item.attributes.title || item.attributes.name || item.label || t("unnamed", { id: item.id.slice(0, 6) });
 }
 
-/** Show results. A click on one opens it; its second button searches by it. */
+/** Show results. A click on a result opens it; its second button searches by it. */
 export function showHits(grid, answer, { open, search }) {
   const cards = answer.hits.map((hit, index) => {
     const name = displayName(hit);
@@ -43,7 +43,7 @@ function probability(hit) {
   return label;
 }
 
-/** Show items to start from. A click searches by one. */
+/** Show items to start from. A click on an item searches by it. */
 export function showSample(grid, items, search) {
   const cards = items.map((item, index) => {
     const card = make("li", "card plain");

@@ -1,4 +1,4 @@
-// Texts in the user's language. A text that is not translated is shown in English.
+// Texts in the user's language. A text without a translation appears in English.
 
 import english from "./lang/en.js";
 
@@ -21,7 +21,7 @@ function storedLanguage() {
   }
 }
 
-/** Switch the language, and fill all elements that name a text. */
+/** Switch the language, and fill in all elements that name a text. */
 export async function setLanguage(code, { remember = false } = {}) {
   texts = { ...english, ...(await import(`./lang/${code}.js`)).default };
   language = code;

@@ -1,5 +1,5 @@
-// The page. Its state is in the address (#c=collection&item=id…), so that the back button and links work. Uploaded and
-// drawn images stay in memory; the address has their number.
+// The page. The address holds its state (#c=collection&item=id…), so that the back button and links work. Uploaded and drawn
+// images stay in memory; the address holds their index in `uploads`.
 
 import * as api from "./api.js";
 import { make, displayName, showHits, showSample, showSkeletons } from "./grid.js";
@@ -10,9 +10,9 @@ import { viewer } from "./viewer.js";
 
 const $ = (id) => document.getElementById(id);
 
-const SAMPLE = 30; // fills rows of 2, 3, 5 and 6
+const SAMPLE = 30; // images; fills rows of 2, 3, 5 and 6
 const PAUSE_AFTER_STROKE = 350; // milliseconds
-const SKELETON_DELAY = 150; // milliseconds; a faster answer needs no placeholders
+const SKELETON_DELAY = 150; // milliseconds; before it, an answer needs no placeholders
 
 let collections = [];
 let seed = Math.floor(Math.random() * 2 ** 31);
@@ -46,7 +46,7 @@ function navigate(changes, { replace = false } = {}) {
   }
   const url = `${location.pathname}${location.search}#${parameters}`;
   history[replace ? "replaceState" : "pushState"](null, "", url);
-  if (collections.length) render(); // else `start` will
+  if (collections.length) render(); // otherwise `start` renders
 }
 
 const searchByItem = (item) => {
@@ -160,7 +160,7 @@ function renderLabels(collection, labels) {
   for (const chip of $("chips").children) chip.setAttribute("aria-pressed", labels.includes(chip.dataset.label));
 }
 
-/** Show the query beside its results. */
+/** Show the query next to its results. */
 async function renderQuery({ collection, item, upload }) {
   const isPhoto = Boolean(item || upload?.image);
   $("drop").hidden = isPhoto;
@@ -172,7 +172,7 @@ async function renderQuery({ collection, item, upload }) {
   } else if (item) {
     try {
       const shown = await api.item(collection.name, item);
-      if (state().item !== item) return; // the user has moved on
+      if (state().item !== item) return; // the user has chosen another query
       $("query-image").src = api.address(shown.thumbnail);
       $("query-image").alt = $("query-name").textContent = displayName(shown);
     } catch {

@@ -2,8 +2,7 @@
 
 const INK = "#1d1a22";
 const SIDE = 512;
-// The share of the frame that a product fills in the images that encoders learn from, and the limits of scaling a drawing to
-// it.
+// In the images that encoders learn from, a product fills this share of the frame. A drawing is scaled to it, within limits.
 const FILL = 0.78;
 const SCALES = [0.7, 4];
 
@@ -60,7 +59,7 @@ export function drawingBoard(canvas, changed) {
       draw(paint, strokes);
       changed();
     },
-    /** Replace the strokes by a drawing from a file. */
+    /** Replace the strokes with a drawing from a file. */
     load(bitmap) {
       strokes = [{ bitmap }];
       draw(paint, strokes);

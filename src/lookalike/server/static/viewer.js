@@ -16,7 +16,7 @@ export function viewer(search) {
     index = Math.min(Math.max(next, 0), answer.hits.length - 1);
     const hit = answer.hits[index];
     const img = $("viewer-image");
-    img.src = address(hit.thumbnail); // shown at once, from the cache; the full image follows
+    img.src = address(hit.thumbnail); // the cached thumbnail appears at once, then the full image
     const full = new Image();
     full.addEventListener("load", () => {
       if (answer.hits[index] === hit) img.src = full.src;
@@ -52,7 +52,7 @@ export function viewer(search) {
     if (event.key === "ArrowLeft") show(index - 1);
     if (event.key === "ArrowRight") show(index + 1);
   });
-  // A click beside the dialog has the dialog itself as its target.
+  // A click outside the dialog has the dialog itself as its target.
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
   });
