@@ -1,4 +1,4 @@
-"""Image files for tests: grids of 4 by 4 colours that follow from a number, so that no two look alike."""
+"""Image files for tests: grids of 4 by 4 random colours. The number of an image is its seed."""
 
 import io
 from pathlib import Path

@@ -81,7 +81,7 @@ def create(folder: str, encoder: str) -> None:
 
 
 def step(number: int, dimension: int, count: int) -> tuple[list[Item], np.ndarray]:
-    """Return what `advance` writes in one step: labels and vectors hold the number of the step."""
+    """Return the items and vectors of a step of `advance`; labels and vectors hold its number."""
     items = [Item(f"{i:02}", "", str(number)) for i in range(count)]
     return items, np.full((count, dimension), number, np.float32)
 
@@ -97,7 +97,7 @@ def advance(path: str, steps: str) -> None:
 
 
 def watch(path: str, last: str) -> None:
-    """Search until the last step is seen; every answer must be of one step. Prints how many were seen."""
+    """Search until the last step is seen, and print how many were seen; every answer must be of one step."""
     store = open_store(path, SPACE)
     seen = set()
     while last not in seen:
@@ -129,7 +129,7 @@ def abandon(path: str, count: str) -> None:
 
 
 def fill(path: str, limit: str) -> None:
-    """Write until no file may grow any more; prints how many items were written."""
+    """Write items until a file reaches the size limit; print how many were written."""
     if int(limit):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
     store = open_store(path, SPACE)

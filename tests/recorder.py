@@ -1,4 +1,4 @@
-"""A `lookalike.progress.Progress` that keeps what it receives."""
+"""A `lookalike.progress.Progress` that records its calls."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ class Report(NamedTuple):
 
 
 class Recorder:
-    """Keeps reports and notes; may call a function at each report, which may raise to stop the work."""
+    """Records reports and notes; calls a function at each report, which may raise an error to stop the work."""
 
     def __init__(self, at_report: Callable[[Report], None] = lambda _: None) -> None:
         self.reports: list[Report] = []

@@ -33,7 +33,7 @@ def test_the_import_loads_nothing() -> None:
     assert {name for name in loaded if name.startswith("lookalike")} == {"lookalike", "lookalike.version"}
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_has_a_docstring() -> None:
     for name in la.__all__:
         assert inspect.getdoc(getattr(la, name)), name
         assert name in dir(la)
@@ -50,7 +50,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def test_the_tasks_take_a_line_each(tmp_path: Path, photos: Path, pocket: Path) -> None:
+def test_each_task_takes_one_call(tmp_path: Path, photos: Path, pocket: Path) -> None:
     shop = la.open(tmp_path / "shop", encoder=pocket)
     shop.add(photos, labels="folder")
     cat, horse = photos / "cat" / "1.png", str(photos / "horse" / "1.png")
@@ -84,7 +84,7 @@ train: {epochs: 5}
 
 @pytest.fixture(scope="session")
 def toy_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the examples of docstrings use."""
+    """A folder with the files that the examples of docstrings use."""
     folder = tmp_path_factory.mktemp("toy")
     sample.write(folder, 64, 0)
     mugs = [product for product in sample.catalogue(64, 1) if product.label == "mug"]
@@ -101,7 +101,7 @@ def toy_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_toy_shop(toy_shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(toy_shop, tmp_path / "toy")
     monkeypatch.chdir(tmp_path / "toy")
-    # What was indexed has the paths of the first folder.
+    # The items have the paths of the folder that was copied.
     with la.open("shop") as shop:
         shop.remove([item.id for item in shop.store.scan()])
         shop.add("photos", labels="folder")
@@ -160,4 +160,4 @@ def test_an_example_script_runs(script: Path, tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip()
-    assert list(tmp_path.iterdir()) == []  # it tidies up
+    assert list(tmp_path.iterdir()) == []  # it leaves no files

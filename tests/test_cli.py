@@ -81,7 +81,7 @@ def indexed(shell: Shell) -> Shell:
 
 @pytest.fixture(scope="module")
 def image(shop: Path) -> str:
-    """The relative path of some image."""
+    """The relative path of an image."""
     return str(sorted((shop / "photos").rglob("*.jpg"))[7].relative_to(shop))
 
 
@@ -120,7 +120,7 @@ def test_within_takes_a_distance_or_a_similarity(indexed: Shell, image: str) -> 
     assert len(by_distance) == 5
 
 
-def test_a_label_and_a_metric_narrow_the_search(indexed: Shell, image: str) -> None:
+def test_a_search_is_filtered_by_label_and_takes_a_metric(indexed: Shell, image: str) -> None:
     hits = indexed("search", "shop", image, "--label", "mug", "--metric", "cosine", "--json").json
     assert {hit["label"] for hit in hits["hits"]} == {"mug"}
     assert hits["metric"] == "cosine"
@@ -201,18 +201,18 @@ def test_images_are_classified_by_a_folder_and_by_a_collection(indexed: Shell, i
     assert len(re.findall(rf"0\.00 +100\.0% +{label}$", done.out, re.MULTILINE)) == 2
 
 
-def test_a_sketch_goes_through_its_own_branch(indexed: Shell) -> None:
+def test_a_sketch_is_embedded_by_its_own_branch(indexed: Shell) -> None:
     sketch = str(next(Path("sketches").rglob("*.png")))
     assert len(indexed("search", "shop", sketch, "--sketch", "--json").json["hits"]) == 10
 
 
-def test_an_image_may_come_through_a_pipe(indexed: Shell, image: str) -> None:
+def test_an_image_may_come_from_standard_input(indexed: Shell, image: str) -> None:
     command = [sys.executable, "-m", "lookalike", "search", "shop", "-", "--json"]
     done = subprocess.run(command, input=Path(image).read_bytes(), capture_output=True, check=True)
     assert json.loads(done.stdout)["hits"][0]["distance"] == 0
 
 
-def test_indexing_again_embeds_only_what_is_new_and_notices_what_is_gone(indexed: Shell, image: str) -> None:
+def test_indexing_again_embeds_only_new_images_and_finds_missing_ones(indexed: Shell, image: str) -> None:
     Image.new("RGB", (20, 20), "red").save("photos/new.png")
     Path(image).unlink()
     again = indexed("index", "photos", "--to", "shop", "--labels", "folder", "--json").json
@@ -267,10 +267,10 @@ def test_join_writes_the_same_pairs_in_every_format(indexed: Shell) -> None:
     assert len({frozenset(r[:2]) for r in rows}) == len(rows)
 
 
-def test_an_approximate_join_says_its_recall(indexed: Shell) -> None:
+def test_an_approximate_join_reports_its_recall(indexed: Shell) -> None:
     done = indexed("join", "shop", "-k", "1", "--approximate", "--out", "p.csv", "--json")
     assert done.json["exact"] is False
-    assert done.json["recall"] == 1  # of forty items all are compared
+    assert done.json["recall"] == 1  # all of the forty items are compared
     assert "Approximate: the recall is 1.000 (measured on 20 items with 20 pairs)" in done.err
     exact = indexed("join", "shop", "-k", "1", "--out", "q.csv", "--json").json
     assert (exact["exact"], exact["recall"], exact["pairs"]) == (True, 1, done.json["pairs"])
@@ -369,7 +369,7 @@ def test_ctrl_c_while_a_command_is_loaded_leaves_no_traceback() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "code", "says"),
+    ("command", "code", "words"),
     [
         ("search none x.jpg", 1, "There is no collection at none.lookalike"),
         ("search shop none.jpg", 1, "none.jpg"),
@@ -433,18 +433,18 @@ def test_ctrl_c_while_a_command_is_loaded_leaves_no_traceback() -> None:
     ],
 )
 def test_a_mistake_is_one_line_without_a_traceback(
-    indexed: Shell, image: str, command: str, code: int, says: str
+    indexed: Shell, image: str, command: str, code: int, words: str
 ) -> None:
     pocket_encoder.make(Path("other"), size=16)
     done = indexed(*command.format(image=image).split())
     assert done.code == code
-    assert says in done.err
+    assert words in done.err
     assert "Traceback" not in done.err
     assert indexed("info", "shop", "--json").json["items"] == 40
 
 
 @pytest.mark.slow
-def test_interrupted_indexing_keeps_what_is_done(shell: Shell) -> None:
+def test_interrupted_indexing_keeps_the_images_written_so_far(shell: Shell) -> None:
     sample.write(Path("more"), 400, 1)
     command = [sys.executable, "-m", "lookalike", "index", "more", "--to", "shop", "--encoder", "pocket"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -457,7 +457,7 @@ def test_interrupted_indexing_keeps_what_is_done(shell: Shell) -> None:
     assert shell("index", "more", "--to", "shop", "--json").json["items"] == 800
 
 
-def test_serve_says_where_and_sees_what_another_command_adds(indexed: Shell) -> None:
+def test_serve_prints_its_address_and_sees_items_that_another_command_adds(indexed: Shell) -> None:
     command = [sys.executable, "-m", "lookalike", "serve", "shop", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -496,7 +496,7 @@ def test_a_range_search_streams_and_gives_the_same_hits(indexed: Shell, image: s
         assert (refused.code, refused.err[:6]) == (2, "Error:")
 
 
-def test_a_search_may_be_narrowed_to_ids_and_attributes(indexed: Shell, image: str) -> None:
+def test_a_search_is_filtered_by_ids_and_attributes(indexed: Shell, image: str) -> None:
     first, second, *_ = indexed("search", "shop", image, "--json").json["hits"]
     narrowed = indexed("search", "shop", image, "--id", second["id"], "--id", "none", "--json").json
     assert narrowed["hits"] == [second]
@@ -583,7 +583,7 @@ def test_ctrl_c_stops_tune_and_keeps_the_collection_unchanged(indexed: Shell) ->
     assert not list(Path("shop.lookalike/cache").glob("index-*"))
 
 
-def test_output_into_a_closed_pipe_is_no_error(indexed: Shell) -> None:
+def test_output_into_a_closed_pipe_is_not_an_error(indexed: Shell) -> None:
     command = f"{sys.executable} -m lookalike join shop --within 9 | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert done.stdout == "left,right,distance\n"
@@ -600,7 +600,7 @@ def test_a_full_disk_is_one_line_on_stderr(indexed: Shell, image: str, command: 
     assert "disk is full" in done.stderr
 
 
-def test_a_search_starts_without_what_it_does_not_need(indexed: Shell, image: str) -> None:
+def test_a_search_loads_no_package_that_it_does_not_need(indexed: Shell, image: str) -> None:
     program = (
         "import sys; from lookalike.cli import main; sys.argv = ['lookalike', 'search', 'shop', sys.argv[1], '--json']; main()"
         "; assert not {'torch', 'fastapi', 'uvicorn', 'pyarrow', 'jaxtyping', 'rich', 'faiss'} & set(sys.modules), sys.modules.keys()"

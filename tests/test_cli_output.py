@@ -12,21 +12,23 @@ from lookalike.cli import output, terminal_images
 
 
 def in_a_terminal(program: str, **variables: str) -> str:
-    """What a program writes to a terminal, on both streams."""
-    ours, its = pty.openpty()
+    """Return the output of a program in a terminal, on both streams."""
+    controller, terminal = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", **variables}
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=its, stderr=its, stdin=its, env=environment)
-    os.close(its)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=terminal, stderr=terminal, stdin=terminal, env=environment
+    )
+    os.close(terminal)
     parts = []
     while True:
         try:
-            part = os.read(ours, 65536)
+            part = os.read(controller, 65536)
         except OSError:  # Linux, when the last writer has closed it
             break
         if not part:
             break
         parts.append(part)
-    os.close(ours)
+    os.close(controller)
     assert process.wait() == 0
     return b"".join(parts).decode()
 
@@ -74,7 +76,7 @@ def test_control_characters_of_names_do_not_reach_the_terminal(capsys: pytest.Ca
     assert capsys.readouterr().out == ("a�[2Jb��c�d\ndistance  image\n    0.10  x�]0;title�.jpg\nname  shop�\n")
 
 
-def test_many_skipped_images_are_summed_up(capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_the_first_skipped_images_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_skipped([f"{i}.jpg" for i in range(1234)])
     lines = capsys.readouterr().err.splitlines()
     assert (len(lines), lines[0], lines[-1]) == (11, "skipped: 0.jpg", "skipped: and 1,224 more")

@@ -56,7 +56,7 @@ def ids(collection: Collection) -> list[str]:
 # ---- the folder
 
 
-def test_the_folder_is_whole_by_itself(tmp_path: Path, pocket: Path, photos: Path) -> None:
+def test_a_collection_needs_no_file_outside_its_folder(tmp_path: Path, pocket: Path, photos: Path) -> None:
     encoder = shutil.copytree(pocket, tmp_path / "encoder")
     with Collection.create(tmp_path / "shop.lookalike", Encoder.open(encoder)) as shop:
         shop.add(photos)
@@ -71,7 +71,7 @@ def test_the_folder_is_whole_by_itself(tmp_path: Path, pocket: Path, photos: Pat
         assert shop.name == "renamed"
 
 
-def test_nothing_is_overwritten(shop: Collection) -> None:
+def test_create_overwrites_nothing(shop: Collection) -> None:
     with pytest.raises(AlreadyExistsError):
         Collection.create(shop.path, shop.embedder.encoder)
     assert len(ids(shop)) == 10
@@ -169,7 +169,7 @@ def test_every_form_of_an_image_gives_the_same_answer(shop: Collection, photos: 
     assert shop.search([]) == []
 
 
-def test_items_and_vectors_are_searched_for_like_images(shop: Collection, photos: Path) -> None:
+def test_items_and_vectors_give_the_same_hits_as_images(shop: Collection, photos: Path) -> None:
     by_image = shop.search(photos / "cat" / "3.png", k=4)
     vectors = shop.store.vectors(["cat-3", "horse-1"])
     by_vector = shop.search(vector=vectors[0], k=4)
@@ -185,7 +185,7 @@ def test_items_and_vectors_are_searched_for_like_images(shop: Collection, photos
     assert (len(every), every.complete) == (9, True)
 
 
-def test_a_range_is_written_in_any_of_its_forms(shop: Collection, photos: Path) -> None:
+def test_every_form_of_a_range_gives_the_same_hits(shop: Collection, photos: Path) -> None:
     image = photos / "cat" / "3.png"
     distances = [hit.distance for hit in shop.search(image)]
     ranges: list[Within] = [0.25, "0.25", "80%", (0, 0.25), DistanceRange(0, 0.25)]
@@ -211,21 +211,19 @@ def test_a_range_is_written_in_any_of_its_forms(shop: Collection, photos: Path) 
         ({"vector": np.zeros(48)}, "one of them"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(
-    shop: Collection, photos: Path, options: dict[str, Any], word: str
-) -> None:
+def test_invalid_options_are_refused(shop: Collection, photos: Path, options: dict[str, Any], word: str) -> None:
     with pytest.raises(UsageError, match=word):
         shop.search(photos / "cat" / "1.png", **options)
 
 
 @pytest.mark.parametrize("wrong", [None, 7, 1.5, {}, np.zeros((3, 3)), [7], [None]])
-def test_what_is_not_an_image_is_refused(shop: Collection, wrong: Any) -> None:  # noqa: ANN401 -- wrong on purpose
+def test_a_value_that_is_not_an_image_is_refused(shop: Collection, wrong: Any) -> None:  # noqa: ANN401 -- wrong on purpose
     with pytest.raises(UsageError):
         shop.search(wrong)
 
 
 @pytest.mark.parametrize("wrong", [None, 7, b"shop"])
-def test_what_is_not_a_path_is_refused(wrong: Any) -> None:  # noqa: ANN401 -- wrong on purpose
+def test_a_value_that_is_not_a_path_is_refused(wrong: Any) -> None:  # noqa: ANN401 -- wrong on purpose
     with pytest.raises(UsageError, match="path"):
         Collection.open(wrong)
 
@@ -241,7 +239,7 @@ def test_a_stream_gives_all_parts_of_an_answer(shop: Collection, photos: Path) -
     assert [hit for part in shop.stream(query) for hit in part] == list(whole)
 
 
-def test_filters_choose_among_labels_attributes_and_ids(shop: Collection) -> None:
+def test_filters_select_by_labels_attributes_and_ids(shop: Collection) -> None:
     vector = shop.store.vectors(["cat-0"])
 
     def hits(where: Filter) -> set[str]:
@@ -261,7 +259,7 @@ def test_filters_choose_among_labels_attributes_and_ids(shop: Collection) -> Non
     assert set(hit_ids(either)) == {"cat-3", "horse-3"}
 
 
-def test_an_encoder_without_sketches_says_so(tmp_path: Path, photos: Path) -> None:
+def test_a_sketch_needs_an_encoder_with_a_sketch_branch(tmp_path: Path, photos: Path) -> None:
     from pocket_encoder import make  # noqa: PLC0415 -- see conftest.py
 
     encoder = Encoder.open(make(tmp_path / "photos only", branches=("photo",)))
@@ -269,7 +267,7 @@ def test_an_encoder_without_sketches_says_so(tmp_path: Path, photos: Path) -> No
         shop.search(photos / "cat" / "1.png", sketch=True)
 
 
-def test_an_item_that_is_not_there_is_reported(shop: Collection) -> None:
+def test_a_missing_item_is_reported(shop: Collection) -> None:
     assert shop.get("cat-1").label == "cat"
     with pytest.raises(NotFoundError, match="cat-9"):
         shop.get("cat-9")
@@ -277,20 +275,20 @@ def test_an_item_that_is_not_there_is_reported(shop: Collection) -> None:
         shop.search(item=["cat-1", "cat-9"])
 
 
-@pytest.mark.parametrize("question", [{"k": 3}, {"radius": 0.5}, {"radius": 99.0}])
-def test_joins_are_those_of_search(shop: Collection, tmp_path: Path, photos: Path, question: dict[str, float]) -> None:
-    def pairs(found: JoinPairs) -> list[tuple[str, str, float]]:
-        return sorted((pair.left.id, pair.right.id, pair.distance) for pair in found)
+@pytest.mark.parametrize("options", [{"k": 3}, {"radius": 0.5}, {"radius": 99.0}])
+def test_joins_equal_those_of_search(shop: Collection, tmp_path: Path, photos: Path, options: dict[str, float]) -> None:
+    def pairs(joined: JoinPairs) -> list[tuple[str, str, float]]:
+        return sorted((pair.left.id, pair.right.id, pair.distance) for pair in joined)
 
-    def expected(blocks: Iterator[search.Pairs], left: list[str], right: list[str]) -> list[tuple[str, str, float]]:
-        rows = [(b.left.tolist(), b.right.tolist(), b.distances.tolist()) for b in blocks]
-        return sorted((left[i], right[j], d) for block in rows for i, j, d in zip(*block, strict=True))
+    def expected(chunks: Iterator[search.Pairs], left: list[str], right: list[str]) -> list[tuple[str, str, float]]:
+        rows = [(c.left.tolist(), c.right.tolist(), c.distances.tolist()) for c in chunks]
+        return sorted((left[i], right[j], d) for chunk in rows for i, j, d in zip(*chunk, strict=True))
 
     with Collection.create(tmp_path / "other.lookalike", shop.embedder.encoder) as other:
         other.add(photos / "cat")
         a, b = shop.store.vectors(ids(shop)), other.store.vectors(ids(other))
-        k = int(question["k"]) if "k" in question else None
-        within = DistanceRange(0, question["radius"]) if "radius" in question else None
+        k = int(options["k"]) if "k" in options else None
+        within = DistanceRange(0, options["radius"]) if "radius" in options else None
         between = search.join(a, b, Metric.EUCLIDEAN, k=k, within=within)
         assert pairs(shop.join(other, k=k, within=within)) == expected(between, ids(shop), ids(other))
         inside = search.self_join(a, Metric.EUCLIDEAN, k=k, within=within)
@@ -299,7 +297,7 @@ def test_joins_are_those_of_search(shop: Collection, tmp_path: Path, photos: Pat
     assert len(pairs(shop.join(within=DistanceRange(0, 99)))) == 10 * 9 // 2
 
 
-def test_a_join_that_makes_no_sense_is_refused_at_the_call(shop: Collection, tmp_path: Path) -> None:
+def test_an_invalid_join_is_refused_at_the_call(shop: Collection, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         shop.join()
     with pytest.raises(UsageError):
@@ -309,10 +307,10 @@ def test_a_join_that_makes_no_sense_is_refused_at_the_call(shop: Collection, tmp
         shop.join(other, k=1)
 
 
-# ---- putting in and taking out
+# ---- add and remove
 
 
-def test_missing_files_are_noticed_and_removed(shop: Collection, photos: Path) -> None:
+def test_missing_files_are_found_and_their_items_removed(shop: Collection, photos: Path) -> None:
     assert shop.missing(photos) == []
     (photos / "cat" / "1.png").unlink()
     shutil.rmtree(photos / "horse")
@@ -326,7 +324,7 @@ def test_missing_files_are_noticed_and_removed(shop: Collection, photos: Path) -
     assert len(shop.search(item="cat-0")) == 3
 
 
-def test_a_file_that_cannot_be_looked_at_is_not_missing(
+def test_a_file_in_a_forbidden_folder_is_not_missing(
     shop: Collection, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forbidden(path: Path) -> os.stat_result:
@@ -336,7 +334,7 @@ def test_a_file_that_cannot_be_looked_at_is_not_missing(
     assert shop.missing(photos) == []
 
 
-def test_an_upload_is_kept_in_the_folder_and_goes_with_its_item(shop: Collection) -> None:
+def test_an_upload_is_stored_in_the_folder_and_deleted_with_its_item(shop: Collection) -> None:
     data = image_files.png(99)
     item = shop.add_image(data, "cat", {"by": "me"})
     assert shop.folder.file(item).read_bytes() == data
@@ -350,7 +348,7 @@ def test_an_upload_is_kept_in_the_folder_and_goes_with_its_item(shop: Collection
     assert list((shop.path / "images").iterdir()) == []
 
 
-def test_the_same_upload_is_the_same_item_and_embedded_once(shop: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_upload_twice_is_one_item_and_embedded_once(shop: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     first = shop.add_image(image_files.png(99), "cat")
     monkeypatch.setattr(shop.embedder.encoder, "embed", lambda *_: pytest.fail("embedded again"))
     again = shop.add_image(image_files.png(99), "dog", {"by": "me"})
@@ -367,19 +365,19 @@ def test_an_upload_that_is_not_an_image_leaves_nothing_behind(shop: Collection, 
     assert shop.store.count() == 10
 
 
-def test_files_elsewhere_stay_when_their_items_go(shop: Collection, photos: Path) -> None:
+def test_files_outside_the_folder_stay_when_their_items_are_removed(shop: Collection, photos: Path) -> None:
     assert not shop.folder.owns(shop.get("cat-1"))
     assert shop.remove(["cat-1", "nobody"]) == 1
     assert (photos / "cat" / "1.png").exists()
 
 
-def test_a_thumbnail_is_kept_and_made_anew_where_it_is_damaged(shop: Collection, photos: Path) -> None:
+def test_a_thumbnail_is_cached_and_made_again_if_damaged(shop: Collection, photos: Path) -> None:
     item = shop.get("cat-1")
     small = shop.folder.thumbnail(item, 16)
     (kept,) = (shop.path / "cache" / "thumbnails").iterdir()
     assert kept.read_bytes() == small
     (photos / "cat" / "1.png").rename(photos / "cat" / "moved.png")
-    assert shop.folder.thumbnail(item, 16) == small  # though its image file is gone
+    assert shop.folder.thumbnail(item, 16) == small  # from the cache: the image file is missing
     (photos / "cat" / "moved.png").rename(photos / "cat" / "1.png")
     for damage in (b"", small[:-20], b"rubbish"):
         kept.write_bytes(damage)
@@ -388,7 +386,7 @@ def test_a_thumbnail_is_kept_and_made_anew_where_it_is_damaged(shop: Collection,
     assert shop.folder.thumbnail(item, 16) == small
 
 
-def test_a_thumbnail_shows_the_picture_as_it_is_now_and_is_not_kept(shop: Collection, photos: Path) -> None:
+def test_a_thumbnail_of_a_changed_file_shows_the_new_image_and_is_not_cached(shop: Collection, photos: Path) -> None:
     item = shop.get("cat-1")
     (photos / "cat" / "1.png").write_bytes(image_files.png(77))
     assert shop.folder.thumbnail(item, 16) == images.thumbnail(image_files.png(77), 16)
@@ -410,7 +408,7 @@ def test_threads_add_and_search_at_the_same_time(shop: Collection, photos: Path)
                 if hit.item.id != item.id or hit.distance:
                     wrong.append(hit)
                 shop.add(photos / "cat")
-        except Exception as e:  # noqa: BLE001 -- whatever it is, the test is to hear of it
+        except Exception as e:  # noqa: BLE001 -- the test reports any error
             wrong.append(e)
 
     threads = [Thread(target=work, args=[number]) for number in range(4)]

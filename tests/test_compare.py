@@ -1,4 +1,4 @@
-"""Judging without a collection, and with one: verify, classify, calibrate."""
+"""Verify, classify and calibrate, with and without a collection."""
 
 import shutil
 from collections.abc import Iterator
@@ -88,7 +88,7 @@ def test_without_calibration_there_is_a_distance_and_no_verdict(plain: Embedder,
     assert (given.probability, given.threshold, given.same) == (None, 9, True)
 
 
-def test_a_calibration_holds_for_its_metric_and_for_photos_alone(calibrated: Embedder, photos: Path) -> None:
+def test_a_calibration_holds_only_for_its_metric_and_for_photos(calibrated: Embedder, photos: Path) -> None:
     a, b = photos / "cat" / "1.png", photos / "cat" / "2.png"
     cosine = calibrated.with_metric(Metric.COSINE)
     branches: list[tuple[Embedder, Branch]] = [(cosine, "photo"), (calibrated, "sketch")]
@@ -101,7 +101,7 @@ def test_a_calibration_holds_for_its_metric_and_for_photos_alone(calibrated: Emb
         find_threshold(cosine, false_accept_rate=0.01)
 
 
-def test_a_calibration_holds_for_its_codec_alone(calibrated: Embedder) -> None:
+def test_a_calibration_holds_only_for_its_codec(calibrated: Embedder) -> None:
     @dataclass(frozen=True)
     class Other(NoCodec):
         name: ClassVar[str] = "other"
@@ -110,7 +110,7 @@ def test_a_calibration_holds_for_its_codec_alone(calibrated: Embedder) -> None:
     assert Embedder(calibrated.encoder, Other(calibrated.space), calibrated.metric).calibration() is None
 
 
-def test_a_calibration_that_names_no_metric_is_of_the_cards_own(pocket: Path, tmp_path: Path) -> None:
+def test_a_calibration_without_a_metric_is_for_the_cards_metric(pocket: Path, tmp_path: Path) -> None:
     old = Calibration(distance_at_false_accept_rate={"0.01": 0.25})
     encoder = Encoder.open(pocket_encoder.calibrated(Path(shutil.copytree(pocket, tmp_path / "old")), old))
     assert Embedder.of(encoder, Metric.EUCLIDEAN).distance_at(0.01) == 0.25
@@ -128,9 +128,7 @@ def test_a_calibration_that_names_no_metric_is_of_the_cards_own(pocket: Path, tm
         ({"false_accept_rate": 0.02}, r"0\.1, 0\.01"),
     ],
 )
-def test_a_threshold_that_makes_no_sense_is_refused(
-    calibrated: Embedder, thresholds: dict[str, Any], word: str
-) -> None:
+def test_an_invalid_threshold_is_refused(calibrated: Embedder, thresholds: dict[str, Any], word: str) -> None:
     with pytest.raises(UsageError, match=word):
         find_threshold(calibrated, **thresholds)
 
@@ -140,7 +138,7 @@ def test_a_metric_that_cannot_compare_the_vectors_is_refused(calibrated: Embedde
         calibrated.with_metric(Metric.HAMMING)
 
 
-def test_an_unusable_picture_is_refused(calibrated: Embedder, photos: Path) -> None:
+def test_an_unusable_image_is_refused(calibrated: Embedder, photos: Path) -> None:
     with pytest.raises(UnreadableImageError):
         compare.verify(calibrated, photos / "cat" / "1.png", b"text")
 
@@ -201,7 +199,7 @@ def test_a_prototype_is_the_mean_of_a_classes_examples(calibrated: Embedder) -> 
     assert [(one.label, one.distance, one.probability) for one in ranked] == [("one", 1, 0), ("two", 1, 0)]
 
 
-def test_examples_that_cannot_be_used_are_told_and_left_out(calibrated: Embedder, photos: Path) -> None:
+def test_examples_that_cannot_be_used_are_reported_and_skipped(calibrated: Embedder, photos: Path) -> None:
     (photos / "cat" / "broken.png").write_bytes(b"text")
     queries: list[images.ImageSource] = [photos / "horse" / "1.png", (photos / "cat" / "2.png").read_bytes()]
     found = compare.classify(calibrated, queries, classes(photos))
@@ -220,7 +218,7 @@ def test_examples_that_cannot_be_used_are_told_and_left_out(calibrated: Embedder
         compare.classify(calibrated, [photos / "cat" / "broken.png"], classes(photos))
 
 
-def test_a_picture_may_be_an_example_of_two_classes(plain: Embedder, photos: Path) -> None:
+def test_an_image_may_be_an_example_of_two_classes(plain: Embedder, photos: Path) -> None:
     shared = photos / "cat" / "1.png"
     (ranked,) = compare.classify(plain, [shared], {"pet": [shared], "animal": [shared]}).answers
     assert [(one.label, one.distance) for one in ranked] == [("animal", 0), ("pet", 0)]
@@ -244,7 +242,7 @@ def test_one_example_of_a_class_is_enough_for_the_toy_shop(tmp_path: Path) -> No
 @pytest.mark.parametrize("by", ["example", "prototype"])
 def test_a_collection_classifies_by_its_labels(zoo: Collection, photos: Path, by: ClassifyBy) -> None:
     labelled = zoo.labelled()
-    assert len(labelled.labels) == 12  # the stray one has none
+    assert len(labelled.labels) == 12  # the stray image has none
     queries = [photos / "cat" / "1.png", photos / "horse" / "3.png"]
     expected = rank_classes(zoo.embedder, zoo.embedder.embed(queries), labelled, by=by)
     for k in (1, 2, 3, 50):
@@ -253,7 +251,7 @@ def test_a_collection_classifies_by_its_labels(zoo: Collection, photos: Path, by
         zoo.classify(queries, 0)
 
 
-def test_a_collection_without_labels_says_so(tmp_path: Path, photos: Path, plain: Embedder) -> None:
+def test_a_collection_without_labels_cannot_classify(tmp_path: Path, photos: Path, plain: Embedder) -> None:
     with Collection.create(tmp_path / "x.lookalike", plain.encoder) as collection:
         collection.add(photos)
         with pytest.raises(UsageError, match="has a label"):

@@ -54,11 +54,11 @@ def test_contributing_says_how_to_add_each_kind_of_part() -> None:
         assert re.search(rf"^### Add an? {part}", text, re.MULTILINE), part
 
 
-def test_the_house_in_the_design_has_every_module() -> None:
-    house = (
+def test_the_design_lists_every_module() -> None:
+    listing = (
         (ROOT / "docs" / "design.md").read_text(encoding="utf-8").partition("src/lookalike/\n")[2].partition("```")[0]
     )
-    named = re.findall(r"([\w]+)(?:\.py|/)(?= )", house)
+    named = re.findall(r"([\w]+)(?:\.py|/)(?= )", listing)
     modules = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert modules - {"__main__"} <= set(named)
     assert set(named) <= {path.stem for path in SOURCE.rglob("*")}

@@ -129,7 +129,7 @@ def test_cliques_are_complete_and_maximal_in_any_order_of_pairs(points: list[int
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 16), st.floats(0.2, 1.2))
-def test_cliques_are_those_of_complete_linkage(seed: int, count: int, radius: float) -> None:
+def test_cliques_equal_complete_linkage_of_scipy(seed: int, count: int, radius: float) -> None:
     points = np.random.default_rng(seed).random((count, 2))
     distances = np.linalg.norm(points[:, None] - points[None], axis=2)
     labels = fcluster(linkage(squareform(distances, checks=False), "complete"), radius, "distance")
@@ -141,7 +141,7 @@ def test_cliques_are_those_of_complete_linkage(seed: int, count: int, radius: fl
 
 @settings(max_examples=30, deadline=None)
 @given(Points, st.integers(0, 4))
-def test_chains_are_those_of_single_linkage(points: list[int], radius: int) -> None:
+def test_chains_equal_single_linkage_of_scipy(points: list[int], radius: int) -> None:
     distances = np.abs(np.subtract.outer(points, points)).astype(float).reshape(len(points), len(points))
     chains = groups.chains(*pairs_within(distances, radius))
     if len(points) < 2:
@@ -292,7 +292,7 @@ def test_copies_are_found_and_the_best_one_is_kept(photos: list[Path], index: In
         assert [m.path.name for m in small.groups[1].members if m.kept] == ["small.png"]
 
 
-def test_similar_images_are_grouped_among_the_kept_ones_and_none_can_go(photos: list[Path], index: Index) -> None:
+def test_similar_images_are_grouped_among_kept_ones_and_are_never_surplus(photos: list[Path], index: Index) -> None:
     folder = photos[0].parent
     with Image.open(photos[1]) as image:
         image.save(folder / "recompressed.jpg", quality=40)

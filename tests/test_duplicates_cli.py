@@ -1,4 +1,4 @@
-"""The commands `lookalike duplicates …` as a user types them, and the page they write."""
+"""The commands `lookalike duplicates …` as a user types them, and the page that they write."""
 
 import csv
 import json
@@ -83,7 +83,7 @@ def test_find_is_the_default_command(line: str, shell: Shell) -> None:
     assert len(shell("duplicates", *line.split(), "--json").json["groups"]) == 2
 
 
-def test_a_collection_called_like_a_command_is_still_found(shell: Shell) -> None:
+def test_a_collection_with_the_name_of_a_command_is_found(shell: Shell) -> None:
     Path("a.lookalike").rename("find.lookalike")
     for line in ("find find", "./find", "find.lookalike"):
         assert shell("duplicates", *line.split(), "--json").json["name"] == "find"
@@ -160,7 +160,7 @@ def test_decisions_are_made_listed_and_forgotten(shell: Shell) -> None:
     assert len(groups(shell("duplicates", "a", "--json").json)) == 2
 
 
-def test_apply_moves_and_undo_puts_back(shell: Shell) -> None:
+def test_apply_moves_files_and_undo_moves_them_back(shell: Shell) -> None:
     before = {path.name: path.read_bytes() for path in Path("album").iterdir()}
     done = shell("duplicates", "apply", "a", "--reference", "album/nowhere")
     assert (done.code, "reference folder" in done.err) == (2, True)
@@ -246,7 +246,7 @@ def test_bad_input_is_one_line_that_says_what_to_do(line: str, code: int, words:
     assert sorted(Path("album").iterdir()) == before
 
 
-def test_an_encoder_that_is_not_calibrated_says_what_to_do(shell: Shell) -> None:
+def test_an_encoder_without_calibration_is_refused_with_advice(shell: Shell) -> None:
     pocket_encoder.calibrated(Path("a.lookalike/encoder"), None)
     done = shell("duplicates", "a")
     assert (done.code, done.out) == (2, "")
@@ -255,7 +255,7 @@ def test_an_encoder_that_is_not_calibrated_says_what_to_do(shell: Shell) -> None
 
 
 class Page(HTMLParser):
-    """What stands in a page."""
+    """The tags, ids, links and images of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -302,7 +302,7 @@ def test_the_page_is_complete_in_one_file_and_escapes_all_data(shell: Shell) -> 
         assert part in text
 
 
-def test_a_page_without_groups_says_so(shell: Shell) -> None:
+def test_a_page_without_groups_states_that(shell: Shell) -> None:
     shell("duplicates", "a", "--within", "0", "--keep", "size", "--out", "page.html")
     shell("duplicates", "apply", "a", "--within", "0")
     shell("duplicates", "a", "--within", "0", "--out", "none.html")

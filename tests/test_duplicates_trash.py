@@ -52,7 +52,7 @@ def collection(tmp_path: Path, pocket: Path) -> Iterator[Collection]:
 
 
 def state(folder: Path) -> dict[str, tuple[bytes, float]]:
-    """Content and time of all files."""
+    """Return content and time of all files."""
     return {
         str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime)
         for path in sorted(folder.rglob("*"))
@@ -119,7 +119,9 @@ def test_there_and_back(collection: Collection, tmp_path: Path) -> None:
         duplicates.restore(trash, Collection.open)
 
 
-def test_across_file_systems(collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_move_across_file_systems(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = state(tmp_path / "photos")
 
     def link(*_: object, **__: object) -> None:
@@ -238,7 +240,7 @@ def test_no_file_is_overwritten(collection: Collection, tmp_path: Path) -> None:
     assert not trash.exists()
 
 
-def test_an_image_kept_by_the_folder_goes_and_comes_back(collection: Collection, tmp_path: Path) -> None:
+def test_an_image_in_the_collections_folder_is_moved_and_restored(collection: Collection, tmp_path: Path) -> None:
     (tmp_path / "photos" / "4.png").write_bytes(image_files.png(5))
     collection.add(tmp_path / "photos")
     item = collection.add_image(image_files.png(4), "mug", {"colour": "red"})

@@ -1,4 +1,4 @@
-"""The folder of a collection: its manifest, and that it is created whole or not at all."""
+"""The folder of a collection: its manifest, and its creation, which is complete or leaves nothing."""
 
 import json
 import sqlite3
@@ -39,7 +39,7 @@ def path(tmp_path: Path, encoder: Encoder) -> Path:
         ({"something": "new"}, StorageError),
     ],
 )
-def test_a_manifest_that_does_not_fit_is_refused(path: Path, change: dict[str, object], error: type[Exception]) -> None:
+def test_an_invalid_manifest_is_refused(path: Path, change: dict[str, object], error: type[Exception]) -> None:
     manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     (path / "manifest.json").write_text(json.dumps(manifest | change), encoding="utf-8")
     with pytest.raises(error, match="some"):
@@ -61,7 +61,7 @@ def test_a_damaged_manifest_is_reported(path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing", "a file", "empty"])
-def test_where_there_is_no_collection_it_says_so(tmp_path: Path, name: str) -> None:
+def test_a_path_without_a_collection_is_reported(tmp_path: Path, name: str) -> None:
     (tmp_path / "a file").touch()
     (tmp_path / "empty").mkdir()
     with pytest.raises(NotFoundError, match=name):
@@ -69,7 +69,7 @@ def test_where_there_is_no_collection_it_says_so(tmp_path: Path, name: str) -> N
 
 
 @pytest.mark.parametrize("there", ["file", "folder", "collection"])
-def test_nothing_is_overwritten(tmp_path: Path, encoder: Encoder, there: str) -> None:
+def test_create_overwrites_nothing(tmp_path: Path, encoder: Encoder, there: str) -> None:
     path = tmp_path / "x.lookalike"
     if there == "file":
         path.touch()
@@ -82,7 +82,7 @@ def test_nothing_is_overwritten(tmp_path: Path, encoder: Encoder, there: str) ->
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_where_a_collection_cannot_be_created_nothing_stays_behind(
+def test_a_failed_create_leaves_nothing_behind(
     tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -90,15 +90,15 @@ def test_where_a_collection_cannot_be_created_nothing_stays_behind(
         Collection.create(tmp_path / "file" / "x.lookalike", encoder)
 
     def fail(*_: object) -> None:
-        raise OSError(5, "the disk hums")
+        raise OSError(5, "broken disk")
 
     monkeypatch.setattr(SQLiteStore, "create", fail)
-    with pytest.raises(StorageError, match="hums"):
+    with pytest.raises(StorageError, match="broken disk"):
         Collection.create(tmp_path / "y.lookalike", encoder)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_collection_is_not_visible_before_it_is_whole(
+def test_a_collection_is_not_visible_before_it_is_complete(
     tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, create = tmp_path / "x.lookalike", SQLiteStore.create
@@ -116,7 +116,7 @@ def test_a_collection_is_not_visible_before_it_is_whole(
 
 
 @pytest.mark.slow
-def test_killed_while_creating_collections_it_leaves_only_whole_ones(tmp_path: Path, pocket: Path) -> None:
+def test_a_kill_during_create_leaves_only_complete_collections(tmp_path: Path, pocket: Path) -> None:
     for i in range(3):
         folder = tmp_path / str(i)
         folder.mkdir()

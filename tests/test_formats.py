@@ -61,7 +61,7 @@ def test_a_stored_collection_is_searched_with_the_same_distances(collection: Col
     assert nearest.distance == pytest.approx(0, abs=1e-5)
 
 
-def test_a_stored_collection_takes_new_images_and_gives_up_old_ones(collection: Collection) -> None:
+def test_images_are_added_to_and_removed_from_a_stored_collection(collection: Collection) -> None:
     image = io.BytesIO()
     Image.new("RGB", (24, 24), (205, 45, 45)).save(image, "PNG")
     added = collection.add_image(image.getvalue(), "warm")

@@ -17,8 +17,8 @@ SOURCE = Path(lookalike.__file__).parent
 # Third-party packages that any module may import.
 ANYWHERE = {"numpy", "pydantic"}
 
-# The modules, with what they contain, that may import each of the other third-party packages. A package that is not in
-# this table may not be imported at all, so add each new dependency here.
+# Third-party package → the modules and packages that may import it. No module may import a package that is not in this table,
+# so add each new dependency here.
 ALLOWED = {
     "PIL": ("images", "sample", "evaluation.report"),
     "boto3": ("cloud",),
@@ -61,7 +61,7 @@ def python(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @cache
 def modules() -> dict[str, ast.Module]:
-    """Every module of lookalike, by its name without the leading ``lookalike.``."""
+    """Parse all modules of lookalike: name without the leading ``lookalike.`` → syntax tree."""
     found = {}
     for path in SOURCE.rglob("*.py"):
         parts = path.relative_to(SOURCE).with_suffix("").parts
@@ -71,7 +71,7 @@ def modules() -> dict[str, ast.Module]:
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """The line and the name of everything that is imported, at any depth of the code."""
+    """Yield line and name of each import, at any depth of the code."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -97,7 +97,7 @@ def test_each_third_party_package_is_imported_only_where_the_table_allows() -> N
     assert forbidden == []
 
 
-def test_only_the_front_door_and_the_command_line_import_lookalike_inside_functions() -> None:
+def test_only_the_public_api_and_the_command_line_import_lookalike_inside_functions() -> None:
     inside = []
     for module, tree in modules().items():
         if module in {"", "__main__", "api", "cli"} or module.startswith("cli."):
@@ -109,7 +109,7 @@ def test_only_the_front_door_and_the_command_line_import_lookalike_inside_functi
     assert inside == []
 
 
-def test_no_module_uses_the_front_door() -> None:
+def test_no_module_imports_the_public_api() -> None:
     submodules = {path.stem for path in SOURCE.iterdir()}
     users = [
         f"lookalike.{module}, line {line}: {name}"

@@ -18,7 +18,7 @@ from lookalike.server import create_app
 from pocket_encoder import calibrated, make
 from pocket_server import serving
 
-pytestmark = pytest.mark.slow  # they need Chromium
+pytestmark = pytest.mark.slow  # the tests need Chromium
 
 STATIC = Path(__file__).parent.parent / "src" / "lookalike" / "server" / "static"
 QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
@@ -208,7 +208,7 @@ def test_a_drawing_is_opened_from_a_file(visit: Visit, shop: Shop) -> None:
     hits(page)
 
 
-def test_a_collection_without_sketches_says_so(visit: Visit) -> None:
+def test_a_collection_without_a_sketch_branch_shows_a_note(visit: Visit) -> None:
     page = visit()
     page.get_by_label("Collection").select_option("photos")
     page.get_by_role("tab", name="Sketch").click()
@@ -216,7 +216,7 @@ def test_a_collection_without_sketches_says_so(visit: Visit) -> None:
     expect(page.locator("#canvas")).to_be_hidden()
 
 
-def test_searching_by_a_result_and_going_back(visit: Visit) -> None:
+def test_a_result_is_searched_for_and_the_back_button_returns(visit: Visit) -> None:
     page = visit()
     page.locator("#grid .card:not(.skeleton) .image").first.click()
     first = hits(page)
@@ -298,7 +298,7 @@ def test_a_static_host_can_serve_the_page(visit: Visit, shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("locale", "heading"), [("pt-BR", "Mostre ou"), ("es-ES", "Muéstralo"), ("cs-CZ", "Ukažte"), ("fi-FI", "Show it")]
 )
-def test_languages(visit: Visit, shop: Shop, locale: str, heading: str) -> None:
+def test_the_page_uses_the_browsers_language(visit: Visit, shop: Shop, locale: str, heading: str) -> None:
     page = visit(locale=locale)
     expect(page.get_by_role("heading", level=1)).to_contain_text(heading)
     assert page.evaluate("document.documentElement.lang") == ("en" if locale == "fi-FI" else locale[:2])
@@ -309,7 +309,7 @@ def test_languages(visit: Visit, shop: Shop, locale: str, heading: str) -> None:
     expect(page.locator("#grid .distance").first).to_have_text("0,00")
 
 
-def test_languages_have_the_same_words() -> None:
+def test_all_languages_have_the_same_texts() -> None:
     words = {
         path.stem: re.findall(r"^  (\w+):.*$", path.read_text(encoding="utf-8"), re.MULTILINE)
         for path in (STATIC / "lang").glob("*.js")
@@ -334,7 +334,7 @@ def test_nothing_is_wider_than_the_screen(visit: Visit, shop: Shop, width: int) 
     assert page.evaluate(overflow) == 0
 
 
-def test_everything_has_a_name_and_can_be_reached(visit: Visit, shop: Shop) -> None:
+def test_every_control_has_a_name_and_can_be_reached_by_keyboard(visit: Visit, shop: Shop) -> None:
     page = visit(size=PHONE)
     page.set_input_files("#file", shop.photos[0])
     hits(page)
@@ -372,7 +372,7 @@ def test_everything_has_a_name_and_can_be_reached(visit: Visit, shop: Shop) -> N
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read(visit: Visit, scheme: str) -> None:
+def test_text_has_enough_contrast(visit: Visit, scheme: str) -> None:
     page = visit()
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
 

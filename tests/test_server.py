@@ -153,7 +153,7 @@ def test_the_simple_contract_refuses_a_body_that_is_not_an_image(server: SimpleN
     assert server.client.post("/search", content=body).status_code == 422
 
 
-# ---- searching
+# ---- search
 
 
 def test_search_by_image_sketch_and_item(server: SimpleNamespace, home: Path) -> None:
@@ -395,7 +395,7 @@ def test_too_many_bytes_are_refused_with_and_without_a_stated_length(server: Sim
     assert server.client.post(f"{server.api}/search", files={"image": b"A" * MAX_BODY}).status_code == 413
 
 
-# ---- verifying and classifying
+# ---- verify and classify
 
 
 def test_hits_have_a_probability_if_the_encoder_is_calibrated(server: SimpleNamespace, home: Path) -> None:
@@ -468,7 +468,7 @@ def test_a_bad_pair_is_refused(server: SimpleNamespace, body: dict[str, Any], st
     assert server.client.post("/api/verify", json=body).status_code == status
 
 
-def test_a_pair_is_two_files_of_the_right_names(server: SimpleNamespace) -> None:
+def test_a_pair_is_two_files_named_left_and_right(server: SimpleNamespace) -> None:
     for names in (["left"], ["left", "x"], ["left", "left"]):
         files = [(name, small()) for name in names]
         assert server.client.post("/api/verify", files=files).status_code == 422
@@ -582,7 +582,7 @@ def test_images_and_thumbnails_are_sent_unless_the_client_has_them(server: Simpl
         "//etc/passwd",
     ],
 )
-def test_what_does_not_exist_is_404(server: SimpleNamespace, path: str) -> None:
+def test_an_unknown_address_is_404(server: SimpleNamespace, path: str) -> None:
     url = httpx.URL(server.url).copy_with(raw_path=path.encode())  # httpx would normalise the path
     assert server.client.get(url).status_code == 404
 
@@ -606,7 +606,7 @@ def test_an_item_whose_file_is_missing_or_not_an_image(writable: SimpleNamespace
     assert writable.client.get(f"{writable.items}/x").status_code == 200
 
 
-# ---- adding and removing
+# ---- add and remove
 
 
 def test_items_are_added_and_removed(writable: SimpleNamespace) -> None:
@@ -675,7 +675,7 @@ def test_pages_of_other_sites_may_write_only_if_they_are_allowed(writable: Simpl
     )
 
 
-def test_changes_of_another_process_are_seen(writable: SimpleNamespace, home: Path) -> None:
+def test_changes_by_another_process_are_seen(writable: SimpleNamespace, home: Path) -> None:
     path = photos(home)[0]
     with Collection.open(writable.path) as other:
         other.add([Entry(path, id="other")])
@@ -702,7 +702,7 @@ def test_many_requests_at_once(writable: SimpleNamespace) -> None:
     assert writable.new.store.count() == 24
 
 
-# ---- errors and the rest
+# ---- errors and the application
 
 
 @pytest.mark.parametrize(
@@ -774,6 +774,6 @@ def test_no_route_is_a_coroutine(server: SimpleNamespace) -> None:
     assert not [e for e in endpoints if e.__code__.co_flags & 0x80]
 
 
-def test_serving_needs_no_torch() -> None:
+def test_the_server_loads_no_torch() -> None:
     code = "import sys, lookalike.server; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False).returncode == 0
