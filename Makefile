@@ -1,4 +1,4 @@
-# Commands for users and developers. They need only make and Python 3.11 or newer.
+# Commands for users and developers; they need make and Python 3.11 or newer.
 
 PYTHON ?= python3
 VENV := .venv
@@ -28,7 +28,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Takes half an hour. Measures on the images of data/cifar10 if that folder exists, else on those of the toy shop.
+# Takes half an hour. Measures on the images in data/cifar10 if that folder exists, otherwise on the toy shop.
 # make bench SECTIONS="single batch" runs two sections.
 SECTIONS ?=
 DATA ?= $(wildcard data/cifar10)
@@ -36,7 +36,7 @@ DATA ?= $(wildcard data/cifar10)
 bench: $(VENV)/bench.stamp $(VENV)-fastdup/stamp
 	$(BIN)/python benchmarks/run.py $(SECTIONS) $(if $(DATA),--data $(DATA))
 
-# Rewrite the pages that are generated.
+# Write the generated pages.
 docs: $(VENV)/dev.stamp
 	$(BIN)/python docs/bad_input.py
 	$(BIN)/python docs/cli_reference.py

@@ -36,7 +36,7 @@ BadImages = dict[str, tuple[str, bytes]]
 
 
 def bad_images() -> BadImages:
-    """Make files that are not the images that their names promise."""
+    """Return files that are not valid images of the format in their names."""
     good = io.BytesIO()
     Image.effect_noise((64, 64), 90).convert("RGB").save(good, "PNG")
     png = good.getvalue()
@@ -136,7 +136,7 @@ COMMANDS = (
 
 
 def write_labelled_images() -> None:
-    """Write folders of classes: two classes, one class, two classes with one image each, and no class."""
+    """Write folders with two classes, with one class, with two classes of one image each, and with no class."""
     products = sample.catalogue(32)
     for folder, count in (("classes", 2), ("single", 1)):
         for name in ("cups", "hats"):
@@ -173,7 +173,7 @@ def try_commands() -> list[tuple[str, str, str]]:
 
 
 def try_requests(client: TestClient) -> list[tuple[str, str, str]]:
-    """Return a row for each request: what it is, the status and the message."""
+    """Return a row for each request: its description, the status and the message."""
     rows = []
     search = "/api/collections/shop/search"
 
@@ -189,7 +189,7 @@ def try_requests(client: TestClient) -> list[tuple[str, str, str]]:
     for name, (description, data) in bad_images().items():
         add_row(f"search by {description}", client.post(search, files={"image": (name, data)}))
     add_row("search by text that is not Base64", client.post(search, json={"image": "?!"}))
-    add_row("search by nothing", client.post(search, json={}))
+    add_row("search without an image", client.post(search, json={}))
     add_row("search by invalid JSON", client.post(search, content=b"{", headers={"content-type": "application/json"}))
     add_row("search by an item that does not exist", client.post(search, json={"item": "../../etc/passwd"}))
     item = client.get("/api/collections/shop/items").json()["items"][0]["id"]

@@ -1,4 +1,4 @@
-"""The page docs/reference/cli.md, made of the help texts of all commands.
+"""Write docs/reference/cli.md from the help texts of all commands.
 
 python docs/cli_reference.py
 """
@@ -26,7 +26,7 @@ GUIDES = {
 
 
 def generate() -> str:
-    """Return the page as it should be."""
+    """Return the page."""
     command = [sys.executable, "-m", "typer", "lookalike.cli.app", "utils", "docs", "--name", "lookalike"]
     page = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603 -- built here
     for name, (_, text) in COMMANDS.items():

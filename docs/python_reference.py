@@ -31,12 +31,12 @@ hits = shop.search("mug.jpg", k=10)
 ```
 
 `import lookalike` loads nothing; a name is loaded when you first use it. An image is a path, the content of a file
-(`bytes`), a Pillow image, or a uint8 array of shape `(h, w)`, `(h, w, 3)` or `(h, w, 4)`. Wherever an image is taken, a list of
-images is taken too, and gives a list of answers.
+(`bytes`), a Pillow image, or a uint8 array of shape `(h, w)`, `(h, w, 3)` or `(h, w, 4)`. Functions that take an image
+also take a list of images, and then return a list of answers.
 """
 
 RESULTS: tuple[type, ...] = (SearchOptions, Answer, Hit, Item, Verdict, Ranking, RankedClass)
-"""What the public functions return or take."""
+"""Types that the public functions return or take."""
 
 _SECTIONS = ("Args", "Returns", "Raises", "Attributes", "Yields", "Example")
 
@@ -60,7 +60,7 @@ def page() -> str:
 
 
 def public_objects() -> Iterator[tuple[str, object]]:
-    """Yield the name and the object of all that the page documents."""
+    """Yield the name and the object of each entry of the page."""
     for name in la.__all__:
         yield f"la.{name}", getattr(la, name)
     for cls in (la.Collection, *RESULTS):

@@ -1,8 +1,8 @@
 """Take the screenshots of the documentation: ``python docs/screenshots.py COLLECTION PHOTO``.
 
-They are written to ``docs/images``: ``page.png`` (the results of a photo), ``sketch.png`` (the results of a drawing) and ``phone.png``.
-PHOTO should be an image of the collection. ``python docs/screenshots.py --report REPORT.HTML`` writes ``report.png``, of a report of
-`lookalike evaluate`. Needs Chromium.
+The script writes ``page.png`` (the results of a photo), ``sketch.png`` (the results of a drawing) and ``phone.png`` to
+``docs/images``. PHOTO should be an image of the collection. ``python docs/screenshots.py --report REPORT.HTML`` writes
+``report.png``, a screenshot of a report of `lookalike evaluate`. The script needs Chromium.
 """
 
 import argparse
@@ -117,7 +117,7 @@ def save(page: Page, name: str) -> None:
     """Write a screenshot once there are results."""
     page.locator("#grid .distance").first.wait_for()
     page.mouse.move(0, 0)
-    page.wait_for_timeout(1500)  # until the search after the last stroke and all animations end
+    page.wait_for_timeout(1500)  # for the search after the last stroke, and for animations
     write(page, name)
 
 

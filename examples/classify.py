@@ -1,4 +1,4 @@
-"""Classify images from one example per class, of classes that the encoder need not know.
+"""Classify an image from one example per class; the encoder needs no training on these classes.
 
 python examples/classify.py [EXAMPLES IMAGE]
 """

@@ -1,4 +1,4 @@
-"""Find duplicates: files that are the same, and images that were saved twice.
+"""Find duplicates: identical files, and copies of an image.
 
 python examples/find_duplicates.py [FOLDER]
 """
@@ -15,7 +15,7 @@ from lookalike import sample
 
 
 def main() -> None:
-    """Index a folder by an encoder that is calibrated on copies of images, and group the duplicates."""
+    """Index a folder with an encoder that is calibrated on copies of images, and group the duplicates."""
     with TemporaryDirectory() as temporary:
         home = Path(temporary)
         folder = Path(sys.argv[1]) if len(sys.argv) > 1 else make_folder(home / "photos")
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def make_folder(folder: Path) -> Path:
-    """Draw products, copy one file and save another one smaller."""
+    """Draw products, copy one file and save a smaller copy of another one."""
     folder.mkdir()
     for product in sample.catalogue(32):
         product.photo().save(folder / f"{product.id}.jpg", quality=92)

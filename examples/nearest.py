@@ -1,4 +1,4 @@
-"""Find the images that look most like an image, and like a sketch.
+"""Find the images that are nearest to an image and to a sketch.
 
 python examples/nearest.py [FOLDER IMAGE]
 """

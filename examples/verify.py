@@ -18,10 +18,8 @@ def main() -> None:
             images = [Path(image) for image in sys.argv[1:]]
         else:
             mug, ball = sample.CLASSES.index("mug"), sample.CLASSES.index("ball")
-            products, images = (
-                sample.catalogue(32),
-                [Path(temporary, name) for name in ("mug.png", "copy.jpg", "ball.jpg")],
-            )
+            products = sample.catalogue(32)
+            images = [Path(temporary, name) for name in ("mug.png", "copy.jpg", "ball.jpg")]
             products[mug].photo().save(images[0])
             products[mug].photo(200).save(images[1], quality=70)  # smaller, and compressed
             products[ball].photo().save(images[2])

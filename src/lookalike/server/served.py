@@ -34,7 +34,7 @@ class ServedCollections:
             return next(iter(self.collections.values()))
         if name not in self.collections:
             raise NotFoundError(
-                "This server has no collection of that name. GET /api/collections lists its collections."
+                "This server has no collection of that name. Choose one from its list of collections."
             )
         return self.collections[name]
 
