@@ -215,7 +215,7 @@ def evaluate(
         encoder: a name, a folder, ``hf://org/repo``, a loaded encoder, or a collection, whose encoder is measured.
         data: a folder with a folder for each class, a CSV file, an ``.npz`` file, or `EvaluationData`.
         options: what to measure, and how much of it.
-        progress: gets each stage.
+        progress: receives each stage.
 
     Returns:
         Scores with confidence intervals; ``print`` shows them, and ``to_dict()`` converts them to what JSON can hold.
@@ -251,7 +251,7 @@ def calibrate(
             ``.npz`` file. A collection's own labelled items by default.
         to: a new folder for a calibrated copy. An encoder that others share, bundled or downloaded, needs it.
         split: the split of the data to use; required if the data has splits.
-        progress: gets the stage ``"embedding"``.
+        progress: receives the stage ``"embedding"``.
 
     Returns:
         The calibration and the error rates of its threshold; ``print`` shows them.
@@ -294,7 +294,7 @@ def train(
         recipe: a YAML file.
         to: the run's folder, which must not exist or be empty.
         overrides: values that replace those of the recipe, as ``"train.epochs=3"``.
-        progress: gets each batch, and the scores of each epoch.
+        progress: receives each batch, and the scores of each epoch.
 
     Returns:
         The encoder; the run's folder has it too.

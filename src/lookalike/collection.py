@@ -102,7 +102,7 @@ class Collection:
         """
         path = find_folder(to_path(path))
         if path.exists():  # before the encoder is loaded
-            raise AlreadyExistsError(f"{path} exists already. Open it, or choose another name.")
+            raise AlreadyExistsError(f"{path} already exists. Open it, or choose another name.")
         embedder = Embedder.of(encoders.load(encoder), to_metric(metric))
         Folder.create(path, embedder, lambda folder: SQLiteStore.create(folder, embedder.space).close())
         return cls.open(path)
@@ -178,7 +178,7 @@ class Collection:
             source: a folder that is searched for images, an image, or a sequence of images.
             labels: for a folder, ``"folder"`` labels each image by its first folder, and the path of a CSV file reads
                 the labels from it (see `lookalike.ingest.plan`); for a sequence, one label for each image.
-            progress: gets the stage ``"indexing"``.
+            progress: receives the stage ``"indexing"``.
 
         Raises:
             NotFoundError, DataError: there is no such folder, or the CSV file is invalid.
@@ -391,13 +391,13 @@ class Collection:
         return self.store.status() if isinstance(self.store, Indexable) else None
 
     def searches_exactly(self, exact: bool | None = None) -> bool:
-        """Check whether a query is answered exactly: as requested, within the budget, or for lack of an index."""
+        """Return whether a query is answered exactly: as requested, within the budget, or for lack of an index."""
         if exact or not isinstance(self.store, Indexable) or (exact is None and not self.store.over_budget()):
             return True
         return self.store.status().index is None
 
     def misses_index(self, exact: bool | None = None) -> bool:
-        """Check whether a query is answered exactly only for lack of an index that would answer it faster."""
+        """Return whether a query is answered exactly only for lack of an index that would answer it faster."""
         store = self.store
         if exact or not isinstance(store, Indexable) or (exact is None and not store.over_budget()):
             return False
@@ -526,7 +526,7 @@ class Collection:
                 replace(query, images=(), items=(), vectors=vectors[i : i + 1]) for i in range(len(vectors))
             )
             return [self._nearest_labels(single, set(labels)) for single in single_queries]
-        embedder = self.embedder.compared_by(query.metric)
+        embedder = self.embedder.with_metric(query.metric)
         rankings = compare.rank_classes(embedder, vectors, self.labelled(), by=by, branch=query.branch)
         return [ranking[: query.k] for ranking in rankings]
 
@@ -700,7 +700,7 @@ def _without(answer: Answer, item: str | None, k: int | None = None, limit: int 
 
 
 def _is_missing(path: Path) -> bool:
-    """Check whether a file certainly does not exist; a file in a folder that cannot be searched may exist."""
+    """Return whether a file certainly does not exist; a file in a folder that cannot be searched may exist."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):

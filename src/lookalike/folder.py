@@ -119,7 +119,7 @@ def find_folder(name: Path) -> Path:
 
 
 def is_collection(name: Path) -> bool:
-    """Check whether a name, with or without the suffix, is that of an existing collection."""
+    """Return whether a name, with or without the suffix, is that of an existing collection."""
     return (find_folder(name) / "manifest.json").exists()
 
 

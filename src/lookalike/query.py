@@ -142,13 +142,13 @@ class Query:
         images: images to search for.
         items: ids of items of the collection to search for; an item is not among its own answers.
         vectors: ``(q, c)``, vectors to search for.
-        branch: the branch that images went through. Distances of sketches have no calibrated probability.
-        metric: the collection's own if none.
-        k: how many nearest items; `DEFAULT_K` if neither this nor ``within`` is given.
-        within: find all items in this range of distances in place of k.
-        where: search among the items that pass.
-        exact: true searches exactly, however long it takes; false uses an approximate index if there is one. If none, the
-            collection's budget decides.
+        branch: the branch that embeds the images. Distances of sketches have no calibrated probability.
+        metric: by default the collection's metric.
+        k: number of nearest items; `DEFAULT_K` if neither this nor ``within`` is given.
+        within: find all items in this range of distances instead of k.
+        where: search only the items that pass.
+        exact: true always searches exactly; false uses an approximate index if there is one. By default the collection's
+            latency budget decides.
         limit: with ``within``, return at most this many hits a query, and mark the answer incomplete if there are more.
 
     Raises:

@@ -16,15 +16,15 @@ class SearchOptions(TypedDict, total=False):
     """Options of `Collection.search`.
 
     Attributes:
-        k: how many nearest items; 10 by default.
+        k: number of nearest items; 10 by default.
         within: find all items in this range instead of k: ``0.35``, ``"0.1..0.3"`` or ``"80%"``.
         far: find all items within the distance of this false accept rate, such as ``0.01``.
         sketch: the images are sketches.
-        label: search among items of this label, or of these.
-        where: search among items with these attributes, or that pass this `Filter`.
-        metric: the collection's own by default.
-        exact: true searches exactly, however long it takes; false uses an index if there is one; by default the
-            collection's budget decides.
+        label: search only items with this label, or with one of these labels.
+        where: search only items with these attributes, or items that pass this `Filter`.
+        metric: by default the collection's metric.
+        exact: true always searches exactly; false uses an index if there is one. By default the collection's latency
+            budget decides.
         limit: with a range, return at most this many hits.
     """
 
@@ -40,11 +40,11 @@ class SearchOptions(TypedDict, total=False):
 
 
 def to_query(options: SearchOptions, embedder: Embedder) -> Query:
-    """Make a query from options; the caller adds the images, items or vectors to search for.
+    """Convert search options to a query without images, items or vectors.
 
     Args:
         options: as a user gives them.
-        embedder: converts similarities and false accept rates to distances.
+        embedder: converts a similarity or a false accept rate to a distance.
 
     Raises:
         UsageError: an option is unknown, contradicts another, or has a wrong value.
@@ -66,14 +66,18 @@ def to_query(options: SearchOptions, embedder: Embedder) -> Query:
 
 
 def to_path(path: object) -> Path:
-    """Convert to a path; raise a UsageError for any other type."""
+    """Convert a path to a `Path`.
+
+    Raises:
+        UsageError: it is neither a str nor path-like.
+    """
     if isinstance(path, str | os.PathLike):
         return Path(path)
     raise UsageError(f"A path is a str or a Path, not {type(path).__name__}.")
 
 
 def to_metric(metric: Metric | str | None) -> Metric | None:
-    """Convert the name of a metric; a metric or None is returned unchanged."""
+    """Convert the name of a metric to a `Metric`; keep a metric, or none."""
     return Metric.parse(metric) if isinstance(metric, str) else metric
 
 

@@ -81,7 +81,7 @@ def calibrate(given: Options) -> None:
 
 def _from_collection(given: Options) -> tuple[Embedder, CalibrationData]:
     with Collection.open(given.encoder) as collection:
-        embedder = collection.embedder.compared_by(given.metric)
+        embedder = collection.embedder.with_metric(given.metric)
         _check_destination(embedder, given.to)
         if given.data is not None:
             return embedder, _open_data(embedder, given.data, given.split)

@@ -67,7 +67,7 @@ def search(given: Options) -> None:
     """
     sources = [sys.stdin.buffer.read() if image == "-" else Path(image) for image in given.images]
     with Collection.open(given.name) as collection:
-        embedder, branch = collection.embedder.compared_by(given.metric), to_branch(given.sketch)
+        embedder, branch = collection.embedder.with_metric(given.metric), to_branch(given.sketch)
         query = Query(
             images=sources,
             branch=branch,

@@ -117,7 +117,7 @@ def find_pairs(
         contents: the contents of the collection.
         radius: the distance, included.
         all_orientations: also compare images that are mirrored or rotated by right angles.
-        progress: gets the stage ``"comparing"``.
+        progress: receives the stage ``"comparing"``.
 
     Returns:
         The pairs, and the images that could not be read in order to turn them.
@@ -206,7 +206,7 @@ def confirm_by_pixels(
         pairs: the pairs; if a pair has another orientation, its left image is turned first.
         left: the file of each left content; None leaves its pairs unconfirmed.
         right: the file of each right content; the same sequence as ``left`` if the pairs are of one collection.
-        progress: gets the stage ``"comparing pixels"``.
+        progress: receives the stage ``"comparing pixels"``.
 
     Returns:
         The pairs with `CandidatePairs.confirmed`, and the images that could not be read.

@@ -125,7 +125,7 @@ def inspect_files(
     Args:
         source: the collection of the items.
         items: the items, each once.
-        progress: gets the stage ``"inspecting files"``.
+        progress: receives the stage ``"inspecting files"``.
 
     Returns:
         The facts of files by the item's id, and the skipped files with the reasons.
@@ -173,7 +173,7 @@ def _inspect(path: Path, item: Item) -> FileFacts | str:
 
 
 def _is_unchanged(path: Path, item: Item) -> bool:
-    """Check whether a file's content is that of its item; read the content only if its size or times differ.
+    """Return whether a file's content is that of its item; read the content only if its size or times differ.
 
     Raises:
         OSError, LookalikeError: the file cannot be read.

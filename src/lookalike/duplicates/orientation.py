@@ -77,7 +77,7 @@ def embed_orientations(
     Args:
         contents: the contents to embed.
         failures: the function appends path and reason of each image that cannot be read.
-        progress: gets the stage ``"comparing"``.
+        progress: receives the stage ``"comparing"``.
 
     Yields:
         The embeddings, batch by batch.

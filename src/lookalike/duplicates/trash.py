@@ -104,7 +104,7 @@ def move_to_trash(
         source: the collection of the groups.
         groups: groups that `find_duplicates` returned.
         trash: the folder; it is created if it does not exist, and may hold files of earlier moves.
-        progress: gets the stage ``"moving"``.
+        progress: receives the stage ``"moving"``.
 
     Raises:
         AlreadyExistsError: the folder holds other files.
@@ -192,7 +192,7 @@ def _problem(path: Path, sha256: str) -> str | None:
 
 
 def _is_writable(folder: Path) -> bool:
-    """Check whether a small file can be written into a folder."""
+    """Return whether a small file can be written into a folder."""
     probe = folder / f".{os.getpid()}.probe"
     try:
         with probe.open("xb") as file:
@@ -219,7 +219,7 @@ def restore(trash: str | os.PathLike[str], open_source: OpenSource, progress: Pr
     Args:
         trash: the trash folder.
         open_source: a function that opens a collection by its folder.
-        progress: gets the stage ``"restoring"``.
+        progress: receives the stage ``"restoring"``.
 
     Raises:
         NotFoundError: the folder is not a trash folder.

@@ -33,9 +33,7 @@ class ServedCollections:
         if name is None:
             return next(iter(self.collections.values()))
         if name not in self.collections:
-            raise NotFoundError(
-                "This server has no collection of that name. Choose one from its list of collections."
-            )
+            raise NotFoundError("This server has no collection of that name. Choose one from its list of collections.")
         return self.collections[name]
 
 

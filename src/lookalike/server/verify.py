@@ -37,8 +37,8 @@ def verify(served: Served, body: bodies.TwoImages) -> VerdictOut:
         left, right = uploaded["left"], uploaded["right"]
     collection = served.get(fields.collection)
     branch = to_branch(fields.sketch)
-    embedder = collection.embedder.compared_by(fields.metric)
-    verdict = compare.judge(
+    embedder = collection.embedder.with_metric(fields.metric)
+    verdict = compare.verify_vectors(
         embedder,
         _to_vector(served, collection, left, branch),
         _to_vector(served, collection, right),
