@@ -190,11 +190,11 @@ def test_binary_cross_entropy_is_its_formula_on_a_batch_and_on_drawn_pairs(power
 
 
 def test_all_dimensions_have_an_initial_weight_of_one() -> None:
-    learned = BinaryCrossEntropyTerm(kind="binary_cross_entropy").initial(7, classes=4)
+    learned = BinaryCrossEntropyTerm(kind="binary_cross_entropy").initial_parameters(7, classes=4)
     assert softplus(learned["raw_weights"]).numpy() == pytest.approx(np.ones(7))
 
 
-def test_the_parameters_of_a_loss_include_what_it_learns() -> None:
+def test_the_parameters_of_a_loss_include_those_of_its_terms() -> None:
     made = Loss(tuple(TERMS.validate_python(t) for t in ALL), 5, 4)
     learned = {name.rpartition(".")[2] for name, _ in made.named_parameters()}
     assert learned == {"raw_weights", "bias", "directions", "proxies"}
@@ -369,17 +369,17 @@ def test_the_sum_weighs_its_terms_and_returns_the_value_of_each() -> None:
     assert float(total) == pytest.approx(0.3 * alone[0] + 4 * alone[1])
 
 
-def test_new_classes_leave_out_terms_that_know_the_training_classes() -> None:
+def test_new_classes_leave_out_terms_with_parameters_per_class() -> None:
     kinds = ["cross_entropy", "supervised_contrastive", "proxy_anchor", "multi_similarity"]
     made = Loss(tuple(term(kind=k) for k in kinds), 5, 2)
-    assert [t.knows_classes for t in made.settings] == [True, False, True, False]
+    assert [t.per_class for t in made.settings] == [True, False, True, False]
     known = targets(torch.arange(12) % 4 + 7)  # classes without a proxy
     total, values = made(vectors(12).float(), known, new_classes=True)
     assert len(values) == 2
     assert float(total.detach()) == pytest.approx(sum(values))
 
 
-def test_the_sum_for_new_classes_is_zero_if_all_terms_know_classes() -> None:
+def test_the_sum_for_new_classes_is_zero_if_all_terms_have_parameters_per_class() -> None:
     total, values = loss(kind="cross_entropy")(vectors(4), targets(torch.arange(4)), new_classes=True)
     assert float(total.detach()) == 0
     assert values == []
@@ -513,7 +513,7 @@ train: {epochs: 3}
         (["sampler={kind: pairs, pairs: 8}"], "cannot be computed from pairs"),
         (["sampler={kind: triplets, triplets: 8}", "losses.0.target=item"], "draws by class"),
         (["losses=[{kind: contrastive, margin: 1, across: true}]"], "no source has sketches"),
-        (["losses.0.miner=distance", "network.unit=false"], "unit sphere"),
+        (["losses.0.miner=distance", "network.unit=false"], "length 1"),
         (["losses.0.miner=none"], "distance"),
         (["sampler={kind: triples}"], "pk, pairs or triplets"),
     ],

@@ -22,7 +22,7 @@ from lookalike.learn.networks.resnet import SqueezeExcite
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
-# What torch and its exporter warn of among themselves is not for users of lookalike to mend.
+# torch and its exporter warn about their own internals, which lookalike cannot change.
 pytestmark = [pytest.mark.filterwarnings("default")]
 
 # One of each architecture, and a fast image size for it.
@@ -437,7 +437,7 @@ def test_missing_or_damaged_weights_are_reported(tmp_path: Path) -> None:
     torch.save({"w": torch.zeros(3)}, tmp_path / "pickle.safetensors")
     (tmp_path / "empty.safetensors").touch()
     for name in ("pickle", "empty"):
-        with pytest.raises(RecipeError, match=rf"{name}\.safetensors are not a safetensors file, or damaged"):
+        with pytest.raises(RecipeError, match=rf"{name}\.safetensors are not a safetensors file, or are damaged"):
             start_from(tmp_path / f"{name}.safetensors")
 
 

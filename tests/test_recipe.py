@@ -143,7 +143,9 @@ def test_a_missing_recipe_is_not_found(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_the_optimiser_is_what_the_recipe_says(tiny: Path, config: str, kind: type, options: dict[str, object]) -> None:
+def test_the_optimiser_has_the_settings_of_the_recipe(
+    tiny: Path, config: str, kind: type, options: dict[str, object]
+) -> None:
     settings = recipe.read(tiny, [f"optimiser={config}"]).stages[0].optimiser
     frozen = nn.Parameter(torch.zeros(2, 2), requires_grad=False)
     weight, bias, scale = nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2)), nn.Parameter(torch.ones(()))

@@ -71,7 +71,7 @@ def test_an_epoch_draws_every_item_once_if_the_numbers_allow() -> None:
     assert sorted(shop.items[batch.rows]) == list(range(96))
 
 
-def test_more_classes_than_the_data_have_are_refused() -> None:
+def test_a_batch_of_more_classes_than_the_data_has_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"33 classes per batch.*32"):
         sampling.batches(samples([3] * 32), pk(33, 2), seed=0)
 
@@ -107,7 +107,7 @@ def test_classes_without_images_are_ignored() -> None:
     for config in (pk(3, 2), pairs(4), triplets(2)):
         for batch in sampling.batches(half, config, seed=0).epoch(0):
             assert set(half.labels[batch.rows]) <= {0, 2, 4}
-    with pytest.raises(RecipeError, match="have 3"):
+    with pytest.raises(RecipeError, match="data has 3"):
         sampling.batches(half, pk(4, 2), seed=0)
 
 

@@ -58,7 +58,7 @@ def begin(*arguments: object, program: Sequence[str] = ("-m", "lookalike")) -> "
 
 
 def end(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    """Exit status, output and errors, once all processes of the group have ended."""
+    """Wait until all processes of the group have ended; return exit status, output and errors."""
     try:
         out, err = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
@@ -130,7 +130,7 @@ def test_missing_images_are_reported_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rank", "where", "error", "said"),
+    ("rank", "where", "error", "message"),
     [
         (1, "datasets.split_for_training", "DataError", "Error: Process 1 of 2: broken on purpose."),
         (0, "checkpoint.save", "StorageError", "Error: broken on purpose."),
@@ -138,13 +138,13 @@ def test_missing_images_are_reported_once(tmp_path: Path) -> None:
     ids=["another process", "the first process alone"],
 )
 def test_an_error_in_one_process_ends_both_and_is_reported_once(
-    tmp_path: Path, rank: int, where: str, error: str, said: str
+    tmp_path: Path, rank: int, where: str, error: str, message: str
 ) -> None:
     program = tmp_path / "broken.py"
     program.write_text(BROKEN.format(rank=rank, where=where, error=error))
     code, out, err = end(begin(tiny_run.write(tmp_path), "--to", tmp_path / "run", program=[str(program)]))
     assert (code, out) == (1, "")
-    assert [line for line in err.splitlines() if "broken" in line] == [said]
+    assert [line for line in err.splitlines() if "broken" in line] == [message]
     assert "Traceback" not in err
 
 

@@ -71,7 +71,7 @@ def stage_of(tree: dict[str, object]) -> dict[str, object]:
     return {key: tree[key] for key in recipe.Stage.model_fields if key in tree and key != "name"}
 
 
-def test_stages_take_what_they_leave_out_from_beside_them(staged: Path) -> None:
+def test_keys_beside_stages_are_defaults_for_all_stages(staged: Path) -> None:
     first, second = recipe.read(staged).stages
     assert first.sampler == second.sampler == recipe.PKSampler(classes=8, items=2)
     assert (first.train.epochs, second.train.epochs) == (2, 3)
@@ -80,7 +80,7 @@ def test_stages_take_what_they_leave_out_from_beside_them(staged: Path) -> None:
     assert recipe.read(staged.parent / "again.yaml") == recipe.read(staged)
 
 
-def test_overrides_change_one_stage_or_what_stages_leave_out(staged: Path) -> None:
+def test_overrides_change_one_stage_or_the_defaults_of_all(staged: Path) -> None:
     read = recipe.read(staged, ["stages.1.train.epochs=9", "augment.shift=1", "stages.0.losses.0.scale=4"])
     first, second = read.stages
     assert (first.train.epochs, second.train.epochs) == (2, 9)
@@ -92,8 +92,8 @@ def test_overrides_change_one_stage_or_what_stages_leave_out(staged: Path) -> No
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("stages.1.name=classify", "name of its own"),
-        ("stages.1.name=''", "name of its own"),
+        ("stages.1.name=classify", "unique name"),
+        ("stages.1.name=''", "unique name"),
         ("stages.0.name=../up", r"stages\.0\.name"),
         ("stages=[]", "stages"),
         ("stages=5", "stages"),
@@ -161,7 +161,7 @@ def test_a_new_branch_starts_as_a_copy_of_the_photo_branch(staged: Path, finishe
         ("whiten", {"whiten", "stage1", "stage2", "stage3", "head"}),
     ],
 )
-def test_branches_share_what_the_stage_says(staged: Path, shared: str | None, same: set[str]) -> None:
+def test_branches_share_the_layers_that_the_stage_names(staged: Path, shared: str | None, same: set[str]) -> None:
     network = Siamese(recipe.read(staged).network, ("photo", "sketch"), shared)
     photo, sketch = network.branch("photo"), network.branch("sketch")
     layers = dict(photo.body.named_children()) | {"head": photo.head}
@@ -175,7 +175,7 @@ def test_layers_that_a_stage_begins_to_share_get_the_weights_of_the_photo_branch
     apart, together = Siamese(config, ("photo", "sketch"), "none"), Siamese(config, ("photo", "sketch"))
     for parameter in apart.branch("sketch").parameters():
         parameter.data.add_(1)
-    together.take_over(apart.state_dict(), "a test")
+    together.load_weights(apart.state_dict(), "a test")
     for name, value in together.branch("sketch").state_dict().items():
         origin = "photo" if name.startswith(("body.stage2", "body.stage3", "head")) else "sketch"
         assert torch.equal(value, apart.branch(origin).state_dict()[name])  # type: ignore[arg-type]  # a branch
@@ -205,7 +205,7 @@ def test_a_layer_without_a_branch_is_frozen_in_all(staged: Path) -> None:
     assert trained == {"photo", "sketch"}
 
 
-def test_a_stage_without_sketches_leaves_the_sketch_branch_alone(staged: Path, finished: Path, quick: None) -> None:
+def test_a_stage_without_sketches_does_not_train_the_sketch_branch(staged: Path, finished: Path, quick: None) -> None:
     read = recipe.read(staged, ["stages.0.train.epochs=1", f"start={finished}"]).select(("classify",))
     train(read, staged.parent / "run")
     before, after = weights(finished, "triplets"), read_weights(staged.parent / "run")
@@ -219,7 +219,7 @@ def test_a_stage_without_sketches_leaves_the_sketch_branch_alone(staged: Path, f
 # ---- single stages
 
 
-def test_a_stage_alone_repeats_what_it_does_in_the_whole_run(staged: Path, finished: Path, quick: None) -> None:
+def test_a_stage_alone_gives_the_same_result_as_in_the_whole_run(staged: Path, finished: Path, quick: None) -> None:
     start = finished / "stages" / "classify.safetensors"
     train(staged, staged.parent / "alone", overrides=[f"start={start}"], stages=["triplets"])
     alone = tiny_run.lines(staged.parent / "alone")
@@ -310,7 +310,7 @@ def test_a_killed_run_of_stages_resumes_with_the_same_result(
     assert_same(finished, killed)
 
 
-def test_a_run_from_before_there_were_stages_resumes(
+def test_a_run_of_a_release_without_stages_resumes(
     tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tiny_run.write(tmp_path)
@@ -318,7 +318,7 @@ def test_a_run_from_before_there_were_stages_resumes(
     with monkeypatch.context() as patch:
         patch.setattr(stopping, "is_over", lambda _, history: len(history) == 1)
         train(path, tmp_path / "old")
-    # What that version wrote: no stages in the state, and none of their keys in the recipe.
+    # Such a release wrote no stages into the state, and none of their keys into the recipe.
     file = tmp_path / "old" / CHECKPOINT
     tree = checkpoint.load(file)
     del tree["state"]["stage"], tree["state"]["earlier"]

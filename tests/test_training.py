@@ -59,7 +59,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---- checkpoints
 
 
-def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_checkpoint_round_trips(tmp_path: Path) -> None:
     shared = torch.arange(4.0)
     state = {"a": {0: {"m": shared}, 1: None}, "b": [shared, 2.5, "x", True], "c": {}}
     checkpoint.save(tmp_path / "c.safetensors", state)
@@ -328,7 +328,7 @@ def test_the_validation_loss_is_that_of_the_terms_with_a_value_for_the_classes(
     # One batch has all images, so that their order does not matter.
     stage, samples, embeddings = validated(tmp_path, f"data.validation_by={by}", "sampler.items=12")
     loss = Loss(stage.losses, 8, 4)
-    figures = validating.figures(stage, 0, loss, samples, embeddings)
+    figures = validating.measure(stage, 0, loss, samples, embeddings)
     none = torch.zeros(len(samples), dtype=torch.bool)
     known = Targets(torch.from_numpy(samples.labels), torch.from_numpy(samples.items), none)
     with torch.no_grad():
@@ -339,17 +339,17 @@ def test_the_validation_loss_is_that_of_the_terms_with_a_value_for_the_classes(
 
 def test_a_loss_of_the_training_classes_has_no_value_for_new_classes(tmp_path: Path) -> None:
     stage, samples, embeddings = validated(tmp_path, "data.validation_by=class", "losses=[{kind: cross_entropy}]")
-    figures = validating.figures(stage, 0, Loss(stage.losses, 8, 2), samples, embeddings)
+    figures = validating.measure(stage, 0, Loss(stage.losses, 8, 2), samples, embeddings)
     assert list(figures) == ["validation.top_1", "validation.auc"]
 
 
 def test_the_auc_is_the_share_of_correctly_ordered_pairs(tmp_path: Path) -> None:
     stage, samples, embeddings = validated(tmp_path)
     few = samples.take(np.arange(0, 48, 4))  # three per class: all 12 genuine pairs and 12 impostor pairs
-    figures = validating.figures(stage, 0, Loss(stage.losses, 8, 4), few, embeddings[::4])
+    figures = validating.measure(stage, 0, Loss(stage.losses, 8, 4), few, embeddings[::4])
     assert 0 < figures["validation.auc"] < 1
     apart = np.eye(8, dtype=np.float32)[few.labels]
-    assert validating.figures(stage, 0, Loss(stage.losses, 8, 4), few, apart)["validation.auc"] == 1
+    assert validating.measure(stage, 0, Loss(stage.losses, 8, 4), few, apart)["validation.auc"] == 1
 
 
 # ---- without labels
@@ -496,7 +496,7 @@ def test_quarter_turns_make_each_class_four(tmp_path: Path) -> None:
     assert turned.sketch.shape == (4 * n,)
 
 
-def test_quarter_turns_leave_the_validation_split_as_it_is(tmp_path: Path) -> None:
+def test_quarter_turns_do_not_change_the_validation_split(tmp_path: Path) -> None:
     path = tiny_run.write(tmp_path)
     plain, turned = (
         data.load(recipe.read(path, [f"data.quarter_turns={turns}"]), 0, SILENT) for turns in ("false", "true")
@@ -579,7 +579,7 @@ def test_weights_become_float16_except_small_ones_and_those_out_of_range() -> No
 
 
 class Recorder:
-    """A `Progress` that remembers everything."""
+    """A `Progress` that records all calls."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []

@@ -12,12 +12,12 @@ from lookalike.learn import pixels
 from lookalike.learn.recipe import Augment
 from lookalike.shapes import Float
 
-# Images changed at once by `views`, whose results all stay in memory.
+# Images that `views` changes at once; it keeps all results in memory.
 _CHUNK = 500
 
 
 def pipeline(config: Augment, size: int) -> nn.Sequential:
-    """Build the changes that a recipe asks for, the cheapest first: images ``(n, 3, size, size)`` in 0…1 in and out."""
+    """Build the augmentation of a recipe, the cheapest changes first: from and to images ``(n, 3, size, size)`` in 0…1."""
     steps = nn.Sequential()
     if config.flip:
         steps.append(kornia.RandomHorizontalFlip())
@@ -38,7 +38,7 @@ def pipeline(config: Augment, size: int) -> nn.Sequential:
     if config.blur:
         steps.append(kornia.RandomGaussianBlur(_kernel(config.blur), (0.1, config.blur), p=0.5))
     if config.jpeg:
-        # Kornia compresses all images and then selects some, which costs as much as a small network.
+        # Kornia compresses all images and then selects a share of them, which costs as much as a small network.
         steps.append(_Sometimes(kornia.RandomJPEG((30.0, 95.0), p=1.0), config.jpeg))
     return steps
 
@@ -48,9 +48,9 @@ def views(samples: LabelledImages, config: Augment, count: int, seed: int) -> La
 
     Args:
         samples: the images.
-        config: how they change.
-        count: copies of each.
-        seed: of all changes. Torch's generator stays as it is.
+        config: the changes.
+        count: copies of each image.
+        seed: of all changes; torch's own generator does not advance.
     """
     change = pipeline(config, samples.images.shape[1])
     rows = np.repeat(np.arange(len(samples)), count)

@@ -1,4 +1,4 @@
-"""The images of a stage: what it trains on, and what validates it."""
+"""The training and validation images of a stage."""
 
 import hashlib
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class StageData:
     """The images of a stage.
 
     Attributes:
-        training: what it trains on.
-        validation: what is held out.
-        batches: of the training images.
+        training: images to train on.
+        validation: images that are held out.
+        batches: the batches of the training images.
     """
 
     training: LabelledImages
@@ -41,8 +41,8 @@ class StageData:
 def load(recipe: Recipe, index: int, progress: Progress) -> StageData:
     """Read the images of a stage.
 
-    The split depends on the recipe's seed and not on the stage, so no stage trains on what another one holds out of the
-    same sources.
+    The split depends on the recipe's seed and not on the stage, so no stage trains on images that another stage holds out
+    of the same sources.
 
     Raises:
         DataError: the images cannot be trained on.
@@ -63,7 +63,7 @@ def load(recipe: Recipe, index: int, progress: Progress) -> StageData:
 
 
 def check_sources(recipe: Recipe) -> None:
-    """Check that the images of the stages after the first exist, before the first one takes hours.
+    """Check that the images of the stages after the first exist; call it before the first stage, which can take hours.
 
     Raises:
         DataError: a source cannot be read or is empty.
@@ -74,7 +74,7 @@ def check_sources(recipe: Recipe) -> None:
 
 
 def quarter_turns(samples: LabelledImages) -> LabelledImages:
-    """Return each class four times: as it is, and turned by 90°, 180° and 270°."""
+    """Return each class unturned, and as other classes turned by 90°, 180° and 270°."""
     turns = range(4)
     return LabelledImages(
         images=np.concatenate([np.rot90(samples.images, turn, axes=(1, 2)) for turn in turns]),

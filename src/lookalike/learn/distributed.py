@@ -1,4 +1,4 @@
-"""Several processes that train together: GPUs of one host, or of several.
+"""Training in several processes, on the GPUs of one host or of several.
 
 Each process reads all the data and embeds its share of every batch; the losses see the whole batch, because embeddings are
 gathered with their gradients. Only the statistics of batch normalisation are those of each process's share. The first
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Devices:
-    """What trains together.
+    """The processes that train together.
 
     Attributes:
         devices: GPUs on each host, or processes on a host without GPUs. All but the first process are this program, started
@@ -63,14 +63,14 @@ def connect(devices: Devices) -> Fabric:
 
 @contextmanager
 def first_reports() -> Iterator[None]:
-    """Let only the first process report an error of lookalike; the others end silently."""
+    """Report an error of lookalike in the first process only; the others end silently."""
     try:
         yield
     except (LookalikeError, KeyboardInterrupt):
         if is_first():
             raise
-        # With status 0, because Fabric kills the first process when another fails, perhaps before it has reported. Unless
-        # they are not connected yet: then the first process would wait for ever.
+        # Connected processes end with status 0, because Fabric kills the first process when another one fails, perhaps
+        # before the report. Before they are connected, status 1 keeps the first process from waiting forever.
         sys.exit(0 if torch.distributed.is_initialized() else 1)
 
 
@@ -94,7 +94,7 @@ def fail_together(fabric: Fabric) -> Iterator[None]:
 
 
 def on_first(fabric: Fabric, work: Callable[[], T]) -> T:
-    """Do something in the first process and return its result in all; if it fails, all end."""
+    """Call a function in the first process and return its result in all; if it fails, all processes end."""
     result: list[T] = []
     try:
         if is_first():

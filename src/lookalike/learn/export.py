@@ -52,7 +52,7 @@ def write(recipe: Recipe, network: Siamese, folder: Path, samples: LabelledImage
     """Write the artefact, and check that its embeddings are those of the network.
 
     Args:
-        recipe: the run's recipe; the artefact takes images as its last stage does.
+        recipe: the run's recipe; the artefact has the input size and normalisation of its last stage.
         network: the trained network.
         folder: the artefact's folder; an existing one is replaced.
         samples: images to compare on, photos and sketches.
@@ -77,7 +77,7 @@ def write(recipe: Recipe, network: Siamese, folder: Path, samples: LabelledImage
         _save(_with_float16_weights(model), new / f"{name}.onnx")
     for name, model in models.items():
         if _difference(network, Encoder.open(new), name, samples) > _TOLERANCE:
-            # The embeddings of deep networks that were hardly trained depend on the last bits of their weights.
+            # The embeddings of a deep network after little training depend on the last bits of its weights.
             _save(model, new / f"{name}.onnx")
         difference = _difference(network, Encoder.open(new), name, samples)
         if difference > _TOLERANCE:
@@ -120,7 +120,7 @@ def _card(recipe: Recipe, network: Siamese, training: Training) -> Card:
 
 
 def _without_paths(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe for the card without the folders of this machine, because encoders are passed on."""
+    """Return the recipe for the card without the folders of this machine, because people share encoders."""
     tree = recipe.to_tree()
     for stage in tree.get("stages", [tree]):
         for source in stage["data"]["sources"]:
@@ -163,7 +163,7 @@ def _to_onnx(branch: nn.Module, size: int) -> onnx.ModelProto:
 
 
 def _with_float16_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Store large weights as float16 with a cast behind each: half the file size; the arithmetic stays float32."""
+    """Store large weights as float16 with a cast after each: half the file size; the arithmetic stays float32."""
     model = deepcopy(model)
     kept, casts = [], []
     for tensor in model.graph.initializer:
@@ -191,11 +191,11 @@ def _with_float16_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 @torch.inference_mode()
 def _difference(network: Siamese, encoder: Encoder, branch: Branch, samples: LabelledImages) -> float:
     """Return the largest distance between embeddings of the artefact and of the network, relative to their length."""
-    size = encoder.card.input
+    spec = encoder.card.input
     rows = np.flatnonzero(samples.sketch == (branch == "sketch"))[:64]
     images = samples.images[rows]
-    x = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - torch.tensor(size.mean).view(3, 1, 1)) / torch.tensor(
-        size.std
+    x = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - torch.tensor(spec.mean).view(3, 1, 1)) / torch.tensor(
+        spec.std
     ).view(3, 1, 1)
     expected = network.branch(branch)(x).numpy()
     length = float(np.linalg.norm(expected, axis=1).mean())

@@ -65,11 +65,11 @@ def train_batch(run: StageRun, batch: Batch, change: torch.nn.Module) -> list[fl
     split = split_batch(training.sketch[batch.rows], fabric.world_size)
     rows = batch.rows[split[fabric.global_rank]]
     x = pixels.normalise(change(pixels.to_tensor(training.images[rows], fabric.device)), stage.data)
-    # A stage without sketches leaves the sketch branch alone; an empty batch would spoil its statistics.
+    # A stage without sketches skips the sketch branch: an empty batch would spoil its statistics.
     sketch = torch.from_numpy(training.sketch[rows]).to(fabric.device) if stage.data.has_sketches else None
     with pixels.autocast(stage.train, fabric.device):
         embeddings = state.wrapped(x, sketch)
-    targets = validating.targets(training, batch, fabric.device)
+    targets = validating.make_targets(training, batch, fabric.device)
     loss, values = state.loss(gather(embeddings, split, fabric), targets)
     if not torch.isfinite(loss):
         raise RecipeError(
@@ -93,4 +93,4 @@ def validate(run: StageRun) -> dict[str, float]:
             f"The network gives {embeddings[~np.isfinite(embeddings)][0]} for held-out images after epoch "
             f"{state.epoch + 1}. Lower optimiser.learning_rate."
         )
-    return validating.figures(run.stage, run.recipe.seed, state.loss, held_out, embeddings)
+    return validating.measure(run.stage, run.recipe.seed, state.loss, held_out, embeddings)

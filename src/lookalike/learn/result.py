@@ -21,7 +21,7 @@ from lookalike.learn.stage_run import StageRun
 # Pairs that distances are calibrated on.
 _PAIRS = 40_000
 
-# Pairs of different images where each image is a class: duplicates are searched among millions of pairs.
+# Impostor pairs if each image is a class: duplicates are searched among millions of pairs.
 _IMPOSTORS = 1_000_000
 
 

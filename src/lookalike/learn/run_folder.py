@@ -28,8 +28,8 @@ class RunFolder:
     """The folder of a training run.
 
     ``recipe.yaml`` is the recipe with every default; ``metrics.jsonl`` has a line per epoch; ``checkpoint.safetensors`` is
-    the state after the last epoch; ``stages/NAME.safetensors`` are the weights that each of several stages resulted in;
-    ``encoder/`` is the artefact, and ``report.html`` stands beside it. Each file is written atomically.
+    the state after the last epoch; ``stages/NAME.safetensors`` are the resulting weights of each stage, if there are several;
+    ``encoder/`` is the artefact, and ``report.html`` is beside it. Each file is written atomically.
     """
 
     path: Path
@@ -40,7 +40,7 @@ class RunFolder:
         return self.path / ENCODER
 
     def check_new(self) -> None:
-        """Check that a run can begin here.
+        """Check that the folder is free for a new run.
 
         Raises:
             AlreadyExistsError: the folder is not empty.
@@ -57,7 +57,7 @@ class RunFolder:
         atomic.write_text(self.path / RECIPE, recipe.to_yaml())
 
     def has_recipe(self) -> bool:
-        """Check whether a run has begun here."""
+        """Check whether the folder has a run."""
         return (self.path / RECIPE).is_file()
 
     def has_checkpoint(self) -> bool:
@@ -91,21 +91,23 @@ class RunFolder:
         atomic.write_text(self.path / LOG, "".join(json.dumps(line) + "\n" for line in lines))
 
     def write_stage(self, name: str, weights: Mapping[str, Tensor]) -> None:
-        """Write the weights that a stage resulted in."""
+        """Write the resulting weights of a stage."""
         (self.path / STAGES).mkdir(exist_ok=True)
         checkpoint.save(self.path / STAGES / f"{name}.safetensors", {"weights": dict(weights)})
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Turn errors of writing into `StorageError`."""
+        """Turn errors of writing files into `StorageError`."""
         try:
             yield
         except OSError as e:
-            raise StorageError(f"The run in {self.path} cannot be written: {e}. What was written stays.") from e
+            raise StorageError(
+                f"The run in {self.path} cannot be written: {e}. The files written so far are kept."
+            ) from e
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Read ``metrics.jsonl`` of a run: a mapping per epoch, or nothing before the first."""
+    """Read ``metrics.jsonl`` of a run: a mapping per epoch; empty before the first epoch."""
     try:
         return [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
@@ -117,7 +119,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Raises:
         NotFoundError: there is no such folder or file.
-        MismatchError: it is not a run of lookalike, or not a stage's file.
+        MismatchError: the file is not of a run of lookalike.
     """
     file = path / CHECKPOINT if path.is_dir() else path
     if not file.is_file():

@@ -1,4 +1,4 @@
-"""Samplers: which images form a batch. They depend only on seed and epoch, so a resumed run continues the sequence."""
+"""Samplers: the batches of a stage. They depend only on seed and epoch, so a resumed run continues the sequence."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Batch:
     Attributes:
         rows: positions in the samples.
         tuples: positions in ``rows``: pairs (anchor, other), or triplets (anchor, positive, negative); None if the loss
-            chooses its own from the batch.
+            forms its own tuples from the batch.
     """
 
     rows: Int64[np.ndarray, " b"]
@@ -37,7 +37,7 @@ class Batches(Protocol):
 
 
 def batches(samples: LabelledImages, config: recipe.Sampler, seed: int) -> Batches:
-    """Make the batches of samples that a recipe's sampler asks for.
+    """Make the batches of a recipe's sampler.
 
     Raises:
         RecipeError: there are fewer classes than a batch needs.
@@ -62,11 +62,11 @@ class PKBatches:
     """
 
     def __init__(self, samples: LabelledImages, config: recipe.PKSampler, seed: int) -> None:
-        """Raises RecipeError if there are fewer classes than P."""
+        """Group the items by class. Raises RecipeError if there are fewer classes than P."""
         present = np.unique(samples.labels)
         if config.classes > len(present):
             raise RecipeError(
-                f"sampler.classes needs {config.classes} classes per batch, but the data have {len(present)}. Lower it."
+                f"sampler.classes needs {config.classes} classes per batch, but the data has {len(present)}. Lower it."
             )
         self._p, self._k, self._seed = config.classes, config.items, seed
         by_class = np.argsort(samples.labels, kind="stable")
@@ -83,7 +83,7 @@ class PKBatches:
         return max(1, self._count // (self._p * self._k))
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch; a sketch stands right after its photo."""
+        """Yield the batches of an epoch; a sketch directly follows its photo."""
         rng = np.random.default_rng((self._seed, number))
         items = [_Cycle(own, rng) for own in self._items]
         classes = _Cycle(np.arange(len(items)), rng)
@@ -113,8 +113,8 @@ class _Cycle:
         if len(self._values) == 1:
             return self._values.repeat(n)
         while len(self._left) < n:
-            # Values that are left from the last round come last in the next one, so that no draw repeats a value if there
-            # are enough.
+            # Values that remain from the last round come last in the next one, so that a draw repeats a value only if it
+            # asks for more values than there are.
             order = self._rng.permutation(self._values)
             repeated = np.isin(order, self._left)
             self._left = np.concatenate([self._left, order[~repeated], order[repeated]])
@@ -132,7 +132,7 @@ class PairBatches:
     """
 
     def __init__(self, samples: LabelledImages, same: int, different: int, seed: int) -> None:
-        """Draw this many pairs of the same class, and of different classes, per batch. Raises DataError as `batches` says."""
+        """Set the numbers of pairs of the same class and of different classes per batch. Raises the errors of `batches`."""
         self._pool, self._same, self._different, self._seed = _Pool(samples), same, different, seed
 
     def __len__(self) -> int:
@@ -154,7 +154,7 @@ class TripletBatches:
     """Batches of random triplets: a positive pair, drawn as by `PairBatches`, and an image of another class."""
 
     def __init__(self, samples: LabelledImages, triplets: int, seed: int) -> None:
-        """Draw this many triplets per batch. Raises DataError as `batches` says."""
+        """Set the number of triplets per batch. Raises the errors of `batches`."""
         self._pool, self._triplets, self._seed = _Pool(samples), triplets, seed
 
     def __len__(self) -> int:
@@ -212,7 +212,7 @@ class _Pool:
         return self._others.at(others, rng.integers(self._others.counts[others]))
 
     def batch(self, tuples: Int64[np.ndarray, "t w"], rng: np.random.Generator) -> Batch:
-        """Make a batch in which each row stands once, in however many tuples it is."""
+        """Make a batch that has each row once, even if it is in several tuples."""
         rows, places = np.unique(tuples, return_inverse=True)
         for kind in (True, False):
             own = self._sketch[rows] == kind

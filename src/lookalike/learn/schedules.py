@@ -6,10 +6,10 @@ from lookalike.learn import recipe
 
 
 def factor(schedule: recipe.Schedule, epoch: float, epochs: int) -> float:
-    """Compute the factor of the learning rate at a moment of a stage.
+    """Compute the factor of the learning rate at a point of a stage.
 
     Args:
-        schedule: how the rate changes.
+        schedule: the change of the rate.
         epoch: epochs since the stage began, with a fraction.
         epochs: the length of the stage.
     """

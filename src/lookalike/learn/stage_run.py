@@ -1,4 +1,4 @@
-"""A stage that is about to train: its settings, its images, and the network with the weights that it starts from."""
+"""A stage in training: its settings, its images, and its network with the initial weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from lookalike.learn.recipe import Recipe, ResNetwork, Stage, VGGNetwork
 from lookalike.learn.state import State, make_average, make_optimiser
 from lookalike.progress import Progress
 
-# Images that the whitening of a branch is fitted to.
+# Largest number of images that the whitening of a branch is fitted to.
 _WHITENED = 1000
 
 
 @dataclass(frozen=True)
 class StageRun:
-    """A stage in training."""
+    """A stage in training, with everything that the loop needs."""
 
     recipe: Recipe
     index: int
@@ -57,12 +57,12 @@ def prepare(
         recipe: the run.
         index: of the stage.
         fabric: connects the processes that train together.
-        progress: reports.
-        weights: to start from; by default random ones, or the public ones that the recipe names.
+        progress: receives the reading of the images.
+        weights: initial weights; by default random ones, or the public ones that the recipe names.
 
     Raises:
         DataError: the images cannot be trained on.
-        RecipeError: they have fewer classes than the sampler needs, or what is frozen does not exist.
+        RecipeError: they have fewer classes than the sampler needs, or a frozen part does not exist.
         MismatchError: the weights do not fit the network.
     """
     with fail_together(fabric):
@@ -82,11 +82,11 @@ def prepare(
 
 
 def build(recipe: Recipe, index: int, weights: Mapping[str, Tensor] | None = None) -> Siamese:
-    """Build the network of a stage, with what the stage freezes and shares.
+    """Build the network of a stage, with its shared and frozen layers.
 
     Raises:
         MismatchError: the weights do not fit the network.
-        RecipeError: what is frozen does not exist, or nothing is left to train.
+        RecipeError: a frozen part does not exist, or nothing is left to train.
     """
     stage, config, branches = recipe.stages[index], recipe.network, recipe.branches_until(index)
     if weights is not None:
@@ -95,30 +95,30 @@ def build(recipe: Recipe, index: int, weights: Mapping[str, Tensor] | None = Non
             config = config.model_copy(update={"weights": None})
     network = Siamese(config, branches, stage.shared)
     if weights is not None:
-        network.take_over(weights, f"the stage {recipe.stages[index - 1].name}" if index else f"{recipe.start}")
+        network.load_weights(weights, f"the stage {recipe.stages[index - 1].name}" if index else f"{recipe.start}")
     network.freeze(stage.frozen, stage.branches)
     return network
 
 
 def check(recipe: Recipe) -> None:
-    """Check what later stages need, before the first one takes hours: their images, and what they freeze.
+    """Check the images and the frozen layers of later stages; call it before the first stage, which can take hours.
 
     Raises:
         DataError: a source cannot be read or is empty.
-        RecipeError: what is frozen does not exist, or nothing is left to train.
+        RecipeError: a frozen part does not exist, or nothing is left to train.
     """
     data.check_sources(recipe)
     if len(recipe.stages) > 1:
         bare = recipe.network
         if isinstance(bare, ResNetwork | VGGNetwork):
             bare = bare.model_copy(update={"weights": None})
-        with torch.device("meta"):  # only names are needed
+        with torch.device("meta"):  # without memory, since only names are needed
             for index in range(1, len(recipe.stages)):
                 build(recipe.model_copy(update={"network": bare}), index)
 
 
 def _fit_whitening(network: Siamese, images: StageData, recipe: Recipe) -> None:
-    """Fit the first layer of the fast network: of each branch to its images, or to all of them if branches share it."""
+    """Fit the first layer of the fast network: for each branch to its images, or to all images if the branches share it."""
     training = images.training
     for name in ("photo", "sketch"):
         if name not in network.branches or not isinstance(body := network.branch(name).body, FastNet):

@@ -20,13 +20,13 @@ class State:
     Attributes:
         network: the weights in training.
         wrapped: the same network under Fabric, which is called in training.
-        loss: the loss, with what its terms learn.
+        loss: the loss, with its learned parameters.
         optimiser: of both.
-        average: the exponential average of the weights, if the recipe asks for it.
+        average: the exponential average of the weights; None if the recipe has none.
         history: the figures of the stage's epochs so far.
-        earlier: the lines of ``metrics.jsonl`` of the stages before.
+        earlier: the lines of ``metrics.jsonl`` of earlier stages.
         seconds: of training, earlier stages included.
-        best: the weights of the best epoch so far, if the recipe asks for early stopping.
+        best: the weights of the best epoch so far; None without early stopping.
     """
 
     network: Siamese
@@ -75,9 +75,9 @@ class State:
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Restore what `tree` returned; checkpoints from before there were stages lack ``earlier``."""
+        """Restore what `tree` returned; checkpoints of releases without stages lack ``earlier``."""
         self.network.load_state_dict(saved["network"])
-        # Losses of the library were modules once, and their parameters had a longer name.
+        # Earlier releases wrapped the library's losses, so the names of parameters were longer.
         self.loss.load_state_dict({name.replace("._loss.", "."): value for name, value in saved["loss"].items()})
         self.optimiser.load_state_dict(saved["optimiser"])
         if self.average:
@@ -97,7 +97,7 @@ def saved_result(saved: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def make_optimiser(config: recipe.Optimiser, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Make the optimiser that a recipe asks for, of the parameters that are not frozen."""
+    """Make the optimiser of a recipe, for the parameters that are not frozen."""
     # One-dimensional weights are biases and the scales of normalisations; decay does not help them.
     weights = [p for p in parameters if p.requires_grad]
     groups = [
@@ -111,7 +111,7 @@ def make_optimiser(config: recipe.Optimiser, parameters: Iterable[nn.Parameter])
 
 
 def make_average(config: recipe.Train, network: Siamese, device: torch.device) -> AveragedModel | None:
-    """Make the exponential average of a network's weights, if a recipe asks for it."""
+    """Make the exponential average of a network's weights; None if the recipe has none."""
     if not config.average:
         return None
     average = get_ema_multi_avg_fn(config.average)  # type: ignore[no-untyped-call]  # torch leaves out its types

@@ -1,11 +1,11 @@
-"""When a stage ends, and which of its epochs is the best."""
+"""Early stopping: the end of a stage, and its best epoch."""
 
 from collections.abc import Mapping, Sequence
 
 from lookalike.errors import RecipeError
 from lookalike.learn import recipe
 
-# Figures of `recipe.EarlyStopping` that are better when they are lower.
+# Figures of `recipe.EarlyStopping` for which lower is better.
 _LOWER_IS_BETTER = {"loss"}
 
 
@@ -17,7 +17,7 @@ def is_over(config: recipe.Train, history: Sequence[Mapping[str, float]]) -> boo
 
 
 def best_epoch(history: Sequence[Mapping[str, float]], stopping: recipe.EarlyStopping) -> int:
-    """Return the epoch, from 1, with the best figure; the first of equals, or 0 before the first epoch.
+    """Return the epoch, from 1, with the best figure, the first one in a tie; 0 before the first epoch.
 
     Raises:
         RecipeError: the run does not measure the figure.

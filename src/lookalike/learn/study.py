@@ -1,4 +1,4 @@
-"""Studies: one recipe trained in many variants, each a cell, and one table of their figures.
+"""Studies: a recipe trained in many variants, the cells, and a table of their figures.
 
 ```yaml
 name: r1-grid
@@ -10,12 +10,12 @@ grid:                                             # every combination is a cell
 variants:                                         # crossed with the grid
   sgd: {optimiser: {kind: sgd, learning_rate: 0.1}}
   adam: {optimiser: {kind: adam, learning_rate: 0.001}}
-measure:                                          # evaluates each cell's encoder, on images that it was not trained on
+measure:                                          # images that evaluate each cell's encoder; it must not train on them
   test: {source: {path: data/cifar10/test}, figures: [top-1]}
 ```
 
 The study's folder gets a run's folder for each cell, ``results.json`` and ``table.md``; both are rewritten after every cell.
-A study that was stopped resumes; it skips cells that are done and tries failed cells again.
+A study that was stopped resumes: it skips finished cells and tries failed cells again.
 """
 
 import itertools
@@ -57,11 +57,11 @@ class Measure(Part):
 
 
 class Study(Part):
-    """A study written down."""
+    """A study: a recipe, its variants, and the images that evaluate them."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="the folder's name under studies/")
     description: str = ""
-    recipe: Path = Field(description="relative to the study's file")
+    recipe: Path = Field(description="a file, relative to the study's file")
     set: dict[str, JsonValue] = Field(default_factory=dict, description="keys of the recipe and values, for all cells")
     grid: dict[str, tuple[JsonValue, ...]] = Field(
         default_factory=dict, description="keys of the recipe, each with its values"
@@ -115,7 +115,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> tuple[Study, list[Cell]]:
 
     Raises:
         NotFoundError: the study or its recipe does not exist.
-        RecipeError: the study is invalid, or the recipe of a cell is.
+        RecipeError: the study or the recipe of a cell is invalid.
     """
     own = [o for o in overrides if o.startswith("measure.")]
     study = _read_study(path, own)
@@ -126,15 +126,15 @@ def read(path: Path, overrides: Sequence[str] = ()) -> tuple[Study, list[Cell]]:
         for place, changes in _cells(study)
     ]
     folders = [cell.folder for cell in cells]
-    if twice := [cell for cell in cells if folders.count(cell.folder) > 1]:
+    if repeated := [cell for cell in cells if folders.count(cell.folder) > 1]:
         raise RecipeError(
-            f"{path} has the cell {_describe(twice[0].place)} twice, or another that is written like it. Remove one."
+            f"{path} has the cell {_describe(repeated[0].place)} twice, or two cells with equal folder names. Remove one."
         )
     return study, cells
 
 
 def _read_study(path: Path, overrides: Sequence[str]) -> Study:
-    tree = read_mapping(path, "study")
+    tree = read_mapping(path, "study", ("name", "recipe", "measure"))
     for change in overrides:
         recipes.override(tree, change)
     try:
@@ -165,7 +165,7 @@ def run(study: Study, cells: Sequence[Cell], folder: Path, progress: Progress = 
         study: how to evaluate.
         cells: what to train.
         folder: gets a folder for each cell, ``results.json`` and ``table.md``.
-        progress: reports each cell, and its training.
+        progress: receives each cell, and its training.
 
     Returns:
         The result of each cell.
@@ -176,9 +176,8 @@ def run(study: Study, cells: Sequence[Cell], folder: Path, progress: Progress = 
         StorageError: the folder cannot be written.
     """
     results = _read_results(folder, cells)
-    evaluated = {
-        name: datasets.open_dataset(m.source) for name, m in study.measure.items()
-    }  # missing images are found first
+    # Open the images before training, so that missing ones are reported first.
+    evaluated = {name: datasets.open_dataset(m.source) for name, m in study.measure.items()}
     for number, cell in enumerate(cells, start=1):
         done = results.get(cell.folder)
         if done and done.error is None and done.figures.keys() == study.measure.keys():
@@ -234,7 +233,7 @@ def _run_cell(cell: Cell, study: Study, folder: Path, evaluated: Mapping[str, Da
     except (MismatchError, StorageError):
         raise
     except LookalikeError as e:
-        # A variant that diverges is a result too; the others are still trained.
+        # A diverging variant is a result too, and the study goes on.
         progress.note(f"this cell failed: {e}")
         result.error = str(e)
     result.epochs = read_log(run_folder)
@@ -249,7 +248,7 @@ def _train(cell: Cell, folder: Path, progress: Progress) -> Path:
         return train.train(cell.recipe, folder, progress)
     if files.read_recipe() != cell.recipe.absolute():
         raise MismatchError(
-            f"{folder} was begun by another recipe of {_describe(cell.place)}. Choose another folder with --to, or delete it."
+            f"{folder} has a run of another recipe of {_describe(cell.place)}. Choose another folder with --to, or delete it."
         )
     return train.resume(folder, progress)
 
@@ -280,7 +279,7 @@ def _read_results(folder: Path, cells: Sequence[Cell]) -> dict[str, Result]:
         name = _folder(result.place)
         if name in wanted and recipe != wanted[name]:
             raise MismatchError(
-                f"{folder} has a result of {_describe(result.place)} by another recipe. Choose another folder with --to."
+                f"{folder} has a result of another recipe for {_describe(result.place)}. Choose another folder with --to."
             )
         results[name] = result
     return results
@@ -292,7 +291,7 @@ def _write(study: Study, results: Sequence[Result], folder: Path) -> None:
     failed = [f"- {_describe(r.place)}: {r.error}" for r in results if r.error]
     text = "\n".join([f"# {study.name}", "", study.description.strip(), "", *lines, "", *failed]).rstrip() + "\n"
     try:
-        folder.mkdir(parents=True, exist_ok=True)  # a cell that fails at once does not make it
+        folder.mkdir(parents=True, exist_ok=True)  # it is missing if the first cell failed at once
         atomic.write_text(folder / RESULTS, json.dumps([asdict(r) for r in results], indent=1))
         atomic.write_text(folder / TABLE, text)
     except OSError as e:

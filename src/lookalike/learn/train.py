@@ -31,12 +31,12 @@ def train(
 
     Args:
         recipe: the recipe, or its YAML file.
-        to: the run's folder, which must not exist or be empty. `RunFolder` says what it gets.
-        progress: reports each batch, and the figures of each epoch.
+        to: the run's folder, which must be empty or not exist; see `RunFolder` for its files.
+        progress: receives each batch, and the figures of each epoch.
         overrides: of single values of the recipe: ``"train.epochs=3"``.
         stages: names of the recipe's stages to train; by default all. With the override ``start=RUN`` they start from the
             weights of another run.
-        devices: what trains together.
+        devices: the processes that train together.
 
     Returns:
         The folder of the encoder artefact. Processes other than the first return before it is complete.
@@ -63,15 +63,14 @@ def train(
         progress = progress if is_first() else SILENT
         with fail_together(fabric):
             stage_run.check(recipe)
-            weights = read_weights(recipe.start) if recipe.start else None
-        run = stage_run.prepare(recipe, 0, fabric, progress, weights)
+        run = _prepare_first(recipe, fabric, progress)
         with folder.writing():
             on_first(fabric, lambda: folder.begin(recipe))
             return _train(run, folder)
 
 
 def resume(folder: str | PathLike[str], progress: Progress = SILENT, devices: Devices = ONE_DEVICE) -> Path:
-    """Resume a run after its last complete epoch. The result is that of a run that was never stopped.
+    """Resume a run after its last complete epoch. The result equals that of an uninterrupted run.
 
     A finished run is exported again.
 
@@ -96,21 +95,26 @@ def resume(folder: str | PathLike[str], progress: Progress = SILENT, devices: De
             if on_first(fabric, files.has_checkpoint):
                 run = _restore(recipe, files, fabric, progress)
             else:
-                with fail_together(fabric):
-                    weights = read_weights(recipe.start) if recipe.start else None
-                run = stage_run.prepare(recipe, 0, fabric, progress, weights)
+                run = _prepare_first(recipe, fabric, progress)
             return _train(run, files)
 
 
+def _prepare_first(recipe: Recipe, fabric: Fabric, progress: Progress) -> StageRun:
+    """Prepare the first stage, with the weights that the recipe starts from."""
+    with fail_together(fabric):
+        weights = read_weights(recipe.start) if recipe.start else None
+    return stage_run.prepare(recipe, 0, fabric, progress, weights)
+
+
 def _train(run: StageRun, folder: RunFolder) -> Path:
-    """Train the remaining stages, each from the weights of the one before, and export the encoder."""
+    """Train the remaining stages, each from the weights of the previous one, and export the encoder."""
     _train_stage(run, folder)
     while run.index + 1 < len(run.recipe.stages):
         weights, earlier, seconds = run.state.result_weights(), run.log(), run.state.seconds
         run = stage_run.prepare(run.recipe, run.index + 1, run.fabric, run.progress, weights)
         run.state.earlier, run.state.seconds = earlier, seconds
         _train_stage(run, folder)
-    # The other processes do not wait for this, because it can take longer than their timeout.
+    # The other processes do not wait for the export, because it can take longer than their timeout.
     if is_first():
         result.write(run, folder)
     return folder.encoder
@@ -133,7 +137,7 @@ def _restore(recipe: Recipe, folder: RunFolder, fabric: Fabric, progress: Progre
         saved = folder.read_checkpoint()
         _check_recipe(recipe, saved, folder)
         state = saved["state"]
-        index = state.get("stage", 0)  # checkpoints from before there were stages have none
+        index = state.get("stage", 0)  # absent in checkpoints of releases without stages
     run = stage_run.prepare(recipe, index, fabric, progress, state["network"])
     with fail_together(fabric):
         if saved["identity"].get(_IMAGES) != run.data.digest:
@@ -146,17 +150,17 @@ def _restore(recipe: Recipe, folder: RunFolder, fabric: Fabric, progress: Progre
     return run
 
 
-# The key in checkpoints.
+# The key of the images' digest in checkpoints.
 _IMAGES = "pictures"
 
 
 def _identity(run: StageRun) -> dict[str, str]:
-    """Return what a checkpoint and the run that resumes from it must have in common: the recipe and the images."""
+    """Return the identity of a run: a run resumes only from a checkpoint with the same recipe and images."""
     return {"recipe": json.dumps(run.recipe.to_tree()), _IMAGES: run.data.digest}
 
 
 def _check_recipe(recipe: Recipe, saved: dict[str, Any], folder: RunFolder) -> None:
-    """Check that a checkpoint belongs to a recipe, whichever release wrote it: defaults may have been added since."""
+    """Check that a checkpoint belongs to a recipe, also if an earlier release with fewer settings wrote it."""
     try:
         same = recipes.parse(json.loads(saved["identity"]["recipe"])) == recipe
     except (KeyError, TypeError, ValueError, RecipeError):

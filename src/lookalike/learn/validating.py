@@ -1,4 +1,4 @@
-"""Validation: how good a network in training is on held-out images."""
+"""Validation: the figures of a network in training on held-out images."""
 
 import numpy as np
 import torch
@@ -15,24 +15,24 @@ from lookalike.learn.sampling import Batch, batches
 from lookalike.metric import Metric
 from lookalike.shapes import Float32
 
-# Values that go through a network at once: those of 500 images of 32 × 32.
+# Values that a network embeds at once: those of 500 images of 32 × 32 pixels.
 _CHUNK = 500 * 32 * 32 * 3
 
 # Pairs drawn for the area under the ROC curve: its standard error is then about 0.003.
 _PAIRS = 8000
 
 
-def figures(
+def measure(
     stage: recipe.Stage, seed: int, loss: Loss, samples: LabelledImages, embeddings: Float32[np.ndarray, "n d"]
 ) -> dict[str, float]:
     """Measure embeddings of held-out images.
 
     Args:
-        stage: what is trained.
+        stage: the stage in training.
         seed: of pairs and batches; the same for all epochs.
-        loss: what is minimised.
+        loss: the loss of the stage.
         samples: the images.
-        embeddings: of these.
+        embeddings: of the images.
 
     Returns:
         ``validation.loss``, if a term of the loss has a value for these classes; top-1 among the photos, and the area under
@@ -71,8 +71,8 @@ def embed(network: nn.Module, samples: LabelledImages, stage: recipe.Stage) -> F
     return np.concatenate(parts)
 
 
-def targets(samples: LabelledImages, batch: Batch, device: torch.device) -> Targets:
-    """Return the labels of a batch, for the loss."""
+def make_targets(samples: LabelledImages, batch: Batch, device: torch.device) -> Targets:
+    """Gather the labels of a batch, for the loss."""
     labels, items, sketch = (
         torch.from_numpy(a[batch.rows]).to(device) for a in (samples.labels, samples.items, samples.sketch)
     )
@@ -85,7 +85,7 @@ def _loss(
 ) -> dict[str, float]:
     """Average the loss over batches drawn as in training; the batches are the same for all epochs."""
     new_classes = stage.data.held_out == "class"
-    if new_classes and all(term.knows_classes for term in stage.losses):
+    if new_classes and all(term.per_class for term in stage.losses):
         return {}
     sampler = stage.sampler
     if isinstance(sampler, recipe.PKSampler):
@@ -98,7 +98,7 @@ def _loss(
     values: list[Tensor] = []
     for batch in drawn.epoch(0):
         x = torch.from_numpy(embeddings[batch.rows]).to(device)
-        values.append(loss(x, targets(samples, batch, device), new_classes=new_classes)[0])
+        values.append(loss(x, make_targets(samples, batch, device), new_classes=new_classes)[0])
     return {"validation.loss": float(torch.stack(values).mean())}
 
 

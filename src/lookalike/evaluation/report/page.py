@@ -248,7 +248,7 @@ def _class(name: str, scores: ClassScores) -> dict[str, Any]:
 def _queries(neighbours: Sequence[Neighbours], data: EmbeddedDataset) -> list[dict[str, Any]]:
     kinds = (
         (False, "The worst queries", "Their rankings show what the encoder confuses."),
-        (True, "The best queries", "A random choice of the queries with the best rankings."),
+        (True, "The best queries", "Queries of different classes with the best rankings."),
     )
     shown = []
     for best, title, caption in kinds:

@@ -13,20 +13,20 @@ from lookalike.shapes import Float
 class BinaryCrossEntropyTerm(Comparison):
     """Cross-entropy of "the same?", where P(same) = sigmoid(b - Σ w_j |x_j - y_j|^power) (Koch et al. 2015, section 3.1).
 
-    The weights w ≥ 0 (a softplus) and b are learned with the network and dropped after training: search uses the plain
-    distance.
+    Training learns the weights w ≥ 0 (a softplus) and b with the network. They are dropped after training: search uses the
+    plain distance.
     """
 
     kind: Literal["binary_cross_entropy"]
     power: Literal[1, 2] = Field(1, description="of the differences; Koch's is 1")
 
-    def initial(self, dimension: int, classes: int) -> dict[str, Tensor]:
-        """Start with all dimensions weighed equally: the softplus of ``raw_weights`` is 1."""
+    def initial_parameters(self, dimension: int, classes: int) -> dict[str, Tensor]:
+        """Weight all dimensions equally: the softplus of ``raw_weights`` is 1."""
         import torch
 
         return {"raw_weights": torch.full((dimension,), math.log(math.e - 1)), "bias": torch.ones(())}
 
-    def value(self, embeddings: Float[Tensor, "b d"], targets: Targets, learned: Learned) -> Float[Tensor, ""]:
+    def compute(self, embeddings: Float[Tensor, "b d"], targets: Targets, learned: Learned) -> Float[Tensor, ""]:
         """Average over pairs, as `pair_mean` weighs them."""
         import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 

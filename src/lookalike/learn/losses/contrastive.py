@@ -19,7 +19,7 @@ class ContrastiveTerm(Comparison):
     margin: float = Field(gt=0)
     form: Literal["squared", "linear"] = "squared"
 
-    def value(self, embeddings: Float[Tensor, "b d"], targets: Targets, learned: Learned) -> Float[Tensor, ""]:
+    def compute(self, embeddings: Float[Tensor, "b d"], targets: Targets, learned: Learned) -> Float[Tensor, ""]:
         """Average over pairs, as `pair_mean` weighs them."""
         import torch
 

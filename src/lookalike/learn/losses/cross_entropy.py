@@ -15,19 +15,19 @@ class CrossEntropyTerm(Term):
     The classifier is dropped after training.
     """
 
-    knows_classes: ClassVar[bool] = True
+    per_class: ClassVar[bool] = True
 
     kind: Literal["cross_entropy"]
     smoothing: float = Field(0.0, ge=0, lt=1)
     scale: float = Field(16.0, gt=0, description="factor of the cosines before the softmax")
 
-    def initial(self, dimension: int, classes: int) -> dict[str, Tensor]:
+    def initial_parameters(self, dimension: int, classes: int) -> dict[str, Tensor]:
         """Draw a random direction for each class."""
         import torch
 
         return {"directions": torch.randn(classes, dimension) / dimension**0.5}
 
-    def value(self, embeddings: Float[Tensor, "b d"], targets: Targets, learned: Learned) -> Float[Tensor, ""]:
+    def compute(self, embeddings: Float[Tensor, "b d"], targets: Targets, learned: Learned) -> Float[Tensor, ""]:
         """Average over the images of the batch."""
         import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 

@@ -12,7 +12,7 @@ from lookalike.shapes import Float
 class MultiSimilarityTerm(Term):
     """Multi-similarity loss (Wang et al. 2019, eq. 15) on the pairs that its miner selects (eq. 11 and 12).
 
-    It compares the whole batch, also where tuples were drawn.
+    It compares the whole batch, even if the sampler draws tuples.
     """
 
     kind: Literal["multi_similarity"]
@@ -23,7 +23,7 @@ class MultiSimilarityTerm(Term):
     )
     epsilon: float = Field(0.1, ge=0, description="the miner's margin, in cosines")
 
-    def value(self, embeddings: Float[Tensor, "b d"], targets: Targets, learned: Learned) -> Float[Tensor, ""]:
+    def compute(self, embeddings: Float[Tensor, "b d"], targets: Targets, learned: Learned) -> Float[Tensor, ""]:
         """Average over the images of the batch; an image without a selected pair counts as 0."""
         from pytorch_metric_learning import losses, miners
 

@@ -10,12 +10,15 @@ from lookalike.shapes import Float
 
 
 class SupervisedContrastiveTerm(Term):
-    """Supervised contrastive loss (Khosla et al. 2020, eq. 2, "out") over the whole batch, also where tuples were drawn."""
+    """Supervised contrastive loss (Khosla et al. 2020, eq. 2, "out").
+
+    It compares the whole batch, even if the sampler draws tuples.
+    """
 
     kind: Literal["supervised_contrastive"]
     temperature: float = Field(0.1, gt=0, description="divisor of the cosines before the softmax")
 
-    def value(self, embeddings: Float[Tensor, "b d"], targets: Targets, learned: Learned) -> Float[Tensor, ""]:
+    def compute(self, embeddings: Float[Tensor, "b d"], targets: Targets, learned: Learned) -> Float[Tensor, ""]:
         """Average over the images that have a positive in the batch; 0 if none has, or if the batch has one class."""
         from pytorch_metric_learning import losses
 

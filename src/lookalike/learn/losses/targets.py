@@ -65,7 +65,7 @@ def pairs(targets: Targets, term: Comparison) -> Pairs:
 
 
 def pair_distances(x: Float[Tensor, "b d"], chosen: Pairs, power: int) -> Float[Tensor, " p"]:
-    """Compute (Σ |x_j - y_j|^power)^(1/power) of each pair. Where it is 0, its gradient is 0 too."""
+    """Compute (Σ |x_j - y_j|^power)^(1/power) of each pair. At 0, the gradient is 0 too."""
     import torch
 
     if len(chosen.left) <= len(x):
@@ -80,7 +80,7 @@ def pair_distances(x: Float[Tensor, "b d"], chosen: Pairs, power: int) -> Float[
 def pair_mean(each: Float[Tensor, " p"], same: Bool[Tensor, " p"], targets: Targets) -> Float[Tensor, ""]:
     """Average over pairs: drawn pairs equally; for all pairs of a batch, half the positive mean plus half the negative.
 
-    In a batch of many classes few pairs are positive, so a plain mean would ignore them. A side without pairs counts as 0.
+    In a batch of many classes few pairs are positive, so a plain mean would ignore them. A kind without pairs counts as 0.
     """
     if targets.tuples is not None:
         return each.sum() / max(len(each), 1)

@@ -19,22 +19,22 @@ else:
 __all__ = ["Comparison", "Learned", "Tensor", "Term"]
 
 Learned = Mapping[str, Tensor]
-"""What a term learns, by name."""
+"""The learned parameters of a term, by name."""
 
 
 class Term(Part):
-    """A loss term: its settings, what it learns, and its formula.
+    """A loss term: its settings, its learned parameters and its formula.
 
     Attributes:
-        knows_classes: the term learns something of each training class, so it has no value for images of other classes.
+        per_class: the term has parameters for each training class, so it has no value for images of other classes.
     """
 
-    knows_classes: ClassVar[bool] = False
+    per_class: ClassVar[bool] = False
 
     weight: float = Field(1.0, gt=0)
 
-    def initial(self, dimension: int, classes: int) -> dict[str, Tensor]:
-        """Return the initial values of what the term learns beside the network, by name; by default nothing.
+    def initial_parameters(self, dimension: int, classes: int) -> dict[str, Tensor]:
+        """Return the initial values of the term's learned parameters, by name; by default none.
 
         Random values come from torch's generator.
 
@@ -44,16 +44,16 @@ class Term(Part):
         """
         return {}
 
-    def value(self, embeddings: Float[Tensor, "b d"], targets: Targets, learned: Learned) -> Float[Tensor, ""]:
+    def compute(self, embeddings: Float[Tensor, "b d"], targets: Targets, learned: Learned) -> Float[Tensor, ""]:
         """Compute the term for a batch.
 
         Args:
             embeddings: of any length; terms that use cosines normalise them.
             targets: labels, items and branches of the images.
-            learned: the current values of what `initial` returned.
+            learned: the current values of the `initial_parameters`.
 
         Returns:
-            A scalar from which gradients flow to the embeddings and to what is learned.
+            A scalar from which gradients flow to the embeddings and the learned parameters.
         """
         raise NotImplementedError
 
@@ -61,8 +61,8 @@ class Term(Part):
 class Comparison(Term):
     """A term that compares pairs of images.
 
-    ``target`` says what makes a pair positive: the same class, or the same item. With ``across``, anchors are sketches
-    and the images compared with them are photos.
+    ``target`` defines a positive pair: two images of the same class, or of the same item. With ``across``, anchors are
+    sketches, and the other images are photos.
     """
 
     target: Literal["class", "item"] = "class"

@@ -11,13 +11,14 @@ from lookalike.shapes import Float
 class Loss(nn.Module):
     """The weighted sum of a recipe's terms, with the value of each term for the log.
 
-    What terms learn (directions of classes, weights of a distance) is among ``parameters()``, for the optimiser.
+    Learned parameters of the terms (directions of classes, weights of a distance) are among ``parameters()``, for the
+    optimiser.
     """
 
     def __init__(self, terms: tuple[LossTerm, ...], dimension: int, classes: int) -> None:
         super().__init__()
         self.settings = terms
-        self.terms = nn.ModuleList(nn.ParameterDict(term.initial(dimension, classes)) for term in terms)
+        self.terms = nn.ModuleList(nn.ParameterDict(term.initial_parameters(dimension, classes)) for term in terms)
 
     def forward(
         self, embeddings: Float[Tensor, "b d"], targets: Targets, *, new_classes: bool = False
@@ -27,21 +28,21 @@ class Loss(nn.Module):
         Args:
             embeddings: of any length; terms that use cosines normalise them.
             targets: labels, items and branches of the images.
-            new_classes: the images are of classes that were not trained on; leaves out the terms that know classes.
+            new_classes: true for images of classes outside the training data; leaves out terms with parameters per class.
 
         Returns:
-            The sum, 0 without terms, and the value of each term in it, in the recipe's order.
+            The weighted sum, 0 without terms, and the value of each term in it, in the recipe's order.
         """
         used = [
             (term, learned)
             for term, learned in zip(self.settings, self.terms, strict=True)
-            if not (new_classes and term.knows_classes)
+            if not (new_classes and term.per_class)
         ]
         if not torch.isfinite(embeddings).all():
-            # Terms that average what is above 0 would drop NaN, and a diverged run would look finished.
+            # Terms that average only values above 0 would drop NaN, and a diverged run would look converged.
             return embeddings.sum() * torch.nan, [float("nan")] * len(used)
-        values = [term.value(embeddings, targets, _by_name(learned)) for term, learned in used]
-        # 0 times the embeddings gives a sum without terms a gradient.
+        values = [term.compute(embeddings, targets, _by_name(learned)) for term, learned in used]
+        # 0 times the embeddings gives the sum a gradient even without terms.
         total = (embeddings * 0).sum() + sum(term.weight * v for (term, _), v in zip(used, values, strict=True))
         return total, [float(v.detach()) for v in values]
 

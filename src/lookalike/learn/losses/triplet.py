@@ -12,8 +12,8 @@ from lookalike.shapes import Float, Int64
 class TripletTerm(Comparison):
     """Triplet loss: max(0, d(a,p) - d(a,n) + margin) (Schroff et al. 2015, eq. 2-3).
 
-    Distances are squared, as in R1, or true. The loss is the mean over the triplets that violate the margin: those that
-    the sampler drew, or those of the batch, all or mined. The ``distance`` miner (Wu et al. 2017, section 4) uses only the
+    Distances are squared, as in R1, or true. The loss is the mean over the triplets that violate the margin, among the
+    drawn triplets, all triplets of the batch, or the mined ones. The ``distance`` miner (Wu et al. 2017, section 4) uses only the
     directions of embeddings, because it balances distances on the unit sphere.
     """
 
@@ -22,7 +22,7 @@ class TripletTerm(Comparison):
     squared: bool = True
     miner: Literal["all", "semihard", "hard", "distance"] = "semihard"
 
-    def value(self, embeddings: Float[Tensor, "b d"], targets: Targets, learned: Learned) -> Float[Tensor, ""]:
+    def compute(self, embeddings: Float[Tensor, "b d"], targets: Targets, learned: Learned) -> Float[Tensor, ""]:
         """Average over the triplets that violate the margin; 0 if none does."""
         groups, triplets = targets.groups(self), targets.tuples_of(self)
         if triplets is not None:
@@ -58,8 +58,8 @@ class TripletTerm(Comparison):
             "hard": lambda: miners.BatchHardMiner(distance=self._distance()),
             "distance": miners.DistanceWeightedMiner,
         }[self.miner]()
-        found: tuple[Tensor, Tensor, Tensor] = miner(anchors, groups, *gallery)
-        return found
+        triplets: tuple[Tensor, Tensor, Tensor] = miner(anchors, groups, *gallery)
+        return triplets
 
     def _loss(self, anchors: Tensor, groups: Tensor, triplets: tuple[Tensor, ...] | None, *gallery: Tensor) -> Tensor:
         from pytorch_metric_learning import losses

@@ -8,7 +8,7 @@ from lookalike.shapes import Float
 
 
 class _FastStage(nn.Module):
-    """A convolution that halves the map, then two with a shortcut."""
+    """A convolution and pooling that halve the map, then two convolutions with a shortcut."""
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()

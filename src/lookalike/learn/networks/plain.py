@@ -9,7 +9,7 @@ from lookalike.shapes import Float
 class SmallCNN(nn.Module):
     """Three 3×3 convolutions of 32, 64 and 128 filters, the first two pooled; the feature is the mean over the last maps.
 
-    With a linear layer of 64 on top it is the network that reference R2 trains on digits. Convolutions keep the size of
+    With a linear layer of 64 on top, it is the network that reference R2 trains on digits. Convolutions keep the size of
     the map, which R2 does not specify. ``channels`` is 1 or 3: with 1 the network sees the mean over the colours.
     """
 

@@ -15,7 +15,7 @@ _REDUCTION = 16
 
 
 class SqueezeExcite(nn.Module):
-    """Weighs each channel by the means of all channels (Hu et al. 2018, eq. 2-4)."""
+    """Channel attention: a factor for each channel, computed from the means of all channels (Hu et al. 2018, eq. 2-4)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

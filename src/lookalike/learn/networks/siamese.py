@@ -1,4 +1,4 @@
-"""The siamese network: a photo branch and perhaps a sketch branch, each a backbone and a head."""
+"""The siamese network: a photo branch and an optional sketch branch, each with a backbone and a head."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -46,7 +46,7 @@ class BranchNetwork(nn.Module):
 
 
 class Siamese(nn.Module):
-    """Branches that share some layers: by default the late ones and the head (R4, after Bui et al. 2018).
+    """A network of branches that share layers: by default the late ones and the head (R4, after Bui et al. 2018).
 
     Attributes:
         shared: the modules that branches share: layers of the backbone, and ``head``.
@@ -76,9 +76,9 @@ class Siamese(nn.Module):
 
     def branch(self, name: Branch) -> BranchNetwork:
         """Return one branch."""
-        found = self.branches[name]
-        assert isinstance(found, BranchNetwork)  # noqa: S101 -- it holds nothing else
-        return found
+        branch = self.branches[name]
+        assert isinstance(branch, BranchNetwork)  # noqa: S101 -- it holds nothing else
+        return branch
 
     def forward(self, x: Float[Tensor, "n 3 s s"], sketch: Tensor | None = None) -> Float[Tensor, "n d"]:
         """Embed images, each through its branch.
@@ -97,24 +97,24 @@ class Siamese(nn.Module):
         return out
 
     def train(self, mode: bool = True) -> Self:
-        """Set the training mode, except that frozen modules stay in evaluation: their statistics must not move."""
+        """Set the mode, but keep frozen modules in evaluation mode: their statistics must not change."""
         super().train(mode)
         for module in self._frozen:
             module.eval()
         return self
 
-    def take_over(self, weights: Mapping[str, Tensor], source: str) -> None:
+    def load_weights(self, weights: Mapping[str, Tensor], source: str) -> None:
         """Load the weights of another stage or run.
 
-        A branch without weights there becomes a copy of the photo branch. Layers that branches share here but not there
-        get the photo branch's weights.
+        A branch that the weights lack becomes a copy of the photo branch. Layers that only this network shares between
+        branches get the photo branch's weights.
 
         Args:
             weights: the `state_dict` of a siamese network.
-            source: where they come from, for the error.
+            source: the stage or run, for errors.
 
         Raises:
-            MismatchError: names or shapes do not fit.
+            MismatchError: names or shapes of weights do not fit the network.
         """
         given = branches_of(weights)
         for name in reversed(list(self.branches)):  # photo last
@@ -127,11 +127,11 @@ class Siamese(nn.Module):
     def freeze(self, prefixes: Sequence[str], branches: Sequence[Branch]) -> None:
         """Exclude parts of the network from training.
 
-        A layer that branches share is frozen with either of them.
+        A layer that branches share is frozen if either branch is.
 
         Args:
             prefixes: branches or modules: ``photo``, ``sketch.body.conv1``; without a branch, of all branches: ``head``.
-            branches: those that have images to train on. The others' own layers are frozen too.
+            branches: the branches that have training images. Layers of only the other branches are frozen too.
 
         Raises:
             RecipeError: a prefix is not part of the network, or nothing is left to train.
@@ -148,7 +148,7 @@ class Siamese(nn.Module):
             self._frozen += matching
         used = {id(p) for name in branches for p in self.branches[name].parameters()}
         for parameter in self.parameters():
-            if id(parameter) not in used:  # or processes would wait for its gradient
+            if id(parameter) not in used:  # several processes would wait for its gradient
                 parameter.requires_grad = False
         for module in self._frozen:
             module.requires_grad_(requires_grad=False)

@@ -1,4 +1,4 @@
-"""Load public weights into a backbone, from safetensors files only: they hold data and no code."""
+"""Public weights of backbones, read only from safetensors files, which hold data and no code."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,13 +17,13 @@ from lookalike.learn.networks.vgg import VGG16
 # The default file of a repository.
 _FILE = "model.safetensors"
 
-# The names that torchvision and timm give to the layers behind the features.
+# The names of the layers after the features, in torchvision and timm.
 _CLASSIFIERS = ("fc.", "classifier.", "head.", "pre_logits.")
 
 # Differences that a message lists; a wrong network has hundreds.
 _SHOWN = 3
 
-# Settings of a recipe → the backbone that they give.
+# Settings of a recipe → their backbone.
 _KNOWN: dict[str, Callable[[], nn.Module]] = {
     **{f"backbone: {kind}, stem: imagenet": partial(ResNet, kind, small=False) for kind in KINDS},
     **{f"backbone: {kind}, stem: small": partial(ResNet, kind, small=True) for kind in KINDS},
@@ -44,16 +44,15 @@ def load(body: nn.Module, where: str) -> None:
         RecipeError: the file is not safetensors.
         MismatchError: names or shapes do not fit the backbone.
     """
-    found = _read(_find(where), where)
-    wanted = body.state_dict()
-    wrong = differences(wanted, found)
-    if wrong:
-        raise MismatchError(f"{where} does not fit the network: {'; '.join(wrong)}. {_advice(found)}")
+    weights = _read(_locate(where), where)
+    current = body.state_dict()
+    if problems := differences(current, weights):
+        raise MismatchError(f"{where} does not fit the network: {'; '.join(problems)}. {_advise(weights)}")
     # The batch count matters only for batch normalisation without momentum; files often leave it out.
-    body.load_state_dict({**{k: v for k, v in wanted.items() if _is_count(k)}, **found})
+    body.load_state_dict({**{k: v for k, v in current.items() if _is_count(k)}, **weights})
 
 
-def _find(where: str) -> Path:
+def _locate(where: str) -> Path:
     if not where.startswith(hub.SCHEME):
         return Path(where).expanduser()
     org, _, rest = where.removeprefix(hub.SCHEME).partition("/")
@@ -76,7 +75,7 @@ def _read(path: Path, where: str) -> dict[str, Tensor]:
     except OSError as e:
         raise NotFoundError(f"The weights {where} cannot be read: {e.strerror or e}.") from e
     except SafetensorError as e:
-        raise RecipeError(f"The weights {where} are not a safetensors file, or damaged: {e}.") from e
+        raise RecipeError(f"The weights {where} are not a safetensors file, or are damaged: {e}.") from e
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(_CLASSIFIERS)}
 
 
@@ -84,22 +83,22 @@ def _is_count(name: str) -> bool:
     return name.endswith(".num_batches_tracked")
 
 
-def differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+def differences(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
     """Describe why weights do not fit a network; an empty list if they fit."""
-    missing = [name for name in wanted if name not in found and not _is_count(name)]
-    strange = [name for name in found if name not in wanted]
-    other = [
-        f"{name} is {_shape(found[name])}, not {_shape(tensor)}"
-        for name, tensor in wanted.items()
-        if name in found and _shape(found[name]) != _shape(tensor)
+    missing = [name for name in expected if name not in weights and not _is_count(name)]
+    unexpected = [name for name in weights if name not in expected]
+    misshapen = [
+        f"{name} is {_shape(weights[name])}, not {_shape(tensor)}"
+        for name, tensor in expected.items()
+        if name in weights and _shape(weights[name]) != _shape(tensor)
     ]
     problems = []
     if missing:
-        problems.append(f"it lacks {_few(missing)}")
-    if strange:
-        problems.append(f"it has {_few(strange)}, which the network does not have")
-    if other:
-        problems.append(_few(other))
+        problems.append(f"it lacks {_abbreviate(missing)}")
+    if unexpected:
+        problems.append(f"it has {_abbreviate(unexpected)}, which the network does not have")
+    if misshapen:
+        problems.append(_abbreviate(misshapen))
     return problems
 
 
@@ -109,20 +108,20 @@ def _shape(tensor: Tensor) -> str:
     return sides if tensor.is_floating_point() else f"{sides} of whole numbers"
 
 
-def _few(names: list[str]) -> str:
+def _abbreviate(names: list[str]) -> str:
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _advice(found: Mapping[str, Tensor]) -> str:
-    """Say what the file seems to be, and what to do."""
+def _advise(weights: Mapping[str, Tensor]) -> str:
+    """Name the settings that the weights fit, or say what is wrong with their names."""
     for settings, make in _KNOWN.items():
         # Only shapes are compared, so no memory is needed.
         with torch.device("meta"):
             candidate = make().state_dict()
-        if not differences(candidate, found):
+        if not differences(candidate, weights):
             return f"It fits the recipe's network with {settings}."
-    prefix = next(iter(found), "").partition(".")[0]
-    if prefix in {"module", "model"} and all(name.startswith(f"{prefix}.") for name in found):
+    prefix = next(iter(weights), "").partition(".")[0]
+    if prefix in {"module", "model"} and all(name.startswith(f"{prefix}.") for name in weights):
         return f"Its names begin with “{prefix}.”: write the file again without this prefix."
     return f"It does not match any of {', '.join(KINDS)} and vgg16 with the names of torchvision or timm."

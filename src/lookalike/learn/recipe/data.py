@@ -11,7 +11,7 @@ from lookalike.learn.part import Part, Positive
 
 
 def _as_image(value: object) -> object:
-    """Read the word of earlier recipes."""
+    """Accept ``picture``, which earlier releases wrote."""
     return "image" if value == "picture" else value
 
 
@@ -23,7 +23,7 @@ class Data(Part):
         "label", description="image: each image is a class of its own, and labels are ignored"
     )
     validation: float = Field(
-        0.1, gt=0, lt=1, description="share held out of training, of sources without a validation split"
+        0.1, gt=0, lt=1, description="share of the images to hold out, in sources without a validation split"
     )
     validation_by: SplitBy = Field("item", description="hold out a share of each class's items, or whole classes")
     quarter_turns: bool = Field(
@@ -46,7 +46,7 @@ class Data(Part):
 
     @property
     def held_out(self) -> SplitBy:
-        """What is held out for validation: always whole classes where each image is a class."""
+        """What is held out for validation: always whole classes if each image is a class."""
         return "class" if self.class_per_image else self.validation_by
 
     def absolute(self) -> Self:

@@ -30,7 +30,7 @@ class _Network(Part):
 
     Attributes:
         layers: the backbone's layers, from the image to the features.
-        shared_from: branches share this layer and all behind it, unless a stage says otherwise.
+        shared_from: branches share this layer and all later ones, unless a stage sets ``shared``.
     """
 
     layers: ClassVar[tuple[str, ...]]
@@ -39,7 +39,7 @@ class _Network(Part):
     dimension: Count = 128
     unit: bool = Field(True, description="embeddings of length 1")
     neck: bool = Field(
-        True, description="batch normalisation behind the projection, which then has no bias: BNNeck, Luo et al. 2019"
+        True, description="batch normalisation after the projection, which then has no bias: BNNeck, Luo et al. 2019"
     )
     mirror: bool = Field(
         False, description="embed an image as the mean of itself and its mirror image: better, at twice the work"
@@ -49,7 +49,7 @@ class _Network(Part):
         """Return the modules that branches share: layers of the backbone, and ``head``.
 
         Args:
-            first: the first of them, or ``none``; by default `shared_from`.
+            first: the first shared module, or ``none``; by default `shared_from`.
         """
         if first == "none":
             return ()
@@ -83,7 +83,7 @@ class FastNetwork(_Network):
 
     @property
     def min_size(self) -> int:
-        """The side that leaves an 8×8 map for each cell behind the first layer, which is then halved three times."""
+        """The side that gives an 8×8 map per cell after the first layer; three stages then halve the map."""
         return self.patch + (8 * self.grid - 1) * self.stride
 
 
@@ -114,7 +114,7 @@ class VGGNetwork(_Network):
 
 
 class CNNetwork(_Network):
-    """The CNN of reference R2, whose embedding is a plain linear layer; see ``networks.plain.SmallCNN``."""
+    """The CNN of reference R2, with a linear layer as its embedding; see ``networks.plain.SmallCNN``."""
 
     layers: ClassVar[tuple[str, ...]] = ("conv1", "conv2", "conv3")
     shared_from: ClassVar[str] = "conv2"
@@ -132,7 +132,7 @@ class CNNetwork(_Network):
 
 
 class KochNetwork(_Network):
-    """The network of Koch et al. 2015, a sigmoid behind its linear layer; see ``networks.plain.KochNet``."""
+    """The network of Koch et al. 2015, with a sigmoid after its linear layer; see ``networks.plain.KochNet``."""
 
     layers: ClassVar[tuple[str, ...]] = ("conv1", "conv2", "conv3", "conv4")
     shared_from: ClassVar[str] = "conv3"
@@ -145,12 +145,12 @@ class KochNetwork(_Network):
 
     @property
     def min_size(self) -> int:
-        """The paper's side."""
+        """The side of the paper's images."""
         return 105
 
     @property
     def max_size(self) -> int:
-        """The largest side whose maps pooling rounds down to the paper's."""
+        """The largest side that gives maps of the paper's size; pooling rounds down."""
         return 112
 
 

@@ -23,7 +23,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         NotFoundError: the file does not exist.
         RecipeError: the file is not YAML, the recipe is invalid, or an override does not fit.
     """
-    return parse(read_mapping(path, "recipe"), overrides, str(path))
+    return parse(read_mapping(path, "recipe", ("name", "network", "data")), overrides, str(path))
 
 
 def parse(tree: dict[str, Any], overrides: Sequence[str] = (), source: str = "The recipe") -> Recipe:
@@ -47,12 +47,13 @@ def parse(tree: dict[str, Any], overrides: Sequence[str] = (), source: str = "Th
         raise RecipeError(f"{source} is invalid:\n{describe_errors(e, 'recipe', hidden)}") from e
 
 
-def read_mapping(path: Path, kind: str) -> dict[str, Any]:
+def read_mapping(path: Path, kind: str, keys: Sequence[str]) -> dict[str, Any]:
     """Read the mapping that a YAML file holds.
 
     Args:
         path: the file.
-        kind: what the file should be, ``recipe`` or ``study``, for errors.
+        kind: the name of such a file in errors: ``recipe`` or ``study``.
+        keys: examples of its keys, for errors.
 
     Raises:
         NotFoundError: the file cannot be read.
@@ -65,7 +66,7 @@ def read_mapping(path: Path, kind: str) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise RecipeError(f"{path} is not valid YAML: {e}") from e
     if not isinstance(tree, dict):
-        raise RecipeError(f"{path} is not a {kind}: write a YAML mapping, as docs/reference/recipe.md describes.")
+        raise RecipeError(f"{path} is not a {kind}: it must be a YAML mapping with keys such as {', '.join(keys)}.")
     return tree
 
 

@@ -1,4 +1,4 @@
-"""A recipe: a training run written down."""
+"""A recipe: the settings of a training run."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -14,15 +14,15 @@ from lookalike.learn.recipe.network import Network
 from lookalike.learn.recipe.stage import Stage
 from lookalike.query import Branch
 
-# What a recipe may also give beside `stages`, for all of them.
+# Keys of a stage that a recipe may also have beside `stages`, as defaults.
 _STAGE_KEYS = tuple(name for name in Stage.model_fields if name != "name")
 
 
 class Recipe(Part):
-    """A training run written down: a network, and the stages that train it.
+    """The settings of a training run: a network, and the stages that train it.
 
-    Keys of a stage that stand beside ``stages`` hold for every stage that does not give them itself. A recipe without
-    ``stages`` is in the flat form: its keys make one stage.
+    Keys of a stage beside ``stages`` are defaults for all stages. A recipe without ``stages`` is in the flat form: its keys
+    make one stage.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="the encoder's name")
@@ -37,7 +37,7 @@ class Recipe(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_stages(cls, tree: Any) -> Any:  # noqa: ANN401 -- what stands in the YAML
+    def _fill_stages(cls, tree: Any) -> Any:  # noqa: ANN401 -- a YAML value has any type
         if not isinstance(tree, dict) or not isinstance(stages := tree.get("stages", [{}]), list | tuple):
             return tree
         defaults = {key: tree[key] for key in _STAGE_KEYS if key in tree}
@@ -48,7 +48,7 @@ class Recipe(Part):
     def _check(self) -> Self:
         names = [stage.name for stage in self.stages]
         if len(names) > 1 and ("" in names or len(set(names)) < len(names)):
-            msg = "each of several stages needs a name of its own"
+            msg = "each of several stages needs a unique name"
             raise ValueError(msg)
         for stage in self.stages:
             self._check_network(stage)
@@ -57,7 +57,7 @@ class Recipe(Part):
     def _check_network(self, stage: Stage) -> None:
         net, size = self.network, stage.data.size
         if any(isinstance(t, TripletTerm) and t.miner == "distance" for t in stage.losses) and not net.unit:
-            msg = "the miner distance is for embeddings on the unit sphere; leave network.unit true, or use another"
+            msg = "the miner “distance” needs embeddings of length 1; set network.unit: true, or use another miner"
             raise ValueError(msg)
         if not net.min_size <= size <= (net.max_size or size):
             fits = f"at least {net.min_size}" if net.max_size is None else f"between {net.min_size} and {net.max_size}"
@@ -75,7 +75,7 @@ class Recipe(Part):
     def stage_seed(self, index: int) -> int:
         """Return the seed of a stage's random choices.
 
-        It depends on the recipe's seed and the stage's name, so a stage that runs alone repeats what it does among others.
+        It depends on the recipe's seed and the stage's name, so a stage makes the same choices alone as among others.
         """
         name = self.stages[index].name
         return int(np.random.SeedSequence([self.seed, *name.encode()]).generate_state(1)[0]) if name else self.seed

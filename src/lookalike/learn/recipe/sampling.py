@@ -1,4 +1,4 @@
-"""Samplers: which images form a batch."""
+"""Samplers: the composition of batches."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -54,7 +54,7 @@ def check_suits(
     """Check that a sampler suits the losses and the data.
 
     Raises:
-        ValueError: a loss cannot use what the sampler draws, or the sampler cannot draw an image several times.
+        ValueError: a loss cannot use the sampler's batches, or the sampler cannot draw two images of a class.
     """
     if class_per_image and not isinstance(sampler, PKSampler):
         msg = f"the sampler {sampler.kind} needs two images of a class, but each image is a class; use the sampler pk"

@@ -14,9 +14,9 @@ from lookalike.query import Branch
 
 
 class Stage(Part):
-    """A stage: one training phase of a recipe.
+    """One training phase of a recipe.
 
-    Stages train the same network one after the other; each starts from the weights of the one before.
+    Stages train the same network one after the other; each starts from the weights of the previous one.
     """
 
     name: str = Field("", pattern=r"^([a-z0-9][a-z0-9-]*)?$", description="needed if there are several stages")
@@ -28,10 +28,10 @@ class Stage(Part):
     schedule: Schedule
     train: Train
     frozen: tuple[str, ...] = Field(
-        (), description="branches and layers that stay as they are: photo, body.layer1, sketch.body.conv1, head"
+        (), description="branches and layers that are not trained: photo, body.layer1, sketch.body.conv1, head"
     )
     shared: str | None = Field(
-        None, description="the first layer that the branches share; head: the head alone; none: nothing"
+        None, description="the first layer that the branches share; head: only the head; none: nothing"
     )
 
     @model_validator(mode="after")

@@ -58,7 +58,7 @@ class CosineSchedule(Part):
 
 
 class StepSchedule(Part):
-    """Multiply the rate by ``gamma`` every ``every`` epochs, as R1 does."""
+    """A learning rate that is multiplied by ``gamma`` every ``every`` epochs, as in R1."""
 
     kind: Literal["step"]
     every: int = Field(10, gt=0)
@@ -66,7 +66,7 @@ class StepSchedule(Part):
 
 
 class ConstantSchedule(Part):
-    """Keep the learning rate constant."""
+    """A constant learning rate."""
 
     kind: Literal["constant"]
 
@@ -75,14 +75,14 @@ Schedule = Annotated[OneCycle | CosineSchedule | StepSchedule | ConstantSchedule
 
 
 class EarlyStopping(Part):
-    """Stop when a validation figure has not improved for ``patience`` epochs, and use the weights of its best epoch."""
+    """A stop after ``patience`` epochs without a better validation figure, with the weights of the best epoch."""
 
     figure: Literal["top_1", "auc", "loss", "sketch_class_at_1", "sketch_item_at_1", "sketch_item_at_10"] = "top_1"
     patience: Count
 
 
 class Train(Part):
-    """The length of a stage, its precision, and which weights it results in."""
+    """The length and precision of a stage, and the choice of its resulting weights."""
 
     epochs: int = Field(gt=0)
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
