@@ -472,7 +472,7 @@ def test_a_damaged_npz_raises_nothing_but_a_data_error(flips: list[tuple[int, in
 def test_an_npz_of_unknown_compression_is_refused(tmp_path: Path) -> None:
     source = saved(tmp_path, images=grey(2, 8, 8), labels=[0, 1])
     content = source.path.read_bytes()
-    # The method stands at 8 in the local header and at 10 in the central one (APPNOTE 4.3.7, 4.3.12).
+    # The method is at byte 8 of the local header and at byte 10 of the central one (APPNOTE 4.3.7, 4.3.12).
     for mark, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
         at = content.index(mark) + offset
         content = content[:at] + b"\x63" + content[at + 1 :]

@@ -75,7 +75,7 @@ def expected_over_orders(row: np.ndarray, relevant: np.ndarray) -> dict[str, flo
     """Return the mean of `plain` over all rankings that the distances allow."""
     groups = [np.flatnonzero(row == d) for d in np.unique(row)]
     orders = itertools.product(*(set(itertools.permutations(relevant[g].tolist())) for g in groups))
-    # Permutations of equal truths are one order; every order stands for the same number of permutations.
+    # Permutations of equal truths are one order; every order has the same number of permutations.
     measures = [plain([hit for group in order for hit in group], int(relevant.sum())) for order in orders]
     return {name: float(np.mean([f[name] for f in measures])) for name in measures[0]}
 

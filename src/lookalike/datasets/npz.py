@@ -20,7 +20,7 @@ _ENDINGS: tuple[tuple[str, Split], ...] = (
     ("test", "test"),
 )
 
-# zipfile raises these for damaged content; RuntimeError stands for encryption or an unknown compression.
+# zipfile raises these for damaged content; RuntimeError means encryption or an unknown compression.
 _DAMAGE = (zipfile.BadZipFile, EOFError, RuntimeError)
 
 # Images of floats that are checked and converted at a time.

@@ -23,7 +23,7 @@ _SPLITS: dict[str, Split] = {
 
 
 def parse_split(name: str) -> Split | None:
-    """Return the split that a name such as ``val`` or ``Training`` stands for; None for any other name."""
+    """Return the split that a name such as ``val`` or ``Training`` means; None for any other name."""
     return _SPLITS.get(name.strip().lower())
 
 
