@@ -277,7 +277,7 @@ def test_resuming_without_a_run_or_after_a_change_is_refused(tmp_path: Path, qui
     ("override", "error"),
     [("data.sources.0.path=none.npz", DataError), ("sampler.classes=5", RecipeError)],
 )
-def test_data_that_cannot_be_trained_on_leave_no_folder_behind(
+def test_data_that_cannot_be_trained_on_leaves_no_folder_behind(
     tmp_path: Path, override: str, error: type[LookalikeError]
 ) -> None:
     with pytest.raises(error):
@@ -285,7 +285,7 @@ def test_data_that_cannot_be_trained_on_leave_no_folder_behind(
     assert not (tmp_path / "run").exists()
 
 
-def test_too_few_images_of_a_class_leave_no_folder_behind(tmp_path: Path) -> None:
+def test_a_class_with_too_few_images_leaves_no_folder_behind(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         tiny_run.start(tiny_run.write(tmp_path, tiny_run.SKETCHES), tmp_path / "run", "data.sources.0.count=40")
     assert not (tmp_path / "run").exists()

@@ -84,8 +84,8 @@ def check_labels(labels: Int64[np.ndarray, " n"]) -> None:
     counts = np.unique(labels, return_counts=True)[1]
     if len(counts) < 2:  # noqa: PLR2004 -- with one class every answer is right
         raise DataError("There is only one class; an evaluation needs at least two.")
-    if counts.max() < 2:  # noqa: PLR2004 -- a pair of one class
-        raise DataError("No class has two images; an evaluation needs at least two of one class.")
+    if counts.max() < 2:  # noqa: PLR2004 -- a pair of the same class
+        raise DataError("No class has two images; an evaluation needs at least two of the same class.")
 
 
 @dataclass(frozen=True, eq=False)

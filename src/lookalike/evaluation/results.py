@@ -160,8 +160,8 @@ class Histogram:
 
     Attributes:
         edges: of the bins, in the metric's unit.
-        genuine: pairs of one class.
-        impostor: pairs of two classes.
+        genuine: pairs of the same class.
+        impostor: pairs of different classes.
     """
 
     edges: Float64[np.ndarray, " edges"]
@@ -208,13 +208,21 @@ def _verification_scores(result: VerificationResult) -> list[Score]:
     impostors, genuine = c.false_positives + c.true_negatives, c.false_negatives + c.true_positives
     return [
         _share("accuracy", c.accuracy, len(result.pairs), "pairs judged correctly at the threshold"),
-        _share("precision", c.precision, None, "of the accepted pairs, those of one class"),
-        _share("recall", c.recall, None, "of the pairs of one class, those accepted"),
+        _share("precision", c.precision, None, "share of the accepted pairs that are of the same class"),
+        _share("recall", c.recall, None, "share of the pairs of the same class that are accepted"),
         _share("F1", c.f1, None, "harmonic mean of precision and recall"),
-        Score("AUC", roc.auc, "number", None, "chance that a pair of one class is nearer than a pair of two"),
+        Score(
+            "AUC",
+            roc.auc,
+            "number",
+            None,
+            "chance that a pair of the same class is nearer than one of different classes",
+        ),
         _share("EER", roc.eer, None, "error rate at which false accepts equal false rejects"),
-        _share("FAR", c.false_accept_rate, impostors, "false accept rate: pairs of two classes accepted as the same"),
-        _share("FRR", c.false_reject_rate, genuine, "false reject rate: pairs of one class rejected"),
+        _share(
+            "FAR", c.false_accept_rate, impostors, "false accept rate: pairs of different classes accepted as the same"
+        ),
+        _share("FRR", c.false_reject_rate, genuine, "false reject rate: pairs of the same class rejected"),
         Score("threshold", c.threshold, "number", None, "largest distance of a pair accepted as the same"),
     ]
 

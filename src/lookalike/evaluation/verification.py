@@ -1,8 +1,9 @@
-"""Verification: are two images of the same thing? Pairs with known truth, and the confusion matrix of a threshold.
+"""Verification, whether two images show the same thing: labelled pairs, and the confusion matrix of a threshold.
 
-A pair is accepted as the same if its distance is at most the threshold. A *genuine* pair has one class, an *impostor* pair
-two. The false accept rate (FAR) is the share of impostor pairs that are accepted; the false reject rate (FRR) is the share
-of genuine pairs that are rejected (ISO/IEC 19795-1). `lookalike.evaluation.roc` has the rates of all thresholds.
+A pair is accepted as the same if its distance is at most the threshold. A *genuine* pair is of the same class, an *impostor*
+pair of different classes. The false accept rate (FAR) is the share of impostor pairs that are accepted; the false reject rate
+(FRR) is the share of genuine pairs that are rejected (ISO/IEC 19795-1). `lookalike.evaluation.roc` has the rates of all
+thresholds.
 """
 
 import math

@@ -100,7 +100,7 @@ def histogram(counts: Histogram, threshold: float, unit: str) -> str:
 
     def draw(axes: "Axes") -> None:
         edges = counts.edges
-        kinds = ((counts.impostor, "two classes", _SECOND, "//"), (counts.genuine, "one class", _FIRST, ""))
+        kinds = ((counts.impostor, "different classes", _SECOND, "//"), (counts.genuine, "same class", _FIRST, ""))
         for pairs, name, colour, hatch in kinds:
             shares = pairs / max(1, pairs.sum())
             axes.stairs(shares, edges, fill=True, color=colour, alpha=0.28)
@@ -114,7 +114,7 @@ def histogram(counts: Histogram, threshold: float, unit: str) -> str:
         axes.yaxis.set_major_formatter(_percent)
         axes.legend(loc="best", labelcolor=_INK)
 
-    return _svg(draw, "histogram", "Histogram of distances within one class and between two")
+    return _svg(draw, "histogram", "Histogram of the distances of pairs of the same class and of different classes")
 
 
 def roc(curve: Float64[np.ndarray, "n 2"], auc: float, chosen: tuple[float, float]) -> str:

@@ -277,7 +277,7 @@ def _verification(result: VerificationResult, unit: str, mark: Mark) -> dict[str
     confusion, histogram, curve = result.confusion, distance_histogram(result), result.roc.curve()
     chosen = (confusion.false_accept_rate, confusion.false_reject_rate)
     rows = []
-    for i, (name, counts) in enumerate(zip(("two classes", "one class"), confusion.matrix, strict=True)):
+    for i, (name, counts) in enumerate(zip(("different classes", "same class"), confusion.matrix, strict=True)):
         shares = [count / max(1, sum(counts)) for count in counts]
         cells = [
             {"count": f"{count:,}", "percent": _percent(share), "share": round(share, 4), "right": i == j}
