@@ -338,7 +338,7 @@ def test_version_and_help_are_printed_without_loading_a_command(shell: Shell) ->
         assert not {"typer", "rich", "click", "numpy", "pathlib", "re"} & set(done.stderr.split())
 
 
-def test_the_table_of_commands_says_what_the_commands_say() -> None:
+def test_the_table_of_commands_has_the_help_of_the_commands() -> None:
     group: Any = typer.main.get_command(app)
     first_paragraphs = {name: " ".join(c.help.split("\n\n")[0].split()) for name, c in group.commands.items()}
     assert first_paragraphs == {name: text for name, (_, text) in COMMANDS.items()}

@@ -214,7 +214,7 @@ def test_leaks_between_a_training_and_a_test_set(shell: Shell) -> None:
         ("a --within -1", 2, "at least 0"),
         ("a --within nan", 2, "not “nan”"),
         ("a --within 0.1..0.3", 2, "leaves them out"),
-        ("a --far 0.002", 2, "calibrated for the false accept rates"),
+        ("a --far 0.002", 2, "calibrated for the false accept rate"),
         ("a --keep best", 2, "not a rule"),
         ("a --reference elsewhere", 2, "under the reference folder"),
         ("a --out pairs.parquet", 2, ".html, .csv or .jsonl"),

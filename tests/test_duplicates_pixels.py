@@ -19,7 +19,7 @@ from lookalike.duplicates import Orientation, SearchRadius, Tier, candidates, pi
 from lookalike.duplicates.candidates import CandidatePairs, confirm_by_pixels
 from lookalike.encoders import Encoder
 from lookalike.images import load
-from lookalike.progress import Silent
+from recorder import Recorder
 
 
 @pytest.fixture(scope="module")
@@ -172,16 +172,6 @@ def test_sampling_equals_scipy_and_windows_equal_a_loop(seed: int) -> None:
 SAME, LEFT, RIGHT = Orientation.SAME, Orientation.LEFT, Orientation.RIGHT
 
 
-class Recorder(Silent):
-    """Keeps the reports of progress."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, int, int]] = []
-
-    def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:  # noqa: ARG002 -- the protocol has it
-        self.calls.append((stage, done, total))
-
-
 def pairs(*rows: tuple[int, int, float, Orientation]) -> CandidatePairs:
     left, right, distances, orientations = zip(*rows, strict=True)
     numbers = np.array([orientation.number for orientation in orientations], np.uint8)
@@ -213,7 +203,7 @@ def test_pairs_are_compared_in_their_orientation_and_unreadable_images_are_failu
     compared, failures = confirm_by_pixels(found, files, files, progress)
     assert compared.confirmed.tolist() == [True, True, False, False, False, False, False]
     assert [path for path, _ in failures] == [broken]
-    assert progress.calls[-1] == ("comparing pixels", 6, 6)
+    assert progress.reports[-1] == ("comparing pixels", 6, 6, "")
 
 
 def test_indices_of_two_collections_are_of_different_files(photos: list[Path], tmp_path: Path) -> None:
@@ -244,7 +234,7 @@ def test_a_preview_in_a_jpeg_is_not_a_frame(photos: list[Path], tmp_path: Path) 
     assert not images.is_animated(tmp_path / "phone.jpg")
 
 
-def test_of_too_many_pairs_only_the_nearest_are_compared_and_the_explanation_says_so(
+def test_only_the_nearest_of_too_many_pairs_are_compared_and_the_explanation_has_a_note(
     photos: list[Path], pocket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(candidates, "MAX_COMPARED", 1)

@@ -21,7 +21,7 @@ from lookalike.duplicates import trash as moving
 from lookalike.encoders import Encoder
 from lookalike.errors import AlreadyExistsError, NotFoundError, StorageError
 from lookalike.ingest import plan
-from lookalike.progress import Silent
+from recorder import Recorder, Report
 
 NEAR = SearchRadius.fixed(0.01)
 LIST = "lookalike-trash.jsonl"
@@ -68,39 +68,28 @@ def apply(collection: Collection, trash: Path) -> duplicates.Moved:
     return duplicates.move_to_trash(collection, duplicates.find_duplicates(collection, NEAR).groups, trash)
 
 
-class Recorder(Silent):
-    """Keeps the reports of progress."""
+def interrupting(files: int) -> Recorder:
+    """Return a progress that raises KeyboardInterrupt after a number of files."""
 
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, int, int]] = []
-
-    def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:  # noqa: ARG002 -- the protocol has it
-        self.calls.append((stage, done, total))
-
-
-class Interrupting(Silent):
-    """Raises KeyboardInterrupt after a number of files."""
-
-    def __init__(self, files: int) -> None:
-        self.files = files
-
-    def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:  # noqa: ARG002 -- the protocol has it
-        if done == self.files:
+    def interrupt(report: Report) -> None:
+        if report.done == files:
             raise KeyboardInterrupt
 
+    return Recorder(interrupt)
 
-def left(moved: duplicates.Moved) -> dict[str, str]:
+
+def reasons_by_name(moved: duplicates.Moved) -> dict[str, str]:
     return {path.name: reason for path, reason in moved.failures}
 
 
-def test_there_and_back(collection: Collection, tmp_path: Path) -> None:
+def test_surplus_is_moved_and_restored(collection: Collection, tmp_path: Path) -> None:
     photos, trash = tmp_path / "photos", tmp_path / "trash"
     before, known = state(photos), items(collection)
     progress = Recorder()
     groups = duplicates.find_duplicates(collection, NEAR).groups
     moved = duplicates.move_to_trash(collection, groups, str(trash), progress)
     assert sorted(str(path.relative_to(photos)) for path in moved.files) == SURPLUS
-    assert (moved.failures, progress.calls) == ((), [("moving", i, 4) for i in (1, 2, 3, 4)])
+    assert (moved.failures, progress.reports) == ((), [("moving", i, 4, "") for i in (1, 2, 3, 4)])
     assert moved.size == sum(len(before[name][0]) for name in SURPLUS)
     assert set(state(photos)) == set(before) - set(SURPLUS)
     assert collection.store.count() == 4
@@ -144,7 +133,7 @@ def test_a_wrong_copy_is_discarded(collection: Collection, tmp_path: Path, monke
     monkeypatch.setattr(shutil, "copyfileobj", lambda old, new: new.write(old.read()[:-1]))
     moved = apply(collection, tmp_path / "trash")
     assert moved.files == ()
-    assert set(left(moved).values()) == {"it cannot be moved: the copy differs from the file"}
+    assert set(reasons_by_name(moved).values()) == {"it cannot be moved: the copy differs from the file"}
     assert state(tmp_path / "photos") == before
     assert set(state(tmp_path / "trash")) == {LIST}
     assert collection.store.count() == 8
@@ -186,7 +175,7 @@ def test_a_file_that_cannot_be_unlinked_stays(
 
     monkeypatch.setattr(Path, "unlink", read_only)
     moved = apply(collection, tmp_path / "trash")
-    assert left(moved) == dict.fromkeys(("1b.png", "2b.png"), "it cannot be moved: Permission denied")
+    assert reasons_by_name(moved) == dict.fromkeys(("1b.png", "2b.png"), "it cannot be moved: Permission denied")
     assert sorted(path.name for path in moved.files) == ["1c.png", "3b.png"]
     monkeypatch.undo()
     assert collection.store.count() == 6
@@ -204,7 +193,7 @@ def test_files_that_have_changed_stay(collection: Collection, tmp_path: Path) ->
     (photos / "deep" / "3b.png").symlink_to(photos / "3.png")
     moved = duplicates.move_to_trash(collection, groups, tmp_path / "trash")
     assert moved.files == ()
-    reasons = left(moved)
+    reasons = reasons_by_name(moved)
     assert reasons["1b.png"] == "it has changed since it was indexed"
     assert reasons["1c.png"] == "it is missing"
     assert reasons["2b.png"] == f"the image to keep, {photos / '2.png'}: it is missing"
@@ -226,8 +215,8 @@ def test_no_file_is_overwritten(collection: Collection, tmp_path: Path) -> None:
     # A new file takes the place of another one.
     (photos / "2b.png").write_bytes(image_files.png(7))
     back = duplicates.restore(trash, Collection.open)
-    assert set(left(back)) == {"1b.png", "2b.png"}
-    assert "another file has taken its place" in left(back)["2b.png"]
+    assert set(reasons_by_name(back)) == {"1b.png", "2b.png"}
+    assert "another file has taken its place" in reasons_by_name(back)["2b.png"]
     assert (photos / "1b.png").read_bytes() == image_files.png(2)  # the last one moved
     assert (photos / "2b.png").read_bytes() == image_files.png(7)
     assert (inside / "1b.png").read_bytes() == image_files.png(1)
@@ -314,10 +303,10 @@ def test_an_interrupt_loses_nothing(collection: Collection, tmp_path: Path) -> N
     groups = duplicates.find_duplicates(collection, NEAR).groups
 
     with pytest.raises(KeyboardInterrupt):
-        duplicates.move_to_trash(collection, groups, trash, Interrupting(2))
+        duplicates.move_to_trash(collection, groups, trash, interrupting(2))
     assert collection.store.count() == 6
     with pytest.raises(KeyboardInterrupt):
-        duplicates.restore(trash, Collection.open, Interrupting(1))
+        duplicates.restore(trash, Collection.open, interrupting(1))
     assert duplicates.restore(trash, Collection.open).failures == ()
     assert state(tmp_path / "photos") == before
     assert collection.store.count() == 8
