@@ -15,7 +15,8 @@ from lookalike.learn.losses import (
 from lookalike.learn.recipe.augment import Augment
 from lookalike.learn.recipe.data import Data
 from lookalike.learn.recipe.network import CNNetwork, FastNetwork, KochNetwork, Network, ResNetwork, VGGNetwork
-from lookalike.learn.recipe.reading import override, parse, read
+from lookalike.learn.recipe.overrides import override
+from lookalike.learn.recipe.reading import parse, read
 from lookalike.learn.recipe.recipe import Recipe
 from lookalike.learn.recipe.sampling import PairSampler, PKSampler, Sampler, TripletSampler
 from lookalike.learn.recipe.stage import Stage

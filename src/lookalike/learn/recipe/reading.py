@@ -1,4 +1,4 @@
-"""Read recipes from YAML, and override single values."""
+"""Read recipes from YAML."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from lookalike.errors import NotFoundError, RecipeError
+from lookalike.learn.recipe.overrides import override
 from lookalike.learn.recipe.recipe import Recipe
 
 
@@ -89,35 +90,3 @@ def describe_errors(error: ValidationError, root: str, hidden: tuple[int | str, 
             place = place[len(hidden) :]
         lines.append(f"  {'.'.join(map(str, place)) or root}: {e['msg']}")
     return "\n".join(lines)
-
-
-def override(tree: Any, change: str) -> None:  # noqa: ANN401 -- a YAML tree has any shape
-    """Set one value of a tree.
-
-    Args:
-        tree: mappings and lists, as read from YAML.
-        change: the key and the value: ``"train.epochs=5"``.
-
-    Raises:
-        RecipeError: the tree has no such key, or the value is not YAML.
-    """
-    where, equals, value = change.partition("=")
-    if not equals:
-        raise RecipeError(f"“{change}” is not an override; write key=value, as in train.epochs=5.")
-    try:
-        new = yaml.safe_load(value)
-    except yaml.YAMLError as e:
-        raise RecipeError(f"The value “{value}” for {where} is not valid YAML.") from e
-    *parents, last = where.split(".")
-    for key in parents:
-        step = _step(tree, key, where)
-        tree = tree[step] if isinstance(tree, list) else tree.setdefault(step, {})
-    tree[_step(tree, last, where)] = new
-
-
-def _step(node: Any, key: str, where: str) -> Any:  # noqa: ANN401 -- an index into a list, a name into a mapping
-    if isinstance(node, dict):
-        return key
-    if isinstance(node, list) and key.isdigit() and int(key) < len(node):
-        return int(key)
-    raise RecipeError(f"The override “{where}” does not fit the recipe: there is no “{key}”.")

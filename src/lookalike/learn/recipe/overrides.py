@@ -1,0 +1,39 @@
+"""Override single values of a recipe or a study: ``-o train.epochs=5``."""
+
+from typing import Any
+
+import yaml
+
+from lookalike.errors import RecipeError
+
+
+def override(tree: Any, change: str) -> None:  # noqa: ANN401 -- a YAML tree has any shape
+    """Set one value of a tree.
+
+    Args:
+        tree: mappings and lists, as read from YAML.
+        change: the key and the value: ``"train.epochs=5"``.
+
+    Raises:
+        RecipeError: the tree has no such key, or the value is not YAML.
+    """
+    where, equals, value = change.partition("=")
+    if not equals:
+        raise RecipeError(f"“{change}” is not an override; write key=value, as in train.epochs=5.")
+    try:
+        new = yaml.safe_load(value)
+    except yaml.YAMLError as e:
+        raise RecipeError(f"The value “{value}” for {where} is not valid YAML.") from e
+    *parents, last = where.split(".")
+    for key in parents:
+        step = _step(tree, key, where)
+        tree = tree[step] if isinstance(tree, list) else tree.setdefault(step, {})
+    tree[_step(tree, last, where)] = new
+
+
+def _step(node: Any, key: str, where: str) -> Any:  # noqa: ANN401 -- an index into a list, a name into a mapping
+    if isinstance(node, dict):
+        return key
+    if isinstance(node, list) and key.isdigit() and int(key) < len(node):
+        return int(key)
+    raise RecipeError(f"The override “{where}” does not fit the recipe: there is no “{key}”.")
