@@ -258,12 +258,26 @@ def interrupted(join: Join, out: Path, after: int = 4) -> None:
         joins.write(join, out, Recorder(stop))
 
 
+@pytest.mark.parametrize(
+    ("question", "values"),
+    [("k", ["3", "None", "0"]), ("range", ["None", "0.75", "0"]), ("minimum", ["None", "0.75", "0.7"])],
+)
+def test_the_identity_in_a_journal_does_not_change(
+    asked: Callable[..., Join], question: str, values: list[str]
+) -> None:
+    """Otherwise an unfinished join of an earlier version would start anew."""
+    names = ("the left collection", "the right collection", "k", "the radius", "the least distance", "--approximate")
+    identity = asked(question).identity
+    assert tuple(identity) == names
+    assert [*identity.values()][2:] == [*values, "False"]
+
+
 def test_another_question_starts_anew(asked: Callable[..., Join], tmp_path: Path) -> None:
     out, recorder = tmp_path / "pairs.csv", Recorder()
     interrupted(asked("range"), out)
     written = joins.write(asked("k"), out, recorder)
     assert written.begin == 0
-    assert recorder.notes == [f"{out}: starting anew: k and the distance range changed since it was begun."]
+    assert recorder.notes == [f"{out}: starting anew: k and the radius changed since it was begun."]
     assert written.pairs == 450 * 3 == len(read(out))
 
 

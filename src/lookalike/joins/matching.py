@@ -100,12 +100,16 @@ class Join:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What determines the pairs, by name: joins of one identity give the same pairs in the same order."""
+        """What determines the pairs, by name: joins of one identity give the same pairs in the same order.
+
+        A journal holds it, so another spelling would start unfinished joins anew.
+        """
         return {
             "the left collection": self.left.snapshot.generation,
             "the right collection": "itself" if self.right is self.left else self.right.snapshot.generation,
             "k": str(self.k),
-            "the distance range": "None" if self.within is None else f"{self.within.min}..{self.within.max}",
+            "the radius": "None" if self.within is None else str(self.within.max),
+            "the least distance": str((self.within and self.within.min) or 0),
             "--approximate": str(self.approximate is not None),
         }
 
