@@ -286,6 +286,13 @@ def test_a_wrong_range_is_refused(server: SimpleNamespace, home: Path, within: o
     assert "within" in answer.json()["detail"]
 
 
+def test_a_form_with_a_deeply_nested_range_is_refused(server: SimpleNamespace, home: Path) -> None:
+    files = {"image": photos(home)[0].read_bytes()}
+    answer = server.client.post(f"{server.api}/search", files=files, data={"within": "[" * 100_000})
+    assert answer.status_code == 422
+    assert "within" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("change", "status"),
     [

@@ -43,7 +43,7 @@ def _parse_list(value: object) -> object:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             return json.loads(value)
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise ValueError("Two distances are written [0.1, 0.3].") from e
     return value
 
