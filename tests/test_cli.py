@@ -600,6 +600,13 @@ def test_a_full_disk_is_one_line_on_stderr(indexed: Shell, image: str, command: 
     assert "disk is full" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["--version", "info shop", "info shop --json"])
+def test_closed_standard_output_is_no_error(indexed: Shell, command: str) -> None:
+    line = ["bash", "-c", f"{sys.executable} -m lookalike {command} >&-"]
+    done = subprocess.run(line, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_search_loads_no_package_that_it_does_not_need(indexed: Shell, image: str) -> None:
     program = (
         "import sys; from lookalike.cli import main; sys.argv = ['lookalike', 'search', 'shop', sys.argv[1], '--json']; main()"

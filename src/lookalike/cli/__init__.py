@@ -48,6 +48,7 @@ def main() -> None:
     An error prints one line on stderr. Exit codes: 2 for wrong usage, 1 for a failure, 130 for Ctrl-C.
     """
     try:
+        _open_streams()
         code = _run(sys.argv[1:])
         sys.stdout.flush()  # now, since a full disk can be reported as one line only here
     except KeyboardInterrupt:  # also while modules are imported
@@ -60,6 +61,13 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
         code = 1
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Discard what is written to a standard stream that the caller has closed; Python leaves it out."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 -- open until the end
 
 
 def _run(arguments: list[str]) -> int:
