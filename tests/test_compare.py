@@ -14,7 +14,7 @@ import pocket_encoder
 from lookalike import compare, encoders, images, metric, sample
 from lookalike.codecs import NoCodec
 from lookalike.collection import Collection, Entry
-from lookalike.compare import find_threshold, rank_classes
+from lookalike.compare import RankedClass, Ranking, find_threshold, rank_classes
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.encoders.card import Calibration
@@ -256,3 +256,9 @@ def test_a_collection_without_labels_cannot_classify(tmp_path: Path, photos: Pat
         collection.add(photos)
         with pytest.raises(UsageError, match="has a label"):
             collection.classify(photos / "cat" / "1.png")
+
+
+def test_a_label_does_not_steer_the_terminal() -> None:
+    ranking = Ranking((RankedClass("\x1b[31mcat\n", 0.5, 0.5, None),), Metric.EUCLIDEAN)
+    assert "cat" in str(ranking)
+    assert str(ranking).isprintable()

@@ -21,6 +21,7 @@ from lookalike.metric import Metric, format_distance, similarity
 from lookalike.progress import SILENT, Progress
 from lookalike.query import Branch, Within
 from lookalike.shapes import Shaped
+from lookalike.tables import printable
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,10 @@ class Ranking(Sequence[RankedClass]):
         return self.classes[0].label
 
     def __str__(self) -> str:
-        """Format as a table for a terminal."""
+        """Format as a table for a terminal, without control characters."""
         width = max((len(ranked.label) for ranked in self.classes), default=0)
         return "\n".join(
-            f"{ranked.label:<{width}}  {format_distance(ranked.distance, self.metric):>8}  {ranked.similarity:6.1%}"
+            f"{printable(ranked.label):<{width}}  {format_distance(ranked.distance, self.metric):>8}  {ranked.similarity:6.1%}"
             for ranked in self.classes
         )
 
