@@ -7,14 +7,19 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import lookalike as la
 from image_files import write
 from lookalike import errors, sample
+from lookalike.search_options import SearchOptions
+from pocket_encoder import calibrated
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "docs"))
@@ -66,6 +71,59 @@ def test_each_task_takes_one_call(tmp_path: Path, photos: Path, pocket: Path) ->
     assert la.embed(cat, encoder=pocket).shape == (48,)
     assert la.embed([cat, horse], encoder=pocket).shape == (2, 48)
     assert len(list(la.join(tmp_path / "shop", k=1))) > 0
+
+
+WRONG = (None, -1, 1.5, True, "\0", "\ud800", "a" * 5000, b"\xff", [None], {1: 2}, object(), np.zeros((2, 3)))
+"""Values that few parameters take."""
+
+
+@pytest.mark.filterwarnings("error")
+def test_wrong_values_raise_errors_of_lookalike(tmp_path: Path, photos: Path, pocket: Path) -> None:
+    shop = la.open(tmp_path / "shop", encoder=pocket)
+    shop.add(photos, labels="folder")
+    cat, new = photos / "cat" / "1.png", tmp_path / "new"
+    rated = calibrated(shutil.copytree(pocket, tmp_path / "rated"))
+    calls: list[Any] = [
+        la.load_encoder,
+        la.open,
+        lambda wrong: la.open(shop.path, metric=wrong),
+        lambda wrong: la.embed(cat, encoder=pocket, sketch=wrong),
+        lambda wrong: la.verify(cat, cat, encoder=pocket, within=wrong),
+        lambda wrong: la.verify(cat, cat, encoder=rated, far=wrong),
+        lambda wrong: la.classify(cat, wrong, encoder=pocket),
+        lambda wrong: la.classify(cat, {"cat": wrong}, encoder=pocket),
+        lambda wrong: la.classify(cat, photos, encoder=pocket, by=wrong),
+        lambda wrong: la.join(shop, wrong, k=1),
+        lambda wrong: la.join(shop, k=wrong),
+        lambda wrong: la.evaluate(pocket, wrong),
+        lambda wrong: la.evaluate(pocket, photos, wrong),
+        lambda wrong: la.calibrate(pocket, wrong, to=new),
+        lambda wrong: la.calibrate(la.load_encoder("toyshop"), photos, to=wrong),
+        shop.add,
+        lambda wrong: shop.add(photos, labels=wrong),
+        lambda wrong: shop.add([cat], labels=wrong),
+        shop.add_image,
+        lambda wrong: shop.add_image(cat, label=wrong),
+        lambda wrong: shop.add_image(cat, attributes=wrong),
+        shop.remove,
+        shop.get,
+        shop.missing,
+        shop.measure_latency,
+        lambda wrong: shop.search(item=wrong),
+        *(lambda wrong, name=name: shop.search(cat, **{name: wrong}) for name in SearchOptions.__annotations__),
+        lambda wrong: shop.search(cat, label=[wrong]),
+        lambda wrong: shop.search(cat, where={"colour": wrong}),
+        lambda wrong: shop.classify(cat, k=wrong),
+        lambda wrong: shop.classify(cat, by=wrong),
+        lambda wrong: shop.duplicates(within=0.1, options=wrong),
+        lambda wrong: shop.join(k=1).write(wrong),
+    ]
+    for call in calls:
+        for wrong in WRONG:
+            with suppress(la.LookalikeError):
+                call(wrong)
+    with pytest.raises(la.UsageError, match="prototype"):
+        shop.classify(cat, by="mean")  # type: ignore[call-overload]
 
 
 # ---- examples and documentation

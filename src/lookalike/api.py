@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -22,7 +23,7 @@ from lookalike.evaluation.results import Evaluation
 from lookalike.images import ImageSource
 from lookalike.joins import JoinPairs
 from lookalike.progress import SILENT, Progress
-from lookalike.query import Within, to_branch
+from lookalike.query import Within, to_branch, to_texts
 from lookalike.search_options import to_path
 
 DEFAULT_EVALUATION = EvaluationOptions()
@@ -160,11 +161,7 @@ def classify(
         'mug'
     """
     embedder = Embedder.of(encoders.load(encoder))
-    examples = (
-        {label: [to_path(path) for path in paths] for label, paths in support.items()}
-        if isinstance(support, Mapping)
-        else compare.find_examples(to_path(support))
-    )
+    examples = _to_examples(support) if isinstance(support, Mapping) else compare.find_examples(to_path(support))
     queries, single = to_batch(image)
     answers = compare.classify(embedder, queries, examples, by=by, branch=to_branch(sketch)).answers
     return answers[0] if single else list(answers)
@@ -323,3 +320,11 @@ def _to_embedder(source: EncoderSource | Collection) -> Embedder:
 
 def _to_collection(source: Collection | str | os.PathLike[str]) -> Collection:
     return source if isinstance(source, Collection) else Collection.open(source)
+
+
+def _to_examples(support: Mapping[str, Sequence[str | os.PathLike[str]]]) -> dict[str, list[Path]]:
+    to_texts("A class", support)
+    for label, paths in support.items():
+        if isinstance(paths, str | bytes) or not isinstance(paths, Sequence):
+            raise UsageError(f"The examples of the class “{label}” are a list of files, not {type(paths).__name__}.")
+    return {label: [to_path(path) for path in paths] for label, paths in support.items()}

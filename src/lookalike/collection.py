@@ -27,6 +27,7 @@ from lookalike.duplicates.find import DEFAULT_OPTIONS
 from lookalike.embedding import Embedder, to_batch
 from lookalike.encoders import EncoderSource
 from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, UsageError
+from lookalike.evaluation import fewshot
 from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.folder import SUFFIX, Folder, find_folder
@@ -35,7 +36,7 @@ from lookalike.ingest import Added, Entry, absolute_path
 from lookalike.joins import Join, JoinPairs
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
-from lookalike.query import DEFAULT_K, Branch, Filter, Query, Vectors, Within, to_branch
+from lookalike.query import DEFAULT_K, Branch, Filter, Query, Vectors, Within, check_count, to_branch, to_texts
 from lookalike.search_options import SearchOptions, to_metric, to_path, to_query
 from lookalike.stores import (
     Answer,
@@ -209,6 +210,8 @@ class Collection:
             ...     len(uploads)
             1
         """
+        if attributes is not None and not isinstance(attributes, Mapping):
+            raise UsageError(f"The attributes of an image are a mapping, not {type(attributes).__name__}.")
         data = images.read_bytes(source)
         sha256 = images.fingerprint(data)
         uri = self.folder.own_uri(data)
@@ -231,7 +234,7 @@ class Collection:
             >>> shop.remove(["no such item"])
             0
         """
-        ids = [ids] if isinstance(ids, str) else ids
+        ids = to_texts("The id of an item", ids)
         with self._images:
             items = self.store.get(ids)
             removed = self.store.delete(ids)
@@ -249,7 +252,7 @@ class Collection:
         Raises:
             NotFoundError: there is no such item.
         """
-        items = self.store.get([ident])
+        items = self.store.get(to_texts("The id of an item", [ident]))
         if ident not in items:
             raise NotFoundError(f"“{self.name}” has no item “{ident}”.")
         return items[ident]
@@ -320,8 +323,8 @@ class Collection:
             batch, single = to_batch(image)
             answers = self.answer(replace(query, images=batch))
         elif item is not None:
-            items, single = ([item], True) if isinstance(item, str) else (list(item), False)
-            answers = self.answer(replace(query, items=items))
+            single = isinstance(item, str)
+            answers = self.answer(replace(query, items=to_texts("The id of an item", item)))
         else:
             vectors = np.asarray(vector)
             single = vectors.ndim == 1
@@ -429,7 +432,7 @@ class Collection:
 
     def measure_latency(self, queries: int = 5) -> tuple[float, float | None]:
         """Measure the median milliseconds of an exact query and, if there is an index, of an approximate one."""
-        ids = [item.id for item in islice(self.store.scan(), queries)]
+        ids = [item.id for item in islice(self.store.scan(), check_count("queries", queries))]
         vectors, seconds = self.store.vectors(ids), dict[bool, list[float]]()
         for i in range(len(ids)):
             for exact in (True, False):
@@ -518,6 +521,7 @@ class Collection:
 
     def rank_labels(self, query: Query, by: ClassifyBy = "example") -> list[Ranking]:
         """Rank the ``query.k`` nearest labels for each image, item or vector of a query; see `classify`."""
+        fewshot.check_classify_by(by)
         vectors, labels = self._vectors(query), self.store.labels()
         if not labels:
             raise UsageError(f"No item of “{self.name}” has a label. Index with --labels, or give a folder of classes.")
@@ -584,6 +588,8 @@ class Collection:
             >>> pairs.write("pairs.csv").pairs > 32
             True
         """
+        if not isinstance(other, Collection | None):
+            raise UsageError(f"The other side of a join is a Collection, not {type(other).__name__}. Open it first.")
         if other is not None and other.path.resolve() == self.path.resolve():
             other = None
         if other is not None:

@@ -7,6 +7,7 @@ files among many.
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -241,6 +242,8 @@ class Embedder:
         Raises:
             UsageError: the encoder is not calibrated for these vectors, or not for this rate.
         """
+        if not isinstance(false_accept_rate, Real):
+            raise UsageError(f"A false accept rate is a number, such as 0.01, not {type(false_accept_rate).__name__}.")
         calibration = self.calibration(branch)
         if calibration is None:
             what = "sketches" if branch != "photo" else f"the {self.metric} metric with the codec “{self.codec.name}”"

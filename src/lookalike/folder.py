@@ -16,6 +16,7 @@ A collection whose vectors are in an external database has the same folder witho
 
 import errno
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable
@@ -113,7 +114,7 @@ class Manifest(BaseModel):
 
 def find_folder(name: Path) -> Path:
     """Find the folder of a collection that is named with or without its suffix."""
-    if name.suffix == SUFFIX or name.name in ("", "..") or (name / "manifest.json").exists():
+    if name.suffix == SUFFIX or name.name in ("", "..") or os.path.exists(name / "manifest.json"):  # noqa: PTH110 -- false for a name that is too long, too
         return name
     return name.with_name(name.name + SUFFIX)
 

@@ -35,8 +35,8 @@ class Metric(StrEnum):
         """
         try:
             return cls(name.strip().lower())
-        except ValueError:
-            raise UsageError(f"The metric “{name}” is unknown. Choose one of {', '.join(cls)}.") from None
+        except (ValueError, AttributeError):
+            raise UsageError(f"The metric {name!r} is unknown. Choose one of {', '.join(cls)}.") from None
 
     @property
     def unit(self) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Self, SupportsFloat
 
@@ -18,7 +18,13 @@ Branch = Literal["photo", "sketch"]
 
 
 def to_branch(sketch: bool) -> Branch:
-    """Return the branch for sketches or for photos."""
+    """Return the branch for sketches or for photos.
+
+    Raises:
+        UsageError: the value is neither true nor false.
+    """
+    if not isinstance(sketch, bool | np.bool_):
+        raise UsageError(f"sketch is True or False, not {type(sketch).__name__}.")
     return "sketch" if sketch else "photo"
 
 
@@ -27,6 +33,27 @@ Vectors = Shaped[np.ndarray, "n c"]
 
 DEFAULT_K = 10
 """Number of nearest items that a query without k and without a distance range finds."""
+
+
+def to_texts(name: str, values: object) -> list[str]:
+    """Return a text, or several, as a list.
+
+    Args:
+        name: of one of them, for the message.
+        values: a text, or several.
+
+    Raises:
+        UsageError: one of them is not a str.
+    """
+    if isinstance(values, str):
+        return [values]
+    if isinstance(values, bytes) or not isinstance(values, Iterable):
+        raise UsageError(f"{name} is a str, not {type(values).__name__}.")
+    texts = list(values)
+    for text in texts:
+        if not isinstance(text, str):
+            raise UsageError(f"{name} is a str, not {type(text).__name__}.")
+    return texts
 
 
 @dataclass(frozen=True)
@@ -42,6 +69,15 @@ class Filter:
     labels: frozenset[str] | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     ids: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the types."""
+        if not isinstance(self.attributes, Mapping):
+            raise UsageError(f"The attributes of a filter are a mapping, not {type(self.attributes).__name__}.")
+        to_texts("A label", () if self.labels is None else self.labels)
+        to_texts("An id", () if self.ids is None else self.ids)
+        to_texts("The name of an attribute", self.attributes)
+        to_texts("The value of an attribute", self.attributes.values())
 
     def __bool__(self) -> bool:
         """Return whether there is a condition."""
@@ -68,9 +104,11 @@ class DistanceRange:
 
     def __post_init__(self) -> None:
         """Check the ends."""
-        for end in (self.min, self.max):
+        for name in ("min", "max"):
+            end = _to_float(getattr(self, name))
             if not end >= 0:
                 raise UsageError(f"A distance must be at least 0, not {end:g}.")
+            object.__setattr__(self, name, end)
         if self.min > self.max:
             raise UsageError(
                 f"The distance range {self.min:g}..{self.max:g} is empty: the lower bound must come first."
@@ -168,6 +206,7 @@ class Query:
 
     def __post_init__(self) -> None:
         """Check the values as far as possible without a store."""
+        self._check_types()
         if bool(len(self.images)) + bool(len(self.items)) + (self.vectors is not None) > 1:
             raise UsageError("A query searches for images, items or vectors: give one of them.")
         if self.k is not None and self.within is not None:
@@ -176,14 +215,34 @@ class Query:
             object.__setattr__(self, "k", DEFAULT_K)
         for name in ("k", "limit"):
             if (number := getattr(self, name)) is not None:
-                object.__setattr__(self, name, _to_count(name, number))
+                object.__setattr__(self, name, check_count(name, number))
+
+    def _check_types(self) -> None:
+        for name in ("images", "items"):
+            if not isinstance(getattr(self, name), Sequence):
+                raise UsageError(f"The {name} of a query are a list, not {type(getattr(self, name)).__name__}.")
+        to_texts("An item", self.items)
+        for name, kind in (("metric", Metric), ("within", DistanceRange), ("exact", bool | np.bool_)):
+            if not isinstance(value := getattr(self, name), kind | None):
+                raise UsageError(f"{name} of a query cannot be {value!r}.")
+        if not isinstance(self.where, Filter):
+            raise UsageError(f"where of a query is a Filter, not {type(self.where).__name__}.")
 
     def __len__(self) -> int:
         """Count the queries."""
         return len(self.images) + len(self.items) if self.vectors is None else len(self.vectors)
 
 
-def _to_count(name: str, value: object) -> int:
+def check_count(name: str, value: object) -> int:
+    """Check a number that must be at least 1.
+
+    Args:
+        name: of the option, for the message.
+        value: the number.
+
+    Raises:
+        UsageError: it is not a whole number, or less than 1.
+    """
     try:
         number = operator.index(value)  # type: ignore[arg-type]  # raises if it is not a whole number
     except TypeError:

@@ -9,7 +9,7 @@ from typing import TypedDict
 from lookalike.embedding import Embedder
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
-from lookalike.query import ALL, Filter, Query, Within, to_branch
+from lookalike.query import ALL, Filter, Query, Within, to_branch, to_texts
 
 
 class SearchOptions(TypedDict, total=False):
@@ -71,19 +71,24 @@ def to_path(path: object) -> Path:
     Raises:
         UsageError: it is neither a str nor path-like.
     """
-    if isinstance(path, str | os.PathLike):
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError(f"A path is a str or a Path, not {type(path).__name__}.")
+    try:
+        if b"\0" in os.fsencode(path):
+            raise UsageError(f"The path {str(path)!r} holds a NUL character. Check it.")
         return Path(path)
-    raise UsageError(f"A path is a str or a Path, not {type(path).__name__}.")
+    except UnicodeEncodeError as e:
+        raise UsageError(f"The path {str(path)!r} is not the name of a file. Check it.") from e
 
 
 def to_metric(metric: Metric | str | None) -> Metric | None:
     """Convert the name of a metric to a `Metric`; keep a metric, or none."""
-    return Metric.parse(metric) if isinstance(metric, str) else metric
+    return None if metric is None else Metric.parse(metric)
 
 
 def _to_filter(where: Filter | Mapping[str, str] | None, label: str | Sequence[str] | None) -> Filter:
-    conditions = where if isinstance(where, Filter) else ALL if where is None else Filter(attributes=dict(where))
+    conditions = where if isinstance(where, Filter) else ALL if where is None else Filter(attributes=where)
     if label is None:
         return conditions
-    labels = frozenset([label] if isinstance(label, str) else label)
+    labels = frozenset(to_texts("A label", label))
     return replace(conditions, labels=labels if conditions.labels is None else conditions.labels & labels)

@@ -120,7 +120,7 @@ def infer_source(path: str | os.PathLike[str], **settings: object) -> FolderSour
         raise UsageError(f"The path of a dataset is a str or a Path, not {type(path).__name__}.")
     path = Path(path)
     models: dict[str, type[FolderSource | CsvSource | NpzSource]] = {".csv": CsvSource, ".npz": NpzSource}
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 -- false for a name that is too long, too
         raise NotFoundError(f"There is no folder and no file {path}. Check the path.")
     model = FolderSource if path.is_dir() else models.get(path.suffix.lower())
     if model is None:

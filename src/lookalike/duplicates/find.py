@@ -68,6 +68,8 @@ def find_duplicates(
     Raises:
         UsageError: there is no image in a reference folder, or there are too many pairs.
     """
+    if not isinstance(options, FindOptions):
+        raise UsageError(f"The options are FindOptions, not {type(options).__name__}.")
     contents = Contents.of(source)
     radius = radius or SearchRadius.from_calibration(
         source.embedder, contents.image_count, all_orientations=options.all_orientations

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lookalike.encoders import hub
 from lookalike.encoders.artefact import Encoder
-from lookalike.errors import NotFoundError
+from lookalike.errors import NotFoundError, UsageError
 
 DEFAULT = "toyshop"
 """The encoder of a new collection whose user names none."""
@@ -42,6 +42,8 @@ def load(source: EncoderSource) -> Encoder:
     """
     if isinstance(source, Encoder):
         return source
+    if not isinstance(source, str | os.PathLike):
+        raise UsageError(f"An encoder is given by its name or its folder, not by {type(source).__name__}.")
     name = os.fspath(source)
     if name.startswith(hub.SCHEME):
         return Encoder.open(hub.fetch(name, ["encoder.json", "*.onnx", "README.md"], "An encoder from a hub"))
@@ -49,9 +51,9 @@ def load(source: EncoderSource) -> Encoder:
     if name in known:
         return Encoder.open(known[name])
     folder = Path(name).expanduser()
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 -- false for a name that is too long, too
         raise NotFoundError(
-            f"There is no encoder “{name}”. Bundled: {', '.join(known)}; or give a folder, or hf://org/repo."
+            f"There is no encoder {name!r}. Bundled: {', '.join(known)}; or give a folder, or hf://org/repo."
         )
     inside = folder / "encoder"
     return Encoder.open(inside if (inside / "encoder.json").is_file() else folder)

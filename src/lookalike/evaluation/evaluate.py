@@ -97,6 +97,8 @@ def evaluate(
         DataError: the data is invalid, or is too small for a required task.
         UsageError: an option is invalid, or the data has sketches and the encoder has no sketch branch.
     """
+    if not isinstance(options, EvaluationOptions):
+        raise UsageError(f"The options are EvaluationOptions, not {type(options).__name__}.")
     if not isinstance(data, EvaluationData):
         data = EvaluationData.open(data)
     about = describe(embedder, data.name, options.seed)

@@ -6,7 +6,7 @@ and Zemel, "Prototypical networks for few-shot learning", NIPS 2017).
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -44,6 +44,16 @@ class Classification:
         return np.asarray(self.distances.min(axis=1))
 
 
+def check_classify_by(by: object) -> None:
+    """Check that a value is one of `ClassifyBy`.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not isinstance(by, str) or by not in get_args(ClassifyBy):
+        raise UsageError(f"Classify by {' or '.join(get_args(ClassifyBy))}, not by {by!r}.")
+
+
 def classify(
     queries: Shaped[np.ndarray, "q d"], support: LabelledVectors, metric: Metric, by: ClassifyBy = "example"
 ) -> Classification:
@@ -59,6 +69,7 @@ def classify(
     Raises:
         UsageError: there are no examples, or `lookalike.search.prepare` refuses the vectors.
     """
+    check_classify_by(by)
     left, examples = prepare_both(queries, support.vectors, metric)
     classes = Classes.of(support.labels, len(examples))
     names = classes.names

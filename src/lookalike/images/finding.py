@@ -53,6 +53,8 @@ def find(folder: str | os.PathLike[str], on_error: Callable[[OSError], None] | N
         here = folders.pop() if folders else links.pop(0)
         try:
             entries = _list(here, seen, is_root=here == folder)
+        except ValueError as error:  # a NUL, or half a surrogate pair
+            raise NotFoundError(f"There is no folder {quote(here)}. Check the path.") from error
         except OSError as error:
             if here == folder:
                 raise _no_folder(folder, error) from error

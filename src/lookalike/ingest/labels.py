@@ -36,5 +36,5 @@ def read_labels(path: Path) -> dict[str, dict[str, str]]:
             return rows
     except OSError as e:
         raise NotFoundError(f"The labels {path} cannot be read: {e.strerror}.") from e
-    except (UnicodeDecodeError, csv.Error) as e:
+    except (ValueError, csv.Error) as e:  # ValueError: bytes that are not UTF-8, or a path that no file can have
         raise DataError(f"{path} is not a CSV in UTF-8: {e}.") from e

@@ -62,7 +62,7 @@ def plan(source: Source, labels: Labels | None = None, on_error: OnError | None 
     """
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        if isinstance(labels, str | os.PathLike) or not path.is_file():
+        if isinstance(labels, str | os.PathLike) or not os.path.isfile(path):  # noqa: PTH113 -- false for a name that is too long, too
             return _plan_folder(path, labels, on_error)
         source = [path]
     elif not isinstance(source, Sequence) or isinstance(source, bytes):
@@ -98,10 +98,12 @@ def _plan_folder(folder: Path, labels: Labels | None, on_error: OnError | None) 
 def _plan_sequence(sources: Sequence[ImageSource | Entry], labels: Labels | None) -> list[Entry]:
     if isinstance(labels, str | os.PathLike):
         raise UsageError("Labels by folder or CSV need a folder. Give a sequence of images a sequence of labels.")
+    if labels is not None and not isinstance(labels, Sequence):
+        raise UsageError(f"The labels of images are a list, one for each, not {type(labels).__name__}.")
     if labels is not None and len(labels) != len(sources):
         raise UsageError(f"There are {len(labels)} labels for {len(sources)} images. Give one for each, or None.")
     planned = []
-    for i, (source, label) in enumerate(zip(sources, labels or [None] * len(sources), strict=True)):
+    for i, (source, label) in enumerate(zip(sources, [None] * len(sources) if labels is None else labels, strict=True)):
         if isinstance(source, Entry):
             planned.append(source if label is None else replace(source, label=label))
         elif isinstance(source, str | os.PathLike):

@@ -1,5 +1,6 @@
 """The pairs of a join as a result: to iterate over, print, write and convert."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lookalike import tables
+from lookalike.errors import UsageError
 from lookalike.joins.matching import Join
 from lookalike.joins.writing import WrittenJoin, write
 from lookalike.metric import format_distance
@@ -80,6 +82,8 @@ class JoinPairs:
             UsageError: the file has another suffix.
             StorageError, BusyError: it cannot be written; what was written stays.
         """
+        if not isinstance(out, str | os.PathLike):
+            raise UsageError(f"The file of a join is given by its path, not by {type(out).__name__}.")
         return write(self.join, Path(out), progress)
 
     def to_pandas(self) -> "pd.DataFrame":

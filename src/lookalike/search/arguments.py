@@ -7,7 +7,7 @@ import numpy as np
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
-from lookalike.query import DistanceRange
+from lookalike.query import DistanceRange, check_count
 from lookalike.search.gallery import Gallery
 from lookalike.search.preparation import prepare
 from lookalike.shapes import Int64, Shaped
@@ -57,10 +57,7 @@ def check_k(k: SupportsIndex) -> int:
     Raises:
         UsageError: less than 1.
     """
-    number = operator.index(k)
-    if number < 1:
-        raise UsageError(f"k must be at least 1, not {number}.")
-    return number
+    return check_count("k", k)
 
 
 def check_begin(begin: SupportsIndex, length: int) -> int:

@@ -47,7 +47,7 @@ def join(
     check_one_of(k, within)
     if within is not None:
         return _pairs_within(a, b, check_range(within), metric, start)
-    count = min(check_k(k or 0), max(1, len(b)))
+    count = min(check_k(0 if k is None else k), max(1, len(b)))
     engine = Engine(add_for_nearest(b, a, metric), metric)
     return (
         JoinChunk.of(_renumber(engine.nearest(a.take(part), count), part.start), part.stop)
@@ -88,7 +88,7 @@ def self_join(
     check_one_of(k, within)
     if within is not None:
         return _own_pairs_within(side, check_range(within), metric, start)
-    return _neighbours(Engine(add_for_nearest(side, side, metric), metric), check_k(k or 0), start)
+    return _neighbours(Engine(add_for_nearest(side, side, metric), metric), check_k(0 if k is None else k), start)
 
 
 def _pairs_within(

@@ -181,7 +181,7 @@ def check_items(items: Iterable[Item]) -> None:
         UsageError: an id is empty, or a text is not a `str`, or has a NUL or half a surrogate pair.
     """
     for item in items:
-        texts = (item.id, item.uri, item.label or "", item.sha256, item.signature)
+        texts = (item.id, item.uri, "" if item.label is None else item.label, item.sha256, item.signature)
         try:
             text = "".join((*texts, *item.attributes.keys(), *item.attributes.values()))
             text.encode()
