@@ -22,7 +22,7 @@ from lookalike.ann.index import to_faiss
 from lookalike.metric import Metric
 from lookalike.query import DistanceRange
 from lookalike.search import Gallery, JoinChunk, Pairs
-from lookalike.search.answers import concatenate
+from lookalike.search.answers import NO_PAIRS
 from lookalike.search.bounds import measure
 from lookalike.search.chunks import chunks
 from lookalike.shapes import Int64
@@ -192,7 +192,7 @@ class _Finder:
         """Find the pairs of some left rows approximately; those of a self-join in both directions."""
         queries = self.left.take(rows)
         if not len(self.index.gallery):
-            return concatenate([])
+            return NO_PAIRS
         if self.rule.k is None:
             found = self.index.within(queries, self.rule.range)
         else:

@@ -45,15 +45,18 @@ class Pairs:
         return self.keep(np.arange(len(self)) - np.searchsorted(self.left, self.left) < k)
 
 
+NO_PAIRS = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+
+
 def concatenate(parts: Sequence[Pairs]) -> Pairs:
     """Concatenate pairs; the result is empty if there are none."""
     parts = [part for part in parts if len(part)]
-    if len(parts) == 1:
-        return parts[0]
+    if len(parts) <= 1:
+        return parts[0] if parts else NO_PAIRS
     return Pairs(
-        np.concatenate([np.empty(0, np.int64), *(part.left for part in parts)]),
-        np.concatenate([np.empty(0, np.int64), *(part.right for part in parts)]),
-        np.concatenate([np.empty(0, np.float32), *(part.distances for part in parts)]),
+        np.concatenate([part.left for part in parts]),
+        np.concatenate([part.right for part in parts]),
+        np.concatenate([part.distances for part in parts]),
     )
 
 

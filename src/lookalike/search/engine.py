@@ -14,7 +14,7 @@ import numpy as np
 from lookalike.metric import Metric
 from lookalike.query import DistanceRange
 from lookalike.search import bounds
-from lookalike.search.answers import Pairs, concatenate, round_range
+from lookalike.search.answers import NO_PAIRS, Pairs, concatenate, round_range
 from lookalike.search.bounds import BoundMatrix, VectorBounds, measure
 from lookalike.search.chunks import chunks
 from lookalike.search.gallery import BoundPrefilter, Candidates, Gallery, Rows
@@ -162,7 +162,7 @@ class _Best:
 
     def __init__(self, k: int, queries: int) -> None:
         self._k, self._queries = k, queries
-        self._best, self._new = concatenate([]), list[Pairs]()
+        self._best, self._new = NO_PAIRS, list[Pairs]()
         self.reach = np.full(queries, np.inf, np.float32)
 
     def add(self, parts: Iterable[Pairs]) -> None:

@@ -9,7 +9,7 @@ from lookalike.errors import UsageError
 from lookalike.metric import Metric
 from lookalike.query import DistanceRange
 from lookalike.search import bounds
-from lookalike.search.answers import Hits, Pairs, concatenate, round_range
+from lookalike.search.answers import NO_PAIRS, Hits, Pairs, concatenate, round_range
 from lookalike.search.arguments import Vectors, check_k, check_range, check_rows, check_sides
 from lookalike.search.engine import PAIR, Engine, first_k, query_chunks
 from lookalike.search.gallery import Gallery
@@ -127,7 +127,7 @@ def _ascending(engine: Engine, query: Gallery, within: DistanceRange) -> Iterato
     nearest, farthest = round_range(within)
     last: tuple[np.float32, int] = nearest, -1  # the last pair that was yielded, as (distance, right)
     while True:
-        best = concatenate([])
+        best = NO_PAIRS
         for found in engine.within(query, DistanceRange(float(last[0]), float(farthest))):
             after = (found.distances > last[0]) | (found.right > last[1])
             best = first_k(concatenate([best, found.keep(after)]), size, 1)

@@ -7,7 +7,7 @@ import numpy as np
 
 from lookalike.metric import Metric
 from lookalike.query import DistanceRange
-from lookalike.search.answers import JoinChunk, Pairs, concatenate, round_range
+from lookalike.search.answers import NO_PAIRS, JoinChunk, Pairs, round_range
 from lookalike.search.arguments import Vectors, check_begin, check_k, check_one_of, check_range, check_sides
 from lookalike.search.engine import Engine, query_chunks
 from lookalike.search.gallery import Gallery
@@ -100,7 +100,7 @@ def _pairs_within(
         for pairs in engine.within(left.take(part), within):
             if len(pairs):
                 yield JoinChunk.of(_renumber(pairs, part.start).sorted(), part.start)
-        yield JoinChunk.of(concatenate([]), part.stop)
+        yield JoinChunk.of(NO_PAIRS, part.stop)
 
 
 def _own_pairs_within(side: Gallery, within: DistanceRange, metric: Metric, begin: int) -> Iterator[JoinChunk]:
@@ -111,7 +111,7 @@ def _own_pairs_within(side: Gallery, within: DistanceRange, metric: Metric, begi
             pairs = found.keep(found.left + part.start < found.right)
             if len(pairs):
                 yield JoinChunk.of(_renumber(pairs, part.start).sorted(), part.start)
-        yield JoinChunk.of(concatenate([]), part.stop)
+        yield JoinChunk.of(NO_PAIRS, part.stop)
 
 
 def _neighbours(engine: Engine, k: int, begin: int) -> Iterator[JoinChunk]:
