@@ -51,8 +51,9 @@ def test_a_recipe_without_stages_in_its_list_is_refused(tiny: Path) -> None:
 
 def test_an_unknown_key_is_named(tiny: Path) -> None:
     tiny.write_text(tiny.read_text().replace("flip:", "flipp:"))
-    with pytest.raises(RecipeError, match=r"augment\.flipp"):
+    with pytest.raises(RecipeError, match=r"augment\.flipp: unknown") as caught:
         recipe.read(tiny)
+    assert len(str(caught.value).splitlines()) == 2  # only the key is wrong, not also the number of stages
 
 
 def test_overrides_reach_into_lists_and_mappings(tiny: Path) -> None:

@@ -21,7 +21,38 @@ Each message says what is wrong with the given value, then what to do next. The 
     └── RecipeError              a training recipe is invalid
 """
 
+import re
 from typing import ClassVar
+
+_PLAIN_REASONS = (
+    (r"(Value error|Assertion failed), ", ""),
+    (r"Extra inputs are not permitted", "unknown; correct the name, or leave it out"),
+    (r"Field required", "missing"),
+    (r"Unable to extract tag using discriminator ('\w+')", r"needs \1"),
+    (
+        r"Input tag ('.*?') found using ('\w+') does not match any of the expected tags: (.*)",
+        r"\2 must be one of \3, not \1",
+    ),
+    (r"Input should be a valid integer.*", "must be a whole number"),
+    (r"Input should be a valid number.*", "must be a number"),
+    (r"Input should be a valid dictionary.*", "must be a mapping of keys to values"),
+    (r"Input should be greater than or equal to ", "must be at least "),
+    (r"Input should be less than or equal to ", "must be at most "),
+    (r"Input should be ", "must be "),
+)
+
+
+def plain_reason(message: str) -> str:
+    """Replace the phrases of a validator, such as “Input should be a valid integer”, by plain English.
+
+    Example:
+        >>> from lookalike.errors import plain_reason
+        >>> plain_reason("Input should be greater than or equal to 1")
+        'must be at least 1'
+    """
+    for pattern, plain in _PLAIN_REASONS:
+        message = re.sub(pattern, plain, message)
+    return message
 
 
 class LookalikeError(Exception):

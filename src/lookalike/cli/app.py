@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from lookalike.cli import COMMANDS, OPTIONS, output
-from lookalike.errors import LookalikeError
+from lookalike.errors import LookalikeError, plain_reason
 from lookalike.version import __version__
 
 _MARKUP: Final = "markdown"
@@ -101,7 +101,7 @@ def run() -> int:
         if message := e.format_message():
             program = getattr(getattr(e, "ctx", None), "command_path", "lookalike")
             end = "" if message.endswith((".", "?")) else "."
-            output.stderr.print(f"Error: {message}{end} See {program} --help.", style="red")
+            output.stderr.print(f"Error: {plain_reason(message)}{end} See {program} --help.", style="red")
         return e.exit_code
     except LookalikeError as e:
         output.stderr.print(f"Error: {e}", style="red")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 
-from lookalike.errors import DataError, NotFoundError, UsageError
+from lookalike.errors import DataError, NotFoundError, UsageError, plain_reason
 
 Split = Literal["train", "validation", "test"]
 """The part of a dataset that trains a network, chooses its settings, or measures it."""
@@ -129,9 +129,7 @@ def infer_source(path: str | os.PathLike[str], **settings: object) -> FolderSour
         return model.model_validate({"path": path, **settings})
     except ValidationError as e:
         first = e.errors()[0]
-        raise UsageError(
-            f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}, for {path}."
-        ) from e
+        raise UsageError(f"{'.'.join(map(str, first['loc']))}: {plain_reason(first['msg'])}, for {path}.") from e
 
 
 LAYOUTS: dict[str, tuple[str, str]] = {

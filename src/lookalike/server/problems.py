@@ -25,6 +25,7 @@ from lookalike.errors import (
     NotFoundError,
     StorageError,
     UsageError,
+    plain_reason,
 )
 from lookalike.server.served import ServedCollections
 
@@ -170,6 +171,6 @@ def _from_validation_errors(errors: Sequence[Any]) -> Response:
     for error in errors:
         # Clients know the field by its name, without body, query or path. A part with a space is the tag of a union.
         parts = [str(p) for p in error["loc"] if p not in {"body", "query", "path"} and " " not in str(p)]
-        fields.append(FieldError(field=".".join(parts) or "body", message=error["msg"].removeprefix("Value error, ")))
+        fields.append(FieldError(field=".".join(parts) or "body", message=plain_reason(error["msg"])))
     first = fields[0]
     return problem(422, f"{first.field}: {first.message.removesuffix('.')}.", errors=fields)

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from lookalike.errors import NotFoundError, RecipeError
+from lookalike.errors import NotFoundError, RecipeError, plain_reason
 from lookalike.learn.recipe.overrides import override
 from lookalike.learn.recipe.recipe import Recipe
 
@@ -88,5 +88,5 @@ def describe_errors(error: ValidationError, root: str, hidden: tuple[int | str, 
             continue
         if hidden and place[: len(hidden)] == hidden:
             place = place[len(hidden) :]
-        lines.append(f"  {'.'.join(map(str, place)) or root}: {e['msg']}")
+        lines.append(f"  {'.'.join(map(str, place)) or root}: {plain_reason(e['msg'])}")
     return "\n".join(lines)
