@@ -27,6 +27,11 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
+def plural(number: int, noun: str) -> str:
+    """Format a number with its noun, in the plural if it is not 1."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def text_table(names: Row, rows: Sequence[Row]) -> str:
     """Format a table as text, with numbers aligned right; it never wraps lines, so that paths can be copied and piped."""
     cells = [[printable(cell) for cell in row] for row in (names, *rows)]

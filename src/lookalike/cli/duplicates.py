@@ -32,6 +32,7 @@ from lookalike.folder import find_folder
 from lookalike.ingest import file_id
 from lookalike.metric import format_distance
 from lookalike.stores import Item
+from lookalike.tables import plural
 
 # Maximum number of groups or pairs that are printed; files and JSON have all of them.
 _MAX_PRINTED = 50
@@ -203,7 +204,7 @@ def _move(collection: Collection, found: DuplicateGroups, trash: Path) -> Moved:
         moved = duplicates.move_to_trash(collection, found, trash, progress)
     _print_skipped(moved.failures)
     if moved.files:
-        moved_files = f"{result.plural(len(moved.files), 'image')}, {result.format_size(moved.size)}"
+        moved_files = f"{plural(len(moved.files), 'image')}, {result.format_size(moved.size)}"
         output.stderr.print(f"Moved {moved_files}, into {trash}. To move them back: {undo}")
     return moved
 
@@ -230,7 +231,7 @@ def undo(
     if json:
         output.write_json(moved.to_dict())
     else:
-        output.stdout.print(f"Moved back: {result.plural(len(moved.files), 'image')}.")
+        output.stdout.print(f"Moved back: {plural(len(moved.files), 'image')}.")
     if moved.failures:
         sys.exit(1)
 
@@ -271,10 +272,10 @@ def decide(
             return
         if distinct:
             count = decisions.mark_distinct(collection, [_item(collection, item) for item in names])
-            text = f"{result.plural(count, 'new pair')} marked as distinct."
+            text = f"{plural(count, 'new pair')} marked as distinct."
         else:
             count = decisions.forget(collection, [_digest(collection, item) for item in names])
-            text = f"{result.plural(count, 'decision')} forgotten."
+            text = f"{plural(count, 'decision')} forgotten."
         if json:
             output.write_json({"changed": count, "decisions": len(decisions.read(collection))})
         else:

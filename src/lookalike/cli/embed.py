@@ -12,6 +12,7 @@ from lookalike.cli.options import Json, Sketch
 from lookalike.embedding import Embedded, Embedder
 from lookalike.errors import NotFoundError, StorageError
 from lookalike.query import to_branch
+from lookalike.tables import plural
 
 commands = typer.Typer()
 
@@ -45,7 +46,7 @@ def embed(
         failed = [{"path": str(path), "reason": reason} for path, reason in embedded.failures]
         output.write_json({"out": str(out), "embedded": count, "dimension": dimension, "failed": failed})
     else:
-        output.stdout.print(f"Wrote {count:,} embeddings of dimension {dimension} to {out}.")
+        output.stdout.print(f"Wrote {plural(count, 'embedding')} of dimension {dimension} to {out}.")
 
 
 def _save(embedded: Embedded, out: Path) -> None:

@@ -15,6 +15,7 @@ from lookalike.errors import NotFoundError
 from lookalike.folder import find_folder
 from lookalike.ingest import plan
 from lookalike.metric import Metric
+from lookalike.tables import plural
 
 commands = typer.Typer()
 
@@ -101,10 +102,10 @@ def _to_dict(collection: Collection, added: Added, missing: int, *, pruned: bool
 
 def _summary(collection: Collection, added: Added, missing: int, *, pruned: bool) -> str:
     counts = (
-        (added.reused, "copies of known images"),
+        (added.reused, "copy of a known image" if added.reused == 1 else "copies of known images"),
         (added.unchanged, "unchanged"),
         (added.failed, "skipped"),
         (missing, "removed" if pruned else "missing (--prune removes them)"),
     )
     parts = [f"{added.embedded:,} embedded", *(f"{count:,} {what}" for count, what in counts if count)]
-    return f"{', '.join(parts)}. {collection.path} has {len(collection):,} items."
+    return f"{', '.join(parts)}. {collection.path} has {plural(len(collection), 'item')}."

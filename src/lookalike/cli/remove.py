@@ -10,6 +10,7 @@ from lookalike.cli.options import Json, Name
 from lookalike.collection import Collection
 from lookalike.errors import NotFoundError
 from lookalike.ingest import file_id
+from lookalike.tables import plural
 
 commands = typer.Typer()
 
@@ -33,7 +34,9 @@ def remove(
         if json:
             output.write_json({"removed": removed, "missing": missing, "items": collection.store.count()})
         else:
-            output.stdout.print(f"{removed:,} removed. {collection.path} has {collection.store.count():,} items.")
+            output.stdout.print(
+                f"{removed:,} removed. {collection.path} has {plural(collection.store.count(), 'item')}."
+            )
     if missing:
         others = f" (and {len(missing) - 1:,} more)" if len(missing) > 1 else ""
         raise NotFoundError(f"{collection.path} has no item “{missing[0]}”{others}.")

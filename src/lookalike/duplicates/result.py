@@ -222,13 +222,13 @@ class DuplicateGroups(PairTable, Sequence[Group]):
     def summary(self) -> str:
         """A sentence with the number of groups and of images that could go."""
         if not self.groups:
-            return f"No duplicates among {plural(self.image_count, 'image')}."
+            return f"No duplicates among {tables.plural(self.image_count, 'image')}."
         similar = len(self.of_tier(Tier.SIMILAR))
-        text = f"{plural(len(self.groups) - similar, 'group')} of duplicates"
+        text = f"{tables.plural(len(self.groups) - similar, 'group')} of duplicates"
         text += f" and {similar:,} of similar images" if similar else ""
         surplus = self.surplus
         size = format_size(sum(member.facts.size for member in surplus))
-        return f"{text} among {plural(self.image_count, 'image')}; {len(surplus):,} could go, {size}."
+        return f"{text} among {tables.plural(self.image_count, 'image')}; {len(surplus):,} could go, {size}."
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to what JSON can hold; ``lookalike duplicates find --json`` prints it after the collection's name."""
@@ -312,11 +312,6 @@ def format_size(size: int) -> str:
             break
         value, unit = value / 1000, larger
     return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
-
-
-def plural(number: int, noun: str) -> str:
-    """Format a number and a noun, in the plural if the number is not 1."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def thumbnail_uri(path: Path, size: int) -> str:
