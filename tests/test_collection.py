@@ -228,6 +228,13 @@ def test_a_value_that_is_not_a_path_is_refused(wrong: Any) -> None:  # noqa: ANN
         Collection.open(wrong)
 
 
+def test_an_empty_path_is_not_the_current_folder(shop: Collection) -> None:
+    with pytest.raises(UsageError, match="empty"):
+        shop.add("")
+    with pytest.raises(UsageError, match="empty"):
+        open_collection("")
+
+
 def test_an_answer_shows_thumbnails_in_a_notebook(shop: Collection, photos: Path) -> None:
     html = shop.search(photos / "cat" / "1.png", k=2)._repr_html_()
     assert html.count("data:image/jpeg;base64,") == 2
@@ -302,6 +309,10 @@ def test_an_invalid_join_is_refused_at_the_call(shop: Collection, tmp_path: Path
         shop.join()
     with pytest.raises(UsageError):
         shop.join(k=1, within=DistanceRange(0, 1))
+    with pytest.raises(UsageError, match="whole number"):
+        shop.join(k="one")  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(UsageError, match="Collection"):
+        shop.join("other", k=1)  # type: ignore[arg-type]  # as above
     other = Collection.create(tmp_path / "c.lookalike", shop.embedder.encoder, Metric.COSINE)
     with other, pytest.raises(MismatchError, match=r"euclidean.*cosine"):
         shop.join(other, k=1)
@@ -467,5 +478,6 @@ def test_the_pairs_of_a_join_print_convert_and_are_written(shop: Collection, tmp
     assert pairs._repr_html_().count("<img") == 2 * min(20, len(listed))
     assert pairs.write(tmp_path / "pairs.csv").pairs == len(listed)
     assert pairs.recall == 1
+    assert len(repr(pairs)) < 100
     nothing = shop.join(within=0.0)
     assert (str(nothing), nothing._repr_html_(), len(nothing.to_pandas())) == ("No pairs.", "<p>No pairs.</p>", 0)

@@ -60,7 +60,7 @@ def test_labels_that_do_not_fit_the_source_are_refused(tmp_path: Path) -> None:
     image_files.write(tmp_path, {"a.png": 1})
     with pytest.raises(UsageError, match="not a folder"):
         plan(tmp_path / "a.png", labels="folder")
-    with pytest.raises(UsageError, match="need a folder"):
+    with pytest.raises(UsageError, match="for a folder"):
         plan([tmp_path / "a.png"], labels="folder")
     with pytest.raises(UsageError, match="CSV"):
         plan(tmp_path, labels=["cat"])

@@ -73,6 +73,8 @@ def to_path(path: object) -> Path:
     """
     if not isinstance(path, str | os.PathLike):
         raise UsageError(f"A path is a str or a Path, not {type(path).__name__}.")
+    if not os.fspath(path):
+        raise UsageError("The path is empty. Give the path of a file or a folder.")
     try:
         if b"\0" in os.fsencode(path):
             raise UsageError(f"The path {str(path)!r} holds a NUL character. Check it.")

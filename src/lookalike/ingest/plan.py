@@ -61,6 +61,8 @@ def plan(source: Source, labels: Labels | None = None, on_error: OnError | None 
         UsageError: a source is not an image, or the labels do not fit the source.
     """
     if isinstance(source, str | os.PathLike):
+        if not os.fspath(source):
+            raise UsageError("The path is empty. Give the path of an image or a folder.")
         path = Path(source)
         if isinstance(labels, str | os.PathLike) or not os.path.isfile(path):  # noqa: PTH113 -- false for a name that is too long, too
             return _plan_folder(path, labels, on_error)
@@ -77,7 +79,8 @@ def _plan_folder(folder: Path, labels: Labels | None, on_error: OnError | None) 
         return [Entry(path) for path in paths]
     if not isinstance(labels, str | os.PathLike):
         raise UsageError(
-            "A folder's labels are “folder” or the path of a CSV. Give a sequence of images their own labels."
+            "The labels of a folder are “folder” or the path of a CSV file. To give each image its own label, add a list"
+            " of images."
         )
     if labels == "folder":
         return [Entry(p, parts[0] if len(parts := p.relative_to(folder).parts) > 1 else None) for p in paths]
@@ -86,7 +89,7 @@ def _plan_folder(folder: Path, labels: Labels | None, on_error: OnError | None) 
     if missing := sorted(set(rows) - set(names)):
         raise DataError(
             f"{os.fspath(labels)} names {len(missing)} images that are not under {folder}, such as “{missing[0]}”."
-            " Correct its column “path”."
+            " Correct its column “path”: its paths are relative to that folder."
         )
     planned = []
     for name, path in names.items():
@@ -97,7 +100,10 @@ def _plan_folder(folder: Path, labels: Labels | None, on_error: OnError | None) 
 
 def _plan_sequence(sources: Sequence[ImageSource | Entry], labels: Labels | None) -> list[Entry]:
     if isinstance(labels, str | os.PathLike):
-        raise UsageError("Labels by folder or CSV need a folder. Give a sequence of images a sequence of labels.")
+        raise UsageError(
+            f"The labels “{os.fspath(labels)}” are for a folder of images. For images, give a list with one label for"
+            f" each, such as labels=[{os.fspath(labels)!r}]."
+        )
     if labels is not None and not isinstance(labels, Sequence):
         raise UsageError(f"The labels of images are a list, one for each, not {type(labels).__name__}.")
     if labels is not None and len(labels) != len(sources):

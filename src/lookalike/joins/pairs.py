@@ -102,6 +102,13 @@ class JoinPairs:
         """
         return tables.to_arrow([pair.to_dict() for pair in self], _COLUMNS)
 
+    def __repr__(self) -> str:
+        """Show what is joined, without finding the pairs."""
+        join = self.join
+        sides = f"{len(join.left.snapshot.ids):,} items with {len(join.right.snapshot.ids):,}"
+        condition = f"k={join.k}" if join.within is None else f"within {join.within.min:g}..{join.within.max:g}"
+        return f"<JoinPairs: {sides}, {condition}; iterate, print or write them>"
+
     def __str__(self) -> str:
         """Format the first pairs as a table for a terminal."""
         shown, more = self._first()
