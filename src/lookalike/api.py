@@ -226,6 +226,8 @@ def evaluate(
         >>> result.retrieval.by_class.top_1 > 0.8
         True
     """
+    if not isinstance(options, EvaluationOptions):
+        raise UsageError(f"options is an EvaluationOptions of lookalike.evaluation.protocols, not {options!r}.")
     return evaluation.evaluate(_to_embedder(encoder), data, options, progress)
 
 
@@ -307,6 +309,8 @@ def train(
         >>> encoder.card.name
         'tiny'
     """
+    if isinstance(overrides, str):
+        raise UsageError(f"overrides is a list of changes, such as [{overrides!r}], not one text.")
     try:
         from lookalike.learn.train import train as run  # noqa: PLC0415 -- torch takes a second to import, and is an extra
     except ImportError as e:

@@ -35,6 +35,11 @@ class Encoder:
         self._sessions: dict[tuple[Branch, int], InferenceSession] = {}
         self._lock = Lock()
 
+    def __repr__(self) -> str:
+        """Show the name, the dimension and the branches."""
+        card = self.card
+        return f"<Encoder {card.name!r}: {card.dimension} dimensions, {' and '.join(card.branches)}>"
+
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Self:
         """Open the artefact in a folder.
