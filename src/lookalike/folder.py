@@ -170,7 +170,7 @@ class Folder:
         except OSError as e:
             if e.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR) and path.exists():
                 raise AlreadyExistsError(f"{path} already exists. Open it, or choose another name.") from e
-            raise StorageError(f"{path} cannot be created: {e}.") from e
+            raise StorageError(f"{path} cannot be created: {e.strerror or e}. Choose another place.") from e
         finally:
             shutil.rmtree(new, ignore_errors=True)
         return cls(path, manifest)

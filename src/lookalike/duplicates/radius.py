@@ -109,15 +109,16 @@ class SearchRadius:
         if known is None or not known.knots:
             raise UsageError(
                 f"“{name}” is not calibrated for the {embedder.metric} metric, so the distances of duplicates are unknown."
-                " Give --within, a distance such as 0.1 or a similarity such as 95%; or see lookalike calibrate --help."
+                " Give --within (in Python, within=), a distance such as 0.1 or a similarity such as 95%; or use the encoder"
+                " copies."
             )
         best = _likelihood_ratio(known.knots[0][1])
         needed = max(_MIN_LIKELIHOOD_RATIO, image_count - 1) * (_ORIENTATIONS if all_orientations else 1)
         if best < _MIN_LIKELIHOOD_RATIO:
             raise UsageError(
                 f"“{name}” is calibrated on classes, not on duplicates: even its nearest pairs are only {best:,.0f} times"
-                f" as likely to be the same as not, and {image_count:,} images need {needed:,} times. Give --within, a distance"
-                " such as 0.1 or a similarity such as 95%; or use an encoder that is calibrated on copies."
+                f" as likely to be the same as not, and {image_count:,} images need {needed:,} times. Give --within"
+                " (in Python, within=), a distance such as 0.1 or a similarity such as 95%; or use the encoder copies."
             )
         ratio = min(best, needed)
         explanation = f"a pair within it is at least {ratio:,.0f} times as likely to be the same as not"

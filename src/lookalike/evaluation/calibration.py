@@ -234,7 +234,7 @@ def check_destination(encoder: Encoder, to: Path | None) -> None:
         raise AlreadyExistsError(f"{to} already exists; give --to a new folder.")
     if to is None and encoders.is_shared(encoder):
         raise UsageError(
-            f"“{encoder.card.name}” is shared and stays unchanged; name a folder for a calibrated copy with --to DIR."
+            f"“{encoder.card.name}” is shared and stays unchanged. Give a folder for a calibrated copy with --to DIR (in Python, to=)."
         )
 
 

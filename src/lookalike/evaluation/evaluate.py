@@ -66,7 +66,9 @@ class EvaluationData:
             DataError: the data is invalid, or has fewer than two classes, or no class with two images.
         """
         if path is None and one_shot_runs is None:
-            raise UsageError("There is nothing to measure: give labelled images (--data) or Omniglot's runs (--runs).")
+            raise UsageError(
+                "There is nothing to measure: give labelled images as data (--data), or Omniglot's runs (--runs)."
+            )
         runs = () if one_shot_runs is None else omniglot.read_runs(one_shot_runs)
         if path is None:
             return cls(describe_path(None), one_shot_runs=runs)

@@ -104,7 +104,7 @@ def _kind(entry: os.DirEntry[str], report: Callable[[OSError], None]) -> Literal
 def _no_folder(folder: Path, error: OSError) -> NotFoundError | UsageError | StorageError:
     name = quote(folder)
     if isinstance(error, FileNotFoundError):
-        return NotFoundError(f"There is no folder {name}. Check the path.")
+        return NotFoundError(f"There is no folder and no file {name}. Check the path.")
     if isinstance(error, NotADirectoryError):
         return UsageError(f"{name} is a file, not a folder. Give the folder that it is in.")
     return StorageError(f"The folder {name} cannot be listed: {error.strerror}. Check its permissions.")

@@ -35,6 +35,7 @@ def read_labels(path: Path) -> dict[str, dict[str, str]]:
                 rows[key] = {k: v for k, v in row.items() if k and v}
             return rows
     except OSError as e:
-        raise NotFoundError(f"The labels {path} cannot be read: {e.strerror}.") from e
+        advice = "Give “folder”, or the path of a CSV file with the columns path and label."
+        raise NotFoundError(f"The labels {path} cannot be read: {e.strerror}. {advice}") from e
     except (ValueError, csv.Error) as e:  # ValueError: bytes that are not UTF-8, or a path that no file can have
         raise DataError(f"{path} is not a CSV in UTF-8: {e}.") from e
