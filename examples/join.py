@@ -21,6 +21,7 @@ def main() -> None:
             folders = [home / "spring", home / "autumn"]
             for seed, folder in enumerate(folders):
                 sample.write(folder, count=64, seed=seed)
+            folders = [folder / "photos" for folder in folders]
         with la.open(home / "a", encoder="toyshop") as a, la.open(home / "b", encoder="toyshop") as b:
             a.add(folders[0])
             b.add(folders[1])
