@@ -422,6 +422,7 @@ def test_the_groups_are_a_sequence_that_prints_and_shows_images(photos: list[Pat
     assert page.count('<img src="data:image/jpeg;base64,') == 2
     assert "&lt;b&gt;copy" in page
     assert "<b>copy" not in page
+    assert "\x1b" not in page
 
 
 def test_the_pairs_become_a_table(photos: list[Path], index: Index, monkeypatch: pytest.MonkeyPatch) -> None:

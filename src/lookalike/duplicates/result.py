@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -256,7 +255,7 @@ class DuplicateGroups(PairTable, Sequence[Group]):
         shown = list(map(_shorten, self.groups[:_SHOWN_GROUPS]))
         paths = [member.path for group in shown for member in group.members]
         thumbnails = dict(zip(paths, prefetch_map(lambda path: thumbnail_uri(path, _THUMBNAIL), paths), strict=True))
-        parts = [f"<p>{escape(self.summary)}</p>"]
+        parts = [f"<p>{tables.escape(self.summary)}</p>"]
         for group in shown:
             figures = "".join(_figure(member, group.tier, thumbnails[member.path]) for member in group.members)
             parts.append(f'<div style="display:flex;flex-wrap:wrap;gap:8px"><b>{group.tier}</b>{figures}</div>')
@@ -325,5 +324,5 @@ def thumbnail_uri(path: Path, size: int) -> str:
 def _figure(member: Member, tier: Tier, uri: str) -> str:
     verdict = str(tier) if tier is Tier.SIMILAR else "keep" if member.kept else str(member.tier)
     image = f'<img src="{uri}" alt="">' if uri else ""
-    caption = f"{escape(member.path.name)}<br>{verdict} {escape(member.reason)}"
+    caption = f"{tables.escape(member.path.name)}<br>{verdict} {tables.escape(member.reason)}"
     return f'<figure style="margin:0;width:{_THUMBNAIL}px">{image}<figcaption>{caption}</figcaption></figure>'
