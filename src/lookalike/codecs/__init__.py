@@ -1,4 +1,4 @@
-"""Codecs: they turn an encoder's embeddings into the vectors that a collection stores."""
+"""Codecs, which turn an encoder's embeddings into the vectors that a collection stores."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ def load(name: str, folder: Path, embeddings: VectorSpace) -> Codec:
     """Load a fitted codec.
 
     Args:
-        name: which codec, as a collection's manifest says.
-        folder: where `Codec.save` put it.
+        name: the codec's name in a collection's manifest.
+        folder: the folder that `Codec.save` wrote to.
         embeddings: the space of the embeddings that it encodes.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The codec that keeps embeddings as they are."""
+"""The codec that leaves embeddings unchanged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from lookalike.query import Vectors
 
 @dataclass(frozen=True)
 class NoCodec:
-    """Keep embeddings as they are.
+    """A codec that leaves embeddings unchanged.
 
     Attributes:
         space: of the embeddings, and so of the codes.
@@ -25,11 +25,11 @@ class NoCodec:
         return self
 
     def encode(self, embeddings: Vectors) -> Vectors:
-        """Return the embeddings."""
+        """Return the embeddings unchanged."""
         return embeddings
 
     def save(self, folder: Path) -> None:
-        """Write nothing: the manifest's name says it all."""
+        """Write nothing: the codec has no parameters."""
 
     @classmethod
     def load(cls, folder: Path, embeddings: VectorSpace) -> Self:  # noqa: ARG003 -- nothing to read

@@ -11,11 +11,11 @@ from lookalike.query import Vectors
 class Codec(Protocol):
     """A map from embeddings to codes, fitted once and then fixed.
 
-    To encode takes NumPy or ONNX Runtime alone. A codec whose fit needs gradients is fitted by `lookalike.learn`.
+    Encoding needs only NumPy or ONNX Runtime. `lookalike.learn` fits codecs that need gradients.
     """
 
     name: ClassVar[str]
-    """What a manifest and a calibration call it."""
+    """Its name in manifests and calibrations."""
 
     @property
     def space(self) -> VectorSpace:
@@ -23,7 +23,7 @@ class Codec(Protocol):
         ...
 
     def fit(self, embeddings: Vectors, labels: Sequence[str] | None = None) -> Self:
-        """Return a codec that is fitted to embeddings.
+        """Fit the codec to embeddings, and return the fitted codec.
 
         Args:
             embeddings: ``(n, d)``, float32.
@@ -35,16 +35,20 @@ class Codec(Protocol):
         ...
 
     def encode(self, embeddings: Vectors) -> Vectors:
-        """Turn embeddings ``(n, d)`` into codes ``(n, space.columns)``."""
+        """Convert embeddings ``(n, d)`` to codes ``(n, space.columns)``."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Write all that `load` needs into a folder, which exists. Formats are safetensors and JSON."""
+        """Write the codec into an existing folder, as safetensors and JSON."""
         ...
 
     @classmethod
     def load(cls, folder: Path, embeddings: VectorSpace) -> Self:
-        """Read what `save` wrote; ``embeddings`` is the space of what it will encode.
+        """Load a saved codec.
+
+        Args:
+            folder: the folder that `save` wrote to.
+            embeddings: the space of the embeddings that it encodes.
 
         Raises:
             MismatchError: it was fitted on embeddings of another space.

@@ -1,4 +1,4 @@
-"""Encoders: artefacts that turn images into embeddings, found by name, by path or on a hub."""
+"""Encoders, which turn images into embeddings; opened by name, by path or from the Hugging Face hub."""
 
 from lookalike.encoders.artefact import Encoder
 from lookalike.encoders.card import Card

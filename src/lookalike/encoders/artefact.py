@@ -1,4 +1,4 @@
-"""Encoder artefacts: a folder in memory, run by ONNX Runtime."""
+"""Encoder artefacts: folders with ONNX networks, run by ONNX Runtime."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Encoder:
-    """Turns images into embeddings. It loads networks when they are first used, and threads may share it.
+    """An encoder, which turns images into embeddings. It loads networks at first use, and threads may share it.
 
     Attributes:
         folder: the artefact's folder.
@@ -29,7 +29,7 @@ class Encoder:
     """
 
     def __init__(self, folder: Path, card: Card) -> None:
-        """Make an encoder of a card that was read and files that exist; use `open` instead."""
+        """Make an encoder of a valid card and existing files; use `open` instead."""
         self.folder = folder
         self.card = card
         self._sessions: dict[tuple[Branch, int], InferenceSession] = {}
@@ -58,7 +58,7 @@ class Encoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over all that changes an embedding: networks and input. A new calibration does not change it."""
+        """SHA-256 of the networks and their input, which determine the embeddings. A new calibration does not change it."""
         digest = hashlib.sha256()
         fields = self.card.model_dump(mode="json", include={"input", "dimension", "output", "branches"})
         digest.update(json.dumps(fields, sort_keys=True).encode())
@@ -85,27 +85,27 @@ class Encoder:
                 if (self.folder / name).exists():
                     shutil.copyfile(self.folder / name, to / name)
         except FileExistsError as e:
-            raise AlreadyExistsError(f"{to} already exists; name a new folder.") from e
+            raise AlreadyExistsError(f"{to} already exists. Choose another folder.") from e
         except OSError as e:
-            raise StorageError(f"{to} cannot be written: {e.strerror}. Name another folder.") from e
+            raise StorageError(f"{to} cannot be written: {e.strerror}. Choose another folder.") from e
         return to
 
     def embed(self, batch: UInt8[np.ndarray, "n s s 3"], branch: Branch = "photo", *, threads: int = 1) -> Vectors:
-        """Run images that are fitted to the network's input through it, in one batch.
+        """Embed images that are fitted to the network's input, in one batch.
 
-        `lookalike.embedding.Embedder` divides many images into batches and batches among the cores.
+        `lookalike.embedding.Embedder` divides many images into batches, and batches among the cores.
 
         Args:
             batch: RGB; s is ``card.input.size``.
             branch: the network to run.
-            threads: how many work on the batch.
+            threads: the number of threads to use.
 
         Returns:
             float32 ``(n, dimension)``, or packed bits uint8 ``(n, dimension / 8)``.
 
         Raises:
             UsageError: the encoder does not have the branch, or the images have another size.
-            EncoderError: the network fails, or its output is not what the card promises.
+            EncoderError: the network fails, or its output contradicts the card.
         """
         self._check(batch, branch)
         if len(batch) == 0:
@@ -117,7 +117,7 @@ class Encoder:
         size = self.card.input.size
         if branch not in self.card.branches:
             raise UsageError(
-                f"“{self.card.name}” has no {branch} branch; it takes {' and '.join(self.card.branches)} queries."
+                f"The encoder “{self.card.name}” has no {branch} branch. It embeds only {' and '.join(self.card.branches)}s."
             )
         if batch.ndim != 4 or batch.shape[1:] != (size, size, 3):  # noqa: PLR2004 -- n, height, width, channels
             raise UsageError(f"“{self.card.name}” takes images of shape (n, {size}, {size}, 3), not {batch.shape}.")
@@ -126,11 +126,11 @@ class Encoder:
         card, session = self.card, self._session(branch, threads)
         try:
             (result,) = session.run(None, {session.get_inputs()[0].name: self._normalise(batch)})
-        except Exception as e:  # ONNX Runtime raises classes of its own that share no public parent
+        except Exception as e:  # ONNX Runtime's own errors have no public base class
             raise EncoderError(f"The network {branch}.onnx of “{card.name}” fails: {e}") from e
         if np.shape(result) != (len(batch), card.dimension) or not np.isfinite(result).all():
             raise EncoderError(
-                f"The card of “{card.name}” promises {card.dimension} finite numbers an image, but {branch}.onnx gave an"
+                f"The card of “{card.name}” states {card.dimension} finite numbers an image, but {branch}.onnx returned an"
                 f" array of shape {np.shape(result)}, or numbers that are not finite. Export the encoder again."
             )
         values: np.ndarray = (
@@ -140,7 +140,7 @@ class Encoder:
 
     def _normalise(self, batch: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n 3 s s"]:
         mean, std = (np.array(v, np.float32)[:, None, None] for v in (self.card.input.mean, self.card.input.std))
-        # Channels first, before anything else: over the last axis, of three, NumPy takes eight times as long.
+        # Transposed first: over a last axis of length three, NumPy's arithmetic takes eight times as long.
         scaled: np.ndarray = np.ascontiguousarray(batch.transpose(0, 3, 1, 2)) * (np.float32(1 / 255) / std)
         scaled -= mean / std
         return scaled
@@ -148,12 +148,12 @@ class Encoder:
     def _session(self, branch: Branch, threads: int) -> "InferenceSession":
         with self._lock:
             if (branch, threads) not in self._sessions:
-                # Here, since it is the one slow import of a search; a door that uses no encoder starts without it.
+                # The import takes 0.12 s, which programs without an encoder need not wait for.
                 import onnxruntime  # noqa: PLC0415
 
                 options = onnxruntime.SessionOptions()
                 options.intra_op_num_threads = threads
-                # Threads that wait for their next part would otherwise keep a core from threads that have work.
+                # Idle threads would otherwise spin and keep cores from busy ones.
                 options.add_session_config_entry("session.intra_op.allow_spinning", "0")
                 options.log_severity_level = 3
                 try:

@@ -1,4 +1,4 @@
-"""Encoder cards: ``encoder.json``, what an encoder is and how it was made."""
+"""Encoder cards, the files ``encoder.json``: properties, calibration and provenance of encoders."""
 
 import json
 from contextlib import suppress
@@ -20,14 +20,14 @@ FORMAT = 1
 
 
 class _Strict(BaseModel):
-    # Fields with an alias keep their old name in files.
+    # An alias is the name of a field in files.
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True, serialize_by_alias=True
     )
 
 
 class Input(_Strict):
-    """How an image becomes the network's input: fitted to ``size`` pixels a side, then (value / 255 - mean) / std."""
+    """The preprocessing of an image: fit to ``size`` pixels a side, then (value / 255 - mean) / std."""
 
     size: int = Field(gt=0, le=4096)
     fit: Fit
@@ -36,9 +36,9 @@ class Input(_Strict):
 
 
 class Calibration(_Strict):
-    """The meaning of distances, fitted on held-out pairs.
+    """A calibration of distances, fitted on held-out pairs.
 
-    A card that an early version wrote may have only the distances at given false accept rates.
+    A card of an early version may have only the distances at false accept rates.
     """
 
     distance_at_false_accept_rate: dict[str, float] = Field(
@@ -47,7 +47,7 @@ class Calibration(_Strict):
     metric: Metric | None = Field(default=None, description="of the distances; none: the card's")
     codec: str = Field(default="none", description="name of the codec whose codes it was fitted on")
     threshold: float | None = Field(
-        default=None, ge=0, description="the distance of best accuracy: pairs within it count as the same"
+        default=None, ge=0, description="the distance with the best accuracy: pairs within it count as the same"
     )
     knots: tuple[tuple[float, float], ...] = Field(
         default=(), description="(distance, probability of the same), linear in between and constant outside"
@@ -61,7 +61,7 @@ class Calibration(_Strict):
     def _check_knots(self) -> Self:
         distances, values = [knot[0] for knot in self.knots], [knot[1] for knot in self.knots]
         if any(a >= b for a, b in pairwise(distances)) or any(a < b for a, b in pairwise(values)):
-            raise ValueError("the knots of a probability ascend in distance, and the probability never rises")
+            raise ValueError("the distances of knots must ascend, and their probabilities must not")
         if not all(0 <= value <= 1 for value in values):
             raise ValueError("a probability lies between 0 and 1")
         return self
@@ -69,20 +69,20 @@ class Calibration(_Strict):
     def probability(self, distances: Shaped[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
         """Compute P(same | distance) in 0…1 for equal priors; it never rises with the distance.
 
-        It is too high where genuine pairs are rarer, as among all pairs of a collection: for odds ``o`` of a genuine
-        pair, multiply ``p / (1 - p)`` by ``o``.
+        It is too high if genuine pairs are rarer, as among all pairs of a collection. For odds ``o`` of a genuine pair,
+        multiply ``p / (1 - p)`` by ``o``.
 
         Raises:
             UsageError: this calibration has no probabilities.
         """
         if not self.knots:
-            raise UsageError("This encoder's calibration has no probabilities; run: lookalike calibrate.")
+            raise UsageError("This encoder's calibration has no probabilities. Run lookalike calibrate.")
         at, values = np.array(self.knots).T
         return np.asarray(np.interp(distances, at, values))
 
 
 class Provenance(_Strict):
-    """How an encoder was made."""
+    """The provenance of an encoder: its training recipe, data and results."""
 
     recipe: dict[str, Any] = Field(description="the whole training recipe")
     seed: int
@@ -116,14 +116,9 @@ class Card(_Strict):
             raise ValueError(f"the metric {self.metric} does not compare {self.output}s")
         if self.output == "bits" and self.dimension % 8:
             raise ValueError(f"the dimension of bits must be a multiple of 8, not {self.dimension}")
-        known = self.calibration
-        # A calibration with a codec is of its codes, which may have another metric than the encoder's output.
-        if (
-            known
-            and known.codec == "none"
-            and known.metric
-            and (known.metric is Metric.HAMMING) != (self.output == "bits")
-        ):
+        # The codes of a codec may have another metric than the encoder's output.
+        known = self.calibration if self.calibration and self.calibration.codec == "none" else None
+        if known and known.metric and (known.metric is Metric.HAMMING) != (self.output == "bits"):
             raise ValueError(f"a calibration for {known.metric} does not apply to {self.output}s")
         return self
 
@@ -143,7 +138,7 @@ class Card(_Strict):
             raise NotFoundError(f"{folder} is not an encoder: it has no encoder.json.") from e
         except (OSError, UnicodeDecodeError) as e:
             raise EncoderError(f"{path} cannot be read: {e}.") from e
-        # Before anything else: another format may have other fields.
+        # Before validation: another format may have other fields.
         with suppress(ValueError):
             tree = json.loads(text)
             if isinstance(tree, dict) and tree.get("format", FORMAT) != FORMAT:
@@ -160,13 +155,13 @@ class Card(_Strict):
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> Card:
-    """Write a calibration into the card of an artefact; it replaces an earlier one.
+    """Write a calibration into the card of an artefact, in place of an earlier one.
 
-    Other processes see the old card or the new one. The encoder's fingerprint is unchanged, as embeddings are.
+    Other processes see the old card or the new one. Embeddings and the encoder's fingerprint stay the same.
 
     Args:
         folder: the artefact's folder.
-        calibration: the meaning of its distances.
+        calibration: of its embeddings, or of a codec's codes.
 
     Returns:
         The new card.
@@ -178,7 +173,7 @@ def write_calibration(folder: Path, calibration: Calibration) -> Card:
     """
     card = Card.read(folder)
     try:
-        # Through the model again: it refuses a calibration that does not apply to the encoder.
+        # `model_copy` would not check whether the calibration applies to the encoder.
         card = Card.model_validate(card.model_dump() | {"calibration": calibration.model_dump()})
     except ValidationError as e:
         raise MismatchError(f"The calibration is not of the encoder in {folder}: {e.errors()[0]['msg']}.") from e

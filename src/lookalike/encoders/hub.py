@@ -1,4 +1,4 @@
-"""Download of encoders from the Hugging Face hub, by ``hf://``."""
+"""Downloads of encoders from the Hugging Face hub, by ``hf://`` addresses."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ SCHEME = "hf://"
 
 
 def is_cached(folder: Path) -> bool:
-    """Check whether a folder lies in the cache of the hub's client, which names folders ``models--org--repo``."""
+    """Return whether a folder lies in the cache of the hub's client, which names folders ``models--org--repo``."""
     return any(part.startswith("models--") for part in folder.parts)
 
 
@@ -19,10 +19,10 @@ def fetch(address: str, files: Sequence[str], purpose: str) -> Path:
     Args:
         address: ``hf://org/repo[@revision]``.
         files: names, or patterns such as ``*.onnx``.
-        purpose: what they are for; it begins the message if the hub's client is not installed.
+        purpose: the beginning of the message if the hub's client is not installed, such as ``"An encoder from a hub"``.
 
     Returns:
-        A folder that holds those of the files that the repository has.
+        A folder with the files that the repository has.
 
     Raises:
         UsageError: the address is invalid.

@@ -1,4 +1,4 @@
-"""Registry of encoders: bundled by name, in a folder by path, on a hub by ``hf://``."""
+"""Registry of encoders: bundled ones by name, others by path or by a hub address ``hf://``."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from lookalike.encoders.artefact import Encoder
 from lookalike.errors import NotFoundError, UsageError
 
 DEFAULT = "toyshop"
-"""The encoder of a new collection whose user names none."""
+"""The encoder of a new collection if the user names none."""
 
 EncoderSource = str | os.PathLike[str] | Encoder
 """An encoder: a name, a folder, ``hf://org/repo``, or an open encoder."""
@@ -21,7 +21,7 @@ def bundled() -> dict[str, Path]:
 
 
 def is_shared(encoder: Encoder) -> bool:
-    """Check whether an encoder is bundled or lies in the hub's cache, so that other users of it need it unchanged."""
+    """Return whether an encoder is bundled or in the hub's cache, so that other programs need it unchanged."""
     folder = encoder.folder.resolve()
     return folder in {path.resolve() for path in bundled().values()} or hub.is_cached(folder)
 

@@ -1,10 +1,10 @@
 """Images: find, open, check, orient, fit, fingerprint and shrink them. All decoding happens here.
 
-Each function takes an `ImageSource`. Every image, from a disk or from a stranger, passes through `open_image`: content
-decides the format, only the formats listed there are opened, the size is checked before a pixel is decoded, and what
-Pillow raises comes out as an `ImageError`. The result is upright RGB, transparency on white.
+Each function takes an `ImageSource`. Every image, trusted or not, passes through `open_image`. It detects the format from
+the content, opens only known formats, checks the size before it decodes a pixel, and turns errors of Pillow into an
+`ImageError`. The result is upright RGB, transparency on white.
 
-An animated image stands for its first frame. The other frames are not counted, so thousands of them cost nothing.
+Only the first frame of an animated image is used. The other frames are not counted, so thousands of them cost nothing.
 Colour profiles are ignored: encoders are trained on images opened the same way, and a wrong profile does no harm.
 """
 

@@ -11,13 +11,13 @@ from lookalike.shapes import UInt8
 def to_rgb(image: Image.Image) -> Image.Image:
     """Copy an image to plain RGB, without a file or metadata.
 
-    Grey and colour of 16 bits keep their high 8. Integers of 32 bits and floats have no agreed white: their range is the
-    smallest of 0…1 (floats), 0…255 and 0…65535 that holds all values, or else from their minimum to their maximum.
+    Values of 16 bits keep their high 8 bits. Integers of 32 bits and floats have no standard white. Their range is the
+    smallest of 0…1 (floats only), 0…255 and 0…65535 that holds all values, else minimum…maximum.
     """
     if image.mode.startswith("I") or image.mode == "F":
         image = Image.fromarray(_eight_bits(np.asarray(image), image.mode))
     if image.has_transparency_data:
-        # Premultiplied alpha ("RGBa", "La") converts to its straight form only.
+        # Pillow converts premultiplied alpha ("RGBa", "La") only to its straight form.
         image = image.convert({"RGBa": "RGBA", "La": "LA"}.get(image.mode, "RGBA")).convert("RGBA")
         rgb = Image.new("RGB", image.size, "white")
         rgb.paste(image, mask=image)
@@ -36,7 +36,7 @@ def _eight_bits(values: np.ndarray, mode: str) -> UInt8[np.ndarray, "h w"]:
     if low >= 0 and high <= whites[-1]:
         low, high = 0.0, next(white for white in whites if high <= white)
     grey = np.empty(values.size, np.uint8)
-    # A million at a time: in 64-bit floats, the largest image would take gigabytes.
+    # In chunks: the largest image would take gigabytes in 64-bit floats.
     for chunk, out in zip(_chunks(values.reshape(-1)), _chunks(grey), strict=True):
         clean = np.nan_to_num(chunk.astype(np.float64), nan=low, posinf=high, neginf=low)
         out[:] = np.rint((clean - low) * (255 / ((high - low) or 1)))

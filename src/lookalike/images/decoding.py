@@ -1,4 +1,4 @@
-"""Decoding: from an image source to upright RGB, and the facts that a header states."""
+"""Decoding of image sources to upright RGB, and size and animation from their headers."""
 
 import contextlib
 import io
@@ -28,20 +28,20 @@ def open_image(
 
     Args:
         source: the image.
-        name: what messages call it; by default its quoted path, or “The image”.
-        at_least: side of the square that it will be fitted to, in pixels. A JPEG file may then be decoded at a half, a
-            quarter or an eighth of its size, as long as its shorter side stays at least twice this, which serves every
-            `Fit`. Twice: at 224 pixels, 1.7 times would save another quarter of the time, and double the mean
-            difference to a full decode, from 0.27 to 0.57 of 255 grey levels (``benchmarks/decode.py``).
-        limits: what it may cost.
+        name: its name in messages; by default its quoted path, or “The image”.
+        at_least: side in pixels of the square that the image will be fitted to. A JPEG file may then be decoded at 1/2,
+            1/4 or 1/8 of its size, if its shorter side stays at least twice this, which suits every `Fit`. A factor of
+            1.7 at 224 pixels would save another quarter of the time, but double the mean difference to a full decode,
+            from 0.27 to 0.57 of 255 grey levels (``benchmarks/decode.py``).
+        limits: maximum bytes and pixels.
 
     Returns:
         A new image of mode RGB, without metadata.
 
     Raises:
         NotFoundError: the file does not exist.
-        UnreadableImageError: not an image, or damaged.
-        ImageTooLargeError: over a limit, or too large for the memory.
+        UnreadableImageError: the source is not an image, or it is damaged.
+        ImageTooLargeError: the image exceeds a limit or the memory.
         UsageError: ``source`` has a wrong type or shape, or ``at_least`` is below 1.
     """
     if at_least is not None and at_least < 1:
@@ -76,20 +76,20 @@ def _errors_translated(name: str) -> Iterator[None]:
     except ImageError:
         raise
     except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLargeError(f"{name} needs more memory than there is. Scale it down.") from error
-    # On hostile bytes Pillow raises nearly anything: OSError, SyntaxError, ValueError, struct.error, KeyError, …
+        raise ImageTooLargeError(f"{name} needs more memory than is available. Scale it down.") from error
+    # On hostile bytes Pillow raises many types: OSError, SyntaxError, ValueError, struct.error, KeyError, …
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise UnreadableImageError(f"{name} is damaged or incomplete ({reason}). Export or upload it again.") from error
 
 
 def read_bytes(source: ImageSource, limits: Limits = DEFAULT_LIMITS) -> bytes:
-    """Return an image as a file's content: files and bytes unchanged, a Pillow image or an array as an upright RGB PNG.
+    """Read an image as the content of a file: files and bytes unchanged, Pillow images and arrays as upright RGB PNG.
 
     Raises:
         NotFoundError: the file does not exist.
         UnreadableImageError: it is a folder, a pipe, a device or empty, or its permissions forbid reading.
-        ImageTooLargeError: over a limit; a file's size is checked before reading.
+        ImageTooLargeError: the image exceeds a limit; a file's size is checked before reading.
         UsageError: ``source`` has a wrong type or shape.
     """
     checked = check_source(source)
@@ -99,11 +99,11 @@ def read_bytes(source: ImageSource, limits: Limits = DEFAULT_LIMITS) -> bytes:
 
 
 def dimensions(source: ImageSource) -> tuple[int, int]:
-    """Return width and height of an upright image, in pixels; reads only the header where the format allows it.
+    """Read the width and height of an upright image in pixels, from its header alone if the format allows it.
 
     Raises:
         NotFoundError: the file does not exist.
-        UnreadableImageError: not an image, or its header is damaged.
+        UnreadableImageError: the source is not an image, or its header is damaged.
         UsageError: ``source`` has a wrong type or shape.
     """
     with _header(source) as image:
@@ -111,9 +111,9 @@ def dimensions(source: ImageSource) -> tuple[int, int]:
 
 
 def is_animated(source: ImageSource) -> bool:
-    """Return whether more frames or pages follow the first one, which is the only one that `open_image` decodes.
+    """Return whether more frames or pages follow the first one; `open_image` decodes only the first.
 
-    An image that a camera hides behind a JPEG, such as a preview, does not count.
+    A second image that a camera appends to a JPEG, such as a preview, does not count.
 
     Raises:
         NotFoundError, UnreadableImageError, UsageError: as `dimensions`.
@@ -124,7 +124,7 @@ def is_animated(source: ImageSource) -> bool:
 
 @contextlib.contextmanager
 def _header(source: ImageSource) -> Iterator[Image.Image]:
-    """Open an image without decoding it, and translate what Pillow raises."""
+    """Open an image without decoding it, and translate Pillow's errors."""
     name, checked = name_source(source), check_source(source)
     if isinstance(checked, Image.Image):
         yield checked

@@ -1,4 +1,4 @@
-"""Search for image files under a folder."""
+"""Listing of the image files under a folder."""
 
 import logging
 import os
@@ -14,29 +14,29 @@ log = logging.getLogger(__name__)
 SUFFIXES: frozenset[str] = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif"},
 )
-"""Lower-case endings of the files that `find` lists."""
+"""Lower-case suffixes of the files that `find` lists."""
 
 TRASH_LIST = "lookalike-trash.jsonl"
-"""A folder with this file is a trash of `lookalike.duplicates`; the file lists what is in it."""
+"""A folder with this file is a trash of `lookalike.duplicates`; the file lists its contents."""
 
 _SYSTEM_NAMES = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin", "thumbs.db", "lost+found"})
 
 
 def find(folder: str | os.PathLike[str], on_error: Callable[[OSError], None] | None = None) -> list[Path]:
-    """List the image files under a folder, by their endings.
+    """List the image files under a folder, by their suffixes.
 
-    It skips hidden files and folders (a leading dot), thumbnails and waste of operating systems, and lookalike's own
-    collections and trash. A folder that several links lead to, or a loop of links, is listed once, under its real path
-    if that lies in ``folder``; so a new link never changes the paths of the other files. A link to a file is listed like
-    a file.
+    It skips hidden files and folders (a leading dot), thumbnail and trash folders of operating systems, and lookalike's
+    own collections and trash. It lists a folder once, even if several links or a loop of links lead to it, and under its
+    real path if that lies in ``folder``. So a new link never changes the paths of other files. It lists a link to a file
+    like a file.
 
     Args:
-        folder: where to begin; it may itself be hidden or a link. ``~`` is not expanded.
+        folder: the folder; it may itself be hidden or a link. ``~`` is not expanded.
         on_error: called with the error (its `filename` is set) for each sub-folder that cannot be listed and each broken
             link; by default these are logged as warnings. Neither stops the search.
 
     Returns:
-        Paths that begin with ``folder``, sorted part by part.
+        Paths that begin with ``folder``, sorted by their parts.
 
     Raises:
         NotFoundError: the folder does not exist.
@@ -47,21 +47,21 @@ def find(folder: str | os.PathLike[str], on_error: Callable[[OSError], None] | N
     report = on_error or (lambda error: log.warning("Skipped: %s", error))
     files: list[Path] = []
     seen: set[tuple[int, int]] = set()
-    # Real folders first; links to folders when no real one is left.
+    # Links come after all real folders, so that a folder gets its real path.
     folders, links = [folder], list[Path]()
     while folders or links:
-        here = folders.pop() if folders else links.pop(0)
+        current = folders.pop() if folders else links.pop(0)
         try:
-            entries = _list(here, seen, is_root=here == folder)
+            entries = _list(current, seen, is_root=current == folder)
         except ValueError as error:  # a NUL, or half a surrogate pair
-            raise NotFoundError(f"There is no folder {quote(here)}. Check the path.") from error
+            raise NotFoundError(f"There is no folder {quote(current)}. Check the path.") from error
         except OSError as error:
-            if here == folder:
-                raise _no_folder(folder, error) from error
+            if current == folder:
+                raise _translate_error(folder, error) from error
             report(error)
             continue
         for entry in entries:
-            path = here / entry.name
+            path = current / entry.name
             match _kind(entry, report):
                 case "folder":
                     folders.append(path)
@@ -73,7 +73,7 @@ def find(folder: str | os.PathLike[str], on_error: Callable[[OSError], None] | N
 
 
 def _list(folder: Path, seen: set[tuple[int, int]], *, is_root: bool) -> list[os.DirEntry[str]]:
-    """List a folder, unless it was listed before or is a trash."""
+    """List a folder, or nothing if it was listed before or is a trash."""
     status = folder.stat()
     if (status.st_dev, status.st_ino) in seen:
         return []
@@ -95,13 +95,13 @@ def _kind(entry: os.DirEntry[str], report: Callable[[OSError], None]) -> Literal
         if entry.is_file():
             return "image"
         if entry.is_symlink():
-            Path(entry.path).stat()  # raises, and says why the link is broken
+            Path(entry.path).stat()  # raises an error with the reason
     except OSError as error:  # a link to itself, for example
         report(error)
     return None
 
 
-def _no_folder(folder: Path, error: OSError) -> NotFoundError | UsageError | StorageError:
+def _translate_error(folder: Path, error: OSError) -> NotFoundError | UsageError | StorageError:
     name = quote(folder)
     if isinstance(error, FileNotFoundError):
         return NotFoundError(f"There is no folder and no file {name}. Check the path.")

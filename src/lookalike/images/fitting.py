@@ -1,4 +1,4 @@
-"""Fitting: from an image to the square of pixels that an encoder sees."""
+"""Fitting of images to the square input of an encoder."""
 
 from typing import Literal, get_args
 
@@ -12,7 +12,7 @@ from lookalike.images.sources import ImageSource
 from lookalike.shapes import UInt8
 
 Fit = Literal["squash", "crop", "pad"]
-"""How an image becomes square: its aspect ignored, the ends of its longer side cut off, or centred on white."""
+"""How an image becomes square: stretched, cropped at the centre, or padded with white."""
 
 
 def load(
@@ -23,24 +23,24 @@ def load(
     name: str | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """Open an image and fit it to a square, as an encoder sees it.
+    """Open an image and fit it to a square, the input of an encoder.
 
-    Resizing is bicubic and weighs all the pixels that become one, so it does not alias: image networks are trained so,
-    and it shows fewer halos than Lanczos. Reductions above 6 first take whole-pixel means to three times the size, which
-    is much faster; the result differs by a fraction of a grey level. An image of the right size keeps its pixels.
+    Resizing is bicubic with antialiasing, as image networks are trained, and shows fewer halos than Lanczos. Reductions
+    by more than 6 first average whole pixels to three times the size. That is much faster, and the result differs by a
+    fraction of a grey level. An image of the right size keeps its pixels.
 
     Args:
         source: the image.
         size: side of the square, in pixels.
-        fit: ``"squash"`` ignores the aspect. ``"crop"`` resizes the shorter side to ``size`` and keeps the middle.
+        fit: ``"squash"`` ignores the aspect ratio. ``"crop"`` resizes the shorter side to ``size`` and keeps the middle.
             ``"pad"`` resizes the longer side and centres the image on white.
-        name: what messages call it; by default its quoted path, or “The image”.
-        limits: what it may cost.
+        name: its name in messages; by default its quoted path, or “The image”.
+        limits: maximum bytes and pixels.
 
     Raises:
         NotFoundError: the file does not exist.
-        UnreadableImageError: not an image, or damaged.
-        ImageTooLargeError: over a limit.
+        UnreadableImageError: the source is not an image, or it is damaged.
+        ImageTooLargeError: the image exceeds a limit.
         UsageError: ``source`` has a wrong type or shape, ``size`` is below 1 or ``fit`` is unknown.
     """
     check_size(size)
@@ -64,10 +64,10 @@ def _fit(image: Image.Image, size: int, fit: Fit) -> UInt8[np.ndarray, "size siz
 
 
 def check_size(size: int) -> None:
-    """Refuse a side below 1 pixel.
+    """Check that a side has at least 1 pixel.
 
     Raises:
-        UsageError: it is.
+        UsageError: it is below 1.
     """
     if size < 1:
         raise UsageError(f"The size is {size}; a side has at least 1 pixel.")

@@ -26,12 +26,12 @@ _SCAN = re.compile(rb"\xff\xda\0(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 
 
 class Reader(io.BytesIO):
-    """Bytes that can be read a limited number of times: a file of a million empty chunks would waste a server's time."""
+    """Bytes with a limited number of reads, since a file of a million empty chunks would take a server too long."""
 
     reads = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read, unless there were too many reads already."""
+        """Read as `io.BytesIO` does, up to the limit on the number of reads."""
         self.reads += 1
         if self.reads > _MAX_READS:
             raise OSError("it has more parts than any image needs")
@@ -40,11 +40,11 @@ class Reader(io.BytesIO):
 
 class _Jpeg(JpegImageFile):
     def _read_dpi_from_exif(self) -> None:
-        """Skip the resolution: Pillow would warn about damaged EXIF, and a warning can be an error."""
+        """Skip the resolution: Pillow would warn about damaged EXIF, and users may turn warnings into errors."""
 
 
-# Pillow's classes, not `Image.open`: that one has a limit on pixels which is global to the process, so changing it would
-# affect every other user of Pillow. And installed plugins cannot add formats.
+# Pillow's classes instead of `Image.open`: its limit on pixels is global to the process, so a change would affect other
+# users of Pillow. And so installed plugins cannot add formats.
 DECODERS: dict[str, type[ImageFile.ImageFile]] = {
     "image/jpeg": _Jpeg,
     "image/png": PngImageFile,
@@ -68,7 +68,7 @@ def media_type(data: bytes, *, name: str = "The image") -> str:
     """Detect the format from the first bytes of a file, such as ``"image/jpeg"``.
 
     Raises:
-        UnreadableImageError: it is not a supported format.
+        UnreadableImageError: the format is not supported.
     """
     for media, starts in _SIGNATURES.items():
         if data.startswith(starts):
@@ -76,15 +76,15 @@ def media_type(data: bytes, *, name: str = "The image") -> str:
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "image/webp"
     if data[4:8] == b"ftyp":
-        # Any of the compatible brands may say AVIF; the first one is often "mif1", which HEIC shares.
+        # Any of the compatible brands may be AVIF's; the first one is often "mif1", which HEIC has, too.
         brands = data[8 : min(int.from_bytes(data[:4]), 256)]
         if any(brands[i : i + 4] in {b"avif", b"avis"} for i in range(0, len(brands), 4)):
             return "image/avif"
-    raise UnreadableImageError(f"{name} is not an image that can be opened. Save it as {_NAMES}.")
+    raise UnreadableImageError(f"{name} is not an image of a supported format. Save it as {_NAMES}.")
 
 
 def check_cost(data: bytes, media: str, name: str) -> None:
-    """Refuse small files that would take hours or gigabytes to decode.
+    """Refuse a small file that would take hours or gigabytes to decode.
 
     Raises:
         ImageTooLargeError: a JPEG with too many scans, or a TIFF with too many strips.
@@ -96,15 +96,15 @@ def check_cost(data: bytes, media: str, name: str) -> None:
 
 
 def _check_scans(data: bytes, name: str) -> None:
-    # Each scan passes over all pixels and may take only 42 bytes: without this check a small file takes hours.
+    # Each scan passes over all pixels and takes as few as 42 bytes, so a small file could take hours.
     if sum(1 for _ in _SCAN.finditer(data)) > _MAX_SCANS:
         raise ImageTooLargeError(f"{name} has more than {_MAX_SCANS} JPEG scans. Save it as a baseline JPEG.")
 
 
 def _check_strips(data: bytes, name: str) -> None:
     # Pillow makes a Python object of each strip: 4 bytes in the file take 300 in memory. It keeps bytes and text (types
-    # 1, 2, 6 and 7) in one piece.
-    with contextlib.suppress(struct.error, OverflowError):  # a damaged directory: decoding will say so
+    # 1, 2, 6 and 7) in one object.
+    with contextlib.suppress(struct.error, OverflowError):  # decoding reports a damaged directory
         if any(count > _MAX_READS and kind not in {1, 2, 6, 7} for _tag, kind, count, _value in tiff_entries(data)):
             raise ImageTooLargeError(f"{name} has more than {_MAX_READS:,} strips. Save it with fewer.")
 

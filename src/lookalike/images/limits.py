@@ -1,4 +1,4 @@
-"""Limits on what one image may cost."""
+"""Limits on the bytes and pixels of an image."""
 
 from dataclasses import dataclass
 
@@ -25,8 +25,8 @@ def check_bytes(count: int, name: str, limits: Limits) -> None:
     """Refuse a file that is empty or too large.
 
     Raises:
-        UnreadableImageError: it is empty.
-        ImageTooLargeError: it has more than ``limits.file_bytes``.
+        UnreadableImageError: the file is empty.
+        ImageTooLargeError: the file has more than ``limits.file_bytes``.
     """
     if count > limits.file_bytes:
         raise ImageTooLargeError(
@@ -37,10 +37,10 @@ def check_bytes(count: int, name: str, limits: Limits) -> None:
 
 
 def check_pixels(size: tuple[int, int], name: str, limits: Limits) -> None:
-    """Refuse an image with more than ``limits.pixels``.
+    """Refuse an image with too many pixels.
 
     Raises:
-        ImageTooLargeError: it has.
+        ImageTooLargeError: the image has more than ``limits.pixels``.
     """
     width, height = size
     if width * height > limits.pixels:

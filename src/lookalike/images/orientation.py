@@ -25,12 +25,12 @@ _SWAPS_SIDES = frozenset({5, 6, 7, 8})
 
 
 def read_orientation(info: dict[str | tuple[int, int], Any]) -> int:
-    """Read the EXIF orientation from an image's ``info``; 1, which is upright, if there is none.
+    """Read the EXIF orientation from an image's ``info``; 1, which is upright, if it has none.
 
-    It does not use `Image.getexif`, which warns about damage in other tags. A TIFF has none left: Pillow turns it while
-    loading.
+    It does not use `Image.getexif`, which warns about damage in other tags. The result for a TIFF is 1: Pillow turns it
+    upright while loading.
     """
-    # Damaged metadata does not spoil an image; and a PNG may have any line of text under the key "exif".
+    # Damaged metadata is ignored, and a PNG may have any text under the key "exif".
     with contextlib.suppress(AttributeError, KeyError, OverflowError, TypeError, ValueError, struct.error):
         exif = info.get("exif") or bytes.fromhex("".join(info["Raw profile type exif"].split("\n")[3:]))
         for tag, _kind, _count, value in tiff_entries(exif.removeprefix(b"Exif\0\0")):

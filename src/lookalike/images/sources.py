@@ -19,7 +19,7 @@ ImageInMemory = bytes | Image.Image | np.ndarray
 ImageSource = str | os.PathLike[str] | ImageInMemory
 """An image: the path of a file, the content of a file, a Pillow image, or a uint8 array ``(h, w)``, ``(h, w, 3)`` or ``(h, w, 4)``.
 
-A path is used unchanged: ``~`` and wildcards are not expanded, as a shell does that. An array is grey, RGB or RGBA.
+A path is used unchanged: the shell, not lookalike, expands ``~`` and wildcards. An array is grey, RGB or RGBA.
 """
 
 _CHANNELS = frozenset({3, 4})
@@ -27,10 +27,10 @@ _MAX_QUOTE = 300
 
 
 def check_source(source: ImageSource) -> Path | bytes | Image.Image:
-    """Check that a value is an image source, and reduce it to a path, bytes or a Pillow image.
+    """Convert an image source to a path, bytes or a Pillow image.
 
     Raises:
-        UsageError: it has another type, is an empty path, or an array of another type or shape.
+        UsageError: the value has another type, or is an empty path or an array of another type or shape.
     """
     match source:
         case bytes() | Image.Image():
@@ -65,21 +65,21 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 
 def name_source(source: ImageSource) -> str:
-    """Name an image in messages: its quoted path, or “The image”."""
+    """Return the name of an image in messages: its quoted path, or “The image”."""
     return quote(source) if isinstance(source, str | os.PathLike) else "The image"
 
 
 def quote(path: str | os.PathLike[str]) -> str:
-    """Quote a path for messages, on one printable line for any bytes in its name."""
+    """Quote a path for messages as one printable line, whatever bytes its name has."""
     text = repr(os.fsdecode(path))
     return text if len(text) <= _MAX_QUOTE else f"{text[: _MAX_QUOTE - 1]}…'"
 
 
 def check_regular(status: os.stat_result, name: str) -> None:
-    """Refuse what is not a regular file. Call it before opening: opening a pipe would wait for a writer.
+    """Check that a path is a regular file, before it is opened: opening a pipe would wait for a writer.
 
     Raises:
-        UnreadableImageError: a folder, a pipe or a device.
+        UnreadableImageError: it is a folder, a pipe or a device.
     """
     if not stat.S_ISREG(status.st_mode):
         raise UnreadableImageError(f"{name} is a folder or a device, not an image file. Give a file.")
@@ -91,7 +91,7 @@ def read_file(source: str | os.PathLike[str] | bytes, limits: Limits = DEFAULT_L
     Raises:
         NotFoundError: the file does not exist.
         UnreadableImageError: it is a folder, a pipe, a device or empty, or its permissions forbid reading.
-        ImageTooLargeError: it has more than ``limits.file_bytes``; checked before reading.
+        ImageTooLargeError: it has more than ``limits.file_bytes``, which is checked before reading.
         UsageError: the source is neither a path nor bytes.
     """
     name = name_source(source)
@@ -118,13 +118,13 @@ def from_base64(text: str | bytes, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """Decode Base64: plain or as a data URL, standard or URL-safe alphabet, with or without padding and white space.
 
     Raises:
-        UnreadableImageError: it is not Base64, or empty.
-        ImageTooLargeError: it has more than ``limits.file_bytes`` once decoded; checked before decoding.
+        UnreadableImageError: the text is not Base64, or empty.
+        ImageTooLargeError: the content has more than ``limits.file_bytes``, which is checked before decoding.
     """
     try:
         body = text.encode("ascii") if isinstance(text, str) else text
         body = body.translate(bytes.maketrans(b"-_", b"+/"), b" \t\r\n\f\v")
-        # No alphabet has the comma. A header such as "data:image/png;base64" lost its "-", which does no harm.
+        # Only a data URL has a comma. `translate` replaced any “-” in its header, which the check below ignores.
         header, comma, rest = body.partition(b",")
         if comma:
             if not (header[:5].lower() == b"data:" and header[-7:].lower() == b";base64"):
@@ -147,5 +147,5 @@ def fingerprint(data: bytes) -> str:
 def to_png(image: Image.Image) -> bytes:
     """Encode an RGB image as PNG, without metadata."""
     file = io.BytesIO()
-    image.save(file, "PNG", compress_level=3)  # a third of the time of the default, a few per cent larger
+    image.save(file, "PNG", compress_level=3)  # a third of the default's time, a few per cent larger
     return file.getvalue()

@@ -11,20 +11,20 @@ from lookalike.images.sources import ImageSource
 def thumbnail(
     source: ImageSource, size: int = 256, *, name: str | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> bytes:
-    """Shrink an image to fit into a square: the content of a JPEG file, without metadata.
+    """Shrink an image to fit into a square, as the content of a JPEG file without metadata.
 
-    The aspect is kept; a smaller image is not enlarged.
+    It keeps the aspect ratio, and does not enlarge a smaller image.
 
     Args:
         source: the image.
         size: side of the square, in pixels.
-        name: what messages call it; by default its quoted path, or “The image”.
-        limits: what it may cost.
+        name: its name in messages; by default its quoted path, or “The image”.
+        limits: maximum bytes and pixels.
 
     Raises:
         NotFoundError: the file does not exist.
-        UnreadableImageError: not an image, or damaged.
-        ImageTooLargeError: over a limit.
+        UnreadableImageError: the source is not an image, or it is damaged.
+        ImageTooLargeError: the image exceeds a limit.
         UsageError: ``source`` has a wrong type or shape, or ``size`` is below 1.
     """
     check_size(size)
