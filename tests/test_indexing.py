@@ -151,7 +151,7 @@ def test_zero_queries_by_cosine_are_answered_exactly(tmp_path: Path) -> None:
 
 
 def test_a_range_with_too_many_items_is_answered_exactly(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lookalike.ann.index._WIDEST", 64)
+    monkeypatch.setattr("lookalike.ann.index._MAX_PROPOSED", 64)
     (answer,) = store.search(range_query(vectors(1, 3), 50))
     assert (answer.exact, answer.complete, len(answer.hits)) == (True, True, COUNT)
     (answer,) = store.search(range_query(vectors(1, 3), 50, exact=False))

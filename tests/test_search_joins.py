@@ -19,11 +19,11 @@ Array = np.ndarray
 
 @pytest.fixture(autouse=True)
 def _small_joins_are_projected_too(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(projected, "WORTH", 0)
-    monkeypatch.setattr(projected, "MANY", 0)
+    monkeypatch.setattr(projected, "MIN_PAIRS", 0)
+    monkeypatch.setattr(projected, "MIN_QUERIES", 0)
     monkeypatch.setattr(projected, "DIMENSIONS", (1, 2, 4))
-    monkeypatch.setattr(projected, "_MEASURED", (0, 0))
-    monkeypatch.setattr(projected, "_PAYS", 1e3)
+    monkeypatch.setattr(projected, "_MEASURING_COST", (0, 0))
+    monkeypatch.setattr(projected, "_MAX_COST", 1e3)
     budget = bounds.BUDGET
     yield
     bounds.BUDGET = budget
@@ -97,8 +97,8 @@ def test_the_nearest_are_their_definition(metric: Metric, kind: str, seed: int, 
 def test_what_lies_near_few_dimensions_is_projected_and_noise_is_not(
     metric: Metric, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(projected, "_MEASURED", (500, 2))
-    monkeypatch.setattr(projected, "_PAYS", 1)
+    monkeypatch.setattr(projected, "_MEASURING_COST", (500, 2))
+    monkeypatch.setattr(projected, "_MAX_COST", 1)
     rng = np.random.default_rng(0)
     flat = prepare(near_a_plane(rng, 500, 30), metric)
     noise = prepare(rng.standard_normal((500, 30)).astype(np.float32), metric)

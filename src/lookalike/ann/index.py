@@ -6,10 +6,10 @@ for nearest neighbor search", TPAMI 2011; here with four bits for two numbers, w
 André, Kermarrec and Le Scouarnec, "Cache locality is not enough: high-performance nearest neighbor search with product
 quantization fast scan", VLDB 2015.
 
-An index only proposes rows. They are measured by definition (of many, those that are nearest in float32), so the distances
-of an answer are true, and it is sorted by (distance, row). A nearer row may be missing if the index did not propose it: the
-recall, measured when the index is built, says how often. For cosine distance, FAISS compares unit vectors. Bits have no
-index: FAISS scans a million codes of 512 bits in some milliseconds.
+An index only proposes rows. Proposed rows are measured by definition (of many, only the nearest in float32). So the
+distances of an answer are true, and it is sorted by (distance, row). A nearer row is missing if the index did not propose
+it; the recall, measured after building, states how often. For cosine distance, FAISS compares unit vectors. Bits have no
+index: FAISS scans a million codes of 512 bits in a few milliseconds.
 """
 
 import math
@@ -34,34 +34,34 @@ from lookalike.shapes import Bool, Int64, Shaped
 Kind = Literal["hnsw", "ivf-pq"]
 
 MIN_VECTORS = 1000
-"""An index needs this many vectors: fewer are scanned faster than any index answers."""
+"""Minimum number of vectors of an index; scanning fewer is faster than an index."""
 
 RECALL_AT = 10
 """Recall is measured at this k. For a larger k, the effort grows in proportion."""
 
 _NEIGHBOURS = 20
 _CONSTRUCTION = 150
-"""HNSW's M and efConstruction, chosen from 16 to 32 links and 100 to 200 candidates by the time of a query at recalls of 0.95
-and 0.98: it takes about as long to build as 32 and 100, and fewer bytes."""
+"""HNSW's M and efConstruction, chosen among 16…32 links and 100…200 candidates by query time at recalls of 0.95 and 0.98.
+An index with 32 and 100 takes about as long to build, and more bytes."""
 
 _CHUNK = 4096
-"""Vectors added at a time; in between, progress is reported and the build can be stopped."""
+"""Vectors added at a time; the build reports progress and can be stopped in between."""
 
 _TRAINING = 2**16
-"""Vectors that cells and codebooks are learned from at most: 256 for each of 256 centroids."""
+"""Maximum number of vectors for training cells and codebooks: 256 for each of 256 centroids."""
 
-_TIGHT = 0.15
-"""If less than this share of the variance is left within cells, codes are of residuals, or those of one cell would be alike.
-Else they are of the vectors: then one table serves all cells, which is several times as fast."""
+_RESIDUAL_SHARE = 0.15
+"""If the variance within cells is below this share of the whole, vectors of one cell would have nearly equal codes, so the
+codes are of residuals. Else the codes are of vectors: one table serves all cells, which is several times as fast."""
 
-_MORE = 8
-"""Rows measured beyond k, of those compared in float32 first: their order is not quite that of the distances."""
+_EXTRA = 8
+"""Rows measured beyond k after a selection in float32, whose order differs slightly from that of the distances."""
 
 _LONGEST = 2.0**124
-"""Squared norm up to which no squared distance overflows float32, in which FAISS computes; beyond, FAISS ends the process."""
+"""Largest squared norm for which no squared distance overflows float32. On overflow, FAISS ends the process."""
 
-_WIDEST = 2**14
-"""Rows that a range query gets from an index at most."""
+_MAX_PROPOSED = 2**14
+"""Maximum number of rows that a range query requests from an index."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class Index:
     Attributes:
         kind: hnsw or ivf-pq.
         metric: euclidean or cosine.
-        effort: efSearch or nprobe at k = 10: the higher, the slower and the better the recall.
+        effort: efSearch or nprobe at k = 10. More effort takes more time and improves the recall.
         faiss: FAISS's own object.
     """
 
@@ -90,12 +90,12 @@ class Index:
         """Propose the vectors that seem nearest to each query, padded with -1.
 
         Args:
-            queries: prepared as the gallery was.
-            count: how many are wanted; more are proposed.
-            allowed: a mask of the vectors to propose; all if none.
+            queries: prepared like the gallery.
+            count: the number of nearest vectors to find among them; more are proposed.
+            allowed: a mask of the vectors to propose; by default all.
         """
         wanted = min(math.ceil(_proposed(self.kind, queries.vectors.shape[1]) * max(count, RECALL_AT)), len(self))
-        # A filter lets only a share of the vectors on the way pass.
+        # With a filter, only a share of the visited vectors may be proposed.
         share = 1.0 if allowed is None else max(float(allowed.mean()), 1 / len(self))
         effort = int(min(self.effort * max(1.0, count / RECALL_AT) / share, len(self)))
         effort = max(effort, wanted) if self.kind == "hnsw" else min(max(1, effort), self.faiss.nlist)
@@ -109,7 +109,7 @@ class Index:
 
 
 def _proposed(kind: Kind, dimension: int) -> float:
-    """Return the rows to propose for each one wanted: few by codes of 8 bits a number, more by codes of 2 bits."""
+    """Return the number of rows to propose for each wanted one: few by codes of 8 bits a number, more by 2 bits."""
     return 1.5 if kind == "hnsw" else min(max(8.0, 2560 / dimension), 20.0)
 
 
@@ -119,14 +119,14 @@ def _parameters(kind: Kind, effort: int, selector: Any) -> Any:  # noqa: ANN401 
     return _faiss().SearchParametersIVF(nprobe=effort, sel=selector)
 
 
-@lru_cache(64)  # making them takes a twentieth of a query's time
+@lru_cache(64)  # making the object takes a twentieth of a query's time
 def _unfiltered(kind: Kind, effort: int) -> Any:  # noqa: ANN401 -- as above
     return _parameters(kind, effort, None)
 
 
 @dataclass(frozen=True, eq=False)
 class RowMap:
-    """Map the vectors of an index to the rows of a gallery that has changed since.
+    """A map from the vectors of an index to the rows of a later gallery.
 
     Attributes:
         rows: the gallery's row of each vector of the index; -1 if it was removed.
@@ -137,7 +137,7 @@ class RowMap:
     @cached_property
     def present(self) -> Bool[np.ndarray, " n"] | None:
         """A mask of the vectors that were not removed; none if all are present."""
-        present = self.rows >= 0  # cached: a query takes less time than this
+        present = self.rows >= 0  # cached, since it takes longer than a query
         return None if present.all() else present
 
     def apply(self, vectors: Int64[np.ndarray, "*shape"]) -> Int64[np.ndarray, "*shape"]:
@@ -155,64 +155,65 @@ def build(
 ) -> Index | None:
     """Build an index of a gallery, in as many threads as FAISS is set to use.
 
-    Its effort is the lowest; `lookalike.ann.tuning.tune` finds the one that reaches a recall.
+    Its effort is 1; `lookalike.ann.tuning.tune` finds the effort for a recall.
 
     Args:
         gallery: at least `MIN_VECTORS` vectors.
         metric: euclidean or cosine.
-        kind: hnsw is the fastest for many vectors; ivf-pq is built sooner and takes an eighth of the memory.
-        progress: receives the vectors added, as the stage ``"indexing"``.
-        stopped: called a few times a second; if it returns true, the build ends.
+        kind: hnsw answers faster; ivf-pq takes less time to build and an eighth of the memory.
+        progress: receives the stage ``"indexing"``.
+        stopped: called a few times a second; the build ends if it returns true.
 
     Returns:
-        The index; none if it was stopped.
+        The index; none if the build was stopped.
 
     Raises:
-        UsageError: too few vectors, vectors that are too long, or bits.
+        UsageError: there are too few vectors, a vector is too long, or the vectors are bits.
     """
     n, d = gallery.vectors.shape
     if metric == Metric.HAMMING:
-        raise UsageError("Bits have no index: scanning them exactly is faster. Search them without one.")
+        raise UsageError("Bits have no index, since an exact scan is faster. Search them exactly.")
     if n < MIN_VECTORS or not d:
         raise UsageError(f"An index needs at least {MIN_VECTORS:,} vectors, not {n:,}. Search them exactly.")
     if metric == Metric.EUCLIDEAN and gallery.squared_norms.max() > _LONGEST:
         raise UsageError(
-            f"A vector has length {gallery.squared_norms.max() ** 0.5:.2g}; an index takes {_LONGEST**0.5:.2g} at most."
+            f"A vector has length {gallery.squared_norms.max() ** 0.5:.2g}; an index takes at most {_LONGEST**0.5:.2g}."
             " Scale the vectors down, or search them exactly."
         )
     progress.advance("indexing", 0, n)
     rows = np.sort(np.random.default_rng(0).permutation(n)[:_TRAINING])
     sample = to_faiss(gallery.take(rows), metric)
-    made = _graph(d) if kind == "hnsw" else _cells(n, sample)
-    made.train(sample)
+    index = _make_hnsw(d) if kind == "hnsw" else _make_ivf_pq(n, sample)
+    index.train(sample)
     for part in chunks(n, _CHUNK):
         if stopped():
             return None
-        made.add(to_faiss(gallery.take(part), metric))
+        index.add(to_faiss(gallery.take(part), metric))
         progress.advance("indexing", part.stop, n)
-    return Index(kind, metric, 1, made)
+    return Index(kind, metric, 1, index)
 
 
-def _graph(dimension: int) -> Any:  # noqa: ANN401 -- as above
+def _make_hnsw(dimension: int) -> Any:  # noqa: ANN401 -- as above
     faiss = _faiss()
-    made = faiss.IndexHNSWSQ(dimension, faiss.ScalarQuantizer.QT_8bit, _NEIGHBOURS)
-    made.hnsw.efConstruction = _CONSTRUCTION
-    return made
+    index = faiss.IndexHNSWSQ(dimension, faiss.ScalarQuantizer.QT_8bit, _NEIGHBOURS)
+    index.hnsw.efConstruction = _CONSTRUCTION
+    return index
 
 
-def _cells(count: int, sample: Shaped[np.ndarray, "n d"]) -> Any:  # noqa: ANN401 -- as above
+def _make_ivf_pq(count: int, sample: Shaped[np.ndarray, "n d"]) -> Any:  # noqa: ANN401 -- as above
     faiss = _faiss()
     dimension = sample.shape[1]
     cells = max(1, min(round(2 * count**0.5), len(sample) // 39))
     pieces = dimension if dimension % 2 else dimension // 2
-    made = faiss.IndexIVFPQFastScan(faiss.IndexFlatL2(dimension), dimension, cells, pieces, 4)
-    made.cp.niter = made.pq.cp.niter = 10  # the last of FAISS's 25 rounds change next to nothing, measured in recall
-    made.cp.min_points_per_centroid = made.pq.cp.min_points_per_centroid = 1  # or FAISS writes warnings to stderr
-    made.train_q1(len(sample), faiss.swig_ptr(sample), False, faiss.METRIC_L2)
-    some = sample[:: math.ceil(len(sample) / _CHUNK)]
-    left = made.quantizer.search(np.ascontiguousarray(some), 1)[0].sum(dtype=np.float64)
-    made.by_residual = bool(left < _TIGHT * np.square(some - some.mean(axis=0), dtype=np.float64).sum())
-    return made
+    index = faiss.IndexIVFPQFastScan(faiss.IndexFlatL2(dimension), dimension, cells, pieces, 4)
+    index.cp.niter = index.pq.cp.niter = 10  # the other 15 of FAISS's 25 rounds hardly change the recall
+    index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1  # or FAISS writes warnings to stderr
+    index.train_q1(len(sample), faiss.swig_ptr(sample), False, faiss.METRIC_L2)
+    subsample = sample[:: math.ceil(len(sample) / _CHUNK)]
+    within_cells = index.quantizer.search(np.ascontiguousarray(subsample), 1)[0].sum(dtype=np.float64)
+    variance = np.square(subsample - subsample.mean(axis=0), dtype=np.float64).sum()
+    index.by_residual = bool(within_cells < _RESIDUAL_SHARE * variance)
+    return index
 
 
 def knn(
@@ -227,17 +228,17 @@ def knn(
     """Find the k nearest rows of each query approximately, with true distances.
 
     Args:
-        index: over vectors that the gallery has.
+        index: of vectors of the gallery.
         queries: prepared, as for `lookalike.search.knn`.
         gallery: the vectors to measure.
         k: at least 1.
-        row_map: the gallery's rows of the index's vectors, if they are not the same.
-        allowed: a mask of the index's vectors that may be found; all if none.
+        row_map: the gallery's row of each vector of the index; by default the same number.
+        allowed: a mask of the index's vectors to search; by default all.
     """
     rows = index.propose(queries, k, _allowed(row_map, allowed))
     rows = rows if row_map is None else row_map.apply(rows)
-    if rows.shape[1] > 2 * (k + _MORE) and gallery.vectors.flags.c_contiguous:
-        rows = _nearest_in_float32(index.metric, queries, gallery, rows, k + _MORE)
+    if rows.shape[1] > 2 * (k + _EXTRA) and gallery.vectors.flags.c_contiguous:
+        rows = _nearest_in_float32(index.metric, queries, gallery, rows, k + _EXTRA)
     if len(queries) == 1:
         return _measure_one(index.metric, queries, gallery, rows[rows >= 0], k)
     pairs = _measure_rows(index.metric, queries, gallery, rows)
@@ -255,8 +256,8 @@ def within(
 ) -> Hits:
     """Find all rows in a range of distances approximately, with true distances.
 
-    It asks the index for more and more rows until the farthest lies beyond the range. If these are too many, the answer is
-    not ``complete``. The other arguments are as in `knn`.
+    It requests more and more rows from the index, until enough of them lie beyond the range. If that takes too many, the
+    answer is not ``complete``. The other arguments are as in `knn`.
     """
     allowed = _allowed(row_map, allowed)
     available = len(index) if allowed is None else int(allowed.sum())
@@ -268,10 +269,10 @@ def within(
         pairs = _measure_rows(index.metric, batch, gallery, rows if row_map is None else row_map.apply(rows))
         counts = np.bincount(pairs.left, minlength=len(pending))
         inside = np.bincount(pairs.left[pairs.distances <= farthest], minlength=len(pending))
-        # Enough of the proposed rows must lie beyond the range: the order of codes is not that of distances. If everything
-        # was wanted, one is enough: a graph may miss a vector that nothing links to, which the recall accounts for.
+        # The order of codes is not that of distances, so half of the proposed rows must lie beyond the range. If all rows
+        # were requested, one is enough: a graph may miss a vector without links, which the recall accounts for.
         complete = (inside <= counts // 2) | (counts >= available) | ((k >= available) & (inside < counts))
-        done = complete | (k >= min(_WIDEST, available))
+        done = complete | (k >= min(_MAX_PROPOSED, available))
         ready = Pairs(pending[pairs.left], pairs.right, pairs.distances).keep(done[pairs.left])
         parts.append(ready.within(within))
         if not complete[done].all():
@@ -281,7 +282,7 @@ def within(
 
 
 def write(index: Index, path: Path) -> None:
-    """Write FAISS's part of an index; the other attributes are plain numbers.
+    """Write the FAISS object of an index to a file.
 
     Raises:
         StorageError: the file cannot be written.
@@ -294,7 +295,7 @@ def write(index: Index, path: Path) -> None:
 
 
 def read(path: Path) -> Any:  # noqa: ANN401 -- as above
-    """Map FAISS's part of an index into memory. FAISS trusts what it reads: check the file first.
+    """Map the FAISS object of an index into memory. FAISS does not check the file, so the caller must.
 
     Raises:
         StorageError: the file is not an index.
@@ -307,7 +308,7 @@ def read(path: Path) -> Any:  # noqa: ANN401 -- as above
 
 
 def _allowed(row_map: RowMap | None, allowed: Bool[np.ndarray, " n"] | None) -> Bool[np.ndarray, " n"] | None:
-    """Combine two masks of the index's vectors; none if all are allowed."""
+    """Combine the mask of present vectors with that of allowed ones; none if all pass."""
     present = None if row_map is None else row_map.present
     return allowed if present is None else present if allowed is None else allowed & present
 
@@ -315,7 +316,7 @@ def _allowed(row_map: RowMap | None, allowed: Bool[np.ndarray, " n"] | None) -> 
 def _nearest_in_float32(
     metric: Metric, queries: Gallery, gallery: Gallery, rows: Int64[np.ndarray, "q c"], count: int
 ) -> Int64[np.ndarray, "q count"]:
-    """Select the rows of each query that are nearest in float32, in any order; FAISS compares them in all cores."""
+    """Select the nearest rows of each query in float32, in any order; FAISS uses all cores."""
     faiss = _faiss()
     vectors, rows = np.ascontiguousarray(queries.vectors), np.ascontiguousarray(rows)
     distances = np.empty(rows.shape, np.float32)
@@ -329,7 +330,7 @@ def _nearest_in_float32(
 
 
 def _measure_one(metric: Metric, query: Gallery, gallery: Gallery, rows: Int64[np.ndarray, " c"], k: int) -> Hits:
-    """Measure one query's rows, without the steps that several queries need: they would take longer than FAISS."""
+    """Measure one query's rows, without the steps for several queries, which would take longer than FAISS."""
     with np.errstate(over="ignore"):  # beyond float32 there is only infinity
         distances = paired(query.vectors, gallery.vectors[rows], metric).astype(np.float32)
     order = np.lexsort((rows, distances))[:k]
@@ -337,21 +338,21 @@ def _measure_one(metric: Metric, query: Gallery, gallery: Gallery, rows: Int64[n
 
 
 def _measure_rows(metric: Metric, queries: Gallery, gallery: Gallery, rows: Int64[np.ndarray, "q c"]) -> Pairs:
-    """Measure the proposed rows, and sort them."""
+    """Measure proposed rows, and sort them."""
     left, column = np.nonzero(rows >= 0)
     right = rows[left, column]
     return Pairs(left, right, measure(queries, gallery, left, right, metric)).sorted()
 
 
 def to_faiss(vectors: Gallery, metric: Metric) -> Shaped[np.ndarray, "n d"]:
-    """Convert vectors to what FAISS compares: for cosine, unit vectors."""
+    """Convert vectors to an array for FAISS; for cosine, to unit vectors."""
     if metric != Metric.COSINE:
         return np.ascontiguousarray(vectors.vectors)
     norms = np.sqrt(vectors.squared_norms)
     return np.ascontiguousarray(vectors.vectors / np.where(norms > 0, norms, 1)[:, None], np.float32)
 
 
-def _faiss() -> Any:  # noqa: ANN401 -- what mypy sees of it is not what it is at run time
-    import faiss  # noqa: PLC0415 -- reads for a seventh of a second, which other commands would wait for
+def _faiss() -> Any:  # noqa: ANN401 -- its stubs lack what SWIG adds at run time
+    import faiss  # noqa: PLC0415 -- the import takes 0.15 s, which other commands need not wait for
 
     return faiss

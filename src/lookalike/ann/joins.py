@@ -1,13 +1,13 @@
 """Approximate joins of millions of rows, by an inverted file whose recall is measured on a sample.
 
-The right rows are divided into cells around centres found by k-means (Sivic and Zisserman, "Video Google", ICCV 2003;
-FAISS's IVF). A left row is compared with the rows of the cells whose centres are nearest to it, its *probes*. The pairs are
-measured by definition, so their distances are true, and no pair outside the range is among them. A pair is missed if its
-right row lies in another cell. The recall is measured: the exact pairs of two samples of left rows are computed. On the
-first sample the number of probes is chosen, the fewest (8, 16, …) that reach the recall wanted; on the second it is reported.
+The right rows are divided into cells around k-means centres (Sivic and Zisserman, "Video Google", ICCV 2003; FAISS's IVF).
+A left row is compared with the rows of the cells with the nearest centres, its *probes*. Pairs are measured by definition,
+so their distances are true, and no pair lies outside the range. A pair is missed if its right row lies in another cell. Two
+samples of left rows are joined exactly, too. On the first, the number of probes is chosen: the fewest (8, 16, …) that reach
+a given recall. On the second, the recall is measured.
 
-An inverted file rather than HNSW: it finds everything in a range that lies in the probed cells, where a graph must be asked
-for more and more rows; and a join, which uses its index once, does not repay building a graph.
+An inverted file finds all rows of a range in the probed cells at once, while a graph (HNSW) needs repeated requests. And a
+join uses its index only once, which does not repay building a graph.
 """
 
 import math
@@ -28,19 +28,19 @@ from lookalike.search.chunks import chunks
 from lookalike.shapes import Int64
 
 RECALL = 0.95
-"""The recall to reach on the first sample."""
+"""The default recall to reach on the first sample."""
 
 _SAMPLE = 1000
 """Left rows of each sample, or half of all rows if there are fewer."""
 
 _PROBES = 8
-"""Cells that are probed at least: near copies of a row at the edge of one cell lie in the next."""
+"""Minimum number of probes: near copies of a row at the edge of a cell lie in the next cell."""
 
 _ROWS = 4096
-"""Left rows at a time."""
+"""Maximum number of left rows in a chunk."""
 
 _HITS = 2**20
-"""Pairs at a time, estimated from the sample: some tens of megabytes."""
+"""Maximum number of pairs in a chunk, estimated from the sample: tens of megabytes."""
 
 _PER_CELL = 39
 """Rows that FAISS needs for each centre."""
@@ -54,10 +54,10 @@ class ApproximateJoin:
     """An approximate join, made by `prepare`.
 
     Attributes:
-        recall: the share of the exact pairs of the second sample that it finds; none if the sample has no pair.
-        sample_rows: left rows of the second sample.
-        sample_pairs: exact pairs of these; the recall of few pairs is uncertain.
-        chunks: yields the pairs from a left row on, as `search.join` and `search.self_join` do.
+        recall: the share of the exact pairs of the second sample that the join finds; none if there are no pairs.
+        sample_rows: number of left rows of the second sample.
+        sample_pairs: number of exact pairs of the second sample; the recall of few pairs is uncertain.
+        chunks: yields the pairs from a left row on, like `search.join` and `search.self_join`.
     """
 
     recall: float | None
@@ -68,7 +68,7 @@ class ApproximateJoin:
 
 @dataclass(frozen=True)
 class _Rule:
-    """What makes a pair: being among the k nearest, or lying in a range of distances."""
+    """The condition of a pair: the right row is among the k nearest, or the distance lies in a range."""
 
     k: int | None
     within: DistanceRange | None
@@ -88,20 +88,20 @@ def prepare(
     within: DistanceRange | None = None,
     recall: float = RECALL,
 ) -> ApproximateJoin:
-    """Build an index of the right side, choose the number of probes, and measure the recall.
+    """Prepare an approximate join: build an index, choose the number of probes, and measure the recall.
 
     The same arguments give the same pairs on the same machine.
 
     Args:
         left: made by `search.prepare`.
-        right: the same object for a self-join: each pair once, and no row with itself.
-        metric: what to measure with.
+        right: the same object for a self-join, which gives each pair once, and no row with itself.
+        metric: of the distances.
         k: as in `search.join`.
         within: as in `search.join`.
-        recall: the recall wanted, in 0…1.
+        recall: the recall to reach, in 0…1.
     """
     rule = _Rule(None if k is None else min(k, max(1, len(right))), within)
-    finder = _Finder(_Index(right, metric), left, rule, itself=right is left)
+    finder = _Finder(_Index(right, metric), left, rule, self_join=right is left)
     size = min(_SAMPLE, len(left) // 2)
     order = np.random.default_rng(0).permutation(len(left))
     samples = [np.sort(order[:size]), np.sort(order[size : 2 * size])]
@@ -116,7 +116,7 @@ def prepare(
 
 
 class _Index:
-    """An inverted file of FAISS over one side."""
+    """FAISS's inverted file of the right side."""
 
     def __init__(self, gallery: Gallery, metric: Metric) -> None:
         import faiss  # noqa: PLC0415 -- heavy
@@ -149,14 +149,13 @@ class _Index:
     def within(self, queries: Gallery, within: DistanceRange) -> Pairs:
         """Find all rows of a range of distances in the probed cells, sorted."""
         self._inner.nprobe = self.probes
-        # A little more than the range, since FAISS measures in float32; rows that are too far are removed below.
+        # Slightly more than the range, since FAISS measures in float32; rows that are too far are removed below.
         limit: float
         if self.metric is Metric.HAMMING:
             limit = int(min(within.max, 8 * self.gallery.vectors.shape[1])) + 1
         elif self.metric is Metric.COSINE:
-            limit = (
-                2 * within.max + 1e-5
-            )  # the squared Euclidean distance of unit vectors is twice their cosine distance
+            # The squared Euclidean distance of unit vectors is twice their cosine distance.
+            limit = 2 * within.max + 1e-5
         else:
             limit = min(within.max * (1 + 1e-4), 1e19) ** 2 + 1e-37
         offsets, _, rows = self._inner.range_search(to_faiss(queries, self.metric), limit)
@@ -169,19 +168,19 @@ class _Index:
 
 @dataclass(frozen=True, eq=False)
 class _Finder:
-    """Finds the pairs of left rows.
+    """The search for the pairs of left rows.
 
     Attributes:
         index: of the right side.
         left: the left side.
-        rule: what makes a pair.
-        itself: both sides are the same: a row is not paired with itself.
+        rule: the condition of a pair.
+        self_join: both sides are the same, so a row is not paired with itself.
     """
 
     index: _Index
     left: Gallery
     rule: _Rule
-    itself: bool
+    self_join: bool
 
     def choose_probes(self, rows: Int64[np.ndarray, " m"], exact: Pairs, recall: float) -> None:
         """Double the probes until a sample of left rows reaches a recall, or all cells are probed."""
@@ -189,66 +188,67 @@ class _Finder:
             self.index.probes = min(2 * self.index.probes, self.index.cells)
 
     def find(self, rows: Int64[np.ndarray, " m"]) -> Pairs:
-        """Find the pairs of some left rows approximately; those of a self-join in both directions."""
+        """Find the pairs of some left rows approximately; a self-join gives a pair in both orders."""
         queries = self.left.take(rows)
         if not len(self.index.gallery):
             return NO_PAIRS
         if self.rule.k is None:
             found = self.index.within(queries, self.rule.range)
         else:
-            found = self.index.nearest(queries, self.rule.k + self.itself)
+            found = self.index.nearest(queries, self.rule.k + self.self_join)
         return self._select(Pairs(rows[found.left], found.right, found.distances))
 
     def find_exactly(self, rows: Int64[np.ndarray, " m"]) -> Pairs:
-        """Find what `find` should find."""
+        """Find the pairs of some left rows exactly."""
         queries, right, metric = self.left.take(rows), self.index.gallery, self.index.metric
         if self.rule.k is None:
             hits = search.within(queries, right, self.rule.range, metric)
         else:
-            hits = search.knn(queries, right, self.rule.k + self.itself, metric)
+            hits = search.knn(queries, right, self.rule.k + self.self_join, metric)
         return self._select(Pairs(rows[hits.pairs.left], hits.rows, hits.distances))
 
     def join(self, rows: int, begin: int) -> Iterator[JoinChunk]:
-        """Find all pairs from a left row on, for some left rows at a time."""
-        if self.itself and self.rule.k is not None:
+        """Find all pairs from a left row on, in chunks of ``rows`` left rows."""
+        if self.self_join and self.rule.k is not None:
             yield from self._join_neighbours(self.rule.k, rows, begin)
             return
         for part in chunks(len(self.left), rows, begin):
             found = self.find(np.arange(part.start, part.stop))
-            yield JoinChunk.of(found.keep(found.left < found.right) if self.itself else found, part.stop)
+            yield JoinChunk.of(found.keep(found.left < found.right) if self.self_join else found, part.stop)
 
     def _join_neighbours(self, k: int, rows: int, begin: int) -> Iterator[JoinChunk]:
-        """Find rows of which either is among the k nearest of the other one, each pair once; 8k bytes a row."""
-        lists = np.full((len(self.left), k), -1)
+        """Find pairs of rows of which one is among the k nearest of the other, each pair once; takes 8k bytes a row."""
+        neighbours = np.full((len(self.left), k), -1)
         known = np.zeros(len(self.left), bool)
 
-        def find(some: Int64[np.ndarray, " m"]) -> Pairs:
-            found = self.find(some)
-            lists[found.left, np.arange(len(found)) - np.searchsorted(found.left, found.left)] = found.right
-            known[some] = True
+        def find(batch: Int64[np.ndarray, " m"]) -> Pairs:
+            found = self.find(batch)
+            neighbours[found.left, np.arange(len(found)) - np.searchsorted(found.left, found.left)] = found.right
+            known[batch] = True
             return found
 
         for part in chunks(len(self.left), rows, begin):
             found = find(np.arange(part.start, part.stop))
             earlier = np.unique(found.right[found.right < begin])  # rows of an earlier run
             unknown = earlier[~known[earlier]]
-            for some in chunks(len(unknown), rows):
-                find(unknown[some])
-            # If the other row came before and has this one among its own, the pair was given already.
-            given = (found.right < found.left) & np.any(lists[found.right] == found.left[:, None], axis=1)
+            for batch in chunks(len(unknown), rows):
+                find(unknown[batch])
+            # An earlier chunk has the pair if the right row is earlier and has the left row among its neighbours.
+            repeated = (found.right < found.left) & np.any(neighbours[found.right] == found.left[:, None], axis=1)
             pairs = Pairs(np.minimum(found.left, found.right), np.maximum(found.left, found.right), found.distances)
-            yield JoinChunk.of(pairs.keep(~given).sorted(), part.stop)
+            yield JoinChunk.of(pairs.keep(~repeated).sorted(), part.stop)
 
     def _select(self, found: Pairs) -> Pairs:
-        """Remove pairs of a row with itself, and keep k: a row with many copies may not be among its own k + 1 nearest."""
-        if not self.itself:
+        """Remove pairs of a row with itself from a self-join, and keep the first k pairs of each row."""
+        if not self.self_join:
             return found
+        # A row with many copies may not be among its own k + 1 nearest; then k + 1 others remain.
         found = found.keep(found.left != found.right)
         return found if self.rule.k is None else found.first(self.rule.k)
 
 
 def _recall(found: Pairs, exact: Pairs, rule: _Rule) -> float:
-    """Compute the share of the exact pairs that were found, any of equally distant ones; NaN if there are none."""
+    """Compute the share of the exact pairs that were found, where ties count as found; NaN if there are none."""
     if not len(exact):
         return math.nan
     if rule.k is None:

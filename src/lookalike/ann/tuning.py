@@ -1,4 +1,4 @@
-"""Tune the effort of an index until it reaches a recall, and measure the recall."""
+"""Tuning of the effort of an index to reach a recall, and measurement of the recall."""
 
 from dataclasses import dataclass, replace
 
@@ -23,10 +23,10 @@ class Sample:
     """Queries made from rows, with their exact answers.
 
     Attributes:
-        queries: rows of the gallery, each moved by the distance of its nearest other row in a random direction: about
-            where a similar image would be that the gallery does not have.
-        origins: these rows. They are left out of exact and approximate answers: an index finds them too easily, and would
-            seem better than it is for images that the gallery does not have.
+        queries: rows of the gallery, each moved in a random direction by the distance of its nearest other row. So they
+            are like embeddings of similar images outside the gallery.
+        origins: these rows. The recall does not count them: an index finds them too easily, so the recall would be too
+            high for images outside the gallery.
         exact: the ``RECALL_AT + 1`` nearest rows of each query.
     """
 
@@ -38,25 +38,27 @@ class Sample:
 def tune(index: Index, gallery: Gallery, recall: float) -> tuple[Index, float]:
     """Find the lowest effort that reaches a recall at 10, or the highest effort; return the index and its recall.
 
-    The effort is chosen on one sample and the recall measured on another, so that the choice does not flatter it.
+    The effort is chosen on one sample and the recall measured on another, so that the measurement is unbiased.
     """
-    chosen_on, measured_on = (_draw_sample(gallery, index, seed) for seed in (1, 2))
+    validation, test = (_draw_sample(gallery, index, seed) for seed in (1, 2))
     for effort in _EFFORTS[index.kind]:
         index = replace(index, effort=effort)
-        if measure_recall(index, gallery, chosen_on) >= recall:
+        if measure_recall(index, gallery, validation) >= recall:
             break
-    return index, measure_recall(index, gallery, measured_on)
+    return index, measure_recall(index, gallery, test)
 
 
 def measure_recall(index: Index, gallery: Gallery, sample: Sample) -> float:
-    """Measure recall at 10: the share of answers that are no farther than the farthest exact one; ties all count."""
+    """Measure recall at 10: the share of hits that are not farther than the farthest exact hit, so that ties count."""
     approximate = knn(index, sample.queries, gallery, RECALL_AT + 1)
-    good, total = 0, 0
-    for (rows, distances), (truth, exactly), origin in zip(approximate, sample.exact, sample.origins, strict=True):
-        true = exactly[truth != origin][:RECALL_AT]
-        good += int(np.count_nonzero(distances[rows != origin][: len(true)] <= true[-1]))
-        total += len(true)
-    return float(good / total)
+    correct, total = 0, 0
+    for (rows, distances), (exact_rows, exact_distances), origin in zip(
+        approximate, sample.exact, sample.origins, strict=True
+    ):
+        expected = exact_distances[exact_rows != origin][:RECALL_AT]
+        correct += int(np.count_nonzero(distances[rows != origin][: len(expected)] <= expected[-1]))
+        total += len(expected)
+    return float(correct / total)
 
 
 def _draw_sample(gallery: Gallery, index: Index, seed: int) -> Sample:

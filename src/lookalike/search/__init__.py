@@ -1,9 +1,8 @@
 """Exact k-NN, range search and joins over arrays, the reference for every store and index.
 
-Answers, rows and distances alike, are those of `lookalike.metric.pairwise` rounded to float32 and sorted by (distance,
-row), on any data. BLAS or a prefilter gives a lower bound of each distance fast, and a pair that the bound does not rule
-out is measured by definition. So rounding in BLAS, and the cancellation in ‖a‖² - 2ab + ‖b‖², cost a few more
-measurements and never a wrong answer.
+Answers equal those of `lookalike.metric.pairwise` rounded to float32 and sorted by (distance, row), on any data. BLAS or a
+prefilter computes a lower bound of each distance. Pairs that the bound does not rule out are measured by definition. So
+rounding in BLAS, and the cancellation in ‖a‖² - 2ab + ‖b‖², cost a few more measurements and never a wrong answer.
 
 A query goes through these files: `exact` (or `joins`) checks the arguments and splits the queries into batches, `engine`
 goes through the gallery in tiles, a file in `prefilters` or `bounds` finds the candidates of a tile, and `bounds.measure`

@@ -28,7 +28,7 @@ class Pairs:
         return len(self.left)
 
     def keep(self, chosen: Bool[np.ndarray, " n"] | Int64[np.ndarray, " m"]) -> "Pairs":
-        """Select the pairs of a mask, or the pairs at these places."""
+        """Select pairs by a mask or by indices."""
         return Pairs(self.left[chosen], self.right[chosen], self.distances[chosen])
 
     def within(self, within: DistanceRange) -> "Pairs":
@@ -39,6 +39,10 @@ class Pairs:
     def sorted(self) -> "Pairs":
         """Sort by (left, distance, right)."""
         return self.keep(np.lexsort((self.right, self.distances, self.left)))
+
+    def shifted(self, begin: int) -> "Pairs":
+        """Add a number to all left rows, to turn the rows of a batch into those of the whole array."""
+        return Pairs(self.left + begin, self.right, self.distances)
 
     def first(self, k: int) -> "Pairs":
         """Select the first k pairs of each left row; the pairs must be sorted."""
@@ -61,9 +65,9 @@ def concatenate(parts: Sequence[Pairs]) -> Pairs:
 
 
 def round_range(within: DistanceRange) -> tuple[np.float32, np.float32]:
-    """Round both ends of a range to float32, as distances are.
+    """Round both ends of a range to float32, as distances are rounded.
 
-    So the distance of an earlier answer, used as an end, includes that answer.
+    So a range that ends at the distance of a hit includes that hit.
     """
     with np.errstate(over="ignore"):  # beyond float32 there is only infinity
         return np.float32(within.min), np.float32(within.max)
@@ -74,9 +78,9 @@ class JoinChunk(Pairs):
     """A chunk of the pairs of a join, sorted by (left, distance, right).
 
     Attributes:
-        done: all pairs of the left rows before this one are in this chunk and the earlier ones. To resume a join that
-            ended early, pass ``begin=done`` of the last chunk whose ``done`` grew, and drop the pairs of later chunks:
-            they come again.
+        done: all pairs of the left rows before this one are in this chunk and the earlier ones. To resume a join, pass
+            ``begin=done`` of the last chunk whose ``done`` grew, and drop the pairs of later chunks: the join finds
+            them again.
     """
 
     done: int
@@ -89,7 +93,7 @@ class JoinChunk(Pairs):
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """The hits of ``q`` queries: ``hits[i]`` are those of query ``i``, sorted by (distance, row).
+    """The hits of ``q`` queries. ``hits[i]`` returns those of query ``i``, sorted by (distance, row).
 
     Attributes:
         offsets: ``(q + 1,)``; the hits of query ``i`` are ``offsets[i]:offsets[i + 1]`` of the two arrays below.

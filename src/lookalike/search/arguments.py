@@ -16,10 +16,10 @@ Vectors = Shaped[np.ndarray, "..."] | Gallery
 
 
 def check_sides(left: Vectors, right: Vectors, metric: Metric) -> tuple[Gallery, Gallery]:
-    """Prepare both sides, and check that they can be compared; the same array is prepared once.
+    """Prepare both sides of a search, or once if they are the same array, and check that they can be compared.
 
     Raises:
-        UsageError: vectors that `prepare` refuses, of another metric, or of different dimensions.
+        UsageError: `prepare` refuses the vectors, or they are of another metric or of different dimensions.
     """
     a = left if isinstance(left, Gallery) else prepare(left, metric)
     b = a if right is left else right if isinstance(right, Gallery) else prepare(right, metric)
@@ -35,10 +35,10 @@ def check_sides(left: Vectors, right: Vectors, metric: Metric) -> tuple[Gallery,
 
 
 def check_rows(rows: Shaped[np.ndarray, "..."] | None, length: int) -> Int64[np.ndarray, " m"] | None:
-    """Check the rows of a subset.
+    """Check the rows to search, and convert them to int64.
 
     Raises:
-        UsageError: they are not a flat array of ascending row numbers below a length.
+        UsageError: they are not a flat array of ascending row numbers below ``length``.
     """
     if rows is None:
         return None
@@ -52,10 +52,10 @@ def check_rows(rows: Shaped[np.ndarray, "..."] | None, length: int) -> Int64[np.
 
 
 def check_k(k: SupportsIndex) -> int:
-    """Check a number of neighbours.
+    """Check the number of neighbours.
 
     Raises:
-        UsageError: less than 1.
+        UsageError: it is less than 1.
     """
     return check_count("k", k)
 
@@ -64,7 +64,7 @@ def check_begin(begin: SupportsIndex, length: int) -> int:
     """Check the left row at which a join begins.
 
     Raises:
-        UsageError: below 0, or above the number of rows.
+        UsageError: it is below 0, or above the number of rows.
     """
     number = operator.index(begin)
     if not 0 <= number <= length:
@@ -73,18 +73,18 @@ def check_begin(begin: SupportsIndex, length: int) -> int:
 
 
 def check_range(within: DistanceRange) -> DistanceRange:
-    """Check a range of distances, which checked its own values.
+    """Check the type of a distance range.
 
     Raises:
-        UsageError: something else.
+        UsageError: it is not a `DistanceRange`.
     """
     if not isinstance(within, DistanceRange):
-        raise UsageError(f"Pass the distances to find as DistanceRange(min, max), not as {within!r}.")
+        raise UsageError(f"Pass the distance range as DistanceRange(min, max), not as {within!r}.")
     return within
 
 
-def check_one_of(k: SupportsIndex | None, within: DistanceRange | None) -> None:
-    """Check that a join has a number of neighbours or a range of distances.
+def check_k_or_range(k: SupportsIndex | None, within: DistanceRange | None) -> None:
+    """Check that a join has either a number of neighbours or a distance range.
 
     Raises:
         UsageError: it has both or neither.

@@ -12,18 +12,19 @@ from lookalike.search.gallery import FLOAT32, Gallery, Rows, inverse, slack
 from lookalike.shapes import Float, Float32, Int32, Int64, Shaped, UInt8
 
 BUDGET = 64 * 2**20
-"""Bytes that a tile may take, its pairs not counted."""
+"""Maximum bytes of a tile without its pairs."""
 
 CACHED = 2**16
 """Numbers measured at a time: a float64 array of this size stays in the processor's cache."""
 
 _SPARSE = 3
-"""Rows of a span that are compared for one query although nobody wants them, for each one wanted: copying costs more."""
+"""For one query, a span of rows is compared in place if it has at most this many unwanted rows for each wanted one: copying
+the wanted rows would take longer."""
 
 
 @dataclass(eq=False)
 class BoundMatrix:
-    """Candidates of a tile by a matrix of lower bounds; see `lookalike.search.gallery.Candidates`.
+    """The candidates of a tile as a matrix of lower bounds; see `lookalike.search.gallery.Candidates`.
 
     Attributes:
         bounds: for each query and row.
@@ -69,7 +70,7 @@ class BoundMatrix:
 
 
 class VectorBounds:
-    """Compare queries with the vectors themselves, by BLAS: a `BoundPrefilter` that any gallery has."""
+    """Lower bounds from the vectors themselves, by BLAS: the `BoundPrefilter` of a gallery without prefilters."""
 
     max_open = 1.0
 
@@ -77,7 +78,7 @@ class VectorBounds:
         self.queries, self.gallery, self.metric = queries, gallery, metric
         self.row_bytes = gallery.vectors.itemsize * gallery.vectors.shape[1]
         self._dtype = FLOAT32 if queries.dtype == gallery.dtype == FLOAT32 else np.dtype(np.float64)
-        # New memory for each tile would cost a sixth of the time of a batch.
+        # The memory is reused: allocating it for each tile would take a sixth of the time of a batch.
         self._memory: Shaped[np.ndarray, " cells"] | None = None
 
     def compare(self, rows: Rows) -> BoundMatrix:
@@ -91,13 +92,13 @@ class VectorBounds:
             if unwanted * len(self.queries) <= _SPARSE * len(rows):
                 bounds = self._bounds(span)
                 return bounds[:, rows - span.start] if unwanted else bounds
-        chosen = self.gallery.take(rows)
+        selected = self.gallery.take(rows)
         terms = None if self.metric == Metric.HAMMING else self.gallery.terms(self.metric, self._dtype)[rows]
         out = None
-        cells = len(self.queries) * len(chosen)
+        cells = len(self.queries) * len(selected)
         if self._memory is not None and cells <= self._memory.size:
-            out = self._memory[:cells].reshape(len(self.queries), len(chosen))
-        bounds = lower_bounds(self.queries, chosen, self.metric, terms, out=out)
+            out = self._memory[:cells].reshape(len(self.queries), len(selected))
+        bounds = lower_bounds(self.queries, selected, self.metric, terms, out=out)
         if self._memory is None and len(self.queries) > 1:
             self._memory = bounds.reshape(-1)
         return bounds
@@ -109,10 +110,10 @@ class VectorBounds:
 def kth_bound(
     bounds: Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"], k: int
 ) -> Float[np.ndarray, " q"] | Int32[np.ndarray, " q"]:
-    """Find for each query a number that at least k of its bounds do not exceed, and few more do not.
+    """Find for each query a limit that at least k of its bounds, and few more, do not exceed.
 
-    If a query has k bounds or fewer, the number is the largest of them. The k-th smallest minimum of groups is also such
-    a number, and the minima are found much faster than the k-th smallest bound.
+    If a query has k bounds or fewer, the limit is the largest of them. If it has many, the limit is the k-th smallest
+    minimum of groups of bounds, which is much faster to find than the k-th smallest bound.
     """
     queries, rows = bounds.shape
     groups = 8 * k + 248
@@ -133,7 +134,7 @@ def measure(
     """Compute the distances of pairs of rows by definition, rounded to float32."""
     distances, d = np.empty(len(left_rows), np.float32), left.vectors.shape[1]
     size = min(len(left_rows), max(1, CACHED // (d + 1)))
-    # One memory for all parts: the system would take back what each part frees, and clear it for the next one.
+    # Memory is allocated once: otherwise the system would reclaim and clear it for each part.
     a, b, workspace = (np.empty((size, d), t) for t in (left.vectors.dtype, right.vectors.dtype, np.float64))
     with np.errstate(over="ignore"):  # beyond float32 there is only infinity
         for part in chunks(len(left_rows), size):
@@ -146,10 +147,10 @@ def measure(
 def _take(
     vectors: Shaped[np.ndarray, "n d"], rows: Int64[np.ndarray, " m"], out: Shaped[np.ndarray, "m d"]
 ) -> Shaped[np.ndarray, "m d"]:
-    """Select rows, into given memory if possible."""
-    if not vectors.flags.c_contiguous:  # `take` would copy all of it
+    """Select rows, into existing memory if possible."""
+    if not vectors.flags.c_contiguous:  # `take` would copy the whole array
         return np.asarray(vectors[rows])
-    np.take(vectors, rows, axis=0, out=out, mode="clip")  # NumPy writes straight into `out` only if it clips
+    np.take(vectors, rows, axis=0, out=out, mode="clip")  # in other modes NumPy makes a copy first
     return out
 
 
@@ -161,9 +162,9 @@ def lower_bounds(
     *,
     out: Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"] | None = None,
 ) -> Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"]:
-    """Compute a lower bound of each distance, less a constant of its query that `limits` takes into account.
+    """Compute a lower bound of each distance, less a constant of its query, which `limits` subtracts too.
 
-    With s from `slack`, x a query and y a row, as BLAS computes them:
+    With s from `slack`, a query x and a row y, as BLAS computes them:
 
     - Euclidean, of the square: ‖x‖²(1 - s) + ‖y‖²(1 - s) - 2xy; here without its first term.
     - Cosine: 1 - s - xy / ‖x‖‖y‖; here without 1 - s.
@@ -172,8 +173,8 @@ def lower_bounds(
     Args:
         queries: the left side.
         gallery: the right side.
-        metric: what to measure with.
-        terms: `Gallery.terms` of the rows, if known.
+        metric: of the distances.
+        terms: `Gallery.terms` of the rows; computed by default.
         out: memory for the result.
     """
     if metric == Metric.HAMMING:
@@ -196,7 +197,7 @@ def lower_bounds(
 def limits(
     reach: Float32[np.ndarray, " #q"], queries: Gallery, metric: Metric, dtype: "np.dtype[Any]" = FLOAT32
 ) -> Float[np.ndarray, " q"] | Int32[np.ndarray, " q"]:
-    """Compute what a query's lower bounds may not exceed for a distance to round to float32 within reach."""
+    """Compute the largest lower bound of each query that a pair within ``reach``, rounded to float32, can have."""
     if metric == Metric.HAMMING:
         return np.asarray(np.minimum(reach, np.float32(2**30)), np.int32)
     with np.errstate(over="ignore", under="ignore"):
@@ -211,7 +212,7 @@ def limits(
 def _count_differing_bits(
     a: UInt8[np.ndarray, "q bytes"], b: UInt8[np.ndarray, "m bytes"], out: Int32[np.ndarray, "q m"] | None
 ) -> Int32[np.ndarray, "q m"]:
-    import faiss  # noqa: PLC0415 - it takes 0.15 s to import, which searches without bits need not wait for
+    import faiss  # noqa: PLC0415 -- the import takes 0.15 s, which searches without bits need not wait for
 
     bits = np.zeros((len(a), len(b)), np.int32) if out is None else out
     if bits.size and a.shape[1]:

@@ -1,8 +1,8 @@
 """The tile engine: queries against a gallery, a tile at a time, in bounded memory.
 
 Each search is by filter and refine (Seidl and Kriegel, "Optimal multi-step k-nearest neighbor search", SIGMOD 1998). A
-prefilter, or else BLAS, gives lower bounds of the distances of a tile; pairs that the bounds do not rule out are measured
-by definition. A single query is a batch of one; `first_k` says which shortcut it has.
+prefilter, or else BLAS, computes lower bounds of the distances of a tile. Pairs that the bounds do not rule out are
+measured by definition. A single query is a batch of one with a shortcut; see `first_k`.
 """
 
 import math
@@ -21,26 +21,26 @@ from lookalike.search.gallery import BoundPrefilter, Candidates, Gallery, Rows
 from lookalike.shapes import Float32, Int64
 
 PAIR = 96
-"""Bytes that a pair may take: its place, its rows and its distance, twice while it is sorted."""
+"""Maximum bytes of a pair: its place, its rows and its distance, twice while it is sorted."""
 
 _QUERIES = 256
 """Queries in a tile: enough for BLAS to run at its peak."""
 
 _CELL = 16
-"""Bytes that a cell of a tile may take: its bound, whether it is near, and its place."""
+"""Maximum bytes of a cell of a tile: its bound, whether it is near, and its place."""
 
 _FEW = 256
-"""Remaining candidates of one query that are measured at once: rounds would cost more than they save."""
+"""Remaining candidates of one query that are measured in one round: more rounds would take longer."""
 
 
 @dataclass(frozen=True, eq=False)
 class Engine:
-    """Searches one gallery by one metric.
+    """The search of one gallery by one metric.
 
     Attributes:
         gallery: prepared for the metric.
-        metric: what to measure with.
-        rows: the subset to search, ascending; all rows if none.
+        metric: of the distances.
+        rows: the rows to search, ascending; by default all.
     """
 
     gallery: Gallery
@@ -53,7 +53,7 @@ class Engine:
         Args:
             queries: few enough for a tile, see `query_chunks`.
             k: at least 1.
-            own: the gallery's rows that the queries are, if they are.
+            own: the rows of the gallery that are the queries, if they come from it.
         """
         best = _Best(k, len(queries))
         for tile in self._tiles(queries, own):
@@ -82,9 +82,9 @@ class Engine:
         bound = None if prefilter is None else prefilter.bind(queries, own)
         vectors = VectorBounds(queries, self.gallery, self.metric)
         row_bytes = _CELL * (len(queries) + 1)
-        if self.rows is not None:  # they are copied
+        if self.rows is not None:  # a tile copies the rows
             row_bytes += vectors.row_bytes + (bound.row_bytes if bound else 0)
-        if not queries.dtype == self.gallery.dtype == np.float32:  # they are converted to float64
+        if not queries.dtype == self.gallery.dtype == np.float32:  # a tile converts the rows to float64
             row_bytes += 8 * self.gallery.vectors.shape[1]
         length = len(self.gallery) if self.rows is None else len(self.rows)
         for part in chunks(length, bounds.BUDGET // row_bytes, begin):
@@ -103,23 +103,23 @@ class Tile:
         self._candidates: Candidates = (prefilter or vectors).compare(rows)
 
     def nearest(self, k: int, best: "_Best") -> None:
-        """Add all pairs that can be among the k nearest of their query to the best so far."""
+        """Update ``best`` with the pairs of the tile."""
         places = self._candidates.lowest(k, best.reach)
         if places is None:
             places = self._compare_vectors().lowest(k, best.reach)
         best.add(self.measure(places))
         if self._candidates.complete:
             return
-        # The k of lowest bound need not be the k nearest, but the k nearest are no farther.
+        # The k pairs with the lowest bounds need not be the k nearest, but the k nearest are not farther.
         places = self.remaining(best.update())
-        # Of very many, most are as near as each other, and an order would help little.
+        # Very many candidates mostly lie at similar distances, so an order would help little.
         if len(places) > bounds.BUDGET // PAIR or (len(self.queries) == 1 and len(places) <= _FEW):
             best.add(self.measure(places))
         else:
             self._refine(places, k, best)
 
     def remaining(self, reach: Float32[np.ndarray, " #q"]) -> Int64[np.ndarray, " n"]:
-        """Find the places that may be within reach, but those that were measured already."""
+        """Find the places that may be within ``reach`` and are not measured yet."""
         places = self._candidates.remaining(reach)
         if self._prefilter is None or len(places) <= self._prefilter.max_open * len(self.queries) * self._width:
             return places
@@ -145,7 +145,7 @@ class Tile:
         return compared[0]
 
     def _refine(self, places: Int64[np.ndarray, " n"], k: int, best: "_Best") -> None:
-        """Add the nearest of some pairs to the best so far, in rounds: each reaches less far than the one before."""
+        """Measure candidates in rounds, in the order of their bounds; each round lowers the reach of the next one."""
         count = k
         while len(places):
             left, values = places // self._width, self._candidates.bounds_at(places)
@@ -166,14 +166,14 @@ class _Best:
         self.reach = np.full(queries, np.inf, np.float32)
 
     def add(self, parts: Iterable[Pairs]) -> None:
-        """Add pairs. `reach` may stay as it is: sorting costs more than the few pairs that an old reach lets through."""
+        """Add pairs, and update `reach` after many: sorting costs more than the few pairs that an old reach lets through."""
         for pairs in parts:
             self._new.append(pairs)
             if sum(map(len, self._new)) >= self._k * self._queries:
                 self.update()
 
     def update(self) -> Float32[np.ndarray, " q"]:
-        """Compute how far each query still has to look: to its k-th nearest pair, or everywhere if it has fewer."""
+        """Compute each query's reach: the distance of its k-th nearest pair, or infinity if it has fewer."""
         if self._new:
             self._best, self._new = first_k(concatenate([self._best, *self._new]), self._k, self._queries), []
             self.reach = kth_distances(self._best, self._k, self._queries)
@@ -186,16 +186,15 @@ class _Best:
 
 
 def query_chunks(queries: int, k: int = 1, begin: int = 0) -> Iterator[slice]:
-    """Split queries into batches that fit a tile with k answers each."""
+    """Split queries into batches for a tile, with k hits for each query."""
     return chunks(queries, min(_QUERIES, math.isqrt(bounds.BUDGET // PAIR), bounds.BUDGET // (PAIR * k)), begin)
 
 
 def first_k(pairs: Pairs, k: int, queries: int) -> Pairs:
     """Select the k nearest pairs of each query, sorted by (query, distance, row).
 
-    Pairs of one query need no grouping. With the same shortcut in `kth_distances` that saves about 30 of 200 microseconds of
-    a query over 14,660 vectors of 64 numbers, the smallest size of ``benchmarks/scans.py``, where Python takes most of the
-    time.
+    Pairs of one query need no grouping. This shortcut and the one in `kth_distances` save about 30 of 200 microseconds of a
+    query over 14,660 vectors of 64 numbers (``benchmarks/scans.py``).
     """
     if queries == 1:
         return pairs.keep(np.lexsort((pairs.right, pairs.distances))[:k])

@@ -28,25 +28,25 @@ def knn(
     """Find the k nearest gallery rows of each query, or all rows if there are fewer; ties go to the lower row.
 
     Args:
-        queries: ``(q, d)``, as `prepare` takes them.
-        gallery: ``(n, d)``; prepare it if it is searched more than once.
+        queries: ``(q, d)``, as for `prepare`.
+        gallery: ``(n, d)``; prepare it to search it more than once.
         k: at least 1.
-        metric: what to measure with.
-        rows: search only these gallery rows, ascending. Hits are gallery rows all the same.
+        metric: of the distances.
+        rows: search only these gallery rows, ascending. Hits still number all gallery rows.
 
     Raises:
-        UsageError: k < 1, rows that do not ascend within the gallery, or vectors that `prepare` refuses or that do not
-            have the same dimension.
+        UsageError: k is below 1, the rows do not ascend within the gallery, `prepare` refuses the vectors, or their
+            dimensions differ.
     """
     left, right = check_sides(queries, gallery, metric)
     subset, count = check_rows(rows, len(right)), min(check_k(k), max(1, len(right)))
-    if subset is None:  # to project a gallery for some of its rows would cost more than it saves
+    if subset is None:  # projecting the whole gallery for some rows would take longer
         right = add_for_nearest(right, left, metric)
     engine = Engine(right, metric, subset)
     if len(left) == 1:
         return Hits.from_sorted(engine.nearest(left, count))
     return Hits.from_pairs(
-        [_shift(engine.nearest(left.take(part), count), part.start) for part in query_chunks(len(left), count)],
+        [engine.nearest(left.take(part), count).shifted(part.start) for part in query_chunks(len(left), count)],
         len(left),
     )
 
@@ -59,18 +59,18 @@ def within(
     *,
     rows: Shaped[np.ndarray, "..."] | None = None,
 ) -> Hits:
-    """Find all gallery rows whose distance from the query lies in a range, however many there are.
+    """Find all gallery rows whose distance from the query lies in a range.
 
     Args:
-        queries: ``(q, d)``, as `prepare` takes them.
-        gallery: ``(n, d)``; prepare it if it is searched more than once.
-        within: the range. Its ends are included, and rounded to float32 as distances are: the distance of an earlier
-            answer, used as an end, includes that answer.
-        metric: what to measure with.
-        rows: search only these gallery rows, ascending. Hits are gallery rows all the same.
+        queries: ``(q, d)``, as for `prepare`.
+        gallery: ``(n, d)``; prepare it to search it more than once.
+        within: the range. Its ends are included, and rounded to float32 as distances are: a range that ends at the
+            distance of a hit includes that hit.
+        metric: of the distances.
+        rows: search only these gallery rows, ascending. Hits still number all gallery rows.
 
     Raises:
-        UsageError: as `knn` raises it.
+        UsageError: as in `knn`.
     """
     left, right = check_sides(queries, gallery, metric)
     subset, (_, farthest) = check_rows(rows, len(right)), round_range(check_range(within))
@@ -81,7 +81,7 @@ def within(
         pairs = concatenate(list(engine.within(left, within)))
         return Hits.from_sorted(first_k(pairs, len(pairs), 1))
     parts = [
-        _shift(pairs, part.start)
+        pairs.shifted(part.start)
         for part in query_chunks(len(left))
         for pairs in engine.within(left.take(part), within)
     ]
@@ -96,23 +96,23 @@ def within_sorted(
     *,
     rows: Shaped[np.ndarray, "..."] | None = None,
 ) -> Iterator[Pairs]:
-    """Find what `within` finds for one query, in sorted chunks of bounded size, nearest first.
+    """Find all gallery rows in a range for one query, in sorted chunks of bounded size, nearest first.
 
-    A chunk holds as many hits as `bounds.BUDGET` allows, some hundred thousand, and takes one pass over the gallery. A
-    caller that stops early waits for one pass only.
+    A chunk has at most as many hits as `bounds.BUDGET` allows, several hundred thousand, and takes one pass over the
+    gallery. So a caller that stops early waits for one pass only.
 
     Args:
-        query: ``(1, d)``, as `prepare` takes it.
+        query: ``(1, d)``, as for `prepare`.
         gallery: as in `within`.
         within: as in `within`.
-        metric: what to measure with.
+        metric: of the distances.
         rows: as in `within`.
 
     Returns:
-        Chunks of pairs, none empty, sorted by (distance, right) one after the other; left is always 0.
+        Chunks of pairs, none empty, sorted by (distance, right) across chunks; left is always 0.
 
     Raises:
-        UsageError: more or fewer queries than one, and what `within` raises. At the call, not at the first chunk.
+        UsageError: there is not exactly one query, or as in `within`. It is raised at the call, not at the first chunk.
     """
     left, right = check_sides(query, gallery, metric)
     if len(left) != 1:
@@ -122,22 +122,17 @@ def within_sorted(
 
 
 def _ascending(engine: Engine, query: Gallery, within: DistanceRange) -> Iterator[Pairs]:
-    """Find all of one query's pairs in a range, sorted, a chunk in each pass over the gallery."""
+    """Find one query's pairs in a range, nearest first, one chunk in each pass over the gallery."""
     size = max(1, bounds.BUDGET // PAIR)
     nearest, farthest = round_range(within)
-    last: tuple[np.float32, int] = nearest, -1  # the last pair that was yielded, as (distance, right)
+    last: tuple[np.float32, int] = nearest, -1  # (distance, right) of the last yielded pair
     while True:
         best = NO_PAIRS
-        for found in engine.within(query, DistanceRange(float(last[0]), float(farthest))):
-            after = (found.distances > last[0]) | (found.right > last[1])
-            best = first_k(concatenate([best, found.keep(after)]), size, 1)
+        for pairs in engine.within(query, DistanceRange(float(last[0]), float(farthest))):
+            after = (pairs.distances > last[0]) | (pairs.right > last[1])
+            best = first_k(concatenate([best, pairs.keep(after)]), size, 1)
         if len(best):
             yield best
         if len(best) < size:
             return
         last = best.distances[-1], int(best.right[-1])
-
-
-def _shift(pairs: Pairs, begin: int) -> Pairs:
-    """Number the queries of a batch in the whole of them."""
-    return Pairs(pairs.left + begin, pairs.right, pairs.distances) if begin else pairs

@@ -1,4 +1,4 @@
-"""Prepared vectors, and the protocol of the prefilters that speed up a search over them."""
+"""Prepared vectors, and the protocol of prefilters, which speed up searches over them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ _SAFE_NORMS = (2.0**-80, 2.0**100)
 """Squared norms between which no step of the float32 bound overflows, or loses more than its margin to underflow."""
 
 _LONG = 2**20
-"""Dimension from which on the margin of the float32 bound is too large for the bound to rule out anything."""
+"""Dimension at which the margin of the float32 bound is too large to rule out any pair."""
 
 Rows = slice | Int64[np.ndarray, " m"]
 """Rows of a gallery: a slice, or an ascending array."""
@@ -27,31 +27,32 @@ Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 class Candidates(Protocol):
     """The pairs (query, row) of one tile that may be near.
 
-    A place numbers a pair of the tile: ``query * m + column``, where ``m`` is the number of rows of the tile.
+    A place is the index of a pair in the tile: ``query * m + column``, where ``m`` is the number of rows of the tile. A
+    reach is the largest distance of interest, for each query or for all.
     """
 
     @property
     def complete(self) -> bool:
-        """Whether `lowest` returned all places within the reach that it was given."""
+        """Whether `lowest` returned all places within its ``reach``."""
         ...
 
     def lowest(self, k: int, reach: Float32[np.ndarray, " #q"]) -> Int64[np.ndarray, " n"] | None:
-        """Find the places that seem nearest: at least k of each query, or all within its reach.
+        """Find the places with the lowest bounds: at least k of each query, or all within its reach.
 
-        None if comparing the vectors themselves is faster. Call it once, before `remaining`.
+        It returns none if comparing the vectors themselves is faster. Call it once, before `remaining`.
         """
         ...
 
     def remaining(self, reach: Float32[np.ndarray, " #q"]) -> Int64[np.ndarray, " n"]:
-        """Find all places whose distance may be within reach, but those that `lowest` returned."""
+        """Find all places whose distance may be within ``reach``, except those that `lowest` returned."""
         ...
 
     def bounds_at(self, places: Int64[np.ndarray, " n"]) -> Float[np.ndarray, " n"] | Int32[np.ndarray, " n"]:
-        """Look up the lower bounds of places that `remaining` returned, to be compared with `limits`."""
+        """Look up the lower bounds of places that `remaining` returned, for comparison with `limits`."""
         ...
 
     def limits(self, reach: Float32[np.ndarray, " #q"]) -> Float[np.ndarray, " #q"] | Int32[np.ndarray, " #q"]:
-        """Compute the largest bound that a pair within reach can have."""
+        """Compute the largest bound that a pair within ``reach`` can have."""
         ...
 
 
@@ -60,7 +61,7 @@ class BoundPrefilter(Protocol):
 
     @property
     def max_open(self) -> float:
-        """The share of a tile's pairs that may be left open; above it, comparing the vectors themselves is faster."""
+        """Maximum share of a tile's pairs that are not ruled out; above it, comparing the vectors themselves is faster."""
         ...
 
     @property
@@ -76,71 +77,71 @@ class BoundPrefilter(Protocol):
 class Prefilter(Protocol):
     """A compact form of a gallery that rules out most rows before their vectors are read.
 
-    It is provably complete: it never rules out a row within the reach of a query, whatever the data. So an answer is the
-    same with and without prefilters, and only its time differs. Each file in `lookalike.search.prefilters` has one.
+    It is provably complete: it never rules out a row within the reach of a query, on any data. So prefilters change the
+    time of an answer, and never the answer. The implementations are in `lookalike.search.prefilters`.
     """
 
     kind: ClassVar[str]
-    """Its name in a cache file."""
+    """The prefilter's name in cache files."""
 
     @property
     def precision(self) -> str:
-        """The type of the numbers that it compares, such as ``"int8"``."""
+        """The type of the compared numbers, such as ``"int8"``."""
         ...
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it reads in one pass over the gallery."""
+        """Bytes read in one pass over the gallery."""
         ...
 
     def serves(self, metric: Metric, queries: int, *, subset: bool) -> bool:
-        """Return whether it speeds up batches of this size, over all rows or over a subset."""
+        """Return whether the prefilter speeds up batches of this size, over all rows or over a subset."""
         ...
 
     def bind(self, queries: "Gallery", own: Rows | None = None) -> BoundPrefilter | None:
-        """Prepare queries; none if it cannot bound the distances of these.
+        """Prepare queries; none if the prefilter cannot bound their distances.
 
         Args:
             queries: of the same dimension.
-            own: the gallery's rows that the queries are, if they are.
+            own: the rows of the gallery that are the queries, if they come from it.
         """
         ...
 
     def update(
         self, vectors: Shaped[np.ndarray, "n d"], rows: Int64[np.ndarray, " k"], known: Bool[np.ndarray, " n"]
     ) -> Self | None:
-        """Return the prefilter of a changed gallery; none if it must be built anew.
+        """Return the prefilter of a changed gallery; none if it must be rebuilt.
 
         Args:
             vectors: of the changed gallery.
-            rows: of this gallery; their vectors are ``vectors[known]``, in that order.
-            known: the other vectors are new.
+            rows: rows of this gallery that remain; their vectors are ``vectors[known]``, in this order.
+            known: a mask of the vectors that are not new.
         """
         ...
 
     def save(self) -> tuple[dict[str, Any], dict[str, Shaped[np.ndarray, "..."]]]:
-        """Return (what JSON can hold, arrays), from which `load` restores it."""
+        """Return metadata for JSON, and arrays by name, from which `load` restores the prefilter."""
         ...
 
     @classmethod
-    def load(cls, facts: Mapping[str, Any], arrays: Arrays, shape: tuple[int, int]) -> Self:
+    def load(cls, metadata: Mapping[str, Any], arrays: Arrays, shape: tuple[int, int]) -> Self:
         """Restore a prefilter of vectors of a shape ``(n, d)``; arrays may be memory-mapped.
 
         Raises:
-            LookupError, TypeError, ValueError: it was not saved by this version, or is for other vectors.
+            LookupError, TypeError, ValueError: another version saved it, or it is for other vectors.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """Vectors prepared by `lookalike.search.prepare`: checked, with their norms, ready for any number of searches.
+    """Vectors prepared by `lookalike.search.prepare` for any number of searches: checked, with their norms.
 
     Attributes:
         vectors: float32, or uint8 for Hamming. A memory-mapped array stays memory-mapped.
         squared_norms: of each vector; zeros for Hamming, which does not use them.
         dtype: the precision in which lower bounds of these vectors can be computed.
-        prefilters: tried in this order; the first one that serves a batch is used.
+        prefilters: in order of preference; a batch uses the first one that serves it.
     """
 
     vectors: Float32[np.ndarray, "n d"] | UInt8[np.ndarray, "n d"]
@@ -153,15 +154,15 @@ class Gallery:
         return len(self.vectors)
 
     def take(self, rows: Rows) -> "Gallery":
-        """Select rows, without prefilters; they are not checked again."""
+        """Select rows, without prefilters and without checking them again."""
         return Gallery(self.vectors[rows], self.squared_norms[rows], self.dtype)
 
     def prefilter(self, metric: Metric, queries: int, *, subset: bool = False) -> Prefilter | None:
-        """Return the prefilter that a batch of this size uses, over all rows or over a subset."""
+        """Find the prefilter for a batch of this size, over all rows or over a subset; none if none serves it."""
         return next((p for p in self.prefilters if p.serves(metric, queries, subset=subset)), None)
 
     def terms(self, metric: Metric, dtype: "np.dtype[Any]") -> Float[np.ndarray, " n"]:
-        """Compute the rows' terms of `lookalike.search.bounds.lower_bounds`; cached in the gallery's own dtype."""
+        """Compute the rows' terms of `lookalike.search.bounds.lower_bounds`; those in the gallery's own dtype are cached."""
         if dtype != self.dtype:
             return self._compute_terms(metric, dtype)
         return self._euclidean_terms if metric == Metric.EUCLIDEAN else self._cosine_terms
@@ -188,14 +189,14 @@ def is_safe(squared_norms: Float64[np.ndarray, " n"], dimension: int) -> bool:
 
 @cache
 def slack(dimension: int, dtype: "np.dtype[Any]") -> float:
-    """Bound the error of bound and distance together, relative to ‖x‖² + ‖y‖² (Euclidean) or to 1 (cosine).
+    """Bound the rounding errors of a lower bound and its distance, relative to ‖x‖² + ‖y‖² (Euclidean) or 1 (cosine).
 
     A sum of d products, in any order, has an error of at most gamma(d)·Σ|xᵢyᵢ|, where gamma(d) = du / (1 - du) and u is
     the unit roundoff (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 3.1). Σ|xᵢyᵢ| ≤ ‖x‖‖y‖,
-    and 2‖x‖‖y‖ ≤ ‖x‖² + ‖y‖². Each further rounding (of the norms, the scaled query, the last addition) adds one to d:
-    fewer than 8 of them in the bound. The distance by definition takes three such sums in float64, two of them under a
-    root: 2d and fewer than 16. Underflow, at most 2⁻¹²⁶ for each product, is less than one more u of a norm that
-    `is_safe` allows.
+    and 2‖x‖‖y‖ ≤ ‖x‖² + ‖y‖². Each further rounding (of the norms, the scaled query, the last addition) adds one to d;
+    the bound has fewer than 8. The distance by definition takes three such sums in float64, two of them under a root,
+    which makes 2d and fewer than 16 roundings. Underflow, at most 2⁻¹²⁶ for each product, is less than one more u of a
+    norm that `is_safe` allows.
     """
 
     def gamma(roundings: int, unit: float) -> float:

@@ -1,4 +1,4 @@
-"""Check vectors and compute what every search over them needs."""
+"""Preparation of vectors for search: checks, norms and prefilters."""
 
 import math
 from typing import get_args
@@ -19,20 +19,19 @@ _PRECISIONS = get_args(Precision)
 
 
 def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric, precision: Precision = "float32") -> Gallery:
-    """Check vectors and compute what every search over them needs. It reads them once, in chunks.
+    """Prepare vectors for search: check them, and compute their norms and prefilters. It reads them once, in chunks.
 
-    A gallery prepared for Euclidean distance also serves cosine distance, and the other way round.
+    A gallery prepared for Euclidean distance also serves cosine distance, and vice versa.
 
     Args:
         vectors: ``(n, d)``; real numbers, which are converted to float32, or for Hamming bits packed into uint8.
-        metric: to compare them with.
-        precision: int8 or float16 adds a copy of that precision, which a single query reads in place of the vectors, and
-            one in fewer dimensions, in which batches are compared first. Answers stay the same, and come up to four times
-            sooner if few bits and dimensions tell the vectors apart; if not, the copy is left out. Both serve this metric
-            alone, and Hamming has none.
+        metric: of the searches.
+        precision: int8 or float16 adds a quantised copy for single queries and a projected copy for batches, unless they
+            would rule out too few vectors. Answers stay the same and are up to four times faster. Both copies serve only
+            this metric. Hamming has none.
 
     Raises:
-        UsageError: another shape or type, or values that are infinite, NaN, or become so in float32.
+        UsageError: the vectors have another shape or type, or values that are infinite or NaN in float32.
     """
     vectors = np.asarray(vectors)
     if precision not in _PRECISIONS:
@@ -50,7 +49,7 @@ def prepare(vectors: Shaped[np.ndarray, "..."], metric: Metric, precision: Preci
     norms = np.empty(len(vectors))
     for part in chunks(len(vectors), CACHED // (vectors.shape[1] + 1)):
         norms[part] = squared_norms(vectors[part])
-    if not math.isfinite(norms.sum()):  # no float32 has a square that overflows float64, nor have all of them together
+    if not math.isfinite(norms.sum()):  # sums of squares of finite float32 numbers do not overflow float64
         bad = np.flatnonzero(~np.isfinite(norms))
         raise UsageError(f"Row {bad[0]} ({len(bad)} in all) holds NaN or infinite values; leave such vectors out.")
     safe = is_safe(norms, vectors.shape[1])
@@ -65,17 +64,17 @@ def update(
     known: Bool[np.ndarray, " n"],
     metric: Metric,
 ) -> Gallery:
-    """Prepare a changed gallery: only vectors that are new are checked, and prefilters are kept where possible.
+    """Prepare a changed gallery: check only new vectors, and update prefilters if possible.
 
     Args:
-        gallery: as it was.
+        gallery: the gallery before the change.
         vectors: of the changed gallery.
-        rows: of the old gallery; their vectors are ``vectors[known]``, in that order.
-        known: the other vectors are new.
+        rows: rows of the old gallery that remain; their vectors are ``vectors[known]``, in this order.
+        known: a mask of the vectors that are not new.
         metric: as in `prepare`.
 
     Raises:
-        UsageError: new vectors that `prepare` refuses.
+        UsageError: `prepare` refuses a new vector.
     """
     new = prepare(vectors[~known], metric)
     norms = np.empty(len(vectors))
@@ -90,5 +89,5 @@ def _to_float32(vectors: Shaped[np.ndarray, "n d"], metric: Metric) -> Shaped[np
         raise UsageError(f"The {metric.unit} compares real numbers, not {vectors.dtype}; convert them to float32.")
     if vectors.dtype == np.float32:
         return vectors
-    with np.errstate(over="ignore"):  # a number that overflows becomes infinite, and is refused later
+    with np.errstate(over="ignore"):  # `prepare` refuses infinite numbers later
         return vectors.astype(np.float32)

@@ -1,8 +1,7 @@
 """Prefilters: compact forms of a gallery that rule out most rows before their vectors are read.
 
-Three implementations of `lookalike.search.gallery.Prefilter`: `quantised` for one query, `projected` for batches and
-joins, `pivots` for few, long vectors of low intrinsic dimension. This module builds, saves and restores them for callers
-that know none of them.
+There are three implementations of `lookalike.search.gallery.Prefilter`: `quantised` for single queries, `projected` for
+batches and joins, and `pivots` for few, long vectors of low intrinsic dimension.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,13 +22,13 @@ _KINDS: dict[str, type[Prefilter]] = {kind.kind: kind for kind in (Quantised, Pr
 def build(
     vectors: Float32[np.ndarray, "n d"], metric: Metric, precision: Precision, *, safe: bool
 ) -> tuple[Prefilter, ...]:
-    """Build the prefilters that pay for these vectors.
+    """Build the prefilters that speed up searches over these vectors.
 
     Args:
         vectors: float32.
         metric: euclidean or cosine.
-        precision: of the quantised one.
-        safe: no squared norm may overflow float32, see `Gallery.dtype`.
+        precision: of the quantised prefilter.
+        safe: float32 suffices for lower bounds, see `lookalike.search.gallery.is_safe`.
     """
     quantised = quantise(vectors, metric, precision)
     projected = project(vectors, metric) if safe else None
@@ -37,31 +36,27 @@ def build(
 
 
 def save(prefilters: Iterable[Prefilter]) -> tuple[list[dict[str, Any]], dict[str, Shaped[np.ndarray, "..."]]]:
-    """Return what `load` needs: facts that JSON can hold, and arrays by name."""
-    facts: list[dict[str, Any]] = []
+    """Return metadata for JSON, and arrays by name, from which `load` restores the prefilters."""
+    metadata: list[dict[str, Any]] = []
     arrays: dict[str, Shaped[np.ndarray, ...]] = {}
     for prefilter in prefilters:
-        about, parts = prefilter.save()
-        facts.append({"kind": prefilter.kind, **about})
-        arrays |= {f"{prefilter.kind}.{name}": array for name, array in parts.items()}
-    return facts, arrays
+        own_metadata, own_arrays = prefilter.save()
+        metadata.append({"kind": prefilter.kind, **own_metadata})
+        arrays |= {f"{prefilter.kind}.{name}": array for name, array in own_arrays.items()}
+    return metadata, arrays
 
 
-def load(facts: Sequence[Mapping[str, Any]], arrays: Arrays, shape: tuple[int, int]) -> tuple[Prefilter, ...]:
-    """Restore prefilters of vectors of a shape.
+def load(metadata: Sequence[Mapping[str, Any]], arrays: Arrays, shape: tuple[int, int]) -> tuple[Prefilter, ...]:
+    """Restore prefilters of vectors of a shape ``(n, d)``.
 
     Raises:
-        LookupError, TypeError, ValueError: they were not saved by this version, or are for other vectors.
+        LookupError, TypeError, ValueError: another version saved them, or they are for other vectors.
     """
-    return tuple(
-        _KINDS[about["kind"]].load(
-            about,
-            {
-                name.removeprefix(f"{about['kind']}."): array
-                for name, array in arrays.items()
-                if name.startswith(f"{about['kind']}.")
-            },
-            shape,
-        )
-        for about in facts
-    )
+
+    def restore(own_metadata: Mapping[str, Any]) -> Prefilter:
+        kind = own_metadata["kind"]
+        prefix = f"{kind}."
+        own_arrays = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        return _KINDS[kind].load(own_metadata, own_arrays, shape)
+
+    return tuple(map(restore, metadata))

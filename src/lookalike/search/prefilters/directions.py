@@ -1,4 +1,4 @@
-"""Vectors in float64, as directions for the cosine distance."""
+"""Conversion of vectors to float64 and, for the cosine distance, to unit length."""
 
 import numpy as np
 

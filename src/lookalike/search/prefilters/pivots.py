@@ -5,10 +5,10 @@ Pattern Recognition Letters 1994). The table holds the distances of all rows to 
 measured against the pivots; then |d(q, p) - d(p, y)| ≤ d(q, y) bounds its distance to each row y.
 
 The inequality needs a metric. Euclidean and Hamming distance are metrics. Cosine distance is not, but √(2 · cosine
-distance) is the Euclidean distance of unit vectors, and grows with it: the table holds that. (A zero vector, at cosine
-distance 1 from everything, is at √2 from everything, and since no two others are farther apart than 2 the inequality holds.)
+distance) is: it is the Euclidean distance of unit vectors, and the table holds it. (A zero vector has cosine distance 1,
+and so √2, from all vectors. The inequality holds, since no two other vectors are farther apart than 2.)
 
-`estimate` says whether a table saves time, which is rare; `lookalike.search.prepare` never makes one. To use it:
+A table rarely saves time; `estimate` predicts whether it does. `lookalike.search.prepare` never makes one. To use one:
 ``replace(gallery, prefilters=(build(gallery, metric),))``.
 """
 
@@ -27,10 +27,10 @@ from lookalike.search.gallery import Arrays, Gallery, Rows
 from lookalike.shapes import Bool, Float32, Int64, Shaped
 
 _CANDIDATES = 128
-"""Rows that a pivot is chosen from."""
+"""Candidate rows for the pivots."""
 
 _PAIRS = 1024
-"""Pairs of rows whose distances the pivots should bound well."""
+"""Pairs of rows whose lower bounds the choice of pivots maximises."""
 
 _SAMPLE = 1000
 """Rows that an estimate needs."""
@@ -39,13 +39,14 @@ _QUERIES = 50
 """Rows of a sample that an estimate uses as queries."""
 
 TABLE_COST = 2.0
-"""Time of a number of the table, relative to a number of a vector in a scan by BLAS: ``benchmarks/pivots.py``."""
+"""Time to compare one number of the table, relative to one number of a vector in a scan by BLAS; measured by
+``benchmarks/pivots.py``."""
 
 MEASURING_COST = 10.0
-"""Time of a number of a vector that is measured by definition, relative to the same."""
+"""Time to measure one number of a vector by definition, relative to one number of a vector in a scan by BLAS."""
 
 _COLUMNS = 2**15
-"""Columns of the table at a time: a float32 row of that length stays in the processor's cache."""
+"""Columns of the table compared at a time: a float32 row of this length stays in the processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +75,11 @@ class PivotTable:
         """See `Prefilter.nbytes`."""
         return self.distances.nbytes
 
-    def serves(self, metric: Metric, queries: int, *, subset: bool) -> bool:  # noqa: ARG002 -- all
-        """Serve all batches of its metric."""
+    def serves(self, metric: Metric, queries: int, *, subset: bool) -> bool:  # noqa: ARG002 -- serves any batch
+        """See `Prefilter.serves`: all batches of its metric."""
         return metric == self.metric
 
-    def bind(self, queries: Gallery, own: Rows | None = None) -> "_Batch":  # noqa: ARG002 -- rows of a table are no vectors
+    def bind(self, queries: Gallery, own: Rows | None = None) -> "_Batch":  # noqa: ARG002 -- needs the vectors
         """See `Prefilter.bind`."""
         return _Batch(self, queries)
 
@@ -97,13 +98,13 @@ class PivotTable:
         return {"metric": self.metric}, {"pivots": self.pivots, "distances": self.distances}
 
     @classmethod
-    def load(cls, facts: Mapping[str, Any], arrays: Arrays, shape: tuple[int, int]) -> Self:
+    def load(cls, metadata: Mapping[str, Any], arrays: Arrays, shape: tuple[int, int]) -> Self:
         """See `Prefilter.load`."""
-        pivots, distances, metric = arrays["pivots"], arrays["distances"], Metric(facts["metric"])
+        pivots, distances, metric = arrays["pivots"], arrays["distances"], Metric(metadata["metric"])
         if pivots.dtype != metric.dtype or distances.dtype != np.float32 or pivots.ndim != 2:  # noqa: PLR2004
             raise ValueError("this is not a table of this metric")
         if distances.shape != (len(pivots), shape[0]) or pivots.shape[1] != shape[1]:
-            raise ValueError("this table is for other vectors")
+            raise ValueError("the table is for other vectors")
         return cls(pivots, distances, metric)
 
 
@@ -124,7 +125,7 @@ class _Batch:
         self.row_bytes = 4 * len(table.pivots)
 
     def compare(self, rows: Rows) -> BoundMatrix:
-        """See `BoundPrefilter.compare`. Bounds are of the distances as the table has them."""
+        """See `BoundPrefilter.compare`. The bounds are of distances as in the table."""
         table = self._table.distances[:, rows]
         bounds = np.zeros((len(self._own), table.shape[1]), np.float32)
         memory = np.empty(_COLUMNS, np.float32)
@@ -137,7 +138,7 @@ class _Batch:
         return BoundMatrix(bounds, self.limits)
 
     def limits(self, reach: Float32[np.ndarray, " #q"]) -> Float32[np.ndarray, " q"]:
-        """Compute the largest bounds that a distance which rounds to float32 within reach can have.
+        """Compute the largest bound of a distance that rounds to float32 within ``reach``.
 
         Let a = d(q, p) and b = d(p, y) be the true distances, D = |a - b| ≤ d(q, y), and u = 2⁻²⁴. Both are computed in
         float64, with a relative error far below u / 1000 (see `lookalike.search.gallery.slack`), and rounded to float32,
@@ -148,7 +149,8 @@ class _Batch:
         Cosine distance is computed with an error e relative to 1, before its root: √(2e) at most for a and for b.
         """
         with np.errstate(over="ignore"):
-            farthest = np.nextafter(reach, np.float32(np.inf)).astype(np.float64)  # what rounds to the reach is smaller
+            # A distance that rounds to the reach is smaller than the next float32.
+            farthest = np.nextafter(reach, np.float32(np.inf)).astype(np.float64)
             if self._table.metric is Metric.COSINE:
                 farthest = np.sqrt(2 * (farthest + self._error))
             limit = (farthest * (1 + 2.0**-22) + self._margins).astype(np.float32)
@@ -158,21 +160,21 @@ class _Batch:
 def build(gallery: Gallery, metric: Metric, pivots: int = 16, *, seed: int = 0) -> PivotTable:
     """Choose pivots and measure all rows against them.
 
-    The pivots are chosen one after the other (incremental selection: Bustos, Navarro and Chávez, "Pivot selection
-    techniques for proximity searching in metric spaces", Pattern Recognition Letters 2003). Each is the one of
-    `_CANDIDATES` random rows that, with those already chosen, gives the largest mean lower bound to `_PAIRS` random pairs,
-    which is what rules rows out. Maximum separation, LAESA's own selection, collects outliers: in a cube they are its
-    corners, which bound a little better still, but among embeddings stray images, which bound next to nothing.
-    ``benchmarks/pivots.py`` compares.
+    Incremental selection chooses the pivots one after the other (Bustos, Navarro and Chávez, "Pivot selection techniques
+    for proximity searching in metric spaces", Pattern Recognition Letters 2003). Each is the one of `_CANDIDATES` random
+    rows that, together with the earlier ones, gives the largest mean lower bound for `_PAIRS` random pairs. LAESA's own
+    selection, maximum separation, chooses outliers: the corners of a cube, which bound a little better, but atypical
+    images among embeddings, which bound almost nothing. ``benchmarks/pivots.py`` compares the two.
 
     Args:
-        gallery: made by `lookalike.search.prepare` for this metric.
-        metric: any.
-        pivots: at most this many; fewer if there are fewer rows, or if more would bound no pair better.
+        gallery: prepared for this metric.
+        metric: any metric.
+        pivots: maximum number of pivots. There are fewer if the gallery has fewer rows, or if more would bound no pair
+            better.
         seed: the same vectors and seed give the same table.
 
     Raises:
-        UsageError: no pivots, or a gallery for other metrics.
+        UsageError: ``pivots`` is below 1, or the gallery is prepared for other metrics.
     """
     if pivots < 1:
         raise UsageError(f"A pivot table needs at least 1 pivot, not {pivots}.")
@@ -192,8 +194,8 @@ def count_measured(
     Args:
         gallery: of the table.
         queries: prepared.
-        table: what rules rows out.
-        reach: how far each query looks, such as the distance of its k-th nearest row.
+        table: the table.
+        reach: maximum distance of each query, such as the distance of its k-th nearest row.
     """
     counts = np.zeros(len(queries), np.int64)
     for i in range(len(queries)):
@@ -204,13 +206,13 @@ def count_measured(
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a pivot table would do for vectors like those of a sample.
+    """The predicted effect of a pivot table, for vectors like those of a sample.
 
     Attributes:
         intrinsic_dimension: ρ = μ² / 2σ² of the distances between random pairs (Chávez, Navarro, Baeza-Yates and
-            Marroquín, "Searching in metric spaces", ACM Computing Surveys 2001). The larger, the more alike all distances
-            are, and the less a pivot rules out.
-        share: of all distances, those that one query for its 10 nearest still takes, in a gallery of this size.
+            Marroquín, "Searching in metric spaces", ACM Computing Surveys 2001). If it is large, all distances are
+            similar, and a pivot rules out few rows.
+        share: the share of rows that one query for its 10 nearest still measures, in a gallery of this size.
         pays: whether one query is faster than by `search.knn` in float32.
     """
 
@@ -222,20 +224,19 @@ class Estimate:
 def estimate(sample: Gallery, metric: Metric, pivots: int = 16, *, seed: int = 0) -> Estimate:
     """Estimate from a sample whether a pivot table saves time.
 
-    A scan reads d numbers of each row, in order, at the speed of memory. The table has p numbers of each row to go
-    through, and a row that it does not rule out is fetched from anywhere and measured by definition. These take
-    `TABLE_COST` and `MEASURING_COST` times as long a number, so it pays if p · TABLE_COST + share · d · MEASURING_COST <
-    d: for few, long vectors of low intrinsic dimension, and a query at a time. In a batch, a matrix product takes several
-    times less for each distance than a scan does, and the table takes as long.
+    A scan reads d numbers of each row in order. A table reads p numbers of each row in order, and d numbers at random for
+    each row that it does not rule out. These take `TABLE_COST` and `MEASURING_COST` times as long a number. So a table
+    saves time if p · TABLE_COST + share · d · MEASURING_COST < d: for few, long vectors of low intrinsic dimension, and for
+    single queries. In a batch, a matrix product is several times faster than a scan, and a table is not faster.
 
     Args:
-        sample: at least 1,000 random rows; with more, the estimate is closer.
-        metric: to compare them with.
+        sample: at least 1,000 random rows; more give a better estimate.
+        metric: of the distances.
         pivots: as in `build`.
         seed: the same sample and seed give the same estimate.
 
     Raises:
-        UsageError: a smaller sample, and what `build` raises.
+        UsageError: the sample is smaller, or as in `build`.
     """
     _check(sample, metric)
     if len(sample) < _SAMPLE:

@@ -1,12 +1,12 @@
-"""A projected gallery: fewer dimensions, in which batches are compared first.
+"""A projected gallery: fewer dimensions, in which batches are compared before their vectors.
 
 With P an orthonormal projection, μ any point and a = P(x - μ), b = P(y - μ), Pythagoras and the triangle inequality give
 
     ‖a - b‖² + (‖x⊥‖ - ‖y⊥‖)² ≤ ‖x - y‖²,   where ‖x⊥‖² = ‖x - μ‖² - ‖a‖²,
 
-which is again a squared Euclidean distance, of vectors with one dimension more than P has. Embeddings lie near a space of
-few dimensions, that of their first principal components. There the bound rules out nearly all pairs for a fraction of the
-arithmetic. If it would not, as in noise, nothing is projected.
+which is a squared Euclidean distance of vectors with one dimension more than P has. Embeddings lie near the space of their
+first principal components. There the bound rules out nearly all pairs with a fraction of the arithmetic. If it would not,
+as for noise, no projection is made.
 
 A batch of 256 queries over 14,660 vectors of 2,048 numbers: 104 ms without, 42 ms with (``benchmarks/scans.py``).
 """
@@ -27,27 +27,27 @@ from lookalike.shapes import Bool, Float32, Float64, Int64, Shaped
 DIMENSIONS = 32, 64, 96, 128, 192, 256, 384
 """Numbers of dimensions to choose from."""
 
-WORTH = 2**25
-"""Pairs from which on a search tries whether a projection pays."""
+MIN_PAIRS = 2**25
+"""Minimum number of pairs for which a search tries a projection."""
 
-MANY = 1024
-"""Queries from which on a search for the k nearest projects a gallery that is not projected yet. A range search does so
-from a quarter of them on, since its projection is chosen for its distances."""
+MIN_QUERIES = 1024
+"""Minimum number of queries for which a k-NN search projects a gallery without a projection. A range search needs a quarter
+of them, since it chooses a projection for its distances."""
 
 _SAMPLE = 2048
-"""Vectors that show how much a projection rules out, and give the principal components."""
+"""Vectors that determine the principal components and the share of pairs that a projection rules out."""
 
 _SAMPLE_QUERIES = 64
 """Vectors used as queries to choose the number of dimensions."""
 
 _NEAREST = 24
-"""Neighbours that these queries look for: more than usual, since queries lie farther from a gallery than its own rows."""
+"""Neighbours of each of these queries: more than usual, since real queries lie farther from a gallery than its own rows."""
 
-_MEASURED = 24_000, 100
-"""The cost to measure a pair by definition, in dimensions of a matrix product, and per dimension of the vectors."""
+_MEASURING_COST = 24_000, 100
+"""Cost of measuring a pair by definition, in dimensions of a matrix product: a constant, and per dimension."""
 
-_PAYS = 0.8
-"""A projection must cost at most this share of the vectors themselves: it takes memory too."""
+_MAX_COST = 0.8
+"""Maximum cost of a projection, relative to comparing the vectors themselves, since it also takes memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +57,8 @@ class Projected:
     Attributes:
         centre: μ.
         components: P; its columns are orthonormal.
-        metric: euclidean, or cosine: then it projects unit vectors.
-        rows: of each vector P(x - μ), ‖x⊥‖, and ‖x - μ‖² less what rounding may have added.
+        metric: euclidean or cosine. For cosine, unit vectors are projected.
+        rows: for each vector P(x - μ), ‖x⊥‖, and ‖x - μ‖² less its largest rounding error.
     """
 
     kind: ClassVar[str] = "projected"
@@ -78,12 +78,12 @@ class Projected:
         """See `Prefilter.nbytes`."""
         return self.rows.nbytes
 
-    def serves(self, metric: Metric, queries: int, *, subset: bool) -> bool:  # noqa: ARG002 -- both
-        """Serve batches of its metric: a single query waits for memory, not for arithmetic."""
+    def serves(self, metric: Metric, queries: int, *, subset: bool) -> bool:  # noqa: ARG002 -- serves both
+        """See `Prefilter.serves`: batches of its metric. A single query waits for memory, not for arithmetic."""
         return metric == self.metric and queries > 1
 
     def bind(self, queries: Gallery, own: Rows | None = None) -> "_Batch | None":
-        """See `Prefilter.bind`; of queries whose squares may overflow float32 it can bound nothing."""
+        """See `Prefilter.bind`; none if squares of the queries may overflow float32."""
         if queries.dtype != np.float32:
             return None
         return _Batch(self, self.project(queries.vectors) if own is None else self.rows[own])
@@ -91,7 +91,7 @@ class Projected:
     def update(
         self, vectors: Float32[np.ndarray, "n d"], rows: Int64[np.ndarray, " k"], known: Bool[np.ndarray, " n"]
     ) -> Self | None:
-        """See `Prefilter.update`; new vectors are projected in the same way, unless their squares may overflow."""
+        """See `Prefilter.update`; it projects new vectors, unless their squares may overflow float32."""
         if not is_safe(squared_norms(vectors[~known]), vectors.shape[1]):
             return None
         projected = np.empty((len(known), self.rows.shape[1]), np.float32)
@@ -103,16 +103,16 @@ class Projected:
         return {"metric": self.metric}, {"rows": self.rows, "centre": self.centre, "components": self.components}
 
     @classmethod
-    def load(cls, facts: Mapping[str, Any], arrays: Arrays, shape: tuple[int, int]) -> Self:
+    def load(cls, metadata: Mapping[str, Any], arrays: Arrays, shape: tuple[int, int]) -> Self:
         """See `Prefilter.load`."""
         rows, centre, components = arrays["rows"], arrays["centre"], arrays["components"]
         n, d = shape
         types = rows.dtype == np.float32 and centre.dtype == components.dtype == np.float64
         if not types or centre.shape != (d,) or components.ndim != 2 or len(components) != d:  # noqa: PLR2004
-            raise ValueError("this projection is for other vectors")
+            raise ValueError("the projection is for other vectors")
         if rows.shape != (n, components.shape[1] + 2):
-            raise ValueError("this projection is for other vectors")
-        return cls(centre, components, Metric(facts["metric"]), rows)
+            raise ValueError("the projection is for other vectors")
+        return cls(centre, components, Metric(metadata["metric"]), rows)
 
     def project(self, vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n p2"]:
         """Compute `rows` of other vectors."""
@@ -120,10 +120,10 @@ class Projected:
         rows = np.empty((len(vectors), p + 2), np.float32)
         slack = 4 * (p + 16) * 2.0**-24 + 2.0**-20 + 2.0**-23 * np.sqrt(vectors.shape[1])
         for part in chunks(len(vectors), 2**20 // (vectors.shape[1] + 1)):
-            moved = unit_vectors(vectors[part], self.metric) - self.centre
-            along, norms = moved @ self.components, squared_norms(moved)
-            rows[part, :p] = along
-            rows[part, p] = np.sqrt(np.maximum(norms - squared_norms(along), 0))
+            centred = unit_vectors(vectors[part], self.metric) - self.centre
+            projected, norms = centred @ self.components, squared_norms(centred)
+            rows[part, :p] = projected
+            rows[part, p] = np.sqrt(np.maximum(norms - squared_norms(projected), 0))
             rows[part, p + 1] = norms * (1 - slack)
         return rows
 
@@ -141,22 +141,22 @@ class _Batch:
         self._memory: Float32[np.ndarray, " cells"] | None = None
 
     def compare(self, rows: Rows) -> BoundMatrix:
-        """See `BoundPrefilter.compare`. Bounds are of the squared distances, less a constant of each query."""
-        chosen = self._projected.rows[rows]
-        cells = len(self._factors) * len(chosen)
+        """See `BoundPrefilter.compare`. The bounds are of squared distances, less a constant of each query."""
+        selected = self._projected.rows[rows]
+        cells = len(self._factors) * len(selected)
         if self._memory is None or cells > self._memory.size:
-            self._memory = np.empty(cells, np.float32)  # once: new memory for each tile would cost a sixth of the time
-        out = self._memory[:cells].reshape(len(self._factors), len(chosen))
-        return BoundMatrix(np.matmul(self._factors, chosen.T, out=out), self.limits)
+            self._memory = np.empty(cells, np.float32)  # reused: allocating it for each tile takes a sixth of the time
+        out = self._memory[:cells].reshape(len(self._factors), len(selected))
+        return BoundMatrix(np.matmul(self._factors, selected.T, out=out), self.limits)
 
     def limits(self, reach: Float32[np.ndarray, " #q"]) -> Float32[np.ndarray, " q"]:
-        """Compute the largest bounds that a distance which rounds to float32 within reach can have.
+        """Compute the largest bound of a distance that rounds to float32 within ``reach``.
 
-        Projected vectors are cut to float32, and hold the root of a difference of two sums of d products in float64, each
-        with an error of at most about d·2⁻⁵³‖x‖². So their error is e‖x‖ with e < 2⁻²³ + √d·2⁻²⁵·⁵. As no distance t
-        exceeds ‖x‖ + ‖y‖, (t + e‖x‖ + e‖y‖)² ≤ t² + 2(2e + e²)(‖x‖² + ‖y‖²). The product of p + 2 numbers has the error
-        that `lookalike.search.gallery.slack` derives; four times that leaves room for the norm that is one of them. Both
-        are taken off the norms.
+        Projected vectors are rounded to float32. One of their numbers is the root of a difference of two sums of d
+        products in float64, each with an error of at most about d·2⁻⁵³‖x‖². So their error is e‖x‖ with e < 2⁻²³ +
+        √d·2⁻²⁵·⁵. As no distance t exceeds ‖x‖ + ‖y‖, (t + e‖x‖ + e‖y‖)² ≤ t² + 2(2e + e²)(‖x‖² + ‖y‖²). The product of
+        p + 2 numbers has the error that `lookalike.search.gallery.slack` derives; four times that error includes the norm
+        among them. `Projected.project` subtracts both errors from the norms.
         """
         with np.errstate(over="ignore"):
             distance = np.nextafter(reach, np.float32(np.inf)).astype(np.float64)
@@ -168,8 +168,8 @@ class _Batch:
 
 
 def project(vectors: Float32[np.ndarray, "n d"], metric: Metric) -> Projected | None:
-    """Project a gallery into as few dimensions as pay for batches that look for the nearest; none if none pays."""
-    if metric == Metric.HAMMING or not len(vectors) or min(DIMENSIONS) >= _PAYS * vectors.shape[1]:
+    """Project a gallery to the best number of dimensions for k-NN; none if a projection would not save time."""
+    if metric == Metric.HAMMING or not len(vectors) or min(DIMENSIONS) >= _MAX_COST * vectors.shape[1]:
         return None
     reach = _estimate_reach(_subsample(vectors, _SAMPLE_QUERIES), vectors, metric)
     return project_for(vectors, vectors, reach, metric)
@@ -181,35 +181,35 @@ def project_for(
     reach: Float32[np.ndarray, " r"],
     metric: Metric,
 ) -> Projected | None:
-    """Project a gallery into as few dimensions as pay for given queries and their reach; none if none pays.
+    """Project a gallery to the best number of dimensions for given queries; none if a projection would not save time.
 
     Args:
-        queries: no square of these and of ``vectors`` may overflow float32, see `Gallery.dtype`.
+        queries: float32 suffices for their lower bounds and those of ``vectors``, see `lookalike.search.gallery.is_safe`.
         vectors: the gallery.
-        reach: one distance for all queries, or one for each of `_SAMPLE_QUERIES`.
+        reach: maximum distance of all queries, or of each of `_SAMPLE_QUERIES`.
         metric: euclidean or cosine.
     """
     dimension = vectors.shape[1]
-    if min(DIMENSIONS) >= _PAYS * dimension:
+    if min(DIMENSIONS) >= _MAX_COST * dimension:
         return None
     queries, sample = _subsample(queries, _SAMPLE_QUERIES), _subsample(vectors, _SAMPLE)
     centre, components = _principal_components(unit_vectors(sample, metric), max(DIMENSIONS))
-    best, cost = None, _PAYS * dimension
+    best, best_cost = None, _MAX_COST * dimension
     for p in DIMENSIONS:
-        if p >= cost:
+        if p >= best_cost:
             break
-        fewer = Projected(centre, components[:, :p], metric, np.empty((0, p + 2), np.float32))
-        fewer = replace(fewer, rows=fewer.project(sample))
-        batch = _Batch(fewer, fewer.project(queries))
+        candidate = Projected(centre, components[:, :p], metric, np.empty((0, p + 2), np.float32))
+        candidate = replace(candidate, rows=candidate.project(sample))
+        batch = _Batch(candidate, candidate.project(queries))
         share = float(np.mean(batch.compare(slice(None)).bounds <= batch.limits(reach)[:, None]))
-        if (total := p + share * (_MEASURED[0] + _MEASURED[1] * dimension)) < cost:
-            best, cost = fewer, total
+        if (cost := p + share * (_MEASURING_COST[0] + _MEASURING_COST[1] * dimension)) < best_cost:
+            best, best_cost = candidate, cost
     return best and replace(best, rows=best.project(vectors))
 
 
 def add_for_nearest(gallery: Gallery, queries: Gallery, metric: Metric) -> Gallery:
-    """Project a gallery if it is not projected yet and so many queries for the nearest repay it."""
-    if len(queries) < MANY or not _worth(gallery, queries, metric):
+    """Add a projection to a gallery for k-NN, if the gallery has none and there are enough queries."""
+    if len(queries) < MIN_QUERIES or not _may_pay(gallery, queries, metric):
         return gallery
     if any(isinstance(prefilter, Projected) for prefilter in gallery.prefilters):
         return gallery
@@ -218,18 +218,18 @@ def add_for_nearest(gallery: Gallery, queries: Gallery, metric: Metric) -> Galle
 
 
 def add_for_range(gallery: Gallery, queries: Gallery, metric: Metric, farthest: np.float32) -> Gallery:
-    """Project a gallery for the distances of a range search, if so many queries repay it."""
-    if farthest == np.inf or len(queries) < MANY // 4 or not _worth(gallery, queries, metric):
+    """Replace the projection of a gallery by one for a range search, if there are enough queries."""
+    if farthest == np.inf or len(queries) < MIN_QUERIES // 4 or not _may_pay(gallery, queries, metric):
         return gallery
     projected = project_for(queries.vectors, gallery.vectors, np.full(1, farthest), metric)
     others = tuple(prefilter for prefilter in gallery.prefilters if not isinstance(prefilter, Projected))
     return replace(gallery, prefilters=others if projected is None else (*others, projected))
 
 
-def _worth(gallery: Gallery, queries: Gallery, metric: Metric) -> bool:
-    """Return whether a projection may pay for this many pairs, and no square would overflow."""
+def _may_pay(gallery: Gallery, queries: Gallery, metric: Metric) -> bool:
+    """Return whether a projection may save time for this many pairs, and no square would overflow."""
     safe = queries.dtype == gallery.dtype == FLOAT32
-    return safe and metric != Metric.HAMMING and len(queries) * len(gallery) >= WORTH
+    return safe and metric != Metric.HAMMING and len(queries) * len(gallery) >= MIN_PAIRS
 
 
 def _subsample(vectors: Float32[np.ndarray, "n d"], count: int) -> Float32[np.ndarray, "m d"]:
@@ -243,8 +243,8 @@ def _estimate_reach(
     best = np.full((len(queries), _NEAREST), np.inf)
     queries = unit_vectors(queries, metric).astype(np.float32)
     for part in chunks(len(vectors), 2**21 // (vectors.shape[1] + len(queries))):
-        some = unit_vectors(vectors[part], metric).astype(np.float32)
-        squares = squared_norms(queries)[:, None] + squared_norms(some) - 2 * queries @ some.T
+        rows = unit_vectors(vectors[part], metric).astype(np.float32)
+        squares = squared_norms(queries)[:, None] + squared_norms(rows) - 2 * queries @ rows.T
         best = np.partition(np.concatenate([best, squares], axis=1), _NEAREST - 1, axis=1)[:, :_NEAREST]
     farthest = np.maximum(best[:, min(_NEAREST, len(vectors)) - 1], 0)
     return np.asarray(farthest / 2 if metric == Metric.COSINE else np.sqrt(farthest), np.float32)
@@ -253,12 +253,12 @@ def _estimate_reach(
 def _principal_components(
     sample: Float64[np.ndarray, "n d"], count: int
 ) -> tuple[Float64[np.ndarray, " d"], Float64[np.ndarray, "d p"]]:
-    """Approximate the mean and the first principal components by block power iteration; always orthonormal."""
+    """Compute the mean, and approximate the first principal components by block power iteration, orthonormal."""
     centre = sample.mean(axis=0)
-    moved = sample - centre
-    moved = (moved / (np.abs(moved).max(initial=0) or 1)).astype(np.float32)
+    centred = sample - centre
+    centred = (centred / (np.abs(centred).max(initial=0) or 1)).astype(np.float32)
     basis = np.random.default_rng(0).standard_normal((sample.shape[1], min(count, sample.shape[1])), np.float32)
     for _ in range(3):
-        basis, _ = np.linalg.qr(moved.T @ (moved @ basis) + np.float32(1e-6) * basis)
-    _, _, turned = np.linalg.svd(moved @ basis, full_matrices=False)
-    return centre, np.linalg.qr((basis @ turned.T).astype(np.float64))[0]
+        basis, _ = np.linalg.qr(centred.T @ (centred @ basis) + np.float32(1e-6) * basis)
+    _, _, rotation = np.linalg.svd(centred @ basis, full_matrices=False)
+    return centre, np.linalg.qr((basis @ rotation.T).astype(np.float64))[0]

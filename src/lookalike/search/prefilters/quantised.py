@@ -1,8 +1,9 @@
-"""A quantised gallery: 8 or 16 bits a number, which one query reads in place of the vectors.
+"""A quantised gallery: 8 or 16 bits a number, which a single query reads in place of the vectors.
 
-A vector y is kept as ŷ = scale·c + centre, with codes c of 8 or 16 bits. By the triangle inequality ‖x - y‖ differs from
-‖x̂ - ŷ‖ by at most ‖x - x̂‖ + ‖y - ŷ‖. The first term is known for each query, the second has a largest value. FAISS
-compares the codes, and only rows that their distances do not rule out are measured by definition.
+A vector y is approximated by ŷ = scale·c + centre, with codes c of 8 or 16 bits. By the triangle inequality ‖x - y‖
+differs from ‖x̂ - ŷ‖ by at most ‖x - x̂‖ + ‖y - ŷ‖. The first term is known for each query, and the second is bounded by
+its maximum over the gallery. FAISS compares the codes. Rows that their distances do not rule out are measured by
+definition.
 
 One query over 1,000,000 vectors of 128 numbers: 23.5 ms without, 6.6 ms with codes of 8 bits (``benchmarks/scans.py``).
 """
@@ -25,25 +26,25 @@ from lookalike.shapes import Bool, Float16, Float32, Int64, Shaped, UInt8
 Precision = Literal["float32", "float16", "int8"]
 
 _LARGEST_CODE = 127
-"""Codes of 8 bits go from -127 to 127; FAISS stores them as bytes, plus 128."""
+"""Codes of 8 bits lie in -127…127; FAISS stores them as bytes, plus 128."""
 
 _LARGEST_QUERY = 2.0**40
 """Queries are clipped to this many steps of 16 bits, so that no square overflows."""
 
 _OUTLIERS = 1000, 64
-"""One vector in 1,000, and 64 at most, may lie outside the range of 8 bits: they are measured for every query."""
+"""One vector in 1,000, and at most 64, may lie outside the range of 8 bits; they are measured for every query."""
 
 _SAMPLE = 4096
-"""Vectors whose medians are the centre: a mean would follow a single huge vector."""
+"""Vectors whose medians are the centre; one huge vector would distort a mean."""
 
 _ROUNDING = 2.0**-40
-"""More than all roundings in float64 together, relative to what is computed."""
+"""Relative bound of all rounding errors in float64 together."""
 
 _EXTRA = 64
-"""Candidates beside four times k: they cost little, and mostly prove that no other row is nearer."""
+"""Candidates beyond four times k: they take little time, and mostly prove that no other row is nearer."""
 
 _NEW = 100
-"""Of 100 rows one may be new since the codes were made: it is measured for every query. Below that, build them anew."""
+"""One row in 100 may be new since the codes were made; new rows are measured for every query. More need new codes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +52,12 @@ class Quantised:
     """A gallery in 8 or 16 bits a number. Its arrays may be memory-mapped; FAISS reads them in place.
 
     Attributes:
-        codes: float16, or uint8: a signed number plus 128.
+        codes: float16, or uint8 (a signed number plus 128).
         centre: the vector of a code of zeros.
         scale: the distance between two codes.
-        residual: the largest ‖y - ŷ‖, exceptions apart.
-        exceptions: rows whose codes are not valid; always candidates.
-        metric: euclidean, or cosine: then the codes are those of unit vectors.
+        residual: the largest ‖y - ŷ‖ without exceptions.
+        exceptions: rows without valid codes, which are always candidates.
+        metric: euclidean or cosine. For cosine, the codes are of unit vectors.
     """
 
     kind: ClassVar[str] = "quantised"
@@ -79,16 +80,16 @@ class Quantised:
         return self.codes.nbytes
 
     def serves(self, metric: Metric, queries: int, *, subset: bool) -> bool:
-        """Serve single queries of its metric over all rows: a batch is compared faster by a matrix product."""
+        """See `Prefilter.serves`: single queries of its metric over all rows. A matrix product is faster for batches."""
         return metric == self.metric and queries == 1 and not subset
 
-    def bind(self, queries: Gallery, own: Rows | None = None) -> "_Query | None":  # noqa: ARG002 -- codes of a query are finer
-        """See `Prefilter.bind`; a zero vector has no direction to compare."""
+    def bind(self, queries: Gallery, own: Rows | None = None) -> "_Query | None":  # noqa: ARG002 -- a query's code is finer
+        """See `Prefilter.bind`; none for a zero vector by cosine, which has no direction."""
         if len(queries) != 1 or (self.metric == Metric.COSINE and not queries.squared_norms[0]):
             return None
         vector = unit_vectors(queries.vectors, self.metric)[0]
         steps = (vector - self.centre) / self.scale
-        # FAISS cuts the query to whole numbers if codes are bytes; rounded beforehand, it loses nothing more.
+        # FAISS truncates the query to integers if codes are bytes, so it is rounded before.
         limit = _LARGEST_CODE if self.precision == "int8" else _LARGEST_QUERY
         code = np.clip(np.rint(steps) if self.precision == "int8" else steps, -limit, limit).astype(np.float32)
         error = vector - (self.scale * code.astype(np.float64) + self.centre)
@@ -103,7 +104,7 @@ class Quantised:
     def update(
         self, vectors: Float32[np.ndarray, "n d"], rows: Int64[np.ndarray, " k"], known: Bool[np.ndarray, " n"]
     ) -> Self | None:
-        """See `Prefilter.update`; new vectors become exceptions, unless they are too many."""
+        """See `Prefilter.update`; new vectors become exceptions, unless there are too many."""
         if np.count_nonzero(~known) > max(16, len(known) // _NEW):
             return None
         codes = np.zeros(vectors.shape, self.codes.dtype)
@@ -114,23 +115,24 @@ class Quantised:
 
     def save(self) -> tuple[dict[str, Any], dict[str, Shaped[np.ndarray, "..."]]]:
         """See `Prefilter.save`."""
-        facts = {"scale": self.scale, "residual": self.residual, "metric": self.metric}
-        return facts, {"codes": self.codes, "centre": self.centre, "exceptions": self.exceptions}
+        metadata = {"scale": self.scale, "residual": self.residual, "metric": self.metric}
+        return metadata, {"codes": self.codes, "centre": self.centre, "exceptions": self.exceptions}
 
     @classmethod
-    def load(cls, facts: Mapping[str, Any], arrays: Arrays, shape: tuple[int, int]) -> Self:
+    def load(cls, metadata: Mapping[str, Any], arrays: Arrays, shape: tuple[int, int]) -> Self:
         """See `Prefilter.load`."""
         codes, centre, exceptions = arrays["codes"], arrays["centre"], arrays["exceptions"]
         types = codes.dtype in (np.uint8, np.float16) and centre.dtype == np.float32 and exceptions.dtype == np.int64
         shapes = codes.shape == shape and centre.shape == shape[1:] and exceptions.ndim == 1
         if not types or not shapes or (len(exceptions) and not 0 <= exceptions.min() <= exceptions.max() < shape[0]):
-            raise ValueError("these codes are for other vectors")
-        return cls(codes, centre, float(facts["scale"]), float(facts["residual"]), exceptions, Metric(facts["metric"]))
+            raise ValueError("the codes are for other vectors")
+        scale, residual = float(metadata["scale"]), float(metadata["residual"])
+        return cls(codes, centre, scale, residual, exceptions, Metric(metadata["metric"]))
 
     @contextmanager
     def scanner(self, code: Float32[np.ndarray, " d"]) -> Iterator[Any]:
-        """Borrow a FAISS scanner, which compares a query with codes. Scanners are reused, since FAISS frees none."""
-        import faiss  # noqa: PLC0415 - it takes 0.15 s to import, which other commands need not wait for
+        """Take a FAISS scanner, which compares a query with codes. Scanners are reused, since FAISS does not free them."""
+        import faiss  # noqa: PLC0415 -- the import takes 0.15 s, which other commands need not wait for
 
         try:
             scanner = self._scanners.pop()
@@ -140,7 +142,7 @@ class Quantised:
             quantizer: Any = faiss.ScalarQuantizer(len(code), kind)
             scanner = quantizer.select_InvertedListScanner(faiss.METRIC_L2, None, True, None, False)
             scanner.list_no, scanner.code_size = 0, quantizer.code_size
-            scanner.quantizer = quantizer  # it holds a pointer to it
+            scanner.quantizer = quantizer  # FAISS keeps a pointer to it, so Python must not free it
         scanner.set_query(faiss.swig_ptr(code))
         try:
             yield scanner
@@ -165,23 +167,23 @@ class _Query:
     row_bytes: ClassVar[int] = 0
 
     def compare(self, rows: Rows) -> "_Codes":
-        """See `BoundPrefilter.compare`; rows are a slice, as `Quantised.serves` asks."""
+        """See `BoundPrefilter.compare`; rows are a slice, since `Quantised.serves` excludes subsets."""
         if not isinstance(rows, slice):
             raise TypeError("codes are compared in slices")
-        here = self.quantised.exceptions
-        if len(here):
-            here = here[np.searchsorted(here, rows.start) : np.searchsorted(here, rows.stop)]
-        return _Codes(self, self.quantised.codes[rows].view(np.uint8), here - rows.start)
+        in_tile = self.quantised.exceptions
+        if len(in_tile):
+            in_tile = in_tile[np.searchsorted(in_tile, rows.start) : np.searchsorted(in_tile, rows.stop)]
+        return _Codes(self, self.quantised.codes[rows].view(np.uint8), in_tile - rows.start)
 
-    def distance_at(self, square: float) -> float:
-        """Compute the distance, in the metric's unit, that the squared distance of codes proves."""
+    def lower_bound(self, square: float) -> float:
+        """Compute a lower bound of a distance, in the metric's unit, from the squared distance of its codes."""
         if not np.isfinite(square):
             return np.inf
         distance = max(0.0, self.quantised.scale * np.sqrt(square * (1 - self._slack)) - self.margin)
         return float(distance**2 / 2 - self._slack if self.quantised.metric == Metric.COSINE else distance)
 
-    def square_at(self, reach: float) -> float:
-        """Compute a square that no squared distance of codes within reach attains."""
+    def square_limit(self, reach: float) -> float:
+        """Compute a number above all squared distances of codes of rows within ``reach``."""
         with np.errstate(over="ignore"):
             cosine = self.quantised.metric == Metric.COSINE
             distance = float(np.sqrt(2 * (reach + self._slack))) if cosine else reach
@@ -190,7 +192,7 @@ class _Query:
 
     @cached_property
     def _slack(self) -> float:
-        # A sum of d squares in float32: d + 2 roundings (Higham, section 3.1), and far more than those in float64.
+        # A sum of d squares in float32 has d + 2 roundings (Higham, section 3.1), which exceed those in float64 by far.
         return (len(self.code) + 8) * 2.0**-23
 
 
@@ -203,8 +205,8 @@ class _Codes:
     exceptions: Int64[np.ndarray, " e"]
     complete: bool = False
     _proven: float = -np.inf
-    """All rows but those that `lowest` returned are farther than this."""
-    _given: Int64[np.ndarray, " g"] | None = None
+    """All rows that `lowest` did not return are farther than this."""
+    _returned: Int64[np.ndarray, " g"] | None = None
     _near: tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]] | None = None
 
     def lowest(self, k: int, reach: Float32[np.ndarray, " 1"]) -> Int64[np.ndarray, " n"] | None:
@@ -218,33 +220,33 @@ class _Codes:
         heap = faiss.swig_ptr(squares), faiss.swig_ptr(rows)
         with self.query.quantised.scanner(self.query.code) as scanner:
             scanner.scan_codes(len(self.codes), faiss.swig_ptr(self.codes), None, *heap, count)
-        self._proven = self.query.distance_at(float(squares.max()))
-        self._given = self._with_exceptions(rows[rows >= 0])
+        self._proven = self.query.lower_bound(float(squares.max()))
+        self._returned = self._with_exceptions(rows[rows >= 0])
         self.complete = self._excludes(reach)
-        return self._given
+        return self._returned
 
     def remaining(self, reach: Float32[np.ndarray, " 1"]) -> Int64[np.ndarray, " n"]:
         """See `Candidates.remaining`."""
         import faiss  # noqa: PLC0415
 
-        if self._given is not None and self._excludes(reach):
+        if self._returned is not None and self._excludes(reach):
             return np.empty(0, np.int64)
         result = faiss.RangeSearchResult(1)
         partial = faiss.RangeSearchPartialResult(result)  # type: ignore[attr-defined]
-        into = partial.new_result(0)
+        output = partial.new_result(0)
         with self.query.quantised.scanner(self.query.code) as scanner:
             codes = faiss.swig_ptr(self.codes)
-            scanner.scan_codes_range(len(self.codes), codes, None, float(self.limits(reach)[0]), into)
+            scanner.scan_codes_range(len(self.codes), codes, None, float(self.limits(reach)[0]), output)
         partial.finalize()
         count = int(faiss.rev_swig_ptr(result.lims, 2)[1])
         rows = np.array(faiss.rev_swig_ptr(result.labels, count), np.int64)
         squares = np.array(faiss.rev_swig_ptr(result.distances, count), np.float32)
         self._near = rows, squares
         places = self._with_exceptions(rows)
-        return places if self._given is None else np.setdiff1d(places, self._given, assume_unique=True)
+        return places if self._returned is None else np.setdiff1d(places, self._returned, assume_unique=True)
 
     def bounds_at(self, places: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
-        """See `Candidates.bounds_at`; the codes of exceptions prove nothing."""
+        """See `Candidates.bounds_at`; the bound of an exception is 0."""
         squares = np.zeros(len(self.codes), np.float32)
         if self._near is not None:
             squares[self._near[0]] = self._near[1]
@@ -253,8 +255,9 @@ class _Codes:
 
     def limits(self, reach: Float32[np.ndarray, " 1"]) -> Float32[np.ndarray, " 1"]:
         """See `Candidates.limits`."""
-        farthest = float(np.nextafter(reach[0], np.float32(np.inf)))  # a distance that rounds to the reach is smaller
-        return np.array([self.query.square_at(farthest)], np.float32)
+        # A distance that rounds to the reach is smaller than the next float32.
+        farthest = float(np.nextafter(reach[0], np.float32(np.inf)))
+        return np.array([self.query.square_limit(farthest)], np.float32)
 
     def _with_exceptions(self, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
         return np.union1d(rows, self.exceptions) if len(self.exceptions) else np.sort(rows)
@@ -264,14 +267,14 @@ class _Codes:
 
 
 def quantise(vectors: Float32[np.ndarray, "n d"], metric: Metric, precision: Precision) -> Quantised | None:
-    """Quantise vectors; none if codes would rule out little, because lengths differ too much or there are few vectors.
+    """Quantise vectors; none if there are none, or if too many lie outside the range of the codes.
 
     It reads the vectors twice, in chunks.
 
     Args:
         vectors: float32.
         metric: euclidean or cosine.
-        precision: of the codes; float32 needs none.
+        precision: of the codes; float32 gives none.
     """
     n, d = vectors.shape
     if precision == "float32" or not n or not d:
