@@ -1,4 +1,4 @@
-"""Where collections live: the protocols of stores, their answers, and a module or package for each kind of store."""
+"""Stores of items and vectors: their protocols, their answers, and a module or package for each kind of store."""
 
 import os
 from pathlib import Path
@@ -28,11 +28,11 @@ __all__ = [
 
 
 def open_store(url: str | os.PathLike[str], space: VectorSpace) -> Store:
-    """Open the store that a URL or a path names.
+    """Open a store by its URL or path.
 
     Args:
         url: the path of a folder with an embedded store.
-        space: of its vectors.
+        space: metric and dimension of its vectors.
 
     Raises:
         StorageError: the store is missing or damaged.

@@ -1,4 +1,4 @@
-"""Items, hits and answers: what a store returns, and its forms as text, HTML, JSON, pandas and Arrow."""
+"""Items, hits and answers of stores, and their conversion to text, HTML, JSON, pandas and Arrow."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _PRINTED = 50
-"""Hits that `str` and HTML show; an answer to a range query may have a million."""
+"""Maximum number of hits in text and HTML; an answer to a range query may have a million."""
 
 _COLUMNS = {
     "id": "text",
@@ -33,9 +33,9 @@ class Item:
         id: unique in the collection.
         uri: a path to the image, absolute or relative to the collection's folder.
         label: its class, if known.
-        attributes: further facts about it.
+        attributes: more properties, by name.
         sha256: of the file's content, hexadecimal.
-        signature: the file's size and times when it was indexed. If they are the same now, the file is unchanged.
+        signature: the file's size and times when it was indexed. The file is unchanged if they are the same now.
     """
 
     id: str
@@ -54,9 +54,8 @@ class Hit:
         item: the item.
         distance: in the metric's unit.
         similarity: in 0…1, see `lookalike.metric.similarity`.
-        probability: of showing the same as the query, if pairs of the same and of different things are equally
-            frequent; none if the encoder is not calibrated for the metric. Stores know no encoder and leave it out;
-            `lookalike.collection.Collection` adds it.
+        probability: of showing the same thing as the query, for equal priors; none if the encoder is not calibrated for
+            the metric. `lookalike.collection.Collection` adds it, since stores have no encoder.
     """
 
     item: Item
@@ -65,7 +64,7 @@ class Hit:
     probability: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to what JSON can hold."""
+        """Convert to a dictionary for JSON."""
         return {
             "id": self.item.id,
             "uri": self.item.uri,
@@ -84,9 +83,9 @@ class Answer(Sequence[Hit]):
     Attributes:
         hits: sorted by (distance, id).
         metric: of the distances.
-        exact: whether these are certainly the nearest.
-        complete: whether all hits that the query allows are here; in an approximate answer, all that the index found.
-        recall: of an approximate answer, the share of the 10 nearest that the index finds, as measured when it was
+        exact: whether an exact search found the hits; else an approximate index found them.
+        complete: whether no hit in the range is missing; in an approximate answer, no hit that the index found.
+        recall: of an approximate answer, the share of the 10 nearest items that the index finds, measured when it was
             built.
         thumbnail: makes a small JPEG of an item, for notebooks.
 
@@ -123,7 +122,7 @@ class Answer(Sequence[Hit]):
     def __getitem__(self, index: slice) -> "Answer": ...
 
     def __getitem__(self, index: int | slice) -> "Hit | Answer":
-        """Return one hit, or an answer with some of them, which is not complete if it leaves hits out."""
+        """Return one hit, or an answer with a slice of the hits, which is incomplete if hits are missing."""
         if not isinstance(index, slice):
             return self.hits[index]
         hits = self.hits[index]
@@ -146,7 +145,7 @@ class Answer(Sequence[Hit]):
         return tables.html_row([self._figure(hit, self.thumbnail) for hit in self.hits[:_PRINTED]]) + remarks
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to what JSON can hold: the form that the command line prints and HTTP returns.
+        """Convert to a dictionary for JSON, as the command line prints and HTTP returns it.
 
         Example:
             >>> answer = la.open("shop").search("mug.jpg", k=3)

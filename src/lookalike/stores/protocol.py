@@ -1,4 +1,4 @@
-"""The protocols of stores: what every store does, and capabilities that only some have."""
+"""The protocol of a store, and the protocols of optional capabilities."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,18 +26,18 @@ class Store(Protocol):
         ...
 
     def upsert(self, items: Sequence[Item], vectors: Vectors) -> None:
-        """Write items; each replaces the item with the same id. Writing the same items again changes nothing.
+        """Write items and their vectors; each replaces the item with the same id.
 
-        If an id comes twice, the last item with it counts.
+        Writing the same items again changes nothing. If an id occurs twice, the last item counts.
         """
         ...
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Delete items and return how many there were. Unknown ids are ignored."""
+        """Delete items, and return the number of deleted ones. Unknown ids are ignored."""
         ...
 
     def get(self, ids: Sequence[str]) -> dict[str, Item]:
-        """Return items by id. Unknown ids are left out."""
+        """Return items by id, without unknown ids."""
         ...
 
     def vectors(self, ids: Sequence[str]) -> Vectors:
@@ -53,9 +53,9 @@ class Store(Protocol):
         ...
 
     def scan(self, where: Filter = ALL, *, after: str = "") -> Iterator[Item]:
-        """Iterate over the items that pass a filter, in ascending order of id, from the first id greater than ``after``.
+        """Iterate over the items that pass a filter and whose id is greater than ``after``, in ascending order of id.
 
-        Others may write meanwhile.
+        Other threads and processes may write meanwhile.
         """
         ...
 
@@ -64,13 +64,13 @@ class Store(Protocol):
         ...
 
     def search(self, query: Query) -> list[Answer]:
-        """Answer each of a query's vectors.
+        """Search for each of a query's vectors.
 
-        With ``query.exact`` false an approximate index answers if there is one; with none the store's budget decides.
-        Each answer says whether it is exact.
+        If ``query.exact`` is false, an approximate index answers if there is one. If it is none, the store's latency
+        budget decides.
 
         Raises:
-            UsageError: the query has no vectors, or vectors or a metric that do not fit.
+            UsageError: the query has no vectors, or its vectors or metric do not fit the store.
         """
         ...
 
@@ -90,10 +90,10 @@ class Streaming(Protocol):
     def stream(self, query: Query) -> Iterator[Answer]:
         """Answer a range query of one vector exactly, in parts of bounded size, nearest first.
 
-        Items that are deleted meanwhile are left out.
+        It leaves out items that are deleted meanwhile.
 
         Raises:
-            UsageError: the query has no distance range, or not one vector.
+            UsageError: the query has no distance range, or not exactly one vector.
         """
         ...
 
@@ -104,8 +104,8 @@ class Snapshot:
 
     Attributes:
         ids: of the items, ascending.
-        vectors: of each item, memory-mapped if the store can.
-        generation: changes with every write.
+        vectors: of each item, memory-mapped if the store supports it.
+        generation: a token that changes with every write.
     """
 
     ids: Sequence[str]
@@ -115,27 +115,27 @@ class Snapshot:
 
 @runtime_checkable
 class Snapshotting(Protocol):
-    """A store that gives all of its vectors at once, for joins."""
+    """A store that returns all of its vectors at once, for joins."""
 
     def snapshot(self) -> Snapshot:
-        """Return all vectors of one moment."""
+        """Return all vectors at one moment."""
         ...
 
 
 @runtime_checkable
 class Indexable(Protocol):
-    """A store with an approximate index that is built on request, and a budget that decides when to use it."""
+    """A store with an approximate index, which is built on request, and a latency budget, which decides when to use it."""
 
     def status(self) -> Status:
         """Return the settings, the estimated time of an exact query, and the state of the index."""
         ...
 
     def over_budget(self) -> bool:
-        """Return whether an exact query is estimated to take longer than the budget. It is faster than `status`."""
+        """Return whether the estimated time of an exact query exceeds the budget, faster than `status`."""
         ...
 
     def indexable(self) -> bool:
-        """Return whether an index can be built: there are enough items, and they are not bits, which need none."""
+        """Return whether an index can be built: there are enough items, and their vectors are not bits."""
         ...
 
     def tune(self, change: Callable[[IndexSettings], IndexSettings]) -> IndexSettings:
@@ -147,17 +147,18 @@ class Indexable(Protocol):
         ...
 
     def build_index(self, progress: Progress = SILENT, stopped: Callable[[], bool] = lambda: False) -> bool:
-        """Build the index that the settings ask for. Others may search and write meanwhile.
+        """Build the index of the settings. Other threads and processes may search and write meanwhile.
 
         Args:
-            progress: receives the vectors indexed, as the stage ``"indexing"``.
-            stopped: is called about every second; true stops the work.
+            progress: receives the stage ``"indexing"``.
+            stopped: called about every second; the build ends if it returns true.
 
         Returns:
-            Whether an index was built: false if it was stopped or the settings ask for none. An earlier index stays.
+            Whether an index was built: false if the build was stopped or the settings disable the index. An earlier index
+            then stays.
 
         Raises:
-            UsageError: there are too few items, or they are bits.
+            UsageError: there are too few items, or their vectors are bits.
             StorageError, BusyError: the index cannot be written.
         """
         ...
@@ -167,15 +168,15 @@ def take_snapshot(store: Store) -> Snapshot:
     """Return all vectors of a store at one moment.
 
     Raises:
-        UsageError: the store cannot give them.
+        UsageError: the store does not support it.
     """
     if not isinstance(store, Snapshotting):
-        raise UsageError("This collection's store does not give all of its vectors at once. Use one in a local folder.")
+        raise UsageError("This collection's store does not support snapshots. Use a collection in a local folder.")
     return store.snapshot()
 
 
 def check_items(items: Iterable[Item]) -> None:
-    """Refuse items that some store could not keep or find again.
+    """Check that any store can keep and find items.
 
     Raises:
         UsageError: an id is empty, or a text is not a `str`, or has a NUL or half a surrogate pair.

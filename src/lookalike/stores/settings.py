@@ -9,14 +9,14 @@ IndexKind = Literal["hnsw", "ivf-pq", "none"]
 
 
 class IndexSettings(BaseModel):
-    """When a store answers approximately, and by which index.
+    """Settings of a store's approximate index.
 
     Attributes:
-        budget: milliseconds. A query that is estimated to take longer is answered by the index, if there is one.
+        budget: latency budget in milliseconds. The index, if there is one, answers queries whose estimated time exceeds it.
         index: the kind of index to build.
         recall: the share of the 10 nearest items that the index should find.
-        built: the generation of the vectors that the index was built from; empty if none was built. After a backup is
-            put back, an index that was built later from other vectors has another generation and is not used.
+        built: the generation of the index's vectors; empty without an index. An index that was built after a backup has
+            another generation, so it is not used after the backup is restored.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -29,16 +29,16 @@ class IndexSettings(BaseModel):
 
 @dataclass(frozen=True)
 class IndexState:
-    """An index that the store can use.
+    """The state of a store's index.
 
     Attributes:
         kind: hnsw or ivf-pq.
-        generation: of the vectors that it was built from.
-        recall: share of the 10 nearest items that it finds, measured when it was built.
+        generation: of its vectors.
+        recall: the share of the 10 nearest items that it finds, measured when it was built.
         bytes: size of its file.
-        seconds: time that building it took.
-        added: items that were added since and are searched exactly beside it.
-        gone: vectors in it whose items were deleted or changed since.
+        seconds: build time.
+        added: number of items added since, which are searched exactly.
+        gone: number of its vectors whose items were deleted or changed since.
     """
 
     kind: str
@@ -56,10 +56,10 @@ class Status:
 
     Attributes:
         settings: see `IndexSettings`.
-        precision: what an exact query reads first: float32, int8 or bits.
-        estimate: milliseconds that one exact query takes.
-        index: the index; none if there is none.
-        due: whether an index should be built: queries are over budget, and there is no index or it is outdated.
+        precision: the vectors that an exact query reads first: float32, int8 or bits.
+        estimate: estimated time of an exact query, in milliseconds.
+        index: the state of the index; none without an index.
+        due: whether an index should be built: the estimate exceeds the budget, and there is no index or it is outdated.
     """
 
     settings: IndexSettings

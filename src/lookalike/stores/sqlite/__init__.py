@@ -1,4 +1,4 @@
-"""The embedded store: SQLite for items and vectors, a cache of arrays and indexes for searching."""
+"""The embedded store: SQLite for items and vectors, and a cache of arrays and indexes for search."""
 
 from lookalike.stores.sqlite.store import SQLiteStore
 

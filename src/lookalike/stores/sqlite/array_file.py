@@ -1,7 +1,7 @@
 """A file of arrays with checksums, written atomically and memory-mapped.
 
-The arrays come one after the other. After them come a CRC-32 checksum for each 64 KiB, a JSON text that names the arrays
-and holds metadata, and last the length and the checksum of what follows the arrays.
+The file has the arrays, a CRC-32 checksum for each 64 KiB of them, a JSON text with metadata and the names and places of
+the arrays, and last the length and the checksum of the part after the arrays.
 """
 
 import json
@@ -18,13 +18,13 @@ import numpy as np
 from lookalike import atomic
 from lookalike.shapes import Shaped, UInt8, UInt32
 
-# Bytes for each checksum.
+# Bytes of a block, which has one checksum.
 _BLOCK = 2**16
 
-# Blocks checked in a large file that is not checked as a whole: the first, the last, and others drawn at random.
+# Blocks checked in a large file by default: the first, the last, and random ones.
 _SAMPLE = 64
 
-# Magic number, bytes of arrays, bytes of the rest, checksum of the rest.
+# Magic number, bytes of the arrays, bytes of the rest, checksum of the rest.
 _END = struct.Struct("<8sQQI")
 _MAGIC = b"lookarr1"
 _ALIGNMENT = 64
@@ -36,13 +36,13 @@ def write(path: Path, metadata: Mapping[str, Any], arrays: Arrays, begin: Callab
     """Write a file atomically.
 
     Args:
-        path: the file; one that is there is replaced.
-        metadata: anything that JSON can hold.
+        path: the file, which is replaced if it exists.
+        metadata: values for JSON.
         arrays: by name.
         begin: writes other bytes to the start of the file, for a reader that expects them there.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     with atomic.atomic_write(path) as part:
         if begin is not None:
@@ -66,8 +66,8 @@ def read(path: Path, *, check_all: bool = False) -> tuple[dict[str, Any], dict[s
 
     Args:
         path: the file.
-        check_all: check all blocks, which takes as long as reading the file, in place of a sample. A note beside the file
-            then says that this was done, and as long as nobody writes to the file, later calls check a sample.
+        check_all: check all blocks instead of a sample, which takes as long as reading the file. A note beside the file
+            records the check, so that later calls check a sample until the file is written to.
 
     Returns:
         (metadata, arrays by name); none if the file is missing, damaged, or of another kind.
@@ -76,18 +76,18 @@ def read(path: Path, *, check_all: bool = False) -> tuple[dict[str, Any], dict[s
     known = identity is not None and _read_note(path) == identity
     content = _read(path, check_all=check_all and not known)
     if content is not None and identity is not None and not known and _identity(path) == identity:
-        with suppress(OSError):  # it is checked again next time
+        with suppress(OSError):  # without the note, the next call checks all blocks again
             atomic.write_bytes(_note(path), identity)
     return content
 
 
 def _identity(path: Path) -> bytes | None:
-    """Describe a file so that it differs after any write to it; none if it is missing."""
+    """Return a text that changes with any write to a file; none if the file is missing."""
     try:
         file = path.stat()
     except OSError:
         return None
-    # Copying may set back the modification time (mtime), but not the change time (ctime).
+    # A copy may have the old modification time (mtime), but not the old change time (ctime).
     return f"{file.st_ino} {file.st_size} {file.st_mtime_ns} {file.st_ctime_ns}".encode()
 
 

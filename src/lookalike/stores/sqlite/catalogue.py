@@ -1,4 +1,4 @@
-"""The database ``catalog.sqlite``: connections, transactions, and SQLite's errors as lookalike's."""
+"""The database ``catalog.sqlite``: connections, transactions and translation of SQLite's errors."""
 
 import os
 import sqlite3
@@ -14,15 +14,15 @@ from lookalike.stores.sqlite.schema import CHUNK, SCHEMA, placeholders
 
 NAME = "catalog.sqlite"
 
-# Seconds that a writer waits for another one.
+# Maximum seconds that a writer waits for another one.
 _TIMEOUT = 30
 
 
 class Catalogue:
-    """The database of a store's folder, safe to use from several threads. Each thread gets a connection of its own."""
+    """The database of a store's folder, safe to use from several threads, each of which gets its own connection."""
 
     def __init__(self, folder: Path) -> None:
-        """Remember the folder; the first use opens a connection."""
+        """Prepare a catalogue; the first use opens a connection."""
         self.folder = folder
         self.path = (folder / NAME).resolve()
         self._writable = os.access(self.path.parent, os.W_OK) and os.access(self.path, os.W_OK)
@@ -34,8 +34,8 @@ class Catalogue:
         """Create an empty database in a folder.
 
         Raises:
-            AlreadyExistsError: there is one.
-            StorageError: it cannot be written.
+            AlreadyExistsError: the folder already has a database.
+            StorageError: the database cannot be written.
         """
         path = folder / NAME
         if path.exists():
@@ -48,7 +48,7 @@ class Catalogue:
             raise StorageError(f"{path} cannot be created: {e}.") from e
 
     def close(self) -> None:
-        """Close idle connections; a thread that is reading or writing closes its own when it is done."""
+        """Close idle connections; a busy thread closes its connection when it ends."""
         self._closed.set()
         with suppress(IndexError):
             while True:
@@ -56,9 +56,9 @@ class Catalogue:
 
     @contextmanager
     def connect(self) -> Iterator[sqlite3.Connection]:
-        """Take a connection that no other thread uses meanwhile."""
+        """Take a connection for the exclusive use of this thread."""
         if self._closed.is_set():
-            raise UsageError(f"{self.folder} has been closed; open it again.")
+            raise UsageError(f"{self.folder} has been closed. Open it again.")
         with _translate_errors(self.folder):
             try:
                 sql = self._idle.pop()
@@ -67,7 +67,7 @@ class Catalogue:
             try:
                 yield sql
             except BaseException:
-                sql.close()  # and rolls back
+                sql.close()  # rolls back
                 raise
             if self._writable:
                 self._idle.append(sql)
@@ -79,8 +79,8 @@ class Catalogue:
     def _open(self) -> sqlite3.Connection:
         mode = "mode=rw"
         if not self._writable:
-            # Readers of a WAL database need files beside it, which SQLite cannot make here. Without a log it can do
-            # without them. This is checked for each connection, as another user may be allowed to write.
+            # Readers of a WAL database need files beside it, which SQLite cannot create here. It does not need them if
+            # there is no log. Each connection checks this, since another user may be allowed to write.
             log = self.path.with_name(f"{self.path.name}-wal")
             mode = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
         sql = sqlite3.connect(
@@ -100,7 +100,7 @@ class Catalogue:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """Begin a read transaction: it sees one moment of the database, even if others write meanwhile."""
+        """Begin a read transaction, which sees the database at one moment, even if others write meanwhile."""
         with self.connect() as sql:
             sql.execute("BEGIN")
             yield sql
@@ -111,7 +111,7 @@ class Catalogue:
         """Begin a write transaction; an exception rolls it back.
 
         Args:
-            new_generation: count the generation up if a row changes.
+            new_generation: increment the generation if a row changes.
         """
         with self.connect() as sql:
             sql.execute("BEGIN IMMEDIATE")
@@ -127,13 +127,13 @@ class Catalogue:
             return sql.execute(statement, values).fetchall()
 
     def select_in(self, statement: str, values: Sequence[Any]) -> list[Any]:
-        """Return the rows of one moment for any number of values, which take the place of ``%s``."""
+        """Return the rows of a statement at one moment for any number of values, which replace its ``%s``."""
         with self.read() as sql:
             return [row for part in chunks(values) for row in sql.execute(statement % placeholders(part), part)]
 
 
 def chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Split values into parts that one statement takes."""
+    """Split values into parts that are small enough for one statement."""
     return (values[i : i + CHUNK] for i in range(0, len(values), CHUNK))
 
 
@@ -144,9 +144,9 @@ def _translate_errors(folder: Path) -> Iterator[None]:
     except UnicodeEncodeError as e:
         raise UsageError(f"{e.object!r} is not Unicode text: it has half a surrogate pair.") from e
     except sqlite3.OperationalError as e:
-        code = getattr(e, "sqlite_errorcode", 0) & 0xFF  # errors that Python itself raises have none
+        code = getattr(e, "sqlite_errorcode", 0) & 0xFF  # Python's own errors have none
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise BusyError(f"Another process has been writing to {folder} for {_TIMEOUT} s; try again later.") from e
+            raise BusyError(f"Another process has been writing to {folder} for {_TIMEOUT} s. Try again later.") from e
         if code == sqlite3.SQLITE_READONLY:
             raise StorageError(f"{folder} is read-only. Change its permissions, or copy it elsewhere.") from e
         if code == sqlite3.SQLITE_FULL:

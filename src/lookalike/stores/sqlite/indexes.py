@@ -1,7 +1,7 @@
-"""An approximate index in the cache, and its use with the matrix of a later generation.
+"""Approximate indexes in the cache, and their use with the matrix of a later generation.
 
-The index knows its vectors by their seq, which is never reused. So later writes cannot make it wrong: the seq of a
-deleted or changed item is missing from the matrix, and an item with a new seq, which the index lacks, is searched exactly.
+An index identifies its vectors by their seq, which is never reused. So it stays correct after later writes: the seq of a
+deleted or changed item is missing from the matrix, and items with seqs that the index lacks are searched exactly.
 """
 
 import errno
@@ -26,23 +26,23 @@ from lookalike.stores.sqlite import array_file
 from lookalike.stores.sqlite.matrix import Matrix, MatrixCache, PreparedQuery
 
 OUTDATED_SHARE = 8
-"""An index is outdated once one item in this many was added or deleted. Searching the added ones exactly then takes at
-most an eighth of an exact search, and while a collection grows each item is indexed about eight times."""
+"""An index is outdated once one item in this many was added or deleted. Searching the added items exactly then takes at
+most an eighth of an exact search, and in a growing collection each item is indexed about eight times."""
 
-# If a filter leaves fewer than one item in this many, these are searched exactly: a graph walks past all the others.
+# If a filter passes fewer than one item in this many, they are searched exactly: a graph visits the other items, too.
 _FILTERED_SHARE = 8
 
 
 @dataclass(frozen=True, eq=False)
 class SavedIndex:
-    """An index and what is known about it.
+    """An index with its metadata.
 
     Attributes:
         index: see `lookalike.ann.Index`.
-        generation: of the vectors that it was built from.
+        generation: of its vectors.
         seqs: of its vectors.
-        recall: share of the 10 nearest items that it finds.
-        seconds: time that building it took.
+        recall: the share of the 10 nearest items that it finds.
+        seconds: build time.
         bytes: size of its file.
     """
 
@@ -64,55 +64,54 @@ class IndexedMatrix:
     @cached_property
     def row_map(self) -> ann.RowMap:
         """The matrix row of each of the index's vectors."""
-        if np.array_equal(
-            self.saved.seqs, self.matrix.seqs
-        ):  # nothing was written since; this is faster than a look-up
+        # The usual case, without writes since the build, is faster than a look-up.
+        if np.array_equal(self.saved.seqs, self.matrix.seqs):
             return ann.RowMap(np.arange(len(self.matrix)))
-        rows, known = self.matrix.find_rows(self.saved.seqs)
-        places = np.full(len(known), -1)
-        places[known] = rows
-        return ann.RowMap(places)
+        found, present = self.matrix.find_rows(self.saved.seqs)
+        rows = np.full(len(present), -1)
+        rows[present] = found
+        return ann.RowMap(rows)
 
     @cached_property
     def added(self) -> Int64[np.ndarray, " m"]:
         """Rows of the matrix that the index lacks."""
-        known = np.zeros(len(self.matrix), bool)
-        there = self.row_map.present
-        known[self.row_map.rows if there is None else self.row_map.rows[there]] = True
-        return np.flatnonzero(~known)
+        indexed = np.zeros(len(self.matrix), bool)
+        present = self.row_map.present
+        indexed[self.row_map.rows if present is None else self.row_map.rows[present]] = True
+        return np.flatnonzero(~indexed)
 
     @property
-    def gone(self) -> int:
+    def removed(self) -> int:
         """Number of vectors in the index that the matrix lacks."""
-        there = self.row_map.present
-        return 0 if there is None else int(np.count_nonzero(~there))
+        present = self.row_map.present
+        return 0 if present is None else int(np.count_nonzero(~present))
 
     @property
     def outdated(self) -> bool:
-        """Whether so much has changed that the index should be built again."""
-        return OUTDATED_SHARE * max(len(self.added), self.gone) > len(self.saved.seqs)
+        """Whether the index should be rebuilt, since too many items changed."""
+        return OUTDATED_SHARE * max(len(self.added), self.removed) > len(self.saved.seqs)
 
     @property
     def state(self) -> IndexState:
         """See `IndexState`."""
         saved = self.saved
         return IndexState(
-            saved.index.kind, saved.generation, saved.recall, saved.bytes, saved.seconds, len(self.added), self.gone
+            saved.index.kind, saved.generation, saved.recall, saved.bytes, saved.seconds, len(self.added), self.removed
         )
 
-    def suits(self, query: PreparedQuery) -> bool:
-        """Return whether the index can answer a query faster than an exact search."""
+    def is_faster(self, query: PreparedQuery) -> bool:
+        """Return whether the index answers a query faster than an exact search."""
         few = query.rows is not None and _FILTERED_SHARE * len(query.rows) < len(self.matrix)
         return self.saved.index.metric == query.metric and not few
 
     def search(self, query: PreparedQuery) -> Hits | None:
-        """Search approximately; none if the index finds too little or too much, and an exact search is needed."""
+        """Search approximately; none if the index finds too few or too many hits, so that an exact search is needed."""
         if query.query.within is not None:
             hits = self._within(query)
             return hits if hits.complete or query.query.exact is False else None
         hits = self._knn(query)
         available = len(self.matrix) if query.rows is None else len(query.rows)
-        # A graph may have parts that no link leads to.
+        # A graph may have unreachable parts.
         return hits if np.diff(hits.offsets).min() >= min(query.k, available) else None
 
     def _knn(self, query: PreparedQuery) -> Hits:
@@ -126,7 +125,7 @@ class IndexedMatrix:
 
     def _within(self, query: PreparedQuery) -> Hits:
         queries, gallery, within = query.vectors, self.matrix.gallery, query.query.within
-        assert within is not None  # noqa: S101 -- `search` has seen to it
+        assert within is not None  # noqa: S101 -- checked by `search`
         added = search.within(queries, gallery, within, query.metric, rows=self._added_rows(query.rows))
         indexed = ann.within(
             self.saved.index, queries, gallery, within, row_map=self.row_map, allowed=self._allowed(query.rows)
@@ -136,7 +135,7 @@ class IndexedMatrix:
     def _allowed(self, rows: Int64[np.ndarray, " r"] | None) -> Bool[np.ndarray, " n"] | None:
         if rows is None:
             return None
-        allowed = np.zeros(len(self.matrix) + 1, bool)  # the last one is that of the place -1
+        allowed = np.zeros(len(self.matrix) + 1, bool)  # the last one is for row -1, a removed vector
         allowed[rows] = True
         return np.asarray(allowed[self.row_map.rows])
 
@@ -145,16 +144,16 @@ class IndexedMatrix:
 
 
 class IndexCache:
-    """The index file in ``cache/``. It may be deleted or damaged at any time."""
+    """The index file in ``cache/``, which may be deleted or damaged at any time."""
 
     def __init__(self, cache: MatrixCache) -> None:
-        """Remember the folder; nothing is read yet."""
+        """Prepare the cache without reading files."""
         self._cache = cache
         self._loaded: SavedIndex | None = None
         self._damaged: tuple[str, int] | None = None
 
     def load(self, generation: str) -> SavedIndex | None:
-        """Load the index that was built from a generation; none if it is missing or damaged."""
+        """Load the index of a generation; none if it is missing or damaged."""
         if self._loaded is not None and self._loaded.generation == generation:
             return self._loaded
         path = self._file(generation)
@@ -172,10 +171,10 @@ class IndexCache:
         return saved
 
     def check_writable(self) -> None:
-        """Check that an index can be saved, before the long work of building it.
+        """Check that an index can be saved, before it is built, which takes long.
 
         Raises:
-            StorageError: it cannot.
+            StorageError: the folder is not writable.
         """
         folder = self._cache.folder
         try:
@@ -202,7 +201,7 @@ class IndexCache:
         }
         path = self._file(saved.generation)
         try:
-            path.parent.mkdir(exist_ok=True)  # it may have been deleted meanwhile
+            path.parent.mkdir(exist_ok=True)  # the cache may have been deleted during the build
             array_file.write(path, metadata, {"seqs": saved.seqs}, lambda part: ann.write(index, part))
             self._cache.remove_older("index-*", path.name)
         except OSError as e:
@@ -216,7 +215,7 @@ class IndexCache:
                 path.unlink()
 
     def _read(self, path: Path, generation: str) -> SavedIndex | None:
-        # FAISS trusts what it reads: a wrong link in a graph leads out of its memory. So all blocks are checked once.
+        # FAISS does not check what it reads, and a wrong link in a graph points outside its memory.
         content = array_file.read(path, check_all=True)
         if content is None:
             return None
@@ -234,7 +233,7 @@ class IndexCache:
 
 def _not_saved(folder: Path, error: OSError) -> StorageError:
     return StorageError(
-        f"The index cannot be written to {folder}: {error.strerror}. Make the folder writable; until then searches stay"
+        f"The index cannot be written to {folder}: {error.strerror}. Make the folder writable. Until then, searches are"
         " exact."
     )
 
@@ -242,10 +241,10 @@ def _not_saved(folder: Path, error: OSError) -> StorageError:
 def build(
     matrix: Matrix, metric: Metric, settings: IndexSettings, progress: Progress, stopped: Callable[[], bool]
 ) -> SavedIndex | None:
-    """Build an index of a matrix that reaches the recall of the settings, if any setting of FAISS does.
+    """Build an index of a matrix, and tune it to the recall of the settings.
 
     Returns:
-        The index; none if it was stopped or the settings ask for none.
+        The index; none if the build was stopped or the settings disable the index.
 
     Raises:
         UsageError: there are too few vectors, or they are bits.

@@ -16,11 +16,11 @@ from lookalike.search import Gallery, Hits, prefilters
 from lookalike.shapes import Bool, Int64
 from lookalike.stores.sqlite import array_file
 
-# Seconds after which an unfinished file in the cache belongs to a process that was killed.
+# Seconds after which an unfinished file in the cache is assumed to be of a killed process.
 _ABANDONED = 3600
 
-# Bytes of vectors from which on the matrix has 8-bit and projected copies. Below, a scan takes a few milliseconds, and a
-# process with a single query would wait longer for FAISS to load.
+# Minimum bytes of vectors for quantised and projected copies. A scan of fewer takes a few milliseconds, while FAISS takes
+# longer to import.
 _MIN_QUANTISED = 2**27
 
 
@@ -29,7 +29,7 @@ class PreparedQuery:
     """A query with its vectors checked and its filter applied to a matrix.
 
     Attributes:
-        query: as it came.
+        query: the query.
         vectors: its vectors, prepared.
         metric: of its distances.
         rows: rows of the matrix that pass its filter, ascending; none if it has no filter.
@@ -42,7 +42,7 @@ class PreparedQuery:
 
     @property
     def k(self) -> int:
-        """How many nearest items to find."""
+        """The number of nearest items to find."""
         return self.query.k or DEFAULT_K
 
 
@@ -51,8 +51,8 @@ class Matrix:
 
     Attributes:
         generation: see `lookalike.stores.Snapshot`.
-        seqs: the number of each row in the catalogue.
-        gallery: the vectors, prepared for one metric; it serves all metrics that compare such vectors.
+        seqs: the catalogue's seq of each row.
+        gallery: the vectors, prepared for the metrics that can compare them.
     """
 
     def __init__(self, generation: str, seqs: Int64[np.ndarray, " n"], gallery: Gallery) -> None:
@@ -78,7 +78,7 @@ class Matrix:
         return np.argsort(self.seqs)
 
     def find_rows(self, seqs: Int64[np.ndarray, " m"]) -> tuple[Int64[np.ndarray, " k"], Bool[np.ndarray, " m"]]:
-        """Return the rows of the seqs that are here, in their order, and a mask that says which ones are here."""
+        """Look up the rows of seqs, in their order without missing ones, and return a mask of the present ones."""
         if not len(self):
             return np.empty(0, np.int64), np.zeros(len(seqs), bool)
         places = np.searchsorted(self.seqs, seqs, sorter=self._order)
@@ -99,16 +99,16 @@ class Matrix:
         return size if rows is None else size // max(1, len(self)) * len(rows)
 
     def update(self, generation: str, seqs: Int64[np.ndarray, " n"], vectors: Vectors, metric: Metric) -> "Matrix":
-        """Make the matrix of a later generation that has most rows in common; only the others are prepared."""
+        """Make the matrix of a later generation, and prepare only its new rows."""
         rows, known = self.find_rows(seqs)
         return Matrix(generation, seqs, search.update(self.gallery, vectors, rows, known, metric))
 
 
 class MatrixCache:
-    """The folder ``cache/`` with the matrix of the latest generation. It may be deleted or damaged at any time."""
+    """The folder ``cache/`` with the matrix of the latest generation, which may be deleted or damaged at any time."""
 
     def __init__(self, folder: Path, space: VectorSpace) -> None:
-        """Remember the folder; `save` makes it."""
+        """Prepare the cache; `save` creates the folder."""
         self.folder, self._space = folder, space
 
     def load(self, generation: str) -> Matrix | None:
@@ -130,10 +130,10 @@ class MatrixCache:
         return Matrix(generation, seqs, gallery)
 
     def save(self, matrix: Matrix) -> None:
-        """Write a matrix and remove older ones. A failure is ignored: a cache is not needed."""
+        """Write a matrix and remove older ones. A failure is ignored, since the cache is optional."""
         gallery = matrix.gallery
-        about, parts = prefilters.save(gallery.prefilters)
-        metadata = {"generation": matrix.generation, "dtype": gallery.dtype.str, "prefilters": about}
+        prefilter_metadata, parts = prefilters.save(gallery.prefilters)
+        metadata = {"generation": matrix.generation, "dtype": gallery.dtype.str, "prefilters": prefilter_metadata}
         parts |= {"vectors": gallery.vectors, "seqs": matrix.seqs, "norms": gallery.squared_norms}
         with suppress(OSError, StorageError):
             self.folder.mkdir(exist_ok=True)
@@ -142,9 +142,9 @@ class MatrixCache:
             self.remove_older("matrix-*", path.name)
 
     def remove_older(self, pattern: str, name: str) -> None:
-        """Remove files that a newer file of their kind replaces, and unfinished files of killed processes."""
+        """Remove older files of a kind, and unfinished files of killed processes."""
         for path in self.folder.glob(pattern):
-            if path.name < name:  # a process that has it mapped keeps it
+            if path.name < name:  # the content stays for processes that have it mapped
                 path.unlink(missing_ok=True)
         for path in self.folder.glob(".*.part"):
             if time.time() - path.stat().st_mtime > _ABANDONED:

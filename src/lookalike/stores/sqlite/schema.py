@@ -25,13 +25,13 @@ CREATE TABLE generation (number INTEGER NOT NULL, token TEXT NOT NULL) STRICT;
 INSERT INTO generation VALUES (0, lower(hex(randomblob(8))));
 """
 
-# Made when settings are changed for the first time: collections of earlier versions do not have it.
+# Created with the first change of settings, since collections of earlier versions do not have it.
 SETTINGS_SCHEMA = "CREATE TABLE IF NOT EXISTS tuning (settings TEXT NOT NULL) STRICT"
 
 ITEM_COLUMNS = "id, uri, label, attributes, sha256, signature"
 
 CHUNK = 5000
-"""Rows read, or values given, in one statement; SQLite allows 32,766 placeholders."""
+"""Maximum number of rows or values of one statement; SQLite allows 32,766 placeholders."""
 
 
 def to_row(item: Item) -> tuple[str | None, ...]:
@@ -62,10 +62,10 @@ def to_condition(where: Filter) -> tuple[str, list[str]]:
 
 
 def placeholders(values: Sequence[Any]) -> str:
-    """Return a placeholder for each value."""
+    """Return a list of placeholders for values."""
     return ",".join("?" * len(values))
 
 
 def _to_json(texts: Iterable[str]) -> str:
-    # `json_each` cuts texts off at a NUL; no item has one.
+    # `json_each` truncates texts at a NUL, which no text of an item has.
     return json.dumps(sorted(text for text in texts if "\0" not in text))

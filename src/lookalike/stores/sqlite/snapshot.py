@@ -1,4 +1,4 @@
-"""Read snapshots: one moment of the catalogue, with the matrix of its generation."""
+"""Read snapshots: the catalogue at one moment, with the matrix of its generation."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -22,18 +22,18 @@ from lookalike.stores.sqlite.catalogue import Catalogue, chunks
 from lookalike.stores.sqlite.matrix import Matrix, MatrixCache, PreparedQuery
 from lookalike.stores.sqlite.schema import ITEM_COLUMNS, placeholders, to_condition, to_item
 
-# A process that has a matrix in memory writes the next one to the cache if one row in this many was added. Writing the
-# whole matrix for fewer costs more than it saves the next process.
+# A process that has a matrix in memory writes the next one to the cache if one row in this many was added. For fewer rows,
+# writing the whole matrix takes more time than the next process saves.
 _SAVE_SHARE = 8
 
 
 @dataclass(frozen=True, eq=False)
 class ReadSnapshot:
-    """One moment of a store, while a read transaction is open.
+    """A store at one moment, while a read transaction is open.
 
     Attributes:
         folder: of the store.
-        sql: the connection that has the transaction.
+        sql: the connection of the transaction.
         matrix: of the transaction's generation.
         space: of the vectors.
     """
@@ -64,8 +64,8 @@ class ReadSnapshot:
 
         Args:
             hits: rows of the matrix.
-            query: that they answer.
-            recall: of the index that found them.
+            query: the query.
+            recall: of the index; none if the search was exact.
         """
         limit = _limit(query.query)
         complete = [hits.complete and (limit is None or count <= limit) for count in np.diff(hits.offsets).tolist()]
@@ -73,14 +73,14 @@ class ReadSnapshot:
         seqs = self.matrix.seqs[hits.rows]
         items = read_items(self.sql, seqs)
         similarities = similarity(hits.distances, query.metric, self.space.dimension)
-        every = [
-            Hit(items[seq], distance, alike)
-            for seq, distance, alike in zip(seqs.tolist(), hits.distances.tolist(), similarities.tolist(), strict=True)
+        all_hits = [
+            Hit(items[seq], *values)
+            for seq, *values in zip(seqs.tolist(), hits.distances.tolist(), similarities.tolist(), strict=True)
         ]
         bounds = pairwise(hits.offsets.tolist())
         return [
-            Answer(tuple(every[a:b]), query.metric, hits.exact, whole, recall)
-            for (a, b), whole in zip(bounds, complete, strict=True)
+            Answer(tuple(all_hits[begin:end]), query.metric, hits.exact, is_complete, recall)
+            for (begin, end), is_complete in zip(bounds, complete, strict=True)
         ]
 
 
@@ -89,7 +89,7 @@ def _limit(query: Query) -> int | None:
 
 
 class Snapshots:
-    """Opens read snapshots of a catalogue, and keeps the latest matrix in memory."""
+    """A source of read snapshots of a catalogue, which keeps the latest matrix in memory."""
 
     def __init__(self, catalogue: Catalogue, cache: MatrixCache, space: VectorSpace) -> None:
         self._catalogue, self._cache, self._space = catalogue, cache, space
@@ -98,26 +98,26 @@ class Snapshots:
 
     @contextmanager
     def open(self) -> Iterator[ReadSnapshot]:
-        """Begin a read transaction and find the matrix of its generation."""
+        """Begin a read transaction, and load the matrix of its generation."""
         with self._catalogue.read() as sql:
             yield ReadSnapshot(self._catalogue.folder, sql, self._load(sql), self._space)
 
     def _load(self, sql: sqlite3.Connection) -> Matrix:
-        """Return the matrix of a transaction's generation: from memory, from the cache, or made from the rows."""
+        """Load the matrix of a transaction's generation from memory or the cache, or make it from the rows."""
         number, token = sql.execute("SELECT number, token FROM generation").fetchone()
         generation = f"{number:012}-{token}"
-        with self._lock:  # one thread makes it, and the others wait
+        with self._lock:  # one thread makes the matrix, and the others wait
             last = self._matrix
             if last is not None and last.generation == generation:
                 return last
             matrix = self._cache.load(generation) or self._make(sql, generation)
-            # A thread whose transaction began later may have been faster.
+            # A thread with a later transaction may have been faster.
             if last is None or last.generation < generation:
                 self._matrix = matrix
         return matrix
 
     def _make(self, sql: sqlite3.Connection, generation: str) -> Matrix:
-        """Make a matrix: vectors of the last one are copied, the others are read."""
+        """Make a matrix from the vectors of the last one and from the catalogue."""
         seqs = _column(sql.execute("SELECT seq FROM items ORDER BY id").fetchall())
         out = np.empty((len(seqs), self._space.columns), self._space.dtype)
         missing = np.ones(len(seqs), bool)
@@ -136,9 +136,9 @@ class Snapshots:
 
 
 def read_items(sql: sqlite3.Connection, seqs: Int64[np.ndarray, " n"]) -> dict[int, Item]:
-    """Read items by seq; unknown ones are left out."""
+    """Read items by seq, without unknown seqs."""
     items: dict[int, Item] = {}
-    for part in chunks(sorted(set(seqs.tolist()))):  # np.unique would import numpy.ma, 15 ms
+    for part in chunks(sorted(set(seqs.tolist()))):  # np.unique would import numpy.ma, which takes 15 ms
         statement = f"SELECT seq, {ITEM_COLUMNS} FROM items WHERE seq IN ({placeholders(part)})"
         for seq, *row in sql.execute(statement, part):
             items[seq] = to_item(row)
@@ -146,7 +146,7 @@ def read_items(sql: sqlite3.Connection, seqs: Int64[np.ndarray, " n"]) -> dict[i
 
 
 def read_settings(sql: sqlite3.Connection, folder: Path) -> IndexSettings:
-    """Read the settings; the defaults if none were made.
+    """Read the settings, or return the defaults if they were never changed.
 
     Raises:
         StorageError: they are damaged.
@@ -157,18 +157,18 @@ def read_settings(sql: sqlite3.Connection, folder: Path) -> IndexSettings:
     try:
         return IndexSettings() if row is None else IndexSettings.model_validate_json(row[0])
     except ValidationError as e:
-        raise StorageError(f"{folder} is damaged: its settings cannot be read. Set them: lookalike tune.") from e
+        raise StorageError(f"{folder} is damaged: its settings cannot be read. Set them with lookalike tune.") from e
 
 
 def to_vectors(blobs: Sequence[bytes], space: VectorSpace, folder: Path) -> Vectors:
-    """Convert the blobs of the catalogue to an array.
+    """Convert vectors from the catalogue to an array.
 
     Raises:
-        StorageError: one has another length.
+        StorageError: a vector has the wrong length.
     """
     if any(len(blob) != space.columns * space.dtype.itemsize for blob in blobs):
         raise StorageError(
-            f"{folder} is damaged: a vector in catalog.sqlite is missing or cut off. Put back a backup, or index the"
+            f"{folder} is damaged: a vector in catalog.sqlite is missing or truncated. Put back a backup, or index the"
             " images again."
         )
     return np.frombuffer(b"".join(blobs), space.dtype).reshape(len(blobs), space.columns)

@@ -1,10 +1,10 @@
 """The embedded store: ``catalog.sqlite`` holds all data, and ``cache/`` can be deleted at any time.
 
-Items and vectors are rows of SQLite in WAL mode: one writer at a time and any number of readers, in any number of
-processes. A counter, the generation, goes up with every write. Searches run over a matrix of all vectors of a generation
-in ascending order of id. It lies in ``cache/``, where all processes map it into memory. A process that finds none, or a
-damaged one, makes it from the rows and moves it into place atomically. If an exact search takes longer than the
-collection's budget, an index in ``cache/`` answers approximately, if there is one.
+Items and vectors are rows of SQLite in WAL mode, with one writer at a time and any number of readers, in any number of
+processes. Each write increments a counter, the generation. Searches run over a matrix of all vectors of a generation in
+ascending order of id. The matrix is a file in ``cache/``, which all processes map into memory. If it is missing or damaged,
+a process makes it from the rows and writes it atomically. If an exact search takes longer than the latency budget, an index
+in ``cache/`` answers approximately, if there is one.
 """
 
 import os
@@ -38,7 +38,7 @@ from lookalike.stores.sqlite.snapshot import ReadSnapshot, Snapshots, read_items
 class SQLiteStore:
     """The embedded store; see the module. Safe to use from several threads, which search at the same time.
 
-    It is a `Store` that can also stream, give snapshots, and be indexed.
+    It is a `Store`, and is `Streaming`, `Snapshotting` and `Indexable`.
     """
 
     def __init__(self, folder: Path, space: VectorSpace) -> None:
@@ -58,12 +58,12 @@ class SQLiteStore:
         """Create an empty store in a folder.
 
         Args:
-            folder: already exists.
-            space: of the vectors.
+            folder: an existing folder.
+            space: metric and dimension of the vectors.
 
         Raises:
-            AlreadyExistsError: the folder has a store.
-            StorageError: it cannot be written.
+            AlreadyExistsError: the folder already has a store.
+            StorageError: the store cannot be written.
         """
         Catalogue.create(folder)
         return cls.open(folder, space)
@@ -73,8 +73,8 @@ class SQLiteStore:
         """Open the store in a folder.
 
         Args:
-            folder: has a store.
-            space: of the vectors.
+            folder: a folder with a store.
+            space: metric and dimension of the vectors.
 
         Raises:
             StorageError: the store is missing or damaged.
@@ -144,12 +144,12 @@ class SQLiteStore:
         total = 0
         for folder, _, names in os.walk(self.folder):
             for name in names:
-                with suppress(OSError):  # another process may remove a file of its cache
+                with suppress(OSError):  # another process may have removed a file of the cache
                     total += Path(folder, name).stat().st_size
         return total
 
     def close(self) -> None:
-        """See `Store.close`. Searches of other threads finish."""
+        """See `Store.close`. Running searches of other threads end normally."""
         self._catalogue.close()
 
     # ---- search
@@ -181,7 +181,7 @@ class SQLiteStore:
             return Snapshot(snapshot.ids(), snapshot.matrix.vectors, snapshot.matrix.generation)
 
     def _search_exactly(self, matrix: Matrix, query: PreparedQuery) -> Hits:
-        """Search the matrix, and let the model of latency learn from it."""
+        """Search the matrix, and update the latency model."""
         start = time.perf_counter()
         hits = matrix.search(query)
         size = matrix.bytes_read(query.metric, len(query.vectors), query.rows)
@@ -191,7 +191,7 @@ class SQLiteStore:
     def _choose_index(self, snapshot: ReadSnapshot, query: PreparedQuery) -> IndexedMatrix | None:
         """Return the index if it should answer a query; none if an exact search should."""
         exact, vectors = query.query.exact, query.vectors
-        if exact or not len(vectors) or vectors.dtype != np.float32:  # FAISS would overflow beyond float32
+        if exact or not len(vectors) or vectors.dtype != np.float32:  # float32 would overflow in FAISS
             return None
         if query.metric is Metric.COSINE and not vectors.squared_norms.all():
             return None
@@ -200,13 +200,13 @@ class SQLiteStore:
             if self._latency.estimate(size, len(vectors)) <= snapshot.settings().budget:
                 return None
         index = self._find_index(snapshot)
-        return index if index is not None and index.suits(query) else None
+        return index if index is not None and index.is_faster(query) else None
 
     def _stream(self, matrix: Matrix, parts: Iterator[Pairs], query: PreparedQuery) -> Iterator[Answer]:
         for pairs in parts:
             for places in chunks(range(len(pairs))):
                 part = pairs.keep(np.asarray(places))
-                # A transaction for each part: SQLite cannot shorten its log while a reader is at work.
+                # A transaction for each part, since SQLite cannot truncate its log during a long one.
                 with self._catalogue.read() as sql:
                     known = np.fromiter(read_items(sql, matrix.seqs[part.right]), np.int64)
                     part = part.keep(np.isin(matrix.seqs[part.right], known))
@@ -262,7 +262,7 @@ class SQLiteStore:
         if saved is None:
             return False
         self._indexes.save(saved)
-        # Another process may have built a later one meanwhile.
+        # Another process may have built an index of a later generation meanwhile.
         self.tune(lambda now: now.model_copy(update={"built": max(now.built, saved.generation)}))
         return True
 
@@ -274,7 +274,7 @@ class SQLiteStore:
         return self.space.metric is not Metric.HAMMING and items >= ann.MIN_VECTORS
 
     def _find_index(self, snapshot: ReadSnapshot) -> IndexedMatrix | None:
-        """Load the index that the settings name, if it is there."""
+        """Load the index of the settings; none if it is missing."""
         settings, matrix = snapshot.settings(), snapshot.matrix
         if settings.index == "none" or not settings.built:
             return None
