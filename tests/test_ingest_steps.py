@@ -147,13 +147,13 @@ def test_the_queue_embeds_in_batches_and_says_what_is_coming() -> None:
         queue = EmbeddingQueue(means, threads, vectors)
         for i in range(5):
             queue.put(str(i), fitted(i))
-        assert (queue.waiting, queue.coming) == (5, set("01234"))
+        assert (queue.waiting, queue.unfinished) == (5, set("01234"))
         queue.submit()
         queue.submit()  # nothing waits
         assert queue.waiting == 0
         queue.collect(0)
     assert {name: vector.tolist() for name, vector in vectors.items()} == {str(i): [i] for i in range(5)}
-    assert queue.coming == set()
+    assert queue.unfinished == set()
 
 
 def test_the_queue_rescues_what_is_embedded_and_drops_the_rest() -> None:
@@ -173,9 +173,9 @@ def test_the_queue_rescues_what_is_embedded_and_drops_the_rest() -> None:
     queue.put("2", fitted(2))
     assert begun.wait(30)
     threading.Timer(0.05, go_on.set).start()
-    queue.rescue()
+    queue.shut_down()
     assert set(vectors) == {"0"}
-    assert queue.coming == set()
+    assert queue.unfinished == set()
 
 
 def test_the_queue_passes_errors_on() -> None:
@@ -188,7 +188,7 @@ def test_the_queue_passes_errors_on() -> None:
         queue.submit()
         with pytest.raises(EncoderError):
             queue.collect(0)
-        queue.rescue()
+        queue.shut_down()
 
 
 # ---- write
@@ -200,7 +200,7 @@ def pending(ident: str, content: str) -> Pending:
 
 def test_items_are_ready_up_to_the_first_whose_vector_is_coming() -> None:
     items = [pending("a", "1"), pending("b", "2"), pending("c", "3")]
-    assert [count_ready(items, coming) for coming in (set(), {"3"}, {"2", "3"}, {"1"})] == [3, 2, 1, 0]
+    assert [count_ready(items, unfinished) for unfinished in (set(), {"3"}, {"2", "3"}, {"1"})] == [3, 2, 1, 0]
     assert count_ready([], {"1"}) == 0
 
 

@@ -241,7 +241,7 @@ def test_a_full_disk_loses_nothing(asked: Callable[..., Join], both: tuple[Path,
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({whole.stat().st_size // 2},) * 2)\n"
     command = [sys.executable, "-c", limit + PROGRAM.replace("0.02", "0"), str(both[0]), str(out)]
     full = subprocess.run([*command, str(QUESTIONS["range"])], capture_output=True, text=True, check=False)
-    assert "StorageError: The disk is full. Make room" in full.stderr
+    assert "StorageError: The disk is full" in full.stderr
     assert not out.exists()
     assert joins.write(asked("range", itself=True), out).begin > 0
     assert out.read_bytes() == whole.read_bytes()
@@ -277,7 +277,7 @@ def test_another_question_starts_anew(asked: Callable[..., Join], tmp_path: Path
     interrupted(asked("range"), out)
     written = joins.write(asked("k"), out, recorder)
     assert written.begin == 0
-    assert recorder.notes == [f"{out}: starting anew: k and the radius changed since it was begun."]
+    assert recorder.notes == [f"{out}: starting over: k and the radius changed since it began."]
     assert written.pairs == 450 * 3 == len(read(out))
 
 
@@ -290,7 +290,7 @@ def test_another_collection_starts_anew(tmp_path: Path, pocket: Path, which: int
         (one, other)[which].store.upsert([Item("new", "/new.jpg")], one.store.vectors(["1-0000"]))
         written = joins.write(one.join(other, k=1).join, out, recorder)
         assert (written.pairs, written.begin) == (one.store.count(), 0)
-    assert recorder.notes == [f"{out}: starting anew: {name} changed since it was begun."]
+    assert recorder.notes == [f"{out}: starting over: {name} changed since it began."]
 
 
 def test_what_is_damaged_starts_anew(asked: Callable[..., Join], tmp_path: Path) -> None:
@@ -315,8 +315,8 @@ def test_what_is_in_the_way_is_left_alone(asked: Callable[..., Join], tmp_path: 
     out = tmp_path / "pairs.csv"
     for taken, says in [
         (out / "mine", "it is a folder"),
-        (journal.job_folder(out), "in the way"),
-        (journal.job_folder(out) / "mine", "in the way"),
+        (journal.job_folder(out), "not an unfinished join"),
+        (journal.job_folder(out) / "mine", "not an unfinished join"),
     ]:
         taken.parent.mkdir(exist_ok=True)
         taken.write_text("mine")
@@ -389,7 +389,7 @@ def test_no_more_rows_are_held_than_said(
 
     monkeypatch.setattr(writing, "_PAIRS", 100)
     monkeypatch.setattr(formats, "_GROUP", 256)
-    monkeypatch.setattr(formats, "of", lambda _: formats.Format(b"left,right,distance\n", encode))
+    monkeypatch.setattr(formats, "find_format", lambda _: formats.Format(b"left,right,distance\n", encode))
     written = joins.write(asked("range", itself=True), tmp_path / "pairs.csv")
     assert max(sizes) == 100
     assert sum(sizes) == written.pairs == len(read(tmp_path / "pairs.csv"))

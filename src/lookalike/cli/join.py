@@ -44,7 +44,7 @@ class Options:
         """Refuse contradictory options, and a file format that cannot be written, before long work."""
         check_range(self.k, self.within, self.far, required=True)
         if self.out is not None:
-            formats.of(self.out)
+            formats.find_format(self.out)
 
 
 @commands.command()

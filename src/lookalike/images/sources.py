@@ -70,7 +70,7 @@ def name_source(source: ImageSource) -> str:
 
 
 def quote(path: str | os.PathLike[str]) -> str:
-    """Quote a path for messages as one printable line, whatever bytes its name has."""
+    """Quote a path for messages as one printable line, for any bytes in its name."""
     text = repr(os.fsdecode(path))
     return text if len(text) <= _MAX_QUOTE else f"{text[: _MAX_QUOTE - 1]}…'"
 

@@ -1,15 +1,15 @@
-"""Ingest: from image files to items with vectors in a store.
+"""Ingest of images: from files to items with vectors in a store.
 
 The steps are functions, and a runner owns the threads:
 
-1. `plan`: what to add, from a folder, files or images in memory.
-2. `read`: an entry's content, fitted to the encoder, unless its vector is known already.
-3. `embed`: batches of images on their way through the encoder.
-4. `write`: items and vectors into the store, in the order of the plan.
-5. `run`: reads and embeds in one thread for each core, and writes every few seconds.
+1. `plan` lists the images to add, from a folder, files or images in memory.
+2. `read` reads an image and fits it to the encoder, unless the vector of its content is known.
+3. `embed` sends batches of images through the encoder.
+4. `write` writes items and vectors into the store, in the order of the plan.
+5. `run` reads and embeds in one thread for each core, and writes every few seconds.
 
-A file whose size and times did not change is not read. A content that is known, under this name or another one, is not
-embedded. So a run that was killed continues where it stopped, and a folder that grew costs only what is new.
+It does not read a file whose size and times did not change, and does not embed a content that is known under any name. So
+a killed run continues at its last write, and a folder that grew takes only the time of its new files.
 """
 
 from lookalike.ingest.paths import absolute_path, file_id

@@ -1,4 +1,4 @@
-"""Known contents: those whose vectors are in the store, or were embedded in this run."""
+"""Contents with known vectors, from the store or from this run."""
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
@@ -14,14 +14,14 @@ from lookalike.stores import Item, Store
 
 @dataclass
 class Known:
-    """Items of a store and the contents whose vectors are known; threads may read it while one writes.
+    """The items of a store, and the contents with known vectors; threads may read it while one writes.
 
-    A content is named by its SHA-256.
+    A content is identified by its SHA-256.
 
     Attributes:
         items: id → item, as in the store.
-        holders: content → id of an item whose vector in the store is the content's.
-        vectors: content → vector, of contents that the store does not have, or no longer since this run.
+        holders: content → id of an item in the store that has the content's vector.
+        vectors: content → vector, for contents that the store never had or lost in this run.
     """
 
     items: dict[str, Item]
@@ -30,7 +30,7 @@ class Known:
 
     @classmethod
     def of(cls, store: Store) -> Self:
-        """List what a store has."""
+        """Read the items of a store."""
         items = {item.id: item for item in store.scan()}
         return cls(items, {item.sha256: item.id for item in items.values()})
 
@@ -39,24 +39,24 @@ class Known:
         return content in self.holders or content in self.vectors
 
     def load_vectors(self, store: Store, contents: AbstractSet[str]) -> dict[str, np.ndarray]:
-        """Read vectors of contents from the store; other processes may remove some of them meanwhile."""
+        """Read vectors of contents from the store, without those that other processes remove meanwhile."""
         holders = {self.holders[content]: content for content in contents if content in self.holders}
 
-        def still_there() -> dict[str, str]:
+        def current_holders() -> dict[str, str]:
             items = store.get(list(holders))
             return {i: content for i, content in holders.items() if i in items and items[i].sha256 == content}
 
-        while holders := still_there():
-            with suppress(NotFoundError):  # deleted a moment ago
+        while holders := current_holders():
+            with suppress(NotFoundError):  # deleted since `get`
                 vectors = dict(zip(holders, store.vectors(list(holders)), strict=True))
-                return {content: vectors[i] for i, content in still_there().items()}
+                return {content: vectors[i] for i, content in current_holders().items()}
         return {}
 
     def record(self, items: Iterable[Item], overwritten: AbstractSet[str]) -> None:
-        """Note what was written: items, and contents that lost their holder thereby."""
+        """Record written items, and the contents that lost their holder by the write."""
         for content in overwritten:
             del self.holders[content]
         for item in items:
             self.items[item.id] = item
             self.holders[item.sha256] = item.id
-            self.vectors.pop(item.sha256, None)  # after its holder is set: other threads look here meanwhile
+            self.vectors.pop(item.sha256, None)  # last, so that other threads always find the content

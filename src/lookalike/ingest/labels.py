@@ -7,7 +7,7 @@ from lookalike.errors import DataError, NotFoundError
 
 
 def read_labels(path: Path) -> dict[str, dict[str, str]]:
-    """Read a CSV of labels: path → label and attributes, without empty values.
+    """Read labels and attributes from a CSV, by path and without empty values.
 
     Raises:
         NotFoundError: the file does not exist or cannot be read.
@@ -16,9 +16,7 @@ def read_labels(path: Path) -> dict[str, dict[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            columns = [
-                name for name in reader.fieldnames or () if name
-            ]  # a column without a name is often a row number
+            columns = [name for name in reader.fieldnames or () if name]  # an unnamed column is often a row number
             if "path" not in columns:
                 raise DataError(f"{path} has no column “path”. Its first line should be like path,label.")
             if len(set(columns)) < len(columns):

@@ -1,4 +1,4 @@
-"""Plan: the images to add, from a folder, files or images in memory."""
+"""Planning of ingest: list the images to add, from a folder, files or images in memory."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -17,16 +17,16 @@ OnError = Callable[[OSError], None]
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """An image to add, and what is known of it.
+    """An image to add, with its label and attributes.
 
     Without a label and attributes, an existing item keeps its own.
 
     Attributes:
         path: of the file; for an image in memory its name in messages, such as ``#3``.
         label: its class.
-        attributes: more facts, by name.
+        attributes: more properties, by name.
         id: of the item; by default derived from the path, or from the content of an image in memory.
-        image: an image in memory; its content is kept in the collection's folder.
+        image: an image in memory, whose content is kept in the collection's folder.
     """
 
     path: Path
@@ -37,23 +37,22 @@ class Entry:
 
 
 Source = ImageSource | Sequence[ImageSource | Entry]
-"""What to add: a folder, an image, or a sequence of images; a path may be any of these, an image may be in memory."""
+"""Images to add: the path of a folder, one image, or a sequence of images."""
 
 Labels = str | os.PathLike[str] | Sequence[str | None]
-"""Where labels come from: ``"folder"``, the path of a CSV, or one label for each image of a sequence."""
+"""The source of labels: ``"folder"``, the path of a CSV, or one label for each image of a sequence."""
 
 
 def plan(source: Source, labels: Labels | None = None, on_error: OnError | None = None) -> list[Entry]:
     """List the images to add.
 
     Args:
-        source: a folder, which is searched as `images.find` does; an image file; an image in memory; or a sequence of
-            images.
-        labels: for a folder, ``"folder"`` labels each image by the first folder on its path (``cat/sub/1.jpg`` is a
-            cat), and the path of a CSV gives labels and attributes: its column ``path`` is relative to the folder,
-            ``label`` is optional, and all other named columns become attributes. Images that the CSV does not name get
-            neither. For a sequence, a sequence of labels of the same length.
-        on_error: gets the error of each sub-folder that cannot be listed; by default they are logged.
+        source: a folder, which is listed as by `images.find`; an image file; an image in memory; or a sequence of images.
+        labels: for a folder, ``"folder"`` or the path of a CSV. ``"folder"`` labels each image by the first folder in its
+            path (``cat/sub/1.jpg`` is a cat). In a CSV, the column ``path`` is relative to the folder, ``label`` is
+            optional, and all other named columns are attributes. Images that are not in the CSV get no label and no
+            attributes. For a sequence of images, a sequence of labels of the same length.
+        on_error: receives the error of each sub-folder that cannot be listed; by default, errors are logged.
 
     Raises:
         NotFoundError: the folder, the file or the CSV does not exist.
@@ -117,5 +116,5 @@ def _plan_sequence(sources: Sequence[ImageSource | Entry], labels: Labels | None
         elif isinstance(source, ImageInMemory):
             planned.append(Entry(Path(f"#{i + 1}"), label, image=source))
         else:
-            check_source(source)  # raises, as it is not an image
+            check_source(source)  # raises a UsageError with the reason
     return planned

@@ -1,4 +1,4 @@
-"""Read: an entry's content, fitted to the encoder, unless its vector is known already."""
+"""Reading of entries: their content, fitted to the encoder unless its vector is known."""
 
 import os
 import time
@@ -24,16 +24,16 @@ _RACY_NS = 2 * 10**9
 _ID_DIGITS = 20
 
 Outcome = Literal["embedded", "reused", "unchanged", "failed"]
-"""What became of an entry: embedded; its content was known under another name; unchanged; not usable."""
+"""The outcome of an entry. ``reused``: the vector of its content was known under another name."""
 
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """An entry that was read.
+    """An entry after reading.
 
     Attributes:
-        item: the item that it becomes. The uri of an image in memory is empty: writing sets it.
-        fitted: the image as the encoder sees it; none if the vector of its content is known.
+        item: its item. The uri of an image in memory is empty until it is written.
+        fitted: the image, fitted to the encoder; none if the vector of its content is known.
         content: the content of an image in memory, which is kept in the collection's folder.
     """
 
@@ -43,9 +43,9 @@ class Read:
 
 
 def read(entry: Entry, known: Known, embedder: Embedder) -> Read | LookalikeError:
-    """Read an entry, or return why it cannot be used; threads may call it.
+    """Read an entry, or return the error if it is unusable; safe to call from several threads.
 
-    A file whose size and times are those of its item is not opened; a known content is not decoded.
+    It does not open a file with the size and times of its item, and does not decode a known content.
     """
     try:
         return _read_file(entry, known, embedder) if entry.image is None else _read_memory(entry, known, embedder)
@@ -59,7 +59,7 @@ def _read_file(entry: Entry, known: Known, embedder: Embedder) -> Read:
         uri = os.fsencode(path).decode()
     except UnicodeError:
         raise UnreadableImageError(f"The name of {str(path)!r} is not UTF-8. Rename the file.") from None
-    item = _keep_facts(Item(entry.id or file_id(path), uri, entry.label, dict(entry.attributes)), known)
+    item = _keep_labels(Item(entry.id or file_id(path), uri, entry.label, dict(entry.attributes)), known)
     old, signature = known.items.get(item.id), _signature(path)
     if old and signature and (signature, uri) == (old.signature, old.uri):
         return Read(replace(item, sha256=old.sha256, signature=signature))
@@ -75,16 +75,16 @@ def _read_memory(entry: Entry, known: Known, embedder: Embedder) -> Read:
     if entry.image is None:
         raise UsageError(f"The entry {entry.path} has no image.")
     name, network = f"Image {entry.path}", embedder.encoder.card.input
-    fitted = images.load(entry.image, network.size, network.fit, name=name)  # first: it names the image in its errors
+    fitted = images.load(entry.image, network.size, network.fit, name=name)  # first, since its errors name the image
     content = images.read_bytes(entry.image)
     sha256 = images.fingerprint(content)
     ident = entry.id or sha256[:_ID_DIGITS]
-    item = _keep_facts(Item(ident, "", entry.label, dict(entry.attributes), sha256), known)
+    item = _keep_labels(Item(ident, "", entry.label, dict(entry.attributes), sha256), known)
     return Read(item, None if sha256 in known else fitted, content)
 
 
-def _keep_facts(item: Item, known: Known) -> Item:
-    """Give an item the label and attributes that it has in the store, unless it comes with any."""
+def _keep_labels(item: Item, known: Known) -> Item:
+    """Copy the label and attributes of the stored item to an item that has neither."""
     check_items([item])
     old = known.items.get(item.id)
     if old and item.label is None and not item.attributes:
@@ -93,11 +93,11 @@ def _keep_facts(item: Item, known: Known) -> Item:
 
 
 def _signature(path: Path) -> str:
-    """Describe a file's size and times; empty if they might not show a change that comes soon."""
+    """Format a file's size and times; empty if a change that follows soon might not alter them."""
     try:
-        s = path.stat()
+        status = path.stat()
     except (OSError, ValueError):  # ValueError: a NUL in the path
         return ""
-    if time.time_ns() - max(s.st_mtime_ns, s.st_ctime_ns) < _RACY_NS:
+    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _RACY_NS:
         return ""
-    return f"{s.st_size}-{s.st_mtime_ns}-{s.st_ctime_ns}"
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"

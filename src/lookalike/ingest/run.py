@@ -1,4 +1,4 @@
-"""Run: read and embed in one thread for each core, and write every few seconds."""
+"""The runner of ingest: read and embed in one thread for each core, and write every few seconds."""
 
 import time
 from collections import Counter
@@ -24,15 +24,15 @@ from lookalike.stores import Store
 
 @dataclass(frozen=True)
 class Schedule:
-    """When a run hands work on.
+    """The sizes of the runner's tasks, batches and transactions.
 
     Attributes:
-        batch: images embedded together.
-        batches_per_core: batches in flight for each core, so that no core waits while a transaction is written.
-        task: files that a thread reads at a time; single ones would lose time in the handing over.
-        write_every: write after so many items: few enough that a kill costs little work, and enough that the disk is
-            not the bottleneck.
-        write_after: write after so many seconds.
+        batch: images in a batch.
+        batches_per_core: batches in flight for each core, so that no core waits during a transaction.
+        task: files that a thread reads at a time; with single files, the overhead of tasks would matter.
+        write_every: items after which to write: few, so that a kill loses little work, but enough that the disk is not
+            the bottleneck.
+        write_after: seconds after which to write.
     """
 
     batch: int = BATCH
@@ -46,11 +46,11 @@ SCHEDULE = Schedule()
 
 
 class Failure(NamedTuple):
-    """An image that could not be used.
+    """An unusable image.
 
     Attributes:
-        path: of the file as it was given, or the name of an image in memory.
-        reason: a sentence.
+        path: of the file as given, or the name of an image in memory.
+        reason: why it is unusable, as a sentence.
     """
 
     path: Path
@@ -65,7 +65,7 @@ class Added:
         embedded: number of images embedded.
         reused: number of images whose content was known under another name.
         unchanged: number of images whose content did not change.
-        failures: images that could not be used.
+        failures: unusable images.
     """
 
     embedded: int = 0
@@ -75,7 +75,7 @@ class Added:
 
     @property
     def failed(self) -> int:
-        """Number of images that could not be used."""
+        """Number of unusable images."""
         return len(self.failures)
 
     @property
@@ -84,7 +84,7 @@ class Added:
         return self.embedded + self.reused + self.unchanged + self.failed
 
     def __str__(self) -> str:
-        """Show the counts in one line."""
+        """Format the counts as one line."""
         counts = {"reused": self.reused, "unchanged": self.unchanged, "failed": self.failed}
         return ", ".join([f"{self.embedded:,} embedded", *(f"{n:,} {name}" for name, n in counts.items() if n)])
 
@@ -97,20 +97,20 @@ def add(
     *,
     keeper: Keeper | None = None,
 ) -> Added:
-    """Add images to a store, or bring them up to date.
+    """Add images to a store, or update their items.
 
-    An image that cannot be used is reported and skipped; its item, if there is one, stays as it was. On an interrupt,
-    such as Ctrl-C, what is embedded is still written.
+    Unusable images are reported and skipped, and their existing items stay unchanged. On an interrupt, such as Ctrl-C, the
+    images that are embedded are still written.
 
     Args:
-        store: where items and vectors go.
+        store: receives the items and vectors.
         embedder: made the store's vectors.
-        entries: what to add, as `plan` lists it; of several entries with the same id the last one counts.
+        entries: the images, as listed by `plan`; of several entries with the same id, the last one counts.
         progress: receives the stage ``"indexing"``.
         keeper: keeps images in memory in the collection's folder.
 
     Raises:
-        StorageError, BusyError: the store is not writable; what was written before stays.
+        StorageError, BusyError: the store is not writable; earlier writes stay.
         EncoderError: the encoder fails.
         UsageError: there is an image in memory and no keeper.
     """
@@ -124,7 +124,7 @@ def add(
 
 
 class _Run:
-    """One call of `add`: this thread sorts and writes, the others read and embed.
+    """One call of `add`. This thread classifies and writes, the others read and embed.
 
     Reading and embedding share the threads, so the slower of the two gets most of the cores.
     """
@@ -136,10 +136,9 @@ class _Run:
         self.queue = EmbeddingQueue(embedder.embed_batch, self.threads, self.known.vectors)
         self.counts: Counter[Outcome] = Counter()
         self.failures: list[Failure] = []
-        # Items to be written, in the order in which they came; the number of them that the last write left; its time.
-        self.pending: list[Pending] = []
-        self.left = 0
-        self.wrote = time.monotonic()
+        self.pending: list[Pending] = []  # in the order of the entries
+        self.left_by_last_write = 0
+        self.last_write = time.monotonic()
 
     def run(self, entries: Sequence[Entry], progress: Progress) -> Added:
         groups = [entries[i : i + SCHEDULE.task] for i in range(0, len(entries), SCHEDULE.task)]
@@ -151,10 +150,10 @@ class _Run:
                     progress.advance("indexing", self.counts.total(), len(entries))
             self.embed()
             self.queue.collect(0)
-        except (BusyError, StorageError):  # a second try would fail, or wait, as the first one did
+        except (BusyError, StorageError):  # another write would fail, too
             raise
         except BaseException:
-            self.queue.rescue()
+            self.queue.shut_down()
             self.write()
             raise
         finally:
@@ -168,34 +167,31 @@ class _Run:
         return [read(entry, self.known, self.embedder) for entry in group]
 
     def accept(self, entry: Entry, result: Read | LookalikeError) -> None:
-        """Sort what was read; embed and write when enough has come together."""
+        """Classify an entry, and embed and write once there is enough work."""
         if isinstance(result, LookalikeError):
             self.fail(entry, str(result))
             return
         item = result.item
-        old, outcome = self.known.items.get(item.id), self.sort(result)
+        old, outcome = self.known.items.get(item.id), self.classify(result)
         self.counts[outcome] += 1
         if outcome == "embedded" and result.fitted is not None:
             self.queue.put(item.sha256, result.fitted)
-        if item != old:  # only its label or times may be new
+        if item != old:  # an unchanged content may have a new label or new times
             self.pending.append(Pending(entry, item, result.content))
         if self.queue.waiting >= SCHEDULE.batch:
             self.embed()
-        if (
-            len(self.pending) >= self.left + SCHEDULE.write_every
-            or time.monotonic() - self.wrote > SCHEDULE.write_after
-        ):
+        enough = len(self.pending) >= self.left_by_last_write + SCHEDULE.write_every
+        if enough or time.monotonic() - self.last_write > SCHEDULE.write_after:
             self.embed()
             self.write()
 
-    def sort(self, result: Read) -> Outcome:
+    def classify(self, result: Read) -> Outcome:
         content, old = result.item.sha256, self.known.items.get(result.item.id)
         if old and old.sha256 == content:
             return "unchanged"
         # Several threads may have read the same content before its vector was known.
-        return (
-            "reused" if result.fitted is None or content in self.queue.coming or content in self.known else "embedded"
-        )
+        known = result.fitted is None or content in self.queue.unfinished or content in self.known
+        return "reused" if known else "embedded"
 
     def fail(self, entry: Entry, reason: str) -> None:
         self.failures.append(Failure(entry.path, reason))
@@ -206,14 +202,13 @@ class _Run:
         self.queue.collect(SCHEDULE.batches_per_core * available_cores())
 
     def write(self) -> None:
-        ready = count_ready(self.pending, self.queue.coming)
-        lost = write(self.store, self.pending[:ready], self.known, self.keeper)
-        for each in lost:
-            self.give_up(each)
-        self.pending = self.pending[ready:]  # not before they are written: an interrupt may come here too
-        self.left, self.wrote = len(self.pending), time.monotonic()
+        ready = count_ready(self.pending, self.queue.unfinished)
+        for unwritten in write(self.store, self.pending[:ready], self.known, self.keeper):
+            self.fail_unwritten(unwritten)
+        self.pending = self.pending[ready:]  # after the write, which an interrupt may end
+        self.left_by_last_write, self.last_write = len(self.pending), time.monotonic()
 
-    def give_up(self, pending: Pending) -> None:
+    def fail_unwritten(self, pending: Pending) -> None:
         item, old = pending.item, self.known.items.get(pending.item.id)
         self.counts["unchanged" if old and old.sha256 == item.sha256 else "reused"] -= 1
         reason = "another process removed an image of the same content meanwhile. Index again."

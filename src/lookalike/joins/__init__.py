@@ -1,4 +1,4 @@
-"""Joins of stores: pairs of items, streamed, or written to a file by a job that can be resumed."""
+"""Joins of stores: pairs of items, streamed or written to a file by a resumable job."""
 
 from lookalike.joins.matching import Join, Matches
 from lookalike.joins.pairs import JoinPairs, Pair

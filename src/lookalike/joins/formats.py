@@ -1,7 +1,7 @@
 """File formats of pairs: CSV, JSON lines and Parquet, with the columns ``left, right, distance``.
 
-Left and right are the images' uris. Each format is written by appending, so that a job can cut a file off after any row
-and go on from there. Parquet cannot be appended to: it is kept as a stream of Arrow record batches until the end.
+Left and right are the images' uris. Rows are appended, so that a job can truncate a file after any row and resume there.
+Parquet files cannot be appended to, so their rows are a stream of Arrow record batches until the job ends.
 """
 
 import csv
@@ -19,17 +19,17 @@ Row = tuple[str, str, float]
 COLUMNS = ("left", "right", "distance")
 
 _GROUP = 2**17
-"""Rows of a row group of Parquet: some tens of megabytes."""
+"""Rows of a row group of Parquet: tens of megabytes."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """How rows become bytes.
+    """A file format of pairs.
 
     Attributes:
         begin: the first bytes of a file.
-        encode: returns the bytes of some rows, to be appended.
-        finish: makes the file (second path) of the appended bytes (first path); none if these are the file.
+        encode: encodes rows as bytes to append.
+        finish: converts the appended bytes (first path) to the file (second path); none if they are the file.
     """
 
     begin: bytes
@@ -37,8 +37,8 @@ class Format:
     finish: Callable[[Path, Path], None] | None = None
 
 
-def of(out: Path) -> Format:
-    """Return the format of a file name.
+def find_format(out: Path) -> Format:
+    """Find the format for the suffix of a file.
 
     Raises:
         UsageError: the name does not end in .csv, .jsonl or .parquet.
@@ -46,23 +46,23 @@ def of(out: Path) -> Format:
     """
     makers: dict[str, Callable[[], Format]] = {".csv": lambda: CSV, ".jsonl": lambda: LINES, ".parquet": _parquet}
     if out.suffix not in makers:
-        raise UsageError(f"{out} has no known format; its name must end in {', '.join(makers)}.")
+        raise UsageError(f"The format of {out} is unknown. Its name must end in {', '.join(makers)}.")
     return makers[out.suffix]()
 
 
-def _csv(rows: Sequence[Row]) -> bytes:
+def _encode_csv(rows: Sequence[Row]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()
 
 
-def _lines(rows: Sequence[Row]) -> bytes:
+def _encode_lines(rows: Sequence[Row]) -> bytes:
     encode = json.JSONEncoder(ensure_ascii=False).encode
     return "".join(encode(dict(zip(COLUMNS, row, strict=True))) + "\n" for row in rows).encode()
 
 
-CSV = Format((",".join(COLUMNS) + "\n").encode(), _csv)
-LINES = Format(b"", _lines)
+CSV = Format((",".join(COLUMNS) + "\n").encode(), _encode_csv)
+LINES = Format(b"", _encode_lines)
 
 
 def _parquet() -> Format:

@@ -1,8 +1,8 @@
-"""The journal of a job that writes a join: how far it is, so that it can be resumed.
+"""The journal of a job that writes a join, which records its progress so that it can be resumed.
 
-It lies in a folder beside the file, which exists until the job is done. The folder holds the bytes written so far and a
-journal: one row of SQLite, which is written atomically, and which only one process may open. Bytes written after the last
-entry are cut off when the job resumes.
+The job has a folder beside its file until it is done. The folder has the bytes written so far, and the journal: one row of
+SQLite, which is written atomically, and which only one process can open. A resumed job truncates the bytes after the last
+entry.
 """
 
 import errno
@@ -29,13 +29,13 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class Entry:
-    """How far the job is.
+    """The progress of a job.
 
     Attributes:
-        done: left items whose pairs are all written.
+        done: number of left items whose pairs are all written.
         size: bytes written.
         pairs: pairs written.
-        removed: pairs left out because one of their items was removed meanwhile.
+        removed: pairs without one of their items, which was removed meanwhile; they are not written.
     """
 
     done: int = 0
@@ -45,16 +45,16 @@ class Entry:
 
 
 class Journal:
-    """The folder of a job, made by `open_journal`."""
+    """The journal and the folder of a job."""
 
     def __init__(self, out: Path, sql: sqlite3.Connection, identity: str) -> None:
-        """Use `open_journal`."""
+        """Make a journal of an open database; use `open_journal` instead."""
         self.folder = job_folder(out)
         self.written = self.folder / f"pairs{out.suffix}"
         self._sql, self._identity = sql, identity
 
     def last(self) -> tuple[Entry, str]:
-        """Return the last entry of this job, or an empty one, and the reason if an unfinished job cannot be resumed."""
+        """Return the last entry, or an empty one and the reason if an earlier job cannot be resumed."""
         sql = self._sql
         row = sql.execute("SELECT identity, done, size, pairs, removed FROM job").fetchone()
         if row is None:
@@ -62,14 +62,14 @@ class Journal:
         if row[0] != self._identity:
             before, now = json.loads(row[0]), json.loads(self._identity)
             changed = [key for key in now if before.get(key) != now[key]]
-            return Entry(), f"{' and '.join(changed)} changed since it was begun"
+            return Entry(), f"{' and '.join(changed)} changed since it began"
         entry = Entry(*row[1:])
         if not self.written.exists() or self.written.stat().st_size < entry.size:
             return Entry(), f"{self.written} is incomplete"
         return entry, ""
 
     def enter(self, entry: Entry, file: BinaryIO) -> None:
-        """Write an entry, once the bytes that it counts are on the disk."""
+        """Write an entry after the bytes that it counts are on the disk."""
         file.flush()
         os.fsync(file.fileno())
         self._sql.execute("BEGIN")
@@ -79,24 +79,24 @@ class Journal:
 
     def remove(self) -> None:
         """Remove the folder of a finished job."""
-        with suppress(OSError):  # the file is written, which is what matters
+        with suppress(OSError):  # the join is complete without it
             for name in (self.written.name, _JOURNAL, f"{_JOURNAL}-journal"):
                 (self.folder / name).unlink(missing_ok=True)
             self.folder.rmdir()
 
 
 def job_folder(out: Path) -> Path:
-    """Return the folder of the job that makes a file."""
+    """Return the folder of the job that writes a file."""
     return out.with_name(out.name + ".part")
 
 
 @contextmanager
 def open_journal(out: Path, identity: Mapping[str, str]) -> Iterator[Journal]:
-    """Open the folder of a job, or make it.
+    """Open the journal of a job, or create it.
 
     Args:
-        out: the file that the job makes.
-        identity: what determines the file; a job of another identity is not resumed.
+        out: the file that the job writes.
+        identity: the values that determine the file; a job of another identity is not resumed.
 
     Raises:
         BusyError: another process has it open.
@@ -109,7 +109,7 @@ def open_journal(out: Path, identity: Mapping[str, str]) -> Iterator[Journal]:
         with suppress(FileExistsError):
             folder.mkdir()
         if not folder.is_dir() or (not (folder / _JOURNAL).exists() and any(folder.iterdir())):
-            raise StorageError(f"{folder} is in the way: it is not an unfinished join. Move it, or give another --out.")
+            raise StorageError(f"{folder} exists and is not an unfinished join. Move it, or give another --out.")
         sql = _open_locked(folder)
         try:
             yield Journal(out, sql, json.dumps(dict(identity)))
@@ -118,7 +118,7 @@ def open_journal(out: Path, identity: Mapping[str, str]) -> Iterator[Journal]:
 
 
 def _open_locked(folder: Path) -> sqlite3.Connection:
-    """Open the journal and lock it for other processes; a damaged one is replaced by an empty one."""
+    """Open the journal and lock it against other processes; replace a damaged journal by an empty one."""
     sql = sqlite3.connect(folder / _JOURNAL, timeout=0, isolation_level=None, check_same_thread=False)
     try:
         sql.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -138,20 +138,20 @@ def _open_locked(folder: Path) -> sqlite3.Connection:
 
 @contextmanager
 def _translate_errors(out: Path) -> Iterator[None]:
-    """Raise the system's errors and SQLite's as errors of lookalike."""
-    kept = f"{job_folder(out)} keeps what is done: run the same command again to resume."
+    """Translate errors of the system and of SQLite to errors of lookalike."""
+    resume = f"{job_folder(out)} has the pairs so far: run the same command again to resume."
     try:
         yield
     except OSError as e:
         if e.errno in _FULL:
-            raise StorageError(f"The disk is full. Make room; {kept}") from e
+            raise StorageError(f"The disk is full. Free some space. {resume}") from e
         if not out.parent.is_dir():
-            raise StorageError(f"{out} cannot be written: there is no folder {out.parent}. Make it first.") from e
+            raise StorageError(f"{out} cannot be written: there is no folder {out.parent}. Create it first.") from e
         raise StorageError(f"{out} cannot be written: {e.strerror or e}. Give another --out.") from e
     except sqlite3.Error as e:
-        code = getattr(e, "sqlite_errorcode", 0) & 0xFF  # Python's own have none
+        code = getattr(e, "sqlite_errorcode", 0) & 0xFF  # Python's own errors have none
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise BusyError(f"Another process is writing {out}. Wait for it, or give another --out.") from e
         if code == sqlite3.SQLITE_FULL:
-            raise StorageError(f"The disk is full. Make room; {kept}") from e
-        raise StorageError(f"{job_folder(out)} cannot be used: {e}. {kept}") from e
+            raise StorageError(f"The disk is full. Free some space. {resume}") from e
+        raise StorageError(f"{job_folder(out)} cannot be used: {e}. {resume}") from e

@@ -1,4 +1,4 @@
-"""Joins of two stores, or of one with itself, as they are at one moment."""
+"""Joins of snapshots of two stores, and self-joins."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Matches:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """A store at one moment, prepared for a join."""
+    """A snapshot of a store, prepared for a join."""
 
     store: Store
     snapshot: Snapshot
@@ -38,14 +38,14 @@ class Side:
 
     @classmethod
     def of(cls, store: Store) -> "Side":
-        """Prepare a store as it is now."""
+        """Take a snapshot of a store, and prepare its vectors."""
         snapshot = take_snapshot(store)
         return cls(store, snapshot, search.prepare(snapshot.vectors, store.space.metric))
 
 
 @dataclass(frozen=True, eq=False)
 class Join:
-    """A join of two sides, or of one with itself; made by `between`.
+    """A join of two sides, or a self-join; made by `between`.
 
     Attributes:
         left: the left side.
@@ -71,27 +71,28 @@ class Join:
         within: DistanceRange | None = None,
         approximate: bool = False,
     ) -> "Join":
-        """Join two stores, or one with itself, as they are now.
+        """Prepare a join of two stores, or a self-join, from their current snapshots.
 
         Args:
             left: the left store.
             right: the right store; none for a self-join.
             k: pair each left item with its k nearest right items. Give this or ``within``.
             within: pair all items whose distance lies in this range.
-            approximate: find most pairs by an index, whose recall is measured, see `lookalike.ann.joins`. It is built here,
+            approximate: find most pairs by an index with a measured recall, see `lookalike.ann.joins`. It is built now,
                 which takes a minute for a million items.
 
         Raises:
             UsageError: both or neither of k and within, or values that `search.join` refuses.
         """
-        a = Side.of(left)
-        b = a if right is None else Side.of(right)
-        empty = a.gallery.take(slice(0, 0))
-        search.join(empty, empty, left.space.metric, k=k, within=within)  # refuses wrong values now
+        left_side = Side.of(left)
+        right_side = left_side if right is None else Side.of(right)
+        metric = left.space.metric
+        empty = left_side.gallery.take(slice(0, 0))
+        search.join(empty, empty, metric, k=k, within=within)  # checks the values before the work begins
         if not approximate:
-            return cls(a, b, k, within)
-        prepared = approximate_joins.prepare(a.gallery, b.gallery, left.space.metric, k=k, within=within)
-        return cls(a, b, k, within, prepared)
+            return cls(left_side, right_side, k, within)
+        prepared = approximate_joins.prepare(left_side.gallery, right_side.gallery, metric, k=k, within=within)
+        return cls(left_side, right_side, k, within, prepared)
 
     @property
     def total(self) -> int:
@@ -100,9 +101,9 @@ class Join:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What determines the pairs, by name: joins of one identity give the same pairs in the same order.
+        """The values that determine the pairs, by name. Joins with equal identities give the same pairs in the same order.
 
-        A journal holds it, so another spelling would start unfinished joins anew.
+        Journals store it, so a change of its keys or format would start unfinished joins over.
         """
         return {
             "the left collection": self.left.snapshot.generation,
@@ -114,11 +115,11 @@ class Join:
         }
 
     def share(self, done: int) -> float:
-        """Estimate the share of the work, in 0…1, when this many left items are done."""
-        part = done / self.total if self.total else 1.0
-        # An exact self-join by range compares a row with later rows only.
-        fewer = self.right is self.left and self.k is None and self.approximate is None
-        return part * (2 - part) if fewer else part
+        """Estimate the share of the work, in 0…1, that is done with this many left items."""
+        items = done / self.total if self.total else 1.0
+        # An exact self-join by range compares each row only with later rows.
+        triangular = self.right is self.left and self.k is None and self.approximate is None
+        return items * (2 - items) if triangular else items
 
     def chunks(self, begin: int = 0) -> Iterator[JoinChunk]:
         """Find the pairs as rows of the snapshots, from a left row on."""

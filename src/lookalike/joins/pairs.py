@@ -1,4 +1,4 @@
-"""The pairs of a join as a result: to iterate over, print, write and convert."""
+"""The pairs of a join, and their conversion to text, HTML, files, pandas and Arrow."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ Thumbnail = Callable[[Item], bytes]
 """Makes a small JPEG of an item."""
 
 _SHOWN = 20
-"""Pairs that are printed; a join may have millions."""
+"""Maximum number of pairs in text and HTML; a join may have millions."""
 
 _COLUMNS = {"left": "text", "right": "text", "distance": "number"}
 
@@ -43,13 +43,13 @@ class Pair:
     distance: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to what JSON can hold; items are given by their uris."""
+        """Convert to a dictionary for JSON, with the uris of the items."""
         return {"left": self.left.uri, "right": self.right.uri, "distance": self.distance}
 
 
 @dataclass(frozen=True, eq=False)
 class JoinPairs:
-    """The pairs of a join. They are computed while they are read, so that any number of them takes little memory.
+    """The pairs of a join, which are computed during iteration, in bounded memory.
 
     Attributes:
         join: finds the pairs.
@@ -61,11 +61,11 @@ class JoinPairs:
 
     @property
     def recall(self) -> float | None:
-        """The share of the exact pairs that the join finds; none if it was not measured on a single pair."""
+        """The share of the exact pairs that the join finds; none if the sample for its measurement had no pairs."""
         return 1.0 if self.join.approximate is None else self.join.approximate.recall
 
     def __iter__(self) -> Iterator[Pair]:
-        """Iterate over the pairs, those of the first item on the left first; pairs of removed items are left out."""
+        """Iterate over the pairs in the order of left items, without pairs of removed items."""
         for matches in self.join.matches():
             left = self.join.left.store.get(matches.left)
             right = self.join.right.store.get(matches.right)
@@ -76,11 +76,11 @@ class JoinPairs:
     def write(self, out: Path | str, progress: Progress = SILENT) -> WrittenJoin:
         """Write the pairs into a CSV, JSON lines or Parquet file; see `lookalike.joins.write`.
 
-        A call that was stopped is continued by the same call.
+        The same call resumes an interrupted one.
 
         Raises:
             UsageError: the file has another suffix.
-            StorageError, BusyError: it cannot be written; what was written stays.
+            StorageError, BusyError: the file cannot be written; the pairs so far are kept.
         """
         if not isinstance(out, str | os.PathLike):
             raise UsageError(f"The file of a join is given by its path, not by {type(out).__name__}.")

@@ -1,4 +1,4 @@
-"""Write the pairs of a join, as their images' uris, to a file or a stream."""
+"""Writing of the pairs of a join, as the uris of their images, to a file or a stream."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -19,13 +19,13 @@ from lookalike.search.answers import concatenate
 from lookalike.search.chunks import chunks
 
 _PAIRS = 2**15
-"""Pairs encoded at a time: enough to look up their uris efficiently, and some megabytes."""
+"""Pairs encoded at a time: enough for an efficient look-up of their uris, and a few megabytes."""
 
 _WORK = 2**32
-"""Products of numbers after which the journal gets an entry: a few seconds of them."""
+"""Products of numbers after which the journal gets an entry: a few seconds."""
 
 _ENTRY_PAIRS = 2**20
-"""Pairs after which the journal gets an entry, however few the products."""
+"""Pairs after which the journal gets an entry in any case."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class WrittenJoin:
 
     Attributes:
         pairs: pairs in the file.
-        removed: pairs left out because one of their items was removed from its collection meanwhile.
-        begin: left items that an earlier run had finished.
+        removed: pairs without one of their items, which was removed meanwhile; they are not in the file.
+        begin: left items that an earlier run finished.
     """
 
     pairs: int
@@ -44,67 +44,65 @@ class WrittenJoin:
 
 
 def write(join: Join, out: Path, progress: Progress = SILENT) -> WrittenJoin:
-    """Write a join to a file, which appears under its name when it is complete.
+    """Write a join to a file atomically, and resumably.
 
-    If it is interrupted by Ctrl-C, ``kill -9`` or a full disk, the same call resumes it, and the file is the same to the
-    last byte. Until then the work is in a folder beside the file, see `journal`. It starts anew if either store was
-    written to in between, or if the join is another one.
+    After an interruption by Ctrl-C, ``kill -9`` or a full disk, the same call resumes the join, and the file is
+    byte-identical. Until then the pairs are in a folder beside the file, see `journal`. The join starts over if either
+    store or the join itself changed.
 
     Args:
         join: the join.
         out: the file: .csv, .jsonl or .parquet.
         progress: receives the stage ``"joining"``, whose units are left items weighted by their work, at the beginning
-            and after each chunk; and a note if it resumes an earlier run, or why it does not.
+            and after each chunk. It also receives a note if an earlier run is resumed or cannot be resumed.
 
     Raises:
-        UsageError: the name has another ending.
+        UsageError: the file has another suffix.
         MissingExtraError: Parquet needs pyarrow.
         BusyError: another process is writing this file.
-        StorageError: the file cannot be written; the work so far is kept.
+        StorageError: the file cannot be written; the pairs so far are kept.
     """
-    form = formats.of(out)
+    file_format = formats.find_format(out)
     identity = {**join.identity, "format": out.suffix, "version": "1"}
     with journal.open_journal(out, identity) as job:
         entry, reason = job.last()
         begin = entry.done
-        if reason or begin:
-            progress.note(
-                f"{out}: starting anew: {reason}."
-                if reason
-                else f"{out}: resuming at {begin:,} of {join.total:,} items."
-            )
+        if reason:
+            progress.note(f"{out}: starting over: {reason}.")
+        elif begin:
+            progress.note(f"{out}: resuming at {begin:,} of {join.total:,} items.")
         with job.written.open("r+b" if entry.size else "wb") as file:
             file.truncate(entry.size)
             file.seek(entry.size)
-            for now in _append(join, entry, form, file, progress):
-                job.enter(now, file)
-        _publish(form, job.written, out)
+            for current in _append(join, entry, file_format, file, progress):
+                job.enter(current, file)
+        _publish(file_format, job.written, out)
         job.remove()
-    return WrittenJoin(now.pairs, now.removed, begin)
+    return WrittenJoin(current.pairs, current.removed, begin)
 
 
-def _append(join: Join, last: Entry, form: Format, file: BinaryIO, progress: Progress) -> Iterator[Entry]:
+def _append(join: Join, last: Entry, file_format: Format, file: BinaryIO, progress: Progress) -> Iterator[Entry]:
     """Append the remaining pairs; yield an entry each time one is due, and at the end."""
     rows = _Rows(join)
     if not last.size:
-        file.write(form.begin)
+        file.write(file_format.begin)
     stride = _WORK // max(1, join.right.gallery.vectors.size)
-    held: list[Pairs] = []
-    now, reached = last, last.done
-    _report(progress, join, reached, now.pairs)
+    buffer: list[Pairs] = []
+    current, done = last, last.done
+    _report(progress, join, done, current.pairs)
     for chunk in join.chunks(last.done):
-        held.append(chunk)
-        complete, reached = chunk.done > reached, chunk.done
-        waiting = sum(map(len, held))
-        due = complete and (reached - last.done >= stride or now.pairs + waiting - last.pairs >= _ENTRY_PAIRS)
-        if due or waiting >= _PAIRS:
-            now, held = _put(rows, held, now, form, file), []
+        buffer.append(chunk)
+        complete, done = chunk.done > done, chunk.done
+        buffered = sum(map(len, buffer))
+        due = complete and (done - last.done >= stride or current.pairs + buffered - last.pairs >= _ENTRY_PAIRS)
+        if due or buffered >= _PAIRS:
+            current, buffer = _write_pairs(rows, buffer, current, file_format, file), []
         if due:
-            last = now = replace(now, done=reached, size=file.tell())
+            last = current = replace(current, done=done, size=file.tell())
             yield last
-        _report(progress, join, reached, now.pairs + sum(map(len, held)))
-    now = _put(rows, held, now, form, file)
-    yield replace(now, done=join.total, size=file.tell())
+        _report(progress, join, done, current.pairs + sum(map(len, buffer)))
+    current = _write_pairs(rows, buffer, current, file_format, file)
+    yield replace(current, done=join.total, size=file.tell())
 
 
 def _report(progress: Progress, join: Join, done: int, pairs: int) -> None:
@@ -112,50 +110,50 @@ def _report(progress: Progress, join: Join, done: int, pairs: int) -> None:
     progress.advance("joining", worked, join.total, f"{done:,} of {join.total:,} items, {pairs:,} pairs")
 
 
-def _put(rows: "_Rows", held: list[Pairs], now: Entry, form: Format, file: BinaryIO) -> Entry:
+def _write_pairs(rows: "_Rows", buffer: list[Pairs], entry: Entry, file_format: Format, file: BinaryIO) -> Entry:
     count = 0
-    for found in rows.of(concatenate(held)):
-        file.write(form.encode(found))
-        count += len(found)
-    removed = sum(map(len, held)) - count
-    return replace(now, pairs=now.pairs + count, removed=now.removed + removed)
+    for group in rows.of(concatenate(buffer)):
+        file.write(file_format.encode(group))
+        count += len(group)
+    removed = sum(map(len, buffer)) - count
+    return replace(entry, pairs=entry.pairs + count, removed=entry.removed + removed)
 
 
-def _publish(form: Format, written: Path, out: Path) -> None:
+def _publish(file_format: Format, written: Path, out: Path) -> None:
     """Move the complete file to its name, durably."""
     complete = written
     try:
-        if form.finish is not None:
+        if file_format.finish is not None:
             complete = written.with_name(f"complete{out.suffix}")
-            form.finish(written, complete)
+            file_format.finish(written, complete)
             atomic.sync(complete)
         complete.replace(out)
         atomic.sync(out.parent)
     finally:
-        if form.finish is not None:
+        if file_format.finish is not None:
             with suppress(OSError):
                 complete.unlink(missing_ok=True)
 
 
-def stream(join: Join, form: Format, put: Callable[[bytes], object]) -> int:
-    """Encode a join chunk by chunk, for example to standard output; return the number of pairs.
+def stream(join: Join, file_format: Format, write_bytes: Callable[[bytes], object]) -> int:
+    """Encode a join in chunks, for example for standard output; return the number of pairs.
 
     Args:
         join: the join.
-        form: of the bytes.
-        put: receives them.
+        file_format: of the pairs.
+        write_bytes: receives the bytes.
     """
     rows, count = _Rows(join), 0
-    put(form.begin)
+    write_bytes(file_format.begin)
     for chunk in join.chunks():
-        for found in rows.of(chunk):
-            put(form.encode(found))
-            count += len(found)
+        for group in rows.of(chunk):
+            write_bytes(file_format.encode(group))
+            count += len(group)
     return count
 
 
 class _Rows:
-    """Looks up the uris of both sides, each once, and keeps them: some 250 bytes for each item that occurs."""
+    """A cache of the uris of both sides, about 250 bytes for each item in a pair."""
 
     def __init__(self, join: Join) -> None:
         self._left: dict[int, str] = {}
@@ -163,11 +161,11 @@ class _Rows:
         self._join = join
 
     def of(self, pairs: Pairs) -> Iterator[list[Row]]:
-        """Make rows of pairs, some at a time, without pairs of items that were removed since the join began."""
+        """Convert pairs to rows in groups, without pairs of items that were removed since the join began."""
         for part in chunks(len(pairs), _PAIRS):
-            yield self._make(pairs.keep(np.arange(part.start, part.stop)))
+            yield self._to_rows(pairs.keep(np.arange(part.start, part.stop)))
 
-    def _make(self, pairs: Pairs) -> list[Row]:
+    def _to_rows(self, pairs: Pairs) -> list[Row]:
         left, right = pairs.left.tolist(), pairs.right.tolist()
         _look_up(self._left, self._join.left, left)
         _look_up(self._right, self._join.right, right)
@@ -179,6 +177,6 @@ class _Rows:
 
 
 def _look_up(known: dict[int, str], side: Side, rows: list[int]) -> None:
-    """Add the uris of rows that are not known yet."""
+    """Look up the uris of rows that are not known."""
     ids = {side.snapshot.ids[row]: row for row in set(rows).difference(known)}
     known.update((ids[ident], item.uri) for ident, item in side.store.get(list(ids)).items())
