@@ -1,4 +1,4 @@
-"""How many copies of images agree with them by their pixels, and how many different images do.
+"""Measure how many copies of images match them by their pixels, and how many different images do.
 
     python benchmarks/copies.py IMAGES [--count 200] [--encoder copies] [--json]
 

@@ -1,4 +1,4 @@
-"""The vectors on which everything is measured: real embeddings, and more of them by repetition with noise.
+"""Vectors for the benchmarks: real embeddings, and more of them by repetition with noise.
 
     python benchmarks/data.py --data data/cifar10          embeds the images once, and keeps what it made
 
@@ -36,14 +36,14 @@ from lookalike.search import knn
 
 CACHE = Path(__file__).parent / "cache"
 ENCODERS = ("copies", "toyshop")
-PICTURES = 16_000
+MAX_IMAGES = 16_000
 PRODUCTS = 4_000
 QUERIES = 1_000
 BASE = 1_024
 NEIGHBOURS = 8
 PIXELS = 16
 VERSION = 2
-"""Goes up with every change of what is kept."""
+"""Incremented with every change of the cached data."""
 
 CODED = 256
 """Numbers of the vectors that codes are made of."""
@@ -68,7 +68,7 @@ class Source:
     key: str = ""
 
     def gallery(self, rows: int, dimension: int) -> np.ndarray:
-        """So many vectors: float32 ``(rows, dimension)``. The first of a larger gallery are a smaller one."""
+        """Return a gallery: float32 ``(rows, dimension)``. The first rows of a larger gallery are a smaller gallery."""
         vectors = np.empty((rows, dimension), np.float32)
         if self._kept(f"{rows}x{dimension}", vectors):
             return vectors
@@ -103,13 +103,13 @@ class Source:
             yield start, _unit(real[mine] + moved / np.float32(np.sqrt(NEIGHBOURS)))
 
     def queries(self, count: int, dimension: int) -> np.ndarray:
-        """So many vectors of images that are in no gallery: float32 ``(count, dimension)``."""
+        """Return vectors of images that are not in a gallery: float32 ``(count, dimension)``."""
         if count > QUERIES:
             raise ValueError(f"There are {QUERIES} queries, not {count}.")
         return _lift(self.base[-QUERIES:][:count], dimension)
 
     def codes(self, rows: int, bits: int) -> np.ndarray:
-        """So many codes of the gallery: uint8 ``(rows, bits / 8)``."""
+        """Return codes of the gallery: uint8 ``(rows, bits / 8)``."""
         packed = np.empty((rows, bits // 8), np.uint8)
         if self._kept(f"{rows}x{bits}bits", packed):
             return packed
@@ -120,7 +120,7 @@ class Source:
         return packed
 
     def query_codes(self, count: int, bits: int) -> np.ndarray:
-        """So many codes of queries: uint8 ``(count, bits / 8)``."""
+        """Return codes of queries: uint8 ``(count, bits / 8)``."""
         return _signs(self.queries(count, CODED) - self._centre(), bits)
 
     def _centre(self) -> np.ndarray:
@@ -129,15 +129,15 @@ class Source:
 
 
 def source(folder: Path | None) -> Source:
-    """The vectors of a folder's images, or of the toy shop's, as they were kept or made anew."""
+    """Load the vectors of a folder's images or of the toy shop from the cache, or make them."""
     loaded = [encoders.load(name) for name in ENCODERS]
     paths = [] if folder is None else images.find(folder)
     if 0 < len(paths) < 2 * QUERIES:
         raise SystemExit(f"{folder} holds {len(paths)} images; the benchmarks need {2 * QUERIES:,} or more.")
     if folder is not None and not paths:
         raise SystemExit(f"{folder} holds no images.")
-    if len(paths) > PICTURES:
-        paths = [paths[i] for i in np.linspace(0, len(paths) - 1, PICTURES).astype(int)]
+    if len(paths) > MAX_IMAGES:
+        paths = [paths[i] for i in np.linspace(0, len(paths) - 1, MAX_IMAGES).astype(int)]
     name = f"{len(paths):,} images of {folder.name}" if folder else f"{PRODUCTS:,} products of the toy shop"
     key = [str(VERSION), *(encoder.fingerprint for encoder in loaded), name]
     key += [f"{path.relative_to(folder)} {path.stat().st_size}" for path in paths if folder]
@@ -147,12 +147,12 @@ def source(folder: Path | None) -> Source:
         with np.load(kept) as arrays:
             return Source(name, arrays["base"], arrays["neighbours"], digest)
     say(f"Describing {name}: once, since it is kept in {CACHE.name}/.")
-    base = np.concatenate(list(_described(paths, loaded)))
+    base = np.concatenate(list(_embed_all(paths, loaded)))
     base = base[np.random.default_rng(0).permutation(len(base))]
     there = base[:-QUERIES]
     hits = knn(there, there, NEIGHBOURS + 1, Metric.EUCLIDEAN)
     found = hits.rows.reshape(len(there), NEIGHBOURS + 1)
-    # A image that is there twice may not be its own first neighbour; either way the others are at most nine.
+    # An image that occurs twice may not be its own first neighbour; in both cases there are at most nine others.
     others = found != np.arange(len(there))[:, None]
     others[others.all(axis=1), -1] = False
     neighbours = found[others].reshape(len(there), NEIGHBOURS)
@@ -163,12 +163,12 @@ def source(folder: Path | None) -> Source:
 
 
 def say(line: str) -> None:
-    """A line of progress."""
+    """Print a line of progress."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 
-def _described(paths: list[Path], loaded: list[encoders.Encoder]) -> Iterator[np.ndarray]:
+def _embed_all(paths: list[Path], loaded: list[encoders.Encoder]) -> Iterator[np.ndarray]:
     total, step = len(paths) or PRODUCTS, 1_000
     products = [] if paths else sample.catalogue(PRODUCTS, 0)
     for start in range(0, total, step):
@@ -211,7 +211,7 @@ def _signs(vectors: np.ndarray, bits: int) -> np.ndarray:
 
 
 def main() -> None:
-    """Make the vectors and say what they are."""
+    """Make the vectors, and print their properties."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder of images; without it, the toy shop")
     vectors = source(parser.parse_args().data)

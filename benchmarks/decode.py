@@ -1,4 +1,4 @@
-"""How much decoding costs: a 12-megapixel photo in full and at reduced scale, and small JPEGs.
+"""Measure decoding: a 12-megapixel photo in full and at reduced scale, and small JPEGs.
 
     python benchmarks/decode.py [--size 224] [--repeats 9] [--json]
 
@@ -22,7 +22,7 @@ from lookalike import images
 
 
 def photo(width: int, height: int, seed: int = 0) -> bytes:
-    """A JPEG of clouds of several sizes, edges and grain."""
+    """Make a JPEG of clouds of several sizes, edges and grain."""
     random = np.random.default_rng(seed)
     scene = np.zeros((height, width, 3), np.float32)
     for cells, strength in ((4, 1.0), (16, 0.6), (64, 0.35), (256, 0.15)):
@@ -38,7 +38,7 @@ def photo(width: int, height: int, seed: int = 0) -> bytes:
 
 
 def median_ms(work: Callable[[], object], repeats: int, calls: int = 1) -> float:
-    """Milliseconds of one call: the median over `repeats` of the mean over `calls`."""
+    """Measure the milliseconds of one call: the median over `repeats` of the mean over `calls`."""
     work()
     times = []
     for _ in range(repeats):
@@ -50,7 +50,7 @@ def median_ms(work: Callable[[], object], repeats: int, calls: int = 1) -> float
 
 
 def measure(size: int, repeats: int) -> dict[str, float]:
-    """All figures, by name."""
+    """Measure all figures, by name."""
     large, middle, small = photo(4000, 3000), photo(300, 300), photo(32, 32)
     full = images.load(images.open_image(large), size)
     reduced = images.load(large, size)

@@ -1,4 +1,4 @@
-"""Exact search against the machine's own limits: memory for one query, arithmetic for a batch.
+"""Measure exact search against the machine's limits: memory for one query, arithmetic for a batch.
 
 ``python benchmarks/exact.py`` prints a table, ``--json`` the same figures as JSON. A ratio of 1 is the limit. For one
 query the limit is a plain matrix-vector product over the vectors' bytes, which does nothing but read them, and a scan in
@@ -27,7 +27,7 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Figure:
-    """One search, measured: times are medians, in milliseconds."""
+    """The measurement of one search: median times, in milliseconds."""
 
     metric: str
     scan: str
@@ -42,7 +42,7 @@ class Figure:
 
 
 def median_ms(run: Callable[[], object], repeats: int) -> float:
-    """Median time, after one run that fills the caches."""
+    """Measure the median time, after one run that fills the caches."""
     run()
     times = []
     for _ in range(repeats):

@@ -30,7 +30,7 @@ DUPLICATES = (
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """What images there are, and who else may look at them.
+    """The image files for the benchmarks, and the Python of a peer.
 
     Attributes:
         data: CIFAR-10, or another folder of images.
@@ -46,7 +46,7 @@ class ImageFiles:
 
     @classmethod
     def of(cls, data: Path | None, judged: Path | None, photos: Path | None, fastdup: Path | None) -> Self:
-        """What is named; what is not is taken where it usually lies, if it is there."""
+        """Use the given paths; for others, use their usual places if they exist."""
 
         def usual(named: Path | None, place: Path) -> Path | None:
             return named if named is not None or not place.exists() else place
@@ -56,20 +56,20 @@ class ImageFiles:
         return cls(data, judged, photos, usual(fastdup, Path(__file__).parent.parent / FASTDUP))
 
     @property
-    def there(self) -> list[str]:
-        """Names of what there is."""
+    def available(self) -> list[str]:
+        """List the names of the available files."""
         return [name for name in ("data", "judged", "photos", "fastdup") if getattr(self, name) is not None]
 
 
 def index(given: ImageFiles) -> dict[str, Any]:
-    """ImageFiles a second, and ceilings."""
+    """Measure indexing in images a second, and its upper limits."""
     tiny = given.data / "test" if given.data is not None and (given.data / "test").is_dir() else given.data
     figures = dict(indexing.measure(tiny, given.photos, ROUNDS))
     return {**figures, "drawn": [name for name, path in (("32 px", tiny), ("300 px", given.photos)) if path is None]}
 
 
 def near_duplicates(given: ImageFiles) -> dict[str, Any]:
-    """How many are found among the closest pairs, and how long it takes."""
+    """Count the near-duplicates among the closest pairs, and measure the time."""
     if given.data is None or given.judged is None or not (given.data / "test").is_dir():
         missing = f"This section needs CIFAR-10 (--data) and the pairs that people judged ({JUDGED}, --judged)."
         say(f"  {missing}")

@@ -1,4 +1,4 @@
-"""How cost grows with the number of vectors: from a thousand to a million, with exponents of the last two decades."""
+"""Measure how cost grows from a thousand to a million vectors, with exponents over the last two decades."""
 
 import time
 from collections.abc import Iterable
@@ -19,12 +19,12 @@ from lookalike.search import knn, prepare, self_join
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 DIMENSION = 128
 JOINED = 100_000
-"""Rows above which the exact self-join is left out, since ten times the rows take a hundred times as long; from there on the
-approximate one is measured."""
+"""Maximum rows of the exact self-join, since ten times the rows take a hundred times as long. Above, only the approximate
+self-join is measured."""
 NEAR = 2.0
 """Pairs of a row, at `JOINED` rows, within the radius of the self-join."""
 FITTED = 10_000
-"""Rows from which on exponents are fitted: below, the fixed cost of a call shows."""
+"""Minimum rows for the fit of exponents; the fixed cost of a call affects smaller sizes."""
 EFFORT = 64
 ROUNDS = 5
 K = 10

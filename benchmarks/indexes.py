@@ -1,4 +1,4 @@
-"""Approximate indexes: what a query costs at which recall, what an index costs to build and to hold."""
+"""Measure approximate indexes: query time at each recall, build time and memory."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -24,7 +24,7 @@ GOAL = 0.95
 """Recall at which indexes are compared."""
 ROUNDS = 3
 LONG = 0.5
-"""Seconds that a batch may take; of what would take longer, a share is measured."""
+"""Maximum seconds of a batch; of a slower one, a share is measured."""
 PROTOCOL = (
     f"HNSW of the peers is built with M = {NEIGHBOURS} and efConstruction = {CONSTRUCTION} over float32; IVF-PQ of the peers with"
     f" 2√n cells and a byte for {PIECE} numbers, and where it is refined the best {REFINED} k are measured anew. lookalike's are as it"
@@ -40,13 +40,13 @@ Builder = Callable[[np.ndarray, Path], list[Index]]
 
 
 def hnsw(source: Source, sizes: Iterable[tuple[int, int]] = SIZES) -> list[dict[str, Any]]:
-    """Graphs: Malkov and Yashunin's hierarchical navigable small worlds."""
+    """Compare HNSW graphs."""
     builders = (lookalike_hnsw, peer_indexes.faiss_hnsw, peer_indexes.hnswlib_hnsw, peer_indexes.usearch_hnsw)
     return [_compare(source, rows, dimension, builders) for rows, dimension in sizes]
 
 
 def ivfpq(source: Source, sizes: Iterable[tuple[int, int]] = SIZES) -> list[dict[str, Any]]:
-    """Cells of codes: Jégou, Douze and Schmid's inverted files of product-quantised residuals."""
+    """Compare IVF-PQ indexes."""
     builders = (lookalike_ivfpq, peer_indexes.faiss_ivfpq, peer_indexes.lancedb_ivfpq)
     return [_compare(source, rows, dimension, builders) for rows, dimension in sizes]
 
@@ -99,7 +99,7 @@ def _compare(source: Source, rows: int, dimension: int, builders: Iterable[Build
 
 
 def at(points: list[dict[str, Any]], rate: str, goal: float = GOAL) -> float | None:
-    """Queries a second at a recall: the most that any two neighbouring settings give, None where none reaches it."""
+    """Interpolate the queries a second at a recall between neighbouring settings; none if no setting reaches it."""
     ordered = sorted(points, key=lambda point: point["setting"])
     rates = [point[rate] for point in ordered if point["recall"] >= goal]
     for below, above in pairwise(ordered):
@@ -121,12 +121,12 @@ def _batched(search: Search, queries: np.ndarray) -> Contender:
 
 
 def lookalike_hnsw(vectors: np.ndarray, folder: Path) -> list[Index]:
-    """Lookalike's graph: FAISS's over 8 bits a number, M = 20; 1.5 k rows are proposed and measured."""
+    """Build lookalike's HNSW: FAISS's over 8 bits a number, M = 20; 1.5 k rows are proposed and measured."""
     return [_lookalike(vectors, folder, "hnsw", EFFORTS)]
 
 
 def lookalike_ivfpq(vectors: np.ndarray, folder: Path) -> list[Index]:
-    """Lookalike's cells of codes: 2√n of them; of 8 to 20 k rows the nearest in float32 are measured."""
+    """Build lookalike's IVF-PQ: 2√n cells; of 8 to 20 k proposed rows, the nearest in float32 are measured."""
     return [_lookalike(vectors, folder, "ivf-pq", PROBES)]
 
 

@@ -1,4 +1,4 @@
-"""Benchmark of indexing: `lookalike index` compared with its own parts, and the start-up of a search.
+"""Measure indexing: `lookalike index` compared with its parts, and the start-up of a search.
 
     python benchmarks/indexing.py [--tiny data/cifar10/test] [--photos data/fashion-300/images] [--rounds 3] [--json]
 
@@ -54,7 +54,7 @@ BATCHES = (1, 4, 8, 16, 64)
 
 @dataclass(frozen=True)
 class Figure:
-    """One kind of images, measured: images a second, and shares of 1."""
+    """The measurement of one kind of images: images a second, and shares in 0…1."""
 
     kind: str
     encoder: str
@@ -72,7 +72,7 @@ class Figure:
 
 
 def measure(tiny: Path | None = None, photos: Path | None = None, rounds: int = 3) -> dict[str, Any]:
-    """All figures.
+    """Measure all figures.
 
     Args:
         tiny: a folder of images of about 32 pixels; they are drawn without it.
@@ -186,7 +186,7 @@ def _index(files: Sequence[Path], encoder: Encoder, path: Path) -> None:
 
 
 def _batches(encoder: Encoder, runs: int) -> dict[int, float]:
-    """Milliseconds of one core for an image, by the size of the batch: the median of runs of 64 images."""
+    """Measure the milliseconds of one core for an image by the size of the batch: the median of runs of 64 images."""
     size = encoder.card.input.size
     batch_of_64 = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)
     out = {}
@@ -202,7 +202,7 @@ def _batches(encoder: Encoder, runs: int) -> dict[int, float]:
 
 
 def _command(files: Sequence[Path], folder: Path, rounds: int) -> dict[str, float]:
-    """Seconds of the commands: index the small images, and search them for one."""
+    """Measure the seconds of the commands that index the small images and search them for one."""
     linked = folder / "linked"
     linked.mkdir()
     for i, path in enumerate(files):

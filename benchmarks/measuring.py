@@ -19,12 +19,12 @@ from lookalike.metric import Metric, paired
 ROUNDS = 7
 """Turns of each contender."""
 TURN = 0.03
-"""Least seconds of a turn; a slower contender makes one call."""
+"""Minimum seconds of a turn; a slower contender makes one call."""
 SLOW = 0.5
-"""A call that takes more seconds gets only `SLOW_ROUNDS` rounds, and a warm-up in the first one only."""
+"""A call that takes more seconds gets only `SLOW_ROUNDS` rounds, and only one warm-up."""
 SLOW_ROUNDS = 3
 MAX_CALLS = 1_000
-"""Most calls of a turn."""
+"""Maximum calls of a turn."""
 
 PROTOCOL = (
     f"Contenders take turns in {ROUNDS} rounds ({SLOW_ROUNDS} if a call takes over {SLOW} s); each round begins with the next"
@@ -108,7 +108,7 @@ def _turn(call: Callable[[int], object], number: int, *, warm: bool) -> tuple[fl
 
 
 def recall(rows: np.ndarray, queries: np.ndarray, gallery: np.ndarray, farthest: np.ndarray, metric: Metric) -> float:
-    """Return recall at k: the share of the k answers that are at most as far as the k-th nearest item.
+    """Compute recall at k: the share of the k answers that are not farther than the k-th nearest item.
 
     Args:
         rows: ``(q, k)``, the answers; -1 for a missing one.
@@ -123,7 +123,7 @@ def recall(rows: np.ndarray, queries: np.ndarray, gallery: np.ndarray, farthest:
 
 
 def array_bytes(thing: object) -> int:
-    """Return the bytes of the arrays in a dataclass, and in the dataclasses and tuples within it, each array counted once."""
+    """Count the bytes of the arrays in a dataclass and its nested dataclasses and tuples, each array once."""
     seen: dict[int, int] = {}
 
     def visit(value: object) -> None:
@@ -141,7 +141,7 @@ def array_bytes(thing: object) -> int:
 
 
 def environment(threads: int, data: str) -> dict[str, Any]:
-    """Return when and where something was measured, and with which versions."""
+    """Describe the time, the machine and the package versions of a measurement."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
@@ -180,7 +180,7 @@ def _blas() -> str:
 
 
 def _commit() -> str:
-    """Return the commit; a + after it means that the code has changed since."""
+    """Return the commit, with a + if the code has changed since."""
     root = Path(__file__).parent.parent
     changed = _output("git", "-C", str(root), "status", "--porcelain", "--", "src/lookalike", "benchmarks/*.py")
     return _output("git", "-C", str(root), "rev-parse", "--short", "HEAD") + ("+" if changed else "")

@@ -28,7 +28,7 @@ SLOW = 120.0
 BRIEF = 10.0
 """Seconds that such a share takes."""
 TRIAL = 0.004
-"""Share of the rows that predicts the time of all, and the smallest share that is measured."""
+"""Share of the rows that predicts the time of all rows, and the smallest measured share."""
 LEFT = 1_000
 """Rows whose neighbours determine the radius."""
 
@@ -117,7 +117,7 @@ def compare(source: Source, rows: int = ROWS, dimension: int = DIMENSION, pairs:
 
 
 def _share(name: str, path: Path, radius: float) -> float:
-    """Return the share of the rows that a contender joins: all if that takes a bearable time.
+    """Return the share of the rows that a contender joins: all rows if that takes at most `SLOW` seconds.
 
     Few rows take more time each than many, as some contenders look at them in another way: so it tries more and more.
     """
@@ -168,7 +168,7 @@ def _alone(name: str, path: str, radius: str, share: str = "1") -> dict[str, Any
 
 
 def _memory(field: str) -> int:
-    """Return the bytes in memory, now or at most; without /proc, the most that the process ever had."""
+    """Return the current or the peak bytes in memory; without /proc, the peak of the process."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Approximate indexes of other software, built with the same settings as far as these mean the same."""
+"""Approximate indexes of other software, built with equivalent settings if possible."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from peers import Search, lancedb_search, lancedb_table, threads
 
 K = 10
 NEIGHBOURS = 16
-"""Links of a node (M); 32 on the ground floor. FAISS, hnswlib and USearch mean the same by it."""
+"""Links of a node (M); 32 in the bottom layer, in FAISS, hnswlib and USearch alike."""
 CONSTRUCTION = 100
 """Candidates while building (efConstruction)."""
 EFFORTS = (16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Candidates while searching (efSearch)."""
 PROBES = (4, 8, 16, 32, 64, 128)
-"""Cells that are looked into."""
+"""Cells that are searched (nprobe)."""
 REFINED = 10
-"""Times k that candidates of codes are measured anew with the float32 vectors, where that is asked for."""
+"""Candidates, as a multiple of k, whose distances are computed from the float32 vectors if an index refines."""
 SAMPLED = 64
-"""Vectors that a cell is learned from, as many as needed; the defaults of 256 take four times as long."""
+"""Training vectors of a cell; the default of 256 takes four times as long."""
 PIECE = 4
 """Numbers of a vector that make a byte of its code."""
 
@@ -47,7 +47,7 @@ class Index:
 
 
 def cells(rows: int) -> int:
-    """Cells of an inverted file."""
+    """Return the number of cells of an inverted file."""
     return int(2 * rows**0.5)
 
 
@@ -106,7 +106,7 @@ def usearch_hnsw(vectors: np.ndarray, folder: Path) -> list[Index]:
 
 
 def faiss_ivfpq(vectors: np.ndarray, folder: Path) -> list[Index]:
-    """FAISS IndexIVFPQ, which answers by the distances of codes; and in an IndexRefineFlat, which measures the best anew."""
+    """FAISS IndexIVFPQ, which ranks by the distances of codes, alone and in an IndexRefineFlat, which refines them."""
     dimension = vectors.shape[1]
     coarse = faiss.IndexFlatL2(dimension)
     index = faiss.IndexIVFPQ(coarse, dimension, cells(len(vectors)), dimension // PIECE, 8)
@@ -130,7 +130,7 @@ def faiss_ivfpq(vectors: np.ndarray, folder: Path) -> list[Index]:
 
 
 def lancedb_ivfpq(vectors: np.ndarray, folder: Path) -> list[Index]:
-    """LanceDB's IVF-PQ index over a table on disk: the best candidates are measured anew."""
+    """LanceDB's IVF-PQ index over a table on disk, which refines the best candidates."""
     table = lancedb_table(vectors, folder)
     pieces = vectors.shape[1] // PIECE
     table.create_index(

@@ -1,4 +1,4 @@
-"""How other software searches the same vectors, each as its own documentation says.
+"""Searches of the same vectors by other software, each by its documentation.
 
 Each function takes vectors and gives a search: queries ``(q, d)`` in, rows ``(q, k)`` out. A package that is not installed
 raises `ModuleNotFoundError`, and its contender is left out. Whatever a search needs beside memory lies in `workplace`.
@@ -20,7 +20,7 @@ Search = Callable[[np.ndarray], np.ndarray]
 
 @contextmanager
 def workplace() -> Iterator[Path]:
-    """A folder that is gone afterwards, on the disk of the repository rather than in memory."""
+    """Make a temporary folder on the disk of the repository rather than in memory."""
     CACHE.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=CACHE))
     try:
@@ -30,7 +30,7 @@ def workplace() -> Iterator[Path]:
 
 
 def limit_threads(threads: int) -> None:
-    """Keep this process, and what it starts, to so many cores and threads.
+    """Limit this process and its children to a number of cores and threads.
 
     Called before anything is measured. Packages that look at the number of cores at import see the environment.
     """
@@ -114,7 +114,7 @@ def lancedb_table(vectors: np.ndarray, folder: Path) -> Any:  # noqa: ANN401 -- 
 
 
 def lancedb_search(table: Any, k: int, probes: int = 0, refine: int = 0) -> Search:  # noqa: ANN401
-    """LanceDB's search: flat without probes, of its IVF-PQ index with; ``refine`` times k are measured anew."""
+    """LanceDB's search: flat without probes, else by its IVF-PQ index, which refines ``refine`` times k candidates."""
 
     def ask(queries: np.ndarray) -> np.ndarray:
         query = table.search(queries[0] if len(queries) == 1 else queries).select(["id", "_distance"]).limit(k)
@@ -149,5 +149,5 @@ def numpy_bits(codes: np.ndarray, k: int) -> Search:
 
 
 def threads() -> int:
-    """Threads that this process may use."""
+    """Count the threads that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

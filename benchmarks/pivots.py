@@ -1,4 +1,4 @@
-"""What a pivot table saves, and whether it pays: distances measured, and time against a scan, by intrinsic dimension.
+"""Measure the distances that a pivot table saves, and its time against a scan, by intrinsic dimension.
 
     python benchmarks/pivots.py --data data/cifar10          prints tables; --json the same figures
 
@@ -118,7 +118,7 @@ def _costs(query: Gallery, gallery: Gallery, table: PivotTable, floor: float) ->
 
 
 def _separated(vectors: np.ndarray, count: int) -> np.ndarray:
-    """Choose LAESA's own pivots: each has the largest sum of distances to those before it, the first one is arbitrary."""
+    """Choose pivots as LAESA does: each has the largest sum of distances to the earlier ones; the first is arbitrary."""
     chosen = [0]
     sums = np.zeros(len(vectors))
     while len(chosen) < count:

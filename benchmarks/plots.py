@@ -1,4 +1,4 @@
-"""Plots of the figures that were saved, with titles that say what they show."""
+"""Plots of saved results, with their main findings as titles."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ INK = "#333333"
 
 
 def draw(saved: dict[str, dict[str, Any]], folder: Path) -> None:
-    """A PNG for each section that has a plot; none where matplotlib is not installed."""
+    """Draw a PNG for each section that has a plot; none if matplotlib is not installed."""
     try:
         import matplotlib  # noqa: ICN001, PLC0415
     except ModuleNotFoundError:
@@ -64,7 +64,7 @@ def draw(saved: dict[str, dict[str, Any]], folder: Path) -> None:
 
 
 def _ratios(cases: list[dict[str, Any]], what: str) -> Any:  # noqa: ANN401 -- matplotlib is imported where it is needed
-    """A row for each size, a mark for each contender: its time in times of the floor."""
+    """Plot times as multiples of the floor, with a row for each size and a mark for each contender."""
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
     figure, axes = plt.subplots(figsize=(9, 0.55 * len(cases) + 2), layout="constrained")
@@ -118,7 +118,7 @@ def _range(values: Sequence[float]) -> str:
 
 
 def _dots(cases: list[dict[str, Any]]) -> Any:  # noqa: ANN401
-    """Seconds on the left, memory on the right."""
+    """Plot seconds on the left and memory on the right."""
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
     case = cases[0]
@@ -149,7 +149,7 @@ def _dots(cases: list[dict[str, Any]]) -> Any:  # noqa: ANN401
 
 
 def _curves(cases: list[dict[str, Any]], what: str) -> Any:  # noqa: ANN401
-    """Recall against queries a second: a panel for each set, one at a time above, batched below."""
+    """Plot recall against queries a second: a panel for each set, single queries above and batches below."""
     from matplotlib import pyplot as plt  # noqa: PLC0415
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
 
@@ -179,7 +179,7 @@ def _curves(cases: list[dict[str, Any]], what: str) -> Any:  # noqa: ANN401
 
 
 def _label(axes: "Axes", firsts: Sequence[tuple[str, float, float]]) -> None:
-    """Names at the left ends of curves, one above the other where these meet."""
+    """Write names at the left ends of curves, stacked if the ends meet."""
     left, _ = axes.get_xlim()
     axes.set_xlim(left - 0.3 * (1 - left), 1 + 0.02 * (1 - left))
     low, high = axes.get_ylim()

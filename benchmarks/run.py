@@ -1,4 +1,4 @@
-"""All benchmarks, or some.
+"""Run all benchmarks, or some of them.
 
     make bench                                                      everything, packages and folders included
     python benchmarks/run.py --data data/cifar10                    everything, of these images
@@ -64,7 +64,7 @@ SECTIONS = {
 
 
 def measure(names: list[str], given: ImageFiles, threads: int, *, again: bool) -> list[str]:
-    """Measure sections and save each; what fails in one is no loss to the others.
+    """Measure sections and save each; a failure in one does not affect the others.
 
     Returns:
         Sections that failed.
@@ -75,7 +75,7 @@ def measure(names: list[str], given: ImageFiles, threads: int, *, again: bool) -
     failed = []
     for name in names:
         path = RESULTS / f"{name}.json"
-        place = {**measuring.environment(threads, source.name), "files": given.there}
+        place = {**measuring.environment(threads, source.name), "files": given.available}
         key = _key(place)
         if not again and _saved_key(path) == key:
             say(f"{name}: measured already, by the same code on the same data; --again measures it anew")
@@ -84,7 +84,7 @@ def measure(names: list[str], given: ImageFiles, threads: int, *, again: bool) -
         begun = time.perf_counter()
         try:
             cases = SECTIONS[name].measure(source, given)
-        except Exception:  # noqa: BLE001 -- whatever it is, it is shown, and half an hour of other sections goes on
+        except Exception:  # noqa: BLE001 -- shown, and the other sections are measured
             traceback.print_exc()
             failed.append(name)
             continue
@@ -97,7 +97,7 @@ def measure(names: list[str], given: ImageFiles, threads: int, *, again: bool) -
 
 
 def _saved_key(path: Path) -> str:
-    """The key of what was saved; none of what is not there, or cut off."""
+    """Return the key of a saved section; an empty key if it is missing or truncated."""
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["key"])
     except (FileNotFoundError, ValueError, KeyError):
@@ -105,7 +105,7 @@ def _saved_key(path: Path) -> str:
 
 
 def _graphs() -> list[dict[str, Any]]:
-    """What the same code found in the section of HNSW: the largest graphs need not be built twice."""
+    """Return the results of the HNSW section by the same code, so that the largest graphs are not built twice."""
     path = RESULTS / "hnsw.json"
     if not path.exists():
         return []
@@ -115,7 +115,7 @@ def _graphs() -> list[dict[str, Any]]:
 
 
 def _key(place: dict[str, Any]) -> str:
-    """Of all that a figure depends on: code, packages, machine, data."""
+    """Return a key of all that a result depends on: code, packages, machine and data."""
     digest = hashlib.sha256()
     here = Path(__file__).parent
     for path in sorted([*here.glob("*.py"), *(here.parent / "src" / "lookalike").rglob("*.py")]):
@@ -129,7 +129,7 @@ def _key(place: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure what is asked for, then show all that was measured."""
+    """Measure the given sections, then write the tables and plots of all results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all without")
     parser.add_argument("--data", type=Path, help="a folder of images; without it, the toy shop")
@@ -137,8 +137,8 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help=f"of about 300 pixels; DATA/../{file_sections.PHOTOS} without it")
     parser.add_argument("--fastdup", type=Path, help=f"the Python that has fastdup; {file_sections.FASTDUP} without it")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--again", action="store_true", help="measure what was measured already")
-    parser.add_argument("--show", action="store_true", help="measure nothing; make tables and plots anew")
+    parser.add_argument("--again", action="store_true", help="measure finished sections again")
+    parser.add_argument("--show", action="store_true", help="only write tables and plots")
     asked = parser.parse_args()
     if unknown := [name for name in asked.sections if name not in SECTIONS]:
         parser.error(f"there is no section {unknown[0]}; choose of {', '.join(SECTIONS)}")
@@ -150,11 +150,11 @@ def main() -> None:
         if not asked.show:
             failed = measure(asked.sections or list(SECTIONS), given, asked.threads, again=asked.again)
     except KeyboardInterrupt:
-        raise SystemExit("Stopped. What was measured is saved; the same command goes on.") from None
+        raise SystemExit("Stopped. Finished sections are saved; the same command continues.") from None
     finally:
         showing.write(RESULTS, showing.DOCS)
     if failed:
-        raise SystemExit(f"Failed: {', '.join(failed)}; see above. All else is saved.")
+        raise SystemExit(f"Failed: {', '.join(failed)}; see above. The other sections are saved.")
 
 
 if __name__ == "__main__":

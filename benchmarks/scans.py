@@ -18,14 +18,14 @@ SIZES = ((14_660, 64), (14_660, 512), (14_660, 1_024), (14_660, 2_048), (100_000
 CODES = tuple((rows, bits) for rows in (14_660, 1_000_000) for bits in (128, 512, 2_048))
 K = 10
 QUERIES = 256
-"""Queries of a batch, and those that are timed one by one."""
+"""Queries of a batch, and of the single-query timings."""
 
 LONG = 2.0
-"""Seconds that a call of a batch may take; of a slower one, a share is measured."""
+"""Maximum seconds of a call of a batch; of a slower one, a share is measured."""
 UNPACKED = 10**9
-"""Bytes that codes may take at one byte a bit; above it, NumPy as R4 wrote it is left out."""
+"""Maximum bytes of codes at one byte a bit; above, NumPy as in R4 is skipped."""
 CHECKED = 8
-"""Queries whose answers are checked."""
+"""Number of queries whose answers are checked."""
 PRODUCT = 2_048
 """Side of the square matrices whose product gives the peak of arithmetic."""
 FLOOR = "floor"

@@ -1,4 +1,4 @@
-"""Tables of the figures that were saved, and where they stand: `results.md`, and between their marks in the docs.
+"""Tables of saved results, in `results.md` and between marks in the docs.
 
 A mark is a comment, ``<!-- single -->`` before the table and ``<!-- /single -->`` behind it.
 """
@@ -31,7 +31,7 @@ Saved = dict[str, Any]
 
 
 def write(results: Path, docs: Path) -> None:
-    """Make plots and tables of all sections that are there."""
+    """Write plots and tables of all saved sections."""
     saved = read(results)
     plots.draw(saved, results)
     atomic.write_bytes(results / "results.md", page(saved).encode())
@@ -40,13 +40,13 @@ def write(results: Path, docs: Path) -> None:
 
 
 def read(results: Path) -> dict[str, Saved]:
-    """Sections by name, in the order in which they are shown."""
+    """Read the saved sections by name, in display order."""
     paths = {name: results / f"{name}.json" for name in ORDER}
     return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
 
 
 def page(saved: dict[str, Saved]) -> str:
-    """All tables, as Markdown."""
+    """Format all tables as Markdown."""
     parts = [
         "# Benchmark results\n\nMade by `make bench`, not by hand. What the tables say: [docs/performance.md](../../docs/performance.md)."
     ]
@@ -57,7 +57,7 @@ def page(saved: dict[str, Saved]) -> str:
 
 
 def marked(text: str, saved: dict[str, Saved]) -> str:
-    """The text with the tables and plots between their marks put in anew."""
+    """Replace the tables and plots between the marks of a text."""
     made = dict.fromkeys(ORDER, "")  # a table of what is no longer there goes
     made |= {name: table(section) + _plot(name, "../benchmarks/results/") for name, section in saved.items()}
     made |= {"measured": measured(saved), "memory": memory(saved)}
@@ -69,7 +69,7 @@ def marked(text: str, saved: dict[str, Saved]) -> str:
 
 
 def measured(saved: dict[str, Saved]) -> str:
-    """On what, when and for how long each section was measured."""
+    """Format the machine, date and duration of each section's measurement."""
     rows = []
     for name, section in saved.items():
         place = section["environment"]
@@ -94,7 +94,7 @@ def _plot(name: str, folder: str) -> str:
 
 
 def memory(saved: dict[str, Saved]) -> str:
-    """Bytes of a vector in each of lookalike's ways of searching."""
+    """Format the bytes of a vector for each of lookalike's search methods."""
     told: dict[str, dict[str, float]] = {}
     for case in saved.get("single", {"cases": []})["cases"]:
         for name, size in case["held_bytes"].items():
@@ -110,7 +110,7 @@ def memory(saved: dict[str, Saved]) -> str:
 
 
 def table(section: Saved) -> str:
-    """The section's figures, as Markdown."""
+    """Format a section's results as Markdown."""
     return TABLES[section["section"]](section["cases"])
 
 
@@ -262,7 +262,7 @@ def _size(case: dict[str, Any]) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Three digits that count."""
+    """Format a number with three significant digits."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 -- from here on all digits stand before the point

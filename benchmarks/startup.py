@@ -1,4 +1,4 @@
-"""How long commands take to start, as ratios to what they cannot do without.
+"""Measure the start-up time of commands, relative to that of the interpreter and libraries they need.
 
     python benchmarks/startup.py [--rounds 15]
 
