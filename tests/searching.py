@@ -1,4 +1,4 @@
-"""Short forms of what tests ask of stores."""
+"""Helpers that create and search stores."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Approximate indexes over arrays: true distances, in order, at the recall that they state."""
+"""Approximate indexes over arrays: true and sorted distances, at the measured recall."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +43,7 @@ def recall(found: search.Hits, exact: search.Hits) -> float:
     return float(np.mean(good))
 
 
-def test_the_recall_that_is_stated_is_reached_on_other_queries(indexed: tuple[Index, Gallery, float]) -> None:
+def test_the_measured_recall_holds_for_other_queries(indexed: tuple[Index, Gallery, float]) -> None:
     index, gallery, stated = indexed
     assert stated >= 0.93  # chosen for 0.95 on one sample, measured on another
     queries = search.prepare(clustered(300, seed=7), index.metric)
@@ -53,7 +53,7 @@ def test_the_recall_that_is_stated_is_reached_on_other_queries(indexed: tuple[In
         assert not found.exact
 
 
-def test_distances_are_true_ones_and_in_order(indexed: tuple[Index, Gallery, float]) -> None:
+def test_distances_are_true_and_sorted(indexed: tuple[Index, Gallery, float]) -> None:
     index, gallery, _ = indexed
     queries = search.prepare(clustered(20, seed=3), index.metric)
     for number, (rows, distances) in enumerate(knn(index, queries, gallery, 10)):
@@ -63,7 +63,7 @@ def test_distances_are_true_ones_and_in_order(indexed: tuple[Index, Gallery, flo
         assert len(set(rows.tolist())) == 10
 
 
-def test_within_widens_until_it_has_all_but_for_the_recall(indexed: tuple[Index, Gallery, float]) -> None:
+def test_within_finds_all_rows_up_to_the_recall(indexed: tuple[Index, Gallery, float]) -> None:
     index, gallery, stated = indexed
     queries = search.prepare(clustered(30, seed=3), index.metric)
     some = np.sort(search.knn(queries, gallery, 200, index.metric).distances)
@@ -73,12 +73,12 @@ def test_within_widens_until_it_has_all_but_for_the_recall(indexed: tuple[Index,
         assert found.complete
         assert np.all(found.distances <= radius)
         assert len(found.rows) >= (stated - 0.1) * len(exact.rows)  # stated at k = 10
-        assert all(set(ours) <= set(all_) for (ours, _), (all_, _) in zip(found, exact, strict=True))
+        assert all(set(rows) <= set(exact_rows) for (rows, _), (exact_rows, _) in zip(found, exact, strict=True))
     everything = within(index, queries, gallery, DistanceRange(0, float("inf")))
     assert len(everything.rows) == 30 * 1500 or not everything.complete
 
 
-def test_within_leaves_out_what_is_nearest_in_float32(indexed: tuple[Index, Gallery, float]) -> None:
+def test_within_has_a_minimum_distance_in_float32(indexed: tuple[Index, Gallery, float]) -> None:
     index, gallery, _ = indexed
     queries = search.prepare(gallery.vectors[:5], index.metric)
     far = float(np.median(search.knn(queries, gallery, 40, index.metric).distances))
@@ -87,14 +87,14 @@ def test_within_leaves_out_what_is_nearest_in_float32(indexed: tuple[Index, Gall
     assert np.all((found.distances >= np.float32(far / 2)) & (found.distances <= np.float32(far)))
 
 
-def test_what_would_be_too_much_is_said_to_be_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_range_with_too_many_rows_is_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
     index, gallery, _ = made(clustered(1500), Metric.EUCLIDEAN)
     monkeypatch.setattr("lookalike.ann.index._MAX_PROPOSED", 64)
     found = within(index, search.prepare(gallery.vectors[:2], Metric.EUCLIDEAN), gallery, DistanceRange(0, 100))
     assert not found.complete
 
 
-def test_only_what_is_allowed_and_still_there_is_found(indexed: tuple[Index, Gallery, float]) -> None:
+def test_removed_and_filtered_rows_are_not_found(indexed: tuple[Index, Gallery, float]) -> None:
     index, gallery, _ = indexed
     rng = np.random.default_rng(0)
     kept = np.flatnonzero(rng.random(1500) < 0.6)
@@ -110,7 +110,7 @@ def test_only_what_is_allowed_and_still_there_is_found(indexed: tuple[Index, Gal
     assert recall(found, exact) >= 0.9
 
 
-def test_more_than_there_are(indexed: tuple[Index, Gallery, float]) -> None:
+def test_k_may_exceed_the_number_of_rows(indexed: tuple[Index, Gallery, float]) -> None:
     index, gallery, _ = indexed
     ((rows, _),) = knn(index, gallery.take(slice(0, 1)), gallery, 5000)
     assert 1400 <= len(rows) <= 1500
@@ -137,8 +137,8 @@ def test_duplicates_have_one_distance_and_the_order_of_rows() -> None:
     assert rows.tolist() == [50, 51, 52, 53, 54]
 
 
-def test_recall_is_that_of_pictures_which_the_index_does_not_have() -> None:
-    """An index of isolated points finds those, and little else: it must not be praised for it."""
+def test_recall_is_measured_on_queries_outside_the_index() -> None:
+    """An index that only finds its own vectors must have a low recall."""
     index, gallery, _ = made(clustered(1500), Metric.EUCLIDEAN, "hnsw")
     blind = Index("hnsw", Metric.EUCLIDEAN, 16, OnlyItself(index.faiss))
     assert tune(blind, gallery, 0.95)[1] < 0.05
@@ -156,7 +156,7 @@ class OnlyItself:
         return distances, found
 
 
-def test_codes_tell_the_members_of_tight_groups_apart() -> None:
+def test_residual_codes_distinguish_vectors_of_tight_clusters() -> None:
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((20, 32))
     vectors = (centres[rng.integers(0, 20, 4000)] + 0.02 * rng.standard_normal((4000, 32))).astype(np.float32)
@@ -174,7 +174,7 @@ def test_few_and_odd_dimensions(kind: ann.Kind, dimension: int) -> None:
 
 
 @pytest.mark.parametrize("metric", [Metric.EUCLIDEAN, Metric.COSINE])
-def test_what_is_compared_in_float32_first_is_the_nearest(metric: Metric) -> None:
+def test_the_selection_in_float32_keeps_the_nearest(metric: Metric) -> None:
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((300, 9)).astype(np.float32) * rng.uniform(0.1, 10, (300, 1)).astype(np.float32)
     vectors[:5] = 0
@@ -192,7 +192,7 @@ def test_what_is_compared_in_float32_first_is_the_nearest(metric: Metric) -> Non
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf-pq"])
-def test_vectors_that_do_not_lie_together(kind: ann.Kind) -> None:
+def test_vectors_need_not_be_contiguous(kind: ann.Kind) -> None:
     wide = np.hstack([clustered(1500), clustered(1500)])
     apart = search.prepare(wide[:, ::2], Metric.EUCLIDEAN)
     together = search.prepare(np.ascontiguousarray(wide[:, ::2]), Metric.EUCLIDEAN)
@@ -207,7 +207,7 @@ def test_vectors_that_do_not_lie_together(kind: ann.Kind) -> None:
     assert np.array_equal(np.concatenate([hits.rows for hits in alone]), expected.rows)
 
 
-def test_vectors_so_long_that_faiss_would_end_the_process_are_refused() -> None:
+def test_vectors_that_overflow_in_faiss_are_refused() -> None:
     vectors = clustered(1000)
     vectors[7] *= 1e20
     with pytest.raises(UsageError, match=r"at most 4\.6e\+18"):
@@ -222,7 +222,7 @@ def test_few_vectors_and_bits_are_refused() -> None:
         build(search.prepare(np.ones((2000, 4), np.uint8), Metric.HAMMING), Metric.HAMMING)
 
 
-def test_building_tells_how_far_it_is_and_can_be_stopped() -> None:
+def test_building_reports_progress_and_can_be_stopped() -> None:
     gallery = search.prepare(clustered(5000, 4), Metric.EUCLIDEAN)
     progress = Recorder()
     assert build(gallery, Metric.EUCLIDEAN, progress=progress) is not None
@@ -230,7 +230,7 @@ def test_building_tells_how_far_it_is_and_can_be_stopped() -> None:
     assert build(gallery, Metric.EUCLIDEAN, stopped=lambda: True) is None
 
 
-def test_what_is_written_is_read_and_what_is_damaged_is_refused(
+def test_a_saved_index_is_read_and_a_damaged_one_is_refused(
     indexed: tuple[Index, Gallery, float], tmp_path: Path
 ) -> None:
     index, gallery, _ = indexed

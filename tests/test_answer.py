@@ -38,13 +38,13 @@ def test_a_slice_is_an_answer_and_says_whether_it_leaves_hits_out() -> None:
     assert ANSWER[:1] == Answer((MUG,), Metric.EUCLIDEAN, complete=False)
 
 
-def test_the_thumbnail_function_is_no_part_of_what_is_compared_or_printed() -> None:
+def test_comparison_and_repr_ignore_the_thumbnail_function() -> None:
     shown = Answer((MUG, LAMP), Metric.EUCLIDEAN, thumbnail=thumbnail)
     assert shown == ANSWER
     assert repr(shown) == repr(ANSWER)
 
 
-def test_as_text_it_is_an_aligned_table() -> None:
+def test_text_is_an_aligned_table() -> None:
     assert str(ANSWER).splitlines() == [
         "distance  similarity  label  uri",
         "    0.25       80.0%  mug    /shop/mug.jpg",
@@ -54,7 +54,7 @@ def test_as_text_it_is_an_aligned_table() -> None:
     assert str(Answer((), Metric.COSINE)) == "No hits."
 
 
-def test_as_text_it_says_what_it_lacks() -> None:
+def test_text_marks_incomplete_and_approximate_answers() -> None:
     many = str(Answer((MUG,) * 1234, Metric.HAMMING, exact=False, complete=False, recall=0.951))
     assert "1,184 more" in many
     assert "recall 0.95" in many
@@ -62,7 +62,7 @@ def test_as_text_it_says_what_it_lacks() -> None:
     assert len(many.splitlines()) < 60
 
 
-def test_text_and_html_hold_no_control_characters_and_no_markup_of_others() -> None:
+def test_text_and_html_have_no_control_characters_and_no_foreign_markup() -> None:
     answer = Answer((Hit(HOSTILE, 1, 0.5),), Metric.EUCLIDEAN)
     for text in (
         str(answer),
@@ -93,7 +93,7 @@ def test_a_notebook_shows_a_table_without_thumbnails() -> None:
     assert "<p>" in Answer((), Metric.COSINE)._repr_html_()
 
 
-def test_as_json_it_has_the_documented_fields() -> None:
+def test_json_has_the_documented_fields() -> None:
     assert json.loads(json.dumps(ANSWER.to_dict())) == {
         "hits": [
             {

@@ -1,4 +1,4 @@
-"""The benchmarks run, on little; what they say is what was measured."""
+"""The benchmarks run on little data, and report what they measured."""
 
 import json
 import sys
@@ -65,7 +65,7 @@ def test_in_more_dimensions_distances_stay_and_in_fewer_nearly(source: Source) -
     assert np.abs(fewer - true).max() < 0.4
 
 
-def test_what_was_kept_is_what_was_made(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_vectors_equal_new_ones(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "CACHE", tmp_path)
     kept = Source(source.name, source.base, source.neighbours, "key")
     for _ in range(2):
@@ -82,7 +82,7 @@ def test_codes_of_near_vectors_differ_in_few_bits(source: Source) -> None:
     assert source.query_codes(3, 512).shape == (3, 64)
 
 
-def test_there_are_so_many_queries_and_no_more(source: Source) -> None:
+def test_the_number_of_queries_is_limited(source: Source) -> None:
     with pytest.raises(ValueError, match="1000 queries"):
         source.queries(1_001, 8)
 
@@ -100,7 +100,7 @@ def test_contenders_take_turns_and_a_share_is_scaled_up() -> None:
     assert all(0 < figure["low_ms"] <= figure["ms"] <= figure["high_ms"] for figure in figures)
 
 
-def test_recall_counts_ties_and_not_what_was_not_found() -> None:
+def test_recall_counts_ties_and_not_missing_rows() -> None:
     gallery = np.array([[0.0], [1.0], [-1.0], [3.0]], np.float32)
     query, farthest = np.zeros((1, 1), np.float32), np.ones(1, np.float32)
     for found, expected in (([0, 1], 1.0), ([0, 2], 1.0), ([0, 3], 0.5), ([0, -1], 0.5)):
@@ -120,7 +120,7 @@ def test_exponents_are_those_of_a_power() -> None:
     assert growth.exponent(points[:1], "it") is None
 
 
-def test_a_radius_gives_about_as_many_pairs_as_were_asked_for(source: Source) -> None:
+def test_a_radius_gives_about_the_requested_number_of_pairs(source: Source) -> None:
     vectors = source.gallery(2_000, 32)
     found = pairs.lookalike(vectors, pairs.radius_of(vectors, 3_000), 1)
     assert 2_400 < found < 3_600
@@ -128,7 +128,7 @@ def test_a_radius_gives_about_as_many_pairs_as_were_asked_for(source: Source) ->
 
 
 @pytest.mark.slow
-def test_what_cannot_be_installed_is_left_out(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_skipped(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: object) -> peers.Search:
         raise ModuleNotFoundError("No module named 'hnswlib'")
 
@@ -152,9 +152,7 @@ def test_what_cannot_be_installed_is_left_out(source: Source, monkeypatch: pytes
 
 
 @pytest.mark.slow
-def test_every_section_has_a_table_and_a_plot_of_what_it_measures(
-    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_section_has_a_table_and_a_plot(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "TURN", 0.0)
     for module in (indexes, growth, pairs):
         monkeypatch.setattr(module, "ROUNDS", 1)
@@ -236,7 +234,7 @@ def three(tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch) -> Ru
     return Run(tmp_path, source, monkeypatch)
 
 
-def test_a_run_that_was_stopped_goes_on_and_a_finished_one_measures_nothing_twice(three: Run, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_and_a_finished_one_measures_nothing(three: Run, tmp_path: Path) -> None:
     three.stop_at = "batch"
     with pytest.raises(KeyboardInterrupt):
         three()
@@ -247,7 +245,7 @@ def test_a_run_that_was_stopped_goes_on_and_a_finished_one_measures_nothing_twic
     assert three(again=True) == ["single", "batch", "bits"]
 
 
-def test_a_section_that_fails_is_no_loss_to_the_others(three: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_section_does_not_affect_the_others(three: Run, capsys: pytest.CaptureFixture[str]) -> None:
     three.fail_at = "batch"
     assert three() == ["single", "bits"]
     assert "no more memory" in capsys.readouterr().err
@@ -255,20 +253,20 @@ def test_a_section_that_fails_is_no_loss_to_the_others(three: Run, capsys: pytes
     assert three() == ["batch"]
 
 
-def test_other_data_is_measured_anew(three: Run) -> None:
+def test_other_data_is_measured_again(three: Run) -> None:
     three()
     three.source = Source("other clusters", three.source.base, three.source.neighbours)
     assert three() == ["single", "batch", "bits"]
 
 
-def test_a_result_that_is_cut_off_is_measured_anew(three: Run, tmp_path: Path) -> None:
+def test_a_truncated_result_is_measured_again(three: Run, tmp_path: Path) -> None:
     three()
     path = tmp_path / "results" / "batch.json"
     path.write_text(path.read_text(encoding="utf-8")[:50], encoding="utf-8")
     assert three() == ["batch"]
 
 
-def test_pictures_are_looked_for_where_they_usually_lie(tmp_path: Path) -> None:
+def test_images_are_found_in_their_usual_places(tmp_path: Path) -> None:
     (tmp_path / "cifar10").mkdir()
     (tmp_path / file_sections.JUDGED).touch()
     found = file_sections.ImageFiles.of(tmp_path / "cifar10", None, None, None)
@@ -278,7 +276,7 @@ def test_pictures_are_looked_for_where_they_usually_lie(tmp_path: Path) -> None:
     assert "needs CIFAR-10" in showing.table(saved)
 
 
-def test_too_few_pictures_are_refused(tmp_path: Path) -> None:
+def test_too_few_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="holds no images"):
         data.source(tmp_path)
     (tmp_path / "one.jpg").touch()
@@ -294,7 +292,7 @@ def _saved(name: str, cases: object) -> dict[str, Any]:
 RESULTS = ROOT / "benchmarks" / "results"
 
 
-def test_the_tables_are_of_what_was_measured() -> None:
+def test_the_tables_show_the_saved_results() -> None:
     saved = showing.read(RESULTS)
     assert (RESULTS / "results.md").read_text(encoding="utf-8") == showing.page(saved)
     text = showing.DOCS.read_text(encoding="utf-8")

@@ -36,7 +36,7 @@ JUDGED_AMONG = {100: 16, 1_000: 25}
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_a_bundled_encoder_has_a_card_that_says_where_it_comes_from_and_is_small(name: str) -> None:
+def test_a_bundled_encoder_is_small_and_has_provenance(name: str) -> None:
     encoder = encoders.load(name)
     assert encoder.card.name == name
     assert encoder.card.provenance is not None
@@ -177,7 +177,7 @@ def test_a_copy_is_nearest_to_its_original_among_10_000_images(
     assert (hits.rows == rows).mean() > 0.95
 
 
-def test_pairs_that_people_took_for_near_duplicates_are_among_the_closest(
+def test_judged_near_duplicates_are_among_the_closest_pairs(
     cifar10_images: tuple[list[str], np.ndarray], embedded: np.ndarray
 ) -> None:
     with (DATA / "duplicates_cifar10_test_paths.csv").open(encoding="utf-8", newline="") as file:

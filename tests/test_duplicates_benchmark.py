@@ -57,7 +57,7 @@ def test_the_judged_pairs_are_counted_at_each_cut(
     assert len(benchmark.table([result]).columns) == 6
 
 
-def test_missing_data_is_an_error_that_says_what_to_give(data: Path, benchmark: ModuleType, tmp_path: Path) -> None:
+def test_missing_data_is_an_error_with_advice(data: Path, benchmark: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="give the folder that CIFAR-10"):
         benchmark.measure(tmp_path, data / "judged.csv")
     with pytest.raises(NotFoundError, match="cannot be read"):

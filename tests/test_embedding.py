@@ -12,19 +12,7 @@ from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.errors import MismatchError, NotFoundError, UsageError
 from lookalike.metric import Metric, VectorSpace
-
-
-class Recorder:
-    """A `Progress` that remembers."""
-
-    def __init__(self) -> None:
-        self.advances: list[tuple[str, int, int]] = []
-
-    def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:  # noqa: ARG002 -- the protocol has it
-        self.advances.append((stage, done, total))
-
-    def note(self, message: str) -> None:
-        raise AssertionError(message)
+from recorder import Recorder
 
 
 @pytest.fixture
@@ -41,7 +29,7 @@ def test_bad_files_are_reported_and_the_others_embedded_in_order(embedder: Embed
     assert [path.stem for path, _ in embedded.failures] == ["035", "missing"]
     fitted = np.stack([images.load(p, 32) for p in embedded.paths])
     assert np.allclose(embedded.vectors, embedder.encoder.embed(fitted), atol=1e-6)
-    assert progress.advances == [("embedding", n, 71) for n in (16, 32, 48, 64, 71)]
+    assert [report[:3] for report in progress.reports] == [("embedding", n, 71) for n in (16, 32, 48, 64, 71)]
     assert embedder.embed_files([]).vectors.shape == (0, 48)
 
 
@@ -66,7 +54,7 @@ def test_the_metric_must_compare_the_vectors(embedder: Embedder) -> None:
         Embedder.of(embedder.encoder, Metric.HAMMING)
 
 
-def test_the_codec_none_keeps_embeddings_as_they_are(embedder: Embedder, tmp_path: Path) -> None:
+def test_the_codec_none_leaves_embeddings_unchanged(embedder: Embedder, tmp_path: Path) -> None:
     vectors = np.eye(48, dtype=np.float32)
     embedder.codec.fit(vectors).save(tmp_path)
     codec = codecs.load("none", tmp_path, embedder.space)

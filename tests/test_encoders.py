@@ -64,7 +64,7 @@ def means(*, then: str) -> list[onnx.NodeProto]:
 # ---- embedding
 
 
-def test_one_by_one_equals_all_at_once(pocket: Path) -> None:
+def test_single_images_and_batches_have_equal_embeddings(pocket: Path) -> None:
     encoder, batch = Encoder.open(pocket), random_images(150)
     together = encoder.embed(batch)
     assert together.dtype == np.float32
@@ -167,9 +167,7 @@ def test_a_missing_branch_is_refused(folder: Path) -> None:
     ],
     ids=repr,
 )
-def test_a_card_that_does_not_fit_is_refused(
-    folder: Path, card: str | dict[str, object], error: type[Exception]
-) -> None:
+def test_an_invalid_card_is_refused(folder: Path, card: str | dict[str, object], error: type[Exception]) -> None:
     if isinstance(card, str):
         (folder / "encoder.json").write_bytes(card.encode(errors="surrogateescape"))
     else:

@@ -35,7 +35,7 @@ def path(tmp_path: Path, encoder: Encoder) -> Path:
         ({"version": 2, "something": "new"}, MismatchError),
         ({"dimension": 0}, StorageError),
         ({"metric": "manhattan"}, StorageError),
-        ({"format": "a cake"}, StorageError),
+        ({"format": "other"}, StorageError),
         ({"something": "new"}, StorageError),
     ],
 )

@@ -121,7 +121,7 @@ def test_items_added_and_deleted_since_building_are_counted(store: SQLiteStore) 
     assert (status.index.added, status.index.gone) == (2, 2)
 
 
-def test_an_index_is_due_once_an_eighth_is_new_and_building_includes_new_items(store: SQLiteStore) -> None:
+def test_an_index_is_due_once_an_eighth_of_the_items_is_new(store: SQLiteStore) -> None:
     store.upsert([Item(f"a{i}", "") for i in range(COUNT // 8)], vectors(COUNT // 8, 1))
     assert not store.status().due
     store.upsert([Item("one more", "")], vectors(1, 2))
@@ -280,7 +280,7 @@ def test_a_stopped_build_changes_nothing(path: Path, store: SQLiteStore) -> None
     assert [p.name for p in (path / "cache").iterdir() if p.name.startswith(".")] == []
 
 
-def test_a_process_killed_while_it_builds_does_no_harm(path: Path) -> None:
+def test_a_process_killed_during_a_build_does_no_harm(path: Path) -> None:
     shutil.rmtree(path / "cache")
     builder = processes.start(processes.build, path)
     assert builder.stdout is not None
@@ -385,7 +385,7 @@ def write_as_before(metadata: dict[str, Any], parts: dict[str, Array]) -> None:
 
 
 @pytest.mark.parametrize("change", [rename_prefilter, shorten_codes, lose_codes, write_as_before])
-def test_a_cached_matrix_of_another_version_is_made_again(
+def test_a_cached_matrix_of_another_version_is_rebuilt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any], dict[str, Array]], None]
 ) -> None:
     monkeypatch.setattr("lookalike.stores.sqlite.matrix._MIN_QUANTISED", 1)
@@ -412,7 +412,7 @@ def test_a_large_matrix_is_quantised_and_projected_and_stays_exact(
 ) -> None:
     monkeypatch.setattr("lookalike.stores.sqlite.matrix._MIN_QUANTISED", 1)
     monkeypatch.setattr("lookalike.search.prefilters.projected.DIMENSIONS", (2, 4))
-    monkeypatch.setattr("lookalike.search.prefilters.projected._PAYS", 1e6)
+    monkeypatch.setattr("lookalike.search.prefilters.projected._MAX_COST", 1e6)
     path, known = tmp_path / "m.lookalike", vectors(3000)
 
     def check(store: SQLiteStore, expected: Array, names: list[str]) -> None:

@@ -134,7 +134,7 @@ def test_a_file_whose_size_and_times_are_the_same_is_not_read(desk: Desk, monkey
 
 
 @pytest.mark.usefixtures("settled")
-def test_a_file_of_the_same_size_and_date_but_other_content_is_seen(desk: Desk) -> None:
+def test_a_change_with_the_same_size_and_date_is_detected(desk: Desk) -> None:
     desk.write(a=1)
     desk.added()
     file = desk.folder / "a.png"
@@ -150,7 +150,7 @@ def test_a_file_of_the_same_size_and_date_but_other_content_is_seen(desk: Desk) 
     assert desk.added() == {"embedded": 1}
 
 
-def test_times_are_not_trusted_before_a_change_would_show_in_them(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recent_times_are_not_trusted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.write(a=1)
     desk.added()
     assert desk.items()["a"].signature == ""  # on a disk that counts whole seconds it may change unseen, so it is read
@@ -272,14 +272,14 @@ def test_another_label_finds_its_vector_when_the_first_of_two_copies_changed(
         desk.check()
 
 
-def test_an_image_that_comes_twice_is_one_item(desk: Desk) -> None:
+def test_a_repeated_image_is_one_item(desk: Desk) -> None:
     desk.write(a=1)
     twice = [Entry(desk.folder / "a.png", "first"), Entry(desk.folder / ".." / "photos" / "a.png", "last")]
     desk.add(*twice)
     assert [item.label for item in desk.items().values()] == ["last"]
 
 
-def test_of_an_id_that_comes_twice_the_last_one_counts(desk: Desk) -> None:
+def test_the_last_entry_of_an_id_counts(desk: Desk) -> None:
     desk.write(a=1, b=2)
     new = [Entry(desk.folder / f"{name}.png", id="x") for name in "ab"]
     assert counted(desk.add(*new)) == {"embedded": 1}
@@ -315,7 +315,7 @@ def test_a_file_that_became_unreadable_keeps_its_item(desk: Desk) -> None:
 @pytest.mark.parametrize(
     "path", [b"nowhere.png", b"na\xefve.png", b"nul\0.png", b"folder"], ids=["missing", "no UTF-8", "NUL", "folder"]
 )
-def test_a_path_that_cannot_be_used_is_reported(desk: Desk, path: bytes) -> None:
+def test_an_unusable_path_is_reported(desk: Desk, path: bytes) -> None:
     (desk.folder / "folder").mkdir()
     desk.write(a=1)
     added = desk.add(Entry(desk.folder / os.fsdecode(path)), Entry(desk.folder / "a.png"))
@@ -328,7 +328,7 @@ def test_a_file_name_that_is_not_utf_8_is_reported(desk: Desk) -> None:
     assert desk.added() == {"failed": 1}
 
 
-def test_a_label_that_cannot_be_kept_is_reported(desk: Desk) -> None:
+def test_an_invalid_label_is_reported(desk: Desk) -> None:
     desk.write(a=1, b=2)
     added = desk.add(Entry(desk.folder / "a.png", "a\0"), Entry(desk.folder / "b.png", attributes={"\ud800": ""}))
     assert counted(added) == {"failed": 2}
@@ -516,7 +516,7 @@ def test_a_copy_whose_original_another_process_removed_is_reported(desk: Desk, m
 
 
 @pytest.mark.parametrize("changed", [False, True], ids=["deleted", "changed"])
-def test_a_copy_whose_original_goes_while_its_vector_is_read_is_reported(
+def test_a_copy_whose_original_is_removed_during_reading_is_reported(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, *, changed: bool
 ) -> None:
     desk.write(a=1)

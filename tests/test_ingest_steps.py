@@ -94,7 +94,7 @@ def shop(tmp_path: Path, pocket: Path) -> Iterator[Collection]:
         yield collection
 
 
-def test_read_decodes_what_is_new_and_returns_what_is_wrong(shop: Collection, tmp_path: Path) -> None:
+def test_read_decodes_new_images_and_returns_errors(shop: Collection, tmp_path: Path) -> None:
     known = Known({}, {})
     image_files.write(tmp_path, {"a.png": 1})
     result = read(Entry(tmp_path / "a.png", "cat"), known, shop.embedder)
@@ -116,7 +116,7 @@ def test_read_does_not_decode_a_known_content(shop: Collection, tmp_path: Path) 
         assert result.item.sha256 == content
 
 
-def test_an_item_keeps_its_label_unless_the_entry_has_facts(shop: Collection, tmp_path: Path) -> None:
+def test_an_item_keeps_its_label_unless_the_entry_has_one(shop: Collection, tmp_path: Path) -> None:
     image_files.write(tmp_path, {"a.png": 1})
     old = Item(file_id(tmp_path / "a.png"), "elsewhere", "cat", {"colour": "red"})
     known = Known({old.id: old}, {})
@@ -141,7 +141,7 @@ def means(batch: np.ndarray) -> np.ndarray:
     return np.asarray(batch.reshape(len(batch), -1).mean(axis=1, keepdims=True))
 
 
-def test_the_queue_embeds_in_batches_and_says_what_is_coming() -> None:
+def test_the_queue_embeds_in_batches_and_lists_unfinished_images() -> None:
     vectors: dict[str, np.ndarray] = {}
     with ThreadPoolExecutor(2) as threads:
         queue = EmbeddingQueue(means, threads, vectors)
@@ -156,7 +156,7 @@ def test_the_queue_embeds_in_batches_and_says_what_is_coming() -> None:
     assert queue.unfinished == set()
 
 
-def test_the_queue_rescues_what_is_embedded_and_drops_the_rest() -> None:
+def test_a_shut_down_queue_keeps_started_batches_and_drops_the_rest() -> None:
     vectors: dict[str, np.ndarray] = {}
     begun, go_on = Event(), Event()
 
@@ -178,7 +178,7 @@ def test_the_queue_rescues_what_is_embedded_and_drops_the_rest() -> None:
     assert queue.unfinished == set()
 
 
-def test_the_queue_passes_errors_on() -> None:
+def test_the_queue_raises_errors_of_the_encoder() -> None:
     def fail(_: np.ndarray) -> np.ndarray:
         raise EncoderError("broken")
 
@@ -198,7 +198,7 @@ def pending(ident: str, content: str) -> Pending:
     return Pending(Entry(Path(ident)), Item(ident, ident, sha256=content))
 
 
-def test_items_are_ready_up_to_the_first_whose_vector_is_coming() -> None:
+def test_items_are_ready_up_to_the_first_unfinished_one() -> None:
     items = [pending("a", "1"), pending("b", "2"), pending("c", "3")]
     assert [count_ready(items, unfinished) for unfinished in (set(), {"3"}, {"2", "3"}, {"1"})] == [3, 2, 1, 0]
     assert count_ready([], {"1"}) == 0
@@ -218,7 +218,7 @@ def test_write_takes_vectors_from_this_run_and_from_the_store(shop: Collection) 
     assert known.items["old"].sha256 == "2"
 
 
-def test_write_returns_the_items_whose_vector_is_gone(shop: Collection) -> None:
+def test_write_returns_items_without_a_vector(shop: Collection) -> None:
     shop.store.upsert([Item("old", "old", sha256="1")], vector(1)[None])
     known = Known.of(shop.store)
     shop.store.delete(["old"])
@@ -263,7 +263,7 @@ def test_an_image_in_memory_needs_a_keeper(shop: Collection) -> None:
         add(shop.store, shop.embedder, plan(image_files.png(1)))
 
 
-def test_a_result_reads_as_a_line() -> None:
+def test_a_result_is_printed_as_one_line() -> None:
     assert str(Added(embedded=1234)) == "1,234 embedded"
     failures = (Failure(Path("a.png"), "broken"),)
     assert str(Added(1, 2, 3, failures)) == "1 embedded, 2 reused, 3 unchanged, 1 failed"

@@ -1,4 +1,4 @@
-"""Joins written into files: in every format, ended in every way, and gone on with."""
+"""Joins written to files: all formats, interruptions and resumption."""
 
 import csv
 import itertools
@@ -127,7 +127,7 @@ def test_every_format_has_the_pairs_of_the_definition(
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("itself", [False, True])
-def test_ended_again_and_again_it_becomes_the_same_file(
+def test_a_repeatedly_interrupted_join_gives_the_same_file(
     asked: Callable[..., Join], tmp_path: Path, question: str, itself: bool, ending: str
 ) -> None:
     whole, out = tmp_path / f"whole{ending}", tmp_path / f"pairs{ending}"
@@ -157,7 +157,7 @@ def test_ended_again_and_again_it_becomes_the_same_file(
 @pytest.mark.parametrize("itself", [False, True])
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.slow
-def test_an_approximate_join_goes_on_too_and_is_no_exact_one(
+def test_an_approximate_join_resumes_and_differs_from_an_exact_one(
     both: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: str, itself: bool
 ) -> None:
     monkeypatch.setattr(approximate, "_ROWS", 64)
@@ -197,7 +197,7 @@ with Collection.open(sys.argv[1]) as one:
 
 @pytest.mark.parametrize(("question", "ending"), [("k", ".csv"), ("range", ".parquet"), ("minimum", ".jsonl")])
 @pytest.mark.slow
-def test_killed_outright_it_goes_on(
+def test_a_killed_join_resumes(
     asked: Callable[..., Join], both: tuple[Path, Path], tmp_path: Path, question: str, ending: str
 ) -> None:
     whole, out = tmp_path / f"whole{ending}", tmp_path / f"pairs{ending}"
@@ -218,7 +218,7 @@ def test_killed_outright_it_goes_on(
     assert out.read_bytes() == whole.read_bytes()
 
 
-def test_ctrl_c_says_how_to_go_on(both: tuple[Path, Path], tmp_path: Path) -> None:
+def test_ctrl_c_explains_how_to_resume(both: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "pairs.csv"
     program = "from lookalike import search; from lookalike.cli import main; search.engine._QUERIES = 1; main()"
     command = [sys.executable, "-c", program, "join", str(both[0]), "--within", "9", "--out", str(out)]
@@ -265,14 +265,14 @@ def interrupted(join: Join, out: Path, after: int = 4) -> None:
 def test_the_identity_in_a_journal_does_not_change(
     asked: Callable[..., Join], question: str, values: list[str]
 ) -> None:
-    """Otherwise an unfinished join of an earlier version would start anew."""
+    """Otherwise an unfinished join of an earlier version would start over."""
     names = ("the left collection", "the right collection", "k", "the radius", "the least distance", "--approximate")
     identity = asked(question).identity
     assert tuple(identity) == names
     assert [*identity.values()][2:] == [*values, "False"]
 
 
-def test_another_question_starts_anew(asked: Callable[..., Join], tmp_path: Path) -> None:
+def test_a_changed_query_starts_over(asked: Callable[..., Join], tmp_path: Path) -> None:
     out, recorder = tmp_path / "pairs.csv", Recorder()
     interrupted(asked("range"), out)
     written = joins.write(asked("k"), out, recorder)
@@ -282,7 +282,7 @@ def test_another_question_starts_anew(asked: Callable[..., Join], tmp_path: Path
 
 
 @pytest.mark.parametrize(("which", "name"), [(0, "the left collection"), (1, "the right collection")])
-def test_another_collection_starts_anew(tmp_path: Path, pocket: Path, which: int, name: str) -> None:
+def test_a_changed_collection_starts_over(tmp_path: Path, pocket: Path, which: int, name: str) -> None:
     made = [fill(tmp_path / f"{i}.lookalike", pocket, 200, i) for i in (1, 2)]
     out, recorder = tmp_path / "pairs.csv", Recorder()
     with Collection.open(made[0]) as one, Collection.open(made[1]) as other:
@@ -293,7 +293,7 @@ def test_another_collection_starts_anew(tmp_path: Path, pocket: Path, which: int
     assert recorder.notes == [f"{out}: starting over: {name} changed since it began."]
 
 
-def test_what_is_damaged_starts_anew(asked: Callable[..., Join], tmp_path: Path) -> None:
+def test_a_damaged_job_starts_over(asked: Callable[..., Join], tmp_path: Path) -> None:
     out, whole = tmp_path / "pairs.csv", tmp_path / "whole.csv"
     joins.write(asked("k"), whole)
     folder = journal.job_folder(out)
@@ -311,7 +311,7 @@ def test_what_is_damaged_starts_anew(asked: Callable[..., Join], tmp_path: Path)
         out.unlink()
 
 
-def test_what_is_in_the_way_is_left_alone(asked: Callable[..., Join], tmp_path: Path) -> None:
+def test_other_files_are_not_overwritten(asked: Callable[..., Join], tmp_path: Path) -> None:
     out = tmp_path / "pairs.csv"
     for taken, says in [
         (out / "mine", "it is a folder"),
@@ -346,7 +346,7 @@ def test_items_removed_meanwhile_have_no_uri(tmp_path: Path, pocket: Path) -> No
     assert not any("99" in uri for row in read(out) for uri in row[:2])
 
 
-def test_progress_ends_at_everything(asked: Callable[..., Join], tmp_path: Path) -> None:
+def test_progress_ends_at_the_total(asked: Callable[..., Join], tmp_path: Path) -> None:
     for question, itself in itertools.product(QUESTIONS, [False, True]):
         recorder = Recorder()
         written = joins.write(asked(question, itself=itself), tmp_path / "pairs.csv", recorder)
@@ -358,7 +358,7 @@ def test_progress_ends_at_everything(asked: Callable[..., Join], tmp_path: Path)
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_hardly_any_items(tmp_path: Path, pocket: Path, count: int) -> None:
+def test_collections_of_few_items(tmp_path: Path, pocket: Path, count: int) -> None:
     paths = [fill(tmp_path / f"{name}.lookalike", pocket, count, 1) for name in "ab"]
     with Collection.open(paths[0]) as one, Collection.open(paths[1]) as other:
         for ending, question in itertools.product(ENDINGS, QUESTIONS):
@@ -370,7 +370,7 @@ def test_hardly_any_items(tmp_path: Path, pocket: Path, count: int) -> None:
             assert joins.write(one.join(other, **ask).join, out).pairs == (0 if question == "minimum" else count)
 
 
-def test_a_stream_is_the_file(asked: Callable[..., Join], tmp_path: Path) -> None:
+def test_a_stream_equals_the_file(asked: Callable[..., Join], tmp_path: Path) -> None:
     for form, ending in ((formats.CSV, ".csv"), (formats.LINES, ".jsonl")):
         parts: list[bytes] = []
         count = joins.stream(asked("range"), form, parts.append)
@@ -378,7 +378,7 @@ def test_a_stream_is_the_file(asked: Callable[..., Join], tmp_path: Path) -> Non
         assert b"".join(parts) == (tmp_path / f"pairs{ending}").read_bytes()
 
 
-def test_no_more_rows_are_held_than_said(
+def test_rows_are_written_in_bounded_groups(
     asked: Callable[..., Join], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []

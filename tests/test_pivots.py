@@ -1,4 +1,4 @@
-"""Searches with a pivot table against those without: equal to the last bit, on data chosen to break them."""
+"""Searches with and without a pivot table are bit-identical, on data chosen to break them."""
 
 import json
 from collections.abc import Callable
@@ -102,7 +102,7 @@ def _share_left_open(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
 @settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cases, st.integers(1, 310))
 @pytest.mark.usefixtures("_share_left_open")
-def test_knn_is_that_without_a_table(case: Case, k: int) -> None:
+def test_knn_with_a_table_equals_knn_without(case: Case, k: int) -> None:
     metric, queries, gallery = made(case)
     same(knn(queries, gallery, k, metric), knn(queries, gallery.vectors, k, metric))
 
@@ -110,7 +110,7 @@ def test_knn_is_that_without_a_table(case: Case, k: int) -> None:
 @settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cases, st.floats(0, 1))
 @pytest.mark.usefixtures("_share_left_open")
-def test_within_is_that_without_a_table(case: Case, part: float) -> None:
+def test_within_with_a_table_equals_within_without(case: Case, part: float) -> None:
     metric, queries, gallery = made(case)
     with np.errstate(over="ignore"):
         distances = np.sort(pairwise(queries, gallery.vectors, metric).astype(np.float32), axis=None)
@@ -137,16 +137,16 @@ def test_rows_and_changed_galleries_keep_their_answers(case: Case, random: Rando
 def test_a_table_is_restored_and_one_for_other_vectors_is_refused(metric: Metric) -> None:
     vectors = np.random.default_rng(0).integers(0, 9, (60, 5)).astype(metric.dtype)
     gallery = with_pivots(vectors, metric, 4)
-    facts, arrays = prefilters.save(gallery.prefilters)
-    restored = prefilters.load(json.loads(json.dumps(facts)), arrays, vectors.shape)
+    metadata, arrays = prefilters.save(gallery.prefilters)
+    restored = prefilters.load(json.loads(json.dumps(metadata)), arrays, vectors.shape)
     same(knn(vectors[:3], replace(gallery, prefilters=restored), 4, metric), knn(vectors[:3], vectors, 4, metric))
     for shape in ((59, 5), (60, 4)):
         with pytest.raises(ValueError, match="other vectors"):
-            prefilters.load(facts, arrays, shape)
+            prefilters.load(metadata, arrays, shape)
 
 
 def needed(queries: Array, gallery: Gallery, metric: Metric, k: int) -> Array:
-    """How many distances each query for its k nearest needs."""
+    """Count the distances that each k-NN query needs."""
     (table,) = gallery.prefilters
     assert isinstance(table, PivotTable)
     side, reach = prepare(queries, metric), knn(queries, gallery, k, metric).distances.reshape(-1, k)[:, -1]
@@ -163,7 +163,7 @@ def test_long_vectors(metric: Metric) -> None:
     assert needed(vectors[30:70], gallery, metric, 10).mean() < 0.15 * 2000
 
 
-def test_few_distances_are_measured_where_few_dimensions_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_distances_are_measured_at_low_intrinsic_dimension(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     vectors = (rng.random((20_000, 3)) @ np.linalg.qr(rng.standard_normal((32, 3)))[0].T).astype(np.float32)
     gallery, measured, real = with_pivots(vectors, EUCLIDEAN, 8), [], bounds.measure
@@ -204,7 +204,7 @@ def test_the_same_seed_gives_the_same_table() -> None:
     assert len(one.pivots) == 5
 
 
-def test_pivots_that_say_nothing_new_are_left_out() -> None:
+def test_redundant_pivots_are_left_out() -> None:
     assert len(build(prepare(np.ones((50, 3)), EUCLIDEAN), EUCLIDEAN, 16).pivots) == 1
     assert len(build(prepare(np.ones((0, 3)), EUCLIDEAN), EUCLIDEAN, 16).pivots) == 0
     assert (
@@ -216,19 +216,19 @@ SIDE = prepare(np.ones((3, 2), np.float32), EUCLIDEAN)
 
 
 @pytest.mark.parametrize(
-    ("ask", "says"),
+    ("call", "message"),
     [
         (lambda: build(SIDE, EUCLIDEAN, 0), "at least 1 pivot, not 0"),
         (lambda: build(SIDE, HAMMING), "hamming"),
         (lambda: estimate(SIDE, EUCLIDEAN), "at least 1,000"),
     ],
 )
-def test_what_makes_no_sense_is_refused(ask: Callable[[], object], says: str) -> None:
-    with pytest.raises(UsageError, match=says):
-        ask()
+def test_invalid_arguments_are_refused(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        call()
 
 
-def test_the_intrinsic_dimension_is_that_of_chavez() -> None:
+def test_the_intrinsic_dimension_follows_chavez() -> None:
     rng = np.random.default_rng(0)
     sample = rng.random((3_000, 1)).astype(np.float32)
     # Distances of uniform points on a line: mean 1/3, variance 1/18, so 1/9 over 1/9.

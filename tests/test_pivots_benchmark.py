@@ -1,4 +1,4 @@
-"""The benchmark of pivots, run on little."""
+"""The benchmark of pivots, on little data."""
 
 import sys
 from functools import partial
@@ -15,7 +15,7 @@ import measuring
 import pivots
 
 
-def test_it_tells_shares_times_and_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_reports_shares_times_and_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pivots, "CUBES", [2])
     monkeypatch.setattr(pivots, "DIMENSIONS", [32])
     monkeypatch.setattr(pivots, "PIVOTS", [4, 16])

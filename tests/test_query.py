@@ -34,7 +34,7 @@ BITS = VectorSpace(Metric.HAMMING, 64)
         (DistanceRange(1, 2), EUCLIDEAN, (1, 2)),
     ],
 )
-def test_a_distance_range_is_read(value: Any, space: VectorSpace, expected: tuple[float, float]) -> None:  # noqa: ANN401 -- what a person writes
+def test_a_distance_range_is_parsed(value: Any, space: VectorSpace, expected: tuple[float, float]) -> None:  # noqa: ANN401 -- any type
     found = DistanceRange.parse(value, space)
     assert (found.min, found.max) == pytest.approx(expected)
 
@@ -42,18 +42,18 @@ def test_a_distance_range_is_read(value: Any, space: VectorSpace, expected: tupl
 @pytest.mark.parametrize(
     "value", ["", "x", "1..2..3", "80%%", "nan", "-1", "3..2", "101%", (), (1, 2, 3), None, object(), ("a", "b")]
 )
-def test_what_is_no_distance_range_is_refused(value: Any) -> None:  # noqa: ANN401 -- as above
+def test_an_invalid_distance_range_is_refused(value: Any) -> None:  # noqa: ANN401 -- as above
     with pytest.raises(UsageError):
         DistanceRange.parse(value, EUCLIDEAN)
 
 
 @given(st.floats(0, 100), st.sampled_from([EUCLIDEAN, BITS, VectorSpace(Metric.COSINE, 3)]))
-def test_a_similarity_is_the_distance_at_it(per_cent: float, space: VectorSpace) -> None:
+def test_a_percentage_is_the_distance_of_that_similarity(per_cent: float, space: VectorSpace) -> None:
     found = DistanceRange.parse(f"{per_cent!r}%", space)
     assert similarity(found.max, space.metric, space.dimension) == pytest.approx(per_cent / 100, abs=1e-9)
 
 
-def test_a_query_finds_the_nearest_unless_it_says_otherwise() -> None:
+def test_a_query_finds_the_nearest_by_default() -> None:
     vectors = np.zeros((3, 4), np.float32)
     assert Query(vectors=vectors).k == DEFAULT_K
     assert Query(vectors=vectors, within=DistanceRange(0, 1)).k is None
@@ -73,6 +73,6 @@ def test_a_query_finds_the_nearest_unless_it_says_otherwise() -> None:
         {"images": [b"x"]},
     ],
 )
-def test_a_query_that_contradicts_itself_is_refused(wrong: dict[str, Any]) -> None:
+def test_an_invalid_query_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Query(vectors=np.zeros((1, 4), np.float32), **wrong)

@@ -38,7 +38,7 @@ BUDGETS = [1_000, 10_000, 64 * 2**20]
 
 
 def definition(a: Array, b: Array, metric: Metric) -> Array:
-    """The distances as the formula reads."""
+    """Compute distances by the plain formula."""
     if metric == HAMMING:
         return np.asarray(np.unpackbits(np.bitwise_xor(a[:, None], b), axis=2).sum(axis=2), np.float32)
     a, b = a.astype(np.float64)[:, None], b.astype(np.float64)
@@ -51,7 +51,7 @@ def definition(a: Array, b: Array, metric: Metric) -> Array:
 
 
 def middle(distances: Array, part: float = 0.5) -> float:
-    """A distance that occurs, so that a radius has to include it."""
+    """Choose a distance that occurs, so that a range must include it."""
     return float(np.sort(distances, axis=None)[int(part * (distances.size - 1))]) if distances.size else 1.0
 
 
@@ -161,7 +161,7 @@ def _usual_budget() -> Iterator[None]:
 
 @settings(deadline=None, max_examples=300)
 @given(cases, st.integers(1, 70))
-def test_knn_is_its_definition(case: Case, k: int) -> None:
+def test_knn_equals_its_definition(case: Case, k: int) -> None:
     metric, a, b = made(case)
     bounds.BUDGET = case[-1]
     distances = definition(a, b, metric)
@@ -170,7 +170,7 @@ def test_knn_is_its_definition(case: Case, k: int) -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(cases, st.floats(0, 1))
-def test_within_is_its_definition(case: Case, part: float) -> None:
+def test_within_equals_its_definition(case: Case, part: float) -> None:
     metric, a, b = made(case)
     bounds.BUDGET = case[-1]
     distances = definition(a, b, metric)
@@ -198,7 +198,7 @@ def test_within_from_a_minimum_distance_on(case: Case, one: float, other: float)
 
 @settings(deadline=None)
 @given(cases, st.floats(0, 1), st.floats(0, 1), st.randoms(use_true_random=False))
-def test_within_sorted_is_within_in_blocks(case: Case, one: float, other: float, random: Random) -> None:
+def test_within_sorted_equals_within_in_chunks(case: Case, one: float, other: float, random: Random) -> None:
     metric, a, b = made(case)
     bounds.BUDGET = case[-1]
     rows = np.array(sorted(random.sample(range(len(b)), random.randint(0, len(b)))), np.int64)
@@ -214,7 +214,7 @@ def test_within_sorted_is_within_in_blocks(case: Case, one: float, other: float,
 
 @settings(deadline=None)
 @given(cases, st.integers(1, 70), st.integers(0, 20))
-def test_a_join_goes_on_where_it_ended(case: Case, k: int, stop: int) -> None:
+def test_a_join_resumes_at_a_left_row(case: Case, k: int, stop: int) -> None:
     metric, a, b = made(case)
     bounds.BUDGET = case[-1]
     radius = middle(definition(b, b, metric))
@@ -235,7 +235,7 @@ def test_a_join_goes_on_where_it_ended(case: Case, k: int, stop: int) -> None:
 
 @settings(deadline=None)
 @given(cases, st.integers(1, 70), st.randoms(use_true_random=False))
-def test_rows_search_only_these(case: Case, k: int, random: Random) -> None:
+def test_rows_restrict_the_search(case: Case, k: int, random: Random) -> None:
     metric, a, b = made(case)
     bounds.BUDGET = case[-1]
     rows = np.array(sorted(random.sample(range(len(b)), random.randint(0, len(b)))), np.int64)
@@ -250,7 +250,7 @@ def test_rows_search_only_these(case: Case, k: int, random: Random) -> None:
 
 @settings(deadline=None)
 @given(cases, st.integers(1, 70))
-def test_join_is_knn_and_within_of_each_row(case: Case, k: int) -> None:
+def test_join_equals_knn_and_within_of_each_row(case: Case, k: int) -> None:
     metric, a, b = made(case)
     bounds.BUDGET = case[-1]
     distances = definition(a, b, metric)
@@ -292,7 +292,7 @@ def test_many_long_vectors(metric: Metric) -> None:
 
 
 @pytest.mark.parametrize("metric", list(Metric))
-def test_one_by_one_is_the_batch_to_the_last_bit(metric: Metric) -> None:
+def test_single_queries_and_batches_are_bit_identical(metric: Metric) -> None:
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((2, 600, 96)) * 40).astype(metric.dtype)
     prepared = prepare(b, metric)
@@ -337,7 +337,7 @@ def test_one_side_empty(metric: Metric) -> None:
     assert list(within_sorted(some[:1], none, DistanceRange(0, 1), metric)) == []
 
 
-def test_what_is_prepared_for_one_serves_the_other() -> None:
+def test_a_gallery_serves_euclidean_and_cosine_distance() -> None:
     data = DATA["random"](np.random.default_rng(0), 40, 6)
     for made_for, asked in itertools.product((EUCLIDEAN, COSINE), repeat=2):
         prepared = prepare(data, made_for)
@@ -362,7 +362,7 @@ def test_any_layout_in_memory() -> None:
 
 
 @pytest.mark.parametrize("metric", list(Metric))
-def test_a_memory_mapped_gallery_stays_one(metric: Metric, tmp_path: Path) -> None:
+def test_a_memory_mapped_gallery_stays_memory_mapped(metric: Metric, tmp_path: Path) -> None:
     data = (np.random.default_rng(0).standard_normal((50, 11)) * 50).astype(metric.dtype)
     np.save(tmp_path / "gallery.npy", data)
     mapped = np.load(tmp_path / "gallery.npy", mmap_mode="r")
@@ -372,7 +372,7 @@ def test_a_memory_mapped_gallery_stays_one(metric: Metric, tmp_path: Path) -> No
 
 
 def peak(work: Callable[[], object]) -> int:
-    """Bytes that some work takes beside what was there before."""
+    """Measure the peak memory of a call, in bytes."""
     tracemalloc.start()
     try:
         work()
@@ -388,24 +388,24 @@ def test_a_join_takes_bounded_memory(k: int | None, within: DistanceRange | None
     left, right = (prepare(rng.standard_normal((4_000, 8), np.float32), EUCLIDEAN) for _ in range(2))
     bounds.BUDGET = 2**20
     counts: list[int] = []
-    most = peak(lambda: counts.extend(map(len, join(left, right, EUCLIDEAN, k=k, within=within))))
+    used = peak(lambda: counts.extend(map(len, join(left, right, EUCLIDEAN, k=k, within=within))))
     assert sum(counts) == 4_000 * (k or 4_000)
-    # The budget, what is measured at a time (a few arrays of 2¹⁶ float64), and the chunk before, which map() holds.
-    assert most < bounds.BUDGET + 4 * 8 * bounds.CACHED + 2**20
+    # The budget, a few arrays of 2¹⁶ float64 that are measured at a time, and the previous chunk, which map() holds.
+    assert used < bounds.BUDGET + 4 * 8 * bounds.CACHED + 2**20
 
 
-@pytest.mark.parametrize("way", ["chosen rows", "a part of each row", "float64"])
-def test_a_batch_copies_no_more_than_a_tile_of_the_gallery(way: str) -> None:
+@pytest.mark.parametrize("case", ["chosen rows", "a part of each row", "float64"])
+def test_a_batch_copies_no_more_than_a_tile_of_the_gallery(case: str) -> None:
     rng = np.random.default_rng(0)
-    wide = rng.standard_normal((40_000, 128), np.float32) * (1e30 if way == "float64" else 1)
-    gallery = prepare(wide[:, :64] if way == "a part of each row" else wide, EUCLIDEAN)
-    rows = np.arange(0, len(wide), 8) if way == "chosen rows" else None
+    wide = rng.standard_normal((40_000, 128), np.float32) * (1e30 if case == "float64" else 1)
+    gallery = prepare(wide[:, :64] if case == "a part of each row" else wide, EUCLIDEAN)
+    rows = np.arange(0, len(wide), 8) if case == "chosen rows" else None
     queries = gallery.take(np.array([3, 5]))
     bounds.BUDGET = 2**20
     assert peak(lambda: knn(queries, gallery, 2, EUCLIDEAN, rows=rows)) < bounds.BUDGET + 5 * 8 * bounds.CACHED
 
 
-def test_to_look_for_fewer_dimensions_takes_bounded_memory() -> None:
+def test_projection_takes_bounded_memory() -> None:
     flat = np.random.default_rng(0).random((300_000, 2), np.float32)
     assert peak(lambda: projected.project(flat, EUCLIDEAN)) < bounds.BUDGET
 
@@ -433,9 +433,9 @@ DATA_2 = np.ones((3, 2), np.float32)
 
 
 @pytest.mark.parametrize(
-    ("ask", "says"),
+    ("call", "message"),
     [
-        (lambda: knn(DATA_2, DATA_2, 0, EUCLIDEAN), "k must be at least 1, not 0"),
+        (lambda: knn(DATA_2, DATA_2, 0, EUCLIDEAN), "k must be at minimum 1, not 0"),
         (lambda: knn(DATA_2, np.ones((3, 4)), 1, EUCLIDEAN), "dimension 2 and 4"),
         (lambda: knn(DATA_2[0], DATA_2, 1, EUCLIDEAN), r"v\[None\]"),
         (lambda: knn(DATA_2, DATA_2 * np.nan, 1, EUCLIDEAN), r"Row 0 \(3 in all\) holds NaN"),
@@ -457,16 +457,16 @@ DATA_2 = np.ones((3, 2), np.float32)
         (lambda: self_join(DATA_2, EUCLIDEAN, within=0.5), "DistanceRange"),  # type: ignore[arg-type]
         (lambda: join(DATA_2, DATA_2, EUCLIDEAN), "either k or"),
         (lambda: join(DATA_2, DATA_2, EUCLIDEAN, k=1, within=DistanceRange(0, 1)), "either k or"),
-        (lambda: join(DATA_2, DATA_2, EUCLIDEAN, k=0), "at least 1"),
+        (lambda: join(DATA_2, DATA_2, EUCLIDEAN, k=0), "at minimum 1"),
         (lambda: self_join(DATA_2, EUCLIDEAN), "either k or"),
         (lambda: within_sorted(DATA_2, DATA_2, DistanceRange(0, 1), EUCLIDEAN), r"shape \(1, d\), not for 3"),
         (lambda: join(DATA_2, DATA_2, EUCLIDEAN, k=1, begin=4), "between 0 and 3, not at 4"),
         (lambda: self_join(DATA_2, EUCLIDEAN, within=DistanceRange(0, 1), begin=-1), "between 0 and 3, not at -1"),
     ],
 )
-def test_wrong_arguments_are_refused_at_once(ask: Callable[[], object], says: str) -> None:
-    with pytest.raises(UsageError, match=says):
-        ask()
+def test_wrong_arguments_are_refused_at_once(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        call()
 
 
 def test_a_gallery_has_a_length() -> None:

@@ -1,4 +1,4 @@
-"""Joins that look at fewer dimensions first, against the definition."""
+"""Joins and batches over projected galleries, against the definition."""
 
 from collections.abc import Iterator
 
@@ -45,7 +45,7 @@ KINDS = DATA | {"near a plane": near_a_plane}
     st.sampled_from([1, 4, 8, 17, 130]),
     st.floats(0, 1),
 )
-def test_joins_are_their_definition(metric: Metric, kind: str, seed: int, d: int, share: float) -> None:
+def test_joins_equal_their_definition(metric: Metric, kind: str, seed: int, d: int, share: float) -> None:
     rng = np.random.default_rng(seed)
     bounds.BUDGET = int(rng.choice([10_000, 64 * 2**20]))
     data = KINDS[kind](rng, 70, d)
@@ -70,7 +70,7 @@ def test_joins_are_their_definition(metric: Metric, kind: str, seed: int, d: int
     st.integers(1, 60),
 )
 @pytest.mark.slow
-def test_the_nearest_are_their_definition(metric: Metric, kind: str, seed: int, d: int, k: int) -> None:
+def test_nearest_neighbours_equal_their_definition(metric: Metric, kind: str, seed: int, d: int, k: int) -> None:
     rng = np.random.default_rng(seed)
     bounds.BUDGET = int(rng.choice([10_000, 64 * 2**20]))
     data = KINDS[kind](rng, 70, d)
@@ -94,9 +94,7 @@ def test_the_nearest_are_their_definition(metric: Metric, kind: str, seed: int, 
 
 
 @pytest.mark.parametrize("metric", [EUCLIDEAN, COSINE])
-def test_what_lies_near_few_dimensions_is_projected_and_noise_is_not(
-    metric: Metric, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_near_a_plane_is_projected_and_noise_is_not(metric: Metric, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projected, "_MEASURING_COST", (500, 2))
     monkeypatch.setattr(projected, "_MAX_COST", 1)
     rng = np.random.default_rng(0)
@@ -108,7 +106,7 @@ def test_what_lies_near_few_dimensions_is_projected_and_noise_is_not(
     assert projected.project_for(noise.vectors, noise.vectors, np.array([usual], np.float32), metric) is None
 
 
-def test_a_gallery_of_which_some_rows_are_asked_for_is_not_projected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gallery_is_not_projected_for_a_subset_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     data = near_a_plane(np.random.default_rng(0), 300, 30)
     rows, distances = np.arange(0, 300, 3), definition(data, data[::3], EUCLIDEAN)
     near = middle(distances, 0.1)
@@ -122,7 +120,7 @@ def test_a_gallery_of_which_some_rows_are_asked_for_is_not_projected(monkeypatch
         assert listed(found) == [[(rows[j], x) for j, x in row] for row in expected]
 
 
-def test_few_pairs_are_measured_where_few_are_near(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_range_join_measures_few_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     data = near_a_plane(np.random.default_rng(0), 600, 30)
     measured = []
 
@@ -137,7 +135,7 @@ def test_few_pairs_are_measured_where_few_are_near(monkeypatch: pytest.MonkeyPat
     assert sum(measured) < 3 * len(found) + len(data)
 
 
-def test_few_pairs_are_measured_where_the_nearest_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_knn_batch_measures_few_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     data = near_a_plane(np.random.default_rng(0), 2_000, 30)
     gallery, measured = prepare(data[200:], EUCLIDEAN, "int8"), []
 

@@ -58,7 +58,7 @@ KINDS = DATA | {"outliers": with_outliers}
     st.floats(0, 1),
     st.sampled_from([1, 32]),
 )
-def test_answers_by_codes_are_their_definition(
+def test_answers_by_codes_equal_their_definition(
     case: tuple[Metric, str, Precision, int, int, int], k: int, part: float, open_: int
 ) -> None:
     metric, kind, precision, seed, n, d = case
@@ -79,7 +79,7 @@ def test_answers_by_codes_are_their_definition(
 
 
 @pytest.mark.parametrize(("metric", "precision"), list(itertools.product([EUCLIDEAN, COSINE], PRECISIONS)))
-def test_what_is_well_spread_is_answered_by_its_codes(
+def test_clustered_data_is_answered_by_codes(
     metric: Metric, precision: Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
@@ -94,7 +94,7 @@ def test_what_is_well_spread_is_answered_by_its_codes(
     assert listed(within(query, gallery, DistanceRange(0, radius), metric)) == inside(distances, radius)
 
 
-def test_codes_are_as_near_to_the_vectors_as_they_say() -> None:
+def test_the_residual_bounds_the_error_of_codes() -> None:
     data = with_outliers(np.random.default_rng(0), 3_000, 20)
     kept = codes(prepare(data, EUCLIDEAN, "int8"))
     assert kept is not None
@@ -117,7 +117,7 @@ def test_codes_may_be_memory_mapped(precision: Precision, tmp_path: Path) -> Non
     assert listed(knn(data[:1], restored, 5, EUCLIDEAN)) == nearest(definition(data[:1], data, EUCLIDEAN), 5)
 
 
-def test_queries_far_outside_of_what_codes_can_say() -> None:
+def test_queries_far_outside_the_range_of_codes() -> None:
     data = np.random.default_rng(0).standard_normal((500, 32)).astype(np.float32)
     for precision, factor in itertools.product(PRECISIONS, (0, 1e3, 1e9, 1e15, 1e18, 3e37)):
         query = data[:1] * np.float32(factor)
@@ -128,7 +128,7 @@ def test_queries_far_outside_of_what_codes_can_say() -> None:
 
 
 @pytest.mark.parametrize("metric", [EUCLIDEAN, COSINE])
-def test_nothing_and_one(metric: Metric) -> None:
+def test_galleries_of_no_and_one_vector(metric: Metric) -> None:
     for precision in PRECISIONS:
         for n in (0, 1):
             data = np.ones((n, 4), np.float32)
@@ -152,7 +152,7 @@ def test_zeros_have_no_direction() -> None:
         assert listed(within(query, gallery, DistanceRange(0, 1), COSINE)) == inside(distances, 1)
 
 
-def test_what_was_made_for_one_metric_does_not_mislead_the_other() -> None:
+def test_codes_of_one_metric_are_not_used_for_another() -> None:
     data = DATA["offset"](np.random.default_rng(0), 500, 8)
     for made_for, asked in itertools.permutations([EUCLIDEAN, COSINE]):
         gallery = prepare(data, made_for, "int8")
@@ -166,7 +166,7 @@ def test_bits_are_not_quantised() -> None:
     assert listed(knn(codes[:1], gallery, 9, HAMMING)) == nearest(definition(codes[:1], codes, HAMMING), 9)
 
 
-def test_no_other_precision() -> None:
+def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(UsageError, match=r"int4.*float32, float16, int8"):
         prepare(np.ones((2, 2)), EUCLIDEAN, "int4")  # type: ignore[arg-type]
 

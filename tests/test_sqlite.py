@@ -116,7 +116,7 @@ def flip(content: bytes) -> bytes:
     [flip, lambda c: c[:-1], lambda c: c[:-40], lambda c: c[:0], lambda c: c + b"more", lambda c: bytes(len(c))],
     ids=["one bit", "one byte short", "one row short", "empty", "longer", "zeros"],
 )
-def test_a_damaged_cache_is_made_again(path: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_cache_is_rebuilt(path: Path, damage: Callable[[bytes], bytes]) -> None:
     with closing(SQLiteStore.open(path, SPACE)) as store:
         expected = found(store)
     good = matrix(path).read_bytes()
@@ -165,7 +165,7 @@ def test_unfinished_files_of_killed_processes_are_deleted_from_the_cache(path: P
     assert (old.exists(), new.exists()) == (False, True)
 
 
-def test_after_a_few_changes_the_matrix_is_not_written_again(path: Path, store: SQLiteStore) -> None:
+def test_a_few_changes_do_not_rewrite_the_matrix(path: Path, store: SQLiteStore) -> None:
     before = found(store)
     kept = matrix(path)
     store.upsert([Item("x", "")], QUERY)
@@ -220,7 +220,7 @@ def test_a_store_that_cannot_be_created_leaves_no_files(tmp_path: Path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_closed_store_says_so(store: SQLiteStore) -> None:
+def test_a_closed_store_refuses_calls(store: SQLiteStore) -> None:
     store.close()
     store.close()
     with pytest.raises(UsageError, match="closed"):

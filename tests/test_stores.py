@@ -447,7 +447,7 @@ def ids(store: Store) -> list[str]:
     return [item.id for item in store.scan()]
 
 
-def test_if_an_id_comes_twice_the_last_item_counts(store: Store) -> None:
+def test_the_last_item_of_an_id_counts(store: Store) -> None:
     store.upsert([Item("a", "first"), Item("a", "last")], np.array([[1, 2], [3, 4]], np.float32))
     assert store.get(["a"])["a"].uri == "last"
     assert store.vectors(["a"]).tolist() == [[3, 4]]
@@ -553,7 +553,7 @@ def test_a_filter_compares_name_and_value_of_the_same_attribute(store: Store, ke
     assert [item.id for item in store.scan(Filter(attributes={key: "red"}))] == ["this"]
 
 
-def test_a_store_without_snapshots_says_so(store: Store) -> None:
+def test_a_store_without_snapshots_cannot_be_joined(store: Store) -> None:
     class Remote:
         """Delegates the methods of `Store`, and none of a capability."""
 
