@@ -2,10 +2,10 @@
 
     python benchmarks/copies.py IMAGES [--count 200] [--encoder copies] [--json]
 
-The benchmark makes copies of 17 kinds of some images of a folder. For each kind it counts how many lie within the radius of
-the encoder's calibration, how many agree by their pixels (`lookalike.duplicates.pixels`), and how many do both and are
-duplicates. Of the folder itself it counts the pairs within the radius, and how many of them are duplicates; look at these with
-`lookalike duplicates IMAGES --out page.html`.
+The benchmark makes 17 kinds of copies of images of a folder. For each kind it counts the copies within the radius of the
+encoder's calibration, the copies with matching pixels (`lookalike.duplicates.pixels`), and the copies with both, which are
+duplicates. It also counts the pairs of the folder's own images within the radius, and the duplicates among them; show these
+with `lookalike duplicates IMAGES --out page.html`.
 """
 
 import argparse

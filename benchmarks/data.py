@@ -1,22 +1,22 @@
 """Vectors for the benchmarks: real embeddings, and more of them by repetition with noise.
 
-    python benchmarks/data.py --data data/cifar10          embeds the images once, and keeps what it made
+    python benchmarks/data.py --data data/cifar10          embeds the images once, and caches the vectors
 
-How a vector comes about, all of it repeatable to the last bit on one machine:
+The vectors are bit-identical on one machine. They are made as follows:
 
-1. 16,000 images, spread evenly over those of the folder in the order of their names (all, if there are fewer); without
-   a folder 4,000 products of the toy shop, drawn with the seed 0. They are shuffled; the last 1,000 are the queries.
-2. A image is described three ways, each of length 1: by the two encoders `ENCODERS` (128 numbers each) and by its own
-   pixels (16 × 16, RGB, mean 0). One after the other they are a base vector of 1,024 numbers.
-3. A vector of d numbers is the base vector times one random matrix: with orthonormal rows for d ≥ 1,024, which keeps
-   every distance, and with orthonormal columns for fewer. It is brought to length 1.
-4. A gallery larger than the set repeats it. The first copy is as it is. Each further one is moved, before it is brought to
-   length 1, by ∑ wᵢ (neighbourᵢ - x) / √8 over the 8 nearest neighbours of x, with wᵢ from a normal distribution: about as
-   far as its neighbours are, in the directions in which they lie. So copies thicken the cloud where it is and give it no
-   dimensions that it has not. Noise in all directions alike would, and no index would be fast on it.
+1. Choose 16,000 images of the folder, evenly in the order of their names (all, if there are fewer). Without a folder, draw
+   4,000 products of the toy shop with seed 0. Shuffle them; the last 1,000 are the queries.
+2. Concatenate three vectors of an image, each of length 1: its embeddings by the two encoders `ENCODERS` (128 numbers each)
+   and its pixels (16 × 16, RGB, mean 0). The result is a base vector of 1,024 numbers.
+3. Multiply the base vector by a random matrix for d dimensions: with orthonormal rows for d ≥ 1,024, which keeps every
+   distance, or with orthonormal columns for fewer. Scale the result to length 1.
+4. Repeat the set for a larger gallery. The first copy is unchanged. Each further copy of x is moved, before it is scaled, by
+   ∑ wᵢ (neighbourᵢ - x) / √8 over the 8 nearest neighbours of x, with wᵢ from a normal distribution. So it lies about as far
+   away as the neighbours, in their directions, and does not raise the intrinsic dimension. Isotropic noise would, and no
+   index would be fast on it.
 
-Codes are the signs of another random map of the vectors of 256 numbers, their mean taken off, as in random hyperplane
-hashing (Charikar 2002).
+Codes are the signs of another random map of the centred vectors of 256 numbers, as in random hyperplane hashing
+(Charikar 2002).
 """
 
 import argparse

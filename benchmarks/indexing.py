@@ -8,14 +8,14 @@ pixels each, with grain, saved at quality 90. Without the folders, images are dr
 
 In each round, on the same files, in turns:
 
-- decoding alone, on all cores: files are looked up, read, fingerprinted, decoded and fitted;
-- inference alone, on all cores: fitted images in memory are embedded;
-- indexing: a new collection, all images added, everything written.
+- decoding alone, on all cores: look up, read, fingerprint, decode and fit the files;
+- inference alone, on all cores: embed fitted images in memory;
+- indexing: create a collection, and add all images.
 
-The *lower* ceiling is the slower of the first two. Where both keep the same cores busy, nothing can reach it: the *bound* is
-1 / (1 / decoding + 1 / inference). Rates are medians over the rounds, in images a second. *Work* is the share of the
-processor's time in indexing that decoding and inference take when they are alone; it hardly depends on what else the machine
-does. The small images are also indexed by the command itself, start-up included.
+The *lower* ceiling is the slower of the first two. Both share the same cores, so the *bound* of indexing is
+1 / (1 / decoding + 1 / inference). Rates are medians over the rounds, in images a second. *Work* is the processor time of
+decoding and inference alone as a share of that of indexing; it hardly depends on the other load of the machine. The small
+images are also indexed by the command itself, including its start-up.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Searches of the same vectors by other software, each by its documentation.
 
-Each function takes vectors and gives a search: queries ``(q, d)`` in, rows ``(q, k)`` out. A package that is not installed
-raises `ModuleNotFoundError`, and its contender is left out. Whatever a search needs beside memory lies in `workplace`.
+Each function takes vectors and returns a search, which takes queries ``(q, d)`` and returns rows ``(q, k)``. A missing
+package raises `ModuleNotFoundError`, and its contender is skipped. Searches keep their files in `workplace`.
 """
 
 import os

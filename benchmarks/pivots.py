@@ -2,14 +2,14 @@
 
     python benchmarks/pivots.py --data data/cifar10          prints tables; --json the same figures
 
-Vectors: uniform in a cube of few dimensions, rotated into 128 numbers, which have a known intrinsic dimension; and real
-embeddings of `data.py`, of 128, 512 and 2,048 numbers. Queries come from the same source, and each looks for its 10 nearest.
+The vectors are uniform points of a cube of few dimensions, rotated into 128 numbers, which have a known intrinsic dimension,
+and real embeddings of `data.py` with 128, 512 and 2,048 numbers. Queries are from the same source, with k = 10.
 
-- *share*: of all distances, those that a query still needs, those to the pivots among them.
-- *floor*: a matrix-vector product over the vectors: the scan of one query without its answer.
-- *scan*: `search.knn` in float32, which gives the same answers as with the table.
+- *share*: the share of all distances that a query still measures, including those to the pivots.
+- *floor*: a matrix-vector product over the vectors, which is the scan of one query without its answer.
+- *scan*: `search.knn` in float32 without the table, which gives the same answers.
 
-Pivots are those of incremental selection; the first 4 of 64 are those that would be chosen if there were only 4.
+Pivots are chosen by incremental selection, so the first 4 of 64 are also the choice for 4 pivots.
 """
 
 import argparse

@@ -4,10 +4,10 @@
     python benchmarks/run.py --data data/cifar10                    everything, of these images
     python benchmarks/run.py --data data/cifar10 single batch       these sections
 
-A section is saved to ``benchmarks/results/SECTION.json`` as soon as it is measured. A section that was measured by the same
-code, on the same data and machine, with the same packages and threads, is not measured again; so a run that was stopped goes
-on where it was. ``--again`` measures all the same. In the end tables and plots are made of all that is there: `results.md`,
-a PNG for each section that has a plot, and the tables in ``docs/performance.md``.
+Each section is saved to ``benchmarks/results/SECTION.json`` after its measurement. A section is not measured again with the
+same code, data, machine, packages and threads, so a stopped run resumes. ``--again`` measures it again. At the end, the
+benchmark writes tables and plots of all saved sections: `results.md`, a PNG for each section that has a plot, and the tables
+in ``docs/performance.md``.
 """
 
 import argparse

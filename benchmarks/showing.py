@@ -1,6 +1,6 @@
 """Tables of saved results, in `results.md` and between marks in the docs.
 
-A mark is a comment, ``<!-- single -->`` before the table and ``<!-- /single -->`` behind it.
+A mark is a comment: ``<!-- single -->`` before the table and ``<!-- /single -->`` after it.
 """
 
 import json

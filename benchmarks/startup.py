@@ -2,9 +2,9 @@
 
     python benchmarks/startup.py [--rounds 15]
 
-Prints medians of interleaved runs and their ratios. The targets: `lookalike --version` and `lookalike --help` take at most
-twice as long as the interpreter's own start, and `lookalike search` in a small collection, as a whole, at most twice as long
-as importing the libraries that it needs. Exits with 1 if a target is missed.
+The benchmark prints medians of interleaved runs and their ratios. It exits with 1 if a target is missed. The targets:
+`lookalike --version` and `lookalike --help` take at most twice as long as the start of the interpreter, and `lookalike
+search` in a small collection takes at most twice as long as the import of its libraries.
 """
 
 import argparse

@@ -435,7 +435,7 @@ DATA_2 = np.ones((3, 2), np.float32)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: knn(DATA_2, DATA_2, 0, EUCLIDEAN), "k must be at minimum 1, not 0"),
+        (lambda: knn(DATA_2, DATA_2, 0, EUCLIDEAN), "k must be at least 1, not 0"),
         (lambda: knn(DATA_2, np.ones((3, 4)), 1, EUCLIDEAN), "dimension 2 and 4"),
         (lambda: knn(DATA_2[0], DATA_2, 1, EUCLIDEAN), r"v\[None\]"),
         (lambda: knn(DATA_2, DATA_2 * np.nan, 1, EUCLIDEAN), r"Row 0 \(3 in all\) holds NaN"),
@@ -457,7 +457,7 @@ DATA_2 = np.ones((3, 2), np.float32)
         (lambda: self_join(DATA_2, EUCLIDEAN, within=0.5), "DistanceRange"),  # type: ignore[arg-type]
         (lambda: join(DATA_2, DATA_2, EUCLIDEAN), "either k or"),
         (lambda: join(DATA_2, DATA_2, EUCLIDEAN, k=1, within=DistanceRange(0, 1)), "either k or"),
-        (lambda: join(DATA_2, DATA_2, EUCLIDEAN, k=0), "at minimum 1"),
+        (lambda: join(DATA_2, DATA_2, EUCLIDEAN, k=0), "at least 1"),
         (lambda: self_join(DATA_2, EUCLIDEAN), "either k or"),
         (lambda: within_sorted(DATA_2, DATA_2, DistanceRange(0, 1), EUCLIDEAN), r"shape \(1, d\), not for 3"),
         (lambda: join(DATA_2, DATA_2, EUCLIDEAN, k=1, begin=4), "between 0 and 3, not at 4"),
