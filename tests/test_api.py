@@ -126,6 +126,26 @@ def test_wrong_values_raise_errors_of_lookalike(tmp_path: Path, photos: Path, po
         shop.classify(cat, by="mean")  # type: ignore[call-overload]
 
 
+def test_a_collection_is_an_encoder_and_a_support_set_by_its_name(tmp_path: Path, photos: Path, pocket: Path) -> None:
+    with la.open(tmp_path / "shop", encoder=pocket) as shop:
+        shop.add(photos, labels="folder")
+        assert sorted(item.label or "" for item in shop) == 4 * ["cat"] + 4 * ["horse"]
+        assert repr(shop.search(photos / "cat" / "1.png", k=3)) == "<Answer: 3 hits, nearest at 0.00 (euclidean)>"
+    cat = photos / "cat" / "1.png"
+    assert la.load_encoder(tmp_path / "shop").card.name == "pocket"
+    assert la.embed(cat, encoder=tmp_path / "shop").shape == (48,)
+    assert la.classify(cat, photos, encoder=str(tmp_path / "shop")).label == "cat"
+    assert la.evaluate(tmp_path / "shop", photos).retrieval is not None
+    result = la.calibrate(tmp_path / "shop")  # on its own labels
+    assert result.calibration.genuine == 12
+    with la.open(tmp_path / "shop") as shop:
+        assert shop.verify(cat, cat).same is True
+    with la.open(tmp_path / "bare", encoder=pocket) as bare:
+        bare.add(photos)
+    with pytest.raises(la.UsageError, match="has a label"):
+        la.calibrate(tmp_path / "bare")
+
+
 # ---- examples and documentation
 
 TINY = """

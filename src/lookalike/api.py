@@ -20,6 +20,7 @@ from lookalike.evaluation.evaluate import EvaluationData
 from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.evaluation.protocols import EvaluationOptions
 from lookalike.evaluation.results import Evaluation
+from lookalike.folder import Folder, find_folder, is_collection
 from lookalike.images import ImageSource
 from lookalike.joins import JoinPairs
 from lookalike.progress import SILENT, Progress
@@ -44,7 +45,7 @@ def load_encoder(name: EncoderSource = encoders.DEFAULT) -> Encoder:
         >>> la.load_encoder("toyshop").card.dimension
         128
     """
-    return encoders.load(name)
+    return _to_embedder(name).encoder
 
 
 def embed(
@@ -71,7 +72,7 @@ def embed(
         (2, 128)
     """
     batch, single = to_batch(image)
-    vectors = Embedder.of(encoders.load(encoder)).embed(batch, to_branch(sketch))
+    vectors = _to_embedder(encoder).embed(batch, to_branch(sketch))
     return np.asarray(vectors[0]) if single else vectors
 
 
@@ -105,7 +106,7 @@ def verify(
         >>> print(la.verify("mug.jpg", "other.jpg", within="80%"))
         different: distance 0.757 (euclidean), similarity 56.9%, threshold 0.25
     """
-    embedder, branch = Embedder.of(encoders.load(encoder)), to_branch(sketch)
+    embedder, branch = _to_embedder(encoder), to_branch(sketch)
     return compare.verify(embedder, left, right, compare.find_threshold(embedder, within, far, branch), branch)
 
 
@@ -160,7 +161,7 @@ def classify(
         >>> la.classify("mug.jpg", "photos").label
         'mug'
     """
-    embedder = Embedder.of(encoders.load(encoder))
+    embedder = _to_embedder(encoder)
     examples = _to_examples(support) if isinstance(support, Mapping) else compare.find_examples(to_path(support))
     queries, single = to_batch(image)
     answers = compare.classify(embedder, queries, examples, by=by, branch=to_branch(sketch)).answers
@@ -265,6 +266,9 @@ def calibrate(
         >>> la.verify("mug.jpg", "other.jpg", encoder="calibrated").same
         True
     """
+    if _names_collection(encoder):
+        with Collection.open(to_path(encoder)) as collection:
+            return calibrate(collection, data, to=to, split=split, progress=progress)
     embedder, target = _to_embedder(encoder), None if to is None else to_path(to)
     calibration.check_destination(embedder.encoder, target)
     if data is not None:
@@ -319,7 +323,17 @@ def train(
 
 
 def _to_embedder(source: EncoderSource | Collection) -> Embedder:
-    return source.embedder if isinstance(source, Collection) else Embedder.of(encoders.load(source))
+    if isinstance(source, Collection):
+        return source.embedder
+    if _names_collection(source):
+        return Folder.open(find_folder(to_path(source))).load_embedder()
+    return Embedder.of(encoders.load(source))
+
+
+def _names_collection(source: object) -> bool:
+    """Return whether a name is that of a collection, and not of a bundled encoder."""
+    named = isinstance(source, str | os.PathLike) and os.fspath(source) not in encoders.bundled()
+    return named and is_collection(to_path(source))
 
 
 def _to_collection(source: Collection | str | os.PathLike[str]) -> Collection:

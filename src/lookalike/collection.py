@@ -159,6 +159,10 @@ class Collection:
         """Count the items."""
         return self.store.count()
 
+    def __iter__(self) -> Iterator[Item]:
+        """Iterate over the items, by id."""
+        return self.store.scan()
+
     def __bool__(self) -> bool:
         """Return true, also for an empty collection."""
         return True
@@ -556,6 +560,8 @@ class Collection:
         labelled = {item.id: (item.sha256, item.label) for item in self.store.scan() if item.label is not None}
         rows = [row for row, ident in enumerate(snapshot.ids) if ident in labelled]
         rows.sort(key=lambda row: labelled[snapshot.ids[row]][0])
+        if not rows:
+            raise UsageError(f"No item of “{self.name}” has a label. Index with --labels, or give labelled images.")
         return LabelledVectors(snapshot.vectors[rows], [labelled[snapshot.ids[row]][1] for row in rows])
 
     # ---- join

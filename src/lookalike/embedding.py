@@ -34,9 +34,9 @@ _IN_MEMORY = 64
 
 def to_batch(image: ImageSource | Sequence[ImageSource]) -> tuple[list[ImageSource], bool]:
     """Convert one image or several to a list, and return whether it was one."""
-    if isinstance(image, Sequence) and not isinstance(image, str | bytes):
+    if isinstance(image, Sequence) and not isinstance(image, str | bytes | bytearray | memoryview):
         return list(image), False
-    return [image], True
+    return [image], True  # type: ignore[list-item]  # what is not an image is refused when it is opened
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,8 @@ class Manifest(BaseModel):
             tree = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError) as e:
             raise NotFoundError(
-                f"There is no collection at {folder}. Make one with: lookalike index IMAGES --to {folder}"
+                f"There is no collection at {folder}. Make one with: lookalike index IMAGES --to {folder}; in Python,"
+                " la.open(…, encoder=…)."
             ) from e
         except (OSError, ValueError) as e:
             raise StorageError(f"{path} cannot be read: {e}.") from e
@@ -121,7 +122,10 @@ def find_folder(name: Path) -> Path:
 
 def is_collection(name: Path) -> bool:
     """Return whether a name, with or without the suffix, is that of an existing collection."""
-    return (find_folder(name) / "manifest.json").exists()
+    try:
+        return (find_folder(name) / "manifest.json").exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 @dataclass(frozen=True)

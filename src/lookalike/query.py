@@ -211,6 +211,8 @@ class Query:
             raise UsageError("A query searches for images, items or vectors: give one of them.")
         if self.k is not None and self.within is not None:
             raise UsageError("Give k or a distance range, not both.")
+        if self.limit is not None and self.within is None:
+            raise UsageError("A limit is for a distance range; k says how many of the nearest items to find.")
         if self.k is None and self.within is None:
             object.__setattr__(self, "k", DEFAULT_K)
         for name in ("k", "limit"):

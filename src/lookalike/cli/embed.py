@@ -10,7 +10,7 @@ from lookalike import atomic, encoders, images
 from lookalike.cli import output
 from lookalike.cli.options import Json, Sketch
 from lookalike.embedding import Embedded, Embedder
-from lookalike.errors import NotFoundError, StorageError
+from lookalike.errors import NotFoundError, StorageError, UsageError
 from lookalike.query import to_branch
 from lookalike.tables import plural
 
@@ -32,8 +32,9 @@ def embed(
     paths = [path for source in sources for path in (images.find(source) if source.is_dir() else [source])]
     if not paths:
         raise NotFoundError(f"There are no images under {', '.join(map(str, sources))}.")
-    if out.suffix != ".npz":
-        out = out.with_name(out.name + ".npz")
+    if out.suffix not in ("", ".npz"):
+        raise UsageError(f"{out} should end in .npz.")
+    out = out.with_suffix(".npz")
     embedder = Embedder.of(encoders.load(encoder))
     with output.progress_bar() as progress:
         embedded = embedder.embed_files(paths, to_branch(sketch), progress)

@@ -76,7 +76,7 @@ class Hit:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer(Sequence[Hit]):
     """The hits of one query, nearest first: a sequence of `Hit`.
 
@@ -127,6 +127,11 @@ class Answer(Sequence[Hit]):
             return self.hits[index]
         hits = self.hits[index]
         return replace(self, hits=hits, complete=self.complete and len(hits) == len(self.hits))
+
+    def __repr__(self) -> str:
+        """Summarise the answer; `print` shows the hits."""
+        nearest = f", nearest at {format_distance(self.hits[0].distance, self.metric)}" if self.hits else ""
+        return f"<Answer: {tables.plural(len(self.hits), 'hit')}{nearest} ({self.metric})>"
 
     def __str__(self) -> str:
         """Format as a table for a terminal, without control characters."""
