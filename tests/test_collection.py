@@ -481,3 +481,11 @@ def test_the_pairs_of_a_join_print_convert_and_are_written(shop: Collection, tmp
     assert len(repr(pairs)) < 100
     nothing = shop.join(within=0.0)
     assert (str(nothing), nothing._repr_html_(), len(nothing.to_pandas())) == ("No pairs.", "<p>No pairs.</p>", 0)
+
+
+@pytest.mark.parametrize("wrong", [None, "mug.jpg", np.zeros(3)])
+def test_what_is_not_a_query_is_refused(shop: Collection, wrong: Any) -> None:  # noqa: ANN401 -- wrong on purpose
+    with pytest.raises(UsageError, match="Query"):
+        shop.answer(wrong)
+    with pytest.raises(UsageError, match="Query"):
+        shop.stream(wrong)

@@ -342,6 +342,7 @@ class Collection:
             ImageError, NotFoundError: an image or an item cannot be used.
             UsageError: the query does not fit the collection.
         """
+        _check_query(query)
         if not query.items:
             resolved = self._resolve(query)
             return [self._finish(answer, query.branch) for answer in self.store.search(resolved)]
@@ -365,6 +366,7 @@ class Collection:
         Raises:
             UsageError: the query has no range, or has several images, items or vectors; or the store cannot stream.
         """
+        _check_query(query)
         if not isinstance(self.store, Streaming):
             raise UsageError(f"The store of “{self.name}” cannot stream answers; search with a limit.")
         parts = self.store.stream(self._resolve(query))
@@ -700,6 +702,11 @@ def _check_same(collection: Collection, encoder: EncoderSource | None, metric: M
         raise MismatchError(
             f"{collection.path} is compared by {collection.metric}, not by {metric}. Leave the metric out."
         )
+
+
+def _check_query(query: object) -> None:
+    if not isinstance(query, Query):
+        raise UsageError(f"A Query is needed here, not {type(query).__name__}; `search` takes an image.")
 
 
 def _without(answer: Answer, item: str | None, k: int | None = None, limit: int | None = None) -> Answer:

@@ -4,7 +4,7 @@ import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Self, SupportsFloat
+from typing import Literal, Self, SupportsFloat, get_args
 
 import numpy as np
 
@@ -220,6 +220,8 @@ class Query:
                 object.__setattr__(self, name, check_count(name, number))
 
     def _check_types(self) -> None:
+        if str(self.branch) not in get_args(Branch):
+            raise UsageError(f"A branch is {' or '.join(get_args(Branch))}, not {self.branch!r}.")
         for name in ("images", "items"):
             if not isinstance(getattr(self, name), Sequence):
                 raise UsageError(f"The {name} of a query are a list, not {type(getattr(self, name)).__name__}.")
