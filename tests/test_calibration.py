@@ -164,7 +164,7 @@ def test_old_cards_and_bundled_ones_still_read(folder: Path) -> None:
     "knots", [((0.1, 0.2), (0.1, 0.1)), ((0.2, 0.2), (0.1, 0.1)), ((0.1, 0.2), (0.2, 0.3)), ((0.1, 1.1),), ((1, -0.1),)]
 )
 def test_knots_that_are_not_a_falling_probability_are_refused(knots: tuple[tuple[float, float], ...]) -> None:
-    with pytest.raises(ValidationError, match="probability"):
+    with pytest.raises(ValidationError, match="knots"):
         Calibration(distance_at_false_accept_rate={}, knots=knots)
 
 
