@@ -123,7 +123,7 @@ def test_missing_images_are_reported_once(tmp_path: Path) -> None:
     path = tiny_run.write(tmp_path)
     (tmp_path / "images.npz").unlink()
     code, out, err = end(begin(path, "--to", tmp_path / "run"))
-    assert (code, out) == (1, "")
+    assert (code, out) == (1, ""), err
     assert err.count("Error: ") == err.count("images.npz") == 1
     assert "Traceback" not in err
     assert not (tmp_path / "run").exists()
@@ -143,7 +143,7 @@ def test_an_error_in_one_process_ends_both_and_is_reported_once(
     program = tmp_path / "broken.py"
     program.write_text(BROKEN.format(rank=rank, where=where, error=error))
     code, out, err = end(begin(tiny_run.write(tmp_path), "--to", tmp_path / "run", program=[str(program)]))
-    assert (code, out) == (1, "")
+    assert (code, out) == (1, ""), err
     assert [line for line in err.splitlines() if "broken" in line] == [message]
     assert "Traceback" not in err
 
