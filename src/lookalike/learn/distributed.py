@@ -72,9 +72,6 @@ def first_reports() -> Iterator[None]:
         # Connected processes end with status 0, because Fabric kills the first process when another one fails, perhaps
         # before the report. Before they are connected, status 1 keeps the first process from waiting forever.
         sys.exit(0 if torch.distributed.is_initialized() else 1)
-    finally:
-        if torch.distributed.is_initialized():  # at the interpreter's exit, threads of a closed connection can abort it
-            torch.distributed.destroy_process_group()
 
 
 @contextmanager
