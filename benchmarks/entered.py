@@ -15,7 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from fastapi.testclient import TestClient
+
 import lookalike
+from lookalike.cli import main as run_lookalike
+from lookalike.collection import Collection
+from lookalike.server import create_app
 
 PACKAGE = Path(lookalike.__file__).parent
 
@@ -41,20 +46,13 @@ def entered(work: Callable[[], object]) -> list[str]:
 
 def run_command(arguments: list[str]) -> None:
     """Run a command line in this process."""
-    from lookalike.cli import main  # noqa: PLC0415 -- its import is no part of the other request
-
     sys.argv = ["lookalike", *arguments]
     with suppress(SystemExit):
-        main()
+        run_lookalike()
 
 
 def search_by_http(folder: str, image: str) -> Callable[[], object]:
     """Prepare a search over HTTP."""
-    from fastapi.testclient import TestClient  # noqa: PLC0415 -- needed here only
-
-    from lookalike.collection import Collection  # noqa: PLC0415 -- as above
-    from lookalike.server import create_app  # noqa: PLC0415 -- as above
-
     collection = Collection.open(Path(folder))
     client = TestClient(create_app([collection]))
     data = Path(image).read_bytes()
