@@ -100,8 +100,6 @@ class _SearchOptions:
             if self.out.suffix not in (".html", ".csv", ".jsonl"):
                 raise UsageError(f"{self.out} should end in .html, .csv or .jsonl.")
             output.check_folder(self.out.parent)
-            if self.out.suffix == ".html":
-                page.require()
 
     def radius(self, collection: Collection) -> SearchRadius | None:
         """Return the radius of --within or --far; None to use the encoder's calibration."""

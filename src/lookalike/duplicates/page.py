@@ -12,7 +12,7 @@ from lookalike.duplicates import result
 from lookalike.duplicates.leaks import Leaks
 from lookalike.duplicates.result import DuplicateGroups, DuplicatePair, Group, Member, Tier
 from lookalike.duplicates.source import Source
-from lookalike.errors import LookalikeError, MissingExtraError, StorageError
+from lookalike.errors import LookalikeError, StorageError
 from lookalike.metric import Metric, format_distance
 from lookalike.parallel import prefetch_map
 
@@ -33,7 +33,6 @@ def write_page(found: DuplicateGroups | Leaks, path: Path, source: Source, test:
         test: for leaks, the test collection.
 
     Raises:
-        MissingExtraError: the extra “report” is not installed.
         StorageError: the page cannot be written.
     """
     values = _leaks(found, source, test or source) if isinstance(found, Leaks) else _duplicates(found, source)
@@ -46,22 +45,9 @@ def write_page(found: DuplicateGroups | Leaks, path: Path, source: Source, test:
         raise StorageError(f"{path} cannot be written: {e.strerror}. Give another path.") from e
 
 
-def require() -> None:
-    """Check that the packages for a page are installed, before long work.
-
-    Raises:
-        MissingExtraError: the extra “report” is not installed.
-    """
-    try:
-        import jinja2  # noqa: F401, PLC0415 -- an extra
-    except ImportError as e:
-        raise MissingExtraError("report", "A page of duplicates") from e
-
-
 def _render(values: dict[str, Any]) -> str:
-    require()
-    import jinja2  # noqa: PLC0415 -- an extra
-    from markupsafe import Markup  # noqa: PLC0415 -- comes with jinja2
+    import jinja2  # noqa: PLC0415 -- a page is rare, and a start of the command line is not
+    from markupsafe import Markup  # noqa: PLC0415 -- as jinja2
 
     here = files("lookalike.duplicates")
     environment = jinja2.Environment(

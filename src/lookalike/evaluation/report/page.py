@@ -53,7 +53,7 @@ def require() -> None:
     Raises:
         MissingExtraError: a package is missing.
     """
-    if any(find_spec(name) is None for name in ("jinja2", "matplotlib", "sklearn")):
+    if any(find_spec(name) is None for name in ("matplotlib", "sklearn")):
         raise MissingExtraError("report", "A report")
 
 
@@ -85,16 +85,10 @@ def write(evaluation: Evaluation, folder: Path) -> Path:
 
 
 def render(evaluation: Evaluation, illustrations: Illustrations) -> str:
-    """Render the page.
+    """Render the page."""
+    import jinja2  # noqa: PLC0415 -- a report is rare, and an import of the package is not
+    from markupsafe import Markup  # noqa: PLC0415 -- as jinja2
 
-    Raises:
-        MissingExtraError: the extra “report” is not installed.
-    """
-    try:
-        import jinja2  # noqa: PLC0415 -- an extra
-        from markupsafe import Markup  # noqa: PLC0415 -- comes with jinja2
-    except ImportError as e:
-        raise MissingExtraError("report", "A report") from e
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
