@@ -39,6 +39,8 @@ JUDGED_AMONG = {100: 16, 1_000: 25}
 def test_a_bundled_encoder_is_small_and_has_provenance(name: str) -> None:
     encoder = encoders.load(name)
     assert encoder.card.name == name
+    assert encoder.card.scope is not None
+    assert encoder.card.scope in (encoder.folder / "README.md").read_text(encoding="utf-8")
     assert encoder.card.provenance is not None
     assert encoder.card.provenance.figures
     assert recipe.Recipe.model_validate(encoder.card.provenance.recipe).name == name

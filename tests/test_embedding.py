@@ -63,3 +63,14 @@ def test_the_codec_none_leaves_embeddings_unchanged(embedder: Embedder, tmp_path
     assert Embedder.load(embedder.encoder, "none", tmp_path, Metric.COSINE).metric is Metric.COSINE
     with pytest.raises(MismatchError, match="pca9000"):
         codecs.load("pca9000", tmp_path, embedder.space)
+
+
+def test_the_scope_is_the_cards_or_else_its_description(embedder: Embedder) -> None:
+    assert embedder.scope == "Mean colours of a 4 by 4 grid, for tests."
+    for scope, description, expected in [
+        ("Trained on mugs.", "Mugs", "Trained on mugs."),
+        (None, "Mugs\n  and cups", "Mugs and cups"),
+        (None, "", "Its card does not say what it was trained on."),
+    ]:
+        card = embedder.encoder.card.model_copy(update={"scope": scope, "description": description})
+        assert Embedder.of(Encoder(embedder.encoder.folder, card)).scope == expected

@@ -164,6 +164,9 @@ def test_a_missing_branch_is_refused(folder: Path) -> None:
         ({"branches": ["../photo"]}, EncoderError),
         ({"input": {}}, EncoderError),
         ({"colour": "red"}, EncoderError),
+        ({"scope": "Mugs.\nCups."}, EncoderError),
+        ({"scope": "\x1b[2J"}, EncoderError),
+        ({"scope": "mugs " * 100}, EncoderError),
     ],
     ids=repr,
 )
@@ -260,7 +263,9 @@ def test_the_number_of_training_images_keeps_its_name_in_files() -> None:
 
 def test_the_fingerprint_changes_with_the_embeddings(folder: Path) -> None:
     before = Encoder.open(folder).fingerprint
-    write_card(folder, calibration={"distance_at_far": {"0.001": 0.4}}, description="Another description.")
+    write_card(
+        folder, calibration={"distance_at_far": {"0.001": 0.4}}, description="Another description.", scope="Cups."
+    )
     (folder / "README.md").write_text("# better", encoding="utf-8")
     assert Encoder.open(folder).fingerprint == before
     moved = folder.rename(folder.with_name("moved"))

@@ -52,7 +52,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported run that stopped early, because no epoch was better than the first."""
     folder = tmp_path_factory.mktemp("finished")
     stopping = {"epochs": 9, "precision": "32-true", "early_stopping": {"figure": "top_1", "patience": 2}}
-    tiny_run.start(tiny_run.write(folder, train=stopping), folder / "run")
+    path = tiny_run.write(
+        folder, train=stopping, description="Tells four colours apart.", scope="Trained on four colours."
+    )
+    tiny_run.start(path, folder / "run")
     return folder / "run"
 
 
@@ -96,6 +99,9 @@ def test_a_run_writes_recipe_log_checkpoint_encoder_and_report(finished: Path) -
     assert encoder.card.provenance is not None
     assert encoder.card.provenance.recipe["name"] == "tiny"
     assert encoder.card.provenance.images == 36
+    assert encoder.card.scope == "Trained on four colours."
+    model_card = (encoder.folder / "README.md").read_text(encoding="utf-8")
+    assert "Tells four colours apart.\n\nTrained on four colours.\n" in model_card
 
 
 def test_each_line_of_the_log_has_the_loss_and_the_validation_figures(finished: Path) -> None:

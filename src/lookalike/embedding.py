@@ -110,6 +110,12 @@ class Embedder:
         return self.encoder.card.name
 
     @property
+    def scope(self) -> str:
+        """What the encoder was trained on, in one line: its card's scope, or else its description."""
+        card = self.encoder.card
+        return card.scope or " ".join(card.description.split()) or "Its card does not say what it was trained on."
+
+    @property
     def space(self) -> VectorSpace:
         """Metric and dimension of the vectors."""
         return VectorSpace(self.metric, self.codec.space.dimension)

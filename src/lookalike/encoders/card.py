@@ -4,7 +4,7 @@ import json
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
@@ -17,6 +17,9 @@ from lookalike.query import Branch
 from lookalike.shapes import Float64, Shaped
 
 FORMAT = 1
+
+Scope = Annotated[str, Field(max_length=300, pattern=r"^[^\p{Cc}\p{Zl}\p{Zp}]+$")]
+"""One line of text: what an encoder was trained on, and which images it does not know."""
 
 
 class _Strict(BaseModel):
@@ -99,6 +102,7 @@ class Card(_Strict):
     format: int = FORMAT
     name: str
     description: str
+    scope: Scope | None = Field(default=None, description="what it was trained on, and which images it does not know")
     licence: str
     dimension: int = Field(gt=0, description="floats, or bits if the output is bits")
     output: Literal["float", "bits"]

@@ -101,6 +101,7 @@ def _card(recipe: Recipe, network: Siamese, training: Training) -> Card:
     return Card(
         name=recipe.name,
         description=recipe.description,
+        scope=recipe.scope,
         licence=recipe.licence,
         dimension=recipe.network.dimension,
         output="float",
@@ -206,9 +207,10 @@ def _model_card(card: Card) -> str:
     about = card.provenance
     assert about is not None  # noqa: S101 -- `write` sets it
     figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in about.figures.items())
+    about_images = "\n\n".join(filter(None, (card.description, card.scope)))
     return f"""# {card.name}
 
-{card.description}
+{about_images}
 
 An image of {card.input.size} × {card.input.size} pixels ({card.input.fit}) becomes {card.dimension} numbers, compared by \
 {card.metric} distance. Branches: {", ".join(card.branches)}. Licence of the weights: {card.licence}.
