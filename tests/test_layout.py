@@ -49,7 +49,7 @@ ALLOWED = {
     "torch": ("learn",),
     "typer": ("cli",),
     "uvicorn": ("cli",),
-    "yaml": ("learn",),
+    "yaml": ("learn", "parsing"),
 }
 
 
