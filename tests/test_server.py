@@ -203,6 +203,37 @@ def test_an_answer_that_is_cut_off_is_not_complete(home: Path) -> None:
     assert answer["complete"] is False
 
 
+def test_the_cursor_of_a_range_search_leads_to_all_hits_also_at_equal_distances(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "plain.lookalike", tmp_path / "plain.lookalike")
+    with Collection.open(tmp_path / "plain.lookalike") as plain:
+        (first, *_) = plain.store.scan()
+        vectors = np.repeat(plain.store.vectors([first.id]), 20, axis=0)
+        plain.store.upsert([replace(first, id=f"copy {i:02}") for i in range(20)], vectors)
+        expected = plain.search(item=first.id, within=2)
+        assert len(expected) == 24
+        with serving(create_app([plain], max_hits=7)) as url:
+            body: dict[str, Any] = {"item": first.id, "within": 2}
+            pages: list[dict[str, Any]] = []
+            while not pages or body["cursor"] is not None:
+                pages.append(httpx.post(f"{url}/api/collections/plain/search", json=body).json())
+                body["cursor"] = pages[-1]["cursor"]
+    assert [len(page["hits"]) for page in pages] == [7, 7, 7, 3]
+    assert [page["complete"] for page in pages] == [False, False, False, True]
+    found = [(hit["distance"], hit["id"]) for page in pages for hit in page["hits"]]
+    assert found == [(hit.distance, hit.item.id) for hit in expected]
+
+
+@pytest.mark.parametrize(
+    ("within", "cursor"), [(0.5, "0.9 x"), (0.5, "x"), (0.5, ""), (0.5, "nan x"), (0.5, "-1 x"), (None, "0.1 x")]
+)
+def test_a_cursor_of_another_search_is_refused(server: SimpleNamespace, within: float | None, cursor: str) -> None:
+    item = server.client.get(f"{server.api}/items?limit=1").json()["items"][0]
+    body = {"item": item["id"], "within": within, "cursor": cursor}
+    answer = server.client.post(f"{server.api}/search", json=body)
+    assert answer.status_code == 422
+    assert "cursor" in answer.json()["detail"]
+
+
 def test_search_within_a_range_of_distances(server: SimpleNamespace, home: Path) -> None:
     data = photos(home)[0].read_bytes()
     body = {"image": encoded(data), "within": 2}

@@ -36,7 +36,18 @@ from lookalike.ingest import Added, Entry, absolute_path
 from lookalike.joins import Join, JoinPairs
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
-from lookalike.query import DEFAULT_K, Branch, Filter, Query, Vectors, Within, check_count, to_branch, to_texts
+from lookalike.query import (
+    DEFAULT_K,
+    Branch,
+    DistanceRange,
+    Filter,
+    Query,
+    Vectors,
+    Within,
+    check_count,
+    to_branch,
+    to_texts,
+)
 from lookalike.search_options import SearchOptions, to_metric, to_path, to_query
 from lookalike.stores import (
     Answer,
@@ -358,20 +369,44 @@ class Collection:
             for answer, item in zip(answers, query.items, strict=True)
         ]
 
-    def stream(self, query: Query) -> Iterator[Answer]:
+    def stream(self, query: Query, after: tuple[float, str] | None = None) -> Iterator[Answer]:
         """Answer a range query of one image, item or vector exactly, in parts of bounded size, nearest first.
 
         It leaves out items that are removed before their part is read.
 
+        Args:
+            query: the query; its limit does not matter.
+            after: distance and id of a hit; the answer begins with the next one.
+
         Raises:
-            UsageError: the query has no range, or has several images, items or vectors; or the store cannot stream.
+            UsageError: the query has no range, or has several images, items or vectors; the range ends before the
+                distance; or the store cannot stream.
         """
         _check_query(query)
         if not isinstance(self.store, Streaming):
             raise UsageError(f"The store of “{self.name}” cannot stream answers; search with a limit.")
+        query = replace(query, limit=None)
+        if after is not None and query.within is not None:
+            begin = max(after[0], query.within.min)
+            query = replace(query, within=DistanceRange(begin, query.within.max))
         parts = self.store.stream(self._resolve(query))
         own = query.items[0] if query.items else None
-        return (self._finish(_without(part, own), query.branch) for part in parts)
+        return (self._finish(_without(_after(part, after), own), query.branch) for part in parts)
+
+    def answer_after(self, query: Query, after: tuple[float, str]) -> Answer:
+        """Continue the answer of a range query that its limit cut off, exactly.
+
+        Args:
+            query: the query, with its limit.
+            after: distance and id of the last hit so far.
+
+        Raises:
+            UsageError: as `stream`.
+        """
+        rest = (hit for part in self.stream(query, after) for hit in part)
+        found = tuple(rest if query.limit is None else islice(rest, query.limit + 1))
+        hits, complete = found[: query.limit], len(found) <= (query.limit or len(found))
+        return Answer(hits, query.metric or self.metric, complete=complete, thumbnail=self.folder.thumbnail)
 
     def _resolve(self, query: Query) -> Query:
         """Replace a query's images or items by vectors."""
@@ -716,6 +751,13 @@ def _without(answer: Answer, item: str | None, k: int | None = None, limit: int 
     hits = [hit for hit in answer.hits if hit.item.id != item]
     complete = answer.complete and (limit is None or len(hits) <= limit)
     return replace(answer, hits=tuple(hits[: k or limit]), complete=complete)
+
+
+def _after(answer: Answer, after: tuple[float, str] | None) -> Answer:
+    """Remove the hits up to a distance and an id."""
+    if after is None:
+        return answer
+    return replace(answer, hits=tuple(hit for hit in answer.hits if (hit.distance, hit.item.id) > after))
 
 
 def _is_missing(path: Path) -> bool:

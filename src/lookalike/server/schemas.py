@@ -99,6 +99,11 @@ class _Search(_In):
         description="Instead of k: find all items in a range, up to the server's limit of hits. A distance, two distances"
         " such as [0.1, 0.3], or a text such as “80%” or “0.1..0.3”.",
     )
+    cursor: str | None = Field(
+        None,
+        description="With within: the cursor of the previous answer, to get the hits that follow it.",
+        max_length=4096,
+    )
     exact: bool | None = Field(
         None, description="Whether to compare every item; by default the collection's budget decides."
     )
@@ -108,6 +113,8 @@ class _Search(_In):
     def _check_count(self) -> Self:
         if self.k is not None and self.within is not None:
             raise ValueError("Give k or within, not both.")
+        if self.cursor is not None and self.within is None:
+            raise ValueError("A cursor continues a search within a range; give within, too.")
         return self
 
 
@@ -231,7 +238,8 @@ class AnswerOut(_Out):
     hits: list[HitOut]
     metric: Metric
     exact: bool = Field(description="Whether these are certainly the nearest items.")
-    complete: bool = Field(description="Whether the answer has all hits.")
+    complete: bool = Field(description="Whether the answer has all hits, or all that follow the cursor.")
+    cursor: str | None = Field(description="Send this value to get the next hits of a range; null if there are none.")
     recall: float | None = Field(
         description="The share of the nearest items that the index finds; null if the answer is exact."
     )
@@ -319,8 +327,9 @@ def item_out(request: Request, collection: Collection, item: Item) -> ItemOut:
 def answer_out(request: Request, collection: Collection, answer: Answer, took_ms: float) -> AnswerOut:
     """Convert an answer as `Answer.to_dict` does, with addresses on this server instead of paths."""
     body = answer.to_dict()
+    cursor = None if answer.complete or not answer.hits else f"{answer.hits[-1].distance!r} {answer.hits[-1].item.id}"
     body["hits"] = [hit | _addresses(request, collection, hit["id"]) for hit in body["hits"]]
-    return AnswerOut(**body, took_ms=took_ms)
+    return AnswerOut(**body, cursor=cursor, took_ms=took_ms)
 
 
 def verdict_out(verdict: Verdict) -> VerdictOut:

@@ -1,5 +1,6 @@
 """Routes that search: the API's search and the simple contract."""
 
+import math
 import time
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from lookalike.server import bodies
 from lookalike.server.problems import responses
 from lookalike.server.schemas import AnswerOut, SearchBody, SearchForm, SimpleAnswerOut, answer_out
 from lookalike.server.served import NamedCollection, Served
+from lookalike.stores import Answer
 
 router = APIRouter(tags=["search"])
 
@@ -29,12 +31,30 @@ BRANCHES: dict[str, Branch] = {"image": "photo", "sketch": "sketch"}
 def search(request: Request, collection: NamedCollection, served: Served, body: bodies.OneImage) -> AnswerOut:
     """Find the items nearest to an image, a sketch or an item."""
     start = time.perf_counter()
-    (answer,) = collection.answer(_read_query(body, collection, served.max_hits))
+    fields, sources = _read_search(body)
+    query = _to_query(fields, sources, collection, served.max_hits)
+    if fields.cursor is None:
+        (answer,) = collection.answer(query)
+    else:
+        answer = _continue(collection, query, fields.cursor)
     return answer_out(request, collection, answer, round((time.perf_counter() - start) * 1000, 2))
 
 
-def _read_query(body: bodies.Body, collection: Collection, max_hits: int) -> Query:
-    fields, sources = _read_search(body)
+def _continue(collection: Collection, query: Query, cursor: str) -> Answer:
+    """Answer the part of a range search that follows a cursor: the distance and the id of the last hit."""
+    text, _, ident = cursor.partition(" ")
+    try:
+        distance = float(text)
+    except ValueError:
+        distance = math.nan
+    if query.within is None or not query.within.min <= distance <= query.within.max:
+        raise bodies.invalid_field("cursor", "not the cursor of a search within this range; send it unchanged")
+    return collection.answer_after(query, (distance, ident))
+
+
+def _to_query(
+    fields: SearchBody | SearchForm, sources: dict[str, bytes], collection: Collection, max_hits: int
+) -> Query:
     try:
         within = collection.embedder.with_metric(fields.metric).distance_range(fields.within)
     except UsageError as e:
