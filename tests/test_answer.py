@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
@@ -9,7 +10,8 @@ from lookalike.errors import MissingExtraError, NotFoundError
 from lookalike.metric import Metric
 from lookalike.stores import Answer, Hit, Item
 
-MUG = Hit(Item("m1", "/shop/mug.jpg", "mug", {"colour": "red"}), 0.25, 0.8)
+SIGNATURE = "2048-1767323045678901234-1767323045678901234"
+MUG = Hit(Item("m1", "/shop/mug.jpg", "mug", {"colour": "red"}, "aa", SIGNATURE), 0.25, 0.8)
 LAMP = Hit(Item("l1", "/shop/lamp.jpg"), 12.5, 0.074)
 ANSWER = Answer((MUG, LAMP), Metric.EUCLIDEAN)
 CALIBRATED = Answer((Hit(MUG.item, 0.25, 0.8, 0.935),), Metric.EUCLIDEAN)
@@ -93,6 +95,33 @@ def test_a_notebook_shows_a_table_without_thumbnails() -> None:
     assert "<p>" in Answer((), Metric.COSINE)._repr_html_()
 
 
+@pytest.mark.parametrize(
+    ("item", "name"),
+    [
+        (Item("i", "/shop/a/b c.jpg"), "b c.jpg"),
+        (Item("i", "../photos/mug.jpg", sha256="aa"), "mug.jpg"),
+        (Item("i", "images/aa.png", sha256="aa"), "aa.png"),
+        (Item("i", "images/aa.png", None, {"filename": "mug.png"}, "aa"), "mug.png"),
+        (Item("i", "images/aa.png", None, {"filename": r"C:\me\../a/mug.png"}, "aa"), "mug.png"),
+        (Item("i", "/shop/mug.jpg", None, {"filename": "a column of a table"}, "aa"), "mug.jpg"),
+    ],
+)
+def test_the_name_of_an_item_has_no_folders(item: Item, name: str) -> None:
+    assert item.name == name
+
+
+@pytest.mark.parametrize("signature", ["", "x", "1-", "-1-2-3", "9" * 6000 + "-1-1", "1-" + "9" * 20 + "-1"])
+def test_size_and_time_are_unknown_if_the_signature_is_invalid(signature: str) -> None:
+    item = Item("i", "/a.jpg", signature=signature)
+    assert (item.size, item.modified) == (None, None)
+
+
+def test_size_and_time_of_a_file_that_may_change_again_are_known() -> None:
+    item = Item("i", "/a.jpg", signature="7--1500000000-0-recent")
+    assert item.size == 7
+    assert item.modified == datetime(1969, 12, 31, 23, 59, 58, 500000, tzinfo=UTC)
+
+
 def test_json_has_the_documented_fields() -> None:
     assert json.loads(json.dumps(ANSWER.to_dict())) == {
         "hits": [
@@ -101,6 +130,9 @@ def test_json_has_the_documented_fields() -> None:
                 "uri": "/shop/mug.jpg",
                 "label": "mug",
                 "attributes": {"colour": "red"},
+                "name": "mug.jpg",
+                "size": 2048,
+                "modified": "2026-01-02T03:04:05.678901+00:00",
                 "distance": 0.25,
                 "similarity": 0.8,
                 "probability": None,
@@ -110,6 +142,9 @@ def test_json_has_the_documented_fields() -> None:
                 "uri": "/shop/lamp.jpg",
                 "label": None,
                 "attributes": {},
+                "name": "lamp.jpg",
+                "size": None,
+                "modified": None,
                 "distance": 12.5,
                 "similarity": 0.074,
                 "probability": None,
@@ -123,7 +158,10 @@ def test_json_has_the_documented_fields() -> None:
 
 
 def test_pandas_and_arrow_have_a_row_for_each_hit() -> None:
-    columns = ["id", "uri", "label", "attributes", "distance", "similarity", "probability"]
+    columns = [
+        *("id", "uri", "label", "attributes", "name", "size", "modified"),
+        *("distance", "similarity", "probability"),
+    ]
     frame, table = ANSWER.to_pandas(), ANSWER.to_arrow()
     assert list(frame.columns) == table.column_names == columns
     assert frame["distance"].tolist() == table["distance"].to_pylist() == [0.25, 12.5]

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -335,6 +336,14 @@ def test_missing_files_are_found_and_their_items_removed(shop: Collection, photo
     assert len(shop.search(item="cat-0")) == 3
 
 
+def test_an_item_says_whether_its_file_is_missing(shop: Collection, photos: Path) -> None:
+    upload = shop.add_image(image_files.png(99))
+    assert not any(map(shop.is_missing, shop))
+    (photos / "cat" / "1.png").unlink()
+    (shop.path / upload.uri).unlink()
+    assert {item.id for item in shop if shop.is_missing(item)} == {"cat-1", upload.id}
+
+
 def test_a_file_in_a_forbidden_folder_is_not_missing(
     shop: Collection, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,6 +366,20 @@ def test_an_upload_is_stored_in_the_folder_and_deleted_with_its_item(shop: Colle
     assert not shop.folder.file(item).exists()
     assert list((shop.path / "cache" / "thumbnails").iterdir()) == []
     assert list((shop.path / "images").iterdir()) == []
+
+
+def test_name_size_and_time_of_files_and_uploads_are_known(shop: Collection, photos: Path) -> None:
+    data = image_files.png(99)
+    upload = shop.add_image(data, attributes={"by": "me"}, filename="Mug (1).png")
+    assert (upload.name, upload.size) == ("Mug (1).png", len(data))
+    assert upload.attributes == {"by": "me", "filename": "Mug (1).png"}
+    assert upload.modified is not None
+    assert abs((datetime.now(UTC) - upload.modified).total_seconds()) < 60
+    item = shop.get("cat-1")
+    status = (photos / "cat" / "1.png").stat()
+    assert (item.name, item.size) == ("1.png", status.st_size)
+    assert item.modified is not None
+    assert abs(item.modified.timestamp() - status.st_mtime) < 1e-3
 
 
 def test_the_same_upload_twice_is_one_item_and_embedded_once(shop: Collection, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.folder import SUFFIX, Folder, find_folder
 from lookalike.images import ImageSource
-from lookalike.ingest import Added, Entry, absolute_path
+from lookalike.ingest import Added, Entry, absolute_path, signature
 from lookalike.joins import Join, JoinPairs
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
@@ -61,6 +61,7 @@ from lookalike.stores import (
     open_store,
     take_snapshot,
 )
+from lookalike.stores.answer import FILE_NAME
 from lookalike.stores.protocol import check_items
 
 __all__ = ["SUFFIX", "Added", "Collection", "Entry", "Join", "SearchOptions", "open_collection"]
@@ -210,11 +211,22 @@ class Collection:
         return ingest.add(self.store, self.embedder, ingest.plan(source, labels), progress, keeper=keeper)
 
     def add_image(
-        self, source: ImageSource, label: str | None = None, attributes: Mapping[str, str] | None = None
+        self,
+        source: ImageSource,
+        label: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+        *,
+        filename: str = "",
     ) -> Item:
         """Add an image that has no file of its own, such as an upload; the collection's folder keeps it.
 
         An image with the same content replaces the label and the attributes of its item.
+
+        Args:
+            source: the image.
+            label: its class.
+            attributes: more properties, by name.
+            filename: the name of the file that was uploaded; an attribute of this name keeps it for `Item.name`.
 
         Raises:
             ImageError: the image cannot be used.
@@ -230,7 +242,8 @@ class Collection:
         data = images.read_bytes(source)
         sha256 = images.fingerprint(data)
         uri = self.folder.own_uri(data)
-        item = Item(sha256[:20], uri, label, dict(attributes or {}), sha256)
+        known = {FILE_NAME: filename} if filename else {}
+        item = Item(sha256[:20], uri, label, {**known, **(attributes or {})}, sha256)
         check_items([item])
         try:
             vector = self.store.vectors([item.id])
@@ -238,6 +251,7 @@ class Collection:
             vector = self.embedder.embed([data])
         with self._images:
             self.folder.keep_image(uri, data)
+            item = replace(item, signature=signature(self.folder.path / uri))
             self.store.upsert([item], vector)
         return item
 
@@ -260,6 +274,10 @@ class Collection:
         """Return the items under a folder whose files no longer exist."""
         root = str(absolute_path(to_path(folder))).rstrip(os.sep) + os.sep
         return [item for item in self.store.scan() if item.uri.startswith(root) and _is_missing(Path(item.uri))]
+
+    def is_missing(self, item: Item) -> bool:
+        """Return whether an item's file certainly does not exist; a file in a folder that cannot be searched may exist."""
+        return _is_missing(self.folder.file(item))
 
     def get(self, ident: str) -> Item:
         """Return an item.

@@ -105,7 +105,7 @@ def to_arrow(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> "
 
     Args:
         rows: values by column name.
-        columns: name → ``"text"``, ``"number"`` or ``"attributes"`` (a mapping from strings to strings).
+        columns: name → ``"text"``, ``"integer"``, ``"number"`` or ``"attributes"`` (a mapping from strings to strings).
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -114,7 +114,12 @@ def to_arrow(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> "
         import pyarrow as pa  # noqa: PLC0415 -- an extra
     except ImportError as e:
         raise MissingExtraError("parquet", "An Arrow table") from e
-    types = {"text": pa.string(), "number": pa.float64(), "attributes": pa.map_(pa.string(), pa.string())}
+    types = {
+        "text": pa.string(),
+        "integer": pa.int64(),
+        "number": pa.float64(),
+        "attributes": pa.map_(pa.string(), pa.string()),
+    }
     arrays = [
         pa.array(
             [list(row[name].items()) if kind == "attributes" else row[name] for row in rows],

@@ -12,9 +12,21 @@ It does not read a file whose size and times did not change, and does not embed 
 a killed run continues at its last write, and a folder that grew takes only the time of its new files.
 """
 
-from lookalike.ingest.paths import absolute_path, file_id
+from lookalike.ingest.paths import absolute_path, file_id, signature
 from lookalike.ingest.plan import Entry, Labels, Source, plan
 from lookalike.ingest.run import Added, Failure, add
 from lookalike.ingest.write import Keeper
 
-__all__ = ["Added", "Entry", "Failure", "Keeper", "Labels", "Source", "absolute_path", "add", "file_id", "plan"]
+__all__ = [
+    "Added",
+    "Entry",
+    "Failure",
+    "Keeper",
+    "Labels",
+    "Source",
+    "absolute_path",
+    "add",
+    "file_id",
+    "plan",
+    "signature",
+]

@@ -2,7 +2,13 @@
 
 import hashlib
 import os
+import time
 from pathlib import Path
+
+# A file that changed so recently may change again without its times showing it (git's “racily clean”).
+_RACY_NS = 2 * 10**9
+
+_RECENT = "-recent"
 
 
 def file_id(path: Path) -> str:
@@ -13,3 +19,18 @@ def file_id(path: Path) -> str:
 def absolute_path(path: Path) -> Path:
     """Make a path absolute, without ``..``; only a path with ``..`` has its links resolved."""
     return Path(os.path.realpath(path)) if ".." in path.parts else path.absolute()
+
+
+def signature(path: Path) -> str:
+    """Format a file's size and times, as `Item.signature` describes; empty if there is no such file."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return ""
+    recent = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _RACY_NS
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}{_RECENT if recent else ''}"
+
+
+def shows_changes(signature: str) -> bool:
+    """Return whether a file with this signature is certainly unchanged as long as it has the signature."""
+    return bool(signature) and not signature.endswith(_RECENT)

@@ -1,9 +1,7 @@
 """Reading of entries: their content, fitted to the encoder unless its vector is known."""
 
 import os
-import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -12,14 +10,11 @@ from lookalike import images
 from lookalike.embedding import Embedder
 from lookalike.errors import ImageError, LookalikeError, NotFoundError, StorageError, UnreadableImageError, UsageError
 from lookalike.ingest.known import Known
-from lookalike.ingest.paths import absolute_path, file_id
+from lookalike.ingest.paths import absolute_path, file_id, shows_changes, signature
 from lookalike.ingest.plan import Entry
 from lookalike.shapes import UInt8
 from lookalike.stores import Item
 from lookalike.stores.protocol import check_items
-
-# A file that changed so recently may change again without its times showing it (git's “racily clean”).
-_RACY_NS = 2 * 10**9
 
 _ID_DIGITS = 20
 
@@ -60,11 +55,11 @@ def _read_file(entry: Entry, known: Known, embedder: Embedder) -> Read:
     except UnicodeError:
         raise UnreadableImageError(f"The name of {str(path)!r} is not UTF-8. Rename the file.") from None
     item = _keep_labels(Item(entry.id or file_id(path), uri, entry.label, dict(entry.attributes)), known)
-    old, signature = known.items.get(item.id), _signature(path)
-    if old and signature and (signature, uri) == (old.signature, old.uri):
-        return Read(replace(item, sha256=old.sha256, signature=signature))
+    old, now = known.items.get(item.id), signature(path)
+    if old and shows_changes(now) and (now, uri) == (old.signature, old.uri):
+        return Read(replace(item, sha256=old.sha256, signature=now))
     content = images.read_bytes(path)
-    item = replace(item, sha256=images.fingerprint(content), signature=signature)
+    item = replace(item, sha256=images.fingerprint(content), signature=now)
     if item.sha256 in known:
         return Read(item)
     network = embedder.encoder.card.input
@@ -90,14 +85,3 @@ def _keep_labels(item: Item, known: Known) -> Item:
     if old and item.label is None and not item.attributes:
         return replace(item, label=old.label, attributes=old.attributes)
     return item
-
-
-def _signature(path: Path) -> str:
-    """Format a file's size and times; empty if a change that follows soon might not alter them."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError):  # ValueError: a NUL in the path
-        return ""
-    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _RACY_NS:
-        return ""
-    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"

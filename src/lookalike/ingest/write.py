@@ -9,6 +9,7 @@ import numpy as np
 
 from lookalike.folder import Folder
 from lookalike.ingest.known import Known
+from lookalike.ingest.paths import signature
 from lookalike.ingest.plan import Entry
 from lookalike.stores import Item, Store
 
@@ -82,4 +83,4 @@ def _keep_image(pending: Pending, keeper: Keeper | None) -> Item:
         return pending.item
     uri = keeper.folder.own_uri(pending.content)
     keeper.folder.keep_image(uri, pending.content)
-    return replace(pending.item, uri=uri)
+    return replace(pending.item, uri=uri, signature=signature(keeper.folder.path / uri))

@@ -213,6 +213,9 @@ class ItemOut(_Out):
     uri: str = Field(description="The address of the image on this server.")
     label: str | None
     attributes: Mapping[str, str]
+    name: str = Field(description="The name of its file, without folders.")
+    size: int | None = Field(description="The bytes of its file; null if unknown.")
+    modified: str | None = Field(description="The time of the last change of its file, in ISO 8601; null if unknown.")
     thumbnail: str = Field(description="The address of a small JPEG.")
 
 
@@ -319,9 +322,7 @@ class HealthOut(_Out):
 
 def item_out(request: Request, collection: Collection, item: Item) -> ItemOut:
     """Convert an item, with addresses on this server instead of paths."""
-    return ItemOut(
-        id=item.id, label=item.label, attributes=dict(item.attributes), **_addresses(request, collection, item.id)
-    )
+    return ItemOut(**item.to_dict() | _addresses(request, collection, item.id))
 
 
 def answer_out(request: Request, collection: Collection, answer: Answer, took_ms: float) -> AnswerOut:

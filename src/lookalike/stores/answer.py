@@ -1,7 +1,9 @@
 """Items, hits and answers of stores, and their conversion to text, HTML, JSON, pandas and Arrow."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, overload
 
 from lookalike import tables
@@ -19,10 +21,19 @@ _COLUMNS = {
     "uri": "text",
     "label": "text",
     "attributes": "attributes",
+    "name": "text",
+    "size": "integer",
+    "modified": "text",
     "distance": "number",
     "similarity": "number",
     "probability": "number",
 }
+
+FILE_NAME = "filename"
+"""The attribute that holds the file name of an image whose file the collection's folder keeps, such as an upload."""
+
+_SIGNATURE = re.compile(r"(\d{1,19})-(-?\d{1,19})-")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,9 @@ class Item:
         label: its class, if known.
         attributes: more properties, by name.
         sha256: of the file's content, hexadecimal.
-        signature: the file's size and times when it was indexed. The file is unchanged if they are the same now.
+        signature: the file's size and times when it was indexed, in bytes and nanoseconds: ``size-mtime-ctime``. The file
+            is unchanged if they are the same now. It ends in ``-recent`` if the file might change again without its times
+            showing it.
     """
 
     id: str
@@ -44,6 +57,37 @@ class Item:
     attributes: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
     signature: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of its file, without folders; of an upload the name that it was uploaded with, if that is known."""
+        if self.uri.startswith(f"images/{self.sha256}."):  # named by its content, in the collection's folder
+            return re.split(r"[/\\]", self.attributes.get(FILE_NAME, self.uri))[-1]
+        return self.uri.rpartition("/")[2]
+
+    @property
+    def size(self) -> int | None:
+        """The bytes of its file when it was indexed, if they are known."""
+        match = _SIGNATURE.match(self.signature)
+        return int(match[1]) if match else None
+
+    @property
+    def modified(self) -> datetime | None:
+        """The time of the last change of its file when it was indexed, if it is known."""
+        match = _SIGNATURE.match(self.signature)
+        return _EPOCH + timedelta(microseconds=int(match[2]) // 1000) if match else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to a dictionary for JSON; the time is in ISO 8601."""
+        return {
+            "id": self.id,
+            "uri": self.uri,
+            "label": self.label,
+            "attributes": dict(self.attributes),
+            "name": self.name,
+            "size": self.size,
+            "modified": self.modified.isoformat() if self.modified else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -66,10 +110,7 @@ class Hit:
     def to_dict(self) -> dict[str, Any]:
         """Convert to a dictionary for JSON."""
         return {
-            "id": self.item.id,
-            "uri": self.item.uri,
-            "label": self.item.label,
-            "attributes": dict(self.item.attributes),
+            **self.item.to_dict(),
             "distance": self.distance,
             "similarity": self.similarity,
             "probability": self.probability,
