@@ -936,3 +936,48 @@ def test_find_needs_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     forbid(monkeypatch, os, "scandir", tmp_path)
     with pytest.raises(StorageError, match="Permission denied"):
         images.find(tmp_path)
+
+
+def test_survey_takes_images_by_content_and_counts_other_kinds(tmp_path: Path) -> None:
+    jpeg, pdf = encode(gradient(), "JPEG"), b"%PDF-1.7 "
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    taken = ["IMG_1.HEIC", "noending", "photo.jpg_large", "shot.png", "x.bak", "scan.pdf"]
+    for name in taken:
+        (tmp_path / name).write_bytes(jpeg)
+    others = {
+        "IMG_2.HEIC": heic, "IMG_3": heic, "live.MOV": b"", "clip": b"\0\0\0\x14ftypisom", "paper": pdf, "a/b.pdf": pdf,
+        "logo.svg": b'<?xml version="1.0"?>\n<svg/>', "x.cr2": b"II*\0"[:2], "draft.psd": b"8BPS",
+    }  # fmt: skip
+    plain = [
+        "notes.txt",
+        "IMG_2.xmp",
+        "IMG_2.AAE",
+        "Makefile",
+        "data.bin",
+        "empty",
+        "song.mp3",
+        "jpeg.txt",
+        "page.html",
+    ]
+    for name in plain:
+        (tmp_path / name).write_bytes(jpeg if name == "jpeg.txt" else b"text")
+    for name, content in others.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    found = images.survey(tmp_path)
+    assert [path.name for path in found.paths] == sorted(taken)
+    assert {other.kind: other.count for other in found.not_taken} == {
+        "HEIC": 2, "PDF": 2, "PSD": 1, "RAW": 1, "SVG": 1, "video": 2,
+    }  # fmt: skip
+    assert images.find(tmp_path) == list(found.paths)
+    assert images.describe_not_taken(found.not_taken) == "Not taken: 2 HEIC, 2 PDFs, 1 PSD, 1 RAW, 1 SVG, 2 videos."
+    assert images.describe_not_taken([]) == ""
+    assert str(images.NotTaken("HEIC", 4, "heif")) == "4 HEIC (pip install 'lookalike[heif]')"
+
+
+def test_survey_does_not_open_files_that_are_plainly_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a.jpg", "b.txt", "c.json", "d.xmp", "e.mov", "f.mp4")
+    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "pipe.heic")
+    monkeypatch.setattr(Path, "open", lambda *_: pytest.fail("opened"))
+    assert [path.name for path in images.survey(tmp_path).paths] == ["a.jpg"]

@@ -9,9 +9,10 @@ Colour profiles are ignored: encoders are trained on images opened the same way,
 """
 
 from lookalike.images.decoding import dimensions, is_animated, open_image, read_bytes
-from lookalike.images.finding import SUFFIXES, find
+from lookalike.images.finding import SUFFIXES, Found, describe_not_taken, find, survey
 from lookalike.images.fitting import Fit, load
 from lookalike.images.formats import media_type
+from lookalike.images.kinds import NotTaken
 from lookalike.images.limits import DEFAULT_LIMITS, Limits
 from lookalike.images.sources import ImageInMemory, ImageSource, fingerprint, from_base64
 from lookalike.images.thumbnails import thumbnail
@@ -20,9 +21,12 @@ __all__ = [
     "DEFAULT_LIMITS",
     "SUFFIXES",
     "Fit",
+    "Found",
     "ImageInMemory",
     "ImageSource",
     "Limits",
+    "NotTaken",
+    "describe_not_taken",
     "dimensions",
     "find",
     "fingerprint",
@@ -32,5 +36,6 @@ __all__ = [
     "media_type",
     "open_image",
     "read_bytes",
+    "survey",
     "thumbnail",
 ]

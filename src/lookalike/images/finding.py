@@ -1,12 +1,16 @@
-"""Listing of the image files under a folder."""
+"""Listing of the image files under a folder, and counts of the files that lookalike does not take."""
 
 import logging
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lookalike.errors import NotFoundError, StorageError, UsageError
+from lookalike.errors import NotFoundError, StorageError, UnreadableImageError, UsageError
+from lookalike.images.formats import media_type
+from lookalike.images.kinds import HEAD_BYTES, KINDS, VIDEO, NotTaken, is_plain, kind_of
 from lookalike.images.sources import quote
 
 log = logging.getLogger(__name__)
@@ -22,8 +26,38 @@ TRASH_LIST = "lookalike-trash.jsonl"
 _SYSTEM_NAMES = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin", "thumbs.db", "lost+found"})
 
 
-def find(folder: str | os.PathLike[str], on_error: Callable[[OSError], None] | None = None) -> list[Path]:
-    """List the image files under a folder, by their suffixes.
+OnError = Callable[[OSError], None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files under a folder.
+
+    Attributes:
+        paths: the image files, sorted by their parts.
+        not_taken: the other files that show something, by kind, sorted by its name. Texts, sidecars, sound, archives
+            and the like are not counted.
+    """
+
+    paths: tuple[Path, ...]
+    not_taken: tuple[NotTaken, ...]
+
+
+def describe_not_taken(not_taken: Sequence[NotTaken]) -> str:
+    """Return a sentence, such as “Not taken: 4 HEIC, 2 videos.”; empty if all files were taken."""
+    return f"Not taken: {', '.join(map(str, not_taken))}." if not_taken else ""
+
+
+def find(folder: str | os.PathLike[str], on_error: OnError | None = None) -> list[Path]:
+    """List the image files under a folder: the paths of `survey`, which says more about the folder and the errors."""
+    return list(survey(folder, on_error).paths)
+
+
+def survey(folder: str | os.PathLike[str], on_error: OnError | None = None) -> Found:
+    """List the image files under a folder, and count the files of other kinds, such as videos.
+
+    A file with the suffix of an image is taken unseen. The first bytes decide on a file with an unknown suffix, with none,
+    or with the suffix of an image format that is not read: a JPEG named ``IMG_1.HEIC`` or ``photo.jpg_large`` is taken.
 
     It skips hidden files and folders (a leading dot), thumbnail and trash folders of operating systems, and lookalike's
     own collections and trash. It lists a folder once, even if several links or a loop of links lead to it, and under its
@@ -36,16 +70,27 @@ def find(folder: str | os.PathLike[str], on_error: Callable[[OSError], None] | N
             link; by default these are logged as warnings. Neither stops the search.
 
     Returns:
-        Paths that begin with ``folder``, sorted by their parts.
+        The files; their paths begin with ``folder``.
 
     Raises:
         NotFoundError: the folder does not exist.
         UsageError: it is a file.
         StorageError: the folder itself cannot be listed.
     """
-    folder = Path(folder)
     report = on_error or (lambda error: log.warning("Skipped: %s", error))
-    files: list[Path] = []
+    images: list[Path] = []
+    others: Counter[str] = Counter()
+    for path in _files(Path(folder), report):
+        kind = _kind(path, report)
+        if kind == "image":
+            images.append(path)
+        elif kind is not None:
+            others[kind] += 1
+    return Found(tuple(sorted(images)), tuple(NotTaken(kind, others[kind]) for kind in sorted(others)))
+
+
+def _files(folder: Path, report: OnError) -> Iterator[Path]:
+    """Yield the files under a folder that may be images."""
     seen: set[tuple[int, int]] = set()
     # Links come after all real folders, so that a folder gets its real path.
     folders, links = [folder], list[Path]()
@@ -62,14 +107,13 @@ def find(folder: str | os.PathLike[str], on_error: Callable[[OSError], None] | N
             continue
         for entry in entries:
             path = current / entry.name
-            match _kind(entry, report):
+            match _type(entry, report):
                 case "folder":
                     folders.append(path)
                 case "link":
                     links.append(path)
-                case "image":
-                    files.append(path)
-    return sorted(files)
+                case "file":
+                    yield path
 
 
 def _list(folder: Path, seen: set[tuple[int, int]], *, is_root: bool) -> list[os.DirEntry[str]]:
@@ -83,22 +127,42 @@ def _list(folder: Path, seen: set[tuple[int, int]], *, is_root: bool) -> list[os
     return [] if not is_root and any(entry.name == TRASH_LIST for entry in entries) else entries
 
 
-def _kind(entry: os.DirEntry[str], report: Callable[[OSError], None]) -> Literal["folder", "link", "image"] | None:
+def _type(entry: os.DirEntry[str], report: OnError) -> Literal["folder", "link", "file"] | None:
     name = entry.name.lower()
     if name.startswith(".") or name in _SYSTEM_NAMES or name.endswith(".lookalike"):
         return None
     try:
         if entry.is_dir():
             return "link" if entry.is_symlink() else "folder"
-        if Path(name).suffix not in SUFFIXES:
+        if is_plain(Path(name).suffix):
             return None
         if entry.is_file():
-            return "image"
-        if entry.is_symlink():
+            return "file"
+        if entry.is_symlink() and Path(name).suffix in SUFFIXES:
             Path(entry.path).stat()  # raises an error with the reason
     except OSError as error:  # a link to itself, for example
         report(error)
     return None
+
+
+def _kind(path: Path, report: OnError) -> str | None:
+    """Return “image”, the kind of a file that is not taken, or None for a file that shows nothing."""
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES:
+        return "image"
+    if KINDS.get(suffix) == VIDEO:
+        return VIDEO
+    try:
+        with path.open("rb", buffering=0) as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        report(error)
+        return None
+    try:
+        media_type(head)
+    except UnreadableImageError:
+        return kind_of(path.name, head)
+    return "image"
 
 
 def _translate_error(folder: Path, error: OSError) -> NotFoundError | UsageError | StorageError:
