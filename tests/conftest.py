@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import jaxtyping
@@ -21,6 +22,7 @@ CHECKED = [
     "lookalike.ingest",
     "lookalike.compare",
     "lookalike.folder",
+    "lookalike.roots",
     "lookalike.collection",
     "lookalike.api",
     "lookalike.duplicates",
@@ -32,6 +34,10 @@ if os.environ.get("LOOKALIKE_SHAPES") == "all":
     CHECKED += ["lookalike.metric", "lookalike.search"]
 
 jaxtyping.install_import_hook(CHECKED, "shapes.checked")
+
+# Tests, and the processes that they start, do not write into the user's own state folder.
+_STATE = tempfile.TemporaryDirectory(prefix="lookalike-state-")
+os.environ["XDG_STATE_HOME"] = _STATE.name
 
 # A shell lets background processes ignore Ctrl-C; the processes that tests start must not inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

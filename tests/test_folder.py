@@ -7,13 +7,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import image_files
 import processes
 from lookalike.collection import Collection
 from lookalike.encoders import Encoder
 from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, StorageError
-from lookalike.stores import SQLiteStore
+from lookalike.folder import Folder
+from lookalike.stores import Item, SQLiteStore
 
 
 @pytest.fixture
@@ -136,3 +139,85 @@ def test_a_kill_during_create_leaves_only_complete_collections(tmp_path: Path, p
             assert {p.name for p in (path / "encoder").iterdir()} >= {"encoder.json", "photo.onnx", "sketch.onnx"}
             with closing(sqlite3.connect(path / "catalog.sqlite")) as sql:
                 assert sql.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+# ---- images
+
+DIGEST = "0f" * 32
+
+
+@pytest.mark.parametrize("ending", ["png", "jpeg", "webp", "avif", "raw"])
+def test_a_folder_owns_exactly_the_images_that_it_names_itself(path: Path, ending: str) -> None:
+    folder = Folder.open(path)
+    item = Item("x", f"images/{DIGEST}.{ending}")
+    assert folder.owns(item)
+    assert folder.file(item) == path / "images" / f"{DIGEST}.{ending}"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        ".",
+        "images",
+        "images/",
+        "images/../../victim.png",
+        "images/../manifest.json",
+        f"images/{DIGEST}.png/../../../victim.png",
+        f"images/{DIGEST}.png\n",
+        f"images/{DIGEST[:-1]}.png",
+        f"images/{DIGEST.upper()}.png",
+        f"images/{DIGEST}.exe",
+        f"images/deep/{DIGEST}.png",
+        f"./images/{DIGEST}.png",
+        f"images//{DIGEST}.png",
+        f"images\\{DIGEST}.png",
+        "photos/cat.png",
+        "../victim.png",
+        "catalog.sqlite",
+    ],
+)
+def test_another_relative_uri_is_not_read(path: Path, uri: str) -> None:
+    folder = Folder.open(path)
+    assert not folder.owns(Item("x", uri))
+    with pytest.raises(NotFoundError, match="neither an absolute path nor"):
+        folder.file(Item("x", uri))
+
+
+def test_an_absolute_uri_is_not_owned_and_stays(path: Path, tmp_path: Path) -> None:
+    folder = Folder.open(path)
+    inside = Item("x", str(path / "images" / f"{DIGEST}.png"))
+    assert not folder.owns(inside)
+    assert folder.file(inside) == Path(inside.uri)
+
+
+@pytest.mark.parametrize("linked", ["the folder", "the file"])
+def test_a_link_in_the_folder_is_neither_read_nor_removed(path: Path, tmp_path: Path, linked: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    victim = outside / f"{DIGEST}.png"
+    victim.write_bytes(image_files.png(1))
+    if linked == "the folder":
+        (path / "images").symlink_to(outside)
+    else:
+        (path / "images").mkdir()
+        (path / "images" / victim.name).symlink_to(victim)
+    item = Item("x", f"images/{victim.name}", sha256=DIGEST)
+    with Collection.open(path) as collection:
+        with pytest.raises(NotFoundError, match="links"):
+            collection.folder.file(item)
+        with pytest.raises(NotFoundError, match="links"):
+            collection.folder.thumbnail(item)
+        collection.store.upsert([item], np.zeros((1, 48), np.float32))
+        assert collection.remove("x") == 1
+    assert victim.exists()
+
+
+def test_removing_an_item_removes_no_file_outside_of_the_images(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "victim.png").write_bytes(image_files.png(1))
+    (path / "images").mkdir()
+    item = Item("x", "images/../../victim.png", sha256="../../../victim")
+    with Collection.open(path) as collection:
+        collection.store.upsert([item], np.zeros((1, 48), np.float32))
+        assert collection.remove("x") == 1
+    assert (tmp_path / "victim.png").exists()

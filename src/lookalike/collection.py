@@ -20,7 +20,7 @@ from typing import Self, Unpack, overload
 
 import numpy as np
 
-from lookalike import compare, encoders, images, ingest
+from lookalike import compare, encoders, images, ingest, roots
 from lookalike.compare import RankedClass, Ranking, Verdict
 from lookalike.duplicates import DuplicateGroups, FindOptions, SearchRadius, find_duplicates
 from lookalike.duplicates.find import DEFAULT_OPTIONS
@@ -207,8 +207,24 @@ class Collection:
             >>> shop.add("photos", labels="folder").unchanged
             64
         """
+        entries = ingest.plan(source, labels)
+        if isinstance(source, str | os.PathLike):
+            self.remember_root(source)
+        else:
+            roots.record_roots(self.path, [absolute_path(e.path) for e in entries if e.image is None])
         keeper = ingest.Keeper(self.folder, self._images)
-        return ingest.add(self.store, self.embedder, ingest.plan(source, labels), progress, keeper=keeper)
+        return ingest.add(self.store, self.embedder, entries, progress, keeper=keeper)
+
+    def remember_root(self, root: str | os.PathLike[str]) -> None:
+        """Remember on this machine that its user took images from a folder, or a file; `add` does so.
+
+        The server reads images outside of the collection's folder only below these folders.
+        """
+        roots.record_roots(self.path, [absolute_path(to_path(root))])
+
+    def known_roots(self) -> tuple[Path, ...]:
+        """Return the folders and files that the user of this machine added to the collection."""
+        return roots.known_roots(self.path)
 
     def add_image(
         self,

@@ -7,6 +7,8 @@
       encoder/           a copy of the encoder's artefact
       codec/             the fitted codec, if there is one
       images/            images that were added without a file, such as uploads; named by their content
+      images.lock        locked while images and their items are written or removed
+      identity           a random number that tells this collection from others, see `lookalike.roots`
       decisions.json     pairs of images that users decided are distinct
       catalog.sqlite     items and vectors
       cache/             can be deleted at any time
@@ -17,6 +19,7 @@ A collection whose vectors are in an external database has the same folder witho
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable
@@ -31,7 +34,9 @@ from lookalike import atomic, images
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, StorageError
+from lookalike.images.sources import quote
 from lookalike.metric import Metric, VectorSpace
+from lookalike.safe_paths import read_inside, resolve_inside
 from lookalike.stores import Item
 
 SUFFIX = ".lookalike"
@@ -40,6 +45,15 @@ SUFFIX = ".lookalike"
 FORMAT = 1
 
 _OWN_IMAGES = "images"
+_THUMBNAILS = "cache/thumbnails"
+_MAX_THUMBNAIL = 2**24
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+# The endings of images that the folder keeps; other formats, such as those of cameras, have the last one.
+_ENDINGS = ("avif", "bmp", "gif", "heic", "heif", "jpeg", "png", "tiff", "webp", "raw")
+
+# The uri of an image that the folder keeps.
+_OWN_URI = re.compile(rf"{_OWN_IMAGES}/[0-9a-f]{{64}}\.(?:{'|'.join(_ENDINGS)})")
 
 
 class EncoderPin(BaseModel):
@@ -227,12 +241,31 @@ class Folder:
     # ---- images
 
     def owns(self, item: Item) -> bool:
-        """Return whether the image of an item is kept in the folder."""
-        return item.uri.startswith(f"{_OWN_IMAGES}/")
+        """Return whether the image of an item is kept in the folder: its uri is ``images/SHA-256.png`` or the like."""
+        return _OWN_URI.fullmatch(item.uri) is not None
 
     def file(self, item: Item) -> Path:
-        """Return the path of an item's image, which may have been deleted."""
-        return self.path / item.uri  # an absolute uri stays as it is
+        """Return the path of an item's image, which may have been deleted.
+
+        The image is in this folder, or anywhere on this machine if the item's uri is absolute. The catalogue may come from
+        a stranger, so who passes a file on to other people must check that the folder `owns` the item, or that its user
+        named or indexed the place (`lookalike.roots`).
+
+        Raises:
+            NotFoundError: the uri is relative and not that of an image in the folder, or leads through a link there.
+        """
+        if self.owns(item):
+            try:
+                return resolve_inside(self.path, item.uri)
+            except OSError as e:
+                reason = e.strerror
+        elif (path := Path(item.uri)).is_absolute():
+            return path
+        else:
+            reason = "it is neither an absolute path nor an image in the collection's folder"
+        raise NotFoundError(
+            f"The file {quote(item.uri)} of the item {quote(item.id)} is not read: {reason}. Remove the item."
+        )
 
     def own_uri(self, data: bytes) -> str:
         """Compute the uri that an image in the folder has, from the content of its file.
@@ -240,7 +273,8 @@ class Folder:
         Raises:
             UnreadableImageError: the content is not an image.
         """
-        return f"{_OWN_IMAGES}/{images.fingerprint(data)}.{images.media_type(data).removeprefix('image/')}"
+        ending = images.media_type(data).removeprefix("image/")
+        return f"{_OWN_IMAGES}/{images.fingerprint(data)}.{ending if ending in _ENDINGS else _ENDINGS[-1]}"
 
     def keep_image(self, uri: str, data: bytes) -> None:
         """Write the content of an image file into the folder, as its `own_uri`.
@@ -262,9 +296,9 @@ class Folder:
             contents.add(item.sha256)
             if self.owns(item):
                 with suppress(OSError):  # a file that stays does no harm
-                    self.file(item).unlink()
+                    resolve_inside(self.path, item.uri).unlink()
         with suppress(OSError):
-            for path in self._thumbnails.iterdir():
+            for path in resolve_inside(self.path, _THUMBNAILS).iterdir():
                 if path.name.partition("-")[0] in contents:
                     path.unlink(missing_ok=True)
 
@@ -274,19 +308,16 @@ class Folder:
         Raises:
             NotFoundError, ImageError: the image was deleted, or cannot be read.
         """
-        cached = self._thumbnails / f"{item.sha256}-{size}.jpg"
+        name = f"{_THUMBNAILS}/{item.sha256}-{size}.jpg" if _SHA256.fullmatch(item.sha256) else None
         with suppress(OSError):
-            data = cached.read_bytes()
+            data = read_inside(self.path, name, _MAX_THUMBNAIL) if name else b""
             if data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9"):  # a complete JPEG
                 return data
         content = images.read_bytes(self.file(item))
         data = images.thumbnail(content, size, name=repr(item.uri))
-        if images.fingerprint(content) == item.sha256:
+        if name and images.fingerprint(content) == item.sha256:
             with suppress(OSError):  # the cache is optional
+                cached = resolve_inside(self.path, name)
                 cached.parent.mkdir(parents=True, exist_ok=True)
                 atomic.write_bytes(cached, data)
         return data
-
-    @property
-    def _thumbnails(self) -> Path:
-        return self.cache / "thumbnails"

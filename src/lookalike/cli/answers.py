@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lookalike.cli import output
+from lookalike.errors import NotFoundError
 from lookalike.folder import Folder
 from lookalike.metric import Metric, format_distance, format_probability
-from lookalike.stores import Answer
+from lookalike.stores import Answer, Item
 
 
 def write_json_stream(parts: Iterable[Answer], metric: Metric) -> None:
@@ -42,7 +43,8 @@ def print_stream(parts: Iterable[Answer], folder: Folder, query: Path | None = N
             # Importing Rich takes longer than a search in a small collection.
             from lookalike.cli import terminal_images  # noqa: PLC0415
 
-            images = [(folder.file(h.item), format_distance(h.distance, part.metric)) for h in part.hits]
+            files = [(_file(folder, h.item), format_distance(h.distance, part.metric)) for h in part.hits]
+            images = [(file, title) for file, title in files if file is not None]
             terminal_images.print_row(([(query, "query")] if query else []) + images)
         _print_hits(part, folder, show_header=empty)
         empty = False
@@ -58,9 +60,17 @@ def _print_hits(answer: Answer, folder: Folder, *, show_header: bool) -> None:
             f"{hit.similarity:.1%}",
             *((format_probability(hit.probability),) if calibrated else ()),
             hit.item.label or "",
-            str(folder.file(hit.item)),
+            str(_file(folder, hit.item) or hit.item.uri),
         )
         for hit in answer.hits
     ]
     header = ("distance", "similarity", *(("same",) if calibrated else ()), "label", "image")
     output.print_table(rows, header, show_header=show_header)
+
+
+def _file(folder: Folder, item: Item) -> Path | None:
+    """Return the path of an item's image; none if its uri leads outside of the folder."""
+    try:
+        return folder.file(item)
+    except NotFoundError:
+        return None

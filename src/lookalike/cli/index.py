@@ -55,6 +55,7 @@ def index(given: Options) -> None:
     if not found:
         raise NotFoundError(f"There are no images under {given.folder} ({', '.join(sorted(images.SUFFIXES))}).")
     with _open(given) as collection:
+        collection.remember_root(given.folder)
         advice = "The collection keeps what was added; run the same command to continue."
         with output.stoppable(advice), output.progress_bar() as progress:
             added = collection.add(found, progress)

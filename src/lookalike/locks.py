@@ -1,0 +1,50 @@
+"""Locks that hold between threads and between processes."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from lookalike.errors import BusyError, StorageError
+
+TIMEOUT = 30.0
+"""Seconds to wait for another holder."""
+
+
+@contextmanager
+def exclusive(path: Path, timeout: float | None = None) -> Iterator[None]:
+    """Hold the lock of a file, which is created if it does not exist and stays empty.
+
+    SQLite provides the lock: it works on every system, and a killed process releases it.
+
+    Args:
+        path: the lock file; its folder must exist.
+        timeout: seconds to wait for another holder; by default `TIMEOUT`.
+
+    Raises:
+        BusyError: another thread or process has held the lock for too long.
+        StorageError: the file cannot be written.
+    """
+    with closing(_take(path, TIMEOUT if timeout is None else timeout)):
+        yield
+
+
+def _take(path: Path, timeout: float) -> sqlite3.Connection:
+    try:
+        if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+            raise StorageError(f"The lock {path} is a link or a device. Delete it, and try again.")
+        with ExitStack() as undo:
+            lock = undo.enter_context(closing(sqlite3.connect(path, isolation_level=None, timeout=timeout)))
+            lock.execute("BEGIN EXCLUSIVE")
+            undo.pop_all()
+            return lock
+    except sqlite3.Error as e:
+        code = getattr(e, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_BUSY:
+            raise BusyError(
+                f"Another process has been changing {path.parent} for {timeout:g} s. Try again later."
+            ) from e
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+            raise StorageError(f"{path.parent} is read-only. Change its permissions, or copy it elsewhere.") from e
+        raise StorageError(f"The lock {path} cannot be used: {e}. Delete it, and try again.") from e

@@ -1,0 +1,119 @@
+"""The folders that a user indexed into a collection, remembered outside of it."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import image_files
+from lookalike.collection import Collection
+from lookalike.roots import is_below, known_roots, record_roots
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state" / "lookalike" / "roots.json"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    image_files.write(tmp_path / "photos", {f"deep/{i}.png": i for i in range(3)})
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def shop(tmp_path: Path, pocket: Path) -> Iterator[Collection]:
+    with Collection.create(tmp_path / "shop.lookalike", pocket) as shop:
+        yield shop
+
+
+def test_add_remembers_the_folder(shop: Collection, photos: Path, state: Path) -> None:
+    assert known_roots(shop.path) == ()
+    shop.add(photos)
+    assert known_roots(shop.path) == shop.known_roots() == (photos,)
+    assert not {p.name for p in state.parent.iterdir()} - {"roots.json", "roots.lock"}
+    before = state.stat().st_mtime_ns
+    shop.add(photos / "deep")  # lies in a known folder
+    assert state.stat().st_mtime_ns == before
+
+
+def test_add_remembers_single_files_and_the_folders_of_many(
+    shop: Collection, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted(photos.rglob("*.png"))
+    shop.add(files[0])
+    shop.add([files[1], files[1].read_bytes()])
+    assert known_roots(shop.path) == tuple(files[:2])
+    monkeypatch.setattr("lookalike.roots._MAX_FILES", 2)
+    shop.add(files)
+    assert known_roots(shop.path) == (photos / "deep",)
+
+
+def test_another_collection_at_the_same_path_has_no_known_folders(
+    shop: Collection, photos: Path, pocket: Path, tmp_path: Path
+) -> None:
+    shop.add(photos)
+    shutil.copytree(shop.path, tmp_path / "copy.lookalike")
+    assert known_roots(tmp_path / "copy.lookalike") == ()
+    shutil.rmtree(shop.path)
+    with Collection.create(shop.path, pocket) as other:
+        assert known_roots(other.path) == ()
+        other.add(photos / "deep")
+        assert known_roots(other.path) == (photos / "deep",)
+
+
+@pytest.mark.parametrize("state_is", ["a file", "damaged", "a link", "huge"])
+def test_a_state_that_cannot_be_used_never_fails_an_add(
+    shop: Collection, photos: Path, state: Path, tmp_path: Path, state_is: str
+) -> None:
+    if state_is == "a file":
+        state.parent.parent.mkdir(parents=True)
+        state.parent.write_text("")
+    else:
+        state.parent.mkdir(parents=True)
+        if state_is == "a link":
+            (tmp_path / "elsewhere").write_text("{}")
+            state.symlink_to(tmp_path / "elsewhere")
+        else:
+            state.write_bytes(b"[" * (100_000 if state_is == "damaged" else 2**24 + 1))
+    assert shop.add(photos).embedded == 3
+    assert known_roots(shop.path) == (() if state_is == "a file" else (photos,))
+    if state_is == "a link":
+        assert (tmp_path / "elsewhere").read_text() == "{}"
+
+
+def test_a_collection_cannot_choose_where_its_identity_is_written(
+    shop: Collection, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "victim").write_text("victim")
+    (shop.path / "identity").symlink_to(tmp_path / "victim")
+    shop.add(photos)
+    assert (tmp_path / "victim").read_text() == "victim"
+    assert known_roots(shop.path) == ()
+
+
+def test_a_file_is_below_a_folder_only_after_its_links_are_resolved(tmp_path: Path) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x.png").touch()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "out")
+    (tmp_path / "entrance").symlink_to(tmp_path / "in")
+    assert is_below(tmp_path / "in" / "deep" / "1.png", [tmp_path / "entrance"])
+    assert is_below(tmp_path / "entrance" / "1.png", [tmp_path / "in"])
+    assert is_below(tmp_path / "in" / "1.png", [tmp_path / "in" / "1.png"])
+    assert not is_below(tmp_path / "in" / "link" / "x.png", [tmp_path / "in"])
+    assert not is_below(tmp_path / "in" / ".." / "out" / "x.png", [tmp_path / "in"])
+    assert not is_below(tmp_path / "inside", [tmp_path / "in"])
+    assert not is_below(Path("a\0b"), [tmp_path / "in"])
+
+
+def test_the_oldest_collections_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lookalike.roots._MAX_COLLECTIONS", 2)
+    folders = [tmp_path / name for name in "abc"]
+    for folder in folders:
+        folder.mkdir()
+        record_roots(folder, [tmp_path])
+    assert [known_roots(folder) for folder in folders] == [(), (tmp_path,), (tmp_path,)]
+    assert {path.name for path in folders[0].iterdir()} == {"identity", "images.lock"}
