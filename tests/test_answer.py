@@ -136,6 +136,7 @@ def test_json_has_the_documented_fields() -> None:
                 "distance": 0.25,
                 "similarity": 0.8,
                 "probability": None,
+                "closeness": None,
             },
             {
                 "id": "l1",
@@ -148,19 +149,21 @@ def test_json_has_the_documented_fields() -> None:
                 "distance": 12.5,
                 "similarity": 0.074,
                 "probability": None,
+                "closeness": None,
             },
         ],
         "metric": "euclidean",
         "exact": True,
         "complete": True,
         "recall": None,
+        "no_match": None,
     }
 
 
 def test_pandas_and_arrow_have_a_row_for_each_hit() -> None:
     columns = [
         *("id", "uri", "label", "attributes", "name", "size", "modified"),
-        *("distance", "similarity", "probability"),
+        *("distance", "similarity", "probability", "closeness"),
     ]
     frame, table = ANSWER.to_pandas(), ANSWER.to_arrow()
     assert list(frame.columns) == table.column_names == columns

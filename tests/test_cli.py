@@ -87,7 +87,7 @@ def image(shop: Path) -> str:
 
 def test_an_image_of_the_collection_comes_first_at_distance_zero(indexed: Shell, image: str) -> None:
     answer = indexed("search", "shop", image, "--json").json
-    assert list(answer) == ["hits", "metric", "exact", "complete", "recall"]
+    assert list(answer) == ["hits", "metric", "exact", "complete", "recall", "no_match"]
     assert (answer["exact"], answer["recall"]) == (True, None)
     assert len(answer["hits"]) == 10
     first = answer["hits"][0]
@@ -480,7 +480,7 @@ def test_serve_prints_its_address_and_sees_items_that_another_command_adds(index
 
 def test_a_range_search_streams_and_gives_the_same_hits(indexed: Shell, image: str) -> None:
     everything = indexed("search", "shop", image, "--within", "99", "--json").json
-    assert list(everything) == ["hits", "metric", "exact", "complete", "recall"]
+    assert list(everything) == ["hits", "metric", "exact", "complete", "recall", "no_match"]
     distances = [hit["distance"] for hit in everything["hits"]]
     assert distances == sorted(distances)
     low, high = distances[3], distances[-3]

@@ -20,7 +20,7 @@ from typing import Self, Unpack, overload
 
 import numpy as np
 
-from lookalike import compare, encoders, images, ingest, roots
+from lookalike import chance, compare, encoders, images, ingest, roots
 from lookalike.compare import RankedClass, Ranking, Verdict
 from lookalike.duplicates import DuplicateGroups, FindOptions, SearchRadius, find_duplicates
 from lookalike.duplicates.find import DEFAULT_OPTIONS
@@ -54,6 +54,7 @@ from lookalike.stores import (
     Indexable,
     IndexSettings,
     Item,
+    Sampling,
     SQLiteStore,
     Status,
     Store,
@@ -88,6 +89,7 @@ class Collection:
         self.folder = folder
         self.store = store
         self.embedder = embedder
+        self._chances: dict[Metric, tuple[str, float | None]] = {}
         self._images = Lock()  # an image in the folder is written and deleted together with its item
 
     @classmethod
@@ -390,7 +392,7 @@ class Collection:
         _check_query(query)
         if not query.items:
             resolved = self._resolve(query)
-            return [self._finish(answer, query.branch) for answer in self.store.search(resolved)]
+            return [self._finish(answer, query) for answer in self.store.search(resolved)]
         # Each item finds itself, so ask for one hit more.
         one_more = replace(
             query,
@@ -399,7 +401,7 @@ class Collection:
         )
         answers = self.store.search(self._resolve(one_more))
         return [
-            self._finish(_without(answer, item, query.k, query.limit), query.branch)
+            self._finish(_without(answer, item, query.k, query.limit), query)
             for answer, item in zip(answers, query.items, strict=True)
         ]
 
@@ -425,7 +427,7 @@ class Collection:
             query = replace(query, within=DistanceRange(begin, query.within.max))
         parts = self.store.stream(self._resolve(query))
         own = query.items[0] if query.items else None
-        return (self._finish(_without(_after(part, after), own), query.branch) for part in parts)
+        return (self._finish(_without(_after(part, after), own), query) for part in parts)
 
     def answer_after(self, query: Query, after: tuple[float, str]) -> Answer:
         """Continue the answer of a range query that its limit cut off, exactly.
@@ -453,14 +455,30 @@ class Collection:
             return self.store.vectors(query.items)
         return self.embedder.embed(query.images, query.branch)
 
-    def _finish(self, answer: Answer, branch: Branch) -> Answer:
-        """Add probabilities and thumbnails, which the store does not have."""
-        distances = np.asarray([hit.distance for hit in answer.hits])
-        probabilities = self.embedder.with_metric(answer.metric).probabilities(distances, branch)
+    def _finish(self, answer: Answer, query: Query) -> Answer:
+        """Add probabilities, closeness and thumbnails, which the store does not have."""
         hits = answer.hits
+        distances = np.asarray([hit.distance for hit in hits])
+        probabilities = self.embedder.with_metric(answer.metric).probabilities(distances, query.branch)
         if probabilities is not None:
             hits = tuple(replace(hit, probability=p) for hit, p in zip(hits, probabilities.tolist(), strict=True))
-        return replace(answer, hits=hits, thumbnail=self.folder.thumbnail)
+        no_match = None
+        if hits and (limit := self._chance_distance(answer.metric, query.branch)) is not None:
+            hits = tuple(replace(hit, closeness=max(0.0, 1 - hit.distance / limit)) for hit in hits)
+            if query.within is None or query.within.min == 0:
+                no_match = hits[0].distance > limit
+        return replace(answer, hits=hits, no_match=no_match, thumbnail=self.folder.thumbnail)
+
+    def _chance_distance(self, metric: Metric, branch: Branch) -> float | None:
+        """Compute the distance from which hits are no nearer than chance, once for each generation."""
+        if branch != "photo" or not isinstance(self.store, Sampling):
+            return None  # sketches lie farther from photos than photos do
+        generation = self.store.generation()
+        known = self._chances.get(metric)
+        if known is None or known[0] != generation:
+            vectors = self.store.sample(chance.MAX_ITEMS)
+            known = self._chances[metric] = generation, chance.chance_distance(vectors, metric)
+        return known[1]
 
     # ---- approximate indexes
 

@@ -15,12 +15,13 @@ from lookalike.stores import Answer, Item
 def write_json_stream(parts: Iterable[Answer], metric: Metric) -> None:
     """Write the parts of an exact answer as one JSON document, with one part in memory at a time."""
     sys.stdout.write('{"hits": [')
-    comma = ""
+    comma, no_match = "", None
     for part in parts:
+        no_match = part.no_match if no_match is None else no_match  # the first part has the nearest hit
         for hit in part.hits:
             sys.stdout.write(comma + json.dumps(hit.to_dict(), ensure_ascii=False))
             comma = ", "
-    rest = Answer((), metric).to_dict()
+    rest = Answer((), metric, no_match=no_match).to_dict()
     del rest["hits"]
     sys.stdout.write("], " + json.dumps(rest, ensure_ascii=False)[1:] + "\n")
 

@@ -225,6 +225,9 @@ class HitOut(ItemOut):
     distance: float
     similarity: float = Field(description=_SIMILARITY)
     probability: float | None = Field(description=_PROBABILITY)
+    closeness: float | None = Field(
+        description="From 0 to 1: 1 at distance 0, 0 if the item is no nearer than chance; null if chance is unknown."
+    )
 
 
 class ItemsOut(_Out):
@@ -245,6 +248,9 @@ class AnswerOut(_Out):
     cursor: str | None = Field(description="Send this value to get the next hits of a range; null if there are none.")
     recall: float | None = Field(
         description="The share of the nearest items that the index finds; null if the answer is exact."
+    )
+    no_match: bool | None = Field(
+        description="Whether the nearest hit is no nearer than chance: nothing here looks like the query; null if unknown."
     )
     took_ms: float
 

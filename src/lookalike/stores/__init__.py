@@ -6,7 +6,7 @@ from pathlib import Path
 from lookalike.errors import UsageError
 from lookalike.metric import VectorSpace
 from lookalike.stores.answer import Answer, Hit, Item
-from lookalike.stores.protocol import Indexable, Snapshot, Snapshotting, Store, Streaming, take_snapshot
+from lookalike.stores.protocol import Indexable, Sampling, Snapshot, Snapshotting, Store, Streaming, take_snapshot
 from lookalike.stores.settings import IndexSettings, Status
 from lookalike.stores.sqlite import SQLiteStore
 
@@ -17,6 +17,7 @@ __all__ = [
     "Indexable",
     "Item",
     "SQLiteStore",
+    "Sampling",
     "Snapshot",
     "Snapshotting",
     "Status",

@@ -27,6 +27,7 @@ _COLUMNS = {
     "distance": "number",
     "similarity": "number",
     "probability": "number",
+    "closeness": "number",
 }
 
 FILE_NAME = "filename"
@@ -100,12 +101,15 @@ class Hit:
         similarity: in 0…1, see `lookalike.metric.similarity`.
         probability: of showing the same thing as the query, for equal priors; none if the encoder is not calibrated for
             the metric. `lookalike.collection.Collection` adds it, since stores have no encoder.
+        closeness: in 0…1: 1 at distance 0, and 0 from the distance of chance on, see `lookalike.chance`; none if that is
+            unknown. `lookalike.collection.Collection` adds it.
     """
 
     item: Item
     distance: float
     similarity: float
     probability: float | None = None
+    closeness: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to a dictionary for JSON."""
@@ -114,6 +118,7 @@ class Hit:
             "distance": self.distance,
             "similarity": self.similarity,
             "probability": self.probability,
+            "closeness": self.closeness,
         }
 
 
@@ -128,6 +133,7 @@ class Answer(Sequence[Hit]):
         complete: whether no hit in the range is missing; in an approximate answer, no hit that the index found.
         recall: of an approximate answer, the share of the 10 nearest items that the index finds, measured when it was
             built.
+        no_match: whether the nearest hit is no nearer than chance, see `lookalike.chance`; none if that is unknown.
         thumbnail: makes a small JPEG of an item, for notebooks.
 
     Example:
@@ -146,6 +152,7 @@ class Answer(Sequence[Hit]):
     exact: bool = True
     complete: bool = True
     recall: float | None = None
+    no_match: bool | None = None
     thumbnail: Callable[[Item], bytes] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -196,7 +203,7 @@ class Answer(Sequence[Hit]):
         Example:
             >>> answer = la.open("shop").search("mug.jpg", k=3)
             >>> sorted(answer.to_dict())
-            ['complete', 'exact', 'hits', 'metric', 'recall']
+            ['complete', 'exact', 'hits', 'metric', 'no_match', 'recall']
         """
         return {
             "hits": [hit.to_dict() for hit in self.hits],
@@ -204,6 +211,7 @@ class Answer(Sequence[Hit]):
             "exact": self.exact,
             "complete": self.complete,
             "recall": self.recall,
+            "no_match": self.no_match,
         }
 
     def to_pandas(self) -> "pd.DataFrame":

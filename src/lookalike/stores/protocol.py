@@ -123,6 +123,19 @@ class Snapshotting(Protocol):
 
 
 @runtime_checkable
+class Sampling(Protocol):
+    """A store that returns the vectors of some items fast, to learn how distances are distributed."""
+
+    def generation(self) -> str:
+        """Return a token that changes with every write."""
+        ...
+
+    def sample(self, count: int) -> Vectors:
+        """Return the vectors of at most ``count`` items, spread evenly over the ids."""
+        ...
+
+
+@runtime_checkable
 class Indexable(Protocol):
     """A store with an approximate index, which is built on request, and a latency budget, which decides when to use it."""
 

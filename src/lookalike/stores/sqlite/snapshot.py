@@ -104,8 +104,7 @@ class Snapshots:
 
     def _load(self, sql: sqlite3.Connection) -> Matrix:
         """Load the matrix of a transaction's generation from memory or the cache, or make it from the rows."""
-        number, token = sql.execute("SELECT number, token FROM generation").fetchone()
-        generation = f"{number:012}-{token}"
+        generation = read_generation(sql)
         with self._lock:  # one thread makes the matrix, and the others wait
             last = self._matrix
             if last is not None and last.generation == generation:
@@ -133,6 +132,12 @@ class Snapshots:
         matrix = Matrix.prepare(generation, seqs, out, self._space.metric)
         self._cache.save(matrix)
         return self._cache.load(generation) or matrix
+
+
+def read_generation(sql: sqlite3.Connection) -> str:
+    """Read the generation, as a name of which later ones are greater."""
+    number, token = sql.execute("SELECT number, token FROM generation").fetchone()
+    return f"{number:012}-{token}"
 
 
 def read_items(sql: sqlite3.Connection, seqs: Int64[np.ndarray, " n"]) -> dict[int, Item]:

@@ -32,13 +32,20 @@ from lookalike.stores.sqlite.indexes import IndexCache, IndexedMatrix
 from lookalike.stores.sqlite.latency import LatencyModel
 from lookalike.stores.sqlite.matrix import Matrix, MatrixCache, PreparedQuery
 from lookalike.stores.sqlite.schema import CHUNK, ITEM_COLUMNS, SETTINGS_SCHEMA, to_condition, to_item, to_row
-from lookalike.stores.sqlite.snapshot import ReadSnapshot, Snapshots, read_items, read_settings, to_vectors
+from lookalike.stores.sqlite.snapshot import (
+    ReadSnapshot,
+    Snapshots,
+    read_generation,
+    read_items,
+    read_settings,
+    to_vectors,
+)
 
 
 class SQLiteStore:
     """The embedded store; see the module. Safe to use from several threads, which search at the same time.
 
-    It is a `Store`, and is `Streaming`, `Snapshotting` and `Indexable`.
+    It is a `Store`, and is `Streaming`, `Snapshotting`, `Sampling` and `Indexable`.
     """
 
     def __init__(self, folder: Path, space: VectorSpace) -> None:
@@ -179,6 +186,17 @@ class SQLiteStore:
         """See `Snapshotting.snapshot`."""
         with self._snapshots.open() as snapshot:
             return Snapshot(snapshot.ids(), snapshot.matrix.vectors, snapshot.matrix.generation)
+
+    def generation(self) -> str:
+        """See `Sampling.generation`."""
+        with self._catalogue.read() as sql:
+            return read_generation(sql)
+
+    def sample(self, count: int) -> Vectors:
+        """See `Sampling.sample`."""
+        with self._snapshots.open() as snapshot:
+            vectors = snapshot.matrix.vectors
+        return vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), count)).astype(np.int64)]
 
     def _search_exactly(self, matrix: Matrix, query: PreparedQuery) -> Hits:
         """Search the matrix, and update the latency model."""
