@@ -1,5 +1,6 @@
 """Lines, tables and progress bars of the command line, in a terminal and in a pipe."""
 
+import json
 import os
 import pty
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lookalike.cli import output, terminal_images
+from lookalike.tables import printable, text_table
 
 
 def in_a_terminal(program: str, **variables: str) -> str:
@@ -70,10 +72,85 @@ def test_styles_are_for_terminals_and_can_be_switched_off() -> None:
 
 
 def test_control_characters_of_names_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    output.stdout.print("a\x1b[2Jb\x07\x9bc\udcffd", style="bold")
-    output.print_table([("0.10", "x\x1b]0;title\x07.jpg")], ("distance", "image"))
+    output.stdout.print("a\x1b[2Jb\x07\x9bc\udcffd\ne", style="bold")
+    output.print_table(
+        [("0.10", "x\x1b]0;title\x07.jpg"), ("0.20", "two\nlines\u2028\u202e.jpg")], ("distance", "image")
+    )
     output.print_facts([("name", "shop\r")])
-    assert capsys.readouterr().out == ("a�[2Jb��c�d\ndistance  image\n    0.10  x�]0;title�.jpg\nname  shop�\n")
+    assert capsys.readouterr().out.splitlines() == [
+        r"a\x1b[2Jb\x07\x9bc\xffd\ne",
+        "distance  image",
+        r"    0.10  x\x1b]0;title\x07.jpg",
+        r"    0.20  two\nlines\u2028\u202e.jpg",
+        r"name  shop\r",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\tb\r", r"a\tb\r"),
+        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", r"\x1b]8;;http://x\x1b\link\x1b]8;;\x1b" + "\\"),
+        ("zero\u200bwidth\ufeff\u2060\u200d", r"zero\u200bwidth\ufeff\u2060\u200d"),
+        ("\u202egpj.\u2066x\u2069", r"\u202egpj.\u2066x\u2069"),
+        ("lone \ud800 \udce9", r"lone \ud800 \xe9"),
+        ("tag \U000e0041", r"tag \U000e0041"),
+        ("[red]a[/red] C:\\new", "[red]a[/red] C:\\new"),
+        ("café 画像 👨\u200d👩\u200d👧 ❤\ufe0f می\u200cخواهم", "café 画像 👨\u200d👩\u200d👧 ❤\ufe0f می\u200cخواهم"),
+    ],
+)
+def test_only_characters_that_hide_or_control_are_escaped(name: str, shown: str) -> None:
+    assert printable(name) == shown
+
+
+def test_columns_align_for_wide_and_combining_characters() -> None:
+    table = text_table(("name", "label"), [("画像", "a"), ("cafe\u0301", "b"), ("plain", "c")])
+    assert table.splitlines() == ["name   label", "画像   a", "cafe\u0301   b", "plain  c"]
+
+
+ODD = "a\x1b[31m\n\x9b\u202e\u200bž😀\udcff"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252", "utf-16"])
+def test_json_is_valid_in_any_encoding_and_controls_no_terminal(encoding: str) -> None:
+    program = (
+        f"from lookalike.cli import _open_streams, output; _open_streams(); output.write_json({{'name': {ODD!r}}})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    text = done.stdout.decode(encoding)
+    assert json.loads(text) == {"name": ODD}
+    assert text.rstrip("\n").isprintable()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "ascii:strict", "utf-8:strict"])
+def test_output_escapes_what_its_encoding_cannot_write(encoding: str) -> None:
+    program = f"from lookalike.cli import _open_streams, output; _open_streams(); output.stdout.print({ODD!r} + '→')"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        check=True,
+    )
+    assert done.stderr == b""
+    assert rb"a\x1b[31m\n\x9b\u202e\u200b" in done.stdout
+    assert done.stdout.count(b"\n") == 1
+
+
+def test_details_of_a_progress_bar_are_escaped_and_have_no_markup() -> None:
+    program = (
+        "import time\nfrom lookalike.cli import output\n"
+        "with output.progress_bar() as progress:\n"
+        "    progress.advance('[red]stage[/red]', 1, 2, 'x\\x1b[2J\\n[bold]y[/bold]')\n    time.sleep(0.3)\n"
+        "    progress.note('one\\ntwo\\x1b[2J')\n"
+    )
+    shown = in_a_terminal(program)
+    for part in ("[red]stage[/red]", r"x\x1b[2J\n[bold]y[/bold]", r"one\ntwo\x1b[2J"):
+        assert part in shown
 
 
 def test_only_the_first_skipped_images_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

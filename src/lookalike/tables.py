@@ -3,6 +3,7 @@
 import base64
 import html
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,45 @@ _IMAGE_SIDE = 160
 """The side of an image in a notebook, in CSS pixels."""
 
 
-# Control characters, marks that reverse the direction of text, and lone surrogates, which stand for bytes outside UTF-8.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters, line and paragraph separators, marks of direction, invisible characters, and lone surrogates, which
+# stand for bytes outside UTF-8. Joiners between two characters outside ASCII stay: emoji and some scripts need them.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff"
+    "\uffa0\ufff9-\ufffb\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
+    "|(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])"
+)
+_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def printable(text: str) -> str:
-    """Replace control characters with �, so that a file name cannot control the terminal."""
-    return _UNPRINTABLE.sub("\ufffd", text)
+    r"""Escape characters that control a terminal, break a line or are invisible: ``\x1b``, ``\n``, ``\u202e``.
+
+    A byte of a file name that is not UTF-8 becomes ``\xff``.
+    """
+    return text if text.isprintable() else _UNPRINTABLE.sub(lambda found: _escape(found[0]), text)
+
+
+def _escape(character: str) -> str:
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # noqa: PLR2004 -- how Python represents a byte that is not UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004
+
+
+def text_width(text: str) -> int:
+    """Count the columns that a text takes in a terminal: two for wide characters, none for combining ones."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0
+        if unicodedata.combining(c) or c in "\u200c\u200d\ufe0f"
+        else 2
+        if unicodedata.east_asian_width(c) in "WF"
+        else 1
+        for c in text
+    )
 
 
 def plural(number: int, noun: str) -> str:
@@ -35,13 +68,17 @@ def plural(number: int, noun: str) -> str:
 def text_table(names: Row, rows: Sequence[Row]) -> str:
     """Format a table as text, with numbers aligned right; it never wraps lines, so that paths can be copied and piped."""
     cells = [[printable(cell) for cell in row] for row in (names, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(text_width, column)) for column in zip(*cells, strict=True)]
     numeric = [all(row[i][:1].isdigit() for row in cells[1:] if row[i]) for i in range(len(names))]
     lines = (
-        "  ".join(cell.rjust(w) if n else cell.ljust(w) for cell, w, n in zip(row, widths, numeric, strict=True))
-        for row in cells
+        "  ".join(_pad(cell, w, right=n) for cell, w, n in zip(row, widths, numeric, strict=True)) for row in cells
     )
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _pad(cell: str, width: int, *, right: bool) -> str:
+    blanks = " " * (width - text_width(cell))
+    return blanks + cell if right else cell + blanks
 
 
 def html_table(names: Row, rows: Sequence[Row]) -> str:
@@ -83,7 +120,7 @@ def jpeg_uri(jpeg: bytes) -> str:
 
 
 def escape(text: str) -> str:
-    """Escape text for HTML, and replace its control characters."""
+    """Escape text for HTML, and its control characters."""
     return html.escape(printable(text))
 
 

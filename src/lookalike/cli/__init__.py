@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from io import TextIOWrapper
 
 from lookalike.version import __version__
 
@@ -64,10 +65,17 @@ def main() -> None:
 
 
 def _open_streams() -> None:
-    """Discard what is written to a standard stream that the caller has closed; Python leaves it out."""
+    """Make the standard streams fit to write any text.
+
+    They escape characters that their encoding lacks. They discard all text if the caller has closed them, since Python
+    leaves them out then.
+    """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 -- open until the end
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(arguments: list[str]) -> int:

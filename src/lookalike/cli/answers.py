@@ -1,6 +1,5 @@
 """Print the answer of a search as a table, with images in a terminal, or as JSON."""
 
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,11 +18,11 @@ def write_json_stream(parts: Iterable[Answer], metric: Metric) -> None:
     for part in parts:
         no_match = part.no_match if no_match is None else no_match  # the first part has the nearest hit
         for hit in part.hits:
-            sys.stdout.write(comma + json.dumps(hit.to_dict(), ensure_ascii=False))
+            sys.stdout.write(comma + output.to_json(hit.to_dict()))
             comma = ", "
     rest = Answer((), metric, no_match=no_match).to_dict()
     del rest["hits"]
-    sys.stdout.write("], " + json.dumps(rest, ensure_ascii=False)[1:] + "\n")
+    sys.stdout.write("], " + output.to_json(rest)[1:] + "\n")
 
 
 def print_answer(answer: Answer, folder: Folder, query: Path | None = None) -> None:

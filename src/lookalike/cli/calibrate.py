@@ -73,8 +73,9 @@ def calibrate(given: Options) -> None:
         return
     if result.warning:
         output.stderr.print(result.warning, style="yellow")
-    output.stdout.print(str(result))
-    output.stdout.print(f"\nFitted on {data.description}; written into {folder}.")
+    output.stdout.print_lines(str(result))
+    output.stdout.print()
+    output.stdout.print(f"Fitted on {data.description}; written into {folder}.")
     if by_collection and given.to is None:
         output.stdout.print("Programs that have opened the collection must open it again to use the calibration.")
 

@@ -59,7 +59,8 @@ def classify(given: Options) -> None:
         return
     for image, ranking in zip(given.images, rankings, strict=True):
         if len(given.images) > 1:
-            output.stdout.print(f"\n{image}", style="bold")
+            output.stdout.print()
+            output.stdout.print(str(image), style="bold")
         _print_ranking(ranking)
 
 

@@ -45,7 +45,8 @@ def datasets(
             has_problems = True
             trees.append({"path": str(path), "problems": [str(e)]})
             if not json:
-                output.stdout.print(f"{path}\n  problem: {e}")
+                output.stdout.print(str(path))
+                output.stdout.print(f"  problem: {e}")
             continue
         has_problems = has_problems or bool(result.problems)
         trees.append({"path": str(path), **result.to_dict()})

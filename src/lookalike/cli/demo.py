@@ -43,7 +43,8 @@ def demo(
         _print_nearest(collection, photo)
         _print_heading(f"A sketch of {product.title} ({product.id}): {sketch}")
         _print_nearest(collection, sketch, is_sketch=True)
-        output.stdout.print(f"\nTry: lookalike search {path} {photo} -k 3")
+        output.stdout.print()
+        output.stdout.print(f"Try: lookalike search {path} {photo} -k 3")
         if open_page:
             serve.run([collection], serve.Settings(port=port))
 
@@ -62,7 +63,8 @@ def _print_nearest(collection: Collection, query: Path, *, is_sketch: bool = Fal
 
 
 def _print_heading(text: str) -> None:
-    output.stdout.print(f"\n{text}", style="bold")
+    output.stdout.print()
+    output.stdout.print(text, style="bold")
 
 
 def _entry(product: sample.Product, shop: Path) -> Entry:

@@ -130,7 +130,7 @@ def _print(result: Evaluation, page: Path | None, *, json: bool) -> None:
         output.write_json(result.to_dict() | {"report": page and str(page)})
         return
     if table := result.table():
-        output.stdout.print(table)
+        output.stdout.print_lines(table)
     for reason in result.not_measured:
         output.stderr.print(f"Not measured: {reason}", style="yellow")
     if page:

@@ -1,6 +1,5 @@
 """The command join: find all pairs of images of two collections that look alike."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -64,7 +63,7 @@ def join(given: Options) -> None:
             _print_recall(pairs.join.approximate)
         if given.out is None:
             form = formats.LINES if given.json else formats.CSV
-            joins.stream(pairs.join, form, lambda data: sys.stdout.write(data.decode()))
+            joins.stream(pairs.join, form, output.write_data)
         else:
             _write(pairs, given.out, json=given.json)
 

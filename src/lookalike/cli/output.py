@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from lookalike.tables import printable, text_table
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+
+# Characters outside ASCII that `printable` escapes are in strings of a document; JSON escapes those of ASCII itself.
+_IN_JSON = re.compile(r"[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 
 Style = Literal["", "bold", "dim", "red", "yellow"]
 
@@ -38,8 +42,12 @@ class Terminal:
         return self.file.isatty()
 
     def print(self, text: str = "", style: Style = "") -> None:
-        """Print lines, with � for control characters."""
+        """Print one line, with its control characters and line breaks escaped."""
         self.write(styled(text, style))
+
+    def print_lines(self, text: str) -> None:
+        """Print lines that the library formatted, in which names are escaped."""
+        self.write("\n".join(map(styled, text.split("\n"))))
 
     def write(self, text: str) -> None:
         """Print lines that `styled` returned."""
@@ -51,8 +59,8 @@ stderr = Terminal("stderr")
 
 
 def styled(text: str, style: Style = "") -> str:
-    """Replace control characters by �, and add the codes of a style; `Terminal.write` strips them for files."""
-    text = "\n".join(map(printable, text.split("\n")))
+    """Escape control characters, and add the codes of a style; `Terminal.write` strips them for files."""
+    text = printable(text)
     match style:
         case "":
             return text
@@ -64,7 +72,23 @@ def styled(text: str, style: Style = "") -> str:
 
 def write_json(value: object) -> None:
     """Write one JSON document to standard output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.write(to_json(value) + "\n")
+
+
+def to_json(value: object) -> str:
+    """Convert to JSON in which standard output can write each character, and none controls a terminal."""
+    utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
+    text = json.dumps(value, ensure_ascii=not utf8)
+    return text if text.isprintable() else _IN_JSON.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def write_data(data: bytes) -> None:
+    """Write a part of a text file in UTF-8 to standard output: unchanged, but in a terminal with control characters escaped."""
+    if stdout.is_terminal:
+        stdout.write("\n".join(map(styled, data.decode().removesuffix("\n").split("\n"))))
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
 
 
 def print_table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...], *, show_header: bool = True) -> None:
@@ -117,7 +141,7 @@ class ProgressBar:
                 return
             self._bars = _bars(_console())
             self._bars.start()
-        count = f"{done:,}/{total:,}" if total and not detail else ""
+        count, detail = f"{done:,}/{total:,}" if total and not detail else "", printable(detail)
         if self._task is None or stage != self._stage:
             if self._task is not None:
                 self._bars.remove_task(self._task)
@@ -156,12 +180,12 @@ def _bars(console: "Console") -> "Progress":
             return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="dim")
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.fields[count]}"),
+        TextColumn("{task.fields[count]}", markup=False),
         Rate(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
         console=console,
         transient=True,
     )

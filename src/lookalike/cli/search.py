@@ -94,7 +94,8 @@ def search(given: Options) -> None:
             return
         for source, answer in zip(sources, found, strict=True):
             if len(sources) > 1:
-                output.stdout.print(f"\n{_path(source) or 'standard input'}", style="bold")
+                output.stdout.print()
+                output.stdout.print(str(_path(source) or "standard input"), style="bold")
             answers.print_answer(answer, collection.folder, _path(source))
 
 
