@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -282,6 +282,18 @@ class Congruence(RuleBasedStateMachine):
     @rule(new=st.lists(items, max_size=12), seed=st.integers(0, 99))
     def upsert(self, new: list[Item], seed: int) -> None:
         self.write(new, self.draw(len(new), seed))
+
+    @rule(new=st.lists(items, max_size=8), stale=st.booleans())
+    def update(self, new: list[Item], stale: bool) -> None:
+        there = [self.known[item.id][0] for item in {item.id: item for item in new}.values() if item.id in self.known]
+        read = [replace(item, uri=f"{item.uri}, as it was") for item in there] if stale else there
+        by_id = {item.id: item for item in new}
+        wanted = [replace(by_id[item.id], sha256=item.sha256) for item in there]
+        done = self.store.update(list(zip(read, wanted, strict=True)))
+        assert done == [old for old, now, new in zip(read, there, wanted, strict=True) if now.uri in (old.uri, new.uri)]
+        for old, item in zip(read, wanted, strict=True):
+            if old in done:
+                self.known[item.id] = (item, self.known[item.id][1])
 
     @rule(ids=st.lists(st.sampled_from(IDS), max_size=6))
     def delete(self, ids: list[str]) -> None:
@@ -570,8 +582,34 @@ def test_a_store_without_snapshots_cannot_be_joined(store: Store) -> None:
         assert list(take_snapshot(store).ids) == ["kept"]
 
 
+def test_an_update_changes_only_items_that_are_as_they_were_read(store: Store) -> None:
+    (kept,) = store.scan()
+    moved = replace(kept, uri="/there", label="cat", signature="1-2-3")
+    vectors = store.vectors([kept.id])
+    assert store.update([(kept, moved), (Item("none", ""), Item("none", "/x"))]) == [kept]
+    assert store.get([kept.id, "none"]) == {kept.id: moved}
+    assert np.array_equal(store.vectors([kept.id]), vectors)
+    assert store.update([(kept, moved)]) == [kept]  # it was made already
+    assert store.update([(kept, replace(kept, uri="/elsewhere")), (kept, None)]) == []
+    other = replace(moved, sha256="ff")
+    assert store.update([(other, replace(other, uri="/elsewhere"))]) == []
+    assert store.get([kept.id]) == {kept.id: moved}
+    assert store.update([(moved, None)]) == [moved]
+    assert store.count() == 0
+
+
+def test_an_update_keeps_id_and_content(store: Store) -> None:
+    (kept,) = store.scan()
+    for other in (replace(kept, id="other"), replace(kept, sha256="other")):
+        with pytest.raises(UsageError, match="upsert"):
+            store.update([(kept, other)])
+    with pytest.raises(UsageError):
+        store.update([(kept, replace(kept, uri="\ud800"))])
+
+
 def test_empty_calls_do_nothing(store: Store) -> None:
     nothing = np.empty((0, 2), np.float32)
+    assert store.update([]) == []
     store.upsert([], nothing)
     assert store.delete([]) == 0
     assert store.get([]) == {}

@@ -6,12 +6,22 @@ from pathlib import Path
 from lookalike.errors import UsageError
 from lookalike.metric import VectorSpace
 from lookalike.stores.answer import Answer, Hit, Item
-from lookalike.stores.protocol import Indexable, Sampling, Snapshot, Snapshotting, Store, Streaming, take_snapshot
+from lookalike.stores.protocol import (
+    Change,
+    Indexable,
+    Sampling,
+    Snapshot,
+    Snapshotting,
+    Store,
+    Streaming,
+    take_snapshot,
+)
 from lookalike.stores.settings import IndexSettings, Status
 from lookalike.stores.sqlite import SQLiteStore
 
 __all__ = [
     "Answer",
+    "Change",
     "Hit",
     "IndexSettings",
     "Indexable",

@@ -11,6 +11,9 @@ from lookalike.query import ALL, Filter, Query, Vectors
 from lookalike.stores.answer import Answer, Item
 from lookalike.stores.settings import IndexSettings, Status
 
+Change = tuple[Item, Item | None]
+"""An item as it was read, and with its new values; none deletes it."""
+
 
 class Store(Protocol):
     """A place for items and their vectors.
@@ -29,6 +32,20 @@ class Store(Protocol):
         """Write items and their vectors; each replaces the item with the same id.
 
         Writing the same items again changes nothing. If an id occurs twice, the last item counts.
+        """
+        ...
+
+    def update(self, changes: Sequence[Change]) -> list[Item]:
+        """Change items and keep their vectors, or delete them, in one transaction.
+
+        An item stays as it is if it is no longer the one that was read: if it has been deleted, or has another content, or
+        another uri than before and after the change. So writers that act on what they read do not undo each other's work.
+
+        Returns:
+            The items that were changed, as they were read.
+
+        Raises:
+            UsageError: a change gives an item another id or content.
         """
         ...
 
@@ -203,3 +220,15 @@ def check_items(items: Iterable[Item]) -> None:
             raise UsageError(f"The item {item.id!r} holds something other than Unicode text: {e}.") from e
         if not item.id or "\0" in text:
             raise UsageError(f"The item {item.id!r} needs an id, and texts without a NUL character.")
+
+
+def check_changes(changes: Sequence[Change]) -> None:
+    """Check the changes of `Store.update`.
+
+    Raises:
+        UsageError: a change gives an item another id or content, or a store cannot keep the item.
+    """
+    for old, new in changes:
+        if new is not None and (new.id, new.sha256) != (old.id, old.sha256):
+            raise UsageError(f"The item {old.id!r} keeps its id and its content in an update; use upsert for others.")
+    check_items(new for _, new in changes if new is not None)

@@ -8,6 +8,7 @@ in ``cache/`` answers approximately, if there is one.
 """
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -24,7 +25,7 @@ from lookalike.progress import SILENT, Progress
 from lookalike.query import ALL, Filter, Query, Vectors
 from lookalike.search import Gallery, Hits, Pairs
 from lookalike.stores.answer import Answer, Item
-from lookalike.stores.protocol import Snapshot, check_items
+from lookalike.stores.protocol import Change, Snapshot, check_changes, check_items
 from lookalike.stores.settings import IndexSettings, Status
 from lookalike.stores.sqlite import indexes
 from lookalike.stores.sqlite.catalogue import Catalogue, chunks
@@ -109,6 +110,14 @@ class SQLiteStore:
                 insert = f"INSERT INTO items ({ITEM_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
                 seq = sql.execute(insert, to_row(items[i])).lastrowid
                 sql.execute("INSERT INTO vectors VALUES (?, ?)", (seq, rows[i].tobytes()))
+
+    def update(self, changes: Sequence[Change]) -> list[Item]:
+        """See `Store.update`."""
+        check_changes(changes)
+        if not changes:
+            return []
+        with self._catalogue.write() as sql:
+            return [old for old, new in changes if _update(sql, old, new)]
 
     def delete(self, ids: Sequence[str]) -> int:
         """See `Store.delete`."""
@@ -327,3 +336,13 @@ class SQLiteStore:
                 f" shape {gallery.vectors.shape}."
             )
         return gallery
+
+
+def _update(sql: sqlite3.Connection, old: Item, new: Item | None) -> bool:
+    """Make a change if the item is still the one that was read; return whether it was."""
+    if new is None:
+        values = (old.id, old.uri, old.sha256)
+        return sql.execute("DELETE FROM items WHERE id = ? AND uri = ? AND sha256 = ?", values).rowcount > 0
+    ident, uri, label, attributes, sha256, signature = to_row(new)
+    statement = "UPDATE items SET uri = ?, label = ?, attributes = ?, signature = ? WHERE id = ? AND sha256 = ? AND uri IN (?, ?)"
+    return sql.execute(statement, (uri, label, attributes, signature, ident, sha256, old.uri, uri)).rowcount > 0
