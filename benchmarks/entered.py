@@ -54,7 +54,7 @@ def run_command(arguments: list[str]) -> None:
 def search_by_http(folder: str, image: str) -> Callable[[], object]:
     """Prepare a search over HTTP."""
     collection = Collection.open(Path(folder))
-    client = TestClient(create_app([collection]))
+    client = TestClient(create_app([collection]), base_url="http://localhost")
     data = Path(image).read_bytes()
     return lambda: client.post(f"/api/collections/{collection.name}/search", files={"image": data}).raise_for_status()
 

@@ -232,7 +232,10 @@ def render() -> str:
             Path("recipe.yaml").write_text("name: x\ncolour: blue\n")
             write_labelled_images()
             commands = try_commands()
-            with Collection.open("shop.lookalike") as collection, TestClient(create_app([collection])) as client:
+            with (
+                Collection.open("shop.lookalike") as collection,
+                TestClient(create_app([collection]), base_url="http://localhost") as client,
+            ):
                 requests = try_requests(client)
         finally:
             os.chdir(home)

@@ -1,5 +1,6 @@
 """A server for tests: Uvicorn in a thread, on a free port."""
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -8,12 +9,21 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from lookalike.cli.serve import listen
+
 
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
     """Serve an application while the block runs, and yield its address without a slash at the end."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, ws="none", log_level="critical"))
-    thread = threading.Thread(target=server.run, daemon=True)
+    with running(app, listen("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+
+@contextmanager
+def running(app: FastAPI, listener: socket.socket) -> Iterator[uvicorn.Server]:
+    """Serve an application on a socket while the block runs."""
+    server = uvicorn.Server(uvicorn.Config(app, ws="none", log_level="critical"))
+    thread = threading.Thread(target=server.run, args=[[listener]], daemon=True)
     thread.start()
     deadline = time.monotonic() + 20
     while not server.started:
@@ -21,7 +31,7 @@ def serving(app: FastAPI) -> Iterator[str]:
         assert time.monotonic() < deadline, "the server did not start in time"
         time.sleep(0.01)
     try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield server
     finally:
         server.should_exit = True
         thread.join(timeout=10)

@@ -1,14 +1,15 @@
 """The command serve: serve collections over HTTP."""
 
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lookalike.cli import output
+from lookalike.cli.options import options
 from lookalike.collection import Collection
 from lookalike.errors import UsageError
 from lookalike.folder import find_folder
@@ -16,50 +17,56 @@ from lookalike.folder import find_folder
 commands = typer.Typer()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings of a server.
+    """The settings of a server, which are also the options of the command."""
 
-    Attributes:
-        host: the address to listen on.
-        port: the port; 0 takes a free one.
-        read_only: refuse to add and remove items.
-        max_hits: maximum number of hits of a range search.
-        origins: origins of web pages on other hosts that may send requests.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    read_only: bool = False
-    max_hits: int = 1000
-    origins: Sequence[str] = ()
-
-
-@commands.command()
-def serve(
-    names: Annotated[list[Path], typer.Argument(metavar="NAME…", help="Collections; the first is the default.")],
-    *,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in, without a login.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Refuse to add and remove items.")] = False,
-    max_hits: Annotated[int, typer.Option(min=1, help="Maximum number of hits of a range search.")] = 1000,
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in, without a login and read-only.")
+    ] = "127.0.0.1"
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000
+    writable: Annotated[
+        bool | None,
+        typer.Option(
+            "--writable/--read-only",
+            help="Let everyone who reaches the server add and remove items, or nobody. By default it is writable if only"
+            " this machine reaches it.",
+        ),
+    ] = None
+    max_hits: Annotated[int, typer.Option(min=1, help="Maximum number of hits of a range search.")] = 1000
     origin: Annotated[
         list[str] | None,
         typer.Option(
             help="Accept requests from web pages of this origin, such as https://shop.example; may be repeated."
         ),
-    ] = None,
-) -> None:
+    ] = None
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Answer to this host name, such as shop.example, besides localhost and the address; may be repeated.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Settings):
+    """The options of the command."""
+
+    names: Annotated[list[Path], typer.Argument(metavar="NAME…", help="Collections; the first is the default.")]
+
+
+@commands.command()
+@options(Options)
+def serve(given: Options) -> None:
     """Serve collections over HTTP, with a web page.
 
     Example: lookalike serve shop
     """
-    paths = [find_folder(name) for name in names]
+    paths = [find_folder(name) for name in given.names]
     if len({path.resolve().name for path in paths}) < len(paths):
         raise UsageError("Two of these collections have the same name. Serve them one by one, or rename one.")
-    run([Collection.open(path) for path in paths], Settings(host, port, read_only, max_hits, origin or ()))
+    run([Collection.open(path) for path in paths], given)
 
 
 def run(collections: list[Collection], settings: Settings) -> None:
@@ -72,17 +79,47 @@ def run(collections: list[Collection], settings: Settings) -> None:
 
     from lookalike.server import create_app  # noqa: PLC0415 -- as uvicorn
 
-    app = create_app(
-        collections, read_only=settings.read_only, origins=list(settings.origins), max_hits=settings.max_hits
-    )
-    host = settings.host
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, settings.port))
-        except OSError as e:
-            raise UsageError(f"Cannot listen on port {settings.port} of {host}: {e.strerror}. Try --port 0.") from e
-        address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
-        output.stdout.print(f"Serving {', '.join(c.name for c in collections)} at {address}")
+    with listen(settings.host, settings.port) as listener:
+        address, port, *_ = listener.getsockname()
+        is_private = ip_address(address).is_loopback
+        writable = is_private if settings.writable is None else settings.writable
+        app = create_app(
+            collections,
+            read_only=not writable,
+            origins=settings.origin or (),
+            allowed_hosts=[settings.host.partition("%")[0], *(settings.allowed_host or ())],
+            max_hits=settings.max_hits,
+        )
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        output.stdout.print(f"Serving {', '.join(c.name for c in collections)} at http://{host}:{port}/")
+        if not is_private:
+            output.stdout.print(_describe_access(writable=writable, is_default=settings.writable is None))
         output.stdout.print("Ctrl-C stops it.")
         uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Make the socket of a server.
+
+    Raises:
+        UsageError: the port is in use, or the host is not an address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns off Nagle's algorithm, which delays each answer by 40 ms, only for sockets that name their protocol.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except (OSError, TypeError, ValueError) as e:  # the last two: a name that no host can have
+        listener.close()
+        reason = e.strerror if isinstance(e, OSError) else e
+        raise UsageError(f"Cannot listen on port {port} of {host}: {reason}. Try --port 0.") from e
+    return listener
+
+
+def _describe_access(*, writable: bool, is_default: bool) -> str:
+    if writable:
+        return "Other machines can reach it. There is no login: everyone there can add and remove items."
+    if is_default:
+        return "Other machines can reach it, so it is read-only. --writable lets everyone there add and remove items."
+    return "Other machines can reach it. It is read-only."

@@ -8,6 +8,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -17,6 +18,7 @@ from fastapi.staticfiles import StaticFiles
 from lookalike.collection import Collection
 from lookalike.errors import UsageError
 from lookalike.server import classify, collections, docs, images, indexing, items, problems, search, verify
+from lookalike.server.hosts import AllowedHosts, check_hosts
 from lookalike.server.middleware import BodyLimit, Headers, SameSite
 from lookalike.server.schemas import MAX_COUNT
 from lookalike.server.served import ServedCollections
@@ -28,27 +30,40 @@ MAX_BODY = 32 * 2**20
 _STATIC = Path(__file__).with_name("static")
 
 
-def create_app(
-    served: Sequence[Collection],
-    *,
-    read_only: bool = False,
-    origins: Sequence[str] = (),
-    max_body: int = MAX_BODY,
-    max_hits: int = MAX_COUNT,
-) -> FastAPI:
+class ServerOptions(TypedDict, total=False):
+    """Options of `create_app`.
+
+    Attributes:
+        read_only: refuse to add and remove items.
+        origins: origins of pages on other hosts that may use this server, such as ``https://shop.example``; ``*`` allows
+            all.
+        allowed_hosts: names and addresses in the Host header that this server answers for, besides loopback names and the
+            address that a request came to; ``*`` allows all.
+        max_body: maximum size of a request's body, in bytes; 32 MiB by default.
+        max_hits: maximum number of hits of a range search; an answer that leaves hits out is not complete.
+    """
+
+    read_only: bool
+    origins: Sequence[str]
+    allowed_hosts: Sequence[str]
+    max_body: int
+    max_hits: int
+
+
+def create_app(served: Sequence[Collection], **options: Unpack[ServerOptions]) -> FastAPI:
     """Make an application that serves collections.
 
     Args:
         served: the collections; the first one answers the simple contract. The caller closes them after serving.
-        read_only: refuse to add and remove items.
-        origins: origins of pages on other hosts that may use this server, such as ``https://shop.example``; ``*`` allows
-            all.
-        max_body: maximum size of a request's body, in bytes.
-        max_hits: maximum number of hits of a range search; an answer that leaves hits out is not complete.
+        options: see `ServerOptions`.
 
     Raises:
-        UsageError: there is no collection, or two have the same name.
+        UsageError: there is no collection, two have the same name, or an option is unknown or has a wrong value.
     """
+    if unknown := sorted(options.keys() - ServerOptions.__annotations__.keys()):
+        known = ", ".join(ServerOptions.__annotations__)
+        raise UsageError(f"A server has no option “{unknown[0]}”; it has {known}.")
+    origins, max_hits = options.get("origins", ()), options.get("max_hits", MAX_COUNT)
     names = [collection.name for collection in served]
     if not names:
         raise UsageError("A server needs at least one collection.")
@@ -56,6 +71,7 @@ def create_app(
         raise UsageError("Two collections have the same name. Rename one of their folders.")
     if max_hits < 1:
         raise UsageError(f"The limit of hits must be at least 1, not {max_hits}.")
+    hosts = check_hosts(options.get("allowed_hosts", ()))
     app = FastAPI(
         title="lookalike",
         version=__version__,
@@ -65,7 +81,9 @@ def create_app(
         redirect_slashes=False,
         lifespan=indexing.build_indexes(served),
     )
-    app.state.served = ServedCollections(dict(zip(names, served, strict=True)), read_only, max_hits)
+    app.state.served = ServedCollections(
+        dict(zip(names, served, strict=True)), options.get("read_only", False), max_hits
+    )
     for module in (collections, items, images, search, verify, classify):
         app.include_router(module.router)
 
@@ -76,8 +94,9 @@ def create_app(
     app.mount("/", StaticFiles(directory=_STATIC, html=True), name="page")
     problems.install(app)
     # A request passes through the middleware that is added last first.
-    app.add_middleware(BodyLimit, max_body=max_body)
+    app.add_middleware(BodyLimit, max_body=options.get("max_body", MAX_BODY))
     app.add_middleware(SameSite, origins=origins)
+    app.add_middleware(AllowedHosts, hosts=hosts)
     app.add_middleware(Headers)
     app.add_middleware(
         CORSMiddleware,

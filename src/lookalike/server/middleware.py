@@ -1,13 +1,13 @@
-"""ASGI middleware of all routes: a limit on body size, a check of the origin, and response headers."""
+"""ASGI middleware of all routes: a limit on body size, a check of the origin, and response headers; `hosts` has another."""
 
 import logging
-import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers as RequestHeaders
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lookalike.server.problems import problem, unexpected
@@ -19,7 +19,6 @@ _CONTENT_SECURITY_POLICY = (
     " frame-ancestors 'self'"
 )
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 
 
 class BodyLimit:
@@ -76,9 +75,9 @@ class BodyLimit:
 
 
 class SameSite:
-    """Refuses requests that may change data if a page of another site made the browser send them (CSRF).
+    """Refuses requests other than GET if a page of another site made the browser send them (CSRF).
 
-    Any page can post a form to a server that only its visitor can reach. Browsers state the site of the page.
+    Any page can post a form to a server that only its visitor can reach. Browsers state the site of the page, or its origin.
     """
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
@@ -86,24 +85,28 @@ class SameSite:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, or refuse it."""
-        if scope["type"] == "http":
-            headers = RequestHeaders(scope=scope)
-            if not _HOST.fullmatch(headers.get("host", "localhost")):
-                await problem(400, "The Host header is not the name of a host.")(scope, receive, send)
-                return
-            if scope["method"] not in _SAFE_METHODS and not self._is_allowed(headers):
-                detail = "Pages of this origin may not use this server. Start it with --origin to allow them."
-                await problem(403, detail)(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+        is_safe = scope["type"] != "http" or scope["method"] in _SAFE_METHODS
+        if is_safe or self._is_allowed(RequestHeaders(scope=scope)):
+            await self.app(scope, receive, send)
+        else:
+            detail = "Pages of this origin may not use this server. Start it with --origin to allow them."
+            await problem(403, detail)(scope, receive, send)
 
     def _is_allowed(self, headers: RequestHeaders) -> bool:
         origin = headers.get("origin")
-        if origin is None or origin in self.origins or "*" in self.origins:
+        if origin in self.origins or "*" in self.origins:
             return True
         if site := headers.get("sec-fetch-site"):
-            return site in {"same-origin", "none"}
-        return urlsplit(origin).netloc == headers.get("host")  # browsers omit Sec-Fetch-Site over plain HTTP
+            return site.strip().lower() in {"same-origin", "none"}
+        # Browsers omit Sec-Fetch-Site over plain HTTP; programs omit both.
+        return origin is None or _netloc(origin) == headers.get("host", "").lower()
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # such as http://[
+        return ""
 
 
 class Headers:
@@ -134,8 +137,10 @@ class Headers:
 
         try:
             await self.app({**scope, "method": "GET"} if head else scope, receive, send_with_headers)
+        except ClientDisconnect:
+            log.warning("%s %r: the client broke off the request.", scope["method"], scope["path"])
         except Exception:
             if started:
                 raise
-            log.exception("%s %s", scope["method"], scope["path"])
+            log.exception("%s %r failed.", scope["method"], scope["path"])
             await unexpected()(scope, receive, send_with_headers)
