@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,9 @@ from lookalike import duplicates, images
 from lookalike.collection import Collection, Entry
 from lookalike.duplicates import FindOptions, SearchRadius
 from lookalike.duplicates import trash as moving
+from lookalike.duplicates.undo_list import Record
 from lookalike.encoders import Encoder
-from lookalike.errors import AlreadyExistsError, NotFoundError, StorageError
+from lookalike.errors import AlreadyExistsError, NotFoundError, StorageError, UsageError
 from lookalike.ingest import plan
 from recorder import Recorder, Report
 
@@ -244,7 +246,9 @@ def test_an_image_in_the_collections_folder_is_moved_and_restored(collection: Co
     assert not collection.folder.file(item).exists()
     assert item.id not in collection.store.get([item.id])
     assert duplicates.restore(tmp_path / "trash", Collection.open).failures == ()
-    assert collection.get(item.id) == item
+    again = collection.get(item.id)
+    assert replace(again, signature="") == replace(item, signature="")
+    assert again.size == item.size
     assert collection.folder.file(item).read_bytes() == image_files.png(4)
 
 
@@ -292,7 +296,9 @@ def test_files_are_restored_without_their_collection(collection: Collection, tmp
     apply(collection, tmp_path / "trash")
     collection.close()
     shutil.rmtree(collection.path)
-    back = duplicates.restore(tmp_path / "trash", Collection.open)
+    with pytest.raises(UsageError, match=r"4 files .* outside of the folders that you indexed .*photos"):
+        duplicates.restore(tmp_path / "trash", Collection.open)  # the collection knew the folders
+    back = duplicates.restore(tmp_path / "trash", Collection.open, confirm=lambda _: True)
     assert len(back.files) == 4
     assert all("not added to" in reason for _, reason in back.failures)
     assert state(tmp_path / "photos") == before
@@ -421,3 +427,311 @@ def test_move_never_replaces_a_file(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         moving.move(one, other, images.fingerprint(b"1"))
     assert (one.read_bytes(), other.read_bytes()) == (b"1", b"2")
+
+
+# ---- trash folders and collections of strangers
+
+
+@dataclass
+class Stranger:
+    """A trash folder with an undo list of our own making, and what lies outside of it."""
+
+    trash: Path
+    collection: Path
+    records: list[dict[str, object]] = field(default_factory=list)
+
+    def put(
+        self, number: int, file: Path, trashed: str = "loot.png", changes: Mapping[str, object] | None = None
+    ) -> None:
+        """Put an image into the trash with a record; the values of changes replace those of the record."""
+        content = image_files.png(number)
+        path = self.trash / trashed
+        if not os.path.lexists(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        record: dict[str, object] = {
+            "collection": str(self.collection),
+            "file": str(file),
+            "trashed": trashed,
+            "kept": "/nowhere.png",
+            "sha256": images.fingerprint(content),
+            "id": "stranger",
+            "uri": str(file),
+            "label": None,
+            "attributes": {},
+        }
+        self.records.append({**record, **(changes or {})})
+        self.write(b"".join(json.dumps(each).encode() + b"\n" for each in self.records))
+
+    def write(self, content: bytes) -> None:
+        (self.trash / LIST).write_bytes(content)
+
+    def restore(self, *, allowed: bool = False) -> duplicates.Moved:
+        return duplicates.restore(self.trash, Collection.open, confirm=lambda _: allowed)
+
+
+@pytest.fixture
+def stranger(collection: Collection, tmp_path: Path) -> Stranger:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "bin").mkdir()
+    collection.remember_root(tmp_path / "photos")
+    return Stranger(tmp_path / "bin", collection.path)
+
+
+def test_files_go_outside_of_the_known_folders_only_if_the_user_allows_it(stranger: Stranger, tmp_path: Path) -> None:
+    target = tmp_path / "home" / "new" / "evil.png"
+    stranger.put(9, target)
+    stranger.put(5, tmp_path / "photos" / "good.png", "good.png")
+    with pytest.raises(UsageError, match=rf"1 file would move .*{target.parent}\. No file was restored.*--yes"):
+        stranger.restore()
+    assert not target.parent.exists()
+    assert not (tmp_path / "photos" / "good.png").exists()
+    assert len(stranger.restore(allowed=True).files) == 2
+    assert target.read_bytes() == image_files.png(9)
+
+
+@pytest.mark.parametrize("roots", ["unknown collection", "another collection"])
+def test_a_record_cannot_name_a_collection_that_knows_its_place(
+    roots: str, stranger: Stranger, tmp_path: Path, collection: Collection
+) -> None:
+    other = tmp_path / "other.lookalike"
+    if roots == "another collection":  # a copy has the identity, but another place
+        shutil.copytree(collection.path, other)
+    stranger.put(9, tmp_path / "photos" / "new.png", changes={"collection": str(other)})
+    with pytest.raises(UsageError, match="outside"):
+        stranger.restore()
+
+
+def test_a_link_in_a_known_folder_is_resolved_before_the_user_is_asked(stranger: Stranger, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "home")
+    stranger.put(9, tmp_path / "photos" / "link" / "evil.png")
+    with pytest.raises(UsageError, match=str(tmp_path / "home")):
+        stranger.restore()
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_no_link_inside_the_trash_is_followed(stranger: Stranger, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    (stranger.trash / "link").symlink_to(photos)
+    (stranger.trash / "4.png").symlink_to(photos / "4.png")
+    stranger.put(4, photos / "stolen.png", "link/4.png")
+    stranger.put(4, photos / "stolen 2.png", "4.png")
+    stranger.put(4, photos / "4.png", "link/4.png")  # would unlink the only copy
+    before = state(photos)
+    back = stranger.restore()
+    assert back.files == ()
+    assert {reason.partition(";")[0] for _, reason in back.failures} == {"links are not followed here"}
+    assert state(photos) == before
+
+
+def test_a_file_is_not_restored_into_the_trash_itself(stranger: Stranger) -> None:
+    stranger.put(9, stranger.trash / "loot.png")
+    stranger.put(8, stranger.trash / "deep" / "b.png", "b.png")
+    back = stranger.restore(allowed=True)
+    assert back.files == ()
+    assert all("inside the trash" in reason for _, reason in back.failures)
+    assert (stranger.trash / "loot.png").read_bytes() == image_files.png(9)
+
+
+def test_only_the_content_of_the_record_is_restored(stranger: Stranger, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    stranger.put(9, photos / "a.png", changes={"sha256": "0" * 64})
+    (stranger.trash / "folder.png").mkdir()
+    stranger.put(9, photos / "b.png", "folder.png")
+    os.mkfifo(stranger.trash / "pipe.png")
+    stranger.put(9, photos / "c.png", "pipe.png")
+    stranger.put(9, photos / "d.png", "gone.png")
+    (stranger.trash / "gone.png").unlink()
+    stranger.put(9, photos / ("x" * 300 + ".png"), "long.png")
+    stranger.put(9, photos / "4.png" / "e.png", "below a file.png")
+    (photos / "dangling.png").symlink_to(tmp_path / "home" / "new.png")
+    stranger.put(9, photos / "dangling.png", "dangling.png")
+    before = state(photos)
+    back = stranger.restore()
+    assert (back.files, len(back.failures)) == ((), 7)
+    assert all("\n" not in reason for _, reason in back.failures)
+    assert state(photos) == before
+    assert not (tmp_path / "home" / "new.png").exists()
+
+
+def test_a_dangling_link_is_not_replaced_without_hard_links(
+    stranger: Stranger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    place = tmp_path / "photos" / "dangling.png"
+    place.symlink_to(tmp_path / "home" / "new.png")
+    stranger.put(9, place)
+    assert "taken its place" in reasons_by_name(stranger.restore())["dangling.png"]
+    assert place.is_symlink()
+
+
+def test_a_hard_link_in_the_trash_leaves_its_other_name_alone(stranger: Stranger, tmp_path: Path) -> None:
+    (stranger.trash / "hard.png").hardlink_to(tmp_path / "photos" / "4.png")
+    stranger.put(4, tmp_path / "photos" / "again.png", "hard.png")
+    assert len(stranger.restore().files) == 1
+    assert (tmp_path / "photos" / "4.png").read_bytes() == image_files.png(4)
+
+
+def test_a_record_replaces_no_item_of_the_collection(
+    stranger: Stranger, collection: Collection, tmp_path: Path
+) -> None:
+    known = items(collection)
+    stranger.put(9, tmp_path / "photos" / "new.png", changes={"id": "id-4.png", "label": "evil"})
+    assert stranger.restore().failures == ()
+    assert [item for item in items(collection) if item[2] != "evil"] == known
+    assert collection.store.count() == 9
+
+
+DAMAGED = {
+    "deep": b"[" * 100_000,
+    "number": b"9" * 6_000,
+    "bytes": b"\xff\xfe",
+    "a list": b"[]",
+    "nothing": b"",
+    "long": b"x" * (3 << 20),
+    "zeros": bytes(2 << 20),
+    "twice": b'{"file": "/a", "file": "/b"}',
+}
+
+WRONG_FIELDS: dict[str, object] = {
+    "file": ["relative.png", "/a/../b.png", "/a\0b.png", "", None, 1, ["/a"], {}],
+    "trashed": ["../loot.png", "/loot.png", "a/../../loot.png", ".", "", "a\0b", 3],
+    "sha256": ["", "A" * 64, "0" * 63, "0" * 64 + "\n", None],
+    "collection": ["c.lookalike", "/a/../c", None],
+    "id": ["", 7],
+    "label": [7, ["a"]],
+    "attributes": [None, {"a": 1}, {"a": {"b": "c"}}],
+    "extra": ["x"],
+}
+
+
+@pytest.mark.parametrize("line", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_undo_list_is_one_line(line: bytes, stranger: Stranger) -> None:
+    stranger.write(line + b"\n")
+    with pytest.raises(StorageError, match=r"line 1, is damaged, and nothing was restored") as error:
+        stranger.restore()
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(("key", "values"), WRONG_FIELDS.items())
+def test_a_record_with_a_wrong_field_is_one_line(key: str, values: list[object], stranger: Stranger) -> None:
+    for value in values:
+        stranger.records.clear()
+        stranger.put(9, stranger.trash.parent / "home" / "a.png", changes={key: value})
+        with pytest.raises(StorageError, match=r"line 1, is damaged") as error:
+            stranger.restore(allowed=True)
+        assert "\n" not in str(error.value)
+
+
+def test_an_undo_list_that_is_not_a_file_is_neither_read_nor_written(
+    stranger: Stranger, collection: Collection, tmp_path: Path
+) -> None:
+    diary = tmp_path / "home" / "diary.txt"
+    diary.write_text("no line end", encoding="utf-8")
+    path = stranger.trash / LIST
+    makers: list[Callable[[], None]] = [
+        lambda: path.symlink_to(diary),
+        lambda: path.symlink_to(tmp_path / "home" / "new"),
+        lambda: path.symlink_to("/dev/zero"),
+        lambda: os.mkfifo(path),
+        path.mkdir,
+    ]
+    for make in makers:
+        make()
+        with pytest.raises(StorageError, match="cannot be read"):
+            stranger.restore()
+        with pytest.raises(StorageError, match="cannot be written"):
+            apply(collection, stranger.trash)
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert diary.read_text(encoding="utf-8") == "no line end"
+    assert sorted((tmp_path / "home").iterdir()) == [diary]
+    assert collection.store.count() == 8
+
+
+def test_a_list_of_one_endless_line_is_not_truncated(stranger: Stranger, collection: Collection) -> None:
+    stranger.write(b"x" * (3 << 20))
+    with pytest.raises(StorageError, match="line of more than a megabyte"):
+        apply(collection, stranger.trash)
+    assert (stranger.trash / LIST).stat().st_size == 3 << 20
+
+
+def test_files_do_not_leave_through_a_link_in_the_trash(
+    stranger: Stranger, collection: Collection, tmp_path: Path
+) -> None:
+    stranger.write(b"")
+    (stranger.trash / tmp_path.parts[1]).symlink_to(tmp_path / "home")
+    before = state(tmp_path / "photos")
+    moved = apply(collection, stranger.trash)
+    assert moved.files == ()
+    assert set(reasons_by_name(moved).values()) == {"it cannot be moved: links are not followed here"}
+    assert state(tmp_path / "photos") == before
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_files_outside_of_the_known_folders_move_only_if_the_user_allows_it(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))
+    before, groups = state(tmp_path / "photos"), duplicates.find_duplicates(collection, NEAR).groups
+    with pytest.raises(UsageError, match=r"4 files lie outside .*photos.* No file was moved.*--yes"):
+        duplicates.move_to_trash(collection, groups, tmp_path / "trash")
+    asked: list[Path] = []
+
+    def refuse(files: Sequence[Path]) -> bool:
+        asked.extend(files)
+        return False
+
+    with pytest.raises(UsageError, match="No file was moved"):
+        duplicates.move_to_trash(collection, groups, tmp_path / "trash", confirm=refuse)
+    assert sorted(str(path.relative_to(tmp_path / "photos")) for path in asked) == SURPLUS
+    assert state(tmp_path / "photos") == before
+    assert not (tmp_path / "trash").exists()
+    moved = duplicates.move_to_trash(collection, groups, tmp_path / "trash", confirm=lambda _: True)
+    assert len(moved.files) == 4
+
+
+def test_each_file_is_reported_also_before_an_error(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move, reported = moving.move, list[tuple[str, str | None]]()
+
+    def full_after_two(source: Path, target: Path, sha256: str) -> None:
+        if len(reported) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if len(reported) == 1:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        move(source, target, sha256)
+
+    monkeypatch.setattr(moving, "move", full_after_two)
+    monkeypatch.setattr(moving, "_is_writable", lambda _: False)
+    groups = duplicates.find_duplicates(collection, NEAR).groups
+    with pytest.raises(StorageError, match="No space left"):
+        duplicates.move_to_trash(
+            collection,
+            groups,
+            tmp_path / "trash",
+            on_file=lambda member, reason: reported.append((member.path.name, reason)),
+        )
+    assert [reason for _, reason in reported] == [None, "it cannot be moved: Permission denied"]
+
+
+def test_a_record_keeps_names_of_any_kind() -> None:
+    name = os.fsdecode(b"/half \xff\xed\xa0\x80 \n \x1b[31m \xe2\x80\xae.png")
+    record = Record(
+        collection=name,
+        file=name,
+        trashed=name[1:],
+        kept=name,
+        sha256="0" * 64,
+        id="1",
+        uri=name,
+        label=None,
+        attributes={},
+    )
+    line = record.to_line()
+    assert line.count(b"\n") == 1
+    assert Record.model_validate(json.loads(line)) == record

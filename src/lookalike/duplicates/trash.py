@@ -2,68 +2,38 @@
 
 Before each move, a record is written into the trash's undo list and synced to the disk. So the list names every file that has
 been moved, even after a kill. A file is unlinked only when its content is in the trash, and no file is ever overwritten.
+
+A collection and a trash folder may come from a stranger. So the user is asked before files move from or to places outside of
+the folders that this user indexed into the collection (`lookalike.roots`), and a file moves only if it has the content that
+the collection or the undo list states.
 """
 
 import errno
-import json
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
-
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from typing import Any
 
 from lookalike import atomic, images, ingest
 from lookalike.duplicates.result import Group, Member
 from lookalike.duplicates.source import Failure, Source
-from lookalike.errors import AlreadyExistsError, LookalikeError, NotFoundError, StorageError
-from lookalike.images.finding import TRASH_LIST
+from lookalike.duplicates.undo_list import Record, UndoList, finish, read_undo_list
+from lookalike.errors import LookalikeError, NotFoundError, StorageError, UsageError
+from lookalike.folder import is_collection
+from lookalike.images.finding import SUFFIXES
 from lookalike.ingest import Entry, absolute_path
+from lookalike.ingest.paths import signature
 from lookalike.progress import SILENT, Progress
+from lookalike.roots import is_below, known_roots
 from lookalike.stores import Item
+from lookalike.tables import plural
 
-# The name of an incomplete copy.
-_PART = re.compile(r"\..*\.[0-9a-f]{16}\.lookalike-part")
-
-
-class Record(BaseModel):
-    """A line of the undo list: the two places of a file, and the fields of its item.
-
-    Attributes:
-        collection: the path of the collection.
-        file: the path of the file before the move.
-        trashed: the path inside the trash folder.
-        kept: the path of the image that was kept instead.
-        sha256: the SHA-256 of the file.
-        id: the item's id.
-        uri: the item's uri.
-        label: the item's label.
-        attributes: the item's attributes.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    collection: str
-    file: str
-    trashed: str
-    kept: str
-    sha256: str
-    id: str
-    uri: str
-    label: str | None
-    attributes: dict[str, str]
-
-    @field_validator("trashed")
-    @classmethod
-    def _check_inside(cls, path: str) -> str:
-        if Path(path).is_absolute() or ".." in Path(path).parts:
-            raise ValueError("a file in the trash is inside the trash folder")
-        return path
+# Folders that a message names.
+_SHOWN_FOLDERS = 5
 
 
 @dataclass(frozen=True)
@@ -89,11 +59,23 @@ class Moved:
         }
 
 
+Confirm = Callable[[Sequence[Path]], bool]
+"""Asks the user whether files outside of the folders that the user indexed may be moved; it gets their resolved paths."""
+
+OnFile = Callable[[Member, str | None], None]
+"""Is called for each file after its move, with the reason if the file stays in its place."""
+
+
 # ---- move
 
 
 def move_to_trash(
-    source: Source, groups: Iterable[Group], trash: str | os.PathLike[str], progress: Progress = SILENT
+    source: Source,
+    groups: Iterable[Group],
+    trash: str | os.PathLike[str],
+    progress: Progress = SILENT,
+    confirm: Confirm | None = None,
+    on_file: OnFile | None = None,
 ) -> Moved:
     """Move the surplus of groups into a trash folder, and remove it from the collection.
 
@@ -105,15 +87,21 @@ def move_to_trash(
         groups: groups that `find_duplicates` returned.
         trash: the folder; it is created if it does not exist, and may hold files of earlier moves.
         progress: receives the stage ``"moving"``.
+        confirm: is asked before files move that lie outside of the folders that this user indexed into the collection.
+        on_file: is called for each file, also if an error or Ctrl-C ends the move later.
 
     Raises:
+        UsageError: files lie outside of these folders, and ``confirm`` does not allow it; no file was moved.
         AlreadyExistsError: the folder holds other files.
         StorageError: the trash cannot be written, or is full. The undo list names the files that have been moved.
     """
     with_surplus = [group for group in groups if group.surplus]
     if not with_surplus:
         return Moved((), 0, ())
-    total = sum(len(group.surplus) for group in with_surplus)
+    surplus = [member for group in with_surplus for member in group.surplus]
+    roots = known_roots(source.folder.path)
+    outside = _outside((member.path, roots) for member in surplus if not source.folder.owns(member.item))
+    _ask(outside, confirm, "lie", "moved")
     moved: list[Member] = []
     failures: list[Failure] = []
     with UndoList(Path(trash)) as undo:
@@ -125,13 +113,15 @@ def move_to_trash(
                         failures.append((member.path, failure))
                     else:
                         moved.append(member)
-                    progress.advance("moving", len(moved) + len(failures), total)
+                    if on_file:
+                        on_file(member, failure)
+                    progress.advance("moving", len(moved) + len(failures), len(surplus))
             finally:  # also after an interrupt, the collection must not hold files that have been moved
                 _remove(source, moved[already:])
     return Moved(tuple(member.path for member in moved), sum(member.facts.size for member in moved), tuple(failures))
 
 
-def _move_group(source: Source, group: Group, undo: "UndoList") -> Iterator[tuple[Member, str | None]]:
+def _move_group(source: Source, group: Group, undo: UndoList) -> Iterator[tuple[Member, str | None]]:
     """Move the surplus of a group; yield each member, with the reason if its file stays."""
     kept = group.members[0]
     kept_problem = _problem(kept.path, kept.item.sha256)
@@ -150,24 +140,24 @@ def _remove(source: Source, moved: Sequence[Member]) -> None:
     source.folder.discard_images(member.item for member in moved)
 
 
-def _move_member(source: Source, member: Member, kept: Path, undo: "UndoList") -> str | None:
+def _move_member(source: Source, member: Member, kept: Path, undo: UndoList) -> str | None:
     """Record a move and make it; return the reason if the file stays."""
     path, item = absolute_path(member.path), member.item
-    target = undo.place(path)
-    undo.add(
-        Record(
-            collection=str(absolute_path(source.folder.path)),
-            file=str(path),
-            trashed=str(target.relative_to(undo.folder)),
-            kept=str(absolute_path(kept)),
-            sha256=item.sha256,
-            id=item.id,
-            uri=item.uri,
-            label=item.label,
-            attributes=dict(item.attributes),
-        )
-    )
     try:
+        target = undo.place(path)
+        undo.add(
+            Record(
+                collection=str(absolute_path(source.folder.path)),
+                file=str(path),
+                trashed=target.relative_to(undo.folder).as_posix(),
+                kept=str(absolute_path(kept)),
+                sha256=item.sha256,
+                id=item.id,
+                uri=item.uri,
+                label=item.label,
+                attributes=dict(item.attributes),
+            )
+        )
         move(path, target, item.sha256)
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) and not _is_writable(undo.folder):
@@ -177,6 +167,38 @@ def _move_member(source: Source, member: Member, kept: Path, undo: "UndoList") -
             ) from e
         return f"it cannot be moved: {e.strerror}"
     return None
+
+
+def _outside(files: Iterable[tuple[Path, Sequence[Path]]]) -> list[Path]:
+    """Return the resolved paths of the files that do not lie below their roots."""
+    found, folders = [], dict[tuple[Path, Sequence[Path]], bool]()
+    for file, roots in files:
+        folder = file.parent
+        if (folder, roots) not in folders:  # most files share a folder
+            folders[folder, roots] = is_below(folder, roots)
+        if not folders[folder, roots] and not is_below(file, roots):
+            found.append(Path(os.path.realpath(folder), file.name))
+    return found
+
+
+def _ask(outside: Sequence[Path], confirm: Confirm | None, verb: str, moved: str) -> None:
+    """Ask before files outside of the known folders move.
+
+    Raises:
+        UsageError: the answer is no, or there is nobody to ask.
+    """
+    if outside and not (confirm and confirm(outside)):
+        raise UsageError(
+            f"{describe_outside(outside, verb)} No file was {moved}; index the folders into the collection, or allow it"
+            " (confirm= in Python, --yes on the command line)."
+        )
+
+
+def describe_outside(outside: Sequence[Path], verb: str) -> str:
+    """Return a sentence that names the folders of files outside of the known folders."""
+    folders = list(dict.fromkeys(str(path.parent) for path in outside))
+    shown = ", ".join(folders[:_SHOWN_FOLDERS]) + (", …" if len(folders) > _SHOWN_FOLDERS else "")
+    return f"{plural(len(outside), 'file')} {verb} outside of the folders that you indexed on this computer: {shown}."
 
 
 def _problem(path: Path, sha256: str) -> str | None:
@@ -211,70 +233,120 @@ OpenSource = Callable[[Path], AbstractContextManager[Source]]
 """A function that opens a collection by its folder, such as `Collection.open`."""
 
 
-def restore(trash: str | os.PathLike[str], open_source: OpenSource, progress: Progress = SILENT) -> Moved:
+def restore(
+    trash: str | os.PathLike[str],
+    open_source: OpenSource,
+    progress: Progress = SILENT,
+    confirm: Confirm | None = None,
+) -> Moved:
     """Move all files of a trash folder back to their places, and add them to their collections again.
 
-    A file stays in the trash, and in its list, if another file has taken its place. An empty trash folder is removed.
+    A file stays in the trash, and in its list, if another file has taken its place, or if it has another content than the list
+    states. An empty trash folder is removed.
 
     Args:
         trash: the trash folder.
         open_source: a function that opens a collection by its folder.
         progress: receives the stage ``"restoring"``.
+        confirm: is asked before files move to places outside of the folders that this user indexed into their collection.
 
     Raises:
         NotFoundError: the folder is not a trash folder.
+        UsageError: files would leave these folders, and ``confirm`` does not allow it; no file was restored.
         StorageError: the undo list cannot be read or written.
     """
-    trash = Path(trash)
+    trash = absolute_path(Path(trash))
     records = read_undo_list(trash)
+    _ask(_outside(_with_roots(trash, records)), confirm, "would move to places", "restored")
     restored: list[Record] = []
     failures: list[Failure] = []
+    size = 0
     for i, record in enumerate(
         reversed(records)
     ):  # of several files with one place, the last one moved comes back first
-        if problem := _restore_file(trash, record):
-            failures.append((Path(record.file), problem))
-        else:
+        try:
+            _restore_file(trash, record)
+            size += Path(record.file).lstat().st_size
             restored.append(record)
+        except OSError as e:
+            failures.append((Path(record.file), f"{e.strerror}; it stays in {trash}, as {record.trashed}"))
         progress.advance("restoring", i + 1, len(records))
-    size = sum(Path(record.file).stat().st_size for record in restored)
     for folder in dict.fromkeys(record.collection for record in restored):
         failures += _add_again(Path(folder), [r for r in restored if r.collection == folder], open_source)
     done = {record.trashed for record in restored}
-    _finish(trash, [record for record in records if record.trashed not in done])
+    finish(trash, restored, [record for record in records if record.trashed not in done])
     return Moved(tuple(Path(record.file) for record in restored), size, tuple(failures))
 
 
-def _restore_file(trash: Path, record: Record) -> str | None:
-    """Move a file back; return the reason if it stays in the trash."""
-    trashed, target = trash / record.trashed, Path(record.file)
-    if not trashed.exists():
+def _with_roots(trash: Path, records: Sequence[Record]) -> Iterator[tuple[Path, Sequence[Path]]]:
+    """Yield the places of the files in the trash with the folders that this user indexed into their collections."""
+    roots: dict[str, tuple[Path, ...]] = {}
+    for record in records:
+        if record.collection not in roots:
+            roots[record.collection] = known_roots(Path(record.collection))
+        with suppress(OSError):  # a link is on the way: `_restore_file` says so
+            if os.path.lexists(record.find_trashed(trash)) and not _is_own_image(record):
+                yield Path(record.file), roots[record.collection]
+
+
+def _is_own_image(record: Record) -> bool:
+    """Return whether a file was kept in the folder of its collection, named by its content."""
+    collection, file = Path(record.collection), Path(record.file)
+    return (
+        file.parent == collection / "images"
+        and file.stem == record.sha256
+        and file.suffix in SUFFIXES
+        and not file.parent.is_symlink()
+        and is_collection(collection)
+    )
+
+
+def _restore_file(trash: Path, record: Record) -> None:
+    """Move a file back, if its content is the one of its record.
+
+    Raises:
+        OSError: the file stays in the trash, for a reason that fits after its path.
+    """
+    target = Path(record.file)
+    if any(folder.exists() and folder.samefile(trash) for folder in target.parents):
+        raise OSError(errno.EINVAL, "its place is inside the trash folder")
+    trashed = record.find_trashed(trash)
+    if not os.path.lexists(trashed):
         # A kill prevented the move, or an earlier call restored the file.
-        return None if not _problem(target, record.sha256) else "it is neither in the trash nor in its place"
+        if _problem(target, record.sha256):
+            raise OSError(errno.ENOENT, "it is neither in the trash nor in its place")
+        return
+    if problem := _problem(trashed, record.sha256):
+        raise OSError(errno.EINVAL, f"it is not the file that was moved: {problem}")
+    if os.path.lexists(target):
+        if _problem(target, record.sha256):
+            raise FileExistsError(errno.EEXIST, "another file has taken its place")
+        trashed.unlink()  # a kill came after the file was linked and before it was unlinked
+        return
     try:
-        if target.exists() and not _problem(target, record.sha256):
-            trashed.unlink()  # a kill came after the file was linked and before it was unlinked
-            return None
         move(trashed, target, record.sha256)
-    except FileExistsError:
-        return f"another file has taken its place; it stays at {trashed}"
+    except FileExistsError as e:
+        raise FileExistsError(errno.EEXIST, "another file has taken its place") from e
     except OSError as e:
-        return f"it cannot be restored: {e.strerror}; it stays at {trashed}"
-    return None
+        raise OSError(e.errno, f"it cannot be restored: {e.strerror}") from e
 
 
 def _add_again(folder: Path, records: Sequence[Record], open_source: OpenSource) -> list[Failure]:
     """Add restored files to their collection; return path and reason of each file that could not be added."""
     try:
         with open_source(folder) as source:
+            known = source.store.get([record.id for record in records])
             entries = []
             for record in records:
                 if Path(record.uri).is_absolute():
-                    entries.append(Entry(Path(record.file), record.label, record.attributes, record.id))
+                    # An item that is there now keeps its id and its label, unless it is this file.
+                    taken = record.id in known and known[record.id].sha256 != record.sha256
+                    ident = None if taken else record.id
+                    entries.append(Entry(Path(record.file), record.label, record.attributes, ident))
                 else:
                     _add_own_image(source, record)
             return list(ingest.add(source.store, source.embedder, entries).failures)
-    except LookalikeError as e:
+    except (LookalikeError, OSError) as e:
         return [(Path(record.file), f"it is restored but not added to {folder}: {e}") for record in records]
 
 
@@ -284,6 +356,7 @@ def _add_own_image(source: Source, record: Record) -> None:
     sha256 = images.fingerprint(data)
     item = Item(sha256[:20], source.folder.own_uri(data), record.label, record.attributes, sha256)
     source.folder.keep_image(item.uri, data)
+    item = replace(item, signature=signature(source.folder.file(item)))
     source.store.upsert([item], source.embedder.embed([data]))
 
 
@@ -331,7 +404,7 @@ def _copy(source: Path, target: Path, sha256: str) -> None:
         except FileExistsError:
             raise
         except OSError:
-            if target.exists():
+            if os.path.lexists(target):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
             part.rename(target)
     finally:
@@ -341,113 +414,3 @@ def _copy(source: Path, target: Path, sha256: str) -> None:
 def _sync_names(folder: Path) -> None:
     with suppress(OSError):  # some file systems cannot sync a folder
         atomic.sync(folder)
-
-
-# ---- the undo list
-
-
-class UndoList:
-    """The list of a trash folder, open for appending."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = absolute_path(folder)
-        self._path = self.folder / TRASH_LIST
-
-    def __enter__(self) -> Self:
-        """Create the folder and open the list.
-
-        Raises:
-            AlreadyExistsError: the folder holds other files.
-            StorageError: the folder cannot be written.
-        """
-        try:
-            if self.folder.is_dir() and not self._path.exists() and any(self.folder.iterdir()):
-                raise AlreadyExistsError(
-                    f"{self.folder} is not a trash folder: it holds other files. Give a new folder with --trash."
-                )
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("ab+")
-            _drop_torn_line(self._file.fileno())
-        except OSError as e:
-            raise StorageError(
-                f"The trash folder {self.folder} cannot be written: {e.strerror}. Nothing was moved; give another folder"
-                " with --trash."
-            ) from e
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the list."""
-        self._file.close()
-
-    def place(self, path: Path) -> Path:
-        """Return the target of a file: its whole path inside the trash, with a number if that path exists."""
-        inside = self.folder.joinpath(*path.parts[1:])
-        number = 1
-        target = inside
-        while os.path.lexists(target):
-            number += 1
-            target = inside.with_name(f"{inside.stem} ({number}){inside.suffix}")
-        return target
-
-    def add(self, record: Record) -> None:
-        """Append a record, and sync it to the disk."""
-        try:
-            self._file.write(record.model_dump_json().encode() + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as e:
-            raise StorageError(
-                f"{self._path} cannot be written: {e.strerror}. To restore the files that have been moved: lookalike"
-                f" duplicates undo {self.folder}"
-            ) from e
-
-
-def _drop_torn_line(handle: int) -> None:
-    """Remove an incomplete last line, which a kill left: its file was not moved yet."""
-    size = os.fstat(handle).st_size
-    content = os.pread(handle, size, 0)
-    if not content.endswith(b"\n"):
-        os.ftruncate(handle, content.rfind(b"\n") + 1)
-
-
-def read_undo_list(trash: Path) -> list[Record]:
-    """Read the records of a trash folder; if several have one place in the trash, the last one counts.
-
-    Raises:
-        NotFoundError: the folder is not a trash folder.
-        StorageError: the list cannot be read.
-    """
-    path = trash / TRASH_LIST
-    try:
-        content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as e:
-        raise NotFoundError(f"{trash} is not a trash folder: it has no {TRASH_LIST}.") from e
-    except OSError as e:
-        raise StorageError(f"{path} cannot be read: {e.strerror}.") from e
-    records: dict[str, Record] = {}
-    for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), 1):
-        try:
-            record = Record.model_validate(json.loads(line))
-        except (ValidationError, ValueError) as e:
-            raise StorageError(
-                f"{path}, line {number}, is damaged, and nothing was restored. Correct the line or delete it."
-            ) from e
-        records[record.trashed] = record
-    return list(records.values())
-
-
-def _finish(trash: Path, remaining: Sequence[Record]) -> None:
-    """Keep the records of remaining files; without any, remove the list, and the folder if it is empty."""
-    try:
-        if remaining:
-            atomic.write_text(trash / TRASH_LIST, "".join(record.model_dump_json() + "\n" for record in remaining))
-        else:
-            (trash / TRASH_LIST).unlink()
-    except OSError as e:
-        raise StorageError(f"{trash / TRASH_LIST} cannot be written: {e.strerror}.") from e
-    for folder, _, names in os.walk(trash, topdown=False):
-        with suppress(OSError):  # it is not empty
-            for name in names:
-                if _PART.fullmatch(name):  # left by a kill; the file itself is in its place
-                    Path(folder, name).unlink()
-            Path(folder).rmdir()

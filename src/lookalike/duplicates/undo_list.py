@@ -1,0 +1,252 @@
+"""The undo list of a trash folder: a line of JSON for each file, written before the file is moved.
+
+A trash folder may come from a stranger: each line is checked, and no link inside the folder is followed.
+"""
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import count
+from pathlib import Path, PurePath
+from typing import Annotated, BinaryIO, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from lookalike import atomic, parsing
+from lookalike.errors import AlreadyExistsError, NotFoundError, StorageError
+from lookalike.images.finding import TRASH_LIST
+from lookalike.ingest import absolute_path
+from lookalike.parsing import ParseError
+from lookalike.safe_paths import resolve_inside
+
+# Bytes of a line; paths have at most a few thousand.
+_MAX_LINE = 1 << 20
+
+# The name of an incomplete copy.
+_PART = re.compile(r"\..*\.[0-9a-f]{16}\.lookalike-part")
+
+
+def _check_path(path: str) -> str:
+    if not path or "\0" in path or ".." in PurePath(path).parts:
+        raise ValueError("a path has a name, no NUL and no “..”")
+    return path
+
+
+def _check_absolute(path: str) -> str:
+    if not PurePath(path).is_absolute():
+        raise ValueError("the place of a file is an absolute path")
+    return path
+
+
+def _check_relative(path: str) -> str:
+    if PurePath(path).is_absolute() or not PurePath(path).parts:
+        raise ValueError("a file in the trash is inside the trash folder")
+    return path
+
+
+_AnyPath = Annotated[str, AfterValidator(_check_path)]
+_AbsolutePath = Annotated[_AnyPath, AfterValidator(_check_absolute)]
+
+
+class Record(BaseModel):
+    """A line of the undo list: the two places of a file, and the fields of its item.
+
+    Attributes:
+        collection: the path of the collection.
+        file: the path of the file before the move.
+        trashed: the path inside the trash folder.
+        kept: the path of the image that was kept instead.
+        sha256: the SHA-256 of the file.
+        id: the item's id.
+        uri: the item's uri.
+        label: the item's label.
+        attributes: the item's attributes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    collection: _AbsolutePath
+    file: _AbsolutePath
+    trashed: Annotated[_AnyPath, AfterValidator(_check_relative)]
+    kept: _AnyPath
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}\z")
+    id: str = Field(min_length=1)
+    uri: str
+    label: str | None
+    attributes: dict[str, str]
+
+    def find_trashed(self, trash: Path) -> Path:
+        """Return the path of the file in a trash folder.
+
+        Raises:
+            OSError: a link is on the way.
+        """
+        return resolve_inside(trash, PurePath(self.trashed).as_posix())
+
+    def to_line(self) -> bytes:
+        """Return the line; a name that is not Unicode is escaped."""
+        return json.dumps(self.model_dump(), separators=(",", ":")).encode() + b"\n"
+
+
+class UndoList:
+    """The list of a trash folder, open for appending."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = absolute_path(folder)
+        self._path = self.folder / TRASH_LIST
+
+    def __enter__(self) -> Self:
+        """Create the folder and open the list.
+
+        Raises:
+            AlreadyExistsError: the folder holds other files.
+            StorageError: the folder cannot be written.
+        """
+        try:
+            if self.folder.is_dir() and not os.path.lexists(self._path) and any(self.folder.iterdir()):
+                raise AlreadyExistsError(
+                    f"{self.folder} is not a trash folder: it holds other files. Give a new folder with --trash."
+                )
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = _open(self.folder, os.O_RDWR | os.O_APPEND | os.O_CREAT, "a+b")
+            try:
+                _drop_torn_line(self._file)
+            except BaseException:
+                self._file.close()
+                raise
+        except (OSError, ParseError) as e:
+            raise StorageError(
+                f"The trash folder {self.folder} cannot be written: {getattr(e, 'strerror', None) or e}. Nothing was moved;"
+                " give another folder with --trash."
+            ) from e
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the list."""
+        self._file.close()
+
+    def place(self, path: Path) -> Path:
+        """Return the target of a file: its whole path inside the trash, with a number if that path exists.
+
+        Raises:
+            OSError: a link is on the way.
+        """
+        inside = resolve_inside(self.folder, PurePath(*path.parts[1:]).as_posix())
+        target = inside
+        for number in count(2):
+            if not os.path.lexists(target):
+                break
+            target = inside.with_name(f"{inside.stem} ({number}){inside.suffix}")
+        return target
+
+    def add(self, record: Record) -> None:
+        """Append a record, and sync it to the disk."""
+        try:
+            self._file.write(record.to_line())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as e:
+            raise StorageError(
+                f"{self._path} cannot be written: {e.strerror}. To restore the files that have been moved: lookalike"
+                f" duplicates undo {self.folder}"
+            ) from e
+
+
+def _open(folder: Path, flags: int, mode: str) -> BinaryIO:
+    """Open the list of a trash folder: a regular file, and no link.
+
+    Raises:
+        OSError: it cannot be opened, or is a link.
+        ParseError: it is not a regular file.
+    """
+    path = resolve_inside(folder, TRASH_LIST)
+    if path.exists() and not path.is_file():
+        raise ParseError("its list is not a file")
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file: BinaryIO = os.fdopen(os.open(path, flags, 0o666), mode)  # type: ignore[assignment]  # the mode is binary
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ParseError("its list is not a file")
+    return file
+
+
+def _drop_torn_line(file: BinaryIO) -> None:
+    """Remove an incomplete last line, which a kill left: its file was not moved yet."""
+    size = file.seek(0, os.SEEK_END)
+    start = file.seek(max(0, size - _MAX_LINE))
+    end = file.read()
+    if end.endswith(b"\n") or not end:
+        return
+    if start and b"\n" not in end:
+        raise ParseError("its list has a line of more than a megabyte")
+    file.truncate(start + end.rfind(b"\n") + 1)
+
+
+def read_undo_list(trash: Path) -> list[Record]:
+    """Read the records of a trash folder; if several have one place in the trash, the last one counts.
+
+    Raises:
+        NotFoundError: the folder is not a trash folder.
+        StorageError: the list cannot be read.
+    """
+    path = trash / TRASH_LIST
+    records: dict[str, Record] = {}
+    try:
+        with _open(trash, os.O_RDONLY, "rb") as file:
+            for number, line in enumerate(_complete_lines(file), 1):
+                record = _parse(line, f"{path}, line {number},")
+                records[record.trashed] = record
+    except (FileNotFoundError, NotADirectoryError) as e:
+        raise NotFoundError(f"{trash} is not a trash folder: it has no {TRASH_LIST}.") from e
+    except ValueError as e:  # ParseError: not a regular file; or a name that no file can have
+        raise StorageError(f"{path} cannot be read: {e}.") from e
+    except OSError as e:
+        raise StorageError(f"{path} cannot be read: {e.strerror}.") from e
+    return list(records.values())
+
+
+def _complete_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines; a line that is too long is cut, and a torn last line is left out."""
+    while (line := file.readline(_MAX_LINE)).endswith(b"\n") or len(line) == _MAX_LINE:
+        yield line
+
+
+def _parse(line: bytes, where: str) -> Record:
+    try:
+        return Record.model_validate(parsing.parse_json(line, _MAX_LINE))
+    except ParseError as e:
+        reason = str(e)
+    except ValidationError as e:
+        first = e.errors()[0]
+        reason = f"{'.'.join(map(repr, first['loc'][:1])) or 'the line'}: {first['msg']}"
+    raise StorageError(f"{where} is damaged, and nothing was restored: {reason}. Correct the line or delete it.")
+
+
+def finish(trash: Path, records: Sequence[Record], remaining: Sequence[Record]) -> None:
+    """Keep the records of remaining files; without any, remove the list. Remove the folders that are empty now.
+
+    Raises:
+        StorageError: the list cannot be written.
+    """
+    path = trash / TRASH_LIST
+    try:
+        if remaining:
+            atomic.write_bytes(path, *(record.to_line() for record in remaining))
+        else:
+            path.unlink()
+    except OSError as e:
+        raise StorageError(f"{path} cannot be written: {e.strerror}.") from e
+    places = {PurePath(), *(parent for record in records for parent in PurePath(record.trashed).parents)}
+    for place in sorted(places, key=lambda place: -len(place.parts)):  # the deepest first
+        with suppress(OSError):  # it is not empty
+            _remove_if_empty(resolve_inside(trash, place.as_posix()) if place.parts else trash)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if _PART.fullmatch(entry.name):  # left by a kill; the file itself is in its place
+            entry.unlink()
+    folder.rmdir()
