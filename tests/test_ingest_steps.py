@@ -118,7 +118,7 @@ def test_read_does_not_decode_a_known_content(shop: Collection, tmp_path: Path) 
 
 def test_an_item_keeps_its_label_unless_the_entry_has_one(shop: Collection, tmp_path: Path) -> None:
     image_files.write(tmp_path, {"a.png": 1})
-    old = Item(file_id(tmp_path / "a.png"), "elsewhere", "cat", {"colour": "red"})
+    old = Item(file_id(tmp_path / "a.png"), str(tmp_path / "a.png"), "cat", {"colour": "red"})
     known = Known({old.id: old}, {})
     for entry, expected in (
         (Entry(tmp_path / "a.png"), ("cat", {"colour": "red"})),

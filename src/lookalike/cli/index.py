@@ -93,6 +93,7 @@ def _to_dict(collection: Collection, added: Added, missing: int, *, pruned: bool
         "collection": str(collection.path),
         "items": len(collection),
         "embedded": added.embedded,
+        "moved": added.moved,
         "reused": added.reused,
         "unchanged": added.unchanged,
         "failed": [{"path": str(path), "reason": reason} for path, reason in added.failures],
@@ -103,6 +104,7 @@ def _to_dict(collection: Collection, added: Added, missing: int, *, pruned: bool
 
 def _summary(collection: Collection, added: Added, missing: int, *, pruned: bool) -> str:
     counts = (
+        (added.moved, "moved"),
         (added.reused, "copy of a known image" if added.reused == 1 else "copies of known images"),
         (added.unchanged, "unchanged"),
         (added.failed, "skipped"),

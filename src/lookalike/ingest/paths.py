@@ -11,14 +11,32 @@ _RACY_NS = 2 * 10**9
 _RECENT = "-recent"
 
 
-def file_id(path: Path) -> str:
-    """Compute the id of a file's item: 20 hexadecimal digits of a hash of its path, which do not reveal the path."""
-    return hashlib.blake2b(os.fsencode(absolute_path(path)), digest_size=10).hexdigest()
+def file_id(path: Path, number: int = 0) -> str:
+    """Compute the id of a file's item: 20 hexadecimal digits of a hash of its path, which do not reveal the path.
+
+    Args:
+        path: of the file.
+        number: of the ids of a path; another one than the first is for a file whose path was that of a file that moved away
+            and kept its id.
+    """
+    suffix = f"\0{number}" if number else ""  # no path has a NUL
+    return hashlib.blake2b(os.fsencode(absolute_path(path)) + suffix.encode(), digest_size=10).hexdigest()
 
 
 def absolute_path(path: Path) -> Path:
     """Make a path absolute, without ``..``; only a path with ``..`` has its links resolved."""
     return Path(os.path.realpath(path)) if ".." in path.parts else path.absolute()
+
+
+def is_missing(path: Path) -> bool:
+    """Return whether a file certainly does not exist; a file in a folder that cannot be searched may exist."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        pass
+    return False
 
 
 def signature(path: Path) -> str:

@@ -10,7 +10,7 @@ from lookalike import images
 from lookalike.embedding import Embedder
 from lookalike.errors import ImageError, LookalikeError, NotFoundError, StorageError, UnreadableImageError, UsageError
 from lookalike.ingest.known import Known
-from lookalike.ingest.paths import absolute_path, file_id, shows_changes, signature
+from lookalike.ingest.paths import absolute_path, shows_changes, signature
 from lookalike.ingest.plan import Entry
 from lookalike.shapes import UInt8
 from lookalike.stores import Item
@@ -18,8 +18,9 @@ from lookalike.stores.protocol import check_items
 
 _ID_DIGITS = 20
 
-Outcome = Literal["embedded", "reused", "unchanged", "failed"]
-"""The outcome of an entry. ``reused``: the vector of its content was known under another name."""
+Outcome = Literal["embedded", "reused", "moved", "unchanged", "failed"]
+"""The outcome of an entry. ``reused``: the vector of its content was known under another name, and ``moved``: the file of
+that name is gone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ def _read_file(entry: Entry, known: Known, embedder: Embedder) -> Read:
         uri = os.fsencode(path).decode()
     except UnicodeError:
         raise UnreadableImageError(f"The name of {str(path)!r} is not UTF-8. Rename the file.") from None
-    item = _keep_labels(Item(entry.id or file_id(path), uri, entry.label, dict(entry.attributes)), known)
+    item = _keep_labels(Item(entry.id or known.id_of(path, uri), uri, entry.label, dict(entry.attributes)), known)
     old, now = known.items.get(item.id), signature(path)
     if old and shows_changes(now) and (now, uri) == (old.signature, old.uri):
         return Read(replace(item, sha256=old.sha256, signature=now))
@@ -79,9 +80,13 @@ def _read_memory(entry: Entry, known: Known, embedder: Embedder) -> Read:
 
 
 def _keep_labels(item: Item, known: Known) -> Item:
-    """Copy the label and attributes of the stored item to an item that has neither."""
     check_items([item])
     old = known.items.get(item.id)
-    if old and item.label is None and not item.attributes:
+    return keep_labels(item, old) if old else item
+
+
+def keep_labels(item: Item, old: Item) -> Item:
+    """Copy the label and attributes of the stored item to an item that has neither."""
+    if item.label is None and not item.attributes:
         return replace(item, label=old.label, attributes=old.attributes)
     return item

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,13 +13,14 @@ from lookalike.embedding import BATCH, Embedder
 from lookalike.errors import BusyError, LookalikeError, StorageError, UsageError
 from lookalike.ingest.embed import EmbeddingQueue
 from lookalike.ingest.known import Known
+from lookalike.ingest.moves import Moves
 from lookalike.ingest.paths import absolute_path
 from lookalike.ingest.plan import Entry
-from lookalike.ingest.read import Outcome, Read, read
+from lookalike.ingest.read import Outcome, Read, keep_labels, read
 from lookalike.ingest.write import Keeper, Pending, count_ready, write
 from lookalike.parallel import available_cores, prefetch_map
 from lookalike.progress import SILENT, Progress
-from lookalike.stores import Store
+from lookalike.stores import Item, Store
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,17 @@ class Added:
         reused: number of images whose content was known under another name.
         unchanged: number of images whose content did not change.
         failures: unusable images.
+        moved: number of images that were found under a new path while the file at their old path is gone. Their items keep
+            their ids, labels and attributes.
+        relabelled: number of images, among those that were known, whose label or attributes changed.
     """
 
     embedded: int = 0
     reused: int = 0
     unchanged: int = 0
     failures: tuple[Failure, ...] = ()
+    moved: int = 0
+    relabelled: int = 0
 
     @property
     def failed(self) -> int:
@@ -81,11 +87,17 @@ class Added:
     @property
     def total(self) -> int:
         """Number of images."""
-        return self.embedded + self.reused + self.unchanged + self.failed
+        return self.embedded + self.reused + self.moved + self.unchanged + self.failed
 
     def __str__(self) -> str:
         """Format the counts as one line."""
-        counts = {"reused": self.reused, "unchanged": self.unchanged, "failed": self.failed}
+        counts = {
+            "moved": self.moved,
+            "reused": self.reused,
+            "unchanged": self.unchanged,
+            "relabelled": self.relabelled,
+            "failed": self.failed,
+        }
         return ", ".join([f"{self.embedded:,} embedded", *(f"{n:,} {name}" for name, n in counts.items() if n)])
 
 
@@ -134,7 +146,9 @@ class _Run:
         self.known = Known.of(store)
         self.threads = ThreadPoolExecutor(available_cores())
         self.queue = EmbeddingQueue(embedder.embed_batch, self.threads, self.known.vectors)
+        self.moves = Moves(self.known)
         self.counts: Counter[Outcome] = Counter()
+        self.relabelled = 0
         self.failures: list[Failure] = []
         self.pending: list[Pending] = []  # in the order of the entries
         self.left_by_last_write = 0
@@ -160,8 +174,14 @@ class _Run:
             self.threads.shutdown(cancel_futures=True)
         self.write()
         progress.advance("indexing", self.counts.total(), len(entries))
-        counts = self.counts
-        return Added(counts["embedded"], counts["reused"], counts["unchanged"], tuple(self.failures))
+        return Added(
+            embedded=self.counts["embedded"],
+            reused=self.counts["reused"],
+            unchanged=self.counts["unchanged"],
+            failures=tuple(self.failures),
+            moved=self.counts["moved"],
+            relabelled=self.relabelled,
+        )
 
     def read_group(self, group: Sequence[Entry]) -> list[Read | LookalikeError]:
         return [read(entry, self.known, self.embedder) for entry in group]
@@ -177,7 +197,7 @@ class _Run:
         if outcome == "embedded" and result.fitted is not None:
             self.queue.put(item.sha256, result.fitted)
         if item != old:  # an unchanged content may have a new label or new times
-            self.pending.append(Pending(entry, item, result.content))
+            self.pending.append(Pending(entry, item, result.content, outcome))
         if self.queue.waiting >= SCHEDULE.batch:
             self.embed()
         enough = len(self.pending) >= self.left_by_last_write + SCHEDULE.write_every
@@ -203,13 +223,35 @@ class _Run:
 
     def write(self) -> None:
         ready = count_ready(self.pending, self.queue.unfinished)
+        self.pending[:ready] = self.find_moves(self.pending[:ready])
+        relabelled = {each.item.id for each in self.pending[:ready] if self.is_relabelled(each.item)}
         for unwritten in write(self.store, self.pending[:ready], self.known, self.keeper):
             self.fail_unwritten(unwritten)
+            relabelled.discard(unwritten.item.id)
+        self.relabelled += len(relabelled)
         self.pending = self.pending[ready:]  # after the write, which an interrupt may end
         self.left_by_last_write, self.last_write = len(self.pending), time.monotonic()
 
+    def find_moves(self, pending: Sequence[Pending]) -> list[Pending]:
+        """Give new paths of known contents the items whose files are gone."""
+        items = self.known.items
+        new = [
+            p for p in pending if p.outcome == "reused" and p.entry.id is None and p.item.uri and p.item.id not in items
+        ]
+        moved = self.moves.find([each.item for each in new])
+        self.counts["reused"] -= len(moved)
+        self.counts["moved"] += len(moved)
+        return [self.follow(each, old) if (old := moved.get(each.item.uri)) else each for each in pending]
+
+    def follow(self, pending: Pending, old: Item) -> Pending:
+        """Keep the item of a file that was moved."""
+        return replace(pending, item=keep_labels(replace(pending.item, id=old.id), old), outcome="moved")
+
+    def is_relabelled(self, item: Item) -> bool:
+        old = self.known.items.get(item.id)
+        return old is not None and (item.label, item.attributes) != (old.label, old.attributes)
+
     def fail_unwritten(self, pending: Pending) -> None:
-        item, old = pending.item, self.known.items.get(pending.item.id)
-        self.counts["unchanged" if old and old.sha256 == item.sha256 else "reused"] -= 1
-        reason = "another process removed an image of the same content meanwhile. Index again."
-        self.fail(pending.entry, f"{item.uri or str(pending.entry.path)!r}: {reason}")
+        self.counts[pending.outcome] -= 1
+        reason = "another process changed or removed items of the same content meanwhile. Index again."
+        self.fail(pending.entry, f"{pending.item.uri or str(pending.entry.path)!r}: {reason}")

@@ -11,6 +11,7 @@ from lookalike.folder import Folder
 from lookalike.ingest.known import Known
 from lookalike.ingest.paths import signature
 from lookalike.ingest.plan import Entry
+from lookalike.ingest.read import Outcome
 from lookalike.stores import Item, Store
 
 
@@ -22,11 +23,13 @@ class Pending:
         entry: its entry.
         item: the item.
         content: the content of an image in memory.
+        outcome: of the entry.
     """
 
     entry: Entry
     item: Item
     content: bytes | None = None
+    outcome: Outcome = "embedded"
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def count_ready(pending: Sequence[Pending], unfinished: AbstractSet[str]) -> int
 
 
 def write(store: Store, pending: Sequence[Pending], known: Known, keeper: Keeper | None = None) -> list[Pending]:
-    """Write items in one transaction, and record them as known.
+    """Write items, and record them as known: the ones with a known content in one transaction, the others in another.
 
     Args:
         store: receives the items.
@@ -57,19 +60,58 @@ def write(store: Store, pending: Sequence[Pending], known: Known, keeper: Keeper
         keeper: keeps the images in memory.
 
     Returns:
-        Items that are not written, since another process removed the vector of their content meanwhile.
+        Items that are not written, since another process meanwhile moved or changed them, or removed the vector of their
+        content.
 
     Raises:
         StorageError, BusyError: the store is not writable.
     """
+    last = {each.item.id: each for each in pending}  # two images in memory may be the same item
+    same, other = list[Pending](), list[Pending]()
+    for each in last.values():
+        old = known.items.get(each.item.id)
+        (same if old and old.sha256 == each.item.sha256 else other).append(each)
+    unwritten, deleted = _update(store, same, known, keeper)
+    moved = _moved_meanwhile(store, other, known)
+    unwritten += moved
+    return unwritten + _upsert(store, [each for each in other if each not in moved] + deleted, known, keeper)
+
+
+def _update(
+    store: Store, pending: Sequence[Pending], known: Known, keeper: Keeper | None
+) -> tuple[list[Pending], list[Pending]]:
+    """Write items whose content stays; return those that another process changed, and those that it deleted."""
+    if not pending:
+        return [], []
+    with keeper.lock if keeper else nullcontext():
+        items = [_keep_image(each, keeper) for each in pending]
+        done = {old.id for old in store.update([(known.items[item.id], item) for item in items])}
+    known.record((item for item in items if item.id in done), frozenset())
+    failed = [each for each in pending if each.item.id not in done]
+    there = store.get([each.item.id for each in failed])
+    return [e for e in failed if e.item.id in there], [e for e in failed if e.item.id not in there]
+
+
+def _moved_meanwhile(store: Store, pending: Sequence[Pending], known: Known) -> list[Pending]:
+    """Return items with a new content that another process has moved to another path since they were read."""
+    olds = {each.item.id: old for each in pending if (old := known.items.get(each.item.id))}
+    there = store.get(list(olds))
+    return [
+        each
+        for each in pending
+        if (now := there.get(each.item.id)) and now.uri not in (each.item.uri, olds[now.id].uri)
+    ]
+
+
+def _upsert(store: Store, pending: Sequence[Pending], known: Known, keeper: Keeper | None) -> list[Pending]:
+    """Write items with their vectors; return those whose vector is not known any longer."""
     # An overwritten content may follow under another name, so its vector is read before.
     replaced = [old for each in pending if (old := known.items.get(each.item.id)) and old.sha256 != each.item.sha256]
     overwritten = {old.sha256 for old in replaced if known.holders.get(old.sha256) == old.id}
     wanted = {each.item.sha256 for each in pending}.difference(known.vectors)
     vectors = known.vectors | known.load_vectors(store, wanted | overwritten)
     known.vectors |= {content: vectors[content] for content in overwritten & vectors.keys()}
-    # Two images in memory may be the same item.
-    ready = list({each.item.id: each for each in pending if each.item.sha256 in vectors}.values())
+    ready = [each for each in pending if each.item.sha256 in vectors]
     with keeper.lock if keeper else nullcontext():
         items = [_keep_image(each, keeper) for each in ready]
         if items:

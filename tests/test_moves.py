@@ -1,0 +1,281 @@
+"""Moved files keep their items: id, label, attributes and decisions."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import image_files
+from lookalike.collection import Collection
+from lookalike.duplicates import decisions
+from lookalike.encoders import Encoder
+from lookalike.ingest import Added, Entry, file_id, paths, plan, run
+from lookalike.ingest.known import Known
+from lookalike.ingest.moves import pair_paths
+from lookalike.stores import Item, Store
+from recorder import Recorder, Report
+
+
+@pytest.fixture
+def shop(tmp_path: Path, pocket: Path) -> Iterator[Collection]:
+    with Collection.create(tmp_path / "shop.lookalike", Encoder.open(pocket)) as collection:
+        yield collection
+
+
+def write(folder: Path, **names: int) -> list[Path]:
+    """Write images; ``x__1`` is the file ``x/1.png``."""
+    files = {f"{name.replace('__', '/')}.png": number for name, number in names.items()}
+    image_files.write(folder, files)
+    return [folder / name for name in files]
+
+
+def by_name(shop: Collection) -> dict[str, Item]:
+    items = list(shop)
+    assert len({item.uri for item in items}) == len(items)
+    return {item.name.removesuffix(".png"): item for item in items}
+
+
+def counts(added: Added) -> tuple[int, int, int, int]:
+    return added.moved, added.embedded, added.reused, added.unchanged
+
+
+def test_a_moved_folder_keeps_its_items(shop: Collection, tmp_path: Path) -> None:
+    files = write(tmp_path / "cats", a=1, b=2, x__c=3)
+    shop.add([Entry(file, file.stem, {"of": "me"}) for file in files])
+    before = by_name(shop)
+    decisions.mark_distinct(shop, [before["a"], before["b"]])
+    (tmp_path / "cats").rename(tmp_path / "cats2")
+    added = shop.add(tmp_path / "cats2")
+    assert (counts(added), str(added)) == ((3, 0, 0, 0), "0 embedded, 3 moved")
+    after = by_name(shop)
+    assert {n: (i.id, i.label, i.attributes) for n, i in after.items()} == {
+        n: (i.id, i.label, i.attributes) for n, i in before.items()
+    }
+    assert after["c"].uri == str(tmp_path / "cats2" / "x" / "c.png")
+    assert len(decisions.read(shop)) == 1
+    assert not any(map(shop.is_missing, shop))
+    assert counts(shop.add(tmp_path / "cats2")) == (0, 0, 0, 3)
+    assert len(shop.search(tmp_path / "cats2" / "a.png", k=9)) == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        # one is gone, one is not, one path is new
+        ({"a": "gone", "b": "stays"}, ["c"], {"c": "a", "b": "b"}),
+        # both are gone, two paths are new: by name, else in their order
+        ({"x__a": "gone", "x__b": "gone"}, ["y__a", "y__b"], {"a": "a", "b": "b"}),
+        ({"a": "gone", "b": "gone"}, ["c", "d"], {"c": "a", "d": "b"}),
+        ({"x__a": "gone", "x__b": "gone"}, ["y__a", "y__0"], {"a": "a", "0": "b"}),
+        # both are gone, one path is new
+        ({"x__a": "gone", "x__b": "gone"}, ["y__b"], {"b": "b"}),
+        # one is gone, two paths are new: one is a copy
+        ({"x__a": "gone"}, ["y__0", "y__a"], {"a": "a", "0": None}),
+        # none is gone
+        ({"a": "stays"}, ["c", "d"], {"a": "a", "c": None, "d": None}),
+    ],
+)
+def test_copies_are_told_apart_by_their_names(
+    shop: Collection, tmp_path: Path, old: dict[str, str], new: list[str], expected: dict[str, str | None]
+) -> None:
+    files = write(tmp_path, **dict.fromkeys(old, 1))
+    shop.add([Entry(file, file.stem) for file in files])
+    for file, fate in zip(files, old.values(), strict=True):
+        if fate == "gone":
+            file.unlink()
+    write(tmp_path, **dict.fromkeys(new, 1))
+    added = shop.add(tmp_path)
+    ids = {file.stem: file_id(file) for file in files}
+    found = {item.name.removesuffix(".png"): item for item in shop if not shop.is_missing(item)}
+    assert {name: item.label for name, item in found.items()} == expected
+    moved = {name: label for name, label in expected.items() if label is not None and name in str(new)}
+    assert added.moved == len(moved)
+    assert {found[name].id for name in moved} == {ids[label] for label in moved.values()}
+    assert added.total == len(found)
+
+
+def test_paths_are_paired_by_name_then_in_order() -> None:
+    assert pair_paths([], ["/a"]) == pair_paths(["/a"], []) == {}
+    assert pair_paths(["/n/b", "/n/a"], ["/o/a", "/o/c"]) == {"/n/a": "/o/a", "/n/b": "/o/c"}
+    same = {f"/new/{i}/cover.jpg": f"/old/{i}/cover.jpg" for i in range(20)}
+    assert pair_paths(list(same), sorted(same.values(), reverse=True)) == same
+
+
+def test_a_file_that_moved_and_changed_is_a_new_image(shop: Collection, tmp_path: Path) -> None:
+    (file,) = write(tmp_path / "cats", a=1)
+    shop.add([Entry(file, "cat")])
+    (tmp_path / "cats").rename(tmp_path / "cats2")
+    write(tmp_path / "cats2", a=2)
+    assert counts(shop.add(tmp_path / "cats2")) == (0, 1, 0, 0)
+    assert [(item.label, shop.is_missing(item)) for item in sorted(shop, key=lambda item: item.uri)] == [
+        ("cat", True),
+        (None, False),
+    ]
+
+
+def test_a_new_label_of_a_moved_file_wins(shop: Collection, tmp_path: Path) -> None:
+    write(tmp_path / "photos", cat__a=1, cat__b=2)
+    shop.add(tmp_path / "photos", labels="folder")
+    ids = {item.id for item in shop}
+    (tmp_path / "photos" / "cat").rename(tmp_path / "photos" / "dog")
+    added = shop.add(tmp_path / "photos", labels="folder")
+    assert (added.moved, added.relabelled) == (2, 2)
+    assert {(item.id, item.label) for item in shop} == {(ident, "dog") for ident in ids}
+
+
+def test_a_new_file_at_the_old_place_of_a_moved_one_is_another_item(shop: Collection, tmp_path: Path) -> None:
+    write(tmp_path / "photos", a=1)
+    shop.add(tmp_path / "photos")
+    (first,) = shop
+    for number, name in enumerate(("b", "c", "d"), 2):
+        (tmp_path / "photos" / "a.png").rename(tmp_path / "photos" / f"{name}.png")
+        assert counts(shop.add(tmp_path / "photos")) == (1, 0, 0, number - 2)
+        write(tmp_path / "photos", a=number)
+        assert counts(shop.add(tmp_path / "photos")) == (0, 1, 0, number - 1)
+    items = by_name(shop)
+    assert items["b"].id == first.id
+    assert len({item.id for item in items.values()}) == 4
+    assert counts(shop.add(tmp_path / "photos")) == (0, 0, 0, 4)
+    write(tmp_path / "photos", a=9)  # the item of a changed file keeps its id
+    shop.add(tmp_path / "photos")
+    assert by_name(shop)["a"].id == items["a"].id
+
+
+def test_a_moved_file_that_comes_back_has_its_first_path_again(shop: Collection, tmp_path: Path) -> None:
+    write(tmp_path / "photos", a=1)
+    shop.add(tmp_path / "photos")
+    (before,) = shop
+    for name in ("photos2", "photos"):
+        shutil.move(tmp_path / ("photos" if name == "photos2" else "photos2"), tmp_path / name)
+        assert counts(shop.add(tmp_path / name)) == (1, 0, 0, 0)
+    (after,) = shop
+    assert (after.id, after.uri) == (before.id, before.uri)
+
+
+def test_an_upload_with_the_same_bytes_is_not_moved(shop: Collection, tmp_path: Path) -> None:
+    upload = shop.add_image(image_files.png(1), "mug")
+    shop.folder.file(upload).unlink()
+    write(tmp_path / "photos", a=1)
+    assert counts(shop.add(tmp_path / "photos")) == (0, 0, 1, 0)
+    assert shop.get(upload.id).uri == upload.uri
+
+
+def test_a_file_that_may_exist_is_not_gone(shop: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (old,) = write(tmp_path / "cats", a=1)
+    shop.add(tmp_path / "cats")
+    stat = Path.stat
+
+    def forbidden(path: Path, **how: bool) -> os.stat_result:
+        if path == old:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **how)
+
+    monkeypatch.setattr(Path, "stat", forbidden)
+    write(tmp_path / "cats2", a=1)
+    assert counts(shop.add(tmp_path / "cats2")) == (0, 0, 1, 0)
+
+
+def test_an_entry_with_an_id_is_not_a_move(shop: Collection, tmp_path: Path) -> None:
+    (old,) = write(tmp_path, a=1)
+    shop.add([Entry(old, "cat", id="mine")])
+    old.rename(tmp_path / "b.png")
+    assert counts(shop.add([Entry(tmp_path / "b.png", id="other")])) == (0, 0, 1, 0)
+    assert counts(shop.add([Entry(tmp_path / "b.png", id="mine")])) == (0, 0, 0, 1)  # given by hand
+    assert {item.id: item.label for item in shop} == {"mine": "cat", "other": None}
+
+
+@pytest.mark.parametrize("write_every", [1, 3, 1000])
+def test_a_run_that_breaks_off_leaves_whole_items_and_the_next_one_continues(
+    shop: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_every: int
+) -> None:
+    monkeypatch.setattr(run, "SCHEDULE", run.Schedule(write_every=write_every, task=1))
+    files = write(tmp_path / "cats", **{f"p{i}": i for i in range(9)})
+    shop.add([Entry(file, file.stem) for file in files])
+    before = by_name(shop)
+    (tmp_path / "cats").rename(tmp_path / "cats2")
+
+    def stop(report: Report) -> None:
+        if report.done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        shop.add(tmp_path / "cats2", Recorder(stop))
+    assert {name: (item.id, item.label) for name, item in by_name(shop).items()} == {
+        name: (item.id, item.label) for name, item in before.items()
+    }
+    added = shop.add(tmp_path / "cats2")
+    assert added.moved + added.unchanged == 9
+    after = by_name(shop)
+    assert {name: item.id for name, item in after.items()} == {name: item.id for name, item in before.items()}
+    assert not any(map(shop.is_missing, shop))
+
+
+def between(monkeypatch: pytest.MonkeyPatch, act: object) -> None:
+    """Call a function after the next run has read the items, and before it reads files."""
+    of = Known.of
+
+    def later(store: Store) -> Known:
+        known = of(store)
+        monkeypatch.setattr(Known, "of", of)
+        act()  # type: ignore[operator]
+        return known
+
+    monkeypatch.setattr(Known, "of", later)
+
+
+def test_two_processes_that_see_the_same_move_agree(
+    shop: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "cats", a=1, b=2)
+    shop.add(tmp_path / "cats", labels=None)
+    before = by_name(shop)
+    (tmp_path / "cats").rename(tmp_path / "cats2")
+    with Collection.open(shop.path) as other:
+        between(monkeypatch, lambda: other.add(tmp_path / "cats2"))
+        assert counts(shop.add(tmp_path / "cats2")) == (2, 0, 0, 0)
+    assert {name: item.id for name, item in by_name(shop).items()} == {n: i.id for n, i in before.items()}
+    assert not any(map(shop.is_missing, shop))
+
+
+def test_a_run_does_not_undo_the_move_of_another_process(
+    shop: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (old,) = write(tmp_path / "cats", a=1)
+    shop.add([Entry(old, "cat")])
+    (before,) = shop
+
+    def move_and_replace() -> None:
+        (tmp_path / "cats").rename(tmp_path / "cats2")
+        with Collection.open(shop.path) as other:
+            other.add(tmp_path / "cats2")
+        write(tmp_path / "cats", a=2)
+
+    between(monkeypatch, move_and_replace)
+    (failure,) = shop.add([old]).failures
+    assert "Index again" in failure.reason
+    assert [(item.id, item.label, Path(item.uri).parent.name) for item in shop] == [(before.id, "cat", "cats2")]
+    shop.add([old])
+    assert len(shop) == 2
+
+
+def test_an_item_that_another_process_removes_during_a_move_is_new(
+    shop: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (old,) = write(tmp_path / "cats", a=1)
+    shop.add([Entry(old, "cat")])
+    (before,) = shop
+    (tmp_path / "cats").rename(tmp_path / "cats2")
+    between(monkeypatch, lambda: shop.remove([before.id]))
+    assert shop.add(tmp_path / "cats2").failed == 1
+    assert shop.add(tmp_path / "cats2").embedded == 1
+
+
+def test_ids_of_a_path_differ_by_number() -> None:
+    ids = [file_id(Path("/a.png"), number) for number in range(3)]
+    assert len({*ids}) == 3
+    assert ids[0] == file_id(Path("/a.png"))
+    assert paths.is_missing(Path("/nowhere/a.png"))
+    assert not paths.is_missing(Path("a\0b"))
+    assert plan([]) == []
