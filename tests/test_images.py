@@ -27,7 +27,7 @@ from lookalike.errors import (
     UnreadableImageError,
     UsageError,
 )
-from lookalike.images import decoding, formats
+from lookalike.images import content, formats
 
 LOSSLESS: dict[str, dict[str, object]] = {
     "PNG": {},
@@ -700,7 +700,7 @@ def test_only_the_first_of_5000_gif_frames_is_read(monkeypatch: pytest.MonkeyPat
     one = encode(gradient(), "GIF")
     start = 13 + 3 * (2 << (one[10] & 7))
     data = one[:start] + one[start:-1] * 5_000 + b";"
-    monkeypatch.setattr(decoding, "Reader", _Counted)
+    monkeypatch.setattr(content, "Reader", _Counted)
     _Counted.farthest = 0
     assert off(images.open_image(data), images.open_image(one)) == 0
     assert 0 < _Counted.farthest < 100_000 < len(data)
@@ -848,7 +848,7 @@ def test_a_file_without_read_permission_is_reported(tmp_path: Path, monkeypatch:
 def test_limits_cannot_be_changed_in_place() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         images.DEFAULT_LIMITS.pixels = 1  # type: ignore[misc]
-    assert images.Limits(file_bytes=64 * 2**20, pixels=100_000_000) == images.DEFAULT_LIMITS
+    assert images.Limits(file_bytes=256 * 2**20, pixels=100_000_000) == images.DEFAULT_LIMITS
 
 
 # Finding
@@ -961,9 +961,9 @@ def test_survey_takes_images_by_content_and_counts_other_kinds(tmp_path: Path) -
     ]
     for name in plain:
         (tmp_path / name).write_bytes(jpeg if name == "jpeg.txt" else b"text")
-    for name, content in others.items():
+    for name, head in others.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).write_bytes(head)
     found = images.survey(tmp_path)
     assert [path.name for path in found.paths] == sorted(taken)
     assert {other.kind: other.count for other in found.not_taken} == {

@@ -2,13 +2,13 @@
 
 Each function takes an `ImageSource`. Every image, trusted or not, passes through `open_image`. It detects the format from
 the content, opens only known formats, checks the size before it decodes a pixel, and turns errors of Pillow into an
-`ImageError`. The result is upright RGB, transparency on white.
+`ImageError`. The result is upright RGB, transparency on white, or on black if the image is nearly white.
 
 Only the first frame of an animated image is used. The other frames are not counted, so thousands of them cost nothing.
 Colour profiles are ignored: encoders are trained on images opened the same way, and a wrong profile does no harm.
 """
 
-from lookalike.images.decoding import dimensions, is_animated, open_image, read_bytes
+from lookalike.images.decoding import claimed_pixels, dimensions, is_animated, open_image, read_bytes
 from lookalike.images.finding import SUFFIXES, Found, describe_not_taken, find, survey
 from lookalike.images.fitting import Fit, load
 from lookalike.images.formats import media_type
@@ -26,6 +26,7 @@ __all__ = [
     "ImageSource",
     "Limits",
     "NotTaken",
+    "claimed_pixels",
     "describe_not_taken",
     "dimensions",
     "find",

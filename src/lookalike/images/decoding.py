@@ -9,8 +9,9 @@ from PIL import Image
 
 from lookalike.errors import ImageError, ImageTooLargeError, NotFoundError, UnreadableImageError, UsageError
 from lookalike.images.colours import to_rgb
-from lookalike.images.formats import DECODERS, Reader, check_cost, media_type
-from lookalike.images.limits import DEFAULT_LIMITS, Limits, check_pixels
+from lookalike.images.content import Content
+from lookalike.images.formats import DECODERS, check_cost, media_type
+from lookalike.images.limits import DEFAULT_LIMITS, Limits, check_pixels, count_pixels
 from lookalike.images.orientation import read_orientation, turn_upright, upright_size
 from lookalike.images.sources import ImageSource, check_regular, check_source, name_source, read_file, to_png
 
@@ -22,9 +23,9 @@ def open_image(
     at_least: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Image.Image:
-    """Open an image as upright RGB, transparency on white.
+    """Open an image as upright RGB, transparency on white, or on black if the image is nearly white.
 
-    A Pillow image is treated like its file: EXIF orientation and limits apply. It is not changed.
+    A JPEG file without its end marker is accepted, with a warning in the log, if all its pixels are there. A Pillow image is treated like its file: EXIF orientation and limits apply. It is not changed.
 
     Args:
         source: the image.
@@ -53,19 +54,37 @@ def open_image(
         if 0 in checked.size:
             raise UsageError(f"{name} has no pixels.")
         with _errors_translated(name):
-            return _convert(checked)
+            checked.load()
+            return _convert(checked.copy())
     data = read_file(checked, limits)
     media = media_type(data, name=name)
     check_cost(data, media, name)
-    with _errors_translated(name), DECODERS[media](Reader(data)) as image:
-        check_pixels(image.size, name, limits)
-        if at_least is not None:
-            image.draft(None, (2 * at_least, 2 * at_least))
-        return _convert(image)
+    with _errors_translated(name):
+        return _convert(Content(data, media, name, limits).decode(at_least))
+
+
+def claimed_pixels(source: ImageSource, at_least: int | None = None) -> int:
+    """Return the pixels that decoding will allocate, from the header alone; no limit applies.
+
+    To decode an image takes at most 16 bytes a pixel. A server can add them up over the images that it decodes at once.
+
+    Args:
+        source: the image.
+        at_least: as for `open_image`; a JPEG may then be decoded at reduced size.
+
+    Raises:
+        NotFoundError, UnreadableImageError, UsageError: as `dimensions`.
+    """
+    checked, name = check_source(source), name_source(source)
+    if isinstance(checked, Image.Image):
+        return count_pixels(checked.size)
+    data = read_file(checked)
+    media = media_type(data, name=name)
+    with _errors_translated(name):
+        return Content(data, media, name, DEFAULT_LIMITS).claimed_pixels(at_least)
 
 
 def _convert(image: Image.Image) -> Image.Image:
-    image.load()
     return turn_upright(to_rgb(image), read_orientation(image.info))
 
 

@@ -10,12 +10,12 @@ from PIL import ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
-from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from lookalike.errors import ImageTooLargeError, UnreadableImageError
+from lookalike.images.jpeg import JpegFile
+from lookalike.images.webp import WebPFile
 
 _NAMES = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
 
@@ -38,17 +38,12 @@ class Reader(io.BytesIO):
         return super().read(size)
 
 
-class _Jpeg(JpegImageFile):
-    def _read_dpi_from_exif(self) -> None:
-        """Skip the resolution: Pillow would warn about damaged EXIF, and users may turn warnings into errors."""
-
-
 # Pillow's classes instead of `Image.open`: its limit on pixels is global to the process, so a change would affect other
 # users of Pillow. And so installed plugins cannot add formats.
 DECODERS: dict[str, type[ImageFile.ImageFile]] = {
-    "image/jpeg": _Jpeg,
+    "image/jpeg": JpegFile,
     "image/png": PngImageFile,
-    "image/webp": WebPImageFile,
+    "image/webp": WebPFile,
     "image/gif": GifImageFile,
     "image/bmp": BmpImageFile,
     "image/tiff": TiffImageFile,
