@@ -38,7 +38,6 @@ from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
 from lookalike.query import (
     DEFAULT_K,
-    Branch,
     DistanceRange,
     Filter,
     Query,
@@ -392,7 +391,9 @@ class Collection:
         _check_query(query)
         if not query.items:
             resolved = self._resolve(query)
-            return [self._finish(answer, query) for answer in self.store.search(resolved)]
+            answers = self.store.search(resolved)
+            limit = self._chance_distance(query)
+            return [self._finish(answer, query, limit) for answer in answers]
         # Each item finds itself, so ask for one hit more.
         one_more = replace(
             query,
@@ -400,8 +401,9 @@ class Collection:
             limit=None if query.limit is None else query.limit + 1,
         )
         answers = self.store.search(self._resolve(one_more))
+        limit = self._chance_distance(query)
         return [
-            self._finish(_without(answer, item, query.k, query.limit), query)
+            self._finish(_without(answer, item, query.k, query.limit), query, limit)
             for answer, item in zip(answers, query.items, strict=True)
         ]
 
@@ -427,7 +429,8 @@ class Collection:
             query = replace(query, within=DistanceRange(begin, query.within.max))
         parts = self.store.stream(self._resolve(query))
         own = query.items[0] if query.items else None
-        return (self._finish(_without(_after(part, after), own), query) for part in parts)
+        limit = self._chance_distance(query)
+        return (self._finish(_without(_after(part, after), own), query, limit) for part in parts)
 
     def answer_after(self, query: Query, after: tuple[float, str]) -> Answer:
         """Continue the answer of a range query that its limit cut off, exactly.
@@ -455,30 +458,36 @@ class Collection:
             return self.store.vectors(query.items)
         return self.embedder.embed(query.images, query.branch)
 
-    def _finish(self, answer: Answer, query: Query) -> Answer:
+    def _finish(self, answer: Answer, query: Query, chance_distance: float | None) -> Answer:
         """Add probabilities, closeness and thumbnails, which the store does not have."""
-        hits = answer.hits
+        hits, no_match = answer.hits, None
         distances = np.asarray([hit.distance for hit in hits])
         probabilities = self.embedder.with_metric(answer.metric).probabilities(distances, query.branch)
-        if probabilities is not None:
-            hits = tuple(replace(hit, probability=p) for hit, p in zip(hits, probabilities.tolist(), strict=True))
-        no_match = None
-        if hits and (limit := self._chance_distance(answer.metric, query.branch)) is not None:
-            hits = tuple(replace(hit, closeness=max(0.0, 1 - hit.distance / limit)) for hit in hits)
-            if query.within is None or query.within.min == 0:
-                no_match = hits[0].distance > limit
+        if hits and (probabilities is not None or chance_distance is not None):
+            known = [None] * len(hits) if probabilities is None else probabilities.tolist()
+            close = [None] * len(hits) if chance_distance is None else _closeness(distances, chance_distance)
+            hits = tuple(replace(hit, probability=p, closeness=c) for hit, p, c in zip(hits, known, close, strict=True))
+        if hits and chance_distance is not None and (query.within is None or query.within.min == 0):
+            no_match = bool(distances[0] > chance_distance)
         return replace(answer, hits=hits, no_match=no_match, thumbnail=self.folder.thumbnail)
 
-    def _chance_distance(self, metric: Metric, branch: Branch) -> float | None:
-        """Compute the distance from which hits are no nearer than chance, once for each generation."""
-        if branch != "photo" or not isinstance(self.store, Sampling):
-            return None  # sketches lie farther from photos than photos do
-        generation = self.store.generation()
-        known = self._chances.get(metric)
-        if known is None or known[0] != generation:
-            vectors = self.store.sample(chance.MAX_ITEMS)
-            known = self._chances[metric] = generation, chance.chance_distance(vectors, metric)
-        return known[1]
+    def _chance_distance(self, query: Query) -> float | None:
+        """Return the distance from which hits are no nearer than chance; computed once for each generation."""
+        if not isinstance(self.store, Sampling):
+            return None
+        metric = query.metric or self.metric
+        calibration = self.embedder.with_metric(metric).calibration()
+        key = chance.cache_key(self.store.generation(), metric, calibration)
+        if self._chances.get(metric, ("", None))[0] != key:
+            path = self.folder.cache / "chance.json"
+            distance = chance.load(path, key)
+            if distance is None:
+                distance = chance.chance_distance(self.store.sample(chance.MAX_ITEMS), metric, calibration)
+                if distance is not None:
+                    chance.save(path, key, distance)
+            self._chances[metric] = key, distance
+        distance = self._chances[metric][1]
+        return distance if distance is None or query.branch == "photo" else distance * chance.SKETCH_FACTOR
 
     # ---- approximate indexes
 
@@ -794,6 +803,11 @@ def _check_same(collection: Collection, encoder: EncoderSource | None, metric: M
 def _check_query(query: object) -> None:
     if not isinstance(query, Query):
         raise UsageError(f"A Query is needed here, not {type(query).__name__}; `search` takes an image.")
+
+
+def _closeness(distances: np.ndarray, chance_distance: float) -> list[float]:
+    closeness: list[float] = np.maximum(0, 1 - distances / chance_distance).tolist()
+    return closeness
 
 
 def _without(answer: Answer, item: str | None, k: int | None = None, limit: int | None = None) -> Answer:
