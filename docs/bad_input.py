@@ -227,7 +227,7 @@ def render() -> str:
             manifest = Path("newer.lookalike/manifest.json")
             manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 9'))
             network = Path("swapped.lookalike/encoder/photo.onnx")
-            network.write_bytes(network.read_bytes() + b"\0")
+            network.write_bytes(network.read_bytes() + b"\x32\0")  # an empty doc_string
             Path("strange.csv").write_text("image,label\ncup.png,cup\n")
             Path("recipe.yaml").write_text("name: x\ncolour: blue\n")
             write_labelled_images()

@@ -94,7 +94,7 @@ def swap(path: Path) -> None:
 
 def retrain(path: Path) -> None:
     network = path / "encoder" / "photo.onnx"
-    network.write_bytes(network.read_bytes() + b"\0")
+    network.write_bytes(network.read_bytes() + b"\x32\0")  # an empty doc_string
 
 
 def change(**what: object) -> object:

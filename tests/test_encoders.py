@@ -273,7 +273,7 @@ def test_the_fingerprint_changes_with_the_embeddings(folder: Path) -> None:
     changes: list[Callable[[], object]] = [
         lambda: write_card(moved, branches=["photo"]),
         lambda: write_card(moved, dimension=24),
-        lambda: (moved / "photo.onnx").write_bytes((moved / "photo.onnx").read_bytes() + b"\0"),
+        lambda: (moved / "photo.onnx").write_bytes((moved / "photo.onnx").read_bytes() + b"\x32\0"),
     ]
     seen = {before}
     for change in changes:

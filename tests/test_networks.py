@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lookalike.encoders import graph
 from lookalike.errors import MismatchError, MissingExtraError, NotFoundError, RecipeError, UsageError
 from lookalike.learn import export, networks, recipe
 from lookalike.learn.networks.plain import KochNet, SmallCNN
@@ -487,6 +488,7 @@ def test_every_backbone_is_exported_and_onnx_runtime_agrees(network: dict[str, A
     torch.manual_seed(0)
     net = networks.Siamese(config(**network), ("photo",)).eval()
     onnx.save(export._with_float16_weights(export._to_onnx(net.branch("photo"), size)), tmp_path / "photo.onnx")
+    graph.check((tmp_path / "photo.onnx").read_bytes())
     # Three images, because the program was traced with two.
     x = noise(3, 3, size, size)
     with torch.inference_mode():

@@ -100,6 +100,9 @@ def test_a_run_writes_recipe_log_checkpoint_encoder_and_report(finished: Path) -
     assert encoder.card.provenance.recipe["name"] == "tiny"
     assert encoder.card.provenance.images == 36
     assert encoder.card.scope == "Trained on four colours."
+    network = (encoder.folder / "photo.onnx").read_bytes()
+    assert b"stack_trace" not in network
+    assert b"pkg.torch" not in network
     model_card = (encoder.folder / "README.md").read_text(encoding="utf-8")
     assert "Tells four colours apart.\n\nTrained on four colours.\n" in model_card
 

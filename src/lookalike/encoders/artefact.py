@@ -7,17 +7,21 @@ import shutil
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 
+from lookalike import parsing
+from lookalike.encoders import graph, process
 from lookalike.encoders.card import Card
+from lookalike.encoders.network import Contract, Network, NetworkError
+from lookalike.encoders.paths import own_file
+from lookalike.encoders.process import NetworkProcess
 from lookalike.errors import AlreadyExistsError, EncoderError, StorageError, UsageError
 from lookalike.query import Branch, Vectors
-from lookalike.shapes import Float32, UInt8
+from lookalike.shapes import UInt8
 
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+_BUNDLED = Path(__file__).with_name("bundled")
 
 
 class Encoder:
@@ -32,7 +36,8 @@ class Encoder:
         """Make an encoder of a valid card and existing files; use `open` instead."""
         self.folder = folder
         self.card = card
-        self._sessions: dict[tuple[Branch, int], InferenceSession] = {}
+        self._networks: dict[Branch, Network | NetworkProcess] = {}
+        self._digests: dict[Branch, bytes] = {}
         self._lock = Lock()
 
     def __repr__(self) -> str:
@@ -51,10 +56,14 @@ class Encoder:
         """
         folder = Path(folder)
         card = Card.read(folder)
+        encoder = cls(folder, card)
         for branch in card.branches:
-            if not (folder / f"{branch}.onnx").is_file():
+            path = own_file(folder, f"{branch}.onnx")
+            if not path.is_file():
                 raise EncoderError(f"The encoder in {folder} is incomplete: {branch}.onnx is missing.")
-        return cls(folder, card)
+            if _bundled_network(path) is None:
+                encoder._digest(branch)  # so that a network is refused before anything is made of the encoder
+        return encoder
 
     @cached_property
     def fingerprint(self) -> str:
@@ -62,9 +71,8 @@ class Encoder:
         digest = hashlib.sha256()
         fields = self.card.model_dump(mode="json", include={"input", "dimension", "output", "branches"})
         digest.update(json.dumps(fields, sort_keys=True).encode())
-        for name in self.files:
-            if name.endswith(".onnx"):
-                digest.update(hashlib.sha256((self.folder / name).read_bytes()).digest())
+        for branch in self.card.branches:
+            digest.update(self._digest(branch))
         return digest.hexdigest()
 
     @property
@@ -82,7 +90,7 @@ class Encoder:
         try:
             to.mkdir(parents=True)
             for name in (*self.files, "README.md"):
-                if (self.folder / name).exists():
+                if own_file(self.folder, name).is_file():
                     shutil.copyfile(self.folder / name, to / name)
         except FileExistsError as e:
             raise AlreadyExistsError(f"{to} already exists. Choose another folder.") from e
@@ -111,7 +119,10 @@ class Encoder:
         if len(batch) == 0:
             bits = self.card.output == "bits"
             return np.empty((0, self.card.dimension // (8 if bits else 1)), np.uint8 if bits else np.float32)
-        return self._run(batch, branch, threads)
+        try:
+            return self._network(branch).run(batch, threads)
+        except NetworkError as e:
+            raise EncoderError(f"The network {branch}.onnx of “{self.card.name}” {e}") from e
 
     def _check(self, batch: np.ndarray, branch: Branch) -> None:
         size = self.card.input.size
@@ -122,44 +133,52 @@ class Encoder:
         if batch.ndim != 4 or batch.shape[1:] != (size, size, 3):  # noqa: PLR2004 -- n, height, width, channels
             raise UsageError(f"“{self.card.name}” takes images of shape (n, {size}, {size}, 3), not {batch.shape}.")
 
-    def _run(self, batch: UInt8[np.ndarray, "n s s 3"], branch: Branch, threads: int) -> Vectors:
-        card, session = self.card, self._session(branch, threads)
-        try:
-            (result,) = session.run(None, {session.get_inputs()[0].name: self._normalise(batch)})
-        except Exception as e:  # ONNX Runtime's own errors have no public base class
-            raise EncoderError(f"The network {branch}.onnx of “{card.name}” fails: {e}") from e
-        if np.shape(result) != (len(batch), card.dimension) or not np.isfinite(result).all():
-            raise EncoderError(
-                f"The card of “{card.name}” states {card.dimension} finite numbers an image, but {branch}.onnx returned an"
-                f" array of shape {np.shape(result)}, or numbers that are not finite. Export the encoder again."
-            )
-        values: np.ndarray = (
-            np.packbits(result > 0, axis=1) if card.output == "bits" else np.asarray(result, np.float32)
-        )
-        return values
-
-    def _normalise(self, batch: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n 3 s s"]:
-        mean, std = (np.array(v, np.float32)[:, None, None] for v in (self.card.input.mean, self.card.input.std))
-        # Transposed first: over a last axis of length three, NumPy's arithmetic takes eight times as long.
-        scaled: np.ndarray = np.ascontiguousarray(batch.transpose(0, 3, 1, 2)) * (np.float32(1 / 255) / std)
-        scaled -= mean / std
-        return scaled
-
-    def _session(self, branch: Branch, threads: int) -> "InferenceSession":
+    def _network(self, branch: Branch) -> Network | NetworkProcess:
+        """Return a branch's network: in this process if it is bundled, else in a process of its own."""
         with self._lock:
-            if (branch, threads) not in self._sessions:
-                # The import takes 0.12 s, which programs without an encoder need not wait for.
-                import onnxruntime  # noqa: PLC0415
+            if branch not in self._networks:
+                card = self.card
+                contract = Contract(
+                    card.input.size, card.input.mean, card.input.std, card.dimension, bits=card.output == "bits"
+                )
+                bundled = _bundled_network(self._path(branch))
+                self._networks[branch] = (
+                    Network(str(bundled), contract)
+                    if bundled
+                    else process.shared(self._path(branch), self._digest(branch), contract)
+                )
+            return self._networks[branch]
 
-                options = onnxruntime.SessionOptions()
-                options.intra_op_num_threads = threads
-                # Idle threads would otherwise spin and keep cores from busy ones.
-                options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-                options.log_severity_level = 3
+    def _path(self, branch: Branch) -> Path:
+        return self.folder / f"{branch}.onnx"
+
+    def _digest(self, branch: Branch) -> bytes:
+        """Return the SHA-256 of a network, which is checked if it is not bundled."""
+        if branch not in self._digests:
+            path = self._path(branch)
+            content = _read(path, process.MAX_BYTES)
+            if _bundled_network(path) is None:
                 try:
-                    self._sessions[branch, threads] = onnxruntime.InferenceSession(
-                        self.folder / f"{branch}.onnx", options, providers=["CPUExecutionProvider"]
-                    )
-                except Exception as e:  # as in `_run`
-                    raise EncoderError(f"{self.folder / branch}.onnx cannot be loaded: {e}") from e
-        return self._sessions[branch, threads]
+                    graph.check(content)
+                except graph.GraphError as e:
+                    raise EncoderError(f"{path} {e}") from e
+            self._digests[branch] = hashlib.sha256(content).digest()
+        return self._digests[branch]
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        return parsing.read_bytes(path, limit)
+    except parsing.ParseError as e:
+        raise EncoderError(f"{path} cannot be used: {e}.") from e
+    except OSError as e:
+        raise EncoderError(f"{path} cannot be read: {e.strerror}.") from e
+
+
+def _bundled_network(path: Path) -> Path | None:
+    """Return the bundled network with the same content, which needs no limits."""
+    size = path.stat().st_size
+    for bundled in _BUNDLED.glob(f"*/{path.name}"):
+        if bundled.stat().st_size == size and bundled.read_bytes() == path.read_bytes():
+            return bundled
+    return None

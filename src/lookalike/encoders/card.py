@@ -1,16 +1,17 @@
 """Encoder cards, the files ``encoder.json``: properties, calibration and provenance of encoders."""
 
 import json
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lookalike import atomic
-from lookalike.errors import EncoderError, MismatchError, NotFoundError, StorageError, UsageError
+from lookalike import atomic, parsing
+from lookalike.encoders.network import one_line
+from lookalike.encoders.paths import own_file
+from lookalike.errors import EncoderError, MismatchError, NotFoundError, StorageError, UsageError, plain_reason
 from lookalike.images import Fit
 from lookalike.metric import Metric
 from lookalike.query import Branch
@@ -18,7 +19,21 @@ from lookalike.shapes import Float64, Shaped
 
 FORMAT = 1
 
-Scope = Annotated[str, Field(max_length=300, pattern=r"^[^\p{Cc}\p{Zl}\p{Zp}]+$")]
+MAX_SIZE = 1024
+"""The limit of pixels a side. 64 fitted images are in memory at once: 200 MB at this size. Networks of images take 32 to 640."""
+
+MAX_DIMENSION = 65_536
+"""The limit of numbers an image; embeddings have 32 to 4,096."""
+
+_MAX_BYTES = 1 << 20
+
+_LINE = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$"
+Line = Annotated[str, Field(max_length=200, pattern=_LINE)]
+"""One line of text."""
+
+Text = Annotated[str, Field(max_length=10_000)]
+
+Scope = Annotated[str, Field(min_length=1, max_length=300, pattern=_LINE)]
 """One line of text: what an encoder was trained on, and which images it does not know."""
 
 
@@ -29,13 +44,22 @@ class _Strict(BaseModel):
     )
 
 
+# Of values in 0…1. The limits leave room for networks that take 0…255, and none for infinity in float32.
+Mean = Annotated[float, Field(ge=-1e3, le=1e3)]
+Std = Annotated[float, Field(ge=1e-6, le=1e6)]
+
+
 class Input(_Strict):
     """The preprocessing of an image: fit to ``size`` pixels a side, then (value / 255 - mean) / std."""
 
-    size: int = Field(gt=0, le=4096)
+    size: int = Field(gt=0, le=MAX_SIZE)
     fit: Fit
-    mean: tuple[float, float, float]
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Std, Std, Std]
+
+
+_Distance = Annotated[float, Field(ge=0)]
+_Rate = Annotated[str, Field(max_length=40, pattern=r"^(0?\.\d+|1(\.0*)?|\d(\.\d+)?e-\d+)$")]
 
 
 class Calibration(_Strict):
@@ -44,21 +68,23 @@ class Calibration(_Strict):
     A card of an early version may have only the distances at false accept rates.
     """
 
-    distance_at_false_accept_rate: dict[str, float] = Field(
-        alias="distance_at_far", description="false accept rate, as a decimal, to distance"
+    distance_at_false_accept_rate: dict[_Rate, _Distance] = Field(
+        alias="distance_at_far", max_length=100, description="false accept rate, as a decimal, to distance"
     )
     metric: Metric | None = Field(default=None, description="of the distances; none: the card's")
-    codec: str = Field(default="none", description="name of the codec whose codes it was fitted on")
-    threshold: float | None = Field(
-        default=None, ge=0, description="the distance with the best accuracy: pairs within it count as the same"
+    codec: Line = Field(default="none", description="name of the codec whose codes it was fitted on")
+    threshold: _Distance | None = Field(
+        default=None, description="the distance with the best accuracy: pairs within it count as the same"
     )
     knots: tuple[tuple[float, float], ...] = Field(
-        default=(), description="(distance, probability of the same), linear in between and constant outside"
+        default=(),
+        max_length=10_000,
+        description="(distance, probability of the same), linear in between and constant outside",
     )
     prior: float = Field(default=0.5, gt=0, lt=1, description="share of genuine pairs that the probabilities assume")
     genuine: int = Field(default=0, ge=0, description="number of genuine pairs that it was fitted on")
     impostors: int = Field(default=0, ge=0, description="number of impostor pairs")
-    data: str = Field(default="", description="the data that it was fitted on")
+    data: str = Field(default="", max_length=2_000, description="the data that it was fitted on")
 
     @model_validator(mode="after")
     def _check_knots(self) -> Self:
@@ -100,15 +126,15 @@ class Card(_Strict):
     """The contents of ``encoder.json``."""
 
     format: int = FORMAT
-    name: str
-    description: str
+    name: Line = Field(min_length=1)
+    description: Text
     scope: Scope | None = Field(default=None, description="what it was trained on, and which images it does not know")
-    licence: str
-    dimension: int = Field(gt=0, description="floats, or bits if the output is bits")
+    licence: Line
+    dimension: int = Field(gt=0, le=MAX_DIMENSION, description="floats, or bits if the output is bits")
     output: Literal["float", "bits"]
     metric: Metric = Field(description="the metric that it was trained for")
     input: Input
-    branches: tuple[Branch, ...] = Field(min_length=1)
+    branches: tuple[Branch, ...] = Field(min_length=1, max_length=2)
     calibration: Calibration | None = None
     provenance: Provenance | None = None
 
@@ -116,6 +142,8 @@ class Card(_Strict):
     def _check_consistency(self) -> Self:
         if "photo" not in self.branches:
             raise ValueError("an encoder needs the branch “photo”")
+        if len(set(self.branches)) < len(self.branches):
+            raise ValueError("an encoder has each branch once")
         if (self.output == "bits") != (self.metric is Metric.HAMMING):
             raise ValueError(f"the metric {self.metric} does not compare {self.output}s")
         if self.output == "bits" and self.dimension % 8:
@@ -135,27 +163,30 @@ class Card(_Strict):
             MismatchError: this version does not know its format.
             EncoderError: it is not an encoder card.
         """
-        path = folder / "encoder.json"
+        path = own_file(folder, "encoder.json")
         try:
-            text = path.read_text(encoding="utf-8")
+            tree = parsing.read_json(path, _MAX_BYTES)
         except (FileNotFoundError, NotADirectoryError) as e:
             raise NotFoundError(f"{folder} is not an encoder: it has no encoder.json.") from e
-        except (OSError, UnicodeDecodeError) as e:
-            raise EncoderError(f"{path} cannot be read: {e}.") from e
+        except OSError as e:
+            raise EncoderError(f"{path} cannot be read: {e.strerror}.") from e
+        except parsing.ParseError as e:
+            raise EncoderError(f"{path} cannot be read: {e}. Export the encoder again.") from e
         # Before validation: another format may have other fields.
-        with suppress(ValueError):
-            tree = json.loads(text)
-            if isinstance(tree, dict) and tree.get("format", FORMAT) != FORMAT:
-                raise MismatchError(
-                    f"{path} has format {tree['format']}; this lookalike reads format {FORMAT}. Update lookalike, or export"
-                    " again."
-                )
+        if isinstance(tree, dict) and tree.get("format", FORMAT) != FORMAT:
+            raise MismatchError(
+                f"{path} has format {one_line(tree['format'])}; this lookalike reads format {FORMAT}. Update lookalike, or"
+                " export again."
+            )
         try:
-            return cls.model_validate_json(text)
+            # Of JSON, in which a list is a tuple.
+            return cls.model_validate_json(json.dumps(tree))
         except ValidationError as e:
             first = e.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the file"
-            raise EncoderError(f"{path} is not an encoder card; {where}: {first['msg']}.") from e
+            where = one_line(".".join(map(str, first["loc"])) or "the file")
+            raise EncoderError(
+                f"{path} is not an encoder card; {where}: {one_line(plain_reason(first['msg']))}."
+            ) from e
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> Card:

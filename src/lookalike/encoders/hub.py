@@ -8,9 +8,9 @@ from lookalike.errors import MissingExtraError, NotFoundError, UsageError
 SCHEME = "hf://"
 
 
-def is_cached(folder: Path) -> bool:
-    """Return whether a folder lies in the cache of the hub's client, which names folders ``models--org--repo``."""
-    return any(part.startswith("models--") for part in folder.parts)
+def repository(folder: Path) -> Path | None:
+    """Return a repository's folder in the cache of the hub's client, if a folder lies there: ``models--org--repo``."""
+    return next((path for path in (folder, *folder.parents) if path.name.startswith("models--")), None)
 
 
 def fetch(address: str, files: Sequence[str], purpose: str) -> Path:

@@ -23,7 +23,7 @@ def bundled() -> dict[str, Path]:
 def is_shared(encoder: Encoder) -> bool:
     """Return whether an encoder is bundled or in the hub's cache, so that other programs need it unchanged."""
     folder = encoder.folder.resolve()
-    return folder in {path.resolve() for path in bundled().values()} or hub.is_cached(folder)
+    return folder in {path.resolve() for path in bundled().values()} or hub.repository(folder) is not None
 
 
 def load(source: EncoderSource) -> Encoder:

@@ -160,7 +160,15 @@ def _to_onnx(branch: nn.Module, size: int) -> onnx.ModelProto:
     log.setLevel(level)
     if program is None:
         raise EncoderError("torch could not export the network to ONNX. Try another network.")
-    return program.model_proto
+    return _without_traces(program.model_proto)
+
+
+def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Remove what the exporter notes about its source: the paths of files on this machine, because people share encoders."""
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        del part.metadata_props[:]
+        part.ClearField("doc_string")
+    return model
 
 
 def _with_float16_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -6,8 +6,9 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field
 
 from lookalike.datasets import FolderSource, Source, SplitBy, ToyShopSource
+from lookalike.encoders.card import MAX_SIZE, Mean, Std
 from lookalike.images import Fit
-from lookalike.learn.part import Part, Positive
+from lookalike.learn.part import Part
 
 
 def _as_image(value: object) -> object:
@@ -29,10 +30,10 @@ class Data(Part):
     quarter_turns: bool = Field(
         False, description="train on each class turned by 90°, 180° and 270° as another class (Santoro et al. 2016)"
     )
-    size: int = Field(ge=8, le=4096, description="pixels per side")
+    size: int = Field(ge=8, le=MAX_SIZE, description="pixels per side")
     fit: Fit = "squash"
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[Positive, Positive, Positive] = (0.5, 0.5, 0.5)
+    mean: tuple[Mean, Mean, Mean] = (0.5, 0.5, 0.5)
+    std: tuple[Std, Std, Std] = (0.5, 0.5, 0.5)
 
     @property
     def has_sketches(self) -> bool:

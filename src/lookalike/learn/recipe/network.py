@@ -4,7 +4,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from lookalike.learn.part import Count, Part
+from lookalike.encoders.card import MAX_DIMENSION
+from lookalike.learn.part import Part
 
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 
@@ -22,6 +23,10 @@ def _check_safe(where: str) -> str:
     return where
 
 
+Dimension = Annotated[int, Field(gt=0, le=MAX_DIMENSION)]
+
+Width = Annotated[int, Field(gt=0, le=8_192)]
+
 Weights = Annotated[str, AfterValidator(_check_safe)]
 
 
@@ -36,7 +41,7 @@ class _Network(Part):
     layers: ClassVar[tuple[str, ...]]
     shared_from: ClassVar[str]
 
-    dimension: Count = 128
+    dimension: Dimension = 128
     unit: bool = Field(True, description="embeddings of length 1")
     neck: bool = Field(
         True, description="batch normalisation after the projection, which then has no bias: BNNeck, Luo et al. 2019"
@@ -74,11 +79,14 @@ class FastNetwork(_Network):
     shared_from: ClassVar[str] = "stage2"
 
     backbone: Literal["fast"]
-    widths: tuple[Count, Count, Count] = (64, 256, 256)
-    patch: int = Field(2, gt=0, description="pixels per side that the first, whitening layer sees")
-    stride: int = Field(1, gt=0)
+    widths: tuple[Width, Width, Width] = (64, 256, 256)
+    patch: int = Field(2, gt=0, le=64, description="pixels per side that the first, whitening layer sees")
+    stride: int = Field(1, gt=0, le=64)
     grid: int = Field(
-        1, gt=0, description="cells per side that the last map is pooled to; above 1, an embedding encodes positions"
+        1,
+        gt=0,
+        le=64,
+        description="cells per side that the last map is pooled to; above 1, an embedding encodes positions",
     )
 
     @property
@@ -120,7 +128,7 @@ class CNNetwork(_Network):
     shared_from: ClassVar[str] = "conv2"
 
     backbone: Literal["cnn"]
-    dimension: Count = 64
+    dimension: Dimension = 64
     unit: bool = False
     neck: bool = False
     channels: Literal[1, 3] = 1
@@ -138,7 +146,7 @@ class KochNetwork(_Network):
     shared_from: ClassVar[str] = "conv3"
 
     backbone: Literal["koch"]
-    dimension: Count = 4096
+    dimension: Dimension = 4096
     unit: bool = False
     neck: bool = False
     channels: Literal[1, 3] = 1

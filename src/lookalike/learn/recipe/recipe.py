@@ -7,7 +7,7 @@ import numpy as np
 import yaml
 from pydantic import Field, model_validator
 
-from lookalike.encoders.card import Scope
+from lookalike.encoders.card import Line, Scope, Text
 from lookalike.errors import RecipeError
 from lookalike.learn.losses import TripletTerm
 from lookalike.learn.part import Part
@@ -26,10 +26,10 @@ class Recipe(Part):
     make one stage.
     """
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="the encoder's name")
-    description: str = ""
+    name: str = Field(max_length=100, pattern=r"^[a-z0-9][a-z0-9-]*$", description="the encoder's name")
+    description: Text = ""
     scope: Scope | None = Field(None, description="for the card: what the encoder was trained on, in one line")
-    licence: str = "Apache-2.0"
+    licence: Line = "Apache-2.0"
     seed: int = Field(0, ge=0, lt=2**32)
     network: Network
     start: Path | None = Field(

@@ -1,0 +1,219 @@
+"""A stranger's network, run in a process of its own with limits of memory and time."""
+
+import os
+import subprocess
+import sys
+import weakref
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from threading import Lock, Thread
+
+import numpy as np
+
+from lookalike import parsing
+from lookalike.encoders import network
+from lookalike.encoders.network import ANSWER, REQUEST, Contract, NetworkError
+from lookalike.parallel import available_cores
+
+MAX_BYTES = 1 << 30
+"""The limit of a network's file, which is read whole."""
+
+FIRST_SECONDS = 90.0
+"""The time to load a network and to embed a first image."""
+
+BATCH_SECONDS = 60.0
+"""The time for a later batch, and `IMAGE_SECONDS` more for each of its images."""
+
+IMAGE_SECONDS = 30.0
+
+_GIB = 1 << 30
+
+_WHAT_TO_DO = "Use an encoder with a smaller network."
+
+
+class _TooSlowError(NetworkError):
+    pass
+
+
+def memory_limit(length: int) -> int:
+    """Return how many bytes of memory the process of a network may take.
+
+    Args:
+        length: bytes of the network's file. Loading makes copies of its weights.
+    """
+    limit = (2 + available_cores()) * _GIB + 4 * length
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else limit
+    return min(limit, max(2 * _GIB, installed * 4 // 5))
+
+
+class NetworkProcess:
+    """A network in a process of its own. It starts at first use, and threads may share it."""
+
+    def __init__(self, path: Path, digest: bytes, contract: Contract) -> None:
+        """Make a network of an ONNX file, whose content has this SHA-256."""
+        self._path = path
+        self._digest = digest
+        self._contract = contract
+        self._lock = Lock()
+        self._running: _Running | None = None
+        self._too_slow: str | None = None
+
+    def run(self, batch: np.ndarray, threads: int) -> np.ndarray:
+        """Embed fitted images, as `Network.run` does.
+
+        Raises:
+            NetworkError: as `Network.run`, or the network exceeds a limit.
+        """
+        with self._lock:
+            if self._running is None or not self._running.is_alive:
+                first = self._start(batch[:1], threads)
+                if len(batch) == 1:
+                    return first
+            running = self._running
+        assert running is not None  # noqa: S101 -- `_start` sets it
+        return running.call(batch, threads, BATCH_SECONDS + IMAGE_SECONDS * len(batch))
+
+    def _start(self, image: np.ndarray, threads: int) -> np.ndarray:
+        """Start the process and embed one image: a network that exceeds a limit mostly does so with any image."""
+        if self._too_slow:
+            raise NetworkError(self._too_slow)
+        running = _Running(self._read(), self._contract)
+        try:
+            first = running.call(image, threads, FIRST_SECONDS)
+        except _TooSlowError as e:
+            self._too_slow = str(e)
+            raise
+        self._running = running
+        return first
+
+    def _read(self) -> bytes:
+        try:
+            content = parsing.read_bytes(self._path, MAX_BYTES)
+        except (OSError, parsing.ParseError) as e:
+            raise NetworkError(f"cannot be read: {network.one_line(e)}") from e
+        if sha256(content).digest() != self._digest:
+            raise NetworkError("changed after it was opened. Open the encoder again.")
+        return content
+
+
+@lru_cache(maxsize=4)
+def shared(path: Path, digest: bytes, contract: Contract) -> NetworkProcess:
+    """Return a network's process, so that a program which opens an encoder again and again starts it only once."""
+    return NetworkProcess(path, digest, contract)
+
+
+class _Answers:
+    """Answers that callers wait for."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._futures: dict[int, Future[bytes]] = {}
+        self._count = 0
+        self._end: NetworkError | None = None
+
+    def expect(self) -> tuple[int, "Future[bytes]"]:
+        """Return the number of a new request, and its answer to come."""
+        future: Future[bytes] = Future()
+        with self._lock:
+            self._count += 1
+            if self._end:
+                future.set_exception(self._end)
+            else:
+                self._futures[self._count] = future
+            return self._count, future
+
+    def read(self, process: "subprocess.Popen[bytes]", memory: int) -> None:
+        """Read answers until the process ends."""
+        assert process.stdin is not None  # noqa: S101 -- a pipe
+        assert process.stdout is not None  # noqa: S101 -- a pipe
+        while len(head := process.stdout.read(ANSWER.size)) == ANSWER.size:
+            number, succeeded, length = ANSWER.unpack(head)
+            content = process.stdout.read(length)
+            with self._lock:
+                future = self._futures.pop(number)
+            if succeeded:
+                future.set_result(content)
+            else:
+                future.set_exception(NetworkError(_explain(content.decode(errors="replace"), memory)))
+        process.kill()
+        code = process.wait()
+        process.stdout.close()
+        with suppress(OSError):  # of what was not sent
+            process.stdin.close()
+        with self._lock:
+            self._end = NetworkError(
+                f"ended its process (exit code {code}): it is damaged, or needs more than {memory / _GIB:.0f} GiB of memory."
+                f" {_WHAT_TO_DO}"
+            )
+            for future in self._futures.values():
+                future.set_exception(self._end)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
+
+
+def _explain(message: str, memory: int) -> str:
+    if "allocat" in message or "bad_alloc" in message or "MemoryError" in message:
+        return f"needs more than {memory / _GIB:.0f} GiB of memory. {_WHAT_TO_DO}"
+    return message
+
+
+class _Running:
+    """A process that runs."""
+
+    def __init__(self, model: bytes, contract: Contract) -> None:
+        self._contract = contract
+        self._owner = os.getpid()
+        self._stopped = False
+        self._lock = Lock()
+        self._answers = _Answers()
+        memory = memory_limit(len(model))
+        try:
+            # In a group of its own, so that Ctrl-C reaches only this process. The other ends with its standard input.
+            self._process = subprocess.Popen(  # noqa: S603 -- this interpreter, and a file of this package
+                [sys.executable, "-P", network.__file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as e:
+            raise NetworkError(f"cannot be run in a process of its own: {network.one_line(e)}") from e
+        weakref.finalize(self, _end, self._process)
+        Thread(target=self._answers.read, args=(self._process, memory), daemon=True).start()
+        self._send(network.settings_line(contract, memory, len(model)), model)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can answer; the fork of a process cannot use its pipes."""
+        return not self._stopped and self._process.poll() is None and self._owner == os.getpid()
+
+    def call(self, batch: np.ndarray, threads: int, seconds: float) -> np.ndarray:
+        """Embed images; raises NetworkError also after so many seconds, and ends the process."""
+        number, future = self._answers.expect()
+        self._send(REQUEST.pack(number, threads, len(batch)), np.ascontiguousarray(batch).data)
+        try:
+            content = future.result(seconds)
+        except TimeoutError as e:
+            self._stopped = True
+            _end(self._process)
+            raise _TooSlowError(f"takes longer than {seconds:.0f} s for a batch of {len(batch)}. {_WHAT_TO_DO}") from e
+        contract = self._contract
+        if len(content) != len(batch) * contract.width * contract.dtype.itemsize:
+            raise NetworkError("returned an answer of a wrong length.")
+        return np.frombuffer(bytearray(content), contract.dtype).reshape(len(batch), contract.width)
+
+    def _send(self, *parts: bytes | memoryview) -> None:
+        assert self._process.stdin is not None  # noqa: S101 -- a pipe
+        with self._lock:
+            try:
+                for part in parts:
+                    self._process.stdin.write(part)
+                self._process.stdin.flush()
+            except (OSError, ValueError):  # the process ended: the answer says so
+                return
