@@ -28,16 +28,22 @@ export const collections = async () => (await call("api/collections")).collectio
 
 export const item = (collection, id) => call(`${collectionPath(collection)}/items/${encodeURIComponent(id)}`);
 
-export function sample(collection, { seed, labels, limit }, signal) {
+/** List items in a random order, page by page. */
+export function sample(collection, { seed, labels, limit, cursor }, signal) {
   const query = new URLSearchParams({ shuffle: seed, limit });
+  if (cursor) query.append("cursor", cursor);
   for (const label of labels) query.append("label", label);
   return call(`${collectionPath(collection)}/items?${query}`, { signal });
 }
 
-/** Search by `{item}`, `{image: Blob}` or `{sketch: Blob}`. The options are `k` or `within`, `metric` and `labels`. */
-export function search(collection, source, { labels, ...options }, signal) {
+/**
+ * Search by `{item}`, `{image: Blob}` or `{sketch: Blob}`. The options are `k` or `within`, `metric` and `labels`, and the
+ * `cursor` of the previous answer.
+ */
+export function search(collection, source, { labels, cursor, ...options }, signal) {
   const form = new FormData();
   const fields = { ...options, ...source };
+  if (cursor) fields.cursor = cursor;
   if (labels.length) fields.filter = JSON.stringify({ labels });
   for (const [name, value] of Object.entries(fields)) form.append(name, value);
   return call(`${collectionPath(collection)}/search`, { method: "POST", body: form, signal });

@@ -1,103 +1,97 @@
-// The grid of images: results, a sample to start from, and placeholders while they load.
+// The grid of images: hits, a sample to start from, and placeholders while they load.
 
 import { address } from "./api.js";
+import { icon, make, makeName } from "./dom.js";
 import { distance, percent, t } from "./i18n.js";
+import { picture } from "./picture.js";
 
-/** Return the name of an item to show: its title, its label or its id. */
-export function displayName(item) {
-  return item.attributes.title || item.attributes.name || item.label || t("unnamed", { id: item.id.slice(0, 6) });
+const KEPT_NAME = /^[0-9a-f]{64}\./; // the server's own name for an upload
+
+/** Return the name of an item to show: that of its file, or else its title or its id. */
+export function displayName({ name, attributes, id }) {
+  if (name && !KEPT_NAME.test(name)) return name;
+  return attributes.title || t("unnamed", { id: id.slice(0, 6) });
 }
 
-/** Show results. A click on a result opens it; its second button searches by it. */
-export function showHits(grid, answer, { open, search }) {
-  const cards = answer.hits.map((hit, index) => {
+/** Make the cards of hits. A click on a hit opens it; its second button searches by it. */
+export function hitCards(hits, { metric, open, search }) {
+  return hits.map((hit, index) => {
     const name = displayName(hit);
-    const distanceText = distance(hit.distance, answer.metric);
-    const card = make("li", "card");
-    card.style.setProperty("--index", Math.min(index, 20));
-    const image = make("button", "image");
-    image.setAttribute("aria-label", t("open", { name, distance: distanceText }));
-    image.append(thumbnail(hit));
-    if (hit.distance === 0) image.append(make("span", "badge", t("identical")));
-    image.addEventListener("click", () => open(index));
+    const gap = distance(hit.distance, metric);
+    const card = makeCard(index);
+    card.dataset.id = hit.id;
+    const image = imageButton(hit, t("open", { name, distance: gap }));
+    image.addEventListener("click", () => open(hit));
     const searchAgain = make("button", "search-again");
     searchAgain.append(icon("search"));
     searchAgain.setAttribute("aria-label", t("searchByName", { name }));
     searchAgain.title = t("searchByThis");
     searchAgain.addEventListener("click", () => search(hit));
-    const bar = make("div", "bar");
-    bar.style.setProperty("--similarity", hit.similarity);
+    card.append(image, searchAgain);
+    if (hit.distance === 0) card.append(make("span", "badge", t("identical")));
+    if (hit.closeness != null) card.append(bar(hit.closeness));
+    const facts = make("div", "facts");
+    facts.append(makeName("span", "label", hit.attributes.title || hit.label || ""), measure("distance", gap, t("distance")));
     const caption = make("div", "caption");
-    caption.append(make("span", "name", name), make("span", "distance", distanceText));
-    if (hit.probability != null) caption.append(probability(hit));
-    card.append(image, searchAgain, bar, caption);
+    caption.append(makeName("span", "name", name), facts);
+    if (hit.probability != null) {
+      caption.append(measure("probability", t("same", { probability: percent(hit.probability) }), t("sameMeaning")));
+    }
+    card.append(caption);
     return card;
   });
-  fill(grid, cards);
 }
 
-/** Show the probability that a hit shows the same thing, if the encoder is calibrated. */
-function probability(hit) {
-  const label = make("span", "probability", t("same", { probability: percent(hit.probability) }));
-  label.title = t("sameMeaning");
-  return label;
-}
-
-/** Show items to start from. A click on an item searches by it. */
-export function showSample(grid, items, search) {
-  const cards = items.map((item, index) => {
-    const card = make("li", "card plain");
-    card.style.setProperty("--index", Math.min(index, 20));
-    const image = make("button", "image");
-    image.setAttribute("aria-label", t("searchByName", { name: displayName(item) }));
-    image.append(thumbnail(item));
+/** Make the cards of items to start from. A click on an item searches by it. */
+export function sampleCards(items, { search }) {
+  return items.map((item, index) => {
+    const name = displayName(item);
+    const card = makeCard(index);
+    card.classList.add("plain");
+    card.dataset.id = item.id;
+    const image = imageButton(item, t("searchByName", { name }));
     image.addEventListener("click", () => search(item));
-    card.append(image);
+    const caption = make("div", "caption");
+    caption.append(makeName("span", "name", name));
+    card.append(image, caption);
     return card;
   });
-  fill(grid, cards);
 }
 
-/** Show placeholders until images load. */
-export function showSkeletons(grid, count, plain) {
-  const cards = Array.from({ length: count }, () => {
-    const card = make("li", plain ? "card plain skeleton" : "card skeleton");
+/** Make placeholders until images load. */
+export function skeletons(count) {
+  return Array.from({ length: count }, () => {
+    const card = make("li", "card skeleton");
     card.setAttribute("aria-hidden", "true");
-    card.append(make("div", "image"), ...(plain ? [] : [make("div", "bar"), make("div", "caption")]));
+    card.append(make("div", "image"), make("div", "caption"));
     return card;
   });
-  grid.replaceChildren(...cards);
-  grid.setAttribute("aria-busy", "true");
 }
 
-function fill(grid, cards) {
-  grid.replaceChildren(...cards);
-  grid.removeAttribute("aria-busy");
+function makeCard(index) {
+  const card = make("li", "card");
+  card.style.setProperty("--index", index % 20);
+  return card;
 }
 
-function thumbnail(item) {
-  const img = make("img");
-  img.alt = ""; // the button around it has the name
-  img.loading = "lazy";
-  img.decoding = "async";
-  img.addEventListener("error", () => img.closest(".image")?.classList.add("missing"), { once: true });
-  img.src = address(item.thumbnail);
-  return img;
+function imageButton(item, label) {
+  const button = make("button", "image");
+  const name = displayName(item);
+  const shown = item.missing
+    ? picture({ name, reason: t("missing") })
+    : picture({ src: address(item.thumbnail), name, lazy: true });
+  button.append(make("span", "visually-hidden", label), shown);
+  return button;
 }
 
-function icon(name) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.classList.add("icon");
-  svg.setAttribute("aria-hidden", "true");
-  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
-  use.setAttribute("href", `#i-${name}`);
-  svg.append(use);
-  return svg;
+function bar(closeness) {
+  const element = make("div", "bar");
+  element.style.setProperty("--closeness", closeness);
+  return element;
 }
 
-export function make(tag, className = "", text = "") {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text) element.textContent = text;
+function measure(className, text, title) {
+  const element = make("span", className, text);
+  element.title = title;
   return element;
 }

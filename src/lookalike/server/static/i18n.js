@@ -67,3 +67,16 @@ export function percent(value) {
 export function distance(value, metric) {
   return number(value, metric === "hamming" ? 0 : 2);
 }
+
+/** Format a count of bytes. */
+export function bytes(value) {
+  const units = ["byte", "kilobyte", "megabyte", "gigabyte"];
+  const power = Math.min(Math.floor(Math.log10(Math.max(value, 1)) / 3), units.length - 1);
+  const format = new Intl.NumberFormat(language, { style: "unit", unit: units[power], maximumFractionDigits: power > 1 ? 1 : 0 });
+  return format.format(value / 1000 ** power);
+}
+
+/** Format a time in ISO 8601 as a date. */
+export function date(value) {
+  return new Intl.DateTimeFormat(language, { dateStyle: "medium" }).format(new Date(value));
+}

@@ -1,180 +1,171 @@
-// The page. The address holds its state (#c=collection&item=id…), so that the back button and links work. Uploaded and drawn
-// images stay in memory; the address holds their index in `uploads`.
+// The page: from the address to what is shown, and from what the user does to the address.
 
+import * as address from "./address.js";
 import * as api from "./api.js";
-import { make, displayName, showHits, showSample, showSkeletons } from "./grid.js";
+import { canSketch, chooseTab, isSketching, listenToTabs, parseDistance, renderControls, showDistanceError } from "./controls.js";
+import { $ } from "./dom.js";
+import { errorText } from "./failures.js";
 import { listenForFiles } from "./files.js";
-import { LANGUAGES, preferredLanguage, setLanguage, t } from "./i18n.js";
+import { displayName } from "./grid.js";
+import { LANGUAGES, number, preferredLanguage, setLanguage, t } from "./i18n.js";
+import { forget, previewAddress, recall, remember } from "./memory.js";
+import { picture } from "./picture.js";
+import { resultsView } from "./results.js";
 import { drawingBoard } from "./sketch.js";
 import { viewer } from "./viewer.js";
-
-const $ = (id) => document.getElementById(id);
 
 const SAMPLE = 30; // images; fills rows of 2, 3, 5 and 6
 const PAUSE_AFTER_STROKE = 350; // milliseconds
 const SKELETON_DELAY = 150; // milliseconds; before it, an answer needs no placeholders
+const REMEMBERED_ANSWERS = 20;
 
 let collections = [];
-let seed = Math.floor(Math.random() * 2 ** 31);
+let seed = randomSeed();
 let running = new AbortController();
+let turn = 0; // counts changes of the address
+let shown = {}; // the state that the page shows
 let strokeTimer;
-const uploads = []; // {image: Blob} or {sketch: Blob}, with name and url
-
-// ---- the address
-
-/** Read the state from the address. */
-function state() {
-  const parameters = new URLSearchParams(location.hash.slice(1));
-  const collection = collections.find(({ name }) => name === parameters.get("c")) ?? collections[0];
-  return {
-    collection,
-    item: parameters.get("item"),
-    upload: uploads[parameters.get("upload")],
-    within: parameters.get("within"),
-    k: parameters.get("k") ?? "10",
-    metric: parameters.get("metric") ?? collection?.metric,
-    labels: parameters.getAll("label").filter((label) => label in (collection?.labels ?? {})),
-  };
-}
-
-/** Change the address and show its state. A value of null removes a parameter. */
-function navigate(changes, { replace = false } = {}) {
-  const parameters = new URLSearchParams(location.hash.slice(1));
-  for (const [key, value] of Object.entries(changes)) {
-    parameters.delete(key);
-    for (const part of Array.isArray(value) ? value : [value]) if (part !== null) parameters.append(key, part);
-  }
-  const url = `${location.pathname}${location.search}#${parameters}`;
-  history[replace ? "replaceState" : "pushState"](null, "", url);
-  if (collections.length) render(); // otherwise `start` renders
-}
-
-const searchByItem = (item) => {
-  navigate({ item: item.id, upload: null });
-  scrollToResults();
-};
-const startOver = () => navigate({ item: null, upload: null });
-
-function searchByUpload(upload, options) {
-  uploads.push(upload);
-  navigate({ upload: uploads.length - 1, item: null }, options);
-}
+let drawn = null; // the id of the sketch on the board
+const answers = new Map(); // key of a search → its answer, for back and forward
 
 // ---- from the address to the page
 
-async function render() {
+/** Read the state from the address. */
+async function readState() {
+  const parameters = address.parameters();
+  const collection = collections.find(({ name }) => name === parameters.get("c")) ?? collections[0];
+  const id = parameters.get("upload");
+  const kept = id ? await recall(id) : null;
+  const upload = kept?.sketch && !canSketch(collection) ? null : kept;
+  const k = Number(parameters.get("k"));
+  const metric = parameters.get("metric");
+  const state = {
+    collection,
+    upload,
+    lost: Boolean(id && !kept),
+    item: parameters.get("item"),
+    within: parameters.get("within"),
+    k: Number.isInteger(k) && k >= 1 && k <= 1000 ? String(k) : "10",
+    metric: collection.metrics.includes(metric) ? metric : collection.metric,
+    labels: parameters.getAll("label").filter((label) => label in collection.labels),
+    open: parameters.get("open"),
+  };
+  state.hasQuery = Boolean(state.item || upload);
+  const { item, within, labels } = state;
+  const query = state.hasQuery ? [upload?.id ?? null, item, within, state.k, state.metric] : [seed];
+  return { ...state, key: JSON.stringify([collection.name, labels, ...query]) };
+}
+
+/** Show the state of the address. Back and forward (`traversed`) show the answers and the place that the user left. */
+async function show({ traversed = false, again = false } = {}) {
+  if (!collections.length) return; // `start` shows it
+  const thisTurn = ++turn;
+  const place = address.place();
+  const state = await readState();
+  if (thisTurn !== turn) return;
+  const same = state.key === shown.key && !again;
+  const newQuery = state.item !== shown.item || state.upload?.id !== shown.upload?.id || state.collection !== shown.collection;
+  const isSketch = Boolean(state.upload?.sketch);
+  shown = state;
+  showViewer(state, same);
+  if (same) return;
+
   running.abort();
   running = new AbortController();
   const { signal } = running;
-  const current = state();
-  const hasQuery = Boolean(current.item || current.upload);
-  document.body.classList.toggle("has-query", hasQuery);
-  renderControls(current);
-  renderQuery(current);
-  $("alert").hidden = true;
-  $("empty").hidden = true;
-  $("shuffle").hidden = hasQuery;
-  $("results-heading").textContent = t(hasQuery ? "lookAlike" : "startFrom");
-  $("status").textContent = hasQuery ? t("searching") : "";
-  const count = hasQuery ? Math.min(current.within ? 10 : Number(current.k), 50) : SAMPLE;
-  const skeletons = setTimeout(() => showSkeletons($("grid"), count, !hasQuery), $("grid").children.length ? SKELETON_DELAY : 0);
+  hold(!newQuery || isSketch);
+  renderControls(state, (labels) => address.navigate({ label: labels }, { replace: true }));
+  renderQuery(state);
+  $("shuffle").hidden = state.hasQuery;
+  const old = traversed || again ? answers.get(state.key) : undefined;
+  const timer = results.wait({
+    heading: heading(state),
+    status: state.hasQuery && !old ? t("searching") : "",
+    count: state.hasQuery ? Math.min(state.within ? 10 : Number(state.k), 50) : SAMPLE,
+    delay: $("grid").children.length ? SKELETON_DELAY : 0,
+  });
+  if (state.hasQuery && newQuery && !traversed && !isSketch) scrollToResults();
   try {
-    await (hasQuery ? renderHits(current, signal) : renderSample(current, signal));
+    if (state.hasQuery && state.within !== null && parseDistance(state.within) === null) {
+      refuseDistance();
+      return;
+    }
+    const answer = old ?? (await getAnswer(state, null, signal));
+    if (signal.aborted) return;
+    clearTimeout(timer);
+    rememberAnswer(state.key, answer);
+    await results.show(answer, {
+      heading: heading(state, answer),
+      empty: t(state.hasQuery && state.collection.items ? "nothingFound" : "empty"),
+      count: place.shown,
+    });
+    if (signal.aborted) return;
+    if (!answer.hits.length) $("shuffle").hidden = true;
+    if (state.lost) showLost();
+    if (traversed) scrollTo({ top: place.y, behavior: "instant" });
+    showViewer(shown, true);
   } catch (error) {
     if (error.name === "AbortError" || signal.aborted) return;
-    $("grid").replaceChildren();
-    $("grid").removeAttribute("aria-busy");
-    $("status").textContent = "";
-    showError(error);
+    results.clear(t("noAnswer"));
+    showError(error, state);
   } finally {
-    clearTimeout(skeletons);
+    clearTimeout(timer);
   }
 }
 
-async function renderHits(current, signal) {
-  const { collection, item, upload, within, k, metric, labels } = current;
+function heading({ hasQuery, collection }, answer) {
+  if (hasQuery) return t(answer?.no_match ? "noMatch" : "lookAlike");
+  return collection.items ? t("startFrom") : collection.name;
+}
+
+/** Search, or get a sample; with a cursor, what follows it. */
+async function getAnswer({ collection, item, upload, hasQuery, within, k, metric, labels }, cursor, signal) {
+  if (!hasQuery) {
+    const { items, total, cursor: next } = await api.sample(collection.name, { seed, labels, limit: SAMPLE, cursor }, signal);
+    return { hits: items, total, cursor: next };
+  }
   const source = item ? { item } : upload.sketch ? { sketch: upload.sketch } : { image: upload.image };
-  const extent = within === null ? { k } : { within };
-  const answer = await api.search(collection.name, source, { ...extent, metric, labels }, signal);
-  if (signal.aborted) return;
-  showHits($("grid"), answer, { open: (index) => openViewer(answer, index), search: searchByItem });
-  const status = [t("results", { n: answer.hits.length })];
-  if (answer.took_ms !== undefined) status[0] += ` ${t("took", { ms: Math.max(1, Math.round(answer.took_ms)) })}`;
-  if (!answer.exact) status.push(t("inexact"));
-  if (!answer.complete) status.push(t("incomplete"));
-  $("status").textContent = status.join(" · ");
-  if (!answer.hits.length) showEmpty(t(collection.items ? "nothingFound" : "empty"));
+  const extent = within === null ? { k } : { within: parseDistance(within) };
+  return api.search(collection.name, source, { ...extent, metric, labels, cursor }, signal);
 }
 
-async function renderSample({ collection, labels }, signal) {
-  const { items } = await api.sample(collection.name, { seed, labels, limit: SAMPLE }, signal);
-  if (signal.aborted) return;
-  showSample($("grid"), items, searchByItem);
-  if (!items.length) {
-    $("results-heading").textContent = "";
-    $("shuffle").hidden = true;
-    showEmpty(t("empty"));
-  }
+function rememberAnswer(key, answer) {
+  answers.delete(key);
+  answers.set(key, answer);
+  if (answers.size > REMEMBERED_ANSWERS) answers.delete(answers.keys().next().value);
 }
 
-function renderControls({ collection, within, k, metric, labels }) {
-  $("collection").value = collection.name;
-  $("size").textContent = t("images", { n: collection.items });
-  $("model").textContent = collection.encoder.name;
-  const sketches = collection.encoder.branches.includes("sketch");
-  $("drawing").hidden = !sketches;
-  $("no-sketch").hidden = sketches;
-  $("no-sketch").textContent = t("noSketch", { model: collection.encoder.name });
-  for (const option of $("count").options) {
-    if (option.value !== "within") option.textContent = t("nearest", { n: Number(option.value) });
+/** Open or close the viewer as the address says; `same` if the results stay. */
+function showViewer({ open }, same) {
+  if (open && same) {
+    if (results.answer) dialog.open(results.answer, open);
+    return;
   }
-  $("count").value = within === null ? k : "within";
-  $("max-distance-field").hidden = within === null;
-  if (within !== null) $("max-distance").value = within;
-  $("metric").replaceChildren(...collection.metrics.map((name) => new Option(t(name), name)));
-  $("metric").value = metric;
-  renderLabels(collection, labels);
+  const closed = dialog.close();
+  if (closed && same) results.focusHit(closed);
 }
 
-function renderLabels(collection, labels) {
-  const known = Object.entries(collection.labels);
-  $("labels").hidden = known.length < 2;
-  $("labels-chosen").hidden = !labels.length;
-  $("labels-chosen").textContent = labels.length;
-  if ($("chips").dataset.of !== collection.name) {
-    $("chips").dataset.of = collection.name;
-    $("chips").replaceChildren(
-      ...known.map(([label, count]) => {
-        const chip = make("button", "chip", label);
-        chip.dataset.label = label;
-        chip.append(make("small", "", String(count)));
-        chip.addEventListener("click", () => {
-          const chosen = new Set(state().labels);
-          if (!chosen.delete(label)) chosen.add(label);
-          navigate({ label: [...chosen] }, { replace: true });
-        });
-        return chip;
-      }),
-    );
-  }
-  for (const chip of $("chips").children) chip.setAttribute("aria-pressed", labels.includes(chip.dataset.label));
+/** Keep the page as high as its scroll position needs, so that nothing moves while the user draws or sets a control. */
+function hold(needed) {
+  const top = $("results").getBoundingClientRect().top + scrollY;
+  $("results").style.minHeight = needed ? `${Math.ceil(scrollY + innerHeight - top)}px` : "";
 }
 
 /** Show the query next to its results. */
 async function renderQuery({ collection, item, upload }) {
   const isPhoto = Boolean(item || upload?.image);
+  const focused = $("query").contains(document.activeElement);
   $("drop").hidden = isPhoto;
   $("query").hidden = !isPhoto;
+  if (focused && !isPhoto) $("drop").focus();
   if (item || upload) chooseTab(upload?.sketch ? "sketch" : "photo");
+  renderBoard(upload);
   if (upload?.image) {
-    $("query-image").src = upload.url;
-    $("query-image").alt = $("query-name").textContent = upload.name || t("yourImage");
+    showQuery(upload.name || t("yourImage"), previewAddress(upload));
   } else if (item) {
     try {
-      const shown = await api.item(collection.name, item);
-      if (state().item !== item) return; // the user has chosen another query
-      $("query-image").src = api.address(shown.thumbnail);
-      $("query-image").alt = $("query-name").textContent = displayName(shown);
+      const found = await api.item(collection.name, item);
+      if (shown.item === item) showQuery(displayName(found), found.missing ? null : api.address(found.thumbnail));
     } catch {
       $("query").hidden = true; // the search shows the error
       $("drop").hidden = false;
@@ -182,29 +173,48 @@ async function renderQuery({ collection, item, upload }) {
   }
 }
 
-function showEmpty(text) {
-  $("empty").hidden = false;
-  $("empty").textContent = text;
+function showQuery(name, src) {
+  $("query-image").replaceChildren(picture({ src, name, alt: name }));
+  $("query-name").textContent = $("query-name").title = name;
 }
 
-function showError(error) {
-  const retry = make("button", "soft", t("tryAgain"));
-  retry.addEventListener("click", () => (collections.length ? render() : start()));
-  $("alert").replaceChildren(make("span", "", errorText(error)), retry);
-  $("alert").hidden = false;
+/** Put the sketch of the address on the board, unless the user is drawing. */
+async function renderBoard(upload) {
+  const id = upload?.sketch ? upload.id : null;
+  if (id === drawn || board.drawing) return;
+  drawn = id;
+  clearTimeout(strokeTimer);
+  await board.show(upload?.strokes ?? []);
+  renderTools();
 }
 
-function errorText(error) {
-  if (!(error instanceof api.ApiError)) return t("failed", { detail: error.message });
-  if (error.unreachable) return t("unreachable");
-  if (error.problem.status === 413) return t("tooLarge");
-  if (error.problem.status === 404) return t("notFound");
-  if (error.problem.type === "urn:lookalike:unreadable-image") return t("notAnImage");
-  return t("failed", { detail: error.message });
+function renderTools() {
+  const focused = document.activeElement;
+  $("undo").disabled = $("clear").disabled = board.empty;
+  $("hint").hidden = !board.empty;
+  if (board.empty && (focused === $("undo") || focused === $("clear"))) $("canvas").focus({ preventScroll: true });
+}
+
+function showError(error, { upload, within }) {
+  const field = error.problem?.errors?.[0]?.field;
+  if (within !== null && field?.startsWith("within")) {
+    showDistanceError(error.problem.errors[0].message);
+    results.showEmpty(error.problem.errors[0].message);
+    return;
+  }
+  const another = upload?.image && [413, 415, 422].includes(error.problem?.status) && field === undefined;
+  results.showError(errorText(error, upload?.name), {
+    label: t(another ? "change" : "tryAgain"),
+    act: () => (another ? chooseFile(searchByFile) : collections.length ? show({ again: true }) : start()),
+  });
+}
+
+function showLost() {
+  results.showError(t("lost"), { label: t("choose"), act: () => chooseFile(searchByFile) });
 }
 
 function scrollToResults() {
-  const top = $("results").getBoundingClientRect().top;
+  const { top } = $("results").getBoundingClientRect();
   const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
   // On a narrow screen the query is above its results; scroll to the query, so that both are visible.
   const target = top > innerHeight * 0.6 || top < 0 ? document.querySelector("main") : null;
@@ -213,60 +223,88 @@ function scrollToResults() {
 
 // ---- from the user to the address
 
-const openViewer = viewer(searchByItem);
-
-const board = drawingBoard($("canvas"), () => {
-  $("undo").disabled = $("clear").disabled = board.empty;
-  $("hint").hidden = !board.empty;
+function searchByItem(item) {
   clearTimeout(strokeTimer);
-  const isDrawn = Boolean(state().upload?.sketch);
-  if (board.empty) {
-    if (isDrawn) startOver();
-  } else {
-    strokeTimer = setTimeout(async () => {
-      const sketch = await board.toImage();
-      searchByUpload({ sketch, name: t("yourDrawing") }, { replace: isDrawn });
-    }, PAUSE_AFTER_STROKE);
-  }
-});
+  address.navigate({ item: item.id, upload: null, open: null }, { replace: shown.open !== null });
+}
 
+const startOver = () => address.navigate({ item: null, upload: null, open: null });
 const chooseFile = listenForFiles((file) => (isSketching() ? openDrawing(file) : searchByFile(file)));
 
 function searchByFile(file) {
-  searchByUpload({ image: file, name: file.name, url: URL.createObjectURL(file) });
+  clearTimeout(strokeTimer);
+  const { id } = remember({ image: file, name: file.name });
+  address.navigate({ upload: id, item: null, open: null });
 }
 
 async function openDrawing(file) {
   try {
-    board.load(await createImageBitmap(file));
+    await board.load(file);
   } catch {
-    showError(new api.ApiError({ status: 422, type: "urn:lookalike:unreadable-image" }));
+    showError(new api.ApiError({ status: 422, type: "urn:lookalike:unreadable-image" }), { within: null, upload: { name: file.name } });
   }
 }
 
-const isSketching = () => !$("panel-sketch").hidden && !$("drawing").hidden;
+const results = resultsView({
+  search: searchByItem,
+  open: ({ id }) => address.navigate({ open: id }, { above: true }),
+  more: (answer) => getAnswer(shown, answer.cursor, running.signal),
+  grown: (count) => address.notePlace({ shown: count }),
+});
 
-function chooseTab(chosen) {
-  for (const name of ["photo", "sketch"]) {
-    const tab = $(`tab-${name}`);
-    tab.setAttribute("aria-selected", name === chosen);
-    tab.tabIndex = name === chosen ? 0 : -1;
-    $(`panel-${name}`).hidden = name !== chosen;
+const dialog = viewer({
+  search: searchByItem,
+  moved: (id) => address.navigate({ open: id }, { replace: true }),
+  closed: (id) => {
+    if (shown.open === null) return;
+    results.focusHit(id);
+    address.leave("open");
+  },
+});
+
+const board = drawingBoard($("canvas"), {
+  began: () => clearTimeout(strokeTimer),
+  changed: () => {
+    renderTools();
+    clearTimeout(strokeTimer);
+    if (!board.empty) strokeTimer = setTimeout(searchByDrawing, PAUSE_AFTER_STROKE);
+    else if (drawn) startOver();
+  },
+});
+
+/** Search by the drawing. All strokes of one drawing share one entry of the history. */
+async function searchByDrawing() {
+  const sketch = await board.toImage();
+  const before = drawn;
+  ({ id: drawn } = remember({ sketch, strokes: board.strokes, name: t("yourDrawing") }));
+  if (before) forget(before);
+  address.navigate({ upload: drawn, item: null, open: null }, { replace: Boolean(before) });
+}
+
+function setDistance(text) {
+  const value = parseDistance(text);
+  if (value !== null) {
+    address.navigate({ within: String(value), k: null }, { replace: true });
+    return;
   }
-  document.body.classList.toggle("sketching", chosen === "sketch");
+  shown = { ...shown, key: null }; // no search has these results
+  running.abort();
+  refuseDistance();
+}
+
+/** Say that the distance is invalid, beside its field and in place of the results. */
+function refuseDistance() {
+  const text = t("distanceInvalid", { example: number(0.5, 1) });
+  showDistanceError(text);
+  if (!shown.hasQuery) return;
+  results.clear();
+  results.showEmpty(text);
 }
 
 function listen() {
   const on = (id, event, act) => $(id).addEventListener(event, act);
-  on("tab-photo", "click", () => chooseTab("photo"));
-  on("tab-sketch", "click", () => chooseTab("sketch"));
-  document.querySelector(".tabs").addEventListener("keydown", (event) => {
-    if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
-    const other = event.target.id === "tab-photo" ? "sketch" : "photo";
-    chooseTab(other);
-    $(`tab-${other}`).focus();
-  });
-  on("drop", "click", () => chooseFile());
+  listenToTabs();
+  on("drop", "click", () => chooseFile(searchByFile));
   on("change", "click", () => chooseFile(searchByFile));
   on("open-drawing", "click", () => chooseFile(openDrawing));
   on("clear-query", "click", startOver);
@@ -274,49 +312,61 @@ function listen() {
     event.preventDefault();
     startOver();
   });
+  on("skip", "click", (event) => {
+    event.preventDefault(); // the address holds the state
+    $("results-heading").focus();
+  });
   on("undo", "click", () => board.undo());
   on("clear", "click", () => board.clear());
   on("brush", "input", () => (board.width = Number($("brush").value)));
   on("shuffle", "click", () => {
-    seed = Math.floor(Math.random() * 2 ** 31);
-    render();
+    seed = randomSeed();
+    show();
   });
+  on("more", "click", () => results.showMore().catch((error) => showError(error, shown)));
   on("collection", "change", () =>
-    navigate({ c: $("collection").value, item: null, label: null, metric: null, within: null, k: null }),
+    address.navigate({ c: $("collection").value, item: null, label: null, metric: null, within: null, k: null, open: null }),
   );
   on("count", "change", () => {
-    const within = $("count").value === "within";
-    navigate(within ? { within: $("max-distance").value, k: null } : { within: null, k: $("count").value }, { replace: true });
+    if ($("count").value === "within") {
+      $("max-distance-field").hidden = false;
+      setDistance($("max-distance").value);
+    } else {
+      address.navigate({ within: null, k: $("count").value }, { replace: true });
+    }
   });
-  on("max-distance", "change", () => {
-    if ($("max-distance").checkValidity() && $("max-distance").value) navigate({ within: $("max-distance").value }, { replace: true });
-  });
-  on("metric", "change", () => navigate({ metric: $("metric").value }, { replace: true }));
+  on("max-distance", "change", () => setDistance($("max-distance").value));
+  on("metric", "change", () => address.navigate({ metric: $("metric").value }, { replace: true }));
   on("language", "change", async () => {
     await setLanguage($("language").value, { remember: true });
-    if (collections.length) render();
+    show({ again: true });
   });
-  window.addEventListener("popstate", () => collections.length && render());
+  address.listen(show);
+}
+
+function randomSeed() {
+  return Math.floor(Math.random() * 2 ** 31);
 }
 
 async function start() {
-  $("alert").hidden = true;
-  showSkeletons($("grid"), SAMPLE, true);
+  const timer = results.wait({ heading: "", status: t("loading"), count: SAMPLE, delay: 0 });
   try {
     collections = await api.collections();
   } catch (error) {
-    $("grid").replaceChildren();
-    showError(error);
+    clearTimeout(timer);
+    results.clear(t("noAnswer"));
+    showError(error, { within: null });
     return;
   }
+  clearTimeout(timer);
   $("collection").replaceChildren(...collections.map(({ name }) => new Option(name, name)));
   document.body.classList.toggle("single", collections.length === 1);
-  render();
+  show({ traversed: true });
 }
 
-listen();
 $("language").replaceChildren(...Object.entries(LANGUAGES).map(([code, name]) => new Option(name, code)));
 $("language").value = preferredLanguage();
 $("api-docs").href = api.documentation;
 await setLanguage(preferredLanguage());
+listen();
 start();

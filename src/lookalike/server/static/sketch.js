@@ -6,8 +6,8 @@ const SIDE = 512;
 const FILL = 0.78;
 const SCALES = [0.7, 4];
 
-/** Let the user draw on a canvas. Calls `changed` after each stroke, undo and clear. */
-export function drawingBoard(canvas, changed) {
+/** Let the user draw on a canvas. Calls `began` before each stroke, and `changed` after each stroke, undo and clear. */
+export function drawingBoard(canvas, { began, changed }) {
   const paint = canvas.getContext("2d");
   let strokes = [];
   let current = null;
@@ -23,6 +23,7 @@ export function drawingBoard(canvas, changed) {
     event.preventDefault();
     canvas.focus({ preventScroll: true });
     canvas.setPointerCapture(event.pointerId);
+    began();
     current = { pointer: event.pointerId, width, points: [at(event)] };
     strokes.push(current);
     draw(paint, strokes);
@@ -46,6 +47,13 @@ export function drawingBoard(canvas, changed) {
     get empty() {
       return strokes.length === 0;
     },
+    get drawing() {
+      return current !== null;
+    },
+    /** The strokes as data that a browser can store. */
+    get strokes() {
+      return strokes.map(({ bitmap, ...stroke }) => stroke);
+    },
     set width(value) {
       width = value;
     },
@@ -60,10 +68,15 @@ export function drawingBoard(canvas, changed) {
       changed();
     },
     /** Replace the strokes with a drawing from a file. */
-    load(bitmap) {
-      strokes = [{ bitmap }];
+    async load(file) {
+      strokes = [{ file, bitmap: await createImageBitmap(file) }];
       draw(paint, strokes);
       changed();
+    },
+    /** Show other strokes, without a call of `changed`. */
+    async show(others) {
+      strokes = await Promise.all(others.map(async (s) => (s.file ? { ...s, bitmap: await createImageBitmap(s.file) } : s)));
+      draw(paint, strokes);
     },
     /** Return the drawing as a PNG, centred and scaled like the products in the images of a catalogue. */
     toImage() {

@@ -1,66 +1,108 @@
-// A dialog that shows one image in full. Arrow keys go from one result to the next.
+// A dialog that shows one image in full. Arrow keys go from one hit to the next.
 
 import { address } from "./api.js";
+import { $ } from "./dom.js";
 import { displayName } from "./grid.js";
-import { distance, number, percent, t } from "./i18n.js";
+import { bytes, date, distance, percent, t } from "./i18n.js";
+import { picture } from "./picture.js";
 
-const $ = (id) => document.getElementById(id);
-
-/** Set up the dialog. Returns a function that opens it on a result of an answer. */
-export function viewer(search) {
+/**
+ * Set up the dialog.
+ *
+ * @param moved called with the id of the hit that the user went to
+ * @param closed called with the id of the hit that the user closed
+ * @param search called with the hit that the user wants to search by
+ */
+export function viewer({ moved, closed, search }) {
   const dialog = $("viewer");
   let answer = null;
   let index = 0;
 
-  function show(next) {
-    index = Math.min(Math.max(next, 0), answer.hits.length - 1);
+  function render() {
     const hit = answer.hits[index];
-    const img = $("viewer-image");
-    img.src = address(hit.thumbnail); // the cached thumbnail appears at once, then the full image
-    const full = new Image();
-    full.addEventListener("load", () => {
-      if (answer.hits[index] === hit) img.src = full.src;
-    });
-    full.src = address(hit.uri);
-    img.alt = displayName(hit);
-    $("viewer-name").textContent = displayName(hit);
-    const facts = [
-      t("facts", {
-        metric: t(answer.metric),
-        distance: distance(hit.distance, answer.metric),
-        similarity: number(hit.similarity),
-      }),
-    ];
-    const calibrated = hit.probability != null;
-    if (calibrated) facts.push(t("same", { probability: percent(hit.probability) }));
-    $("viewer-facts").title = calibrated ? t("sameMeaning") : "";
-    if (hit.label && hit.label !== displayName(hit)) facts.unshift(hit.label);
-    $("viewer-facts").textContent = facts.join(" · ");
+    const name = displayName(hit);
+    $("viewer-image").replaceChildren(image(hit, name));
+    $("viewer-name").textContent = $("viewer-name").title = name;
+    $("viewer-facts").textContent = facts(hit).join(" · ");
+    $("viewer-path").textContent = hit.path ?? "";
+    $("viewer-path").hidden = !hit.path;
+    $("viewer-distance").textContent = measures(hit, answer.metric).join(" · ");
+    $("viewer-distance").title = hit.probability == null ? "" : t("sameMeaning");
+    $("original").hidden = Boolean(hit.missing);
     $("original").href = address(hit.uri);
-    $("previous").disabled = index === 0;
-    $("next").disabled = index === answer.hits.length - 1;
+    // Not “disabled”, which would take the focus away, and the arrow keys with it.
+    $("previous").setAttribute("aria-disabled", index === 0);
+    $("next").setAttribute("aria-disabled", index === answer.hits.length - 1);
   }
 
-  $("previous").addEventListener("click", () => show(index - 1));
-  $("next").addEventListener("click", () => show(index + 1));
+  /** Show the thumbnail, which the browser has, until the full image is there. */
+  function image(hit, name) {
+    if (hit.missing) return picture({ name, alt: name, reason: t("missing") });
+    const shown = picture({ src: address(hit.thumbnail), name, alt: name });
+    const full = new Image();
+    full.addEventListener("load", () => {
+      const img = shown.querySelector("img");
+      if (img) img.src = full.src;
+    });
+    full.src = address(hit.uri);
+    return shown;
+  }
+
+  function go(step) {
+    const next = Math.min(Math.max(index + step, 0), answer.hits.length - 1);
+    if (next !== index) moved(answer.hits[next].id);
+  }
+
+  $("previous").addEventListener("click", () => go(-1));
+  $("next").addEventListener("click", () => go(1));
   $("viewer-close").addEventListener("click", () => dialog.close());
-  $("viewer-search").addEventListener("click", () => {
-    dialog.close();
-    search(answer.hits[index]);
-  });
+  $("viewer-search").addEventListener("click", () => search(answer.hits[index]));
   dialog.addEventListener("keydown", (event) => {
-    if (event.key === "ArrowLeft") show(index - 1);
-    if (event.key === "ArrowRight") show(index + 1);
+    if (event.key === "ArrowLeft") go(-1);
+    if (event.key === "ArrowRight") go(1);
   });
   // A click outside the dialog has the dialog itself as its target.
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
   });
+  dialog.addEventListener("close", () => {
+    if (answer && !dialog.open) closed(answer.hits[index].id);
+  });
 
-  return (newAnswer, start) => {
-    answer = newAnswer;
-    show(start);
-    dialog.showModal();
-    $("viewer-close").focus();
+  return {
+    /** Show a hit of an answer; returns whether the answer has it. */
+    open(shown, id) {
+      const found = shown.hits.findIndex((hit) => hit.id === id);
+      if (found < 0) return false;
+      [answer, index] = [shown, found];
+      render();
+      if (!dialog.open) {
+        dialog.showModal();
+        $("viewer-close").focus();
+      }
+      return true;
+    },
+    /** Close without a call of `closed`; returns the id of the hit that was open. */
+    close() {
+      if (!dialog.open) return null;
+      const { id } = answer.hits[index];
+      answer = null;
+      dialog.close();
+      return id;
+    },
   };
+}
+
+function facts({ label, attributes, size, modified, ...hit }) {
+  const name = displayName({ attributes, ...hit });
+  const about = [attributes.title, label].filter((text) => text && text !== name);
+  if (size != null) about.push(bytes(size));
+  if (modified) about.push(date(modified));
+  return about;
+}
+
+function measures(hit, metric) {
+  const about = [t("measured", { metric: t(metric), distance: distance(hit.distance, metric) })];
+  if (hit.probability != null) about.push(t("same", { probability: percent(hit.probability) }));
+  return about;
 }

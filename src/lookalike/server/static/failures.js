@@ -1,0 +1,16 @@
+// What failed, in the user's words.
+
+import { ApiError } from "./api.js";
+import { t } from "./i18n.js";
+
+/** Describe an error; `name` is that of the file that the user chose, if any. */
+export function errorText(error, name = t("yourImage")) {
+  if (!(error instanceof ApiError)) return t("failed", { detail: error.message });
+  const { status, type } = error.problem;
+  if (error.unreachable) return t("unreachable");
+  if (status === 413) return t("tooLarge", { name });
+  if (status === 404) return t("notFound");
+  if (status === 503) return t("busy");
+  if (type === "urn:lookalike:unreadable-image") return t("notAnImage", { name });
+  return t("failed", { detail: error.message });
+}

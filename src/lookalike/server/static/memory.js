@@ -1,0 +1,65 @@
+// Images that the user searched by. They stay in this browser for a day, so that reload, back and forward can restore them.
+
+const KEPT = 20;
+const DAY = 24 * 60 * 60 * 1000;
+
+const uploads = new Map(); // id → upload, also if the browser stores nothing
+let opening;
+
+/**
+ * Remember an image, and return it with an id.
+ *
+ * @param upload `{image: Blob}` or `{sketch: Blob, strokes}`, with its name
+ */
+export function remember(upload) {
+  // The ids are in the order of time.
+  const id = Date.now().toString(36) + Math.random().toString(36).slice(2, 8);
+  const kept = { ...upload, id };
+  uploads.set(id, kept);
+  inStore("readwrite", (store) => store.put(kept)).catch(() => {}); // private windows may forbid it, and the disk may be full
+  prune();
+  return kept;
+}
+
+/** Return an image by its id; null if this browser does not have it any more. */
+export async function recall(id) {
+  if (!uploads.has(id)) uploads.set(id, await inStore("readonly", (store) => store.get(id)).catch(() => null));
+  return uploads.get(id) ?? null;
+}
+
+export function forget(id) {
+  uploads.delete(id);
+  inStore("readwrite", (store) => store.delete(id)).catch(() => {});
+}
+
+/** Return the address of an image for `<img>`. */
+export function previewAddress(upload) {
+  upload.url ??= URL.createObjectURL(upload.image);
+  return upload.url;
+}
+
+async function prune() {
+  try {
+    const ids = await inStore("readonly", (store) => store.getAllKeys());
+    const yesterday = (Date.now() - DAY).toString(36);
+    const old = ids.filter((id, i) => i < ids.length - KEPT || id < yesterday);
+    if (old.length) await inStore("readwrite", (store) => old.map((id) => store.delete(id)).at(-1));
+  } catch {
+    // as above
+  }
+}
+
+async function inStore(mode, act) {
+  opening ??= new Promise((resolve, reject) => {
+    const request = indexedDB.open("lookalike", 1);
+    request.addEventListener("upgradeneeded", () => request.result.createObjectStore("uploads", { keyPath: "id" }));
+    request.addEventListener("success", () => resolve(request.result));
+    request.addEventListener("error", () => reject(request.error));
+  });
+  const database = await opening;
+  return new Promise((resolve, reject) => {
+    const request = act(database.transaction("uploads", mode).objectStore("uploads"));
+    request.addEventListener("success", () => resolve(request.result));
+    request.addEventListener("error", () => reject(request.error));
+  });
+}

@@ -1,0 +1,126 @@
+// The results: a heading, a status that is read aloud, the grid, and a button for more.
+
+import { $, make } from "./dom.js";
+import { hitCards, sampleCards, skeletons } from "./grid.js";
+import { t } from "./i18n.js";
+
+const PAGE = 100; // cards that are added at once
+
+/**
+ * Set up the results. An answer is `{hits, cursor, …}` as the API gives it, or `{hits, cursor, total}` for a sample.
+ *
+ * @param open called with a hit that the user opens
+ * @param search called with an item that the user searches by
+ * @param more called with an answer; resolves to the answer that continues it
+ * @param grown called with the number of cards, after the user asked for more
+ */
+export function resultsView({ open, search, more, grown }) {
+  let answer = null;
+
+  function cards(from, to) {
+    const hits = answer.hits.slice(from, to);
+    return isSample(answer) ? sampleCards(hits, { search }) : hitCards(hits, { metric: answer.metric, open, search });
+  }
+
+  /** Get the hits that follow those of the answer. */
+  async function extend() {
+    const { hits, cursor, complete } = await more(answer);
+    Object.assign(answer, { hits: [...answer.hits, ...hits], cursor, complete });
+  }
+
+  function renderCounts() {
+    const [shown, known] = [$("grid").children.length, answer.total ?? answer.hits.length];
+    const beyond = !isSample(answer) && !answer.complete;
+    $("more-row").hidden = shown === known && !answer.cursor;
+    $("shown").textContent = t(beyond ? "shownOfMore" : "shownOf", { shown, known });
+    $("status").textContent = isSample(answer) ? "" : describe(answer);
+  }
+
+  async function showMore() {
+    const button = $("more");
+    button.setAttribute("aria-busy", "true");
+    const shown = answer;
+    try {
+      const from = $("grid").children.length;
+      if (from === answer.hits.length) await extend();
+      if (shown !== answer) return; // the user searched for something else
+      $("grid").append(...cards(from, from + PAGE));
+      renderCounts();
+      grown($("grid").children.length);
+      $("grid").children[from]?.querySelector("button").focus();
+    } catch (error) {
+      if (shown === answer) throw error;
+    } finally {
+      button.removeAttribute("aria-busy");
+    }
+  }
+
+  return {
+    showMore,
+    get answer() {
+      return answer;
+    },
+    /** Prepare for other results: move the focus out of those that go, and show placeholders if they take long. */
+    wait({ count, heading, status, delay }) {
+      answer = null;
+      const leaves = ["grid", "alert", "more-row"].some((id) => $(id).contains(document.activeElement));
+      if (leaves) $("results-heading").focus({ preventScroll: true });
+      for (const id of ["alert", "empty", "more-row"]) $(id).hidden = true;
+      $("grid").classList.remove("unlike");
+      $("results-heading").textContent = heading;
+      $("status").textContent = status;
+      return setTimeout(() => {
+        $("grid").replaceChildren(...skeletons(count));
+        $("grid").setAttribute("aria-busy", "true");
+      }, delay);
+    },
+    /** Show an answer: `count` cards or more, if it has as many. */
+    async show(shown, { heading, empty, count = 0 }) {
+      answer = shown;
+      while (answer.hits.length < count && answer.cursor) await extend();
+      if (shown !== answer) return;
+      $("results-heading").textContent = heading;
+      $("grid").classList.toggle("unlike", Boolean(answer.no_match));
+      fill(cards(0, Math.max(count, PAGE)));
+      renderCounts();
+      if (!answer.hits.length) this.showEmpty(empty);
+    },
+    clear(heading = $("results-heading").textContent) {
+      answer = null;
+      fill([]);
+      $("results-heading").textContent = heading;
+      $("status").textContent = "";
+      $("more-row").hidden = true;
+    },
+    showEmpty(text) {
+      $("empty").hidden = false;
+      $("empty").textContent = text;
+    },
+    /** Show an error, and a button that does something about it. */
+    showError(text, { label, act }) {
+      const button = make("button", "soft", label);
+      button.addEventListener("click", act);
+      $("alert").replaceChildren(make("span", "", text), button);
+      $("alert").hidden = false;
+    },
+    focusHit(id) {
+      const card = [...$("grid").children].find(({ dataset }) => dataset.id === id);
+      card?.querySelector("button").focus();
+    },
+  };
+}
+
+const isSample = (answer) => answer.total !== undefined;
+
+function describe({ hits, complete, exact, no_match: noMatch, took_ms: took }) {
+  const parts = [t(complete ? "results" : "resultsAndMore", { n: hits.length })];
+  if (took !== undefined) parts[0] += ` ${t("took", { ms: Math.max(1, Math.round(took)) })}`;
+  if (!exact) parts.push(t("inexact"));
+  if (noMatch) parts.push(t("noMatchNote"));
+  return parts.join(" · ");
+}
+
+function fill(cards) {
+  $("grid").replaceChildren(...cards);
+  $("grid").removeAttribute("aria-busy");
+}
