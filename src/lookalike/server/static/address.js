@@ -77,7 +77,7 @@ export function leave(name) {
   if (!history.state?.above) return navigate({ [name]: null }, { replace: true });
   settled = new Promise((resolve) => {
     window.addEventListener("popstate", resolve, { once: true });
-    setTimeout(resolve, 1000);
+    setTimeout(resolve, 5000); // should the browser have no entry to go to
   });
   history.back();
   return settled;

@@ -6,6 +6,7 @@ export const LANGUAGES = { en: "English", pt: "Português", es: "Español", cs: 
 
 let texts = english;
 let language = "en";
+let locale = "en"; // the language as the user's region writes numbers and dates
 
 /** Return the language chosen last, or the first of the browser's languages that has a translation. */
 export function preferredLanguage() {
@@ -25,6 +26,7 @@ function storedLanguage() {
 export async function setLanguage(code, { remember = false } = {}) {
   texts = { ...english, ...(await import(`./lang/${code}.js`)).default };
   language = code;
+  locale = navigator.languages.find((tag) => tag.slice(0, 2).toLowerCase() === code) ?? code;
   if (remember) {
     try {
       localStorage.setItem("lookalike-language", code);
@@ -53,12 +55,12 @@ export function t(key, values = {}) {
 
 /** Format a number. */
 export function number(value, digits = 2) {
-  return new Intl.NumberFormat(language, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+  return new Intl.NumberFormat(locale, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 }
 
 /** Format a probability in whole per cent, never as 0 % or 100 %. */
 export function percent(value) {
-  const format = new Intl.NumberFormat(language, { style: "percent" });
+  const format = new Intl.NumberFormat(locale, { style: "percent" });
   if (value > 0.99) return `>${format.format(0.99)}`;
   return value < 0.01 ? `<${format.format(0.01)}` : format.format(value);
 }
@@ -72,11 +74,11 @@ export function distance(value, metric) {
 export function bytes(value) {
   const units = ["byte", "kilobyte", "megabyte", "gigabyte"];
   const power = Math.min(Math.floor(Math.log10(Math.max(value, 1)) / 3), units.length - 1);
-  const format = new Intl.NumberFormat(language, { style: "unit", unit: units[power], maximumFractionDigits: power > 1 ? 1 : 0 });
+  const format = new Intl.NumberFormat(locale, { style: "unit", unit: units[power], maximumFractionDigits: power > 1 ? 1 : 0 });
   return format.format(value / 1000 ** power);
 }
 
 /** Format a time in ISO 8601 as a date. */
 export function date(value) {
-  return new Intl.DateTimeFormat(language, { dateStyle: "medium" }).format(new Date(value));
+  return new Intl.DateTimeFormat(locale, { dateStyle: "medium" }).format(new Date(value));
 }
