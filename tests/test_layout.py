@@ -37,7 +37,7 @@ ALLOWED = {
     "onnxscript": ("learn",),
     "pandas": ("tables", "joins.pairs", "stores.answer", "duplicates.result"),
     "pgvector": ("stores.postgres",),
-    "platformdirs": ("roots",),
+    "platformdirs": ("state",),
     "psycopg": ("stores.postgres",),
     "pyarrow": ("joins.formats", "joins.pairs", "tables", "stores.answer", "duplicates.result"),
     "pymilvus": ("stores.milvus",),

@@ -17,7 +17,6 @@ A collection whose vectors are in an external database has the same folder witho
 """
 
 import errno
-import json
 import os
 import re
 import secrets
@@ -30,7 +29,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lookalike import atomic, images
+from lookalike import atomic, images, parsing
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, StorageError
@@ -43,6 +42,8 @@ SUFFIX = ".lookalike"
 """The usual suffix of a collection's folder."""
 
 FORMAT = 1
+
+_MAX_MANIFEST = 2**20
 
 _OWN_IMAGES = "images"
 _THUMBNAILS = "cache/thumbnails"
@@ -61,8 +62,8 @@ class EncoderPin(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
-    fingerprint: str
+    name: str = Field(max_length=200)
+    fingerprint: str = Field(pattern=f"^{_SHA256.pattern}$")
 
 
 class Manifest(BaseModel):
@@ -73,7 +74,7 @@ class Manifest(BaseModel):
     format: Literal["lookalike-collection"] = "lookalike-collection"
     version: int = FORMAT
     metric: Metric
-    dimension: int = Field(gt=0, description="floats of a vector, or bits of a code")
+    dimension: int = Field(gt=0, le=2**20, description="floats of a vector, or bits of a code")
     codec: str = "none"
     encoder: EncoderPin
     store: str | None = Field(default=None, description="URL of the store; none: it is in the folder")
@@ -104,17 +105,18 @@ class Manifest(BaseModel):
         """
         path = folder / "manifest.json"
         try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
+            tree = parsing.parse_json(read_inside(folder, path.name, _MAX_MANIFEST))
         except (FileNotFoundError, NotADirectoryError) as e:
             raise NotFoundError(
                 f"There is no collection at {folder}. Make one with: lookalike index IMAGES --to {folder}; in Python,"
                 " la.open(…, encoder=…)."
             ) from e
         except (OSError, ValueError) as e:
-            raise StorageError(f"{path} cannot be read: {e}.") from e
+            reason = e.strerror if isinstance(e, OSError) else e
+            raise StorageError(f"{path} cannot be read: {reason}.") from e
         if isinstance(tree, dict) and tree.get("version", FORMAT) != FORMAT:
             raise MismatchError(
-                f"{folder} has format {tree['version']}; this lookalike reads format {FORMAT}. Open it with the version that"
+                f"{folder} has format {str(tree['version'])[:20]}; this lookalike reads format {FORMAT}. Open it with the version that"
                 " wrote it, or index the images again."
             )
         try:
@@ -221,6 +223,8 @@ class Folder:
             StorageError, EncoderError: they are missing or damaged.
         """
         manifest, folder = self.manifest, self.path / "encoder"
+        self._refuse_links("encoder")
+        self._refuse_links("codec")
         try:
             encoder = Encoder.open(folder)
         except NotFoundError as e:
@@ -237,6 +241,20 @@ class Folder:
                 f" makes {space.dimension} {encoder.card.output}s. Put back its manifest.json, or index the images again."
             )
         return Embedder.load(encoder, manifest.codec, self.path / "codec", manifest.metric)
+
+    def _refuse_links(self, name: str) -> None:
+        """Check that a folder in this one and its files are not links.
+
+        Raises:
+            StorageError: one is a link.
+        """
+        try:
+            for path in resolve_inside(self.path, name).iterdir():
+                resolve_inside(self.path, f"{name}/{path.name}")
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # reported later, if it is needed
+        except OSError as e:
+            raise StorageError(f"{self.path / name} cannot be read: {e.strerror}. Put back a backup.") from e
 
     # ---- images
 
@@ -282,9 +300,11 @@ class Folder:
         Raises:
             StorageError: it cannot be written.
         """
-        path = self.path / uri
         try:
-            path.parent.mkdir(exist_ok=True)
+            path = resolve_inside(self.path, uri)
+            if not path.parent.exists():
+                path.parent.mkdir(exist_ok=True)
+                atomic.sync(self.path)
             atomic.write_bytes(path, data)
         except OSError as e:
             raise StorageError(f"The image cannot be written into {self.path}: {e.strerror}.") from e

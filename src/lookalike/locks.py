@@ -1,11 +1,11 @@
 """Locks that hold between threads and between processes."""
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+from lookalike.databases import connect
 from lookalike.errors import BusyError, StorageError
 
 TIMEOUT = 30.0
@@ -32,10 +32,8 @@ def exclusive(path: Path, timeout: float | None = None) -> Iterator[None]:
 
 def _take(path: Path, timeout: float) -> sqlite3.Connection:
     try:
-        if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
-            raise StorageError(f"The lock {path} is a link or a device. Delete it, and try again.")
         with ExitStack() as undo:
-            lock = undo.enter_context(closing(sqlite3.connect(path, isolation_level=None, timeout=timeout)))
+            lock = undo.enter_context(closing(connect(path, "", timeout=timeout)))
             lock.execute("BEGIN EXCLUSIVE")
             undo.pop_all()
             return lock

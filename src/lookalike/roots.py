@@ -18,7 +18,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lookalike import atomic, locks
 from lookalike.errors import BusyError, StorageError
 from lookalike.safe_paths import read_inside, resolve_inside
+from lookalike.state import create_state_folder, state_folder
 
+_FILE = "roots.json"
 _IDENTITY = "identity"
 
 # Bytes of the state file, and the number of collections in it; the ones that were indexed last stay.
@@ -57,7 +59,7 @@ def known_roots(folder: Path) -> tuple[Path, ...]:
     identity, path = _read_identity(folder), _real(folder)
     if identity is None:
         return ()
-    known = (k for k in _read(_state_file()).collections if (k.collection, k.identity) == (path, identity))
+    known = (k for k in _read(state_folder() / _FILE).collections if (k.collection, k.identity) == (path, identity))
     return tuple(Path(root) for each in known for root in each.roots)
 
 
@@ -76,8 +78,7 @@ def record_roots(folder: Path, roots: Iterable[Path]) -> None:
         new = [root for root in _outermost(_name_folders(roots)) if root not in known]
         if {*_outermost([*known, *new])} == {*known}:
             return
-        path, identity = _state_file(), _make_identity(folder)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path, identity = create_state_folder() / _FILE, _make_identity(folder)
         with locks.exclusive(path.with_suffix(".lock"), timeout=5):
             state = _with_roots(_read(path), _real(folder), identity, new)
             atomic.write_text(path, state.model_dump_json(indent=1) + "\n")
@@ -144,12 +145,6 @@ def _make_identity(folder: Path) -> str:
             identity = secrets.token_hex(16)
             atomic.write_text(resolve_inside(folder, _IDENTITY), f"{identity}\n")
     return identity
-
-
-def _state_file() -> Path:
-    from platformdirs import user_state_path  # noqa: PLC0415 -- the import takes 30 ms, and few commands need it
-
-    return user_state_path("lookalike", appauthor=False) / "roots.json"
 
 
 def _read(path: Path) -> _State:

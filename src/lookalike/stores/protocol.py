@@ -1,5 +1,6 @@
 """The protocol of a store, and the protocols of optional capabilities."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -13,6 +14,7 @@ from lookalike.stores.settings import IndexSettings, Status
 
 Change = tuple[Item, Item | None]
 """An item as it was read, and with its new values; none deletes it."""
+_DIGEST = re.compile("[0-9a-zA-Z]{0,64}")
 
 
 class Store(Protocol):
@@ -209,7 +211,8 @@ def check_items(items: Iterable[Item]) -> None:
     """Check that any store can keep and find items.
 
     Raises:
-        UsageError: an id is empty, or a text is not a `str`, or has a NUL or half a surrogate pair.
+        UsageError: an id is empty, a text is not a `str`, or has a NUL or half a surrogate pair, or a SHA-256 has other
+            characters than letters and digits.
     """
     for item in items:
         texts = (item.id, item.uri, "" if item.label is None else item.label, item.sha256, item.signature)
@@ -220,6 +223,15 @@ def check_items(items: Iterable[Item]) -> None:
             raise UsageError(f"The item {item.id!r} holds something other than Unicode text: {e}.") from e
         if not item.id or "\0" in text:
             raise UsageError(f"The item {item.id!r} needs an id, and texts without a NUL character.")
+        if not is_digest(item.sha256):
+            raise UsageError(
+                f"The sha256 of the item {item.id!r} is not hexadecimal: {item.sha256[:80]!r}. Leave it empty."
+            )
+
+
+def is_digest(sha256: str) -> bool:
+    """Return whether a text can be part of a file name or of a header: at most 64 ASCII letters and digits, or nothing."""
+    return _DIGEST.fullmatch(sha256) is not None
 
 
 def check_changes(changes: Sequence[Change]) -> None:

@@ -8,6 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 IndexKind = Literal["hnsw", "ivf-pq", "none"]
 
 
+GENERATION = "[0-9]{12}-[0-9a-f]{16}"
+"""The pattern of a generation, which is part of the names of files."""
+
+
 class IndexSettings(BaseModel):
     """Settings of a store's approximate index.
 
@@ -24,7 +28,7 @@ class IndexSettings(BaseModel):
     budget: float = Field(50, ge=0, allow_inf_nan=False)
     index: IndexKind = "hnsw"
     recall: float = Field(0.95, gt=0, le=1)
-    built: str = ""
+    built: str = Field("", pattern=f"^({GENERATION})?$")
 
 
 @dataclass(frozen=True)

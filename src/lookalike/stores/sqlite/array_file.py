@@ -2,9 +2,16 @@
 
 The file has the arrays, a CRC-32 checksum for each 64 KiB of them, a JSON text with metadata and the names and places of
 the arrays, and last the length and the checksum of the part after the arrays.
+
+Checksums find damage, and not malice. A file that is read by a library without checks of its own is signed with a key that
+only its user has.
 """
 
+import hashlib
+import hmac
 import json
+import math
+import re
 import secrets
 import struct
 import zlib
@@ -15,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from lookalike import atomic
+from lookalike import atomic, parsing
+from lookalike.safe_paths import read_inside, resolve_inside
 from lookalike.shapes import Shaped, UInt8, UInt32
 
 # Bytes of a block, which has one checksum.
@@ -29,10 +37,24 @@ _END = struct.Struct("<8sQQI")
 _MAGIC = b"lookarr1"
 _ALIGNMENT = 64
 
+# Bytes of the JSON text, and of a note.
+_MAX_HEAD = 2**20
+_MAX_NOTE = 2**10
+
+# Arrays of numbers in the byte order of this machine, and never of objects.
+_DTYPE = re.compile("[<>|=][fiub][1248]")
+_MAX_DIMENSIONS = 4
+
 Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 
 
-def write(path: Path, metadata: Mapping[str, Any], arrays: Arrays, begin: Callable[[Path], None] | None = None) -> None:
+def write(
+    path: Path,
+    metadata: Mapping[str, Any],
+    arrays: Arrays,
+    begin: Callable[[Path], None] | None = None,
+    key: bytes | None = None,
+) -> None:
     """Write a file atomically.
 
     Args:
@@ -40,6 +62,7 @@ def write(path: Path, metadata: Mapping[str, Any], arrays: Arrays, begin: Callab
         metadata: values for JSON.
         arrays: by name.
         begin: writes other bytes to the start of the file, for a reader that expects them there.
+        key: signs the file, if it is given.
 
     Raises:
         OSError: the file cannot be written.
@@ -55,29 +78,36 @@ def write(path: Path, metadata: Mapping[str, Any], arrays: Arrays, begin: Callab
                 if array.size:
                     file.write(np.ascontiguousarray(array).data.cast("B"))
             size = file.tell()
-        sums = _checksums(np.memmap(part, np.uint8, "r") if size else np.empty(0, np.uint8))
-        tail = sums.tobytes() + json.dumps({"facts": metadata, "arrays": places}).encode()
+        body = np.memmap(part, np.uint8, "r") if size else np.empty(0, np.uint8)
+        head: dict[str, Any] = {"facts": dict(metadata), "arrays": places}
+        if key is not None:
+            head["signature"] = _sign(key, body, head)
+        tail = _checksums(body).tobytes() + json.dumps(head).encode()
         with part.open("ab") as file:
             file.write(tail + _END.pack(_MAGIC, size, len(tail), zlib.crc32(tail)))
 
 
-def read(path: Path, *, check_all: bool = False) -> tuple[dict[str, Any], dict[str, Shaped[np.ndarray, "..."]]] | None:
+def read(path: Path, *, key: bytes | None = None) -> tuple[dict[str, Any], dict[str, Shaped[np.ndarray, "..."]]] | None:
     """Map a file into memory and check it.
 
     Args:
         path: the file.
-        check_all: check all blocks instead of a sample, which takes as long as reading the file. A note beside the file
-            records the check, so that later calls check a sample until the file is written to.
+        key: if it is given, the file must be signed with it. All bytes are then checked, which takes as long as reading the
+            file. A note beside the file records the check, so that later calls check a sample until the file is written to.
 
     Returns:
-        (metadata, arrays by name); none if the file is missing, damaged, or of another kind.
+        (metadata, arrays by name); none if the file is missing, damaged, not signed, or of another kind.
     """
-    identity = _identity(path) if check_all else None
-    known = identity is not None and _read_note(path) == identity
-    content = _read(path, check_all=check_all and not known)
-    if content is not None and identity is not None and not known and _identity(path) == identity:
-        with suppress(OSError):  # without the note, the next call checks all blocks again
-            atomic.write_bytes(_note(path), identity)
+    identity = None if key is None else _identity(path)
+    note = None if key is None or identity is None else hashlib.blake2b(identity, key=key).hexdigest().encode()
+    known = note is not None and hmac.compare_digest(_read_note(path), note)
+    try:
+        content = _read(path, None if known else key)
+    except (OSError, AttributeError, LookupError, TypeError, ValueError):  # missing, damaged, or a stranger wrote it
+        return None
+    if note is not None and not known and _identity(path) == identity:
+        with suppress(OSError):  # without the note, the next call checks all bytes again
+            atomic.write_bytes(_note(path), note)
     return content
 
 
@@ -95,33 +125,42 @@ def _note(path: Path) -> Path:
     return path.with_name(f"{path.name}.checked")
 
 
-def _read_note(path: Path) -> bytes | None:
+def _read_note(path: Path) -> bytes:
     try:
-        return _note(path).read_bytes()
+        return read_inside(path.parent, _note(path).name, _MAX_NOTE)
     except OSError:
-        return None
+        return b""
 
 
-def _read(path: Path, *, check_all: bool) -> tuple[dict[str, Any], dict[str, Shaped[np.ndarray, "..."]]] | None:
-    try:
-        content = np.memmap(path, np.uint8, "r").view(np.ndarray)
-    except (OSError, ValueError):  # missing; empty
-        return None
-    if len(content) < _END.size:
-        return None
-    magic, size, length, checksum = _END.unpack(content[-_END.size :].tobytes())
-    if magic != _MAGIC or size + length + _END.size != len(content):
-        return None
-    tail = content[size : -_END.size].tobytes()
+def _read(path: Path, key: bytes | None) -> tuple[dict[str, Any], dict[str, Shaped[np.ndarray, "..."]]]:
+    """Read a file as `read` does, and check all of it if there is a key.
+
+    Raises:
+        OSError, AttributeError, LookupError, TypeError, ValueError: it cannot be used.
+    """
+    content = np.memmap(resolve_inside(path.parent, path.name), np.uint8, "r").view(np.ndarray)
+    magic, size, length, checksum = _END.unpack(content[-_END.size :].tobytes().rjust(_END.size))
     count = -(-size // _BLOCK)
-    if zlib.crc32(tail) != checksum or len(tail) < 4 * count:
-        return None
+    if magic != _MAGIC or size + length + _END.size != len(content) or not 4 * count <= length <= 4 * count + _MAX_HEAD:
+        raise ValueError("it is another kind of file")
+    tail = content[size : -_END.size].tobytes()
+    if zlib.crc32(tail) != checksum:
+        raise ValueError("its end is damaged")
     body, sums = content[:size], np.frombuffer(tail[: 4 * count], np.uint32)
-    blocks = _choose_blocks(count, check_all=check_all)
+    blocks = _choose_blocks(count, check_all=key is not None)
     if any(zlib.crc32(body[i * _BLOCK : (i + 1) * _BLOCK].data) != sums[i] for i in blocks):
-        return None
-    head = json.loads(tail[4 * count :])
-    return head["facts"], {name: _array(body, *place) for name, place in head["arrays"].items()}
+        raise ValueError("a block is damaged")
+    head = parsing.parse_json(tail[4 * count :])
+    signature = head.pop("signature", "")
+    if key is not None and not hmac.compare_digest(signature, _sign(key, body, head)):
+        raise ValueError("it is not signed with the key")
+    return dict(head["facts"]), {name: _array(body, *place) for name, place in head["arrays"].items()}
+
+
+def _sign(key: bytes, body: UInt8[np.ndarray, " n"], head: Mapping[str, Any]) -> str:
+    digest = hashlib.blake2b(body.data, key=key)
+    digest.update(json.dumps(head, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def _checksums(body: UInt8[np.ndarray, " n"]) -> UInt32[np.ndarray, " b"]:
@@ -135,5 +174,15 @@ def _choose_blocks(count: int, *, check_all: bool) -> Iterator[int]:
 
 
 def _array(body: UInt8[np.ndarray, " n"], start: int, dtype: str, shape: list[int]) -> Shaped[np.ndarray, "..."]:
+    """Return a part of the file as an array.
+
+    Raises:
+        TypeError, ValueError: it is not an array of numbers in the file.
+    """
+    if not _DTYPE.fullmatch(dtype) or any(type(n) is not int or n < 0 for n in (start, *shape)):
+        raise ValueError("it is not an array of numbers")
     kind = np.dtype(dtype)
-    return body[start : start + kind.itemsize * int(np.prod(shape))].view(kind).reshape(shape)
+    end = start + kind.itemsize * math.prod(shape)
+    if start % _ALIGNMENT or end > len(body) or len(shape) > _MAX_DIMENSIONS:
+        raise ValueError("it does not lie in the file")
+    return body[start:end].view(kind).reshape(shape)

@@ -2,20 +2,25 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
 
+from lookalike import databases
 from lookalike.atomic import atomic_write
+from lookalike.databases import Connection
 from lookalike.errors import AlreadyExistsError, BusyError, StorageError, UsageError
-from lookalike.stores.sqlite.schema import CHUNK, SCHEMA, placeholders
+from lookalike.stores.answer import Item
+from lookalike.stores.sqlite.schema import CHUNK, SCHEMA, SETTINGS_SCHEMA, placeholders, to_item
 
 NAME = "catalog.sqlite"
 
 # Maximum seconds that a writer waits for another one.
 _TIMEOUT = 30
+
+_MAX_REASON = 200
 
 
 class Catalogue:
@@ -24,9 +29,9 @@ class Catalogue:
     def __init__(self, folder: Path) -> None:
         """Prepare a catalogue; the first use opens a connection."""
         self.folder = folder
-        self.path = (folder / NAME).resolve()
+        self.path = folder.resolve() / NAME
         self._writable = os.access(self.path.parent, os.W_OK) and os.access(self.path, os.W_OK)
-        self._idle: list[sqlite3.Connection] = []
+        self._idle: list[Connection] = []
         self._closed = Event()
 
     @classmethod
@@ -55,7 +60,7 @@ class Catalogue:
                 self._idle.pop().close()
 
     @contextmanager
-    def connect(self) -> Iterator[sqlite3.Connection]:
+    def connect(self) -> Iterator[Connection]:
         """Take a connection for the exclusive use of this thread."""
         if self._closed.is_set():
             raise UsageError(f"{self.folder} has been closed. Open it again.")
@@ -76,20 +81,14 @@ class Catalogue:
             if self._closed.is_set():
                 self.close()
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> Connection:
         mode = "mode=rw"
         if not self._writable:
             # Readers of a WAL database need files beside it, which SQLite cannot create here. It does not need them if
             # there is no log. Each connection checks this, since another user may be allowed to write.
             log = self.path.with_name(f"{self.path.name}-wal")
             mode = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
-        sql = sqlite3.connect(
-            f"{self.path.as_uri()}?{mode}",
-            uri=True,
-            timeout=_TIMEOUT,
-            isolation_level=None,  # transactions begin explicitly
-            check_same_thread=False,  # `connect` gives it to one thread at a time
-        )
+        sql = databases.connect(self.path, SCHEMA, optional=SETTINGS_SCHEMA, mode=mode, timeout=_TIMEOUT)
         try:
             sql.execute("PRAGMA foreign_keys = ON")
             sql.execute("PRAGMA synchronous = FULL")
@@ -99,7 +98,7 @@ class Catalogue:
         return sql
 
     @contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
+    def read(self) -> Iterator[Connection]:
         """Begin a read transaction, which sees the database at one moment, even if others write meanwhile."""
         with self.connect() as sql:
             sql.execute("BEGIN")
@@ -107,7 +106,7 @@ class Catalogue:
             sql.execute("ROLLBACK")
 
     @contextmanager
-    def write(self, *, new_generation: bool = True) -> Iterator[sqlite3.Connection]:
+    def write(self, *, new_generation: bool = True) -> Iterator[Connection]:
         """Begin a write transaction; an exception rolls it back.
 
         Args:
@@ -124,12 +123,21 @@ class Catalogue:
     def select(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """Return the rows of one statement."""
         with self.connect() as sql:
-            return sql.execute(statement, values).fetchall()
+            return list(sql.rows(statement, values))
 
     def select_in(self, statement: str, values: Sequence[Any]) -> list[Any]:
         """Return the rows of a statement at one moment for any number of values, which replace its ``%s``."""
         with self.read() as sql:
-            return [row for part in chunks(values) for row in sql.execute(statement % placeholders(part), part)]
+            return [row for part in chunks(values) for row in sql.rows(statement % placeholders(part), part)]
+
+    def to_items(self, rows: Iterable[Any]) -> list[Item]:
+        """Convert rows of `ITEM_COLUMNS` to items.
+
+        Raises:
+            StorageError: a row is damaged.
+        """
+        with _translate_errors(self.folder):
+            return list(map(to_item, rows))
 
 
 def chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
@@ -151,6 +159,19 @@ def _translate_errors(folder: Path) -> Iterator[None]:
             raise StorageError(f"{folder} is read-only. Change its permissions, or copy it elsewhere.") from e
         if code == sqlite3.SQLITE_FULL:
             raise StorageError(f"The disk is full. {folder} is unchanged; free some space and try again.") from e
-        raise StorageError(f"{folder} cannot be used: {e}.") from e
+        if code == sqlite3.SQLITE_INTERRUPT:
+            raise damaged(folder, "a query does not end") from e
+        if "decode to UTF-8" in str(e):
+            raise damaged(folder, "a text is not UTF-8") from e
+        raise StorageError(f"{folder} cannot be used: {_one_line(e)}.") from e
     except sqlite3.DatabaseError as e:
-        raise StorageError(f"{folder}/{NAME} is damaged: {e}. Put back a backup, or index the images again.") from e
+        raise damaged(folder, _one_line(e)) from e
+
+
+def damaged(folder: Path, reason: str) -> StorageError:
+    """Make the error of a catalogue whose content is invalid."""
+    return StorageError(f"{folder}/{NAME} is damaged: {reason}. Put back a backup, or index the images again.")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:_MAX_REASON]

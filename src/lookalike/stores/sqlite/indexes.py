@@ -21,6 +21,7 @@ from lookalike.metric import Metric
 from lookalike.progress import Progress
 from lookalike.search import Hits
 from lookalike.shapes import Bool, Int64
+from lookalike.state import make_key, read_key
 from lookalike.stores.settings import IndexSettings, IndexState
 from lookalike.stores.sqlite import array_file
 from lookalike.stores.sqlite.matrix import Matrix, MatrixCache, PreparedQuery
@@ -156,8 +157,8 @@ class IndexCache:
         """Load the index of a generation; none if it is missing or damaged."""
         if self._loaded is not None and self._loaded.generation == generation:
             return self._loaded
-        path = self._file(generation)
         try:
+            path = self._file(generation)
             stamp = (generation, path.stat().st_mtime_ns)
         except OSError:
             return None
@@ -174,13 +175,15 @@ class IndexCache:
         """Check that an index can be saved, before it is built, which takes long.
 
         Raises:
-            StorageError: the folder is not writable.
+            StorageError: the folder is not writable, or the user's state folder, whose key signs the index.
         """
         folder = self._cache.folder
         try:
+            self._file("")
             folder.mkdir(exist_ok=True)
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            make_key()
         except OSError as e:
             raise _not_saved(folder, e) from e
 
@@ -199,28 +202,32 @@ class IndexCache:
             "recall": saved.recall,
             "seconds": saved.seconds,
         }
-        path = self._file(saved.generation)
+        folder = self._cache.folder
         try:
-            path.parent.mkdir(exist_ok=True)  # the cache may have been deleted during the build
-            array_file.write(path, metadata, {"seqs": saved.seqs}, lambda part: ann.write(index, part))
+            path = self._file(saved.generation)
+            folder.mkdir(exist_ok=True)  # the cache may have been deleted during the build
+            array_file.write(path, metadata, {"seqs": saved.seqs}, lambda part: ann.write(index, part), make_key())
             self._cache.remove_older("index-*", path.name)
         except OSError as e:
-            raise _not_saved(path.parent, e) from e
+            raise _not_saved(folder, e) from e
 
     def clear(self) -> None:
         """Remove all index files."""
         self._loaded = None
-        for path in self._cache.folder.glob("index-*"):
-            with suppress(OSError):
-                path.unlink()
+        with suppress(OSError):
+            self._file("")
+            for path in self._cache.folder.glob("index-*"):
+                path.unlink(missing_ok=True)
 
     def _read(self, path: Path, generation: str) -> SavedIndex | None:
-        # FAISS does not check what it reads, and a wrong link in a graph points outside its memory.
-        content = array_file.read(path, check_all=True)
+        # FAISS does not check what it reads: a wrong link in a graph points outside of its memory, and a wrong size takes all
+        # memory. So it reads only what this user wrote.
+        key = read_key()
+        content = None if key is None else array_file.read(path, key=key)
         if content is None:
             return None
         metadata, parts = content
-        with suppress(StorageError, KeyError, ValueError):
+        with suppress(StorageError, LookupError, TypeError, ValueError, MemoryError, OSError):
             index = ann.Index(metadata["kind"], Metric(metadata["metric"]), metadata["effort"], ann.read(path))
             if metadata["generation"] == generation and len(index) == len(parts["seqs"]):
                 size = path.stat().st_size
@@ -228,7 +235,7 @@ class IndexCache:
         return None
 
     def _file(self, generation: str) -> Path:
-        return self._cache.folder / f"index-{generation}"
+        return self._cache.file(f"index-{generation}")
 
 
 def _not_saved(folder: Path, error: OSError) -> StorageError:
@@ -252,8 +259,14 @@ def build(
     if settings.index == "none":
         return None
     start = time.perf_counter()
-    index = ann.build(matrix.gallery, metric, settings.index, progress=progress, stopped=stopped)
-    if index is None or stopped():
-        return None
-    index, recall = ann.tune(index, matrix.gallery, settings.recall)
+    try:
+        index = ann.build(matrix.gallery, metric, settings.index, progress=progress, stopped=stopped)
+        if index is None or stopped():
+            return None
+        index, recall = ann.tune(index, matrix.gallery, settings.recall)
+    except MemoryError as e:
+        raise StorageError(
+            f"The memory does not suffice for an index of {len(matrix):,} items. Searches stay exact; free some memory and"
+            " try again."
+        ) from e
     return SavedIndex(index, matrix.generation, matrix.seqs, recall, time.perf_counter() - start, 0)

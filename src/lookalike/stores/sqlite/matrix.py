@@ -1,10 +1,13 @@
 """The matrix of all vectors of a store, prepared for exact search, and its cache on disk."""
 
+import math
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +15,9 @@ from lookalike import search
 from lookalike.errors import StorageError
 from lookalike.metric import Metric, VectorSpace
 from lookalike.query import DEFAULT_K, Query, Vectors
+from lookalike.safe_paths import resolve_inside
 from lookalike.search import Gallery, Hits, prefilters
+from lookalike.search.gallery import Arrays
 from lookalike.shapes import Bool, Int64
 from lookalike.stores.sqlite import array_file
 
@@ -113,21 +118,30 @@ class MatrixCache:
 
     def load(self, generation: str) -> Matrix | None:
         """Map the matrix of a generation into memory; none if it is missing or damaged."""
-        content = array_file.read(self._file(generation))
-        if content is None:
-            return None
-        metadata, parts = content
-        if metadata.get("generation") != generation or not {"seqs", "vectors", "norms"} <= parts.keys():
-            return None
-        vectors, seqs = parts["vectors"], parts["seqs"]
-        if vectors.shape != (len(seqs), self._space.columns) or vectors.dtype != self._space.dtype:
-            return None
         try:
-            loaded = prefilters.load(metadata["prefilters"], parts, vectors.shape)
-            gallery = Gallery(vectors, parts["norms"], np.dtype(metadata["dtype"]), loaded)
-        except (LookupError, TypeError, ValueError):  # another version wrote it
+            content = array_file.read(self.file(f"matrix-{generation}"))
+            return None if content is None else self._restore(generation, *content)
+        except (OSError, LookupError, TypeError, ValueError):  # another version or a stranger wrote it
             return None
-        return Matrix(generation, seqs, gallery)
+
+    def _restore(self, generation: str, metadata: Mapping[str, Any], parts: Arrays) -> Matrix:
+        """Make a matrix of the content of its file.
+
+        Raises:
+            LookupError, TypeError, ValueError: it is not such a file.
+        """
+        vectors, seqs, norms = parts["vectors"], parts["seqs"], parts["norms"]
+        shapes = (vectors.shape, seqs.shape, norms.shape) == (
+            (len(seqs), self._space.columns),
+            (len(seqs),),
+            (len(seqs),),
+        )
+        types = vectors.dtype == self._space.dtype and seqs.dtype == np.int64 and norms.dtype == np.float64
+        if metadata["generation"] != generation or not shapes or not types or not math.isfinite(norms.sum()):
+            raise ValueError("it is the matrix of other vectors")
+        dtype = {np.dtype(kind).str: np.dtype(kind) for kind in (np.float32, np.float64)}[metadata["dtype"]]
+        loaded = prefilters.load(metadata["prefilters"], parts, vectors.shape)
+        return Matrix(generation, seqs, Gallery(vectors, norms, dtype, loaded))
 
     def save(self, matrix: Matrix) -> None:
         """Write a matrix and remove older ones. A failure is ignored, since the cache is optional."""
@@ -136,8 +150,8 @@ class MatrixCache:
         metadata = {"generation": matrix.generation, "dtype": gallery.dtype.str, "prefilters": prefilter_metadata}
         parts |= {"vectors": gallery.vectors, "seqs": matrix.seqs, "norms": gallery.squared_norms}
         with suppress(OSError, StorageError):
+            path = self.file(f"matrix-{matrix.generation}")
             self.folder.mkdir(exist_ok=True)
-            path = self._file(matrix.generation)
             array_file.write(path, metadata, parts)
             self.remove_older("matrix-*", path.name)
 
@@ -150,5 +164,10 @@ class MatrixCache:
             if time.time() - path.stat().st_mtime > _ABANDONED:
                 path.unlink(missing_ok=True)
 
-    def _file(self, generation: str) -> Path:
-        return self.folder / f"matrix-{generation}"
+    def file(self, name: str) -> Path:
+        """Return the path of a file.
+
+        Raises:
+            OSError: a link is on the way, or the name leads elsewhere.
+        """
+        return resolve_inside(self.folder.parent, f"{self.folder.name}/{name}")

@@ -4,8 +4,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lookalike.databases import UnsafeDatabaseError
 from lookalike.query import Filter
 from lookalike.stores.answer import Item
+from lookalike.stores.protocol import is_digest
 
 SCHEMA = """
 CREATE TABLE items (
@@ -30,6 +32,8 @@ SETTINGS_SCHEMA = "CREATE TABLE IF NOT EXISTS tuning (settings TEXT NOT NULL) ST
 
 ITEM_COLUMNS = "id, uri, label, attributes, sha256, signature"
 
+_MAX_QUOTE = 40
+
 CHUNK = 5000
 """Maximum number of rows or values of one statement; SQLite allows 32,766 placeholders."""
 
@@ -40,9 +44,20 @@ def to_row(item: Item) -> tuple[str | None, ...]:
 
 
 def to_item(row: Sequence[Any]) -> Item:
-    """Convert the values of `ITEM_COLUMNS` to an item."""
+    """Convert the values of `ITEM_COLUMNS` to an item.
+
+    Raises:
+        UnsafeDatabaseError: the row is damaged, or a stranger made it.
+    """
     ident, uri, label, attributes, sha256, signature = row
-    known: Mapping[str, str] = json.loads(attributes)
+    try:
+        known: Mapping[str, str] = {} if attributes == "{}" else json.loads(attributes)
+        texts = (ident, uri, "" if label is None else label, sha256, signature, *known, *known.values())
+        valid = bool(ident) and "\0" not in "".join(texts) and isinstance(known, dict) and is_digest(sha256)
+    except (TypeError, AttributeError, ValueError, RecursionError):
+        valid = False
+    if not valid:
+        raise UnsafeDatabaseError(f"the item {str(ident)[:_MAX_QUOTE]!r} is invalid")
     return Item(ident, uri, label, known, sha256, signature)
 
 

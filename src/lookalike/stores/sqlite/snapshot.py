@@ -1,6 +1,6 @@
 """Read snapshots: the catalogue at one moment, with the matrix of its generation."""
 
-import sqlite3
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,14 +11,15 @@ from threading import Lock
 import numpy as np
 from pydantic import ValidationError
 
-from lookalike.errors import StorageError
+from lookalike.databases import Connection
+from lookalike.errors import StorageError, UsageError
 from lookalike.metric import VectorSpace, similarity
 from lookalike.query import Filter, Query, Vectors
 from lookalike.search import Hits
 from lookalike.shapes import Int64
 from lookalike.stores.answer import Answer, Hit, Item
-from lookalike.stores.settings import IndexSettings
-from lookalike.stores.sqlite.catalogue import Catalogue, chunks
+from lookalike.stores.settings import GENERATION, IndexSettings
+from lookalike.stores.sqlite.catalogue import Catalogue, chunks, damaged
 from lookalike.stores.sqlite.matrix import Matrix, MatrixCache, PreparedQuery
 from lookalike.stores.sqlite.schema import ITEM_COLUMNS, placeholders, to_condition, to_item
 
@@ -39,7 +40,7 @@ class ReadSnapshot:
     """
 
     folder: Path
-    sql: sqlite3.Connection
+    sql: Connection
     matrix: Matrix
     space: VectorSpace
 
@@ -53,7 +54,10 @@ class ReadSnapshot:
 
     def ids(self) -> Sequence[str]:
         """Return the ids of all items, ascending."""
-        return [row[0] for row in self.sql.execute("SELECT id FROM items ORDER BY id")]
+        ids = [row[0] for row in self.sql.rows("SELECT id FROM items ORDER BY id")]
+        if not all(isinstance(ident, str) for ident in ids):
+            raise damaged(self.folder, "an id is not a text")
+        return ids
 
     def settings(self) -> IndexSettings:
         """Return the settings of the store."""
@@ -72,6 +76,11 @@ class ReadSnapshot:
         hits = hits if limit is None else hits.first(limit)
         seqs = self.matrix.seqs[hits.rows]
         items = read_items(self.sql, seqs)
+        if len(items) < len(set(seqs.tolist())) or np.isnan(hits.distances).any():
+            raise StorageError(
+                f"{self.folder} is damaged: its cache does not fit its items. Delete {self.folder / 'cache'}; lookalike makes"
+                " it again."
+            )
         similarities = similarity(hits.distances, query.metric, self.space.dimension)
         all_hits = [
             Hit(items[seq], *values)
@@ -102,9 +111,9 @@ class Snapshots:
         with self._catalogue.read() as sql:
             yield ReadSnapshot(self._catalogue.folder, sql, self._load(sql), self._space)
 
-    def _load(self, sql: sqlite3.Connection) -> Matrix:
+    def _load(self, sql: Connection) -> Matrix:
         """Load the matrix of a transaction's generation from memory or the cache, or make it from the rows."""
-        generation = read_generation(sql)
+        generation = read_generation(sql, self._catalogue.folder)
         with self._lock:  # one thread makes the matrix, and the others wait
             last = self._matrix
             if last is not None and last.generation == generation:
@@ -115,9 +124,13 @@ class Snapshots:
                 self._matrix = matrix
         return matrix
 
-    def _make(self, sql: sqlite3.Connection, generation: str) -> Matrix:
+    def _make(self, sql: Connection, generation: str) -> Matrix:
         """Make a matrix from the vectors of the last one and from the catalogue."""
         seqs = _column(sql.execute("SELECT seq FROM items ORDER BY id").fetchall())
+        # Before memory is reserved: a damaged index may list a row many times, and a manifest claim any dimension.
+        row_bytes = self._space.columns * self._space.dtype.itemsize
+        if len(set(seqs.tolist())) < len(seqs) or len(seqs) * row_bytes > sql.steps.file_bytes():
+            raise damaged(self._catalogue.folder, "it has fewer vectors than items, or shorter ones")
         out = np.empty((len(seqs), self._space.columns), self._space.dtype)
         missing = np.ones(len(seqs), bool)
         if (last := self._matrix) is not None:
@@ -125,32 +138,46 @@ class Snapshots:
             out[known], missing = last.vectors[rows], ~known
         for part in chunks(np.flatnonzero(missing).tolist()):
             wanted = seqs[part].tolist()
-            blobs = dict(sql.execute(f"SELECT seq, vector FROM vectors WHERE seq IN ({placeholders(wanted)})", wanted))
+            # SQLite knows the length of a blob before it reads it.
+            select = f"SELECT seq, vector FROM vectors WHERE seq IN ({placeholders(wanted)}) AND length(vector) = {row_bytes}"
+            blobs = dict(sql.rows(select, wanted))
             out[part] = to_vectors([blobs.get(seq, b"") for seq in wanted], self._space, self._catalogue.folder)
-        if last is not None and missing.sum() < len(seqs) / _SAVE_SHARE:
-            return last.update(generation, seqs, out, self._space.metric)
-        matrix = Matrix.prepare(generation, seqs, out, self._space.metric)
+        try:
+            if last is not None and missing.sum() < len(seqs) / _SAVE_SHARE:
+                return last.update(generation, seqs, out, self._space.metric)
+            matrix = Matrix.prepare(generation, seqs, out, self._space.metric)
+        except UsageError as e:  # not a number
+            raise damaged(self._catalogue.folder, f"its vectors are invalid: {e}".rstrip(".")) from e
         self._cache.save(matrix)
         return self._cache.load(generation) or matrix
 
 
-def read_generation(sql: sqlite3.Connection) -> str:
-    """Read the generation, as a name of which later ones are greater."""
-    number, token = sql.execute("SELECT number, token FROM generation").fetchone()
-    return f"{number:012}-{token}"
+def read_generation(sql: Connection, folder: Path) -> str:
+    """Read the generation of a transaction, as a name of which later ones are greater; it becomes part of file names.
+
+    Raises:
+        StorageError: it is damaged.
+    """
+    row = sql.execute("SELECT number, token FROM generation").fetchone()
+    if row is None or not isinstance(row[0], int) or not isinstance(row[1], str):
+        raise damaged(folder, "its generation is missing")
+    generation = f"{row[0]:012}-{row[1]}"
+    if not re.fullmatch(GENERATION, generation):
+        raise damaged(folder, "its generation is invalid")
+    return generation
 
 
-def read_items(sql: sqlite3.Connection, seqs: Int64[np.ndarray, " n"]) -> dict[int, Item]:
+def read_items(sql: Connection, seqs: Int64[np.ndarray, " n"]) -> dict[int, Item]:
     """Read items by seq, without unknown seqs."""
     items: dict[int, Item] = {}
     for part in chunks(sorted(set(seqs.tolist()))):  # np.unique would import numpy.ma, which takes 15 ms
         statement = f"SELECT seq, {ITEM_COLUMNS} FROM items WHERE seq IN ({placeholders(part)})"
-        for seq, *row in sql.execute(statement, part):
+        for seq, *row in sql.rows(statement, part):
             items[seq] = to_item(row)
     return items
 
 
-def read_settings(sql: sqlite3.Connection, folder: Path) -> IndexSettings:
+def read_settings(sql: Connection, folder: Path) -> IndexSettings:
     """Read the settings, or return the defaults if they were never changed.
 
     Raises:
@@ -165,18 +192,20 @@ def read_settings(sql: sqlite3.Connection, folder: Path) -> IndexSettings:
         raise StorageError(f"{folder} is damaged: its settings cannot be read. Set them with lookalike tune.") from e
 
 
-def to_vectors(blobs: Sequence[bytes], space: VectorSpace, folder: Path) -> Vectors:
+def to_vectors(blobs: Sequence[object], space: VectorSpace, folder: Path) -> Vectors:
     """Convert vectors from the catalogue to an array.
 
     Raises:
         StorageError: a vector has the wrong length.
     """
-    if any(len(blob) != space.columns * space.dtype.itemsize for blob in blobs):
+    size = space.columns * space.dtype.itemsize
+    valid = [blob for blob in blobs if isinstance(blob, bytes) and len(blob) == size]
+    if len(valid) < len(blobs):
         raise StorageError(
             f"{folder} is damaged: a vector in catalog.sqlite is missing or truncated. Put back a backup, or index the"
             " images again."
         )
-    return np.frombuffer(b"".join(blobs), space.dtype).reshape(len(blobs), space.columns)
+    return np.frombuffer(b"".join(valid), space.dtype).reshape(len(blobs), space.columns)
 
 
 def _column(rows: Sequence[tuple[int]]) -> Int64[np.ndarray, " n"]:

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from typing import Self
@@ -28,11 +29,11 @@ from lookalike.stores.answer import Answer, Item
 from lookalike.stores.protocol import Change, Snapshot, check_changes, check_items
 from lookalike.stores.settings import IndexSettings, Status
 from lookalike.stores.sqlite import indexes
-from lookalike.stores.sqlite.catalogue import Catalogue, chunks
+from lookalike.stores.sqlite.catalogue import Catalogue, chunks, damaged
 from lookalike.stores.sqlite.indexes import IndexCache, IndexedMatrix
 from lookalike.stores.sqlite.latency import LatencyModel
 from lookalike.stores.sqlite.matrix import Matrix, MatrixCache, PreparedQuery
-from lookalike.stores.sqlite.schema import CHUNK, ITEM_COLUMNS, SETTINGS_SCHEMA, to_condition, to_item, to_row
+from lookalike.stores.sqlite.schema import CHUNK, ITEM_COLUMNS, SETTINGS_SCHEMA, to_condition, to_row
 from lookalike.stores.sqlite.snapshot import (
     ReadSnapshot,
     Snapshots,
@@ -88,7 +89,7 @@ class SQLiteStore:
             StorageError: the store is missing or damaged.
         """
         store = cls(folder, space)
-        if not store._catalogue.path.is_file():
+        if not os.path.lexists(store._catalogue.path):
             raise StorageError(
                 f"{folder} is damaged: catalog.sqlite is missing. Put it back, or index the images again."
             )
@@ -127,11 +128,14 @@ class SQLiteStore:
     def get(self, ids: Sequence[str]) -> dict[str, Item]:
         """See `Store.get`."""
         rows = self._catalogue.select_in(f"SELECT {ITEM_COLUMNS} FROM items WHERE id IN (%s)", ids)
-        return {item.id: item for item in map(to_item, rows)}
+        return {item.id: item for item in self._catalogue.to_items(rows)}
 
     def vectors(self, ids: Sequence[str]) -> Vectors:
         """See `Store.vectors`."""
-        statement = "SELECT id, vector FROM items JOIN vectors USING (seq) WHERE id IN (%s)"
+        # SQLite knows the length of a blob before it reads it.
+        size = self.space.columns * self.space.dtype.itemsize
+        vector = f"CASE length(vector) WHEN {size} THEN vector END"
+        statement = f"SELECT id, {vector} FROM items JOIN vectors USING (seq) WHERE id IN (%s)"
         blobs = dict(self._catalogue.select_in(statement, ids))
         if missing := [i for i in ids if i not in blobs]:
             raise NotFoundError(f"{self.folder} has no item “{missing[0]}”.")
@@ -147,13 +151,19 @@ class SQLiteStore:
         condition, values = to_condition(where)
         statement = f"SELECT {ITEM_COLUMNS} FROM items WHERE {condition} AND id > ? ORDER BY id LIMIT {CHUNK}"
         while rows := self._catalogue.select(statement, [*values, after]):
-            yield from map(to_item, rows)
-            after = rows[-1][0]
+            items = self._catalogue.to_items(rows)
+            if any(a.id >= b.id for a, b in pairwise([Item(after, ""), *items])):  # or it would go on for ever
+                raise damaged(self.folder, "its ids are not in order")
+            yield from items
+            after = items[-1].id
 
     def labels(self) -> dict[str, int]:
         """See `Store.labels`."""
         statement = "SELECT label, count(*) FROM items WHERE label IS NOT NULL GROUP BY label ORDER BY label"
-        return dict(self._catalogue.select(statement))
+        labels = dict(self._catalogue.select(statement))
+        if not all(isinstance(label, str) for label in labels):
+            raise damaged(self.folder, "a label is not a text")
+        return labels
 
     def size(self) -> int:
         """See `Store.size`."""
@@ -199,7 +209,7 @@ class SQLiteStore:
     def generation(self) -> str:
         """See `Sampling.generation`."""
         with self._catalogue.read() as sql:
-            return read_generation(sql)
+            return read_generation(sql, self.folder)
 
     def sample(self, count: int) -> Vectors:
         """See `Sampling.sample`."""

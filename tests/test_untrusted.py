@@ -1,0 +1,441 @@
+"""Collections of strangers: nothing outside of the folder is read, written or removed, every call ends, and errors are one line."""
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import image_files
+from lookalike import databases
+from lookalike.collection import Collection
+from lookalike.errors import LookalikeError, StorageError
+from lookalike.metric import Metric, VectorSpace
+from lookalike.stores import Item, SQLiteStore
+from lookalike.stores.sqlite import array_file
+from searching import create_store, knn
+
+SPACE = VectorSpace(Metric.EUCLIDEAN, 48)
+QUERY = np.zeros((1, 48), np.float32)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, pocket: Path) -> Path:
+    """A collection of files and uploads that was searched."""
+    folder = tmp_path_factory.mktemp("built")
+    image_files.write(folder / "photos", {f"{i}.png": i for i in range(6)})
+    with Collection.create(folder / "some.lookalike", pocket) as some:
+        some.add(folder / "photos", labels="folder")
+        upload = some.add_image(image_files.png(7), "mug", {"by": "me"})
+        some.search(image_files.png(1))
+        some.folder.thumbnail(upload)
+    return folder / "some.lookalike"
+
+
+@pytest.fixture
+def path(built: Path, tmp_path: Path) -> Path:
+    """A copy, beside a file that nobody may touch."""
+    (tmp_path / "victim").write_bytes(b"victim")
+    return Path(shutil.copytree(built, tmp_path / "collections" / "some.lookalike"))
+
+
+@pytest.fixture(autouse=True)
+def outside(tmp_path: Path) -> Iterator[None]:
+    """Check that nothing was written or removed outside of the collection."""
+    yield
+    if (tmp_path / "victim").exists() or (tmp_path / "collections").exists():
+        assert (tmp_path / "victim").read_bytes() == b"victim"
+        assert {p.name for p in tmp_path.iterdir()} <= {"victim", "collections", "elsewhere"}
+        assert [p.name for p in (tmp_path / "collections").iterdir()] == ["some.lookalike"]
+        if (tmp_path / "elsewhere").is_dir():
+            assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def change(path: Path, script: str) -> None:
+    """Run SQL on a catalogue as a stranger would."""
+    with closing(sqlite3.connect(path / "catalog.sqlite")) as sql:
+        sql.executescript(script)
+        sql.commit()
+
+
+def use(path: Path) -> None:
+    """Open, list, search, add, remove and tune; shorter than a few seconds."""
+    began = time.monotonic()
+    try:
+        with Collection.open(path) as some:
+            for call in (
+                lambda: [(item, some.folder.thumbnail(item)) for item in some],
+                some.store.labels,
+                lambda: some.search(image_files.png(3), k=3).to_dict(),
+                lambda: some.search(image_files.png(3), within=2.0, label="mug").to_dict(),
+                lambda: some.search(image_files.png(3), where={"by": "me"}).to_dict(),
+                some.status,
+                lambda: list(some.join(k=1)),
+                lambda: some.duplicates(within=0.1),
+                lambda: some.add_image(image_files.png(9)),
+                lambda: some.add([image_files.png(10)]),
+                lambda: some.remove([item.id for item in some]),
+            ):
+                with suppress(LookalikeError):
+                    call()
+            some.search(image_files.png(3), k=3)
+    finally:
+        assert time.monotonic() - began < 20
+
+
+TUNING = "CREATE TABLE IF NOT EXISTS tuning (settings TEXT NOT NULL) STRICT"
+ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n)"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        f"DROP TABLE generation; CREATE VIEW generation AS {ENDLESS} SELECT max(i) AS number, 'x' AS token FROM n;",
+        f"DROP TABLE tuning; CREATE VIEW tuning AS {ENDLESS} SELECT max(i) AS settings FROM n;",
+        f"DROP TABLE items; CREATE VIEW items AS {ENDLESS} SELECT i AS seq, '' AS id, '' AS uri, '{{}}' AS attributes FROM n;",
+        f"DROP TABLE vectors; CREATE VIEW vectors AS {ENDLESS} SELECT i AS seq, zeroblob(192) AS vector FROM n;",
+        "CREATE TRIGGER t AFTER INSERT ON items BEGIN DELETE FROM vectors; END;",
+        f"CREATE TRIGGER t AFTER UPDATE ON generation BEGIN INSERT INTO generation {ENDLESS} SELECT i, i FROM n; END;",
+        "CREATE TABLE other (x);",
+        "CREATE INDEX other ON items (uri);",
+        "CREATE INDEX other ON items (length(zeroblob(100000000)));",
+        "ALTER TABLE items ADD COLUMN more TEXT GENERATED ALWAYS AS (hex(zeroblob(1000000000))) VIRTUAL;",
+        "ALTER TABLE items ADD COLUMN more TEXT DEFAULT 'x';",
+        "ALTER TABLE generation ADD COLUMN more TEXT;",
+        "DROP INDEX items_by_label;",
+        "DROP TABLE vectors;",
+        "DROP TABLE generation;",
+        "CREATE VIRTUAL TABLE other USING fts5(x);",
+        "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = replace(sql, 'uri TEXT', 'uri INT') WHERE name = 'items';",
+        "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', 'NOT NULL CHECK (1)');",
+    ],
+)
+def test_a_catalogue_with_anything_but_its_own_tables_is_refused(path: Path, script: str) -> None:
+    change(path, f"{TUNING}; {script}")
+    with pytest.raises(StorageError, match=r"catalog.sqlite is damaged: (it has an unknown|it lacks the|malformed)"):
+        use(path)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "DELETE FROM generation",
+        "UPDATE generation SET token = '/../../../x'",
+        "UPDATE generation SET token = '../../../../victim'",
+        "UPDATE generation SET token = upper(token)",
+        "UPDATE generation SET token = token || char(10)",
+        "UPDATE generation SET token = ''",
+        "UPDATE generation SET number = -1",
+        "UPDATE generation SET number = 9223372036854775807",
+        "UPDATE vectors SET vector = zeroblob(40000000)",
+        "UPDATE vectors SET vector = CAST(x'0000c07f' || substr(vector, 5) AS BLOB)",
+        "UPDATE vectors SET vector = CAST(x'0000807f' || substr(vector, 5) AS BLOB)",
+        "UPDATE vectors SET seq = seq + 100",
+        "DELETE FROM vectors",
+        """INSERT INTO tuning VALUES ('{"budget": 0, "built": "/../../../victim"}')""",
+        "INSERT INTO tuning VALUES ('" + "[" * 100_000 + "')",
+        """INSERT INTO tuning VALUES ('{"budget": """ + "9" * 6000 + "}')",
+    ],
+)
+def test_a_damaged_catalogue_is_reported_in_one_line(path: Path, script: str) -> None:
+    change(path, f"{TUNING}; {script}")
+    shutil.rmtree(path / "cache")
+    with Collection.open(path) as some, pytest.raises(StorageError, match="damaged") as caught:
+        some.search(image_files.png(3), k=100)
+    assert "\n" not in str(caught.value)
+    with suppress(StorageError):
+        use(path)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "sha256 = '../../../../victim'",
+        "sha256 = 'é' || char(10)",
+        "attributes = '" + "[" * 100_000 + "'",
+        'attributes = \'{"a": ' + "9" * 6000 + "}'",
+        "attributes = '{\"a\": 1}'",
+        'attributes = \'{"a": {"a": "b"}}\'',
+        "attributes = '[\"a\"]'",
+        "attributes = 'null'",
+        "attributes = '\"text\"'",
+        "attributes = ''",
+        "uri = CAST(x'ff41' AS TEXT)",
+        "label = CAST(x'ff' AS TEXT)",
+        "id = CAST(x'ff' AS TEXT) || id",
+        "uri = CAST(x'4100' AS TEXT)",
+    ],
+)
+def test_a_damaged_item_is_reported_in_one_line(path: Path, value: str) -> None:
+    change(path, f"UPDATE items SET {value}")
+    with Collection.open(path) as some:
+        with pytest.raises(StorageError, match="damaged") as caught:
+            list(some)
+        assert "\n" not in str(caught.value)
+        with pytest.raises(LookalikeError):
+            some.search(image_files.png(3), k=100)
+
+
+def test_rows_that_share_their_place_in_the_file_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(databases, "_FREE_BYTES", 2**12)
+    with closing(databases.connect(path / "catalog.sqlite", "", optional=_schema(path))) as sql:
+        assert len(list(sql.rows("SELECT * FROM items"))) == 7
+        with pytest.raises(databases.UnsafeDatabaseError, match="more bytes"):
+            list(sql.rows(f"{ENDLESS} SELECT hex(zeroblob(1000)) FROM n"))
+
+
+@pytest.mark.parametrize("statement", [f"{ENDLESS} SELECT count(*) FROM n", f"{ENDLESS} SELECT max(i) FROM n"])
+def test_a_statement_without_an_end_is_interrupted(path: Path, monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
+    monkeypatch.setattr(databases, "_FREE_STEPS", 10**6)
+    with closing(databases.connect(path / "catalog.sqlite", "", optional=_schema(path))) as sql:
+        for _ in range(2):
+            with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+                sql.execute(statement).fetchall()
+            assert sql.execute("SELECT count(*) FROM items").fetchone() == (7,)
+
+
+def _schema(path: Path) -> str:
+    with closing(sqlite3.connect(path / "catalog.sqlite")) as sql:
+        return ";".join(row[0] for row in sql.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"))
+
+
+def test_a_catalogue_with_other_comments_and_white_space_is_opened(path: Path) -> None:
+    """Earlier versions wrote other comments."""
+    change(
+        path,
+        "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = replace(replace(sql, '-- never', '--  other,'), '    ',"
+        " char(9)) WHERE name = 'items';",
+    )
+    use(path)
+
+
+# ---- links and other files
+
+
+@pytest.mark.parametrize(
+    "name", ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm", "catalog.sqlite-journal"]
+)
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "folder"])
+def test_a_catalogue_is_a_file_and_not_a_link(path: Path, tmp_path: Path, name: str, kind: str) -> None:
+    (path / name).unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path / name)
+    elif kind == "folder":
+        (path / name).mkdir()
+    else:
+        (path / name).symlink_to(tmp_path / ("victim" if kind == "link" else "nothing"))
+    with pytest.raises(StorageError, match=r"link|device"):
+        use(path)
+
+
+def super_journal(path: Path, victim: Path) -> bytes:
+    """Make a rollback journal that names another file, which SQLite deletes after it has used the journal."""
+    magic = bytes.fromhex("d9d505f920a163d7")
+    page = (path / "catalog.sqlite").read_bytes()[:4096]
+    pages = (path / "catalog.sqlite").stat().st_size // 4096
+    nonce = 0
+    checksum = (nonce + sum(page[i] for i in range(4096 - 200, 0, -200))) & 0xFFFFFFFF
+    header = (magic + struct.pack(">IIIII", 1, nonce, pages, 512, 4096)).ljust(512, b"\0")
+    name = os.fsencode(victim)
+    record = struct.pack(">I", 1) + page + struct.pack(">I", checksum)
+    end = (
+        struct.pack(">I", 0x40000000 // 4096 + 1) + name + struct.pack(">II", len(name), sum(name) & 0xFFFFFFFF) + magic
+    )
+    return header + record + end
+
+
+@pytest.mark.parametrize("name", ["catalog.sqlite", "images.lock"])
+def test_a_journal_that_names_another_file_is_refused(path: Path, tmp_path: Path, name: str) -> None:
+    if name == "images.lock":
+        with closing(sqlite3.connect(path / name)) as sql:
+            sql.execute("CREATE TABLE x (x)")
+    (path / f"{name}-journal").write_bytes(super_journal(path, tmp_path / "victim"))
+    with pytest.raises(StorageError, match=r"journal names another file|unknown table"), Collection.open(path) as some:
+        some.add_image(image_files.png(11))
+    assert (tmp_path / "victim").exists()
+
+
+@pytest.mark.parametrize("name", ["cache", "cache/thumbnails", "images"])
+def test_no_folder_of_a_collection_may_be_a_link(path: Path, tmp_path: Path, name: str) -> None:
+    shutil.rmtree(path / name)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (path / name).symlink_to(elsewhere)
+    if name == "images":
+        with pytest.raises(StorageError, match="links"), Collection.open(path) as some:
+            some.add_image(image_files.png(11))
+    else:
+        use(path)
+
+
+@pytest.mark.parametrize("name", ["encoder", "encoder/photo.onnx", "encoder/encoder.json", "manifest.json"])
+def test_an_encoder_that_is_a_link_is_refused(path: Path, tmp_path: Path, name: str) -> None:
+    (path / name).rename(path / "moved")
+    (path / name).symlink_to(path / "moved")
+    with pytest.raises(LookalikeError, match="link"):
+        Collection.open(path)
+
+
+def test_files_of_the_cache_that_are_links_are_not_read(path: Path, tmp_path: Path) -> None:
+    for file in [file for file in (path / "cache").rglob("*") if file.is_file()]:
+        file.unlink()
+        file.symlink_to(tmp_path / "victim")
+    use(path)
+
+
+# ---- the cache
+
+
+def matrix(path: Path) -> Path:
+    (only,) = (path / "cache").glob("matrix-*")
+    return only
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        {"vectors": [0, "|O", [7, 48]]},
+        {"vectors": [0, "|O8", [7, 48]]},
+        {"vectors": [0, "<f4", [2**40, 48]]},
+        {"vectors": [0, "<f4", [-7, -48]]},
+        {"vectors": [-64, "<f4", [7, 48]]},
+        {"vectors": [2**70, "<f4", [7, 48]]},
+        {"vectors": [0, "<f4", ["7", 48]]},
+        {"vectors": [0, "<f4", [1, 1, 1, 1, 1, 1, 7, 48]]},
+        {"vectors": [0, 4, 4]},
+        {"vectors": None},
+        {"seqs": [0, "<f8", [7]]},
+        {"norms": [0, "<f4", [7]]},
+        [],
+    ],
+)
+def test_a_cache_that_claims_strange_arrays_is_made_again(path: Path, places: object) -> None:
+    content = matrix(path).read_bytes()
+    size, _ = struct.unpack("<QQ", content[-20:-4])
+    sums = content[size : size + 4 * -(-size // 2**16)]
+    head = json.loads(content[size + len(sums) : -28])
+    head["arrays"] = head["arrays"] | places if isinstance(places, dict) else places
+    tail = sums + json.dumps(head).encode()
+    end = struct.pack("<8sQQI", b"lookarr1", size, len(tail), __import__("zlib").crc32(tail))
+    matrix(path).write_bytes(content[:size] + tail + end)
+    with Collection.open(path) as some:
+        assert some.search(image_files.png(3), k=1)[0].distance == pytest.approx(0, abs=1e-5)
+    assert matrix(path).read_bytes() == content
+
+
+def test_a_cache_with_other_items_or_without_numbers_is_reported(path: Path) -> None:
+    metadata, arrays = array_file.read(matrix(path)) or pytest.fail("no matrix")
+    for name, value in (("seqs", arrays["seqs"] + 100), ("vectors", np.full_like(arrays["vectors"], np.nan))):
+        array_file.write(matrix(path), metadata, arrays | {name: value})
+        with Collection.open(path) as some, pytest.raises(StorageError, match=r"Delete .*cache"):
+            some.search(image_files.png(3), k=3)
+
+
+def test_a_thumbnail_is_not_read_or_written_by_a_strange_name(path: Path) -> None:
+    with Collection.open(path) as some:
+        item = next(iter(some))
+        for digest in ("", "x", "../../../victim", "A" * 64):
+            thumbnail = some.folder.thumbnail(Item(item.id, item.uri, sha256=digest))
+            assert thumbnail.startswith(b"\xff\xd8")
+        assert len(list((path / "cache" / "thumbnails").iterdir())) == 1
+
+
+# ---- an approximate index
+
+INDEX_SPACE = VectorSpace(Metric.EUCLIDEAN, 8)
+
+
+@pytest.fixture
+def indexed(tmp_path: Path) -> Path:
+    folder = tmp_path / "indexed.lookalike"
+    with closing(create_store(folder, INDEX_SPACE)) as store:
+        vectors = np.random.default_rng(0).standard_normal((1200, 8)).astype(np.float32)
+        store.upsert([Item(f"{i:05}", "") for i in range(1200)], vectors)
+        store.tune(lambda now: now.model_copy(update={"budget": 0}))
+        assert store.build_index()
+    return folder
+
+
+def index_file(path: Path) -> Path:
+    (only,) = (file for file in (path / "cache").glob("index-*") if file.suffix != ".checked")
+    return only
+
+
+def resigned(content: bytes, key: bytes | None) -> bytes:
+    """Give a changed index file valid checksums, as a stranger would, and sign it with a key."""
+    import zlib  # noqa: PLC0415
+
+    size, _ = struct.unpack("<QQ", content[-20:-4])
+    body = np.frombuffer(content[:size], np.uint8)
+    sums = array_file._checksums(body).tobytes()
+    head = json.loads(content[size + len(sums) : -28])
+    head.pop("signature", None)
+    if key is not None:
+        head["signature"] = array_file._sign(key, body, head)
+    tail = sums + json.dumps(head).encode()
+    return content[:size] + tail + struct.pack("<8sQQI", b"lookarr1", size, len(tail), zlib.crc32(tail))
+
+
+@pytest.mark.parametrize("change_at", [None, 4, 40, 100, 1000])
+@pytest.mark.parametrize("key", [None, b"x" * 32])
+def test_an_index_that_this_user_did_not_build_is_not_read(
+    indexed: Path, monkeypatch: pytest.MonkeyPatch, change_at: int | None, key: bytes | None
+) -> None:
+    file = index_file(indexed)
+    content = bytearray(file.read_bytes())
+    if change_at is not None:
+        content[change_at : change_at + 8] = struct.pack("<Q", 2**39)
+    file.write_bytes(resigned(bytes(content), key))
+    identity = array_file._identity(file)
+    assert identity is not None
+    for note in (
+        identity,
+        hashlib.blake2b(identity).hexdigest().encode(),
+        hashlib.blake2b(identity, key=b"x").digest(),
+    ):
+        file.with_name(f"{file.name}.checked").write_bytes(note)
+        with closing(SQLiteStore.open(indexed, INDEX_SPACE)) as store:
+            assert knn(store, np.zeros((1, 8), np.float32), 3)[0].exact
+    with closing(SQLiteStore.open(indexed, INDEX_SPACE)) as store:
+        assert store.status().due
+        assert store.build_index()
+        assert not knn(store, np.zeros((1, 8), np.float32), 3)[0].exact
+
+
+def test_the_index_of_another_user_is_not_read(indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_exact() -> bool:
+        with closing(SQLiteStore.open(indexed, INDEX_SPACE)) as store:
+            return knn(store, np.zeros((1, 8), np.float32), 3)[0].exact
+
+    assert not is_exact()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other user"))
+    assert is_exact()
+
+
+def test_without_a_state_folder_no_index_is_built(
+    indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with closing(SQLiteStore.open(indexed, INDEX_SPACE)) as store, pytest.raises(StorageError, match="index"):
+        store.build_index()
+
+
+def test_an_index_that_faiss_cannot_hold_in_memory_is_ignored(indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("lookalike.ann.read", fail)
+    with closing(SQLiteStore.open(indexed, INDEX_SPACE)) as store:
+        assert knn(store, np.zeros((1, 8), np.float32), 3)[0].exact
+
+
+Damage = Callable[[bytearray, np.random.Generator], None]
