@@ -76,7 +76,7 @@ class ReadSnapshot:
         hits = hits if limit is None else hits.first(limit)
         seqs = self.matrix.seqs[hits.rows]
         items = read_items(self.sql, seqs)
-        if len(items) < len(set(seqs.tolist())) or np.isnan(hits.distances).any():
+        if len(items) < len(set(seqs.tolist())) or self._misses_hits(hits, query):
             raise StorageError(
                 f"{self.folder} is damaged: its cache does not fit its items. Delete {self.folder / 'cache'}; lookalike makes"
                 " it again."
@@ -91,6 +91,13 @@ class ReadSnapshot:
             Answer(tuple(all_hits[begin:end]), query.metric, hits.exact, is_complete, recall)
             for (begin, end), is_complete in zip(bounds, complete, strict=True)
         ]
+
+    def _misses_hits(self, hits: Hits, query: PreparedQuery) -> bool:
+        """Return whether k hits were not found, since vectors of the cache are not numbers."""
+        if query.query.within is not None:
+            return False
+        available = len(self.matrix) if query.rows is None else len(query.rows)
+        return len(hits.offsets) > 1 and bool(np.diff(hits.offsets).min() < min(query.k, available))
 
 
 def _limit(query: Query) -> int | None:
