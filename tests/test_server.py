@@ -652,7 +652,7 @@ def test_items_are_added_and_removed(writable: SimpleNamespace) -> None:
     response = writable.client.post(writable.items, files={"image": small("red")}, data=form)
     assert response.status_code == 201
     red = response.json()
-    assert (red["label"], red["attributes"]) == ("red", {"title": "All red"})
+    assert (red["label"], red["attributes"]) == ("red", {"title": "All red", "filename": "upload"})
     assert writable.client.get(response.headers["location"]).json() == red
     blue = writable.client.post(writable.items, json={"image": encoded(small("blue")), "label": "blue"}).json()
     assert writable.client.get(blue["uri"]).content == small("blue")

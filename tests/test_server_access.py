@@ -17,10 +17,10 @@ import httpx
 import pytest
 from PIL import Image
 
-from lookalike.cli.serve import listen
+from lookalike.cli.serve import PrintableFormatter, listen
 from lookalike.collection import Collection
 from lookalike.encoders import Encoder
-from lookalike.errors import UsageError
+from lookalike.errors import StorageError, UsageError
 from lookalike.server import create_app
 from lookalike.server.hosts import is_loopback, parse_host
 from pocket_server import running, serving
@@ -71,7 +71,7 @@ def test_answers_do_not_wait_for_more_data(shop: Collection, host: str) -> None:
 
 @contextmanager
 def command(*arguments: str) -> Iterator[tuple[str, list[str]]]:
-    """Run ``lookalike serve``, and yield its address and the lines it printed; it must print no traceback."""
+    """Run ``lookalike serve``, and yield its address and the lines it printed; it must log nothing."""
     line = [sys.executable, "-m", "lookalike", "serve", *arguments, "--port", "0"]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -93,7 +93,7 @@ def command(*arguments: str) -> Iterator[tuple[str, list[str]]]:
             yield address[0], lines
         finally:
             process.send_signal(signal.SIGINT)
-            assert "Traceback" not in process.communicate()[1]
+            assert process.communicate()[1] == ""
 
 
 def test_a_kept_connection_answers_in_a_few_milliseconds(shop: Collection) -> None:
@@ -293,3 +293,24 @@ def test_a_broken_off_upload_is_one_line_of_the_log(
     assert [record.exc_info for record in lines] == [None]
     assert "broke off" in lines[0].getMessage()
     assert "\n" not in lines[0].getMessage()
+
+
+def test_the_log_escapes_control_characters(
+    shop: Collection, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise errors.pop()
+
+    monkeypatch.setattr(shop.store, "get", fail)
+    errors = [RuntimeError("x\n\x1b[31m"), StorageError(f"{shop.path}\n\x1b[31m: damaged")]
+    with serving(create_app([shop])) as url:
+        while errors:
+            assert httpx.get(f"{url}{ITEMS}/a%0Dforged%1B%5B31m%E2%80%AE").status_code >= 500
+    lines = [record for record in caplog.records if record.name.startswith("lookalike")]
+    assert len(lines) == 2
+    assert all(r"a\rforged\x1b[31m\u202e" in line.getMessage() for line in lines)
+    assert all("\n" not in line.getMessage() for line in lines)
+    assert r"\n\x1b[31m: damaged" in lines[0].getMessage()
+    shown = PrintableFormatter().format(lines[1])
+    assert "Traceback" in shown
+    assert "\x1b" not in shown

@@ -1,5 +1,6 @@
 """The command serve: serve collections over HTTP."""
 
+import logging
 import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -13,6 +14,7 @@ from lookalike.cli.options import options
 from lookalike.collection import Collection
 from lookalike.errors import UsageError
 from lookalike.folder import find_folder
+from lookalike.tables import printable
 
 commands = typer.Typer()
 
@@ -95,7 +97,8 @@ def run(collections: list[Collection], settings: Settings) -> None:
         if not is_private:
             output.stdout.print(_describe_access(writable=writable, is_default=settings.writable is None))
         output.stdout.print("Ctrl-C stops it.")
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
+        _log_to_terminal()
+        uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)).run(sockets=[listener])
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -115,6 +118,20 @@ def listen(host: str, port: int) -> socket.socket:
         reason = e.strerror if isinstance(e, OSError) else e
         raise UsageError(f"Cannot listen on port {port} of {host}: {reason}. Try --port 0.") from e
     return listener
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats a record, which may quote a request, without characters that control a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record, and escape each of its lines."""
+        return "\n".join(map(printable, super().format(record).split("\n")))
+
+
+def _log_to_terminal() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
 
 
 def _describe_access(*, writable: bool, is_default: bool) -> str:

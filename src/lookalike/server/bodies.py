@@ -1,21 +1,20 @@
 """Request bodies that are either JSON or a form with files.
 
-The event loop receives a body. The route decodes and checks it in a thread.
+The event loop receives a body; all reading happens in threads.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
 
 from lookalike import images
+from lookalike.server.forms import Form, parse_form
+from lookalike.server.json_limits import check_json, check_texts
 from lookalike.server.problems import schema
-
-_MAX_FIELDS = 20
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -26,36 +25,35 @@ class Body:
 
     Attributes:
         json: the JSON text; None for a form.
-        fields: the text fields of a form, by name.
-        files: the files of a form, by name.
+        form: the form; empty for JSON.
     """
 
     json: bytes | None = None
-    fields: dict[str, str] = field(default_factory=dict)
-    files: dict[str, UploadFile] = field(default_factory=dict)
+    form: Form = field(default_factory=Form)
 
 
-def _receiver(max_files: int) -> Callable[[Request], AsyncIterator[Body]]:
-    async def receive(request: Request) -> AsyncIterator[Body]:
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type == "application/json":
-            yield Body(json=await request.body())
-        elif media_type == "multipart/form-data":
-            async with request.form(max_files=max_files, max_fields=_MAX_FIELDS) as form:
-                yield Body(
-                    fields={k: v for k, v in form.items() if isinstance(v, str)},
-                    files={k: v for k, v in form.items() if isinstance(v, UploadFile)},
-                )
-        else:
-            raise HTTPException(415, "Send application/json, or multipart/form-data with a file.")
-
-    return receive
+async def _receive(request: Request) -> bytes:
+    return await request.body()
 
 
-OneImage = Annotated[Body, Depends(_receiver(1))]
+def _reader(max_files: int) -> Callable[[Request, bytes], Body]:
+    def read(request: Request, body: Annotated[bytes, Depends(_receive)]) -> Body:
+        content_type = request.headers.get("content-type", "")
+        match content_type.partition(";")[0].strip().lower():
+            case "application/json":
+                return Body(json=body)
+            case "multipart/form-data":
+                return Body(form=parse_form(content_type, body, max_files))
+            case _:
+                raise HTTPException(415, "Send application/json, or multipart/form-data with a file.")
+
+    return read
+
+
+OneImage = Annotated[Body, Depends(_reader(1))]
 """A body with at most one file."""
 
-TwoImages = Annotated[Body, Depends(_receiver(2))]
+TwoImages = Annotated[Body, Depends(_reader(2))]
 """A body with at most two files."""
 
 
@@ -65,27 +63,40 @@ def form_images(body: Body, *names: str) -> dict[str, bytes]:
     Raises:
         ImageError: a field is not Base64.
     """
-    from_files = {name: body.files[name].file.read() for name in names if name in body.files}
-    return from_files | {name: images.from_base64(body.fields[name]) for name in names if name in body.fields}
+    files, fields = body.form.files, body.form.fields
+    from_files = {name: files[name].content for name in names if name in files}
+    return from_files | {name: images.from_base64(fields[name]) for name in names if name in fields}
 
 
 def form_fields(body: Body, model: type[M], *image_names: str) -> M:
     """Validate the fields of a form, without those that hold images.
 
     Raises:
+        HTTPException: 413: the fields are too long.
         RequestValidationError: the fields do not fit the model.
     """
-    return validate(model, {name: text for name, text in body.fields.items() if name not in image_names})
+    fields = {name: text for name, text in body.form.fields.items() if name not in image_names}
+    check_texts(fields)
+    return _validate(model.model_validate, fields)
 
 
-def validate(model: type[M], data: bytes | Mapping[str, str]) -> M:
-    """Validate JSON, or the fields of a form, against a model.
+def validate_json(model: type[M], data: bytes) -> M:
+    """Validate JSON against a model.
 
     Raises:
-        RequestValidationError: the data does not fit the model.
+        HTTPException: 413: there is too much JSON beside the images.
+        RequestValidationError: it is not JSON, or does not fit the model.
     """
+    check_json(data)
+    return _validate(model.model_validate_json, data)
+
+
+D = TypeVar("D", bytes, dict[str, str])
+
+
+def _validate(validate: Callable[[D], M], data: D) -> M:
     try:
-        return model.model_validate_json(data) if isinstance(data, bytes) else model.model_validate(data)
+        return validate(data)
     except ValidationError as e:
         raise RequestValidationError(e.errors(include_url=False, include_context=False, include_input=False)) from e
 

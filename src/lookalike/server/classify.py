@@ -23,13 +23,13 @@ def classify(collection: NamedCollection, body: bodies.OneImage) -> ClassesOut:
     """Rank the labels of a collection by the distance of their items from an image."""
     fields: ClassifyForm
     if body.json is not None:
-        fields = given = bodies.validate(ClassifyBody, body.json)
+        fields = given = bodies.validate_json(ClassifyBody, body.json)
         name, text = ("image", given.image) if given.image is not None else ("sketch", given.sketch or "")
         data = images.from_base64(text)
     else:
         uploaded = bodies.form_images(body, *BRANCHES)
         fields = bodies.form_fields(body, ClassifyForm, *BRANCHES)
-        if len(uploaded) != 1 or not body.files.keys() <= uploaded.keys():
+        if len(uploaded) != 1 or not body.form.files.keys() <= uploaded.keys():
             raise UsageError("The form needs one file, named “image” or “sketch”.")
         ((name, data),) = uploaded.items()
     branch, metric = BRANCHES[name], fields.metric or collection.embedder.metric

@@ -25,6 +25,8 @@ _Shuffle = Annotated[
     Query(ge=0, lt=2**63, description="Seed of a random order. Without it, items come in the order of their ids."),
 ]
 _Cursor = Annotated[str, Query(max_length=4096, description="The cursor of the previous page.")]
+_MAX_NAME = 255  # characters of a file name that are kept
+
 _Limit = Annotated[int, Query(ge=1, le=MAX_COUNT)]
 
 
@@ -79,15 +81,16 @@ def add_item(request: Request, response: Response, collection: NamedCollection, 
     """Add an image. An image with the same content replaces the label and the attributes of its item."""
     new: NewItemBody | NewItemForm
     if body.json is not None:
-        new = bodies.validate(NewItemBody, body.json)
+        new = bodies.validate_json(NewItemBody, body.json)
         data = images.from_base64(new.image)
     else:
         uploaded = bodies.form_images(body, "image")
-        if not uploaded or len(uploaded) < len(body.files):
+        if not uploaded or len(uploaded) < len(body.form.files):
             raise UsageError("The form needs one file, named “image”.")
         data = uploaded["image"]
         new = bodies.form_fields(body, NewItemForm, "image")
-    item = collection.add_image(data, new.label, new.attributes)
+    filename = body.form.files["image"].filename if "image" in body.form.files else ""
+    item = collection.add_image(data, new.label, new.attributes, filename=filename[-_MAX_NAME:])
     out = item_out(request, collection, item)
     response.headers["Location"] = out.uri.removesuffix("/image")
     return out

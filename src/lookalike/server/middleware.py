@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lookalike.server.problems import problem, unexpected
+from lookalike.tables import printable
 
 log = logging.getLogger(__name__)
 
@@ -138,9 +139,9 @@ class Headers:
         try:
             await self.app({**scope, "method": "GET"} if head else scope, receive, send_with_headers)
         except ClientDisconnect:
-            log.warning("%s %r: the client broke off the request.", scope["method"], scope["path"])
+            log.warning("%s %s: the client broke off the request.", scope["method"], printable(scope["path"]))
         except Exception:
             if started:
                 raise
-            log.exception("%s %r failed.", scope["method"], scope["path"])
+            log.exception("%s %s failed.", scope["method"], printable(scope["path"]))
             await unexpected()(scope, receive, send_with_headers)

@@ -28,6 +28,7 @@ from lookalike.errors import (
     plain_reason,
 )
 from lookalike.server.served import ServedCollections
+from lookalike.tables import printable
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,9 @@ _GENERIC: dict[type[LookalikeError], str] = {
     UsageError: "This collection does not support that query. GET /api/collections describes the collections.",
     LookalikeError: "The request failed. The server's log says why.",
 }
+
+# A list may have thousands of invalid values; an answer names the first ones.
+_MAX_ERRORS = 20
 
 # Absolute paths, paths on a drive, on a network or in a home folder, files of lookalike, addresses in memory.
 _INTERNAL = re.compile(r"(?<![\w:/])[/~][\w.]|\b[A-Za-z]:\\|\\\\|\.lookalike\b|\.onnx\b|\.sqlite\b|\.json\b|\bat 0x")
@@ -141,7 +145,8 @@ def _from_lookalike_error(request: Request, error: LookalikeError) -> Response:
     status = error.http_status
     detail = public_message(error, request.app.state.served)
     if detail != str(error):
-        log.warning("%s %s: %s", request.method, request.url.path, error, exc_info=error if status == 500 else None)  # noqa: PLR2004 -- HTTP
+        line = printable(f"{request.method} {request.scope['path']}: {error}")
+        log.warning("%s", line, exc_info=error if status == HTTPStatus.INTERNAL_SERVER_ERROR else None)
     words = re.findall("[A-Z][a-z]+", type(error).__name__.removesuffix("Error")) or ["Problem"]
     return problem(
         status,
@@ -168,7 +173,7 @@ def public_message(error: LookalikeError, served: ServedCollections) -> str:
 
 def _from_validation_errors(errors: Sequence[Any]) -> Response:
     fields = []
-    for error in errors:
+    for error in errors[:_MAX_ERRORS]:
         # Clients know the field by its name, without body, query or path. A part with a space is the tag of a union.
         parts = [str(p) for p in error["loc"] if p not in {"body", "query", "path"} and " " not in str(p)]
         fields.append(FieldError(field=".".join(parts) or "body", message=plain_reason(error["msg"])))

@@ -1,6 +1,5 @@
 """Request and response bodies, as pydantic models."""
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -21,6 +20,7 @@ from lookalike.collection import Collection
 from lookalike.compare import RankedClass, Verdict
 from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.metric import Metric
+from lookalike.parsing import ParseError, parse_json
 from lookalike.query import DEFAULT_K, Filter
 from lookalike.stores import Answer, Item
 
@@ -42,8 +42,8 @@ def _parse_list(value: object) -> object:
     """Read the JSON list of two distances that a form may hold; return any other value unchanged."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError) as e:
+            return parse_json(value, max_bytes=200)
+        except ParseError as e:
             raise ValueError("Two distances are written [0.1, 0.3].") from e
     return value
 

@@ -75,12 +75,12 @@ def _to_query(
 def _read_search(body: bodies.Body) -> tuple[SearchBody | SearchForm, dict[str, bytes]]:
     """Read a search, and its image by the name of the field; a search for an item has no image."""
     if body.json is not None:
-        fields = bodies.validate(SearchBody, body.json)
+        fields = bodies.validate_json(SearchBody, body.json)
         texts = {"image": fields.image, "sketch": fields.sketch}
         return fields, {name: images.from_base64(text) for name, text in texts.items() if text is not None}
     uploaded = bodies.form_images(body, *BRANCHES)
     form = bodies.form_fields(body, SearchForm, *BRANCHES)
-    if len(uploaded) + (form.item is not None) != 1 or len(uploaded) < len(body.files):
+    if len(uploaded) + (form.item is not None) != 1 or len(uploaded) < len(body.form.files):
         raise UsageError("The form needs one file, named “image” or “sketch”, or the id of an “item”.")
     return form, uploaded
 
@@ -122,7 +122,7 @@ def search_simple(request: Request, served: Served, body: Annotated[bytes, Depen
     collection = served.get(None)
     text: str | bytes = body.strip()
     if isinstance(text, bytes) and text[:1] in {b'"', b"{"}:  # neither is in Base64's alphabet
-        root = bodies.validate(_SimpleBody, text).root
+        root = bodies.validate_json(_SimpleBody, text).root
         text = root.image if isinstance(root, _ImageObject) else root
     answer = collection.search(images.from_base64(text))
     return SimpleAnswerOut(

@@ -27,11 +27,11 @@ def verify(served: Served, body: bodies.TwoImages) -> VerdictOut:
     left: bytes | ItemReference
     right: bytes | ItemReference
     if body.json is not None:
-        fields = pair = bodies.validate(VerifyBody, body.json)
+        fields = pair = bodies.validate_json(VerifyBody, body.json)
         left, right = (images.from_base64(s) if isinstance(s, str) else s for s in (pair.left, pair.right))
     else:
         uploaded = bodies.form_images(body, *_SIDES)
-        if len(uploaded) != len(_SIDES) or not body.files.keys() <= uploaded.keys():
+        if len(uploaded) != len(_SIDES) or not body.form.files.keys() <= uploaded.keys():
             raise UsageError("The form needs two files, named “left” and “right”.")
         fields = bodies.form_fields(body, VerifyForm, *_SIDES)
         left, right = uploaded["left"], uploaded["right"]
