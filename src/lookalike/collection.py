@@ -32,7 +32,7 @@ from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.folder import SUFFIX, Folder, find_folder
 from lookalike.images import ImageSource
-from lookalike.ingest import Added, Entry, absolute_path, signature
+from lookalike.ingest import Added, Entry, GoneFolder, Relocation, absolute_path, signature
 from lookalike.joins import Join, JoinPairs
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
@@ -287,14 +287,104 @@ class Collection:
             self.folder.discard_images(items.values())
         return removed
 
-    def missing(self, folder: "str | os.PathLike[str]") -> list[Item]:
-        """Return the items under a folder whose files no longer exist."""
-        root = str(absolute_path(to_path(folder))).rstrip(os.sep) + os.sep
-        return [item for item in self.store.scan() if item.uri.startswith(root) and _is_missing(Path(item.uri))]
+    def missing(self, folder: str | os.PathLike[str] | None = None) -> list[Item]:
+        """Return the items whose files certainly do not exist: those under a folder, or all that are not uploads."""
+        root = "" if folder is None else str(absolute_path(to_path(folder))).rstrip(os.sep) + os.sep
+        return [
+            item
+            for item in self.store.scan()
+            if item.uri.startswith(root) and (path := Path(item.uri)).is_absolute() and ingest.is_missing(path)
+        ]
+
+    def prune(self, folder: str | os.PathLike[str] | None = None) -> tuple[int, list[GoneFolder]]:
+        """Remove the items whose files certainly do not exist.
+
+        Args:
+            folder: remove only items under this folder, which need not exist itself. Without it, the items of a folder that
+                was indexed and is gone or empty stay: its disk may not be connected.
+
+        Returns:
+            The number of removed items, and the folders whose items stay.
+
+        Example:
+            >>> la.open("shop").prune()
+            (0, [])
+        """
+        missing, gone = self.missing(folder), list[GoneFolder]()
+        if folder is None:
+            missing, gone = ingest.split_gone(missing, self.known_roots())
+        return self.remove([item.id for item in missing]), gone
+
+    def relocate(
+        self,
+        old: str | os.PathLike[str],
+        new: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> Relocation:
+        """Give the items under a folder paths under another folder, to which their files were moved, in one transaction.
+
+        Items keep their ids, labels and attributes. No file is read or moved.
+
+        Args:
+            old: the folder where the files were, or a file.
+            new: the folder where they are now, or the file.
+            force: relocate also if none of the files exists there.
+            dry_run: change nothing.
+
+        Raises:
+            NotFoundError: there is no item under the old folder, or none of the files exists under the new one.
+
+        Example:
+            >>> shop = la.open("shop")
+            >>> shop.relocate("photos", "photos/../photos", dry_run=True).existing
+            64
+        """
+        planned = ingest.plan_relocation(self.store.scan(), to_path(old), to_path(new))
+        if not planned.relocated and not planned.conflicts:
+            raise NotFoundError(
+                f"{self.path} has no items under {os.fspath(old)}. Its images are under {self._places()}."
+            )
+        if planned.relocated and not planned.existing and not force:
+            raise NotFoundError(
+                f"None of the {planned.relocated:,} files exists under {os.fspath(new)}: there is no {planned.example}."
+                " Check the path, or use --force (force=True) if they will be there later."
+            )
+        if not dry_run:
+            self.store.update(planned.changes)
+            self.remember_root(new)
+        return planned
+
+    def _places(self) -> str:
+        """List the folders of the items' files, for messages."""
+        folders = {str(Path(item.uri).parent) for item in self.store.scan() if not self.folder.owns(item)}
+        outermost: list[str] = []
+        for folder in sorted(folders):
+            if not outermost or not Path(folder).is_relative_to(outermost[-1]):
+                outermost.append(folder)
+        more = f" and {len(outermost) - 3:,} more" if len(outermost) > 3 else ""  # noqa: PLR2004 -- enough to see
+        return (", ".join(outermost[:3]) or "its own folder") + more
 
     def is_missing(self, item: Item) -> bool:
         """Return whether an item's file certainly does not exist; a file in a folder that cannot be searched may exist."""
-        return _is_missing(self.folder.file(item))
+        try:
+            return ingest.is_missing(self.folder.file(item))
+        except NotFoundError:  # its uri leads outside of the folder
+            return True
+
+    def find(self, names: Sequence[str]) -> dict[str, Item]:
+        """Find items by their ids, or by the paths of their files; return them by name, without unknown names.
+
+        A path is found in any Unicode form, and under the path that the file has now if it was moved.
+
+        Example:
+            >>> shop = la.open("shop")
+            >>> item = next(iter(shop))
+            >>> shop.find([item.id, item.uri, "nothing"]) == {item.id: item, item.uri: item}
+            True
+        """
+        return ingest.find_items(self.store, to_texts("The id or path of an item", names))
 
     def get(self, ident: str) -> Item:
         """Return an item.
@@ -824,14 +914,3 @@ def _after(answer: Answer, after: tuple[float, str] | None) -> Answer:
     if after is None:
         return answer
     return replace(answer, hits=tuple(hit for hit in answer.hits if (hit.distance, hit.item.id) > after))
-
-
-def _is_missing(path: Path) -> bool:
-    """Return whether a file certainly does not exist; a file in a folder that cannot be searched may exist."""
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        pass
-    return False

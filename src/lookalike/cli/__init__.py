@@ -13,6 +13,7 @@ COMMANDS = {
     "join": ("join", "Find all pairs of images of two collections, or of one with itself, that look alike."),
     "duplicates": ("duplicates", "Find duplicates in a collection, and move them away."),
     "tune": ("tune", "Build an index for approximate search, if exact search takes too long."),
+    "relocate": ("relocate", "Tell a collection that its image files have moved to another folder."),
     "remove": ("remove", "Remove items from a collection; their image files stay."),
     "info": ("info", "Describe a collection: its items, encoder, metric, size, index and labels."),
     "verify": ("verify", "Decide whether two images show the same thing."),

@@ -29,7 +29,6 @@ from lookalike.duplicates import (
 )
 from lookalike.errors import NotFoundError, StorageError, UsageError
 from lookalike.folder import find_folder
-from lookalike.ingest import file_id
 from lookalike.metric import format_distance
 from lookalike.stores import Item
 from lookalike.tables import plural
@@ -281,9 +280,8 @@ def decide(
 
 
 def _item(collection: Collection, name: str) -> Item:
-    for ident in (name, file_id(Path(name))):
-        if items := collection.store.get([ident]):
-            return items[ident]
+    if found := collection.find([name]):
+        return found[name]
     raise NotFoundError(f"{collection.path} has no image “{name}”. Give its id, or the path of the indexed file.")
 
 

@@ -1,6 +1,9 @@
 """The command index: add a folder of images to a collection."""
 
+import os
+import shlex
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,9 +14,9 @@ from lookalike import encoders, images
 from lookalike.cli import output
 from lookalike.cli.options import Json, options
 from lookalike.collection import Added, Collection, open_collection
-from lookalike.errors import NotFoundError
-from lookalike.folder import find_folder
-from lookalike.ingest import plan
+from lookalike.errors import NotFoundError, StorageError, UsageError
+from lookalike.folder import find_folder, is_collection
+from lookalike.ingest import Entry, GoneFolder, plan
 from lookalike.metric import Metric
 from lookalike.tables import plural
 
@@ -24,8 +27,13 @@ commands = typer.Typer()
 class Options:
     """Options of index."""
 
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images; its subfolders are searched too.")]
     to: Annotated[Path, typer.Option(metavar="NAME", help="The collection; created if it does not exist.")]
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DIR", help="A folder of images; its subfolders are searched too. Only --prune works without it."
+        ),
+    ] = None
     encoder: Annotated[
         str | None, typer.Option(help="For a new collection: a bundled name, a folder, or hf://org/repo.")
     ] = None
@@ -36,7 +44,14 @@ class Options:
         ),
     ] = None
     metric: Annotated[Metric | None, typer.Option(help="For a new collection; default: the encoder's own.")] = None
-    prune: Annotated[bool, typer.Option("--prune", help="Remove items whose files under DIR no longer exist.")] = False
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune",
+            help="Remove items whose files no longer exist: those under DIR, which may itself be gone; without DIR those of"
+            " all folders that still exist.",
+        ),
+    ] = False
     json: Json = False
 
 
@@ -45,32 +60,78 @@ class Options:
 def index(given: Options) -> None:
     """Add a folder of images to a collection.
 
-    Run it again after the folder has changed: it embeds only new and changed images. You can stop it at any time; the
-    next run continues.
+    Run it again after the folder has changed: it embeds only new and changed images. Files that were moved or renamed keep
+    their items. You can stop it at any time; the next run continues.
 
     Example: lookalike index photos --to shop.lookalike --labels folder
     """
+    if given.folder is None:
+        _prune_all(given)
+        return
     unreadable: list[OSError] = []
-    found = plan(given.folder, _parse_labels(given.labels), unreadable.append)
-    if not found:
-        raise NotFoundError(f"There are no images under {given.folder} ({', '.join(sorted(images.SUFFIXES))}).")
+    found = _plan(given, given.folder, unreadable.append)
     with _open(given) as collection:
-        collection.remember_root(given.folder)
-        advice = "The collection keeps what was added; run the same command to continue."
-        with output.stoppable(advice), output.progress_bar() as progress:
-            added = collection.add(found, progress)
-        missing = [item.id for item in collection.missing(given.folder)]
-        if given.prune:
-            collection.remove(missing)
+        added = _add(given.folder, collection, found)
+        missing = len(collection.missing(given.folder))
+        removed = collection.prune(given.folder)[0] if given.prune else 0
+        if not found and not removed:
+            raise NotFoundError(
+                f"There are no images under {given.folder}, and {collection.path} has no items of missing files there."
+            )
         for error in unreadable:
             output.stderr.print(f"skipped: {error}", style="yellow")
         output.print_skipped([reason for _, reason in added.failures])
         if given.json:
-            output.write_json(_to_dict(collection, added, len(missing), pruned=given.prune))
+            output.write_json(_to_dict(collection, added, missing, removed))
         else:
-            output.stdout.print(_summary(collection, added, len(missing), pruned=given.prune))
-    if added.failed == added.total:
+            output.stdout.print(_summary(collection, added, missing, removed))
+    if found and added.failed == added.total:
         sys.exit(1)
+
+
+def _plan(given: Options, folder: Path, on_error: Callable[[OSError], None]) -> list[Entry]:
+    """List the images of the folder; none if it is gone or empty and the items of its files are to be removed."""
+    prunes = given.prune and is_collection(given.to)
+    found = [] if prunes and not os.path.lexists(folder) else plan(folder, _parse_labels(given.labels), on_error)
+    if not found and not prunes:
+        raise NotFoundError(f"There are no images under {folder} ({', '.join(sorted(images.SUFFIXES))}).")
+    return found
+
+
+def _add(folder: Path, collection: Collection, found: Sequence[Entry]) -> Added:
+    if not found:
+        return Added()
+    collection.remember_root(folder)
+    advice = "The collection keeps what was added; run the same command to continue."
+    with output.stoppable(advice), output.progress_bar() as progress:
+        return collection.add(found, progress)
+
+
+def _prune_all(given: Options) -> None:
+    """Remove the items whose files are gone from all folders that still exist."""
+    if not given.prune:
+        raise UsageError("Give a folder of images: lookalike index DIR --to NAME. Only --prune works without it.")
+    with Collection.open(given.to) as collection:
+        missing = len(collection.missing())
+        removed, gone = collection.prune()
+        if given.json:
+            output.write_json(_to_dict(collection, Added(), missing, removed) | {"kept": _kept(gone)})
+        else:
+            output.stdout.print(
+                f"{removed:,} removed. {collection.path} has {plural(len(collection), 'item')}.",
+            )
+    if gone:
+        name, folder = shlex.quote(str(given.to)), shlex.quote(str(gone[0].path))
+        others = f" (and {len(gone) - 1:,} more folders)" if len(gone) > 1 else ""
+        raise StorageError(
+            f"{gone[0].path} is gone or empty{others}; {plural(sum(g.items for g in gone), 'item')} of it stayed. If it is on a"
+            f" disk, connect the disk. If it was renamed: lookalike relocate {name} {folder} NEW. To remove its items:"
+            f" lookalike index {folder} --to {name} --prune"
+        )
+
+
+def _kept(gone: Sequence[GoneFolder]) -> list[dict[str, object]]:
+    return [{"folder": str(folder.path), "items": folder.items} for folder in gone]
 
 
 def _parse_labels(text: str | None) -> Literal["folder"] | Path | None:
@@ -88,7 +149,7 @@ def _open(given: Options) -> Collection:
     return open_collection(given.to, encoder, given.metric)
 
 
-def _to_dict(collection: Collection, added: Added, missing: int, *, pruned: bool) -> dict[str, object]:
+def _to_dict(collection: Collection, added: Added, missing: int, removed: int) -> dict[str, object]:
     return {
         "collection": str(collection.path),
         "items": len(collection),
@@ -98,17 +159,18 @@ def _to_dict(collection: Collection, added: Added, missing: int, *, pruned: bool
         "unchanged": added.unchanged,
         "failed": [{"path": str(path), "reason": reason} for path, reason in added.failures],
         "gone": missing,
-        "removed": missing if pruned else 0,
+        "removed": removed,
     }
 
 
-def _summary(collection: Collection, added: Added, missing: int, *, pruned: bool) -> str:
+def _summary(collection: Collection, added: Added, missing: int, removed: int) -> str:
     counts = (
         (added.moved, "moved"),
         (added.reused, "copy of a known image" if added.reused == 1 else "copies of known images"),
         (added.unchanged, "unchanged"),
         (added.failed, "skipped"),
-        (missing, "removed" if pruned else "missing (--prune removes them)"),
+        (removed, "removed"),
+        (missing - removed, "missing (--prune removes them)"),
     )
     parts = [f"{added.embedded:,} embedded", *(f"{count:,} {what}" for count, what in counts if count)]
     return f"{', '.join(parts)}. {collection.path} has {plural(len(collection), 'item')}."

@@ -1,6 +1,5 @@
 """The command remove: remove items from a collection."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +8,6 @@ from lookalike.cli import output
 from lookalike.cli.options import Json, Name
 from lookalike.collection import Collection
 from lookalike.errors import NotFoundError
-from lookalike.ingest import file_id
 from lookalike.tables import plural
 
 commands = typer.Typer()
@@ -26,11 +24,9 @@ def remove(
     Example: lookalike remove shop photos/mug/mug-0004.jpg
     """
     with Collection.open(name) as collection:
-        known = collection.store.get(items)
-        ids = [item if item in known else file_id(Path(item).absolute()) for item in items]
-        existing = collection.store.get(ids)
-        missing = [item for item, ident in zip(items, ids, strict=True) if ident not in existing]
-        removed = collection.remove(ids)
+        found = collection.find(items)
+        missing = [item for item in items if item not in found]
+        removed = collection.remove([item.id for item in found.values()])
         if json:
             output.write_json({"removed": removed, "missing": missing, "items": collection.store.count()})
         else:

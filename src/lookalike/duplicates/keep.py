@@ -1,5 +1,6 @@
 """Choose the image of a group to keep, and give the reasons."""
 
+import shlex
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ def inspect_files(
     skipped: list[Failure] = []
 
     def inspect(task: Sequence[Item]) -> list[FileFacts | str]:
-        return [_inspect(source.folder.file(item), item) for item in task]
+        return [_inspect(source.folder.file(item), item, source.folder.path) for item in task]
 
     tasks = [items[i : i + _TASK] for i in range(0, len(items), _TASK)]
     done = 0
@@ -154,7 +155,7 @@ def inspect_files(
     return facts, skipped
 
 
-def _inspect(path: Path, item: Item) -> FileFacts | str:
+def _inspect(path: Path, item: Item, collection: Path) -> FileFacts | str:
     """Return the facts of a file, or why it is skipped."""
     try:
         status = path.lstat()
@@ -164,7 +165,7 @@ def _inspect(path: Path, item: Item) -> FileFacts | str:
             return "it has changed since it was indexed; index again"
         width, height = images.dimensions(path)
     except (FileNotFoundError, NotADirectoryError):
-        return "it is missing; lookalike index --prune removes it from the collection"
+        return f"it is missing; to remove such items: lookalike index --to {shlex.quote(str(collection))} --prune"
     except OSError as e:
         return f"it cannot be read: {e.strerror}"
     except LookalikeError as e:

@@ -12,8 +12,11 @@ It does not read a file whose size and times did not change, and does not embed 
 a killed run continues at its last write, and a folder that grew takes only the time of its new files.
 """
 
-from lookalike.ingest.paths import absolute_path, file_id, signature
+from lookalike.ingest.gone import GoneFolder, split_gone
+from lookalike.ingest.lookup import find_items
+from lookalike.ingest.paths import absolute_path, file_id, is_missing, signature
 from lookalike.ingest.plan import Entry, Labels, Source, plan
+from lookalike.ingest.relocate import Relocation, plan_relocation
 from lookalike.ingest.run import Added, Failure, add
 from lookalike.ingest.write import Keeper
 
@@ -21,12 +24,18 @@ __all__ = [
     "Added",
     "Entry",
     "Failure",
+    "GoneFolder",
     "Keeper",
     "Labels",
+    "Relocation",
     "Source",
     "absolute_path",
     "add",
     "file_id",
+    "find_items",
+    "is_missing",
     "plan",
+    "plan_relocation",
     "signature",
+    "split_gone",
 ]

@@ -1,0 +1,91 @@
+"""Relocation of items: the paths below one folder become paths below another."""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath, PureWindowsPath
+from unicodedata import normalize
+
+from lookalike.ingest.paths import absolute_path, is_missing
+from lookalike.ingest.read import keep_labels
+from lookalike.stores import Change, Item
+
+
+@dataclass(frozen=True)
+class Relocation:
+    """The changes that give items below a folder paths below another.
+
+    Attributes:
+        changes: the changes of items.
+        relocated: number of items that get a new path.
+        existing: number of them whose files exist there.
+        example: the first new path without a file; none if all files exist.
+        merged: number of items that had been added at the new paths with the same content. They are removed; the relocated
+            items keep their ids, and take over labels and attributes if they have none.
+        conflicts: items that stay, since items with other contents have the new paths.
+    """
+
+    changes: tuple[Change, ...]
+    relocated: int = 0
+    existing: int = 0
+    example: Path | None = None
+    merged: int = 0
+    conflicts: tuple[Item, ...] = ()
+
+
+def plan_relocation(items: Iterable[Item], old: str | os.PathLike[str], new: str | os.PathLike[str]) -> Relocation:
+    """Plan the relocation of items.
+
+    Args:
+        items: all items of a store.
+        old: a folder or a file, which need not exist; also a Windows path on another system.
+        new: the folder or file that takes its place.
+    """
+    everything = list(items)
+    at = {item.uri: item for item in everything}
+    target, match = absolute_path(Path(new)), _Below(old)
+    paths = {item.id: str(target / rest) for item in everything if (rest := match.rest(item.uri)) is not None}
+    changes: list[Change] = []
+    conflicts: list[Item] = []
+    missing: list[str] = []
+    merged = 0
+    for item in everything:
+        if item.id not in paths:
+            continue
+        uri = paths[item.id]
+        moved, there = replace(item, uri=uri), at.get(uri)
+        if there is not None and there.id not in paths:
+            if there.sha256 != item.sha256:
+                conflicts.append(item)
+                continue
+            moved = keep_labels(moved, there)
+            changes.append((there, None))
+            merged += 1
+        changes.append((item, moved))
+        if is_missing(Path(uri)):
+            missing.append(uri)
+    relocated = len(paths) - len(conflicts)
+    example = Path(missing[0]) if missing else None
+    return Relocation(tuple(changes), relocated, relocated - len(missing), example, merged, tuple(conflicts))
+
+
+class _Below:
+    """A test whether a path is a folder or below it, in any Unicode form."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        text = os.fspath(folder)
+        self._windows = os.name != "nt" and bool(re.match(r"[A-Za-z]:[\\/]|\\\\", text))
+        path = PureWindowsPath(text) if self._windows else absolute_path(Path(text))
+        self._folder = self._forms(path)
+
+    def rest(self, uri: str) -> Path | None:
+        """Return the path below the folder; none if it is elsewhere."""
+        path = PureWindowsPath(uri) if self._windows else PurePath(uri)
+        if not path.is_absolute() or self._forms(path)[: len(self._folder)] != self._folder:
+            return None
+        return Path(*path.parts[len(self._folder) :])
+
+    def _forms(self, path: PurePath) -> tuple[str, ...]:
+        parts = tuple(normalize("NFC", part) for part in path.parts)
+        return tuple(part.casefold() for part in parts) if self._windows else parts

@@ -1,0 +1,242 @@
+"""`lookalike index`, `relocate` and `remove`, as a user types them."""
+
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+import image_files
+from lookalike.collection import Collection
+from lookalike.stores import Item
+from test_cli import Result, Shell
+
+
+@pytest.fixture
+def shell(pocket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Shell:
+    """A shell in a folder with an encoder and the images `cats` and `dogs`."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    shutil.copytree(pocket, tmp_path / "pocket")
+    image_files.write(tmp_path, {"cats/a.png": 1, "cats/x/b.png": 2, "dogs/c.png": 3})
+    monkeypatch.chdir(tmp_path)
+    return Shell(monkeypatch, capfd)
+
+
+@pytest.fixture
+def indexed(shell: Shell) -> Shell:
+    for folder in ("cats", "dogs"):
+        assert shell("index", folder, "--to", "c", "--encoder", "pocket").code == 0
+    return shell
+
+
+def uris() -> dict[str, str]:
+    """Path, relative to this folder → id of its item."""
+    with Collection.open("c") as collection:
+        return {str(Path(item.uri).relative_to(Path.cwd())): item.id for item in collection}
+
+
+def advised(error: str) -> list[str]:
+    """Return the words of the last command in a message."""
+    return shlex.split(error.strip().rpartition(" lookalike ")[2])
+
+
+# ---- moved files
+
+
+def test_index_counts_moved_files(indexed: Shell) -> None:
+    before = uris()
+    Path("cats").rename("cats2")
+    done = indexed("index", "cats2", "--to", "c")
+    assert (done.code, done.err) == (0, done.err)
+    assert "0 embedded, 2 moved." in done.out
+    assert uris() == {uri.replace("cats", "cats2"): ident for uri, ident in before.items()}
+    Path("cats2").rename("cats3")
+    assert indexed("index", "cats3", "--to", "c", "--json").json["moved"] == 2
+
+
+# ---- prune
+
+
+def test_prune_removes_the_items_of_a_folder_that_is_gone_or_empty(indexed: Shell) -> None:
+    shutil.rmtree("cats")
+    shutil.rmtree("dogs")
+    Path("dogs").mkdir()
+    assert "2 removed" in indexed("index", "cats", "--to", "c", "--prune").out
+    done = indexed("index", "dogs", "--to", "c", "--prune", "--json").json
+    assert (done["removed"], done["gone"], done["items"]) == (1, 1, 0)
+    for folder in ("cats", "dogs"):
+        again = indexed("index", folder, "--to", "c", "--prune")
+        assert again.code == 1
+        assert "no items" in again.err
+
+
+def test_without_prune_a_folder_that_is_gone_is_an_error(indexed: Shell) -> None:
+    shutil.rmtree("cats")
+    done = indexed("index", "cats", "--to", "c")
+    assert done.code == 1
+    assert "no folder" in done.err
+    assert len(uris()) == 3
+
+
+def test_prune_of_the_whole_collection_keeps_the_items_of_a_folder_that_is_gone(indexed: Shell) -> None:
+    Path("cats/a.png").unlink()
+    shutil.rmtree("cats/x")
+    assert indexed("index", "--to", "c", "--prune").code == 1  # cats is empty now, as if its disk were not connected
+    assert len(uris()) == 3
+    Path("cats/notes.txt").touch()
+    shutil.rmtree("dogs")
+    done = indexed("index", "--to", "c", "--prune")
+    assert done.code == 1
+    assert "2 removed" in done.out
+    assert "connect" in done.err
+    assert list(uris()) == ["dogs/c.png"]
+    report = indexed("index", "--to", "c", "--prune", "--json")
+    assert report.json["kept"] == [{"folder": str(Path("dogs").absolute()), "items": 1}]
+    removed = indexed(*advised(done.err))
+    assert (removed.code, uris()) == (0, {})
+
+
+def test_the_other_advice_for_a_folder_that_is_gone_works(indexed: Shell) -> None:
+    before = uris()
+    Path("dogs").rename("new place")
+    error = indexed("index", "--to", "c", "--prune").err
+    command = shlex.split(error.partition("renamed: lookalike ")[2].partition(" To ")[0].removesuffix("."))
+    assert command[-1] == "NEW"
+    assert indexed(*command[:-1], "new place").code == 0
+    assert uris()["new place/c.png"] == before["dogs/c.png"]
+    assert indexed("index", "--to", "c", "--prune").code == 0
+
+
+def test_prune_of_unknown_folders_is_careful(indexed: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))
+    Path("cats/x/b.png").unlink()
+    shutil.rmtree("dogs")
+    done = indexed("index", "--to", "c", "--prune")
+    assert done.code == 1
+    assert f"{Path('cats/x').absolute()} is gone or empty (and 1 more folder" in done.err
+    assert len(uris()) == 3
+
+
+def test_the_advice_of_duplicates_for_missing_files_works(indexed: Shell) -> None:
+    shutil.copy("cats/a.png", "cats/copy.png")
+    indexed("index", "cats", "--to", "c")
+    Path("cats/copy.png").unlink()
+    done = indexed("duplicates", "c", "--within", "0.1")
+    assert indexed(*advised(next(line for line in done.err.splitlines() if "missing" in line))).code == 0
+    assert sorted(uris()) == ["cats/a.png", "cats/x/b.png", "dogs/c.png"]
+
+
+def test_index_without_a_folder_only_prunes(indexed: Shell) -> None:
+    assert indexed("index", "--to", "c").code == 2
+    assert indexed("index", "--to", "nowhere", "--prune").code == 1
+    done = indexed("index", "--to", "c", "--prune")
+    assert (done.code, done.out) == (0, "0 removed. c.lookalike has 3 items.\n")
+
+
+# ---- relocate
+
+
+def test_relocate_gives_items_new_paths(indexed: Shell) -> None:
+    before = uris()
+    Path("cats").rename("new")
+    dry = indexed("relocate", "c", "cats", "new", "--dry-run")
+    assert "2 items would be relocated" in dry.out
+    assert uris() == before
+    assert "2 items relocated." in indexed("relocate", "c", "cats/", "./new").out
+    assert uris() == {uri.replace("cats/", "new/"): ident for uri, ident in before.items()}
+    assert indexed("index", "new", "--to", "c", "--json").json["unchanged"] == 2
+
+
+def test_relocate_refuses_a_place_without_the_files(indexed: Shell) -> None:
+    before = uris()
+    for command, word in ((("cats", "nowhere"), "nowhere/a.png"), (("mice", "cats"), "no items under mice")):
+        done = indexed("relocate", "c", *command)
+        assert done.code == 1
+        assert word in done.err
+    assert "cats" in indexed("relocate", "c", "mice", "cats").err  # it says where the images are
+    assert uris() == before
+    done = indexed("relocate", "c", "cats", "nowhere", "--force", "--json").json
+    assert (done["relocated"], done["existing"], done["missing"], done["items"]) == (2, 0, 2, 3)
+    assert indexed("relocate", "c", "nowhere", "cats").code == 0
+    assert uris() == before
+
+
+def test_relocate_says_how_many_files_are_not_there(indexed: Shell) -> None:
+    Path("new").mkdir()
+    Path("cats/a.png").rename("new/a.png")
+    out = indexed("relocate", "c", "cats", "new").out
+    assert "1 of their files not there" in out
+    assert "b.png" in out
+
+
+def test_relocate_takes_one_file(indexed: Shell) -> None:
+    Path("cats/a.png").rename("dogs/a.png")
+    assert indexed("relocate", "c", "cats/a.png", "dogs/a.png").code == 0
+    assert sorted(uris()) == ["cats/x/b.png", "dogs/a.png", "dogs/c.png"]
+
+
+def test_relocate_merges_images_that_were_added_twice(indexed: Shell) -> None:
+    before = uris()
+    shutil.copytree("cats", "new")
+    Path("new/a.png").write_bytes(image_files.png(9))
+    indexed("index", "new", "--to", "c")
+    shutil.rmtree("cats")
+    done = indexed("relocate", "c", "cats", "new")
+    assert "1 item relocated" in done.out
+    assert "1 added twice before" in done.out
+    assert "1 item stayed" in done.err
+    after = uris()
+    assert after["new/x/b.png"] == before["cats/x/b.png"]
+    assert set(after) == {"cats/a.png", "new/a.png", "new/x/b.png", "dogs/c.png"}
+    assert indexed(*advised(done.err)[:-1]).code == 0
+    assert "cats/a.png" not in uris()
+
+
+def test_relocate_can_swap_and_nest_folders(indexed: Shell) -> None:
+    before = uris()
+    Path("cats").rename("cat")
+    Path("cats").mkdir()
+    Path("cat").rename("cats/cats")
+    assert indexed("relocate", "c", "cats", "cats/cats").code == 0
+    assert uris() == {uri.replace("cats/", "cats/cats/"): ident for uri, ident in before.items()}
+
+
+def test_relocate_takes_paths_of_windows(indexed: Shell) -> None:
+    with Collection.open("c") as collection:
+        items = sorted((item for item in collection if "cats" in item.uri), key=lambda item: item.uri)
+        windows = [r"C:\Users\me\Cats\a.png", r"C:\Users\me\Cats\x\b.png"]
+        collection.store.update(
+            [(item, Item(item.id, uri, sha256=item.sha256)) for item, uri in zip(items, windows, strict=True)]
+        )
+    assert indexed("relocate", "c", "c:/users/me/cats", "cats").code == 0
+    assert sorted(uris()) == ["cats/a.png", "cats/x/b.png", "dogs/c.png"]
+
+
+# ---- remove
+
+
+def test_remove_takes_the_path_that_a_file_has_now(indexed: Shell) -> None:
+    before = uris()
+    Path("cats").rename("cats2")
+    indexed("index", "cats2", "--to", "c")
+    old = indexed("remove", "c", "cats/a.png")
+    assert (old.code, len(uris())) == (1, 3)
+    assert indexed("remove", "c", "cats2/a.png", before["dogs/c.png"]).code == 0
+    assert list(uris()) == ["cats2/x/b.png"]
+
+
+def test_remove_takes_a_path_in_the_other_unicode_form(shell: Shell) -> None:
+    image_files.write(Path("pics"), {"cafe\u0301.png": 1, "\u00fc.png": 2, "u\u0308.png": 3})
+    shell("index", "pics", "--to", "c", "--encoder", "pocket")
+    assert shell("remove", "c", "pics/caf\u00e9.png").code == 0
+    assert sorted(uris()) == ["pics/u\u0308.png", "pics/\u00fc.png"]
+    assert shell("remove", "c", "pics/\u00fc.png").code == 0  # the very name comes first
+    assert sorted(uris()) == ["pics/u\u0308.png"]
+
+
+def test_remove_does_not_guess_between_two_unicode_forms(shell: Shell) -> None:
+    image_files.write(Path("pics"), {"u\u0308\u0301.png": 2, "\u00fc\u0301.png": 3})
+    shell("index", "pics", "--to", "c", "--encoder", "pocket")
+    done: Result = shell("remove", "c", "pics/\u01d8.png")
+    assert done.code == 2
+    assert all(ident in done.err for ident in uris().values())
