@@ -66,7 +66,7 @@ def plan_relocation(items: Iterable[Item], old: str | os.PathLike[str], new: str
         if is_missing(Path(uri)):
             missing.append(uri)
     relocated = len(paths) - len(conflicts)
-    example = Path(missing[0]) if missing else None
+    example = Path(min(missing)) if missing else None
     return Relocation(tuple(changes), relocated, relocated - len(missing), example, merged, tuple(conflicts))
 
 
