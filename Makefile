@@ -3,7 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+# $(call install,PACKAGES,HOW LONG) says what it does and how long it took; pip shows each package and its progress.
+install = @echo "Installing $(1) into $(VENV) ($(2)) …"; start=$$(date +%s); $(PIP) --editable '$(1)' \
+	&& echo "Installed $(1) in $$(($$(date +%s) - start)) s."
 
 # make demo SERVE=0 does not serve the web page; make demo PORT=0 serves it on any free port.
 SERVE ?= 1
@@ -52,23 +55,24 @@ clean:
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "lookalike needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "Making the environment $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/core.stamp: pyproject.toml | $(VENV)/bin/python
-	$(PIP) --editable .
-	touch $@
+	$(call install,.,a minute or two at the first time)
+	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
-	$(PIP) --editable '.[dev]'
-	touch $@ $(VENV)/core.stamp
+	$(call install,.[dev],a few minutes at the first time)
+	@touch $@ $(VENV)/core.stamp
 
 $(VENV)/bench.stamp: pyproject.toml | $(VENV)/bin/python
-	$(PIP) --editable '.[bench]'
-	touch $@ $(VENV)/core.stamp
+	$(call install,.[bench],a few minutes at the first time)
+	@touch $@ $(VENV)/core.stamp
 
 # fastdup needs old versions of Pillow and NumPy, so it has an environment of its own. If it cannot be installed, only its
 # row of the results is missing.
 $(VENV)-fastdup/stamp: | $(VENV)/bin/python
 	$(BIN)/python -m venv $(VENV)-fastdup
-	-$(VENV)-fastdup/bin/python -m pip install --quiet --disable-pip-version-check fastdup
-	touch $@
+	-$(VENV)-fastdup/bin/python -m pip install --disable-pip-version-check fastdup
+	@touch $@

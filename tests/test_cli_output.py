@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -59,9 +60,27 @@ def test_a_progress_bar_shows_each_stage_with_counts_and_details() -> None:
     assert "joining" not in shown[shown.index("writing") :]
 
 
-def test_a_progress_bar_writes_only_notes_into_a_pipe() -> None:
+def test_short_work_writes_only_notes_into_a_pipe() -> None:
     done = subprocess.run([sys.executable, "-c", LONG_WORK], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("done\n", "One image is [broken].\n")
+
+
+def test_long_work_writes_a_line_every_few_seconds_into_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with output.progress_bar() as progress:
+        for second in range(13):
+            now = 100.0 + second
+            progress.advance("drawing", 100 * second, 1200, "7\x1b pairs")
+        now += 5
+        progress.advance("joining", 3, 0)
+    assert capsys.readouterr().err.splitlines() == [
+        "drawing 500/1,200 7\\x1b pairs",
+        "drawing 1,000/1,200 7\\x1b pairs",
+        "joining",
+    ]
 
 
 def test_styles_are_for_terminals_and_can_be_switched_off() -> None:

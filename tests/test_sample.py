@@ -13,6 +13,7 @@ from lookalike.errors import UsageError
 from lookalike.sample import CLASSES, Product, catalogue, write
 from lookalike.sample.kinds import KINDS
 from lookalike.sample.shop import _scene
+from recorder import Recorder
 
 
 def pixels(image: Image.Image) -> NDArray[np.uint8]:
@@ -131,7 +132,9 @@ def test_variants_are_different_hands() -> None:
 
 
 def test_written_files_match_the_catalogue(tmp_path: Path) -> None:
-    items = write(tmp_path, count=6, seed=4)
+    progress = Recorder()
+    items = write(tmp_path, count=6, seed=4, progress=progress)
+    assert progress.reports[-1][:3] == ("drawing", 6, 6)
     assert items == catalogue(6, 4)
     with (tmp_path / "items.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -26,7 +26,9 @@ def demo(
     """Draw a toy shop, index it, search it by photo and by sketch, and serve it; download nothing."""
     began = time.monotonic()
     _print_heading("The shop")
-    products = sample.write(to, count, _SEED)
+    output.stdout.print(f"Drawing {count:,} products, each as a photo and as a sketch …")
+    with output.progress_bar() as progress:
+        products = sample.write(to, count, _SEED, progress)
     output.stdout.print(f"{count:,} products drawn in {time.monotonic() - began:.1f} s: {to}/photos, {to}/sketches")
     path = to / "shop.lookalike"
     with open_collection(path, encoders.DEFAULT) as collection:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 # Characters outside ASCII that `printable` escapes are in strings of a document; JSON escapes those of ASCII itself.
 _IN_JSON = re.compile(r"[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+
+# Seconds between two lines of progress in a file or a pipe.
+_LINE_EVERY = 5.0
 
 Style = Literal["", "bold", "dim", "red", "yellow"]
 
@@ -126,18 +130,20 @@ def progress_bar() -> Iterator["ProgressBar"]:
 class ProgressBar:
     """A `lookalike.progress.Progress` that shows a bar for the current stage, and notes as lines.
 
-    If stderr is not a terminal, it writes only the notes.
+    If stderr is not a terminal, it writes a line every few seconds instead of the bar.
     """
 
     def __init__(self) -> None:
         self._bars: Progress | None = None
         self._stage = ""
         self._task: TaskID | None = None
+        self._last_line = time.monotonic()
 
     def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:
         """Update the bar; a new stage replaces it. With a total of 0, the bar shows no amount."""
         if self._bars is None:
             if not stderr.is_terminal:
+                self._print_line(stage, done, total, detail)
                 return
             self._bars = _bars(_console())
             self._bars.start()
@@ -150,6 +156,13 @@ class ProgressBar:
             self._stage = stage
         else:
             self._bars.update(self._task, total=total or None, completed=done, count=count, detail=detail)
+
+    def _print_line(self, stage: str, done: int, total: int, detail: str) -> None:
+        now = time.monotonic()
+        if now - self._last_line >= _LINE_EVERY:
+            self._last_line = now
+            count = f" {done:,}/{total:,}" if total else ""
+            stderr.print(f"{stage}{count} {detail}".rstrip())
 
     def note(self, message: str) -> None:
         """Print a line above the bar."""

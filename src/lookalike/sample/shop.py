@@ -15,6 +15,7 @@ from PIL import Image
 from lookalike.atomic import atomic_write
 from lookalike.errors import UsageError
 from lookalike.parallel import available_cores
+from lookalike.progress import SILENT, Progress
 from lookalike.sample.geometry import rotate
 from lookalike.sample.kinds import KINDS
 from lookalike.sample.palette import BACKDROPS, COLOURS, COMPANIONS, difference
@@ -93,11 +94,17 @@ def catalogue(count: int = 320, seed: int = 0) -> list[Product]:
     return [_product(index, seed) for index in range(count)]
 
 
-def write(folder: Path, count: int = 320, seed: int = 0) -> list[Product]:
+def write(folder: Path, count: int = 320, seed: int = 0, progress: Progress = SILENT) -> list[Product]:
     """Write a catalogue as files: ``photos/<label>/<id>.jpg``, ``sketches/<label>/<id>.png`` and ``items.csv``.
 
     The columns of ``items.csv`` are ``path`` (of the photo, relative to ``folder``), ``label``, ``title`` and the
     attributes. Existing files of the same names are overwritten.
+
+    Args:
+        folder: is made if it does not exist.
+        count: number of products.
+        seed: of the catalogue.
+        progress: receives the stage ``"drawing"``.
 
     Raises:
         UsageError: ``count`` is below 1 or ``seed`` negative.
@@ -114,7 +121,8 @@ def write(folder: Path, count: int = 320, seed: int = 0) -> list[Product]:
             product.sketch().save(part, "PNG")
 
     with ThreadPoolExecutor(available_cores()) as pool:
-        list(pool.map(draw, products))
+        for done, _ in enumerate(pool.map(draw, products)):
+            progress.advance("drawing", done + 1, count)
     with atomic_write(folder / "items.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["path", "label", "title", *products[0].attributes])
