@@ -613,8 +613,8 @@ def test_every_byte_of_a_header_set_to_extremes(start: bytes) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        b"hello", b"%PDF-1.7 ", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"8BPS\0\1", b"<svg/>", b"P6 1 1 255\n\0\0\0", b"MZ",
-        b"\0\0\1\0\1\0\x10\x10", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", b"RIFF\0\0\0\0WAVE",
+        b"hello", b"%PDF-1.7 ", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"8BPS\0\2", b"<svg/>", b"P7\nWIDTH 1\n", b"MZ",
+        b"\0\0\1\0\1\0\x10\x10", b"\0\0\0\x18ftypqt  \0\0\0\0qt  ", b"RIFF\0\0\0\0WAVE",
     ],
 )  # fmt: skip
 def test_no_other_format_is_opened(content: bytes) -> None:
@@ -624,7 +624,7 @@ def test_no_other_format_is_opened(content: bytes) -> None:
 
 
 def test_formats_that_only_pillow_supports_are_refused() -> None:
-    for form in ("PPM", "TGA", "ICO", "PCX", "JPEG2000", "EPS"):
+    for form in ("ICO", "ICNS", "PCX", "DDS", "SGI", "EPS", "PDF"):
         with pytest.raises(UnreadableImageError):
             images.open_image(encode(gradient(32, 32), form))
 
@@ -940,13 +940,12 @@ def test_find_needs_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_survey_takes_images_by_content_and_counts_other_kinds(tmp_path: Path) -> None:
     jpeg, pdf = encode(gradient(), "JPEG"), b"%PDF-1.7 "
-    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
-    taken = ["IMG_1.HEIC", "noending", "photo.jpg_large", "shot.png", "x.bak", "scan.pdf"]
+    taken = ["IMG_1.HEIC", "noending", "photo.jpg_large", "shot.png", "x.bak", "scan.pdf", "icon.ico"]
     for name in taken:
         (tmp_path / name).write_bytes(jpeg)
     others = {
-        "IMG_2.HEIC": heic, "IMG_3": heic, "live.MOV": b"", "clip": b"\0\0\0\x14ftypisom", "paper": pdf, "a/b.pdf": pdf,
-        "logo.svg": b'<?xml version="1.0"?>\n<svg/>', "x.cr2": b"II*\0"[:2], "draft.psd": b"8BPS",
+        "x.jxl": b"", "y": b"\xff\x0a\0", "live.MOV": b"", "clip": b"\0\0\0\x14ftypisom", "paper": pdf, "a/b.pdf": pdf,
+        "logo.svg": b'<?xml version="1.0"?>\n<svg/>', "art.ai": pdf, "draft.psb": b"8BPS\0\2",
     }  # fmt: skip
     plain = [
         "notes.txt",
@@ -967,10 +966,13 @@ def test_survey_takes_images_by_content_and_counts_other_kinds(tmp_path: Path) -
     found = images.survey(tmp_path)
     assert [path.name for path in found.paths] == sorted(taken)
     assert {other.kind: other.count for other in found.not_taken} == {
-        "HEIC": 2, "PDF": 2, "PSD": 1, "RAW": 1, "SVG": 1, "video": 2,
+        "Illustrator": 1, "JPEG XL": 2, "PDF": 2, "PSB": 1, "SVG": 1, "video": 2,
     }  # fmt: skip
     assert images.find(tmp_path) == list(found.paths)
-    assert images.describe_not_taken(found.not_taken) == "Not taken: 2 HEIC, 2 PDFs, 1 PSD, 1 RAW, 1 SVG, 2 videos."
+    assert (
+        images.describe_not_taken(found.not_taken)
+        == "Not taken: 1 Illustrator, 2 JPEG XL, 2 PDFs, 1 PSB, 1 SVG, 2 videos."
+    )
     assert images.describe_not_taken([]) == ""
     assert str(images.NotTaken("HEIC", 4, "heif")) == "4 HEIC (pip install 'lookalike[heif]')"
 

@@ -5,13 +5,15 @@ from dataclasses import dataclass, replace
 
 from PIL import Image, ImageFile
 
-from lookalike.images import depth, jpeg
-from lookalike.images.formats import DECODERS, Reader
+from lookalike.images import depth, jpeg, raw
+from lookalike.images.formats import JPEG_2000, RAW, Reader, check_cost, check_readable, open_file
 from lookalike.images.limits import Limits, check_pixels, count_pixels
+from lookalike.images.orientation import read_orientation, write_orientation
 
 log = logging.getLogger(__name__)
 
 _JPEG = "image/jpeg"
+_END = b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,19 @@ class Content:
 
     def open(self, at_least: int | None = None) -> ImageFile.ImageFile:
         """Open the image without decoding it or checking its size; a JPEG at the scale that suits ``at_least``."""
-        image = DECODERS[self.media](Reader(self.data))
+        image = open_file(Reader(self.data), self.media)
         if self.media == _JPEG and at_least is not None and (self._is_small(image) or jpeg.is_streamed(self.data)):
             image.draft(None, (2 * at_least, 2 * at_least))
         return image
 
     def claimed_pixels(self, at_least: int | None) -> int:
         """Return the pixels that decoding allocates memory for."""
+        check_readable(self.media, self.name)
+        if self.media == RAW:
+            return raw.count_allocated(self.data)
         is_streamed = self.media != _JPEG or jpeg.is_streamed(self.data)
         with self.open(at_least if is_streamed else None) as image:
-            return count_pixels(image.size)
+            return self._weight * count_pixels(image.size)
 
     def decode(self, at_least: int | None) -> Image.Image:
         """Decode the image.
@@ -50,10 +55,16 @@ class Content:
             ImageTooLargeError: the image has too many pixels.
             Exception: any that Pillow raises on hostile bytes.
         """
+        check_readable(self.media, self.name)
+        check_cost(self.data, self.media, self.name)
+        if self.media == RAW:
+            return self._decode_raw(at_least)
+        if self.media == JPEG_2000 and self.data.rfind(_END) < self.data.rfind(b"\xff\x93"):  # start of data
+            raise OSError("image file is truncated")
         if self.media == _JPEG and jpeg.lacks_end(self.data):
             return replace(self, data=self._add_end()).decode(at_least)
         with self.open(at_least) as image:
-            check_pixels(image.size, self.name, self.limits)
+            check_pixels(image.size, self.name, replace(self.limits, pixels=self.limits.pixels // self._weight))
             is_deep = depth.has_low_bytes(image)
             image.load()
             if not (is_deep and depth.is_unscaled(image)):
@@ -63,6 +74,15 @@ class Content:
             low.load()
             return depth.scale(image, low)
 
+    def _decode_raw(self, at_least: int | None) -> Image.Image:
+        preview = raw.read_preview(self.data, self.name, self.limits)
+        if preview.pixels is not None:
+            return preview.pixels
+        image = replace(self, data=preview.jpeg, media=_JPEG).decode(at_least)
+        if read_orientation(image.info) == 1:
+            image.info["exif"] = write_orientation(preview.orientation)
+        return image
+
     def _add_end(self) -> bytes:
         with self.open(1) as image:
             check_pixels(image.size, self.name, self.limits)
@@ -71,6 +91,11 @@ class Content:
             raise OSError("image file is truncated")
         log.warning("%s has no end marker, but all its pixels.", self.name)
         return whole
+
+    @property
+    def _weight(self) -> int:
+        """By how much a pixel counts: OpenJPEG takes 24 bytes."""
+        return 2 if self.media == JPEG_2000 else 1
 
     def _is_small(self, image: Image.Image) -> bool:
         return count_pixels(image.size) <= self.limits.pixels

@@ -3,14 +3,18 @@
 import contextlib
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from PIL import Image
 
 from lookalike.errors import ImageError, ImageTooLargeError, NotFoundError, UnreadableImageError, UsageError
+from lookalike.images import raw
 from lookalike.images.colours import to_rgb
 from lookalike.images.content import Content
-from lookalike.images.formats import DECODERS, check_cost, media_type
+from lookalike.images.formats import PSD, RAW, TIFF, check_readable, media_type, open_file
+from lookalike.images.kinds import HEAD_BYTES
 from lookalike.images.limits import DEFAULT_LIMITS, Limits, check_pixels, count_pixels
 from lookalike.images.orientation import read_orientation, turn_upright, upright_size
 from lookalike.images.sources import ImageSource, check_regular, check_source, name_source, read_file, to_png
@@ -58,7 +62,6 @@ def open_image(
             return _convert(checked.copy())
     data = read_file(checked, limits)
     media = media_type(data, name=name)
-    check_cost(data, media, name)
     with _errors_translated(name):
         return _convert(Content(data, media, name, limits).decode(at_least))
 
@@ -125,8 +128,7 @@ def dimensions(source: ImageSource) -> tuple[int, int]:
         UnreadableImageError: the source is not an image, or its header is damaged.
         UsageError: ``source`` has a wrong type or shape.
     """
-    with _header(source) as image:
-        return upright_size(image.size, read_orientation(image.info))  # the size of a TIFF is upright already
+    return _read_header(source).size
 
 
 def is_animated(source: ImageSource) -> bool:
@@ -137,28 +139,47 @@ def is_animated(source: ImageSource) -> bool:
     Raises:
         NotFoundError, UnreadableImageError, UsageError: as `dimensions`.
     """
-    with _header(source) as image:
-        return bool(getattr(image, "is_animated", False))
+    return _read_header(source).is_animated
 
 
-@contextlib.contextmanager
-def _header(source: ImageSource) -> Iterator[Image.Image]:
-    """Open an image without decoding it, and translate Pillow's errors."""
+@dataclass(frozen=True)
+class _Header:
+    size: tuple[int, int]  # upright
+    is_animated: bool
+
+
+def _read_header(source: ImageSource) -> _Header:
     name, checked = name_source(source), check_source(source)
     if isinstance(checked, Image.Image):
-        yield checked
-        return
+        return _describe(checked)
     try:
         if isinstance(checked, Path):
             check_regular(checked.stat(), name)
         with io.BytesIO(checked) if isinstance(checked, bytes) else checked.open("rb") as file:
-            media = media_type(file.read(256), name=name)
-            file.seek(0)
-            with DECODERS[media](file) as image:
-                yield image
+            return _read_header_of_file(file, name)
     except ImageError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError(f"There is no file {name}. Check the path.") from error
     except Exception as error:  # as in `open_image`
         raise UnreadableImageError(f"{name} cannot be read ({str(error) or type(error).__name__}).") from error
+
+
+def _read_header_of_file(file: IO[bytes], name: str) -> _Header:
+    media = media_type(head := file.read(HEAD_BYTES), name=name)
+    if media in {RAW, TIFF}:  # many RAW images are TIFFs with the values of a sensor
+        data = head + file.read()
+        media = media_type(data, name=name)
+    check_readable(media, name)
+    if media == RAW:
+        return _Header(raw.read_size(data), is_animated=False)
+    file.seek(0)
+    with open_file(file, media) as image:
+        return (
+            replace(_describe(image), is_animated=False) if media == PSD else _describe(image)
+        )  # its layers are no frames
+
+
+def _describe(image: Image.Image) -> _Header:
+    # The size of a TIFF is upright already.
+    return _Header(upright_size(image.size, read_orientation(image.info)), bool(getattr(image, "is_animated", False)))

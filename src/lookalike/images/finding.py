@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Literal
 
 from lookalike.errors import NotFoundError, StorageError, UnreadableImageError, UsageError
-from lookalike.images.formats import media_type
+from lookalike.images.formats import FORMATS, RAW, TGA, TIFF, media_type
 from lookalike.images.kinds import HEAD_BYTES, KINDS, VIDEO, NotTaken, is_plain, kind_of
 from lookalike.images.sources import quote
 
 log = logging.getLogger(__name__)
 
 SUFFIXES: frozenset[str] = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif"},
+    suffix for form in FORMATS.values() if form.extra is None for suffix in form.suffixes
 )
-"""Lower-case suffixes of the files that `find` lists."""
+"""Lower-case suffixes of the files that `find` takes unseen."""
+
+_MEDIA = {suffix: media for media, form in FORMATS.items() for suffix in form.suffixes}
+_EXTRAS = {form.name: form.extra for form in FORMATS.values()}
 
 TRASH_LIST = "lookalike-trash.jsonl"
 """A folder with this file is a trash of `lookalike.duplicates`; the file lists its contents."""
@@ -86,7 +89,9 @@ def survey(folder: str | os.PathLike[str], on_error: OnError | None = None) -> F
             images.append(path)
         elif kind is not None:
             others[kind] += 1
-    return Found(tuple(sorted(images)), tuple(NotTaken(kind, others[kind]) for kind in sorted(others)))
+    return Found(
+        tuple(sorted(images)), tuple(NotTaken(kind, others[kind], _EXTRAS.get(kind)) for kind in sorted(others))
+    )
 
 
 def _files(folder: Path, report: OnError) -> Iterator[Path]:
@@ -148,7 +153,8 @@ def _type(entry: os.DirEntry[str], report: OnError) -> Literal["folder", "link",
 def _kind(path: Path, report: OnError) -> str | None:
     """Return “image”, the kind of a file that is not taken, or None for a file that shows nothing."""
     suffix = path.suffix.lower()
-    if suffix in SUFFIXES:
+    media = _MEDIA.get(suffix)
+    if media and FORMATS[media].is_readable:
         return "image"
     if KINDS.get(suffix) == VIDEO:
         return VIDEO
@@ -159,10 +165,14 @@ def _kind(path: Path, report: OnError) -> str | None:
         report(error)
         return None
     try:
-        media_type(head)
+        found = media_type(head)
     except UnreadableImageError:
-        return kind_of(path.name, head)
-    return "image"
+        return kind_of(path.name, head) or (FORMATS[media].name if media else None)
+    if found == TGA:  # bytes that are probable in other files, too
+        return None
+    if found == TIFF and media == RAW:
+        found = RAW
+    return "image" if FORMATS[found].is_readable else FORMATS[found].name
 
 
 def _translate_error(folder: Path, error: OSError) -> NotFoundError | UsageError | StorageError:

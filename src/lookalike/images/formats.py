@@ -1,26 +1,86 @@
 """Image file formats: their signatures, their decoders, and checks against hostile files."""
 
 import contextlib
+import functools
+import importlib.util
 import io
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
 
 from PIL import ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.PsdImagePlugin import PsdImageFile
+from PIL.TgaImagePlugin import TgaImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from lookalike.errors import ImageTooLargeError, UnreadableImageError
+from lookalike.images import kinds, raw
 from lookalike.images.jpeg import JpegFile
+from lookalike.images.limits import count_pixels
 from lookalike.images.webp import WebPFile
 
 _NAMES = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
 
+
+@functools.cache
+def is_installed(package: str) -> bool:
+    """Return whether a package can be imported, without importing it."""
+    return importlib.util.find_spec(package) is not None
+
+
+@dataclass(frozen=True)
+class Format:
+    """An image file format.
+
+    Attributes:
+        name: its name in messages.
+        suffixes: lower-case suffixes of its files.
+        extra: the extra of lookalike that reads it, if the core does not.
+        package: the package of that extra.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    extra: str | None = None
+    package: str = ""
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the package that reads the format is installed."""
+        return self.extra is None or is_installed(self.package)
+
+
+RAW, HEIC, TIFF, JPEG_2000 = "image/x-raw", "image/heic", "image/tiff", "image/jp2"
+PSD, TGA, PNM = "image/vnd.adobe.photoshop", "image/x-tga", "image/x-portable-anymap"
+
+FORMATS: dict[str, Format] = {
+    "image/jpeg": Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif")),
+    "image/png": Format("PNG", (".png", ".apng")),
+    "image/webp": Format("WebP", (".webp",)),
+    "image/gif": Format("GIF", (".gif",)),
+    "image/bmp": Format("BMP", (".bmp", ".dib")),
+    TIFF: Format("TIFF", (".tif", ".tiff")),
+    "image/avif": Format("AVIF", (".avif", ".avifs")),
+    JPEG_2000: Format("JPEG 2000", (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx")),
+    PSD: Format("PSD", (".psd",)),
+    TGA: Format("TGA", (".tga", ".icb", ".vda", ".vst")),
+    PNM: Format("PNM", (".pbm", ".pgm", ".pnm", ".ppm")),
+    HEIC: Format("HEIC", (".heic", ".heics", ".heif", ".heifs", ".hif"), "heif", "pillow_heif"),
+    RAW: Format("RAW", raw.SUFFIXES, "raw", "rawpy"),
+}
+"""Media type → format."""
+
 _MAX_SCANS = 100
 _MAX_READS = 250_000
+_MAX_SLOW_PIXELS = 2_000_000  # that Pillow decodes in Python
 # Start of scan: marker, length, number of components. A progressive JPEG has a dozen; MPO holds a few images.
 _SCAN = re.compile(rb"\xff\xda\0(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 
@@ -46,36 +106,90 @@ DECODERS: dict[str, type[ImageFile.ImageFile]] = {
     "image/webp": WebPFile,
     "image/gif": GifImageFile,
     "image/bmp": BmpImageFile,
-    "image/tiff": TiffImageFile,
+    TIFF: TiffImageFile,
     "image/avif": AvifImageFile,
+    JPEG_2000: Jpeg2KImageFile,
+    PSD: PsdImageFile,
+    TGA: TgaImageFile,
+    PNM: PpmImageFile,
 }
 
 _SIGNATURES: dict[str, bytes | tuple[bytes, ...]] = {
     "image/jpeg": b"\xff\xd8\xff",
     "image/png": b"\x89PNG\r\n\x1a\n",
     "image/gif": (b"GIF87a", b"GIF89a"),
-    "image/bmp": b"BM",
-    "image/tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    JPEG_2000: (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+    PSD: b"8BPS\0\1",
+    TIFF: (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
 }
 
 
+# Two bytes are too few to know a BMP or PNM: a text may begin with them.
+_BMP = re.compile(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL)
+_PNM = re.compile(rb"P[1-6]\s+(?:#[^\r\n]*\s+)*\d+\s")
+# TGA has no signature: no or one colour map, six types of images, a colour map's size only if there is one, four depths.
+_TGA = re.compile(
+    rb".(?:\0[\x02\x03\x0a\x0b]\0{5}|\x01[\x01\x02\x09\x0a].{4}[\x0f\x10\x18\x20]).{4}(?!\0\0)..(?!\0\0)..[\x08\x10\x18\x20][\0-\x3f]",
+    re.DOTALL,
+)
+_PATTERNS = {"image/bmp": _BMP, PNM: _PNM, TGA: _TGA}
+
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+
+
 def media_type(data: bytes, *, name: str = "The image") -> str:
-    """Detect the format from the first bytes of a file, such as ``"image/jpeg"``.
+    """Detect the format from the content of a file, such as ``"image/jpeg"``; a few bytes do, but for RAW images.
 
     Raises:
         UnreadableImageError: the format is not supported.
     """
+    media = _by_signature(data)
+    if media is None:
+        kind = kinds.kind_of_content(data[: kinds.HEAD_BYTES])
+        about = f" ({kind})" if kind else ""
+        raise UnreadableImageError(f"{name} is not an image of a supported format{about}. Save it as {_NAMES}.")
+    return media
+
+
+def _by_signature(data: bytes) -> str | None:
     for media, starts in _SIGNATURES.items():
         if data.startswith(starts):
-            return media
+            return RAW if media == TIFF and raw.is_raw(data) else media
+    if raw.is_raw(data):
+        return RAW
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "image/webp"
     if data[4:8] == b"ftyp":
         # Any of the compatible brands may be AVIF's; the first one is often "mif1", which HEIC has, too.
         brands = data[8 : min(int.from_bytes(data[:4]), 256)]
-        if any(brands[i : i + 4] in {b"avif", b"avis"} for i in range(0, len(brands), 4)):
-            return "image/avif"
-    raise UnreadableImageError(f"{name} is not an image of a supported format. Save it as {_NAMES}.")
+        found = {brands[i : i + 4] for i in range(0, len(brands), 4)}
+        return "image/avif" if found & _AVIF_BRANDS else HEIC if found & kinds.HEIC_BRANDS else None
+    return next((media for media, pattern in _PATTERNS.items() if pattern.match(data)), None)
+
+
+def check_readable(media: str, name: str) -> None:
+    """Check that the package that reads a format is installed.
+
+    Raises:
+        UnreadableImageError: it is not.
+    """
+    form = FORMATS[media]
+    if not form.is_readable:
+        raise UnreadableImageError(
+            f"{name} is a {form.name} image, which needs the extra “{form.extra}”: pip install 'lookalike[{form.extra}]'.",
+        )
+
+
+def open_file(file: IO[bytes], media: str) -> ImageFile.ImageFile:
+    """Open an image file of a format, other than RAW, without decoding it."""
+    if media == HEIC:
+        from pillow_heif import HeifImageFile  # noqa: PLC0415 -- an extra, and slow to import
+
+        return HeifImageFile(file)  # type: ignore[no-untyped-call]
+    image = DECODERS[media](file)
+    if media == PNM and image.tile[0].codec_name != "raw" and count_pixels(image.size) > _MAX_SLOW_PIXELS:
+        raise OSError("it has too many pixels for a PNM that is text, or whose white is neither 255 nor 65535")
+    return image
 
 
 def check_cost(data: bytes, media: str, name: str) -> None:
@@ -86,7 +200,7 @@ def check_cost(data: bytes, media: str, name: str) -> None:
     """
     if media == "image/jpeg":
         _check_scans(data, name)
-    elif media == "image/tiff":
+    elif media == TIFF:
         _check_strips(data, name)
 
 

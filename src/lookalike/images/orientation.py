@@ -41,6 +41,13 @@ def read_orientation(info: dict[str | tuple[int, int], Any]) -> int:
     return int(match[1]) if match else 1
 
 
+def write_orientation(orientation: int) -> bytes:
+    """Write EXIF with an orientation, and nothing else."""
+    exif = Image.Exif()
+    exif[_TAG] = orientation
+    return exif.tobytes()
+
+
 def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
     """Turn an image upright; an unknown orientation leaves it unchanged."""
     operation = _TRANSPOSE.get(orientation)
