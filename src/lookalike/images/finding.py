@@ -15,10 +15,8 @@ from lookalike.images.sources import quote
 
 log = logging.getLogger(__name__)
 
-SUFFIXES: frozenset[str] = frozenset(
-    suffix for form in FORMATS.values() if form.extra is None for suffix in form.suffixes
-)
-"""Lower-case suffixes of the files that `find` takes unseen."""
+SUFFIXES: frozenset[str] = frozenset(suffix for form in FORMATS.values() for suffix in form.suffixes)
+"""Lower-case suffixes of image files, those included that only an extra reads."""
 
 _MEDIA = {suffix: media for media, form in FORMATS.items() for suffix in form.suffixes}
 _EXTRAS = {form.name: form.extra for form in FORMATS.values()}
