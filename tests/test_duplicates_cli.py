@@ -1,10 +1,15 @@
 """The commands `lookalike duplicates …` as a user types them, and the page that they write."""
 
 import csv
+import errno
+import io
 import json
 import os
 import re
 import shutil
+import sqlite3
+import sys
+from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,9 +17,10 @@ import pytest
 from PIL import Image
 
 import pocket_encoder
-from lookalike import duplicates, sample
+from lookalike import atomic, duplicates, sample
+from lookalike.cli import output
 from lookalike.collection import Collection
-from lookalike.duplicates import SearchRadius, page, result
+from lookalike.duplicates import SearchRadius, page, result, trash
 from lookalike.encoders.card import Calibration
 from test_cli import Shell
 
@@ -95,8 +101,8 @@ def test_a_collection_with_the_name_of_a_command_is_found(shell: Shell) -> None:
     [
         ("", []),
         ("find", ["--within", "--far", "--turned", "--chains", "--keep", "--reference", "--out", "--json"]),
-        ("apply", ["--within", "--far", "--turned", "--keep", "--reference", "--out", "--trash", "--json"]),
-        ("undo", ["--json"]),
+        ("apply", ["--within", "--far", "--turned", "--keep", "--reference", "--out", "--trash", "--yes", "--json"]),
+        ("undo", ["--yes", "--json"]),
         ("decide", ["--distinct", "--forget", "--list", "--json"]),
         ("leaks", ["--within", "--far", "--turned", "--out", "--json"]),
     ],
@@ -186,6 +192,173 @@ def test_apply_moves_files_and_undo_moves_them_back(shell: Shell) -> None:
     assert (done.code, len(done.json["files"]), len(done.json["failures"])) == (1, 2, 1)
 
 
+def refuse_to_unlink(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let no file of this name be unlinked, as in a folder that is read-only."""
+    unlink = Path.unlink
+
+    def read_only(self: Path, missing_ok: bool = False) -> None:
+        if self.name == name and self.parent.name == "album":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", read_only)
+
+
+def test_the_table_and_the_page_say_which_files_could_not_be_moved(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_to_unlink(monkeypatch, "0.jpg")
+    done = shell("duplicates", "apply", "a", "--out", "page.html")
+    assert done.code == 1
+    assert re.search(r"1 +left +identical .*/album/0\.jpg +it cannot be moved: Permission denied", done.out)
+    assert re.search(r"2 +moved +near-duplicate .*/1-small\.png", done.out)
+    assert "2 moved" in done.out
+    assert "1 left in place" in done.out
+    text = Path("page.html").read_text(encoding="utf-8")
+    assert re.findall(r"(?<=>)[^<]*, (?:left|moved)(?=<)", text) == [
+        "identical, left",
+        *["near-duplicate, moved"] * 2,
+    ]
+    assert "it cannot be moved: Permission denied" in text
+    assert text.count('<img src="data:image/jpeg') == 5  # drawn before the files moved
+    assert Path("album/0.jpg").exists()
+
+
+def test_nothing_is_called_moved_if_nothing_moved(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(trash, "move", denied)
+    done = shell("duplicates", "apply", "a", "--out", "page.html")
+    assert done.code == 1
+    assert "0 moved, 0 bytes; 3 left in place" in done.out
+    assert not re.search(r"\d +moved +\w", done.out)
+    assert "lookalike duplicates undo" not in done.err
+    text = Path("page.html").read_text(encoding="utf-8")
+    assert "None of the others was moved" in text
+    assert ", moved<" not in text
+
+
+def test_an_interrupted_apply_says_what_it_has_moved(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    move, moved = trash.move, list[Path]()
+
+    def interrupted(source: Path, target: Path, sha256: str) -> None:
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(source)
+        move(source, target, sha256)
+
+    monkeypatch.setattr(trash, "move", interrupted)
+    done = shell("duplicates", "apply", "a", "--out", "page.html")
+    assert done.code == 130
+    assert "Moved 1 image" in done.err
+    assert "lookalike duplicates undo a-trash" in done.err
+    assert "1 moved" in done.out
+    assert done.out.count("the move ended before it") == 2
+    assert Path("page.html").read_text(encoding="utf-8").count("the move ended before it") == 2
+    monkeypatch.setattr(trash, "move", move)
+    shell("duplicates", "undo", "a-trash")
+    assert len(list(Path("album").iterdir())) == 12
+
+
+def test_a_page_that_cannot_be_written_stops_apply_before_a_file_moves(shell: Shell) -> None:
+    Path("page.html").mkdir()
+    done = shell("duplicates", "apply", "a", "--out", "page.html")
+    assert (done.code, done.out) == (1, "")
+    assert "page.html cannot be written" in done.err
+    assert len(list(Path("album").iterdir())) == 12
+
+
+def test_a_page_that_cannot_be_written_again_does_not_hide_what_has_moved(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bytes, written = atomic.write_bytes, list[Path]()
+
+    def full(path: Path, *parts: bytes) -> None:
+        if path in written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(path)
+        write_bytes(path, *parts)
+
+    monkeypatch.setattr(atomic, "write_bytes", full)
+    done = shell("duplicates", "apply", "a", "--out", "page.html")
+    assert done.code == 1
+    assert "3 moved" in done.out
+    assert "lookalike duplicates undo a-trash" in done.err
+    assert "page.html cannot be written: No space left" in done.err
+
+
+def test_output_in_an_encoding_without_a_name_fails_nowhere(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("album/0.jpg").rename("album/0 日本 \x1b[31m.jpg")
+    shell("index", "album", "--to", "a")
+    for arguments in (["--out", "page.html"], ["--trash", "bin", "--json"]):
+        written = {name: io.BytesIO() for name in ("stdout", "stderr")}
+        for name, stream in written.items():
+            monkeypatch.setattr(sys, name, io.TextIOWrapper(stream, "cp1252", write_through=True))
+        done = shell("duplicates", "apply", "a", *arguments)
+        assert done.code == 0
+        assert b"1-small.png" in written["stdout"].getvalue()
+        assert all(b"\x1b" not in stream.getvalue() for stream in written.values())
+        for name in written:
+            monkeypatch.setattr(sys, name, getattr(sys, f"__{name}__"))
+        assert len(list(Path("album").iterdir())) == 9
+        if "--json" not in arguments:
+            assert "0 日本" in Path("page.html").read_text(encoding="utf-8")
+        assert shell("duplicates", "undo", "bin" if "--json" in arguments else "a-trash").code == 0
+
+
+def test_apply_and_undo_ask_before_files_move_outside_of_the_indexed_folders(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))
+    album = Path("album").absolute()
+
+    def answered(text: str) -> io.StringIO:
+        stdin = io.StringIO(text)
+        monkeypatch.setattr(stdin, "isatty", lambda: True)
+        return stdin
+
+    def count() -> int:
+        return len(list(album.iterdir()))
+
+    done = shell("duplicates", "apply", "a", "--within", "0.02")
+    assert (done.code, done.out, count()) == (2, "", 12)
+    assert f"3 files lie outside of the folders that you indexed on this computer: {album}." in done.err
+    assert "No file was moved. To move them all the same: lookalike duplicates apply a --within 0.02 --yes" in done.err
+    assert done.err.count("\n") == 1
+    monkeypatch.setattr(output.Terminal, "is_terminal", True)
+    for answer in ("n\n", "\n", ""):
+        monkeypatch.setattr(sys, "stdin", answered(answer))
+        done = shell("duplicates", "apply", "a")
+        assert (done.code, count()) == (2, 12)
+        assert str(album / "1-small.png") in done.err
+    monkeypatch.setattr(sys, "stdin", answered("y\n"))
+    assert (shell("duplicates", "apply", "a").code, count()) == (0, 9)
+    monkeypatch.setattr(output.Terminal, "is_terminal", False)
+    done = shell("duplicates", "undo", "a-trash")
+    assert (done.code, count()) == (2, 9)
+    assert "lookalike duplicates undo a-trash --yes" in done.err
+    assert (shell("duplicates", "undo", "a-trash", "--yes").code, count()) == (0, 12)
+    assert (shell("duplicates", "apply", "a", "--yes").code, count()) == (0, 9)
+
+
+def test_apply_says_that_sidecars_stay(shell: Shell) -> None:
+    for name in ("0.xmp", "0.jpg.xmp", "0.mov", "5.xmp", "1-small.txt"):
+        Path("album", name).write_bytes(b"")
+    done = shell("duplicates", "apply", "a")
+    assert "4 files named like moved images stay in place: 0.jpg.xmp, 0.mov, 0.xmp, 1-small.txt." in done.err
+
+
+@pytest.mark.parametrize("uri", ["images/../../victim.png", "../victim.png", "album/../0.jpg", "x\0y", ""])
+def test_an_item_whose_file_lies_outside_is_skipped(uri: str, shell: Shell) -> None:
+    with closing(sqlite3.connect("a.lookalike/catalog.sqlite")) as sql, sql:
+        sql.execute("UPDATE items SET uri = ? WHERE uri LIKE '%/album/0.jpg'", (uri,))
+    done = shell("duplicates", "a")
+    assert done.code == 0
+    assert len([line for line in done.err.splitlines() if line.startswith("skipped")]) == 1
+    assert "1 group of duplicates" in done.out
+
+
 def test_leaks_between_a_training_and_a_test_set(shell: Shell) -> None:
     Path("test").mkdir()
     shutil.copy("album/0.jpg", "test/same.jpg")
@@ -234,6 +407,8 @@ def test_leaks_between_a_training_and_a_test_set(shell: Shell) -> None:
         ("leaks a", 2, "TEST"),
         ("undo album", 1, "not a trash folder"),
         ("find", 2, "NAME"),
+        ("apply a --trash", 2, "See lookalike duplicates apply --help."),
+        ("a --within", 2, "See lookalike duplicates --help."),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_to_do(line: str, code: int, words: str, shell: Shell) -> None:

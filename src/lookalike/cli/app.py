@@ -1,7 +1,7 @@
 """The Typer application: a group of commands that imports a command's module when the command is called."""
 
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from importlib import import_module
 from typing import Annotated, Any, Final
 
@@ -99,10 +99,20 @@ def run() -> int:
         return typer.main.get_command(app).main(prog_name="lookalike", standalone_mode=False) or 0
     except typer.TyperException as e:  # a mistake in the arguments
         if message := e.format_message():
-            program = getattr(getattr(e, "ctx", None), "command_path", "lookalike")
+            program = getattr(getattr(e, "ctx", None), "command_path", None) or _command_path(sys.argv[1:])
             end = "" if message.endswith((".", "?")) else "."
             output.stderr.print(f"Error: {plain_reason(message)}{end} See {program} --help.", style="red")
         return e.exit_code
     except LookalikeError as e:
         output.stderr.print(f"Error: {e}", style="red")
         return e.exit_code
+
+
+def _command_path(arguments: Sequence[str]) -> str:
+    """Return the command that arguments name: click does not say it if an option has no value."""
+    path, commands = ["lookalike"], Commands()
+    if arguments and arguments[0] in commands:
+        path.append(arguments[0])
+        sub_commands = getattr(commands[arguments[0]], "commands", {})
+        path += [name for name in arguments[1:2] if name in sub_commands]
+    return " ".join(path)

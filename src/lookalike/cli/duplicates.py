@@ -2,11 +2,12 @@
 
 import csv
 import json as jsonlib
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -16,14 +17,18 @@ from lookalike.cli import output
 from lookalike.cli.options import Json, Name, options
 from lookalike.collection import Collection
 from lookalike.duplicates import (
+    Applied,
+    Confirm,
     DuplicateGroups,
     DuplicatePair,
     FindOptions,
     KeepRule,
     Leaks,
+    Member,
     Moved,
     SearchRadius,
     decisions,
+    describe_outside,
     page,
     result,
 )
@@ -36,7 +41,14 @@ from lookalike.tables import plural
 # Maximum number of groups or pairs that are printed; files and JSON have all of them.
 _MAX_PRINTED = 50
 
+# Maximum number of files that a line names.
+_MAX_NAMES = 5
+
 _DEFAULT_COMMAND = "find"
+
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Move files also from or to folders that were not indexed on this computer.")
+]
 
 
 class DefaultToFind(TyperGroup):
@@ -147,6 +159,9 @@ def find(given: _FindOptions) -> None:
     """
     with Collection.open(given.name) as collection:
         found = _find(collection, given, chains=given.chains)
+        _write_groups(found, given.out, collection)
+        if given.out is not None:
+            output.stderr.print(f"Wrote {given.out}.")
         if given.json:
             output.write_json({"name": collection.name, **found.to_dict()})
             return
@@ -163,6 +178,7 @@ class _ApplyOptions(_KeepOptions):
     trash: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The trash folder.", show_default="beside the collection")
     ] = None
+    yes: Yes = False
 
 
 @commands.command()
@@ -175,13 +191,20 @@ def apply(given: _ApplyOptions) -> None:
     Example: lookalike duplicates apply photos --within 0.1
     """
     with Collection.open(given.name) as collection:
-        found = _find(collection, given)  # writes --out before the images move
-        moved = _move(collection, found, given.trash or _default_trash(collection))
-        if given.json:
-            output.write_json({"name": collection.name, **found.to_dict(), "moved": moved.to_dict()})
-        else:
-            _print_groups(found, moved)
-    if moved.failures:
+        found = _find(collection, given)
+        images = _draw(found, given.out, collection)
+        # Before a file moves, it is certain that --out can be written.
+        _write_groups(found, given.out, collection, images=images)
+        outcomes: dict[str, str | None] = {}
+        applied = Applied(given.trash or _default_trash(collection), outcomes)
+        try:
+            _move(collection, found, applied.trash, outcomes, yes=given.yes)
+        except BaseException:
+            if outcomes:
+                _report(collection, found, applied, given, images)
+            raise
+        _report(collection, found, applied, given, images)
+    if any(outcomes.values()):
         sys.exit(1)
 
 
@@ -191,23 +214,79 @@ def _find(collection: Collection, given: _KeepOptions, *, chains: bool = False) 
     with output.stoppable("No file was moved."), output.progress_bar() as progress:
         found = duplicates.find_duplicates(collection, given.radius(collection), search, progress)
     _print_skipped(found.skipped)
-    _write(found, given.out, collection)
     return found
 
 
-def _move(collection: Collection, found: DuplicateGroups, trash: Path) -> Moved:
-    undo = f"lookalike duplicates undo {trash}"
-    with output.stoppable(f"To move the files back: {undo}"), output.progress_bar() as progress:
-        moved = duplicates.move_to_trash(collection, found, trash, progress)
-    _print_skipped(moved.failures)
-    if moved.files:
-        moved_files = f"{plural(len(moved.files), 'image')}, {result.format_size(moved.size)}"
-        output.stderr.print(f"Moved {moved_files}, into {trash}. To move them back: {undo}")
-    return moved
+def _move(
+    collection: Collection, found: DuplicateGroups, trash: Path, outcomes: dict[str, str | None], *, yes: bool
+) -> None:
+    """Move the surplus, and record for each file the reason if it stays."""
+
+    def record(member: Member, reason: str | None) -> None:
+        outcomes[member.item.id] = reason
+
+    confirm = _confirm("lie", "Move them?", yes=yes)
+    with output.stoppable(f"To move the files back: {_undo(trash)}"), output.progress_bar() as progress:
+        duplicates.move_to_trash(collection, found, trash, progress, confirm, record)
+
+
+def _report(
+    collection: Collection, found: DuplicateGroups, applied: Applied, given: _ApplyOptions, images: page.Images | None
+) -> None:
+    """Print and write what has happened to each file; the way back comes first."""
+    surplus = found.surplus
+    moved = [member for member in surplus if applied.has_moved(member)]
+    failures = [(m.path, reason) for m in surplus if (reason := applied.outcomes.get(m.item.id))]
+    result_of_move = Moved(tuple(m.path for m in moved), sum(m.facts.size for m in moved), tuple(failures))
+    if moved:
+        count = f"{plural(len(moved), 'image')}, {result.format_size(result_of_move.size)}"
+        output.stderr.print(f"Moved {count}, into {applied.trash}. To move them back: {_undo(applied.trash)}")
+    _print_skipped(failures)
+    _print_companions(result_of_move.files)
+    try:
+        _write_groups(found, given.out, collection, applied, images)
+        if given.out is not None:
+            output.stderr.print(f"Wrote {given.out}.")
+    finally:
+        if given.json:
+            output.write_json({"name": collection.name, **found.to_dict(), "moved": result_of_move.to_dict()})
+        else:
+            _print_groups(found, applied)
+
+
+def _confirm(verb: str, question: str, *, yes: bool) -> Confirm:
+    """Return a function that asks whether files outside of the indexed folders may move."""
+
+    def confirm(outside: Sequence[Path]) -> bool:
+        if yes:
+            return True
+        text = describe_outside(outside, verb)
+        if sys.stdin is None or not sys.stdin.isatty() or not output.stderr.is_terminal:
+            command = shlex.join(["lookalike", *sys.argv[1:], "--yes"])
+            raise UsageError(f"{text} No file was moved. To move them all the same: {command}")
+        for path in outside[:_MAX_PRINTED]:
+            output.stderr.print(str(path))
+        if len(outside) > _MAX_PRINTED:
+            output.stderr.print(f"and {len(outside) - _MAX_PRINTED:,} more files")
+        output.stderr.print(f"{text} {question} [y/N]", style="yellow")
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    return confirm
+
+
+def _undo(trash: Path) -> str:
+    return shlex.join(["lookalike", "duplicates", "undo", str(trash)])
 
 
 def _default_trash(collection: Collection) -> Path:
     return collection.path.with_name(f"{collection.name}-trash")
+
+
+def _print_companions(moved: Iterable[Path]) -> None:
+    """Say that files that belong to moved images stay, such as photo.xmp or the film of a live photo."""
+    if files := duplicates.find_companions(moved):
+        names = ", ".join(path.name for path in files[:_MAX_NAMES]) + (", …" if len(files) > _MAX_NAMES else "")
+        output.stderr.print(f"{plural(len(files), 'file')} named like moved images stay in place: {names}.")
 
 
 # ---- undo
@@ -216,14 +295,16 @@ def _default_trash(collection: Collection) -> Path:
 @commands.command()
 def undo(
     trash: Annotated[Path, typer.Argument(metavar="TRASH", help="The trash folder, such as photos-trash.")],
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
     """Move all files of a trash folder back to their places, and add them to their collection again.
 
     Example: lookalike duplicates undo photos-trash
     """
+    confirm = _confirm("would move to places", "Move them there?", yes=yes)
     with output.stoppable("The same command continues."), output.progress_bar() as progress:
-        moved = duplicates.restore(trash, Collection.open, progress)
+        moved = duplicates.restore(trash, Collection.open, progress, confirm)
     _print_skipped(moved.failures)
     if json:
         output.write_json(moved.to_dict())
@@ -336,7 +417,12 @@ def leaks(given: _LeaksOptions) -> None:
                 train, test, given.radius(train), all_orientations=given.turned, progress=progress
             )
         _print_skipped(found.skipped)
-        _write(found, given.out, train, test)
+        if given.out is not None:
+            if given.out.suffix == ".html":
+                page.write_leaks(found, given.out, train, test)
+            else:
+                _write_pairs(found.pairs, given.out)
+            output.stderr.print(f"Wrote {given.out}.")
         if given.json:
             output.write_json({"name": train.name, "test": test.name, **found.to_dict()})
         else:
@@ -350,16 +436,13 @@ def _print_skipped(skipped: Iterable[tuple[Path, str]]) -> None:
     output.print_skipped([f"{path}: {reason}" for path, reason in skipped])
 
 
-def _print_groups(found: DuplicateGroups, moved: Moved | None = None) -> None:
+def _print_groups(found: DuplicateGroups, applied: Applied | None = None) -> None:
     if not found:
         output.stdout.print(f"{found.summary} {_explain(found.radius)}")
         return
-    rows = result.group_rows(found.groups[:_MAX_PRINTED], found.metric, "moved" if moved else "could go")
-    output.print_table(rows, result.GROUP_COLUMNS)
+    output.print_table(result.group_rows(found.groups[:_MAX_PRINTED], found.metric, applied), result.GROUP_COLUMNS)
     _print_more(len(found), "groups")
-    output.stdout.print(found.summary)
-    if moved:
-        output.stdout.print(f"{len(moved.files):,} moved, {result.format_size(moved.size)}.")
+    output.stdout.print(found.summarise(applied))
 
 
 def _print_leaks(found: Leaks, train: str, test: str) -> None:
@@ -391,21 +474,27 @@ def _print_more(count: int, noun: str) -> None:
 # ---- files
 
 
-def _write(
-    found: DuplicateGroups | Leaks, path: Path | None, collection: Collection, test: Collection | None = None
+def _draw(found: DuplicateGroups, out: Path | None, collection: Collection) -> page.Images | None:
+    """Draw the images of the page, if --out is one."""
+    return page.draw(found, collection) if out is not None and out.suffix == ".html" else None
+
+
+def _write_groups(
+    found: DuplicateGroups,
+    out: Path | None,
+    collection: Collection,
+    applied: Applied | None = None,
+    images: page.Images | None = None,
 ) -> None:
-    if path is None:
-        return
-    if path.suffix == ".html":
-        page.write_page(found, path, collection, test)
-    else:
-        _write_pairs(found.pairs, path)
-    output.stderr.print(f"Wrote {path}.")
+    if out is not None and out.suffix == ".html":
+        page.write_page(found, out, collection, applied, images)
+    elif out is not None:
+        _write_pairs(found.pairs, out)
 
 
 def _write_pairs(pairs: Sequence[DuplicatePair], path: Path) -> None:
     try:
-        with atomic.atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        with atomic.atomic_write(path) as part, _open_text(part, path) as file:
             if path.suffix == ".jsonl":
                 file.writelines(jsonlib.dumps(pair.to_dict(), ensure_ascii=False) + "\n" for pair in pairs)
             else:
@@ -414,3 +503,9 @@ def _write_pairs(pairs: Sequence[DuplicatePair], path: Path) -> None:
                 writer.writerows(pair.to_dict().values() for pair in pairs)
     except OSError as e:
         raise StorageError(f"{path} cannot be written: {e.strerror}. Give another path.") from e
+
+
+def _open_text(part: Path, path: Path) -> TextIO:
+    """Open a file for text; half a surrogate pair becomes an escape of JSON, or in CSV the byte that it stands for."""
+    errors = "backslashreplace" if path.suffix == ".jsonl" else "surrogateescape"
+    return part.open("w", encoding="utf-8", newline="", errors=errors)

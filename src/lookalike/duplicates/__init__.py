@@ -17,12 +17,14 @@ from lookalike.duplicates.keep import DEFAULT_RULES, KeepRule
 from lookalike.duplicates.leaks import Leaks, find_leaks
 from lookalike.duplicates.orientation import Orientation
 from lookalike.duplicates.radius import SearchRadius
-from lookalike.duplicates.result import DuplicateGroups, DuplicatePair, FileFacts, Group, Member, Tier
+from lookalike.duplicates.result import Applied, DuplicateGroups, DuplicatePair, FileFacts, Group, Member, Tier
 from lookalike.duplicates.source import Source
-from lookalike.duplicates.trash import Moved, move_to_trash, restore
+from lookalike.duplicates.trash import Confirm, Moved, describe_outside, find_companions, move_to_trash, restore
 
 __all__ = [
     "DEFAULT_RULES",
+    "Applied",
+    "Confirm",
     "DuplicateGroups",
     "DuplicatePair",
     "FileFacts",
@@ -37,6 +39,8 @@ __all__ = [
     "Source",
     "Tier",
     "decisions",
+    "describe_outside",
+    "find_companions",
     "find_duplicates",
     "find_leaks",
     "move_to_trash",

@@ -87,7 +87,7 @@ def find_duplicates(
     return DuplicateGroups(
         tuple(grouping.build()),
         tuple(_list_pairs(contents, pairs)),
-        tuple(dict.fromkeys([*skipped, *unreadable, *failures])),
+        tuple(dict.fromkeys([*contents.refused, *skipped, *unreadable, *failures])),
         contents.image_count,
         candidates.note_truncation(radius, len(pairs)),
         source.store.space.metric,

@@ -103,7 +103,7 @@ def find_leaks(
         _count_leaked(right, pairs, tiers),
         left.image_count,
         right.image_count,
-        tuple(dict.fromkeys([*unreadable, *failures])),
+        tuple(dict.fromkeys([*left.refused, *right.refused, *unreadable, *failures])),
         candidates.note_truncation(radius, len(pairs)),
         train.store.space.metric,
     )

@@ -1,7 +1,7 @@
 """An HTML page that shows the images of a result side by side, in a single file."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -10,9 +10,10 @@ from typing import Any
 from lookalike import atomic, tables
 from lookalike.duplicates import result
 from lookalike.duplicates.leaks import Leaks
-from lookalike.duplicates.result import DuplicateGroups, DuplicatePair, Group, Member, Tier
+from lookalike.duplicates.result import Applied, DuplicateGroups, DuplicatePair, Group, Member, Tier
 from lookalike.duplicates.source import Source
 from lookalike.errors import LookalikeError, StorageError
+from lookalike.ingest import absolute_path
 from lookalike.metric import Metric, format_distance
 from lookalike.parallel import prefetch_map
 
@@ -22,25 +23,49 @@ MAX_SHOWN = 300
 # Pixels of a thumbnail's side.
 _SIDE = 256
 
+Images = Mapping[Path, str]
+"""Thumbnails as data URIs, by the path of the image; empty if the image cannot be read."""
 
-def write_page(found: DuplicateGroups | Leaks, path: Path, source: Source, test: Source | None = None) -> None:
-    """Write a page that shows a result.
+
+def write_page(
+    found: DuplicateGroups, path: Path, source: Source, applied: Applied | None = None, images: Images | None = None
+) -> None:
+    """Write a page that shows groups of duplicates.
 
     Args:
-        found: the groups of duplicates, or the leaks.
+        found: the groups.
         path: the file, such as ``report.html``.
-        source: the collection that was searched; for leaks, the training collection.
-        test: for leaks, the test collection.
+        source: the collection that was searched.
+        applied: what happened to the surplus; none if it was not moved.
+        images: the images that `draw` returned before files moved; by default they are drawn now.
 
     Raises:
         StorageError: the page cannot be written.
     """
-    values = _leaks(found, source, test or source) if isinstance(found, Leaks) else _duplicates(found, source)
+    _write(found, path, _duplicates(found, source, applied, draw(found, source) if images is None else images))
+
+
+def write_leaks(found: Leaks, path: Path, train: Source, test: Source) -> None:
+    """Write a page that shows leaks.
+
+    Args:
+        found: the leaks.
+        path: the file, such as ``report.html``.
+        train: the training collection.
+        test: the test collection.
+
+    Raises:
+        StorageError: the page cannot be written.
+    """
+    _write(found, path, _leaks(found, train, test))
+
+
+def _write(found: DuplicateGroups | Leaks, path: Path, values: dict[str, Any]) -> None:
     date = datetime.now(UTC).date().isoformat()
     page = _render(values | {"date": date, "radius": found.radius, "metric": found.metric})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_text(path, page)
+        atomic.write_bytes(path, page.encode(errors="backslashreplace"))  # a name may be no Unicode
     except OSError as e:
         raise StorageError(f"{path} cannot be written: {e.strerror}. Give another path.") from e
 
@@ -65,27 +90,32 @@ def _render(values: dict[str, Any]) -> str:
 
 # ---- groups
 
-# The sections of a page of groups: id, which is also the title, and explanation.
-_SECTIONS = (
-    ("duplicates", "The image to keep comes first, with the reason. “lookalike duplicates apply” moves the others."),
-    ("similar", "Their vectors are near each other, but their pixels do not agree. None of them is moved."),
-)
 
-
-def _duplicates(found: DuplicateGroups, source: Source) -> dict[str, Any]:
+def draw(found: DuplicateGroups, source: Source) -> Images:
+    """Draw thumbnails of the images that a page of groups shows."""
     certain, similar = found.of_tier(Tier.IDENTICAL, Tier.NEAR_DUPLICATE), found.of_tier(Tier.SIMILAR)
     shown = [member for groups in (certain, similar) for group in groups[:MAX_SHOWN] for member in group.members]
-    thumbnails = _thumbnails((member.path, source, member) for member in shown)
-    parents = {str(member.path.parent) for group in found.groups for member in group.members}
+    return _thumbnails((member.path, source, member) for member in shown)
+
+
+def _duplicates(found: DuplicateGroups, source: Source, applied: Applied | None, images: Images) -> dict[str, Any]:
+    certain, similar = found.of_tier(Tier.IDENTICAL, Tier.NEAR_DUPLICATE), found.of_tier(Tier.SIMILAR)
+    parents = {str(absolute_path(member.path).parent) for group in found.groups for member in group.members}
     root = os.path.commonpath(parents) if parents else ""
-    surplus = found.surplus
+    sections = (
+        ("duplicates", f"The image to keep comes first, with the reason. {_explain(found.surplus, applied)}", certain),
+        (
+            "similar",
+            "Their vectors are near each other, but their pixels do not agree. None of them is moved.",
+            similar,
+        ),
+    )
     return {
         "title": f"Duplicates in {source.folder.name}",
         "lead": f"{found.image_count:,} images compared",
         "figures": [
             ("groups of duplicates", f"{len(certain):,}", "the same bytes, or copies of one image"),
-            ("images could go", f"{len(surplus):,}", "each group keeps one"),
-            ("would be freed", result.format_size(sum(m.facts.size for m in surplus)), "by moving them away"),
+            *_figures_of(found.surplus, applied),
             ("groups of similar images", f"{len(similar):,}", "to look at; none of them is moved"),
         ],
         "sections": [
@@ -94,10 +124,19 @@ def _duplicates(found: DuplicateGroups, source: Source) -> dict[str, Any]:
                 "root": root,
                 "title": ident.capitalize(),
                 "explanation": explanation,
-                "groups": [_group(group, found.metric, thumbnails, root) for group in groups[:MAX_SHOWN]],
+                "groups": [
+                    _group(group, applied)
+                    | {
+                        "members": [
+                            member | {"thumbnail": images[path]}
+                            for path, member in _members(group, root, found.metric, applied)
+                        ]
+                    }
+                    for group in groups[:MAX_SHOWN]
+                ],
                 "more": max(0, len(groups) - MAX_SHOWN),
             }
-            for (ident, explanation), groups in zip(_SECTIONS, (certain, similar), strict=True)
+            for ident, explanation, groups in sections
             if groups
         ],
         "pairs": [],
@@ -106,40 +145,66 @@ def _duplicates(found: DuplicateGroups, source: Source) -> dict[str, Any]:
     }
 
 
-def _group(group: Group, metric: Metric, thumbnails: dict[Path, str], root: str) -> dict[str, Any]:
+def _explain(surplus: Sequence[Member], applied: Applied | None) -> str:
+    """Return a sentence on the images that are not kept."""
+    if applied is None:
+        return "“lookalike duplicates apply” moves the others."
+    if not any(map(applied.has_moved, surplus)):
+        return "None of the others was moved; each says why."
+    undo = f"“lookalike duplicates undo {applied.trash}” moves them back."
+    return f"The others were moved into {applied.trash}, but for those that are marked as left. {undo}"
+
+
+def _figures_of(surplus: Sequence[Member], applied: Applied | None) -> list[tuple[str, str, str]]:
+    """Return the figures about the images that are not kept."""
+    if applied is None:
+        size = result.format_size(sum(member.facts.size for member in surplus))
+        return [
+            ("images could go", f"{len(surplus):,}", "each group keeps one"),
+            ("would be freed", size, "by moving them away"),
+        ]
+    moved = [member for member in surplus if applied.has_moved(member)]
+    size = result.format_size(sum(member.facts.size for member in moved))
+    return [
+        ("images moved", f"{len(moved):,}", f"{size}, into {applied.trash}"),
+        ("images left", f"{len(surplus) - len(moved):,}", "still in their place; each says why"),
+    ]
+
+
+def _group(group: Group, applied: Applied | None) -> dict[str, Any]:
     surplus = group.surplus
     size = result.format_size(sum(member.facts.size for member in surplus))
+    rest = applied.summarise(surplus) if applied else f"{len(surplus):,} could go, {size}"
     return {
         "tier": group.tier,
         "count": f"{len(group.members):,} images",
-        "surplus": f"{len(surplus):,} could go, {size}" if surplus else "",
-        "members": [
-            _member(member, group.tier, root)
-            | {
-                "thumbnail": thumbnails[member.path],
+        "surplus": rest if surplus else "",
+    }
+
+
+def _members(group: Group, root: str, metric: Metric, applied: Applied | None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the path and the values of each member."""
+    similar = group.tier is Tier.SIMILAR
+    for i, member in enumerate(group.members):
+        folder = os.path.relpath(member.path.parent, root)
+        outcome = f", {result.verdict(member, applied)}" if applied and not member.kept else ""
+        yield (
+            member.path,
+            {
+                "name": member.path.name,
+                "folder": "" if folder == "." else folder,
+                "kept": member.kept and not similar,
+                "verdict": "similar" if similar else "keep" if member.kept else f"{member.tier}{outcome}",
+                "reason": (applied.reason(member) if applied and not similar else "") or member.reason,
+                "facts": (
+                    f"{member.facts.width} × {member.facts.height}",
+                    result.format_size(member.facts.size),
+                    member.facts.date,
+                ),
+                "orientation": result.describe(member.orientation),
                 "distance": f"{_distance(member.distance, metric)} away" if i and member.distance else "",
-            }
-            for i, member in enumerate(group.members)
-        ],
-    }
-
-
-def _member(member: Member, group_tier: Tier, root: str) -> dict[str, Any]:
-    similar = group_tier is Tier.SIMILAR
-    folder = os.path.relpath(member.path.parent, root)
-    return {
-        "name": member.path.name,
-        "folder": "" if folder == "." else folder,
-        "kept": member.kept and not similar,
-        "verdict": "similar" if similar else "keep" if member.kept else member.tier,
-        "reason": member.reason,
-        "facts": (
-            f"{member.facts.width} × {member.facts.height}",
-            result.format_size(member.facts.size),
-            member.facts.date,
-        ),
-        "orientation": result.describe(member.orientation),
-    }
+            },
+        )
 
 
 # ---- pairs

@@ -1,6 +1,6 @@
 """The results of a search for duplicates: pairs and groups, for terminals, notebooks and data frames."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -129,6 +129,34 @@ class Group:
         return {"tier": str(self.tier), "members": [member.to_dict() for member in self.members]}
 
 
+@dataclass(frozen=True)
+class Applied:
+    """What happened to the surplus of groups when it was moved to a trash folder.
+
+    Attributes:
+        trash: the trash folder.
+        outcomes: the id of each file's item → the reason why the file stays, or none if it was moved. A file that is not in it was
+            not reached, since the move ended early.
+    """
+
+    trash: Path
+    outcomes: Mapping[str, str | None]
+
+    def has_moved(self, member: "Member") -> bool:
+        """Return whether the file of a member was moved."""
+        return self.outcomes.get(member.item.id, "") is None
+
+    def reason(self, member: "Member") -> str:
+        """Return why the file of a member stays; empty if it was moved or is kept."""
+        return "" if member.kept else self.outcomes.get(member.item.id, "the move ended before it") or ""
+
+    def summarise(self, surplus: Sequence["Member"]) -> str:
+        """Return a text with the number of files that were moved, and of those that stay."""
+        moved = [member for member in surplus if self.has_moved(member)]
+        text = f"{len(moved):,} moved, {format_size(sum(member.facts.size for member in moved))}"
+        return text + (f"; {len(surplus) - len(moved):,} left in place" if len(moved) < len(surplus) else "")
+
+
 @dataclass(frozen=True, slots=True)  # there may be a million
 class DuplicatePair:
     """Two similar images; the first path represents several files of the same bytes."""
@@ -220,6 +248,10 @@ class DuplicateGroups(PairTable, Sequence[Group]):
     @property
     def summary(self) -> str:
         """A sentence with the number of groups and of images that could go."""
+        return self.summarise()
+
+    def summarise(self, applied: Applied | None = None) -> str:
+        """Return a sentence with the number of groups, and of images that could go or that were moved."""
         if not self.groups:
             return f"No duplicates among {tables.plural(self.image_count, 'image')}."
         similar = len(self.of_tier(Tier.SIMILAR))
@@ -227,7 +259,8 @@ class DuplicateGroups(PairTable, Sequence[Group]):
         text += f" and {similar:,} of similar images" if similar else ""
         surplus = self.surplus
         size = format_size(sum(member.facts.size for member in surplus))
-        return f"{text} among {tables.plural(self.image_count, 'image')}; {len(surplus):,} could go, {size}."
+        rest = applied.summarise(surplus) if applied else f"{len(surplus):,} could go, {size}"
+        return f"{text} among {tables.plural(self.image_count, 'image')}; {rest}."
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to what JSON can hold; ``lookalike duplicates find --json`` prints it after the collection's name."""
@@ -275,22 +308,35 @@ class DuplicateGroups(PairTable, Sequence[Group]):
 GROUP_COLUMNS = ("group", "", "tier", "distance", "pixels", "size", "image", "reason")
 
 
-def group_rows(groups: Iterable[Group], metric: Metric, surplus_verdict: str = "could go") -> list[tuple[str, ...]]:
-    """Return a table row for each member of groups, with the columns `GROUP_COLUMNS`."""
+def group_rows(groups: Iterable[Group], metric: Metric, applied: Applied | None = None) -> list[tuple[str, ...]]:
+    """Return a table row for each member of groups, with the columns `GROUP_COLUMNS`.
+
+    Args:
+        groups: the groups.
+        metric: of the distances.
+        applied: what happened to the surplus; none if it was not moved.
+    """
     return [
         (
             str(number),
-            "" if group.tier is Tier.SIMILAR else "keep" if member.kept else surplus_verdict,
+            "" if group.tier is Tier.SIMILAR else verdict(member, applied),
             str(member.tier) if i else "",
             format_distance(member.distance, metric) if i else "",
             f"{member.facts.width}×{member.facts.height}",
             format_size(member.facts.size),
             str(member.path),
-            member.reason or describe(member.orientation),
+            (applied.reason(member) if applied else "") or member.reason or describe(member.orientation),
         )
         for number, group in enumerate(groups, 1)
         for i, member in enumerate(group.members)
     ]
+
+
+def verdict(member: Member, applied: Applied | None = None) -> str:
+    """Return what happens to the file of a member of a group of duplicates, or what happened to it."""
+    if member.kept:
+        return "keep"
+    return "could go" if applied is None else "moved" if applied.has_moved(member) else "left"
 
 
 def _shorten(group: Group) -> Group:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from lookalike.embedding import Embedder
+from lookalike.errors import NotFoundError
 from lookalike.folder import Folder
 from lookalike.query import Vectors
 from lookalike.stores import Item, Store, take_snapshot
@@ -49,12 +50,14 @@ class Contents:
         digests: the digest of each content (see `content_digest`), ascending.
         items: the items of each content, sorted by uri.
         vectors: ``(n, c)``, a copy.
+        refused: items that are left out, since their uris lead outside of the collection's folder.
     """
 
     source: Source
     digests: tuple[str, ...]
     items: tuple[tuple[Item, ...], ...]
     vectors: Vectors
+    refused: tuple[Failure, ...] = ()
 
     @classmethod
     def of(cls, source: Source) -> Self:
@@ -62,14 +65,22 @@ class Contents:
         snapshot = take_snapshot(source.store)
         rows = {ident: row for row, ident in enumerate(snapshot.ids)}
         items: dict[str, list[Item]] = {}
+        refused: list[Failure] = []
         for item in source.store.scan():
-            if item.id in rows:  # another process may have added it after the snapshot
+            if item.id not in rows:  # another process has added it after the snapshot
+                continue
+            try:
+                source.folder.file(item)
+            except NotFoundError as e:
+                refused.append((Path(item.uri), str(e)))
+            else:
                 items.setdefault(content_digest(item), []).append(item)
         digests = tuple(sorted(items))
         for same in items.values():
             same.sort(key=lambda item: (item.uri, item.id))
         first_rows = [rows[items[digest][0].id] for digest in digests]
-        return cls(source, digests, tuple(tuple(items[digest]) for digest in digests), snapshot.vectors[first_rows])
+        listed = tuple(tuple(items[digest]) for digest in digests)
+        return cls(source, digests, listed, snapshot.vectors[first_rows], tuple(refused))
 
     def __len__(self) -> int:
         """Count the contents."""

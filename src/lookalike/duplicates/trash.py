@@ -227,6 +227,20 @@ def _is_writable(folder: Path) -> bool:
     return True
 
 
+def find_companions(moved: Iterable[Path]) -> list[Path]:
+    """List the files in the folders of moved images that belong to them by their names: ``1.xmp`` or ``1.jpg.xmp`` of ``1.jpg``."""
+    names: dict[Path, set[str]] = {}
+    for path in moved:
+        names.setdefault(path.parent, set()).update((path.name, path.stem))
+    found: list[Path] = []
+    for folder, known in names.items():
+        with suppress(OSError):
+            found += [
+                p for p in folder.iterdir() if p.stem in known and p.suffix.lower() not in SUFFIXES and p.is_file()
+            ]
+    return sorted(found)
+
+
 # ---- restore
 
 OpenSource = Callable[[Path], AbstractContextManager[Source]]
