@@ -89,14 +89,16 @@ class MissingExtraError(UsageError):
     Example:
         >>> raise la.MissingExtraError("learn", "Training")
         Traceback (most recent call last):
-        lookalike.errors.MissingExtraError: Training needs the extra “learn”: pip install 'lookalike[learn]'.
+        lookalike.errors.MissingExtraError: Training needs the extra “learn”: pip install 'lookalike[learn]' — from a clone: ...
     """
 
     exit_code = 1
     http_status = 501
 
     def __init__(self, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the extra “{extra}”: pip install 'lookalike[{extra}]'.")
+        super().__init__(
+            f"{purpose} needs the extra “{extra}”: pip install 'lookalike[{extra}]' — from a clone: pip install '.[{extra}]'."
+        )
 
 
 class ImageError(LookalikeError):
