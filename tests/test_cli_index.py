@@ -240,3 +240,42 @@ def test_remove_does_not_guess_between_two_unicode_forms(shell: Shell) -> None:
     done: Result = shell("remove", "c", "pics/\u01d8.png")
     assert done.code == 2
     assert all(ident in done.err for ident in uris().values())
+
+
+# ---- labels, files that are not taken, scope
+
+
+def test_index_says_how_it_read_the_labels(shell: Shell) -> None:
+    Path("labels.csv").write_text("path;label\ncats\\a.png;tabby\n", encoding="utf-8")
+    command = ("index", "cats", "--to", "c", "--encoder", "pocket", "--labels", "labels.csv")
+    done = shell(*command)
+    assert f"labels.csv: 1 row, with paths relative to {Path.cwd()}." in done.err
+    assert "1 image without a row in labels.csv, such as “x/b.png”." in done.err
+    Path("labels.csv").write_text("path,label\na.png,lion\nx/b.png,puma\n", encoding="utf-8")
+    assert "2 unchanged, 2 with another label" in shell(*command).out
+    again = shell(*command, "--json").json
+    assert (again["unchanged"], again["relabelled"]) == (2, 0)
+    assert again["notes"] == [f"labels.csv: 2 rows, with paths relative to {Path('cats').absolute()}."]
+    with Collection.open("c") as collection:
+        assert collection.store.labels() == {"lion": 1, "puma": 1}
+
+
+def test_index_counts_the_files_that_it_does_not_take(shell: Shell) -> None:
+    for name in ("a.psd", "b.PSD", "c.mp4", "notes.txt"):
+        Path("cats", name).write_bytes(b"8BPS" if name.lower().endswith("psd") else b"some text")
+    done = shell("index", "cats", "--to", "c", "--encoder", "pocket")
+    assert "Not taken: 2 PSD, 1 video." in done.err
+    assert shell("index", "cats", "--to", "c", "--json").json["not_taken"] == {"PSD": 2, "video": 1}
+    Path("films").mkdir()
+    Path("films/c.mp4").touch()
+    only = shell("index", "films", "--to", "c")
+    assert only.code == 1
+    assert "Not taken: 1 video" in only.err
+
+
+def test_index_says_what_the_encoder_has_seen(shell: Shell) -> None:
+    done = shell("index", "cats", "--to", "c", "--encoder", "copies")
+    assert "Trained on" in done.err
+    report = shell("index", "cats", "--to", "c", "--json")
+    assert report.json["scope"].startswith("Trained on")
+    assert "Trained on" not in report.err

@@ -307,7 +307,8 @@ def test_a_table_gives_label_split_and_retrieval_role_and_its_paths_are_relative
     ("text", "message"),
     [
         ("file,label\n1.png,a\n", r"no column “path”; its first line has file, label\."),
-        ("path;label\n1.png;a\n", r"no column “path” and no column “label”; its first line has path;label\."),
+        ("path:label\n1.png:a\n", r"no column “path” and no column “label”; its first line has path:label\."),
+        ("path,label\n1.png,a,b\n", "line 2: the row has more values"),
         ("", "its first line has nothing"),
         ("path,label\n", "has no rows"),
         ("path,label,label\n1.png,a,b\n", "two columns named label"),
@@ -327,11 +328,28 @@ def test_an_invalid_table_is_refused(tmp_path: Path, text: str, message: str) ->
 
 
 def test_a_table_in_another_encoding_or_a_missing_table_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_bytes("path,label\nä.png,é\n".encode("latin-1"))
+    (tmp_path / "t.csv").write_bytes(b"path,label\n1.png,\x81\n")
     with pytest.raises(DataError, match="not in UTF-8"):
         datasets.open_dataset(CsvSource(path=tmp_path / "t.csv"))
     with pytest.raises(DataError, match="cannot be read: No such file"):
         datasets.open_dataset(CsvSource(path=tmp_path / "none.csv"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path;label\nx/1.png;a\n2.png;b\n",
+        "sep=;\r\nPATH;Label\r\nx/1.png;a\r\n2.png;b\r\n",
+        "path\tlabel\nx\\1.png\ta\n2.png\tb\n\t\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+def test_a_table_as_spreadsheets_write_it_is_read(tmp_path: Path, text: str, encoding: str) -> None:
+    source = table(tmp_path, "", "x/1.png", "2.png", "cafe\u0301.png")
+    source.path.write_bytes((text + text.splitlines()[-1].replace("2.png", "caf\u00e9.png")).encode(encoding))
+    dataset = datasets.open_dataset(source)
+    assert dataset.classes == ("a", "b")
+    assert len(datasets.decode(dataset, 8, "squash", NoNotes()).images) == len(dataset)
 
 
 def test_a_missing_file_of_a_table_is_reported_and_left_out(tmp_path: Path) -> None:

@@ -373,8 +373,15 @@ def test_labels_are_the_first_folder_of_the_path(tmp_path: Path) -> None:
         ("colour,path\n,./a.png\nred,b c.png", [("a.png", None, {}), ("b c.png", None, {"colour": "red"})]),
         ('path,label\n"b c.png","a ""cat"", or\ntwo"\n\n', [("a.png", None, {}), ("b c.png", 'a "cat", or\ntwo', {})]),
         (",path,label\n0,a.png,cat\n1,b c.png\n", [("a.png", "cat", {}), ("b c.png", None, {})]),
+        ("path;label\na.png;cat, or dog\n", [("a.png", "cat, or dog", {}), ("b c.png", None, {})]),
+        ("sep=;\r\nPath;Label\r\na.png;cat\r\n;;\r\n", [("a.png", "cat", {}), ("b c.png", None, {})]),
+        ("path\tlabel\r.\\a.png\tcat\rb c.png\tdog\r", [("a.png", "cat", {}), ("b c.png", "dog", {})]),
+        ('"my\ncolour"|path\nred|"a.png"', [("a.png", None, {"my colour": "red"}), ("b c.png", None, {})]),
     ],
-    ids=["plain", "BOM", "no labels", "attributes", "quotes", "a column without a name, a short row"],
+    ids=[
+        *("plain", "BOM", "no labels", "attributes", "quotes", "a column without a name, a short row"),
+        *("semicolons", "Excel", "tabs, backslashes, old line ends", "bars, a line break in a name"),
+    ],
 )
 def test_labels_come_from_a_csv(tmp_path: Path, csv: str, expected: list[object]) -> None:
     image_files.write(tmp_path, {"a.png": 1, "b c.png": 2})
@@ -387,7 +394,7 @@ def test_labels_come_from_a_csv(tmp_path: Path, csv: str, expected: list[object]
     [
         b"",
         b"label\ncat\n",
-        b"path;label\na.png;cat\n",
+        b"path:label\na.png:cat\n",
         b"path,label\nnowhere.png,cat\n",
         b"path,label\na.png,cat\na.png,dog\n",
         b"path,label\na.png,cat\n./a.png,dog\n",
@@ -395,13 +402,79 @@ def test_labels_come_from_a_csv(tmp_path: Path, csv: str, expected: list[object]
         b"path,label,label\na.png,cat,dog\n",
         b"path,label\n,cat\n",
         b'path,label\n"a.png,cat\n',
-        b"path,label\na.png,\xff\n",
+        b"path,label\na.png,\x81\n",
+        b"\xff\xfep",
+        b"path,label\na.png\0,cat\n",
     ],
 )
 def test_an_invalid_csv_is_refused(tmp_path: Path, csv: bytes) -> None:
     image_files.write(tmp_path, {"a.png": 1})
     (tmp_path / "labels.csv").write_bytes(csv)
     with pytest.raises(DataError, match="labels"):
+        plan(tmp_path, tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"])
+def test_the_encoding_of_a_csv_is_found(tmp_path: Path, encoding: str) -> None:
+    image_files.write(tmp_path, {"\u00fc.png": 1})
+    (tmp_path / "labels.csv").write_bytes("path,label\n\u00fc.png,M\u00fctze\n".encode(encoding))
+    found = plan(tmp_path, tmp_path / "labels.csv")
+    assert names(found) == [("\u00fc.png", "M\u00fctze", {})]
+    assert any("Windows-1252" in note for note in found.notes) == (encoding == "cp1252")
+
+
+@pytest.mark.parametrize(
+    ("path", "row", "relative_to"),
+    [
+        ("photos/x/a.png", "x/a.png", "photos"),
+        ("photos/x/a.png", "photos/x/a.png", "."),
+        ("photos/x/a.png", r"photos\x\a.png", "."),
+        ("photos/x/a.png", "../{here}/photos/./x//a.png", "."),
+        ("photos/x/a.png", "{root}/photos/x/a.png", "photos"),
+        ("photos/cafe\u0301.png", "caf\u00e9.png", "photos"),
+        ("photos/caf\u00e9.png", "photos/cafe\u0301.png", "."),
+    ],
+)
+def test_paths_of_a_csv_are_relative_to_the_folder_or_the_csv_whichever_fits(
+    tmp_path: Path, path: str, row: str, relative_to: str
+) -> None:
+    image_files.write(tmp_path, {path: 1, "photos/other.png": 2})
+    row = row.format(root=tmp_path, here=tmp_path.name)
+    (tmp_path / "labels.csv").write_text(f"path,label\n{row},cat\n", encoding="utf-8")
+    found = plan(tmp_path / "photos", tmp_path / "labels.csv")
+    assert {entry.path: entry.label for entry in found} == {
+        tmp_path / path: "cat",
+        tmp_path / "photos" / "other.png": None,
+    }
+    rows, without = found.notes
+    assert rows.endswith(f"1 row, with paths relative to {tmp_path / relative_to}.")
+    assert "1 image without a row" in without
+    assert "other.png" in without
+
+
+def test_two_images_whose_names_look_the_same_are_told_apart_by_the_exact_name(tmp_path: Path) -> None:
+    image_files.write(tmp_path, {"u\u0308.png": 1, "\u00fc.png": 2})
+    (tmp_path / "labels.csv").write_text("path,label\n\u00fc.png,one\nu\u0308.png,two\n", encoding="utf-8")
+    assert {e.path.name: e.label for e in plan(tmp_path, tmp_path / "labels.csv")} == {
+        "\u00fc.png": "one",
+        "u\u0308.png": "two",
+    }
+
+
+def test_rows_of_files_outside_of_the_folder_are_left_out_and_said(tmp_path: Path) -> None:
+    image_files.write(tmp_path, {"train/a.png": 1, "test/b.png": 2})
+    (tmp_path / "labels.csv").write_text("path,label\ntrain/a.png,cat\ntest/b.png,dog\n", encoding="utf-8")
+    found = plan(tmp_path / "train", tmp_path / "labels.csv")
+    assert names(found) == [("a.png", "cat", {})]
+    assert "test/b.png" in found.notes[1]
+
+
+def test_a_csv_without_labels_is_said(tmp_path: Path) -> None:
+    image_files.write(tmp_path, {"a.png": 1})
+    (tmp_path / "labels.csv").write_text("path\na.png\n", encoding="utf-8")
+    assert "Add a column “label”" in plan(tmp_path, tmp_path / "labels.csv").notes[1]
+    (tmp_path / "labels.csv").write_text("file,class\na.png,cat\n", encoding="utf-8")
+    with pytest.raises(DataError, match="its first line has file, class"):
         plan(tmp_path, tmp_path / "labels.csv")
 
 

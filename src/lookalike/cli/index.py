@@ -16,7 +16,7 @@ from lookalike.cli.options import Json, options
 from lookalike.collection import Added, Collection, open_collection
 from lookalike.errors import NotFoundError, StorageError, UsageError
 from lookalike.folder import find_folder, is_collection
-from lookalike.ingest import Entry, GoneFolder, plan
+from lookalike.ingest import GoneFolder, Plan, plan
 from lookalike.metric import Metric
 from lookalike.tables import plural
 
@@ -81,26 +81,33 @@ def index(given: Options) -> None:
         for error in unreadable:
             output.stderr.print(f"skipped: {error}", style="yellow")
         output.print_skipped([reason for _, reason in added.failures])
+        for note in added.notes:
+            output.stderr.print(note)
+        if added.not_taken:
+            output.stderr.print(images.describe_not_taken(added.not_taken), style="yellow")
         if given.json:
             output.write_json(_to_dict(collection, added, missing, removed))
         else:
             output.stdout.print(_summary(collection, added, missing, removed))
+            output.stderr.print(collection.embedder.scope, style="dim")
     if found and added.failed == added.total:
         sys.exit(1)
 
 
-def _plan(given: Options, folder: Path, on_error: Callable[[OSError], None]) -> list[Entry]:
+def _plan(given: Options, folder: Path, on_error: Callable[[OSError], None]) -> Plan:
     """List the images of the folder; none if it is gone or empty and the items of its files are to be removed."""
     prunes = given.prune and is_collection(given.to)
-    found = [] if prunes and not os.path.lexists(folder) else plan(folder, _parse_labels(given.labels), on_error)
+    gone = prunes and not os.path.lexists(folder)
+    found = Plan() if gone else plan(folder, _parse_labels(given.labels), on_error)
     if not found and not prunes:
-        raise NotFoundError(f"There are no images under {folder} ({', '.join(sorted(images.SUFFIXES))}).")
+        not_taken = images.describe_not_taken(found.not_taken) or ", ".join(sorted(images.SUFFIXES))
+        raise NotFoundError(f"There are no images under {folder} ({not_taken.removesuffix('.')}).")
     return found
 
 
-def _add(folder: Path, collection: Collection, found: Sequence[Entry]) -> Added:
+def _add(folder: Path, collection: Collection, found: Plan) -> Added:
     if not found:
-        return Added()
+        return Added(not_taken=found.not_taken)
     collection.remember_root(folder)
     advice = "The collection keeps what was added; run the same command to continue."
     with output.stoppable(advice), output.progress_bar() as progress:
@@ -158,8 +165,12 @@ def _to_dict(collection: Collection, added: Added, missing: int, removed: int) -
         "reused": added.reused,
         "unchanged": added.unchanged,
         "failed": [{"path": str(path), "reason": reason} for path, reason in added.failures],
+        "relabelled": added.relabelled,
         "gone": missing,
         "removed": removed,
+        "not_taken": {each.kind: each.count for each in added.not_taken},
+        "notes": list(added.notes),
+        "scope": collection.embedder.scope,
     }
 
 
@@ -168,6 +179,7 @@ def _summary(collection: Collection, added: Added, missing: int, removed: int) -
         (added.moved, "moved"),
         (added.reused, "copy of a known image" if added.reused == 1 else "copies of known images"),
         (added.unchanged, "unchanged"),
+        (added.relabelled, "with another label"),
         (added.failed, "skipped"),
         (removed, "removed"),
         (missing - removed, "missing (--prune removes them)"),

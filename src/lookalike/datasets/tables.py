@@ -1,11 +1,13 @@
 """Labelled images in a CSV table: ``path,label[,split,is_query,is_gallery]``."""
 
-import csv
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from lookalike.datasets.dataset import Dataset, abbreviate
+from lookalike.csv_files import path_forms, read_csv
+from lookalike.datasets.dataset import Dataset
 from lookalike.datasets.lazy_images import FileImages
 from lookalike.datasets.sources import CsvSource, parse_split
 from lookalike.errors import DataError
@@ -13,14 +15,16 @@ from lookalike.errors import DataError
 _YES = {"1", "true", "t", "yes", "y"}
 _NO = {"", "0", "false", "f", "no", "n"}
 
-_Rows = list[tuple[int, dict[str, str]]]
+_COLUMNS = ("path", "label", "split", "is_query", "is_gallery")
+
+_Rows = Sequence[tuple[int, dict[str, str]]]
 
 
 def open_table(source: CsvSource) -> Dataset:
     """List the images of a table. The files are not opened yet, so a missing one is reported when it is decoded.
 
     Raises:
-        DataError: the file does not exist, is not a table in UTF-8, lacks the column path or label, has a row without
+        DataError: the file does not exist, is not a table, lacks the column path or label, has a row without
             a path or label, names an image twice, or has an invalid split or flag.
     """
     path = source.path
@@ -44,7 +48,7 @@ def open_table(source: CsvSource) -> Dataset:
     classes, labels = np.unique([row["label"] for _, row in rows], return_inverse=True)
     return Dataset(
         name=str(path),
-        images=FileImages(tuple(path.parent / name for name in line_of_path)),
+        images=FileImages(tuple(_find_file(path.parent, name) for name in line_of_path)),
         labels=labels.astype(np.int64),
         classes=tuple(classes.tolist()),
         items=np.arange(len(rows)),
@@ -55,26 +59,22 @@ def open_table(source: CsvSource) -> Dataset:
     )
 
 
-def _read(path: Path) -> tuple[list[str], _Rows]:
-    """Read the named columns, stripped of spaces, and the line number on which each row ends."""
+def _read(path: Path) -> tuple[tuple[str, ...], _Rows]:
+    """Read the named columns, and the line number on which each row ends."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="", strict=True)
-            columns = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
-            named = [name for name in columns if name]  # an unnamed column is often an index
-            if repeated := sorted({name for name in named if named.count(name) > 1}):
-                raise DataError(f"{path} has two columns named {abbreviate(repeated)}; rename one.")
-            rows = [(reader.line_num, {name: row[name].strip() for name in named}) for row in reader]
+        table = read_csv(path, _COLUMNS)
     except OSError as e:
         raise DataError(f"The table {path} cannot be read: {e.strerror}.") from e
-    except UnicodeDecodeError as e:
-        raise DataError(f"{path} is not in UTF-8; save it as “CSV UTF-8”.") from e
-    except csv.Error as e:
-        raise DataError(f"{path} is not a table of comma-separated values: {e}.") from e
-    if {"path", "label"} <= set(named) and not rows:
+    if {"path", "label"} <= set(table.columns) and not table.rows:
         raise DataError(f"{path} has no rows; add one for each image below the first line.")
-    return named, rows
+    return table.columns, table.rows
+
+
+def _find_file(folder: Path, name: str) -> Path:
+    """Return the path of a file, also if its name in the table has backslashes or another Unicode form."""
+    if "\\" not in name and name.isascii():
+        return folder / name
+    return next((folder / form for form in path_forms(name) if os.path.lexists(folder / form)), folder / name)
 
 
 def _split(path: Path, line: int, name: str) -> str:
@@ -84,7 +84,7 @@ def _split(path: Path, line: int, name: str) -> str:
     return split
 
 
-def _flags(path: Path, columns: list[str], rows: _Rows, name: str) -> np.ndarray | None:
+def _flags(path: Path, columns: Sequence[str], rows: _Rows, name: str) -> np.ndarray | None:
     if name not in columns:
         return None
     for line, row in rows:

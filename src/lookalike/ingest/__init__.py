@@ -15,7 +15,7 @@ a killed run continues at its last write, and a folder that grew takes only the 
 from lookalike.ingest.gone import GoneFolder, split_gone
 from lookalike.ingest.lookup import find_items
 from lookalike.ingest.paths import absolute_path, file_id, is_missing, signature
-from lookalike.ingest.plan import Entry, Labels, Source, plan
+from lookalike.ingest.plan import Entry, Labels, Plan, Source, plan
 from lookalike.ingest.relocate import Relocation, plan_relocation
 from lookalike.ingest.run import Added, Failure, add
 from lookalike.ingest.write import Keeper
@@ -27,6 +27,7 @@ __all__ = [
     "GoneFolder",
     "Keeper",
     "Labels",
+    "Plan",
     "Relocation",
     "Source",
     "absolute_path",

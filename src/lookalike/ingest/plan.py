@@ -1,13 +1,13 @@
 """Planning of ingest: list the images to add, from a folder, files or images in memory."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lookalike import images
-from lookalike.errors import DataError, UsageError
-from lookalike.images import ImageInMemory, ImageSource
+from lookalike.errors import UsageError
+from lookalike.images import ImageInMemory, ImageSource, NotTaken
 from lookalike.images.sources import check_source
 from lookalike.ingest.labels import read_labels
 from lookalike.ingest.paths import absolute_path
@@ -43,22 +43,40 @@ Labels = str | os.PathLike[str] | Sequence[str | None]
 """The source of labels: ``"folder"``, the path of a CSV, or one label for each image of a sequence."""
 
 
-def plan(source: Source, labels: Labels | None = None, on_error: OnError | None = None) -> list[Entry]:
+class Plan(list[Entry]):
+    """Images to add, and what there is to say about their folder.
+
+    Attributes:
+        not_taken: the files of the folder that show something but are not taken, such as videos, by kind.
+        notes: sentences about the labels.
+    """
+
+    def __init__(
+        self, entries: Iterable[Entry] = (), not_taken: Sequence[NotTaken] = (), notes: Sequence[str] = ()
+    ) -> None:
+        """Make a plan."""
+        super().__init__(entries)
+        self.not_taken, self.notes = tuple(not_taken), tuple(notes)
+
+
+def plan(source: Source, labels: Labels | None = None, on_error: OnError | None = None) -> Plan:
     """List the images to add.
 
     Args:
         source: a folder, which is listed as by `images.find`; an image file; an image in memory; or a sequence of images.
         labels: for a folder, ``"folder"`` or the path of a CSV. ``"folder"`` labels each image by the first folder in its
-            path (``cat/sub/1.jpg`` is a cat). In a CSV, the column ``path`` is relative to the folder, ``label`` is
-            optional, and all other named columns are attributes. Images that are not in the CSV get no label and no
-            attributes. For a sequence of images, a sequence of labels of the same length.
+            path (``cat/sub/1.jpg`` is a cat). In a CSV, the column ``path`` is relative to the folder or to the CSV,
+            ``label`` is optional, and all other named columns are attributes. Images that are not in the CSV get no label
+            and no attributes. For a sequence of images, a sequence of labels of the same length.
         on_error: receives the error of each sub-folder that cannot be listed; by default, errors are logged.
 
     Raises:
         NotFoundError: the folder, the file or the CSV does not exist.
-        DataError: the CSV has no column ``path`` or two of one name, or names an image twice or one that does not exist.
+        DataError: the CSV has no column ``path`` or two of one name, or names an image twice or a file that does not exist.
         UsageError: a source is not an image, or the labels do not fit the source.
     """
+    if isinstance(source, Plan) and labels is None:
+        return source
     if isinstance(source, str | os.PathLike):
         if not os.fspath(source):
             raise UsageError("The path is empty. Give the path of an image or a folder.")
@@ -71,33 +89,32 @@ def plan(source: Source, labels: Labels | None = None, on_error: OnError | None 
     return _plan_sequence(source, labels)
 
 
-def _plan_folder(folder: Path, labels: Labels | None, on_error: OnError | None) -> list[Entry]:
+def _plan_folder(folder: Path, labels: Labels | None, on_error: OnError | None) -> Plan:
     folder = absolute_path(folder)
-    paths = images.find(folder, on_error)
+    found = images.survey(folder, on_error)
+    paths = found.paths
     if labels is None:
-        return [Entry(path) for path in paths]
+        return Plan(map(Entry, paths), found.not_taken)
     if not isinstance(labels, str | os.PathLike):
         raise UsageError(
             "The labels of a folder are “folder” or the path of a CSV file. To give each image its own label, add a list"
             " of images."
         )
     if labels == "folder":
-        return [Entry(p, parts[0] if len(parts := p.relative_to(folder).parts) > 1 else None) for p in paths]
-    rows = read_labels(Path(labels))
-    names = {path.relative_to(folder).as_posix(): path for path in paths}
-    if missing := sorted(set(rows) - set(names)):
-        raise DataError(
-            f"{os.fspath(labels)} names {len(missing)} images that are not under {folder}, such as “{missing[0]}”."
-            " Correct its column “path”: its paths are relative to that folder."
+        names = [p.relative_to(folder).parts for p in paths]
+        return Plan(
+            (Entry(p, parts[0] if len(parts) > 1 else None) for p, parts in zip(paths, names, strict=True)),
+            found.not_taken,
         )
+    table = read_labels(Path(labels), folder, paths)
     planned = []
-    for name, path in names.items():
-        row = dict(rows.get(name, {}))
-        planned.append(Entry(path, row.pop("label", None) or None, row))
-    return planned
+    for path in paths:
+        row = dict(table.values.get(path, {}))
+        planned.append(Entry(path, row.pop("label", None), row))
+    return Plan(planned, found.not_taken, table.notes)
 
 
-def _plan_sequence(sources: Sequence[ImageSource | Entry], labels: Labels | None) -> list[Entry]:
+def _plan_sequence(sources: Sequence[ImageSource | Entry], labels: Labels | None) -> Plan:
     if isinstance(labels, str | os.PathLike):
         raise UsageError(
             f"The labels “{os.fspath(labels)}” are for a folder of images. For images, give a list with one label for"
@@ -107,7 +124,7 @@ def _plan_sequence(sources: Sequence[ImageSource | Entry], labels: Labels | None
         raise UsageError(f"The labels of images are a list, one for each, not {type(labels).__name__}.")
     if labels is not None and len(labels) != len(sources):
         raise UsageError(f"There are {len(labels)} labels for {len(sources)} images. Give one for each, or None.")
-    planned = []
+    planned = Plan()
     for i, (source, label) in enumerate(zip(sources, [None] * len(sources) if labels is None else labels, strict=True)):
         if isinstance(source, Entry):
             planned.append(source if label is None else replace(source, label=label))

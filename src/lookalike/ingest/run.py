@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from lookalike.embedding import BATCH, Embedder
 from lookalike.errors import BusyError, LookalikeError, StorageError, UsageError
+from lookalike.images import NotTaken
 from lookalike.ingest.embed import EmbeddingQueue
 from lookalike.ingest.known import Known
 from lookalike.ingest.moves import Moves
 from lookalike.ingest.paths import absolute_path
-from lookalike.ingest.plan import Entry
+from lookalike.ingest.plan import Entry, Plan
 from lookalike.ingest.read import Outcome, Read, keep_labels, read
 from lookalike.ingest.write import Keeper, Pending, count_ready, write
 from lookalike.parallel import available_cores, prefetch_map
@@ -70,6 +71,8 @@ class Added:
         moved: number of images that were found under a new path while the file at their old path is gone. Their items keep
             their ids, labels and attributes.
         relabelled: number of images, among those that were known, whose label or attributes changed.
+        not_taken: files of the folder that show something but are not taken, such as videos, by kind.
+        notes: sentences about the labels.
     """
 
     embedded: int = 0
@@ -78,6 +81,8 @@ class Added:
     failures: tuple[Failure, ...] = ()
     moved: int = 0
     relabelled: int = 0
+    not_taken: tuple[NotTaken, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def failed(self) -> int:
@@ -132,7 +137,8 @@ def add(
         entry.id or (id(entry) if entry.image is not None else str(absolute_path(entry.path))): entry
         for entry in entries
     }
-    return _Run(store, embedder, keeper).run(list(last.values()), progress)
+    added = _Run(store, embedder, keeper).run(list(last.values()), progress)
+    return replace(added, not_taken=entries.not_taken, notes=entries.notes) if isinstance(entries, Plan) else added
 
 
 class _Run:
