@@ -261,11 +261,11 @@ def test_index_says_how_it_read_the_labels(shell: Shell) -> None:
 
 
 def test_index_counts_the_files_that_it_does_not_take(shell: Shell) -> None:
-    for name in ("a.psd", "b.PSD", "c.mp4", "notes.txt"):
-        Path("cats", name).write_bytes(b"8BPS" if name.lower().endswith("psd") else b"some text")
+    for name in ("a.exr", "b.EXR", "c.mp4", "notes.txt"):
+        Path("cats", name).write_bytes(b"\x76\x2f\x31\x01" if name.lower().endswith("exr") else b"some text")
     done = shell("index", "cats", "--to", "c", "--encoder", "pocket")
-    assert "Not taken: 2 PSD, 1 video." in done.err
-    assert shell("index", "cats", "--to", "c", "--json").json["not_taken"] == {"PSD": 2, "video": 1}
+    assert "Not taken: 2 EXR, 1 video." in done.err
+    assert shell("index", "cats", "--to", "c", "--json").json["not_taken"] == {"EXR": 2, "video": 1}
     Path("films").mkdir()
     Path("films/c.mp4").touch()
     only = shell("index", "films", "--to", "c")
