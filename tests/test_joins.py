@@ -4,11 +4,14 @@ import csv
 import itertools
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TypedDict
 
@@ -309,6 +312,128 @@ def test_a_damaged_job_starts_over(asked: Callable[..., Join], tmp_path: Path) -
         assert joins.write(asked("k"), out).begin == 0
         assert out.read_bytes() == whole.read_bytes()
         out.unlink()
+
+
+def entry(folder: Path, **values: object) -> None:
+    """Change the one row of a journal."""
+    with closing(sqlite3.connect(folder / "journal.sqlite")) as sql, sql:
+        sql.execute(f"UPDATE job SET {', '.join(f'{key} = ?' for key in values)}", tuple(values.values()))
+
+
+def test_the_journal_of_a_stranger_starts_over(asked: Callable[..., Join], tmp_path: Path) -> None:
+    out, whole, victim = tmp_path / "pairs.csv", tmp_path / "whole.csv", tmp_path / "victim"
+    victim.write_bytes(b"precious" * 9000)
+    joins.write(asked("k"), whole)
+    folder = journal.job_folder(out)
+
+    def foreign_schema() -> None:
+        (folder / "journal.sqlite").unlink()
+        with closing(sqlite3.connect(folder / "journal.sqlite")) as sql:
+            endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+            sql.execute(
+                f"CREATE VIEW job AS SELECT max(i) AS identity, 1 AS done, 1 AS size, 1 AS pairs, 1 AS removed FROM ({endless})"
+            )
+
+    def link_to_another_database() -> None:
+        with closing(sqlite3.connect(tmp_path / "other.sqlite")) as sql:
+            sql.execute("CREATE TABLE mine (a)")
+        (folder / "journal.sqlite").unlink()
+        (folder / "journal.sqlite").symlink_to(tmp_path / "other.sqlite")
+
+    def rollback_journal_that_names_a_file() -> None:  # which SQLite would delete
+        name = os.fsencode(victim)
+        record = b"".join(
+            [
+                (0x40000000 // 4096 + 1).to_bytes(4, "big"),
+                name,
+                len(name).to_bytes(4, "big"),
+                sum(name).to_bytes(4, "big"),
+                bytes.fromhex("d9d505f920a163d7"),
+            ]
+        )
+        (folder / "journal.sqlite-journal").write_bytes(bytes.fromhex("d9d505f920a163d7") + bytes(600) + record)
+
+    damages: list[Callable[[], object]] = [
+        lambda: entry(folder, done=-1),
+        lambda: entry(folder, done=10**9),
+        lambda: entry(folder, size=-1),
+        lambda: entry(folder, pairs=-(2**62)),
+        lambda: entry(folder, removed=2**62),
+        lambda: entry(folder, identity="[" * 100_000),
+        lambda: entry(folder, identity="7" * 6_000),
+        lambda: entry(folder, identity="[]"),
+        lambda: entry(folder, identity="{}"),
+        foreign_schema,
+        link_to_another_database,
+        rollback_journal_that_names_a_file,
+    ]
+    for damage in damages:
+        interrupted(asked("k"), out)
+        damage()
+        assert joins.write(asked("k"), out).begin == 0
+        assert out.read_bytes() == whole.read_bytes()
+        assert not folder.exists()
+        out.unlink()
+    assert victim.read_bytes() == b"precious" * 9000
+    with closing(sqlite3.connect(tmp_path / "other.sqlite")) as sql:
+        assert sql.execute("SELECT name FROM sqlite_master").fetchall() == [("mine",)]
+
+
+def test_the_folder_of_a_job_leads_to_no_other_file(asked: Callable[..., Join], tmp_path: Path) -> None:
+    out, victim = tmp_path / "pairs.csv", tmp_path / "victim"
+    victim.write_text("precious")
+    folder, written = journal.job_folder(out), journal.job_folder(out) / "pairs.csv"
+    makers: list[Callable[[], None]] = [
+        lambda: written.symlink_to(victim),
+        lambda: written.symlink_to("/dev/zero"),
+        lambda: written.hardlink_to(victim),
+        lambda: os.mkfifo(written),
+        written.mkdir,
+    ]
+    for make in makers:
+        interrupted(asked("k"), out)
+        written.unlink()
+        make()
+        with pytest.raises(StorageError, match="not an unfinished join"):
+            joins.write(asked("k"), out)
+        shutil.rmtree(folder)
+    (tmp_path / "elsewhere").mkdir()
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="not an unfinished join"):
+        joins.write(asked("k"), out)
+    assert victim.read_text() == "precious"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_damaged_stream_of_parquet_is_one_line(asked: Callable[..., Join], tmp_path: Path) -> None:
+    out = tmp_path / "pairs.parquet"
+    interrupted(asked("k"), out)
+    written = journal.job_folder(out) / "pairs.parquet"
+    written.write_bytes(bytes(written.stat().st_size))
+    with pytest.raises(StorageError, match=r"pairs\.parquet is damaged.*Delete its folder") as error:
+        joins.write(asked("k"), out)
+    assert "\n" not in str(error.value)
+
+
+NAMES = ["a\nb", "a\rb", "=1+1", 'a"b', "a,b", "\x1b[31m", "\u2028", "日本", "", " a ", os.fsdecode(b"\xff.png")]
+
+
+def test_names_of_any_kind_survive_in_each_format(tmp_path: Path) -> None:
+    rows = [(name, name[::-1], float(i)) for i, name in enumerate(NAMES)]
+    for suffix in ("csv", "jsonl", "parquet"):
+        path = tmp_path / f"pairs.{suffix}"
+        form = formats.find_format(path)
+        data = form.begin + form.encode(rows)
+        path.write_bytes(data)
+        if form.finish:
+            form.finish(path, tmp_path / "complete.parquet")
+            names = read(tmp_path / "complete.parquet")
+            assert names == [*rows[:-1], ("\\udcff.png", "gnp.\\udcff", rows[-1][2])]
+        elif suffix == "csv":
+            with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+                assert [(row["left"], row["right"], float(row["distance"])) for row in csv.DictReader(file)] == rows
+        else:
+            assert [tuple(json.loads(line).values()) for line in data.decode().split("\n")[:-1]] == rows
 
 
 def test_other_files_are_not_overwritten(asked: Callable[..., Join], tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Tables of results: text for terminals, HTML for notebooks, data frames."""
 
 import base64
+import csv
 import html
+import io
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -122,6 +124,17 @@ def jpeg_uri(jpeg: bytes) -> str:
 def escape(text: str) -> str:
     """Escape text for HTML, and its control characters."""
     return html.escape(printable(text))
+
+
+def to_csv(rows: Sequence[Sequence[object]]) -> bytes:
+    """Encode rows as CSV in UTF-8. A byte of a file name that is not UTF-8 stays this byte."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows(rows)
+    if "\r" in text.getvalue():  # which ends a row, but csv quotes it only from Python 3.13 on
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(rows)
+    return text.getvalue().encode(errors="surrogateescape")
 
 
 def to_pandas(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> "pd.DataFrame":

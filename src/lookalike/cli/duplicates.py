@@ -1,13 +1,12 @@
 """The commands `lookalike duplicates find|apply|undo|decide|leaks`."""
 
-import csv
 import json as jsonlib
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -36,7 +35,7 @@ from lookalike.errors import NotFoundError, StorageError, UsageError
 from lookalike.folder import find_folder
 from lookalike.metric import format_distance
 from lookalike.stores import Item
-from lookalike.tables import plural
+from lookalike.tables import plural, to_csv
 
 # Maximum number of groups or pairs that are printed; files and JSON have all of them.
 _MAX_PRINTED = 50
@@ -493,19 +492,12 @@ def _write_groups(
 
 
 def _write_pairs(pairs: Sequence[DuplicatePair], path: Path) -> None:
+    if path.suffix == ".jsonl":
+        lines = (jsonlib.dumps(pair.to_dict(), ensure_ascii=False) + "\n" for pair in pairs)
+        content = "".join(lines).encode(errors="backslashreplace")  # half a surrogate pair becomes an escape of JSON
+    else:
+        content = to_csv([tuple(result.PAIR_COLUMNS), *(tuple(pair.to_dict().values()) for pair in pairs)])
     try:
-        with atomic.atomic_write(path) as part, _open_text(part, path) as file:
-            if path.suffix == ".jsonl":
-                file.writelines(jsonlib.dumps(pair.to_dict(), ensure_ascii=False) + "\n" for pair in pairs)
-            else:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(result.PAIR_COLUMNS)
-                writer.writerows(pair.to_dict().values() for pair in pairs)
+        atomic.write_bytes(path, content)
     except OSError as e:
         raise StorageError(f"{path} cannot be written: {e.strerror}. Give another path.") from e
-
-
-def _open_text(part: Path, path: Path) -> TextIO:
-    """Open a file for text; half a surrogate pair becomes an escape of JSON, or in CSV the byte that it stands for."""
-    errors = "backslashreplace" if path.suffix == ".jsonl" else "surrogateescape"
-    return part.open("w", encoding="utf-8", newline="", errors=errors)

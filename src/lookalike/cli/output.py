@@ -89,7 +89,7 @@ def to_json(value: object) -> str:
 def write_data(data: bytes) -> None:
     """Write a part of a text file in UTF-8 to standard output: unchanged, but in a terminal with control characters escaped."""
     if stdout.is_terminal:
-        stdout.write("\n".join(map(styled, data.decode().removesuffix("\n").split("\n"))))
+        stdout.write("\n".join(map(styled, data.decode(errors="surrogateescape").removesuffix("\n").split("\n"))))
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)

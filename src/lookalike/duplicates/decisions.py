@@ -4,24 +4,31 @@ A decision names two contents by their SHA-256, and is stored in the collection'
 moved and after the images are indexed again.
 """
 
-import json
-import sqlite3
+import re
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from itertools import combinations
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from lookalike import atomic
+from lookalike import atomic, locks
 from lookalike.duplicates.source import Source
-from lookalike.errors import BusyError, MismatchError, StorageError, UsageError
+from lookalike.errors import MismatchError, StorageError, UsageError
+from lookalike.parsing import ParseError, parse_json
+from lookalike.safe_paths import read_inside
 from lookalike.stores import Item
 
 FORMAT = 1
 
+# The limit of the file; a decision has 140 bytes.
+_MAX_BYTES = 1 << 27
+
 # Seconds to wait for another process; a decision takes milliseconds.
 _TIMEOUT = 10.0
+
+# An item may have no SHA-256.
+_DIGEST = re.compile("([0-9a-f]{64})?")
 
 Decision = tuple[str, str]
 """The SHA-256 of two contents that are not duplicates of each other, the lower value first."""
@@ -39,6 +46,8 @@ class _File(BaseModel):
     def _check_order(self) -> Self:
         if any(a >= b for a, b in self.distinct):
             raise ValueError("a pair names its lower SHA-256 first")
+        if not all(_DIGEST.fullmatch(digest) for pair in self.distinct for digest in pair):
+            raise ValueError("a SHA-256 has 64 hexadecimal digits")
         return self
 
 
@@ -51,16 +60,17 @@ def read(source: Source) -> frozenset[Decision]:
     """
     path = source.folder.decisions
     try:
-        text = path.read_text(encoding="utf-8")
-        tree = json.loads(text)
+        tree = parse_json(read_inside(path.parent, path.name, _MAX_BYTES), _MAX_BYTES)
     except FileNotFoundError:
         return frozenset()
-    except (OSError, ValueError) as e:
-        raise StorageError(f"{path} cannot be read: {e}. Put back a copy, or delete it to decide again.") from e
-    if isinstance(tree, dict) and tree.get("format", FORMAT) != FORMAT:
-        raise MismatchError(f"{path} has format {tree['format']}; this lookalike reads format {FORMAT}.")
+    except (OSError, ParseError) as e:
+        reason = getattr(e, "strerror", None) or e
+        raise StorageError(f"{path} cannot be read: {reason}. Put back a copy, or delete it to decide again.") from e
+    found = tree.get("format", FORMAT) if isinstance(tree, dict) else FORMAT
+    if isinstance(found, int) and found != FORMAT:
+        raise MismatchError(f"{path} has format {found}; this lookalike reads format {FORMAT}.")
     try:
-        return frozenset(_File.model_validate_json(text).distinct)
+        return frozenset(_File.model_validate(tree).distinct)
     except ValidationError as e:
         reason = e.errors()[0]["msg"]
         raise StorageError(f"{path} is damaged: {reason}. Put back a copy, or delete it to decide again.") from e
@@ -114,26 +124,12 @@ def forget(source: Source, digests: Iterable[str]) -> int:
 def _locked(source: Source) -> Iterator[None]:
     """Let one process at a time change the decisions.
 
-    SQLite provides the lock: it works on every system, and a killed process releases it.
-
     Raises:
         BusyError: another process has held the lock for too long.
         StorageError: the folder cannot be written.
     """
-    path = source.folder.decisions.with_suffix(".lock")
-    try:
-        with closing(sqlite3.connect(path, isolation_level=None, timeout=_TIMEOUT)) as lock:
-            lock.execute("BEGIN EXCLUSIVE")
-            yield
-    except sqlite3.Error as e:
-        if e.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-            raise BusyError(
-                f"Another process has been deciding in {source.folder.path} for {_TIMEOUT:g} seconds. Nothing was decided;"
-                " try again."
-            ) from e
-        raise StorageError(
-            f"{path} cannot be written: {e}. Nothing was decided; check who may write in its folder."
-        ) from e
+    with locks.exclusive(source.folder.decisions.with_suffix(".lock"), _TIMEOUT):
+        yield
 
 
 def _decision(a: str, b: str) -> Decision:

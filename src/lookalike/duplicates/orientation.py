@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from lookalike import databases
 from lookalike.duplicates.source import Contents, Failure
 from lookalike.embedding import Embedder
 from lookalike.errors import LookalikeError
 from lookalike.parallel import prefetch_map
 from lookalike.progress import SILENT, Progress
+from lookalike.safe_paths import resolve_inside
 from lookalike.shapes import Shaped, UInt8
 
 # Images in a reading thread's task and in a batch of the encoder; each image is embedded seven times.
@@ -20,6 +22,9 @@ _BATCH = 16
 
 # Contents in one look-up of the cache.
 _LOOKUP = 1024
+
+_CACHE = "cache/turned.sqlite"
+_SCHEMA = "CREATE TABLE IF NOT EXISTS turned (sha256 TEXT PRIMARY KEY, vectors BLOB) STRICT"
 
 
 class Orientation(StrEnum):
@@ -83,8 +88,9 @@ def embed_orientations(
         The embeddings, batch by batch.
     """
     total, done = len(contents), 0
-    cache_path = contents.source.folder.cache / "turned.sqlite"
-    with closing(_EmbeddingCache(cache_path, contents.vectors.dtype, contents.vectors.shape[1])) as cache:
+    with closing(
+        _EmbeddingCache(contents.source.folder.path, contents.vectors.dtype, contents.vectors.shape[1])
+    ) as cache:
         missing: list[int] = []
         for start in range(0, total, _LOOKUP):
             chunk = range(start, min(start + _LOOKUP, total))
@@ -136,16 +142,20 @@ def _preprocess(embedder: Embedder, path: Path) -> UInt8[np.ndarray, "s s 3"] | 
 
 
 class _EmbeddingCache:
-    """An SQLite file that maps contents to embeddings; a file that cannot be used counts as an empty cache."""
+    """An SQLite file that maps contents to embeddings; a file that cannot be used counts as an empty cache.
 
-    def __init__(self, path: Path, dtype: "np.dtype[np.generic]", columns: int) -> None:
+    It lies in the folder of a collection, which may come from a stranger.
+    """
+
+    def __init__(self, folder: Path, dtype: "np.dtype[np.generic]", columns: int) -> None:
         self._shape, self._dtype = (len(ORIENTATIONS) - 1, columns), dtype
         self._sql: sqlite3.Connection | None = None
         with suppress(OSError, sqlite3.Error):
+            path = resolve_inside(folder, _CACHE)
             path.parent.mkdir(exist_ok=True)
-            self._sql = sqlite3.connect(path, isolation_level=None)
+            self._sql = databases.connect(path, _SCHEMA)
             self._sql.execute("PRAGMA synchronous = OFF")  # a cache may be lost
-            self._sql.execute("CREATE TABLE IF NOT EXISTS turned (sha256 TEXT PRIMARY KEY, vectors BLOB) STRICT")
+            self._sql.execute(_SCHEMA)
 
     def get(self, digests: Sequence[str]) -> dict[str, Shaped[np.ndarray, "7 c"]]:
         """Return the embeddings of those contents that are cached."""
@@ -156,7 +166,7 @@ class _EmbeddingCache:
         with suppress(sqlite3.Error):
             rows = self._sql.execute(f"SELECT sha256, vectors FROM turned WHERE sha256 IN ({marks})", digests)  # noqa: S608 -- placeholders alone
             for digest, blob in rows:
-                if len(blob) == size:
+                if isinstance(blob, bytes) and len(blob) == size:
                     cached[digest] = np.frombuffer(blob, self._dtype).reshape(self._shape)
         return {digest: vectors for digest, vectors in cached.items() if self._is_finite(vectors)}
 

@@ -4,15 +4,14 @@ Left and right are the images' uris. Rows are appended, so that a job can trunca
 Parquet files cannot be appended to, so their rows are a stream of Arrow record batches until the job ends.
 """
 
-import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookalike.errors import MissingExtraError, UsageError
+from lookalike import tables
+from lookalike.errors import MissingExtraError, StorageError, UsageError
 
 Row = tuple[str, str, float]
 
@@ -50,18 +49,13 @@ def find_format(out: Path) -> Format:
     return makers[out.suffix]()
 
 
-def _encode_csv(rows: Sequence[Row]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
-
-
 def _encode_lines(rows: Sequence[Row]) -> bytes:
     encode = json.JSONEncoder(ensure_ascii=False).encode
-    return "".join(encode(dict(zip(COLUMNS, row, strict=True))) + "\n" for row in rows).encode()
+    lines = "".join(encode(dict(zip(COLUMNS, row, strict=True))) + "\n" for row in rows)
+    return lines.encode(errors="backslashreplace")  # half a surrogate pair becomes an escape of JSON
 
 
-CSV = Format((",".join(COLUMNS) + "\n").encode(), _encode_csv)
+CSV = Format((",".join(COLUMNS) + "\n").encode(), tables.to_csv)
 LINES = Format(b"", _encode_lines)
 
 
@@ -75,6 +69,8 @@ def _parquet() -> Format:
 
     def encode(rows: Sequence[Row]) -> bytes:
         columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
+        for names in columns[:2]:  # Parquet has Unicode alone
+            names[:] = (name.encode(errors="backslashreplace").decode() for name in names)
         return bytes(pa.record_batch(columns, schema=schema).serialize()) if rows else b""
 
     def finish(stream: Path, out: Path) -> None:
@@ -91,4 +87,13 @@ def _parquet() -> Format:
                     group = []
             writer.write_table(pa.Table.from_batches(group, schema))
 
-    return Format(bytes(schema.serialize()), encode, finish)
+    def finish_or_say_why(stream: Path, out: Path) -> None:
+        try:
+            finish(stream, out)
+        except pa.ArrowException as e:
+            reason = str(e).partition("\n")[0]
+            raise StorageError(
+                f"{stream} is damaged: {reason}. Delete its folder, and run the same command again."
+            ) from e
+
+    return Format(bytes(schema.serialize()), encode, finish_or_say_why)

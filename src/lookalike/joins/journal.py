@@ -2,20 +2,24 @@
 
 The job has a folder beside its file until it is done. The folder has the bytes written so far, and the journal: one row of
 SQLite, which is written atomically, and which only one process can open. A resumed job truncates the bytes after the last
-entry.
+entry. A folder that another person made is checked: its files are not links, and its values fit the join.
 """
 
 import errno
 import json
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from lookalike import databases
+from lookalike.databases import Connection
 from lookalike.errors import BusyError, StorageError
+from lookalike.parsing import ParseError, parse_json
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS job (identity TEXT NOT NULL, done INTEGER NOT NULL, size INTEGER NOT NULL,
@@ -23,6 +27,9 @@ CREATE TABLE IF NOT EXISTS job (identity TEXT NOT NULL, done INTEGER NOT NULL, s
 """
 
 _JOURNAL = "journal.sqlite"
+
+# The limit of a count and of a size in bytes.
+_MAX = 2**53
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -47,26 +54,34 @@ class Entry:
 class Journal:
     """The journal and the folder of a job."""
 
-    def __init__(self, out: Path, sql: sqlite3.Connection, identity: str) -> None:
+    def __init__(self, out: Path, sql: Connection, identity: str) -> None:
         """Make a journal of an open database; use `open_journal` instead."""
         self.folder = job_folder(out)
         self.written = self.folder / f"pairs{out.suffix}"
         self._sql, self._identity = sql, identity
 
-    def last(self) -> tuple[Entry, str]:
-        """Return the last entry, or an empty one and the reason if an earlier job cannot be resumed."""
-        sql = self._sql
-        row = sql.execute("SELECT identity, done, size, pairs, removed FROM job").fetchone()
+    def last(self, total: int) -> tuple[Entry, str]:
+        """Return the last entry, or an empty one and the reason if an earlier job cannot be resumed.
+
+        Args:
+            total: the number of left items.
+        """
+        row = self._sql.execute("SELECT identity, done, size, pairs, removed FROM job").fetchone()
         if row is None:
             return Entry(), ""
-        if row[0] != self._identity:
-            before, now = json.loads(row[0]), json.loads(self._identity)
+        try:
+            before, now = parse_json(row[0]), parse_json(self._identity)
+        except (ParseError, TypeError):
+            before = None
+        if not isinstance(before, dict) or not all(isinstance(count, int) and 0 <= count < _MAX for count in row[1:]):
+            return Entry(), "its journal is damaged"
+        if before != now:
             changed = [key for key in now if before.get(key) != now[key]]
-            return Entry(), f"{' and '.join(changed)} changed since it began"
+            return Entry(), f"{' and '.join(changed) or 'the join'} changed since it began"
         entry = Entry(*row[1:])
         if not self.written.exists() or self.written.stat().st_size < entry.size:
             return Entry(), f"{self.written} is incomplete"
-        return entry, ""
+        return (entry, "") if entry.done <= total else (Entry(), "its journal is damaged")
 
     def enter(self, entry: Entry, file: BinaryIO) -> None:
         """Write an entry after the bytes that it counts are on the disk."""
@@ -108,7 +123,9 @@ def open_journal(out: Path, identity: Mapping[str, str]) -> Iterator[Journal]:
         folder = job_folder(out)
         with suppress(FileExistsError):
             folder.mkdir()
-        if not folder.is_dir() or (not (folder / _JOURNAL).exists() and any(folder.iterdir())):
+        written = folder / f"pairs{out.suffix}"
+        foreign = folder.is_symlink() or not folder.is_dir()
+        if foreign or (not os.path.lexists(folder / _JOURNAL) and any(folder.iterdir())) or not _is_own_file(written):
             raise StorageError(f"{folder} exists and is not an unfinished join. Move it, or give another --out.")
         sql = _open_locked(folder)
         try:
@@ -117,22 +134,38 @@ def open_journal(out: Path, identity: Mapping[str, str]) -> Iterator[Journal]:
             sql.close()
 
 
-def _open_locked(folder: Path) -> sqlite3.Connection:
+def _is_own_file(path: Path) -> bool:
+    """Return whether a file does not exist, or is a regular file without another name."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return True
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+
+
+def _open_locked(folder: Path) -> Connection:
     """Open the journal and lock it against other processes; replace a damaged journal by an empty one."""
-    sql = sqlite3.connect(folder / _JOURNAL, timeout=0, isolation_level=None, check_same_thread=False)
+    path = folder / _JOURNAL
+    try:
+        return _lock(databases.connect(path, _SCHEMA, timeout=0))
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        for name in (path.name, *(f"{path.name}-{suffix}" for suffix in ("journal", "wal", "shm"))):
+            path.with_name(name).unlink(missing_ok=True)
+        return _lock(databases.connect(path, _SCHEMA, timeout=0))
+
+
+def _lock(sql: Connection) -> Connection:
     try:
         sql.execute("PRAGMA locking_mode = EXCLUSIVE")
         sql.execute("PRAGMA synchronous = FULL")
         sql.execute("BEGIN EXCLUSIVE")  # in this mode the lock outlives the transaction
         sql.execute(_SCHEMA)
         sql.execute("COMMIT")
-    except sqlite3.OperationalError:
+    except BaseException:
         sql.close()
         raise
-    except sqlite3.DatabaseError:
-        sql.close()
-        (folder / _JOURNAL).unlink()
-        return _open_locked(folder)
     return sql
 
 

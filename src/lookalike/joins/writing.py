@@ -65,13 +65,15 @@ def write(join: Join, out: Path, progress: Progress = SILENT) -> WrittenJoin:
     file_format = formats.find_format(out)
     identity = {**join.identity, "format": out.suffix, "version": "1"}
     with journal.open_journal(out, identity) as job:
-        entry, reason = job.last()
+        entry, reason = job.last(join.total)
         begin = entry.done
         if reason:
             progress.note(f"{out}: starting over: {reason}.")
         elif begin:
             progress.note(f"{out}: resuming at {begin:,} of {join.total:,} items.")
-        with job.written.open("r+b" if entry.size else "wb") as file:
+        if not entry.size:
+            job.written.unlink(missing_ok=True)
+        with job.written.open("r+b" if entry.size else "xb") as file:
             file.truncate(entry.size)
             file.seek(entry.size)
             for current in _append(join, entry, file_format, file, progress):
@@ -125,6 +127,7 @@ def _publish(file_format: Format, written: Path, out: Path) -> None:
     try:
         if file_format.finish is not None:
             complete = written.with_name(f"complete{out.suffix}")
+            complete.unlink(missing_ok=True)
             file_format.finish(written, complete)
             atomic.sync(complete)
         complete.replace(out)
