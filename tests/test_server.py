@@ -765,7 +765,7 @@ def test_errors_show_no_paths(
 
 def test_a_message_is_public_if_it_names_no_file(home: Path) -> None:
     with Collection.open(home / "shop.lookalike") as shop:
-        served = ServedCollections({"shop": shop}, read_only=True)
+        served = ServedCollections({"shop": shop}, {})
         assert public_message(UsageError("k must be at least 1, not 0."), served) == "k must be at least 1, not 0."
         assert public_message(UsageError(f"{shop.path} holds vectors."), served) == "“shop” holds vectors."
         for internal in (

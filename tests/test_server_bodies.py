@@ -4,9 +4,12 @@ import base64
 import io
 import json
 import os
+import resource
+import struct
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +22,8 @@ from PIL import Image
 
 from lookalike.collection import Collection
 from lookalike.encoders import Encoder
-from lookalike.server import create_app
+from lookalike.errors import UnreadableImageError
+from lookalike.server import create_app, pixels
 from lookalike.server.forms import FormFile, parse_form
 from lookalike.server.json_limits import MAX_JSON
 from pocket_server import serving
@@ -247,3 +251,88 @@ def test_a_filter_of_ten_thousand_ids_and_labels_is_allowed(server: SimpleNamesp
     where = {"ids": [server.id, *(f"{i:020}" for i in range(9999))], "labels": None}
     body = {"image": base64.b64encode(png()).decode(), "filter": where}
     assert [hit["id"] for hit in server.client.post(server.search, json=body).json()["hits"]] == [server.id]
+
+
+# ---- pixels in flight
+
+
+def animation(side: int, frames: int = 2) -> bytes:
+    """An animated WebP of some 150 bytes that claims a square canvas."""
+    file = io.BytesIO()
+    Image.new("RGB", (1, 1), "red").save(file, "WEBP", lossless=True)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+    edge = struct.pack("<I", side - 1)[:3]
+    body = chunk(b"VP8X", b"\x02\0\0\0" + edge + edge) + chunk(b"ANIM", bytes(6))
+    body += chunk(b"ANMF", bytes(16) + file.getvalue()[12:]) * frames
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
+
+
+@pytest.mark.slow
+def test_twelve_small_uploads_of_huge_images_leave_the_server_answering(server: SimpleNamespace) -> None:
+    image, items = animation(10_000), "/api/collections/shop/items"
+    assert len(image) < 200
+
+    def upload(number: int) -> httpx.Response:
+        path, name = ((items, "image"), (server.search, "image"), ("/api/verify", "left"))[number % 3]
+        files = {name: image} | ({"right": image} if name == "left" else {})
+        return httpx.post(server.url + path, files=files, timeout=120)
+
+    before = memory()
+    with answering(server.url, 3), ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(upload, range(12)))
+    assert {answer.status_code for answer in answers} <= {200, 201, 503}
+    assert any(answer.is_success for answer in answers)
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    assert all("pixels" in answer.json()["detail"] for answer in refused)
+    assert memory() - before < 16 * 200_000_000
+    assert httpx.post(server.url + server.search, files={"image": png()}).status_code == 200
+
+
+def memory() -> int:
+    """The largest resident memory of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def test_a_budget_of_pixels_lets_as_many_images_in_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixels, "_TIMEOUT", 0.05)
+    budget, image = pixels.PixelBudget(2500), png()  # 1,200 pixels
+    with budget.hold(image, image, at_least=32):
+        with pytest.raises(HTTPException) as refused, budget.hold(image, at_least=32):
+            pass
+        assert refused.value.status_code == 503
+        assert refused.value.headers == {"Retry-After": "1"}
+    with budget.hold(image, at_least=32), budget.hold(image, at_least=32):
+        pass
+    with budget.hold(image, image, image, at_least=32):  # more than the budget, but alone
+        pass
+    with pytest.raises(RuntimeError), budget.hold(image, image, at_least=32):
+        raise RuntimeError
+    with budget.hold(image, image, at_least=32):
+        pass
+    with pytest.raises(UnreadableImageError), budget.hold(b"text", at_least=32):
+        pass
+
+
+def test_requests_wait_a_moment_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget, image = pixels.PixelBudget(1200), png()
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with budget.hold(image, at_least=32):
+            entered.set()
+            leave.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(hold)
+        assert entered.wait(10)
+        second = pool.submit(hold)
+        leave.set()
+        first.result()
+        second.result()
+    monkeypatch.setattr(pixels, "_MAX_WAITING", 0)
+    with budget.hold(image, at_least=32), pytest.raises(HTTPException), budget.hold(image, at_least=32):
+        pass

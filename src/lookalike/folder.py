@@ -328,16 +328,32 @@ class Folder:
         Raises:
             NotFoundError, ImageError: the image was deleted, or cannot be read.
         """
-        name = f"{_THUMBNAILS}/{item.sha256}-{size}.jpg" if _SHA256.fullmatch(item.sha256) else None
-        with suppress(OSError):
-            data = read_inside(self.path, name, _MAX_THUMBNAIL) if name else b""
-            if data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9"):  # a complete JPEG
-                return data
-        content = images.read_bytes(self.file(item))
+        cached = self.cached_thumbnail(item.sha256, size)
+        return cached or self.make_thumbnail(images.read_bytes(self.file(item)), item, size)
+
+    def cached_thumbnail(self, sha256: str, size: int = 256) -> bytes | None:
+        """Return the thumbnail of an image with this content from the cache, if it is there."""
+        data = b""
+        if name := _thumbnail_name(sha256, size):
+            with suppress(OSError):
+                data = read_inside(self.path, name, _MAX_THUMBNAIL)
+        return data if data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9") else None  # a complete JPEG
+
+    def make_thumbnail(self, content: bytes, item: Item, size: int = 256) -> bytes:
+        """Make a small JPEG of the content of an item's file; keep it in the cache if the item was indexed with this content.
+
+        Raises:
+            ImageError: the content is not an image, or exceeds a limit.
+        """
         data = images.thumbnail(content, size, name=repr(item.uri))
+        name = _thumbnail_name(item.sha256, size)
         if name and images.fingerprint(content) == item.sha256:
             with suppress(OSError):  # the cache is optional
                 cached = resolve_inside(self.path, name)
                 cached.parent.mkdir(parents=True, exist_ok=True)
                 atomic.write_bytes(cached, data)
         return data
+
+
+def _thumbnail_name(sha256: str, size: int) -> str | None:
+    return f"{_THUMBNAILS}/{sha256}-{size}.jpg" if _SHA256.fullmatch(sha256) else None

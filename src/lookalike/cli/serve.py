@@ -49,6 +49,16 @@ class Settings:
             help="Answer to this host name, such as shop.example, besides localhost and the address; may be repeated.",
         ),
     ] = None
+    root: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Show images in this folder, besides those in folders that you indexed on this machine; may be repeated.",
+        ),
+    ] = None
+    show_paths: Annotated[
+        bool, typer.Option("--show-paths", help="Show the paths of files; refused if other machines reach the server.")
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +85,7 @@ def run(collections: list[Collection], settings: Settings) -> None:
     """Print the address, and serve until Ctrl-C.
 
     Raises:
-        UsageError: the port is in use, or the host is not an address of this machine.
+        UsageError: the port is in use, the host is not an address of this machine, or a setting has a wrong value.
     """
     import uvicorn  # noqa: PLC0415 -- only this command needs it
 
@@ -85,17 +95,26 @@ def run(collections: list[Collection], settings: Settings) -> None:
         address, port, *_ = listener.getsockname()
         is_private = ip_address(address).is_loopback
         writable = is_private if settings.writable is None else settings.writable
+        if settings.show_paths and not is_private:
+            raise UsageError(
+                f"--show-paths would show the paths of this machine to all who reach {settings.host}. Leave one of them out."
+            )
         app = create_app(
             collections,
             read_only=not writable,
             origins=settings.origin or (),
             allowed_hosts=[settings.host.partition("%")[0], *(settings.allowed_host or ())],
             max_hits=settings.max_hits,
+            roots=settings.root or (),
+            show_paths=settings.show_paths,
         )
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         output.stdout.print(f"Serving {', '.join(c.name for c in collections)} at http://{host}:{port}/")
         if not is_private:
             output.stdout.print(_describe_access(writable=writable, is_default=settings.writable is None))
+        for files in app.state.served.files.values():
+            if outside := files.describe_outside():
+                output.stdout.print(outside)
         output.stdout.print("Ctrl-C stops it.")
         _log_to_terminal()
         uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)).run(sockets=[listener])

@@ -18,6 +18,7 @@ from fastapi.staticfiles import StaticFiles
 from lookalike.collection import Collection
 from lookalike.errors import UsageError
 from lookalike.server import classify, collections, docs, images, indexing, items, problems, search, verify
+from lookalike.server.files import FileAccess
 from lookalike.server.hosts import AllowedHosts, check_hosts
 from lookalike.server.middleware import BodyLimit, Headers, SameSite
 from lookalike.server.schemas import MAX_COUNT
@@ -41,6 +42,9 @@ class ServerOptions(TypedDict, total=False):
             address that a request came to; ``*`` allows all.
         max_body: maximum size of a request's body, in bytes; 32 MiB by default.
         max_hits: maximum number of hits of a range search; an answer that leaves hits out is not complete.
+        roots: folders of images that this server may show, besides those that its user indexed into the collections on this
+            machine. It shows no other file that a catalogue names.
+        show_paths: items have the path of their file. Only for servers that nobody else reaches.
     """
 
     read_only: bool
@@ -48,6 +52,8 @@ class ServerOptions(TypedDict, total=False):
     allowed_hosts: Sequence[str]
     max_body: int
     max_hits: int
+    roots: Sequence[Path]
+    show_paths: bool
 
 
 def create_app(served: Sequence[Collection], **options: Unpack[ServerOptions]) -> FastAPI:
@@ -72,6 +78,7 @@ def create_app(served: Sequence[Collection], **options: Unpack[ServerOptions]) -
     if max_hits < 1:
         raise UsageError(f"The limit of hits must be at least 1, not {max_hits}.")
     hosts = check_hosts(options.get("allowed_hosts", ()))
+    files = {collection.name: FileAccess(collection, options.get("roots", ())) for collection in served}
     app = FastAPI(
         title="lookalike",
         version=__version__,
@@ -82,7 +89,11 @@ def create_app(served: Sequence[Collection], **options: Unpack[ServerOptions]) -
         lifespan=indexing.build_indexes(served),
     )
     app.state.served = ServedCollections(
-        dict(zip(names, served, strict=True)), options.get("read_only", False), max_hits
+        dict(zip(names, served, strict=True)),
+        files,
+        read_only=options.get("read_only", False),
+        max_hits=max_hits,
+        show_paths=options.get("show_paths", False),
     )
     for module in (collections, items, images, search, verify, classify):
         app.include_router(module.router)

@@ -9,7 +9,7 @@ from lookalike.server import bodies
 from lookalike.server.problems import responses
 from lookalike.server.schemas import ClassesOut, ClassifyBody, ClassifyForm, class_out
 from lookalike.server.search import BRANCHES
-from lookalike.server.served import NamedCollection
+from lookalike.server.served import NamedCollection, Served
 
 router = APIRouter(tags=["compare"])
 
@@ -19,7 +19,7 @@ router = APIRouter(tags=["compare"])
     responses=responses(400, 404, 413, 415, 422, 500, 503),
     openapi_extra=bodies.documented(ClassifyBody, ClassifyForm, *BRANCHES),
 )
-def classify(collection: NamedCollection, body: bodies.OneImage) -> ClassesOut:
+def classify(collection: NamedCollection, served: Served, body: bodies.OneImage) -> ClassesOut:
     """Rank the labels of a collection by the distance of their items from an image."""
     fields: ClassifyForm
     if body.json is not None:
@@ -33,5 +33,6 @@ def classify(collection: NamedCollection, body: bodies.OneImage) -> ClassesOut:
             raise UsageError("The form needs one file, named “image” or “sketch”.")
         ((name, data),) = uploaded.items()
     branch, metric = BRANCHES[name], fields.metric or collection.embedder.metric
-    (ranked,) = collection.rank_labels(Query(images=[data], k=fields.k, metric=metric, branch=branch), fields.by)
+    with served.decode(collection, data):
+        (ranked,) = collection.rank_labels(Query(images=[data], k=fields.k, metric=metric, branch=branch), fields.by)
     return ClassesOut(classes=[class_out(entry) for entry in ranked], metric=metric, by=fields.by)

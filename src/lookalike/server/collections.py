@@ -41,7 +41,11 @@ def _collection_out(collection: Collection, read_only: bool) -> CollectionOut:
         metrics=list(embedder.space.metrics),
         codec=embedder.codec.name,
         encoder=EncoderOut(
-            name=card.name, description=card.description, branches=list(card.branches), size=card.input.size
+            name=card.name,
+            description=card.description,
+            scope=embedder.scope,
+            branches=list(card.branches),
+            size=card.input.size,
         ),
         labels=store.labels(),
         read_only=read_only,

@@ -12,7 +12,7 @@ from lookalike.collection import Collection
 from lookalike.errors import NotFoundError
 from lookalike.server.problems import responses
 from lookalike.server.schemas import ItemOut, item_out
-from lookalike.server.served import ItemId, NamedCollection
+from lookalike.server.served import ItemId, NamedCollection, Served
 from lookalike.stores import Item
 
 # The route with the id alone comes last, because an id may contain slashes.
@@ -20,6 +20,8 @@ router = APIRouter(prefix="/api/collections/{c}/items/{ident:path}", tags=["item
 
 # An item keeps its address when its file changes, so browsers must ask again after five minutes.
 _CACHE_CONTROL = "private, max-age=300"
+
+_SIZE = 256  # of a thumbnail, in pixels
 
 _IfNoneMatch = Annotated[str | None, Header(description="The ETag of the client's version.")]
 
@@ -29,35 +31,36 @@ def _documented(media_type: str, description: str) -> dict[int | str, dict[str, 
     return {
         200: {"description": description, "content": content},
         304: {"description": "The client has this version."},
-        **responses(404, 413, 422, 500),
+        **responses(403, 404, 413, 422, 500, 503),
     }
 
 
 @router.get("/image", response_class=Response, responses=_documented("image/*", "The file, unchanged."))
-def get_image(collection: NamedCollection, ident: ItemId, if_none_match: _IfNoneMatch = None) -> Response:
+def get_image(
+    collection: NamedCollection, served: Served, ident: ItemId, if_none_match: _IfNoneMatch = None
+) -> Response:
     """Return the image file of an item."""
-    item = _get_item(collection, ident)
-    if _matches(if_none_match, item.sha256):
-        return _not_modified(item.sha256)
-    try:
-        data = images.read_bytes(collection.folder.file(item))
-    except NotFoundError as e:
-        raise _file_missing() from e
-    # Not the fingerprint of the item: the file may have changed since it was indexed.
-    return _image_response(data, images.media_type(data), images.fingerprint(data))
+    with served.files[collection.name].open(_get_item(collection, ident)) as file:
+        if _matches(if_none_match, file.version):
+            return _not_modified(file.version)
+        return _image_response(file.content, images.media_type(file.content), file.version)
 
 
 @router.get("/thumbnail", response_class=Response, responses=_documented("image/jpeg", "At most 256 pixels a side."))
-def get_thumbnail(collection: NamedCollection, ident: ItemId, if_none_match: _IfNoneMatch = None) -> Response:
+def get_thumbnail(
+    collection: NamedCollection, served: Served, ident: ItemId, if_none_match: _IfNoneMatch = None
+) -> Response:
     """Return a small JPEG of an item."""
     item = _get_item(collection, ident)
-    etag = f"{item.sha256}-256"
-    if _matches(if_none_match, etag):
-        return _not_modified(etag)
-    try:
-        return _image_response(collection.folder.thumbnail(item), "image/jpeg", etag)
-    except NotFoundError as e:
-        raise _file_missing() from e
+    with served.files[collection.name].open(item) as file:
+        etag = f"{file.version}-{_SIZE}"
+        if _matches(if_none_match, etag):
+            return _not_modified(etag)
+        data = collection.folder.cached_thumbnail(file.sha256(item), _SIZE)
+        if data is None:
+            with served.pixels.hold(file.content, at_least=_SIZE):
+                data = collection.folder.make_thumbnail(file.content, item, _SIZE)
+        return _image_response(data, "image/jpeg", etag)
 
 
 @router.get("", responses=responses(404, 422, 500))
@@ -73,12 +76,8 @@ def _get_item(collection: Collection, ident: str) -> Item:
     return items[ident]
 
 
-def _file_missing() -> NotFoundError:
-    return NotFoundError("The item exists, but its file is missing. Index the folder again, or remove the item.")
-
-
 def _matches(if_none_match: str | None, etag: str) -> bool:
-    return if_none_match is not None and bool(etag) and (f'"{etag}"' in if_none_match or if_none_match.strip() == "*")
+    return if_none_match is not None and (f'"{etag}"' in if_none_match or if_none_match.strip() == "*")
 
 
 def _not_modified(etag: str) -> Response:

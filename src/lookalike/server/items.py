@@ -14,7 +14,7 @@ from lookalike.query import Filter
 from lookalike.server import bodies
 from lookalike.server.problems import responses
 from lookalike.server.schemas import MAX_COUNT, ItemOut, ItemsOut, NewItemBody, NewItemForm, item_out
-from lookalike.server.served import ItemId, NamedCollection, require_writable
+from lookalike.server.served import ItemId, NamedCollection, Served, require_writable
 from lookalike.stores import Item
 
 router = APIRouter(prefix="/api/collections/{c}/items", tags=["items"])
@@ -77,7 +77,9 @@ def _shuffled(collection: Collection, where: Filter, seed: int, cursor: str, lim
     responses=responses(400, 403, 404, 413, 415, 422, 500, 503, 507),
     openapi_extra=bodies.documented(NewItemBody, NewItemForm, "image"),
 )
-def add_item(request: Request, response: Response, collection: NamedCollection, body: bodies.OneImage) -> ItemOut:
+def add_item(
+    request: Request, response: Response, collection: NamedCollection, served: Served, body: bodies.OneImage
+) -> ItemOut:
     """Add an image. An image with the same content replaces the label and the attributes of its item."""
     new: NewItemBody | NewItemForm
     if body.json is not None:
@@ -90,7 +92,8 @@ def add_item(request: Request, response: Response, collection: NamedCollection, 
         data = uploaded["image"]
         new = bodies.form_fields(body, NewItemForm, "image")
     filename = body.form.files["image"].filename if "image" in body.form.files else ""
-    item = collection.add_image(data, new.label, new.attributes, filename=filename[-_MAX_NAME:])
+    with served.decode(collection, data):
+        item = collection.add_image(data, new.label, new.attributes, filename=filename[-_MAX_NAME:])
     out = item_out(request, collection, item)
     response.headers["Location"] = out.uri.removesuffix("/image")
     return out

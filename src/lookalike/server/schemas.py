@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 
 from fastapi import Request
 from pydantic import (
@@ -22,6 +23,7 @@ from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.metric import Metric
 from lookalike.parsing import ParseError, parse_json
 from lookalike.query import DEFAULT_K, Filter
+from lookalike.server.served import get_served
 from lookalike.stores import Answer, Item
 
 MAX_COUNT = 1000
@@ -216,6 +218,8 @@ class ItemOut(_Out):
     name: str = Field(description="The name of its file, without folders.")
     size: int | None = Field(description="The bytes of its file; null if unknown.")
     modified: str | None = Field(description="The time of the last change of its file, in ISO 8601; null if unknown.")
+    missing: bool | None = Field(description="Whether the file is gone; null if this server may not look there.")
+    path: str | None = Field(description="The path of its file, if the server was started to show paths.")
     thumbnail: str = Field(description="The address of a small JPEG.")
 
 
@@ -294,6 +298,7 @@ class EncoderOut(_Out):
 
     name: str
     description: str
+    scope: str = Field(description="What the encoder has seen, in one line.")
     branches: list[Literal["photo", "sketch"]]
     size: int = Field(description="The side of its input, in pixels.")
 
@@ -328,14 +333,16 @@ class HealthOut(_Out):
 
 def item_out(request: Request, collection: Collection, item: Item) -> ItemOut:
     """Convert an item, with addresses on this server instead of paths."""
-    return ItemOut(**item.to_dict() | _addresses(request, collection, item.id))
+    return ItemOut(**item.to_dict() | _on_this_server(request, collection, item))
 
 
 def answer_out(request: Request, collection: Collection, answer: Answer, took_ms: float) -> AnswerOut:
     """Convert an answer as `Answer.to_dict` does, with addresses on this server instead of paths."""
     body = answer.to_dict()
     cursor = None if answer.complete or not answer.hits else f"{answer.hits[-1].distance!r} {answer.hits[-1].item.id}"
-    body["hits"] = [hit | _addresses(request, collection, hit["id"]) for hit in body["hits"]]
+    body["hits"] = [
+        out | _on_this_server(request, collection, hit.item) for out, hit in zip(body["hits"], answer, strict=True)
+    ]
     return AnswerOut(**body, cursor=cursor, took_ms=took_ms)
 
 
@@ -349,8 +356,17 @@ def class_out(ranked: RankedClass) -> ClassOut:
     return ClassOut(**ranked.to_dict())
 
 
-def _addresses(request: Request, collection: Collection, ident: str) -> dict[str, Any]:
-    def path(route: str) -> str:
-        return request.url_for(route, c=collection.name, ident=ident).path
+def address(request: Request, route: str, collection: Collection, item: Item) -> str:
+    """Return the path of a route about an item on this server, as a part of a URL."""
+    path = request.app.url_path_for(route, c=collection.name, ident=item.id)
+    return quote(request.scope.get("root_path", "") + path)
 
-    return {"uri": path("get_image"), "thumbnail": path("get_thumbnail")}
+
+def _on_this_server(request: Request, collection: Collection, item: Item) -> dict[str, Any]:
+    served = get_served(request)
+    return {
+        "uri": address(request, "get_image", collection, item),
+        "thumbnail": address(request, "get_thumbnail", collection, item),
+        "missing": served.files[collection.name].is_missing(item),
+        "path": str(collection.folder.file(item)) if served.show_paths else None,
+    }

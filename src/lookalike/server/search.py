@@ -13,7 +13,7 @@ from lookalike.errors import UsageError
 from lookalike.query import Branch, Query
 from lookalike.server import bodies
 from lookalike.server.problems import responses
-from lookalike.server.schemas import AnswerOut, SearchBody, SearchForm, SimpleAnswerOut, answer_out
+from lookalike.server.schemas import AnswerOut, SearchBody, SearchForm, SimpleAnswerOut, address, answer_out
 from lookalike.server.served import NamedCollection, Served
 from lookalike.stores import Answer
 
@@ -33,10 +33,8 @@ def search(request: Request, collection: NamedCollection, served: Served, body: 
     start = time.perf_counter()
     fields, sources = _read_search(body)
     query = _to_query(fields, sources, collection, served.max_hits)
-    if fields.cursor is None:
-        (answer,) = collection.answer(query)
-    else:
-        answer = _continue(collection, query, fields.cursor)
+    with served.decode(collection, *sources.values()):
+        answer = collection.answer(query)[0] if fields.cursor is None else _continue(collection, query, fields.cursor)
     return answer_out(request, collection, answer, round((time.perf_counter() - start) * 1000, 2))
 
 
@@ -124,9 +122,10 @@ def search_simple(request: Request, served: Served, body: Annotated[bytes, Depen
     if isinstance(text, bytes) and text[:1] in {b'"', b"{"}:  # neither is in Base64's alphabet
         root = bodies.validate_json(_SimpleBody, text).root
         text = root.image if isinstance(root, _ImageObject) else root
-    answer = collection.search(images.from_base64(text))
+    data = images.from_base64(text)
+    with served.decode(collection, data):
+        answer = collection.search(data)
+    host = f"{request.url.scheme}://{request.url.netloc}"
     return SimpleAnswerOut(
-        results={
-            str(request.url_for("get_image", c=collection.name, ident=hit.item.id)): hit.distance for hit in answer
-        }
+        results={host + address(request, "get_image", collection, hit.item): hit.distance for hit in answer}
     )

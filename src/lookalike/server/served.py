@@ -1,13 +1,16 @@
 """The collections that a server serves, and the dependencies that pass them to routes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import Depends, HTTPException, Path, Request
 
 from lookalike.collection import Collection
 from lookalike.errors import NotFoundError
+from lookalike.server.files import FileAccess
+from lookalike.server.pixels import PixelBudget
 
 
 @dataclass(frozen=True)
@@ -16,13 +19,19 @@ class ServedCollections:
 
     Attributes:
         collections: the collections by name; the first one is the default.
+        files: the image files of each collection, by its name.
         read_only: whether requests that add or remove items are refused.
         max_hits: maximum number of hits of a range search.
+        show_paths: whether items have the path of their file.
+        pixels: the images that may be decoded at once.
     """
 
     collections: Mapping[str, Collection]
-    read_only: bool
+    files: Mapping[str, FileAccess]
+    read_only: bool = False
     max_hits: int = 1000
+    show_paths: bool = False
+    pixels: PixelBudget = field(default_factory=PixelBudget)
 
     def get(self, name: str | None) -> Collection:
         """Return a collection by name, or the default one.
@@ -36,12 +45,17 @@ class ServedCollections:
             raise NotFoundError("This server has no collection of that name. Choose one from its list of collections.")
         return self.collections[name]
 
+    def decode(self, collection: Collection, *contents: bytes) -> AbstractContextManager[None]:
+        """Reserve memory for image files that the block embeds; raises as `PixelBudget.hold`."""
+        return self.pixels.hold(*contents, at_least=collection.embedder.encoder.card.input.size)
 
-def _get_served(request: Request) -> ServedCollections:
+
+def get_served(request: Request) -> ServedCollections:
+    """Return what the application of a request serves."""
     return cast("ServedCollections", request.app.state.served)
 
 
-Served = Annotated[ServedCollections, Depends(_get_served)]
+Served = Annotated[ServedCollections, Depends(get_served)]
 
 
 def _get_collection(served: Served, c: Annotated[str, Path(description="The collection's name.")]) -> Collection:

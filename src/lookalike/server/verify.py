@@ -38,10 +38,11 @@ def verify(served: Served, body: bodies.TwoImages) -> VerdictOut:
     collection = served.get(fields.collection)
     branch = to_branch(fields.sketch)
     embedder = collection.embedder.with_metric(fields.metric)
+    with served.decode(collection, *(side for side in (left, right) if isinstance(side, bytes))):
+        vectors = _to_vector(served, collection, left, branch), _to_vector(served, collection, right)
     verdict = compare.verify_vectors(
         embedder,
-        _to_vector(served, collection, left, branch),
-        _to_vector(served, collection, right),
+        *vectors,
         compare.find_threshold(embedder, fields.within, fields.false_accept_rate, branch),
         branch,
     )
