@@ -45,6 +45,9 @@ export function notePlace(change) {
 /** Return where the user left the current page: `{y, shown}`. */
 export const place = () => ({ y: 0, shown: 0, ...places.get(key()) });
 
+/** Wait until the browser has finished a step back. */
+export const whenSettled = () => settled;
+
 export const parameters = () => new URLSearchParams(location.hash.slice(1));
 
 /**

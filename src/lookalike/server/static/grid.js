@@ -6,10 +6,11 @@ import { distance, percent, t } from "./i18n.js";
 import { picture } from "./picture.js";
 
 const KEPT_NAME = /^[0-9a-f]{64}\./; // the server's own name for an upload
+const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g; // also those that turn the direction of text
 
 /** Return the name of an item to show: that of its file, or else its title or its id. */
 export function displayName({ name, attributes, id }) {
-  if (name && !KEPT_NAME.test(name)) return name;
+  if (name && !KEPT_NAME.test(name)) return name.replace(CONTROL, "\ufffd");
   return attributes.title || t("unnamed", { id: id.slice(0, 6) });
 }
 
@@ -32,11 +33,11 @@ export function hitCards(hits, { metric, open, search }) {
     if (hit.closeness != null) card.append(bar(hit.closeness));
     const facts = make("div", "facts");
     facts.append(makeName("span", "label", hit.attributes.title || hit.label || ""), measure("distance", gap, t("distance")));
+    if (hit.probability != null) {
+      facts.append(measure("probability", t("same", { probability: percent(hit.probability) }), t("sameMeaning")));
+    }
     const caption = make("div", "caption");
     caption.append(makeName("span", "name", name), facts);
-    if (hit.probability != null) {
-      caption.append(measure("probability", t("same", { probability: percent(hit.probability) }), t("sameMeaning")));
-    }
     card.append(caption);
     return card;
   });

@@ -20,9 +20,10 @@ const SKELETON_DELAY = 150; // milliseconds; before it, an answer needs no place
 const REMEMBERED_ANSWERS = 20;
 
 let collections = [];
-let seed = randomSeed();
+let seed = randomSeed(); // of the sample, unless the entry of the history has one
 let running = new AbortController();
 let turn = 0; // counts changes of the address
+let stale = false; // whether to render the page again, though the address is the same
 let shown = {}; // the state that the page shows
 let strokeTimer;
 let drawn = null; // the id of the sketch on the board
@@ -51,25 +52,31 @@ async function readState() {
     open: parameters.get("open"),
   };
   state.hasQuery = Boolean(state.item || upload);
+  state.seed = address.place().seed ?? seed;
+  if (!state.hasQuery) address.notePlace({ seed: state.seed });
   const { item, within, labels } = state;
-  const query = state.hasQuery ? [upload?.id ?? null, item, within, state.k, state.metric] : [seed];
+  const query = state.hasQuery ? [upload?.id ?? null, item, within, state.k, state.metric] : [state.seed];
   return { ...state, key: JSON.stringify([collection.name, labels, ...query]) };
 }
 
 /** Show the state of the address. Back and forward (`traversed`) show the answers and the place that the user left. */
 async function show({ traversed = false, again = false } = {}) {
   if (!collections.length) return; // `start` shows it
+  stale ||= again;
+  await address.whenSettled();
   const thisTurn = ++turn;
   const place = address.place();
   const state = await readState();
   if (thisTurn !== turn) return;
-  const same = state.key === shown.key && !again;
+  const same = state.key === shown.key && !stale;
   const newQuery = state.item !== shown.item || state.upload?.id !== shown.upload?.id || state.collection !== shown.collection;
   const isSketch = Boolean(state.upload?.sketch);
   shown = state;
   showViewer(state, same);
   if (same) return;
 
+  const old = traversed || stale ? answers.get(state.key) : undefined;
+  stale = false;
   running.abort();
   running = new AbortController();
   const { signal } = running;
@@ -77,7 +84,6 @@ async function show({ traversed = false, again = false } = {}) {
   renderControls(state, (labels) => address.navigate({ label: labels }, { replace: true }));
   renderQuery(state);
   $("shuffle").hidden = state.hasQuery;
-  const old = traversed || again ? answers.get(state.key) : undefined;
   const timer = results.wait({
     heading: heading(state),
     status: state.hasQuery && !old ? t("searching") : "",
@@ -119,8 +125,10 @@ function heading({ hasQuery, collection }, answer) {
 }
 
 /** Search, or get a sample; with a cursor, what follows it. */
-async function getAnswer({ collection, item, upload, hasQuery, within, k, metric, labels }, cursor, signal) {
-  if (!hasQuery) {
+async function getAnswer(state, cursor, signal) {
+  const { collection, item, upload, within, k, metric, labels } = state;
+  if (!state.hasQuery) {
+    const { seed } = state;
     const { items, total, cursor: next } = await api.sample(collection.name, { seed, labels, limit: SAMPLE, cursor }, signal);
     return { hits: items, total, cursor: next };
   }
@@ -231,8 +239,14 @@ function searchByItem(item) {
 const startOver = () => address.navigate({ item: null, upload: null, open: null });
 const chooseFile = listenForFiles((file) => (isSketching() ? openDrawing(file) : searchByFile(file)));
 
-function searchByFile(file) {
+async function searchByFile(file) {
   clearTimeout(strokeTimer);
+  try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    refuseFile(file); // a folder, or a file that is gone
+    return;
+  }
   const { id } = remember({ image: file, name: file.name });
   address.navigate({ upload: id, item: null, open: null });
 }
@@ -241,8 +255,12 @@ async function openDrawing(file) {
   try {
     await board.load(file);
   } catch {
-    showError(new api.ApiError({ status: 422, type: "urn:lookalike:unreadable-image" }), { within: null, upload: { name: file.name } });
+    refuseFile(file);
   }
+}
+
+function refuseFile(file) {
+  showError(new api.ApiError({ status: 422, type: "urn:lookalike:unreadable-image" }), { within: null, upload: { image: file, name: file.name } });
 }
 
 const results = resultsView({
@@ -321,6 +339,7 @@ function listen() {
   on("brush", "input", () => (board.width = Number($("brush").value)));
   on("shuffle", "click", () => {
     seed = randomSeed();
+    address.notePlace({ seed });
     show();
   });
   on("more", "click", () => results.showMore().catch((error) => showError(error, shown)));

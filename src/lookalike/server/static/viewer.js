@@ -53,9 +53,20 @@ export function viewer({ moved, closed, search }) {
     if (next !== index) moved(answer.hits[next].id);
   }
 
+  function close() {
+    const { id } = answer.hits[index];
+    answer = null;
+    dialog.close();
+    return id;
+  }
+
+  function closeByUser() {
+    if (answer) closed(close());
+  }
+
   $("previous").addEventListener("click", () => go(-1));
   $("next").addEventListener("click", () => go(1));
-  $("viewer-close").addEventListener("click", () => dialog.close());
+  $("viewer-close").addEventListener("click", closeByUser);
   $("viewer-search").addEventListener("click", () => search(answer.hits[index]));
   dialog.addEventListener("keydown", (event) => {
     if (event.key === "ArrowLeft") go(-1);
@@ -63,10 +74,15 @@ export function viewer({ moved, closed, search }) {
   });
   // A click outside the dialog has the dialog itself as its target.
   dialog.addEventListener("click", (event) => {
-    if (event.target === dialog) dialog.close();
+    if (event.target === dialog) closeByUser();
   });
+  dialog.addEventListener("cancel", (event) => {
+    event.preventDefault(); // the browser would tell of it only after it closed the dialog
+    closeByUser();
+  });
+  // Of a second Escape, browsers tell only this. The viewer may be open again by then.
   dialog.addEventListener("close", () => {
-    if (answer && !dialog.open) closed(answer.hits[index].id);
+    if (!dialog.open) closeByUser();
   });
 
   return {
@@ -83,13 +99,7 @@ export function viewer({ moved, closed, search }) {
       return true;
     },
     /** Close without a call of `closed`; returns the id of the hit that was open. */
-    close() {
-      if (!dialog.open) return null;
-      const { id } = answer.hits[index];
-      answer = null;
-      dialog.close();
-      return id;
-    },
+    close: () => (answer ? close() : null),
   };
 }
 
