@@ -247,7 +247,61 @@ def test_other_transparent_images_lie_on_white(image: Image.Image) -> None:
     np.testing.assert_array_equal(array(images.open_image(encode(image, "PNG"))), array(expected))
 
 
+# Ordinary images
+
+
+def by_pillow(data: bytes) -> np.ndarray:
+    """Decode an image by Pillow alone; transparency lies on white."""
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        if image.mode.startswith("I;16"):
+            return np.dstack([np.asarray(image) >> 8] * 3)
+        if not image.has_transparency_data:
+            return np.asarray(image.convert("RGB"))
+        clear = image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(clear, mask=clear)
+        return np.asarray(white)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+def test_ordinary_images_keep_their_pixels(form: str) -> None:
+    tried = 0
+    for mode in ("1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "I;16"):
+        image = scene(mode="RGB")
+        if mode in {"LA", "RGBA"}:
+            image = image.convert(mode)
+            image.putalpha(Image.radial_gradient("L").resize(image.size))
+        elif mode == "I;16":
+            image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+        else:
+            image = image.convert(mode)
+        for options in ({}, {"lossless": True}, {"compression": "tiff_lzw"}, {"progressive": True}):
+            try:
+                data = encode(image, form, **options)
+            except (OSError, ValueError, RuntimeError):
+                continue  # the format has no such mode
+            tried += 1
+            np.testing.assert_array_equal(np.asarray(images.open_image(data)), by_pillow(data))
+    assert tried >= 8
+
+
 # Sizes
+
+
+def test_a_tiff_beyond_the_limit_of_pillow_opens_without_a_warning() -> None:
+    data = encode(Image.new("1", (9_500, 9_500), 1), "TIFF", compression="group4")
+    assert images.open_image(data).size == (9_500, 9_500)
+
+
+def test_a_header_of_a_million_parts_is_refused(tmp_path: Path) -> None:
+    parts = b"8BIM" + bytes(8)
+    head = b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 8, 8, 8, 3) + bytes(4)
+    (tmp_path / "a.psd").write_bytes(head + struct.pack(">I", 12 * 100_000) + parts * 100_000 + bytes(500))
+    for source in (tmp_path / "a.psd", (tmp_path / "a.psd").read_bytes()):
+        for call in (images.dimensions, images.claimed_pixels, images.open_image):
+            with pytest.raises(UnreadableImageError, match="more parts"):
+                call(source)
 
 
 def test_a_jpeg_counts_by_its_pixels_after_reduced_decoding() -> None:

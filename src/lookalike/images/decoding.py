@@ -13,7 +13,7 @@ from lookalike.errors import ImageError, ImageTooLargeError, NotFoundError, Unre
 from lookalike.images import raw
 from lookalike.images.colours import to_rgb
 from lookalike.images.content import Content
-from lookalike.images.formats import PSD, RAW, TIFF, check_readable, media_type, open_file
+from lookalike.images.formats import PSD, RAW, TIFF, FileReader, Reader, check_readable, media_type, open_file
 from lookalike.images.kinds import HEAD_BYTES
 from lookalike.images.limits import DEFAULT_LIMITS, Limits, check_pixels, count_pixels
 from lookalike.images.orientation import read_orientation, turn_upright, upright_size
@@ -69,7 +69,7 @@ def open_image(
 def claimed_pixels(source: ImageSource, at_least: int | None = None) -> int:
     """Return the pixels that decoding will allocate, from the header alone; no limit applies.
 
-    To decode an image takes at most 16 bytes a pixel. A server can add them up over the images that it decodes at once.
+    To decode an image takes at most 16 bytes a pixel, and four times its file. A server can add them up over the images that it decodes at once.
 
     Args:
         source: the image.
@@ -97,8 +97,10 @@ def _errors_translated(name: str) -> Iterator[None]:
         yield
     except ImageError:
         raise
-    except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except MemoryError as error:
         raise ImageTooLargeError(f"{name} needs more memory than is available. Scale it down.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageTooLargeError(f"{name} has too many pixels. Scale it down.") from error
     # On hostile bytes Pillow raises many types: OSError, SyntaxError, ValueError, struct.error, KeyError, …
     except Exception as error:
         reason = str(error) or type(error).__name__
@@ -155,7 +157,7 @@ def _read_header(source: ImageSource) -> _Header:
     try:
         if isinstance(checked, Path):
             check_regular(checked.stat(), name)
-        with io.BytesIO(checked) if isinstance(checked, bytes) else checked.open("rb") as file:
+        with Reader(checked) if isinstance(checked, bytes) else FileReader(io.FileIO(checked)) as file:
             return _read_header_of_file(file, name)
     except ImageError:
         raise

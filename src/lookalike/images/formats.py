@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from PIL import ImageFile
+from PIL import Image, ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -92,10 +92,33 @@ class Reader(io.BytesIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read as `io.BytesIO` does, up to the limit on the number of reads."""
-        self.reads += 1
-        if self.reads > _MAX_READS:
-            raise OSError("it has more parts than any image needs")
+        self.reads = _count_read(self.reads)
         return super().read(size)
+
+
+class FileReader(io.BufferedReader):
+    """A file with a limited number of reads, as `Reader`."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as `io.BufferedReader` does, up to the limit on the number of reads."""
+        self.reads = _count_read(self.reads)
+        return super().read(size)
+
+
+def _count_read(reads: int) -> int:
+    if reads == _MAX_READS:
+        raise OSError("it has more parts than any image needs")
+    return reads + 1
+
+
+class _TiffFile(TiffImageFile):
+    def load_prepare(self) -> None:
+        """Allocate the image without Pillow's check of its size, whose limit is global."""
+        if self._im is None:
+            self.im = Image.new(self.mode, self._tile_size).im
+        super().load_prepare()
 
 
 # Pillow's classes instead of `Image.open`: its limit on pixels is global to the process, so a change would affect other
@@ -106,7 +129,7 @@ DECODERS: dict[str, type[ImageFile.ImageFile]] = {
     "image/webp": WebPFile,
     "image/gif": GifImageFile,
     "image/bmp": BmpImageFile,
-    TIFF: TiffImageFile,
+    TIFF: _TiffFile,
     "image/avif": AvifImageFile,
     JPEG_2000: Jpeg2KImageFile,
     PSD: PsdImageFile,

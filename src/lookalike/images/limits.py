@@ -17,7 +17,7 @@ _DIGITS = 18
 class Limits:
     """Limits on one image.
 
-    To decode an image of n pixels takes at most 16 n bytes of memory, beside its file.
+    To decode an image takes at most 16 bytes of memory a pixel, and four times its file.
 
     Attributes:
         file_bytes: size of the file, compressed.
