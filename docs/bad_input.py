@@ -52,7 +52,18 @@ def bad_images() -> BadImages:
         "bomb.png": ("a PNG that claims 60,000 × 60,000 pixels", bomb),
         "page.png": ("a PostScript file named .png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
         "vector.png": ("an SVG named .png", b'<svg xmlns="http://www.w3.org/2000/svg"/>'),
+        "movie.jpg": ("a video named .jpg", b"\0\0\0\x14ftypisom\0\0\0\0isom"),
+        "huge.webp": ("an animated WebP of 204 bytes that claims 16,384 × 16,384 pixels", animation(16_384)),
     }
+
+
+def animation(side: int) -> bytes:
+    """Make an animated WebP whose canvas is a square, and whose frames are small."""
+    file = io.BytesIO()
+    frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
+    frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:])
+    canvas = (side - 1).to_bytes(3, "little") * 2
+    return file.getvalue()[:24] + canvas + file.getvalue()[30:]
 
 
 def command(line: str) -> tuple[int, str]:
@@ -163,8 +174,16 @@ def try_commands() -> list[tuple[str, str, str]]:
     for name, (_, data) in bad_images().items():
         (Path("mixed") / name).write_bytes(data)
     sample.catalogue(1)[0].photo().save("mixed/good.jpg")
+    for name in ("clip.mov", "logo.svg", "paper.pdf", "notes.txt"):
+        (Path("mixed") / name).write_bytes(b"text")
     code, words = command("index mixed --to mixed --json")
-    rows.append(("`index mixed`: the seven files above and one good image", f"exit {code}", words))
+    rows.append(
+        (
+            "`index mixed`: the nine files above, one good image, a video, an SVG, a PDF and a text",
+            f"exit {code}",
+            words,
+        )
+    )
     Path("classes/hats/broken.png").write_bytes(b"text")
     for line in ("datasets classes", "evaluate toyshop --data classes --on retrieval --no-report"):
         code, words = command(line)

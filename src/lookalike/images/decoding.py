@@ -69,7 +69,8 @@ def open_image(
 def claimed_pixels(source: ImageSource, at_least: int | None = None) -> int:
     """Return the pixels that decoding will allocate, from the header alone; no limit applies.
 
-    To decode an image takes at most 16 bytes a pixel, and four times its file. A server can add them up over the images that it decodes at once.
+    To decode an image takes at most 16 bytes a pixel, and four times its file. A server can add up the pixels of the images
+    that it decodes at once.
 
     Args:
         source: the image.
@@ -177,9 +178,8 @@ def _read_header_of_file(file: IO[bytes], name: str) -> _Header:
         return _Header(raw.read_size(data), is_animated=False)
     file.seek(0)
     with open_file(file, media) as image:
-        return (
-            replace(_describe(image), is_animated=False) if media == PSD else _describe(image)
-        )  # its layers are no frames
+        header = _describe(image)
+        return replace(header, is_animated=False) if media == PSD else header  # the layers of a PSD are not frames
 
 
 def _describe(image: Image.Image) -> _Header:

@@ -21,7 +21,7 @@ from PIL.PsdImagePlugin import PsdImageFile
 from PIL.TgaImagePlugin import TgaImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from lookalike.errors import ImageTooLargeError, UnreadableImageError
+from lookalike.errors import ImageTooLargeError, MissingExtraError, UnreadableImageError
 from lookalike.images import kinds, raw
 from lookalike.images.jpeg import JpegFile
 from lookalike.images.limits import count_pixels
@@ -197,10 +197,8 @@ def check_readable(media: str, name: str) -> None:
         UnreadableImageError: it is not.
     """
     form = FORMATS[media]
-    if not form.is_readable:
-        raise UnreadableImageError(
-            f"{name} is a {form.name} image, which needs the extra “{form.extra}”: pip install 'lookalike[{form.extra}]'.",
-        )
+    if form.extra and not form.is_readable:
+        raise UnreadableImageError(str(MissingExtraError(form.extra, f"{name} is a {form.name} image, which")))
 
 
 def open_file(file: IO[bytes], media: str) -> ImageFile.ImageFile:

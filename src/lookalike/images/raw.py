@@ -14,43 +14,11 @@ from lookalike.images.limits import Limits, check_pixels, count_pixels
 if TYPE_CHECKING:
     import rawpy
 
-SUFFIXES = tuple(
-    f".{end}"
-    for end in [
-        "3fr",
-        "arw",
-        "bay",
-        "cap",
-        "cr2",
-        "cr3",
-        "crw",
-        "dcr",
-        "dng",
-        "erf",
-        "fff",
-        "gpr",
-        "iiq",
-        "k25",
-        "kdc",
-        "mef",
-        "mos",
-        "mrw",
-        "nef",
-        "nrw",
-        "orf",
-        "ori",
-        "pef",
-        "ptx",
-        "raf",
-        "raw",
-        "rw2",
-        "rwl",
-        "sr2",
-        "srf",
-        "srw",
-        "x3f",
-    ]
+_ENDINGS = (
+    "3fr arw bay cap cr2 cr3 crw dcr dng erf fff gpr iiq k25 kdc mef mos mrw nef nrw orf ori pef ptx raf raw rw2 rwl sr2 srf"
+    " srw x3f"
 )
+SUFFIXES = tuple(f".{ending}" for ending in _ENDINGS.split())
 
 _MARKS = (b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FOVb", b"\0MRM", b"II\x1a\0\0\0HEAPCCDR")
 _SUB_DIRECTORIES, _PHOTOMETRIC, _DNG_VERSION = 330, 262, 50706
@@ -144,9 +112,14 @@ def read_preview(data: bytes, name: str, limits: Limits) -> Preview:
 
 
 def count_allocated(data: bytes) -> int:
-    """Return the pixels that `read_preview` may allocate memory for."""
+    """Return the pixels that the preview or the sensor may need memory for."""
     with _open(data) as raw:
-        return count_pixels((raw.sizes.raw_width, raw.sizes.raw_height))
+        sensor = count_pixels((raw.sizes.raw_width, raw.sizes.raw_height))
+        jpeg = _extract_jpeg(raw)
+    if not jpeg:
+        return sensor
+    with JpegFile(BytesIO(jpeg)) as image:
+        return max(sensor, count_pixels(image.size))
 
 
 def _open(data: bytes) -> "rawpy.RawPy":
