@@ -16,6 +16,7 @@ from PIL import Image
 from lookalike import images
 from lookalike.errors import ImageTooLargeError, LookalikeError, UnreadableImageError
 from lookalike.images import formats
+from lookalike.images.limits import MAX_PIXELS
 
 
 def scene(width: int = 60, height: int = 40) -> Image.Image:
@@ -311,3 +312,13 @@ def test_mutated_files(start: tuple[str, bytes], changes: list[tuple[float, byte
         mutated[at : at + len(value)] = value
     with contextlib.suppress(LookalikeError):
         assert images.open_image(bytes(mutated), limits=images.Limits(pixels=2_000_000), at_least=4).mode == "RGB"
+
+
+def test_the_reference_has_all_formats_endings_and_limits() -> None:
+    page = (Path(__file__).parent.parent / "docs/reference/images.md").read_text(encoding="utf-8")
+    for form in formats.FORMATS.values():
+        reader = f"extra `{form.extra}`" if form.extra else "core"
+        assert f"| {form.name} | {' '.join(form.suffixes)} | {reader} |" in page
+    for number in (images.DEFAULT_LIMITS.pixels, images.DEFAULT_LIMITS.file_bytes, formats._MAX_READS):
+        assert f"{number:,}" in page
+    assert MAX_PIXELS in page
