@@ -74,7 +74,7 @@ def _even_odds(calibration: Calibration, prior: float) -> float:
     return float(distances[np.argmax(unlikely)]) if unlikely.any() else math.inf
 
 
-def cache_key(generation: str, metric: Metric, calibration: Calibration | None) -> str:
+def cache_key(generation: str, calibration: Calibration | None, metric: Metric) -> str:
     """Return a name of what a distance depends on."""
     text = "" if calibration is None else calibration.model_dump_json()
     return f"{generation} {metric} {hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -16,7 +16,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Self, Unpack, overload
+from typing import TYPE_CHECKING, Self, Unpack, overload
 
 import numpy as np
 
@@ -64,6 +64,9 @@ from lookalike.stores import (
 from lookalike.stores.answer import FILE_NAME
 from lookalike.stores.protocol import check_items
 
+if TYPE_CHECKING:
+    from lookalike.encoders.card import Calibration
+
 __all__ = ["SUFFIX", "Added", "Collection", "Entry", "Join", "SearchOptions", "open_collection"]
 
 
@@ -88,7 +91,7 @@ class Collection:
         self.folder = folder
         self.store = store
         self.embedder = embedder
-        self._chances: dict[Metric, tuple[str, float | None]] = {}
+        self._chances: dict[Metric, tuple[tuple[str, Calibration | None], float | None]] = {}
         self._images = Lock()  # an image in the folder is written and deleted together with its item
 
     @classmethod
@@ -567,15 +570,15 @@ class Collection:
             return None
         metric = query.metric or self.metric
         calibration = self.embedder.with_metric(metric).calibration()
-        key = chance.cache_key(self.store.generation(), metric, calibration)
-        if self._chances.get(metric, ("", None))[0] != key:
-            path = self.folder.cache / "chance.json"
+        made_of = self.store.generation(), calibration
+        if self._chances.get(metric, (None, None))[0] != made_of:
+            path, key = self.folder.cache / "chance.json", chance.cache_key(*made_of, metric)
             distance = chance.load(path, key)
             if distance is None:
                 distance = chance.chance_distance(self.store.sample(chance.MAX_ITEMS), metric, calibration)
                 if distance is not None:
                     chance.save(path, key, distance)
-            self._chances[metric] = key, distance
+            self._chances[metric] = made_of, distance
         distance = self._chances[metric][1]
         return distance if distance is None or query.branch == "photo" else distance * chance.SKETCH_FACTOR
 

@@ -146,7 +146,7 @@ class Sampling(Protocol):
     """A store that returns the vectors of some items fast, to learn how distances are distributed."""
 
     def generation(self) -> str:
-        """Return a token that changes with every write."""
+        """Return the generation of the latest search, see `Snapshot`."""
         ...
 
     def sample(self, count: int) -> Vectors:

@@ -118,6 +118,13 @@ class Snapshots:
         with self._catalogue.read() as sql:
             yield ReadSnapshot(self._catalogue.folder, sql, self._load(sql), self._space)
 
+    def generation(self) -> str:
+        """Return the generation of the latest matrix."""
+        if (last := self._matrix) is not None:
+            return last.generation
+        with self.open() as snapshot:
+            return snapshot.matrix.generation
+
     def _load(self, sql: Connection) -> Matrix:
         """Load the matrix of a transaction's generation from memory or the cache, or make it from the rows."""
         generation = read_generation(sql, self._catalogue.folder)

@@ -37,7 +37,6 @@ from lookalike.stores.sqlite.schema import CHUNK, ITEM_COLUMNS, SETTINGS_SCHEMA,
 from lookalike.stores.sqlite.snapshot import (
     ReadSnapshot,
     Snapshots,
-    read_generation,
     read_items,
     read_settings,
     to_vectors,
@@ -208,8 +207,7 @@ class SQLiteStore:
 
     def generation(self) -> str:
         """See `Sampling.generation`."""
-        with self._catalogue.read() as sql:
-            return read_generation(sql, self.folder)
+        return self._snapshots.generation()
 
     def sample(self, count: int) -> Vectors:
         """See `Sampling.sample`."""
