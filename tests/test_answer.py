@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -48,12 +49,38 @@ def test_comparison_and_repr_ignore_the_thumbnail_function() -> None:
 
 def test_text_is_an_aligned_table() -> None:
     assert str(ANSWER).splitlines() == [
-        "distance  similarity  label  uri",
-        "    0.25       80.0%  mug    /shop/mug.jpg",
-        "   12.50        7.4%         /shop/lamp.jpg",
+        "distance  label  image",
+        "    0.25  mug    /shop/mug.jpg",
+        "   12.50         /shop/lamp.jpg",
     ]
-    assert str(CALIBRATED).splitlines()[1].split() == ["0.25", "80.0%", "94%", "mug", "/shop/mug.jpg"]
+    assert str(CALIBRATED).splitlines()[1].split() == ["0.25", "94%", "mug", "/shop/mug.jpg"]
     assert str(Answer((), Metric.COSINE)) == "No hits."
+
+
+def test_people_see_a_per_cent_only_if_it_is_a_probability() -> None:
+    for shown in (str(ANSWER), ANSWER._repr_html_(), replace(ANSWER, thumbnail=thumbnail)._repr_html_()):
+        assert "80" not in shown
+        assert "similar" not in shown
+    html = replace(CALIBRATED, thumbnail=thumbnail)._repr_html_()
+    assert "probably the same: 94%" in html
+    assert "probably same" in str(CALIBRATED)
+
+
+def test_a_bar_shows_the_closeness_and_a_line_that_nothing_matches() -> None:
+    near, far = replace(MUG, closeness=0.5), replace(LAMP, closeness=0.0)
+    lines = str(Answer((near, far), Metric.EUCLIDEAN, no_match=False)).splitlines()
+    assert lines[0].split() == ["distance", "closeness", "label", "image"]
+    assert lines[1].split() == ["0.25", "████", "mug", "/shop/mug.jpg"]
+    assert "█" not in lines[2]
+    nothing = Answer((far,), Metric.EUCLIDEAN, no_match=True)
+    for shown in (str(nothing), nothing._repr_html_()):
+        assert "Nothing here looks like it" in shown
+
+
+def test_an_empty_answer_says_why() -> None:
+    empty = Answer((), Metric.EUCLIDEAN, note="No item has the label “\x1b<b>”.")
+    assert str(empty) == "No item has the label “\\x1b<b>”."
+    assert "&lt;b&gt;" in empty._repr_html_()
 
 
 def test_text_marks_incomplete_and_approximate_answers() -> None:
@@ -90,8 +117,8 @@ def test_a_notebook_shows_thumbnails_and_a_placeholder_for_a_missing_image() -> 
 
 def test_a_notebook_shows_a_table_without_thumbnails() -> None:
     assert ANSWER._repr_html_().count("<tr>") == 3
-    assert "probability" not in ANSWER._repr_html_()
-    assert "probability" in CALIBRATED._repr_html_()
+    assert "probably" not in ANSWER._repr_html_()
+    assert "probably same" in CALIBRATED._repr_html_()
     assert "<p>" in Answer((), Metric.COSINE)._repr_html_()
 
 
@@ -157,6 +184,7 @@ def test_json_has_the_documented_fields() -> None:
         "complete": True,
         "recall": None,
         "no_match": None,
+        "note": None,
     }
 
 

@@ -104,7 +104,7 @@ def verify(
         >>> la.verify("mug.jpg", "mug.jpg", encoder="copies").same
         True
         >>> print(la.verify("mug.jpg", "other.jpg", within="80%"))
-        different: distance 0.757 (euclidean), similarity 56.9%, threshold 0.25
+        different: distance 0.757 (euclidean), threshold 0.25
     """
     embedder, branch = _to_embedder(encoder), to_branch(sketch)
     return compare.verify(embedder, left, right, compare.find_threshold(embedder, within, far, branch), branch)

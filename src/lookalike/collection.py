@@ -37,6 +37,7 @@ from lookalike.joins import Join, JoinPairs
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
 from lookalike.query import (
+    ALL,
     DEFAULT_K,
     DistanceRange,
     Filter,
@@ -58,6 +59,7 @@ from lookalike.stores import (
     Status,
     Store,
     Streaming,
+    filters,
     open_store,
     take_snapshot,
 )
@@ -174,6 +176,25 @@ class Collection:
     def __len__(self) -> int:
         """Count the items."""
         return self.store.count()
+
+    def count(self, where: Filter = ALL) -> int:
+        """Count the items that pass a filter.
+
+        Example:
+            >>> la.open("shop").count()
+            64
+        """
+        return self.store.count(filters.in_stored_form(self.store, where))
+
+    def unknown_names(self, where: Filter) -> list[str]:
+        """Say which labels, attributes and ids of a filter no item has, with the most similar name that one has.
+
+        Example:
+            >>> from lookalike.query import Filter
+            >>> la.open("shop").unknown_names(Filter(labels=frozenset({"Mugs"})))
+            ['No item has the label “Mugs”; did you mean “mug”?']
+        """
+        return filters.unknown_names(self.store, where)
 
     def __iter__(self) -> Iterator[Item]:
         """Iterate over the items, by id."""
@@ -483,10 +504,9 @@ class Collection:
         """
         _check_query(query)
         if not query.items:
-            resolved = self._resolve(query)
-            answers = self.store.search(resolved)
+            answers = self.store.search(self._resolve(query))
             limit = self._chance_distance(query)
-            return [self._finish(answer, query, limit) for answer in answers]
+            return self._explain_nothing([self._finish(answer, query, limit) for answer in answers], query.where)
         # Each item finds itself, so ask for one hit more.
         one_more = replace(
             query,
@@ -495,10 +515,11 @@ class Collection:
         )
         answers = self.store.search(self._resolve(one_more))
         limit = self._chance_distance(query)
-        return [
+        finished = [
             self._finish(_without(answer, item, query.k, query.limit), query, limit)
             for answer, item in zip(answers, query.items, strict=True)
         ]
+        return self._explain_nothing(finished, query.where)
 
     def stream(self, query: Query, after: tuple[float, str] | None = None) -> Iterator[Answer]:
         """Answer a range query of one image, item or vector exactly, in parts of bounded size, nearest first.
@@ -541,8 +562,16 @@ class Collection:
         return Answer(hits, query.metric or self.metric, complete=complete, thumbnail=self.folder.thumbnail)
 
     def _resolve(self, query: Query) -> Query:
-        """Replace a query's images or items by vectors."""
-        return replace(query, images=(), items=(), vectors=self._vectors(query))
+        """Replace a query's images or items by vectors, and the names of its filter by the stored forms."""
+        where = filters.in_stored_form(self.store, query.where)
+        return replace(query, images=(), items=(), vectors=self._vectors(query), where=where)
+
+    def _explain_nothing(self, answers: list[Answer], where: Filter) -> list[Answer]:
+        """Add a note to the answers if no item passes the filter."""
+        if not where or all(answer.hits for answer in answers) or self.count(where):
+            return answers
+        note = filters.explain_nothing(self.store, where)
+        return [replace(answer, note=note) for answer in answers]
 
     def _vectors(self, query: Query) -> Vectors:
         if query.vectors is not None:
@@ -707,8 +736,9 @@ class Collection:
 
         Example:
             >>> print(la.open("shop").classify("mug.jpg", k=2))
-            mug           0.70   58.8%
-            trousers      0.97   50.7%
+            distance  class
+                0.70  mug
+                0.97  trousers
         """
         batch, single = to_batch(image)
         rankings = self.rank_labels(Query(images=batch, k=k, branch=to_branch(sketch)), by=by)

@@ -3,7 +3,7 @@
 A distance has a probability if the encoder is calibrated; see `Embedder.calibration`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -17,11 +17,11 @@ from lookalike.evaluation import fewshot
 from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.images import ImageSource
-from lookalike.metric import Metric, format_distance, similarity
+from lookalike.metric import Metric, format_distance, format_probability, similarity
 from lookalike.progress import SILENT, Progress
 from lookalike.query import Branch, Within
 from lookalike.shapes import Shaped
-from lookalike.tables import printable
+from lookalike.tables import text_table
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,9 @@ class Verdict:
     def __str__(self) -> str:
         """Format the verdict as one line."""
         verdict = "no verdict without a threshold" if self.same is None else "the same" if self.same else "different"
-        probability = "" if self.probability is None else f", probability {self.probability:.0%}"
+        same = "" if self.probability is None else f", probably the same: {format_probability(self.probability)}"
         threshold = "" if self.threshold is None else f", threshold {self.threshold:.3g}"
-        return (
-            f"{verdict}: distance {self.distance:.3g} ({self.metric}), similarity {self.similarity:.1%}"
-            f"{probability}{threshold}"
-        )
+        return f"{verdict}: distance {self.distance:.3g} ({self.metric}){threshold}{same}"
 
 
 @dataclass(frozen=True)
@@ -115,11 +112,18 @@ class Ranking(Sequence[RankedClass]):
 
     def __str__(self) -> str:
         """Format as a table for a terminal, without control characters."""
-        width = max((len(ranked.label) for ranked in self.classes), default=0)
-        return "\n".join(
-            f"{printable(ranked.label):<{width}}  {format_distance(ranked.distance, self.metric):>8}  {ranked.similarity:6.1%}"
-            for ranked in self.classes
-        )
+        return text_table(*self.table())
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Return the column names and the rows of a table for people; see `lookalike.stores.Answer.table`."""
+        columns: list[tuple[str, Callable[[RankedClass], str]]] = [
+            ("distance", lambda ranked: format_distance(ranked.distance, self.metric)),
+            ("probably same", lambda ranked: format_probability(ranked.probability)),
+            ("class", lambda ranked: ranked.label),
+        ]
+        if all(ranked.probability is None for ranked in self.classes):
+            del columns[1]
+        return [name for name, _ in columns], [[text(ranked) for _, text in columns] for ranked in self.classes]
 
 
 def find_threshold(

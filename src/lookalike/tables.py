@@ -7,6 +7,7 @@ import io
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lookalike.errors import LookalikeError, MissingExtraError
@@ -60,6 +61,12 @@ def text_width(text: str) -> int:
         else 1
         for c in text
     )
+
+
+def bar(share: float | None, width: int = 8) -> str:
+    """Draw a share as a bar of at most ``width`` characters; nothing if it is unknown."""
+    eighths = round((share or 0) * width * 8)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
 def plural(number: int, noun: str) -> str:
@@ -155,7 +162,8 @@ def to_arrow(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> "
 
     Args:
         rows: values by column name.
-        columns: name → ``"text"``, ``"integer"``, ``"number"`` or ``"attributes"`` (a mapping from strings to strings).
+        columns: name → ``"text"``, ``"integer"``, ``"number"``, ``"boolean"`` or ``"attributes"`` (a mapping from strings to
+            strings).
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -168,13 +176,27 @@ def to_arrow(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> "
         "text": pa.string(),
         "integer": pa.int64(),
         "number": pa.float64(),
+        "boolean": pa.bool_(),
         "attributes": pa.map_(pa.string(), pa.string()),
     }
     arrays = [
         pa.array(
-            [list(row[name].items()) if kind == "attributes" else row[name] for row in rows],
+            [list(row[name].items()) if kind == "attributes" and row[name] is not None else row[name] for row in rows],
             types[kind],
         )
         for name, kind in columns.items()
     ]
     return pa.Table.from_arrays(arrays, names=list(columns))
+
+
+def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+    """Write rows to a Parquet file; see `to_arrow`.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+        OSError: the file cannot be written.
+    """
+    table = to_arrow(rows, columns)
+    import pyarrow.parquet as pq  # noqa: PLC0415 -- an extra
+
+    pq.write_table(table, path)

@@ -1,5 +1,6 @@
 """The command line: a table of commands, whose modules are loaded when a command runs."""
 
+import codecs
 import errno
 import os
 import sys
@@ -15,6 +16,7 @@ COMMANDS = {
     "tune": ("tune", "Build an index for approximate search, if exact search takes too long."),
     "relocate": ("relocate", "Tell a collection that its image files have moved to another folder."),
     "remove": ("remove", "Remove items from a collection; their image files stay."),
+    "list": ("list", "List the collections in a folder: their items, encoder, metric and size."),
     "info": ("info", "Describe a collection: its items, encoder, metric, size, index and labels."),
     "verify": ("verify", "Decide whether two images show the same thing."),
     "classify": ("classify", "Classify images from a few labelled examples per class."),
@@ -40,6 +42,25 @@ OPTIONS = {
     "-h, --help": "Show this message and exit.",
 }
 """Options of `lookalike` itself, and their help."""
+
+_PLAIN = "lookalike.plain"
+
+_SUBSTITUTES = {
+    "“": '"',
+    "”": '"',
+    "’": "'",
+    "…": "...",
+    "–": "-",
+    "×": "x",
+    "→": "->",
+    "≤": "<=",
+    "█": "#",
+    "▌": "#",
+    "▋": "#",
+} | {
+    "▊": "#",
+    "▉": "#",
+}
 
 _STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -76,7 +97,18 @@ def _open_streams() -> None:
         if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 -- open until the end
         elif isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=_PLAIN)
+
+
+def _write_plainly(error: UnicodeError) -> tuple[str, int]:
+    """Replace characters that an encoding lacks: marks and bars by plain ones, others by their escapes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    characters = error.object[error.start : error.end]
+    return "".join(_SUBSTITUTES.get(c) or c.encode("ascii", "backslashreplace").decode() for c in characters), error.end
+
+
+codecs.register_error(_PLAIN, _write_plainly)
 
 
 def _run(arguments: list[str]) -> int:

@@ -2,75 +2,106 @@
 
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lookalike.cli import output
+from lookalike.cli.queries import Answered
+from lookalike.collection import Collection
 from lookalike.errors import NotFoundError
-from lookalike.folder import Folder
-from lookalike.metric import Metric, format_distance, format_probability
-from lookalike.stores import Answer, Item
+from lookalike.metric import Metric, format_distance
+from lookalike.stores import Answer, Hit, Item
+from lookalike.stores.answer import NO_MATCH
+from lookalike.tables import plural
 
 
-def write_json_stream(parts: Iterable[Answer], metric: Metric) -> None:
+def to_dict(collection: Collection, answered: Answered) -> dict[str, Any]:
+    """Convert an answered query, or one that failed, to a dictionary for JSON."""
+    if answered.answer is None:
+        return {"query": answered.name, "error": answered.error}
+    hits = [_hit_to_dict(collection, hit) for hit in answered.answer]
+    return {"query": answered.name, **answered.answer.to_dict(), "hits": hits}
+
+
+def write_json_stream(collection: Collection, parts: Iterable[Answer], metric: Metric, query: str) -> None:
     """Write the parts of an exact answer as one JSON document, with one part in memory at a time."""
-    sys.stdout.write('{"hits": [')
-    comma, no_match = "", None
+    sys.stdout.write(f'{{"query": {output.to_json(query)}, "hits": [')
+    comma, rest = "", Answer((), metric)
     for part in parts:
-        no_match = part.no_match if no_match is None else no_match  # the first part has the nearest hit
-        for hit in part.hits:
-            sys.stdout.write(comma + output.to_json(hit.to_dict()))
+        if rest.no_match is None:  # the first part has the nearest hit
+            rest = replace(part, hits=())
+        for hit in part:
+            sys.stdout.write(comma + output.to_json(_hit_to_dict(collection, hit)))
             comma = ", "
-    rest = Answer((), metric, no_match=no_match).to_dict()
-    del rest["hits"]
-    sys.stdout.write("], " + output.to_json(rest)[1:] + "\n")
+    tree = rest.to_dict()
+    del tree["hits"]
+    sys.stdout.write("], " + output.to_json(tree)[1:] + "\n")
 
 
-def print_answer(answer: Answer, folder: Folder, query: Path | None = None) -> None:
+def print_answer(collection: Collection, answer: Answer, query: Path | None = None) -> None:
     """Print a table of the hits; in a terminal with 24-bit colour, also the query and the first hits as images."""
-    print_stream([answer], folder, query)
+    print_stream(collection, [answer], query)
     if answer.recall is not None and answer.hits:
         rest = "" if answer.complete else "; more items are in the range"
         output.stdout.print(f"approximate (recall {answer.recall:.2f}){rest}", style="dim")
 
 
-def print_stream(parts: Iterable[Answer], folder: Folder, query: Path | None = None) -> None:
+def print_stream(collection: Collection, parts: Iterable[Answer], query: Path | None = None) -> None:
     """Print the parts of an answer as one table, with one part in memory at a time."""
-    empty = True
+    empty, gone = True, 0
     for part in parts:
         if not part.hits:
             continue
-        if empty and output.stdout.is_terminal:
-            # Importing Rich takes longer than a search in a small collection.
-            from lookalike.cli import terminal_images  # noqa: PLC0415
-
-            files = [(_file(folder, h.item), format_distance(h.distance, part.metric)) for h in part.hits]
-            images = [(file, title) for file, title in files if file is not None]
-            terminal_images.print_row(([(query, "query")] if query else []) + images)
-        _print_hits(part, folder, show_header=empty)
-        empty = False
+        if empty:
+            _print_images(collection, part, query)
+            if part.no_match:
+                output.stdout.print(NO_MATCH, style="yellow")
+        missing = {hit.item.id for hit in part if is_missing(collection, hit.item)}
+        header, rows = part.table(lambda hit: _describe(collection, hit, missing=hit.item.id in missing), limit=None)  # noqa: B023 -- called at once
+        output.print_table(rows, header, show_header=empty)
+        empty, gone = False, gone + len(missing)
     if empty:
         output.stdout.print("Nothing found.")
-
-
-def _print_hits(answer: Answer, folder: Folder, *, show_header: bool) -> None:
-    calibrated = answer.hits[0].probability is not None
-    rows = [
-        (
-            format_distance(hit.distance, answer.metric),
-            f"{hit.similarity:.1%}",
-            *((format_probability(hit.probability),) if calibrated else ()),
-            hit.item.label or "",
-            str(_file(folder, hit.item) or hit.item.uri),
+    if gone:
+        name = collection.path
+        output.stderr.print(
+            f"{plural(gone, 'file')} of these {'is' if gone == 1 else 'are'} gone. If a folder has moved: lookalike relocate"
+            f" {name} OLD NEW. To remove such items: lookalike index DIR --to {name} --prune",
+            style="yellow",
         )
-        for hit in answer.hits
-    ]
-    header = ("distance", "similarity", *(("same",) if calibrated else ()), "label", "image")
-    output.print_table(rows, header, show_header=show_header)
 
 
-def _file(folder: Folder, item: Item) -> Path | None:
-    """Return the path of an item's image; none if its uri leads outside of the folder."""
+def is_missing(collection: Collection, item: Item) -> bool:
+    """Return whether the file of an item is gone, or its uri leads nowhere."""
     try:
-        return folder.file(item)
+        return collection.is_missing(item)
     except NotFoundError:
-        return None
+        return True
+
+
+def image_path(collection: Collection, item: Item) -> Path:
+    """Return the path of an item's image; its uri if that leads nowhere."""
+    try:
+        return collection.folder.file(item)
+    except NotFoundError:
+        return Path(item.uri)
+
+
+def _hit_to_dict(collection: Collection, hit: Hit) -> dict[str, Any]:
+    return hit.to_dict() | {"missing": is_missing(collection, hit.item)}
+
+
+def _describe(collection: Collection, hit: Hit, *, missing: bool) -> str:
+    path = output.shown_path(image_path(collection, hit.item))
+    return f"{path}  (gone)" if missing else path
+
+
+def _print_images(collection: Collection, answer: Answer, query: Path | None) -> None:
+    if not output.stdout.is_terminal:
+        return
+    # Importing Rich takes longer than a search in a small collection.
+    from lookalike.cli import terminal_images  # noqa: PLC0415
+
+    images = [(image_path(collection, hit.item), format_distance(hit.distance, answer.metric)) for hit in answer]
+    terminal_images.print_row(([(query, "query")] if query else []) + images)

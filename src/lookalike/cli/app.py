@@ -1,15 +1,15 @@
 """The Typer application: a group of commands that imports a command's module when the command is called."""
 
 import sys
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping
 from importlib import import_module
 from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
-from lookalike.cli import COMMANDS, OPTIONS, output
-from lookalike.errors import LookalikeError, plain_reason
+from lookalike.cli import COMMANDS, OPTIONS, output, usage
+from lookalike.errors import LookalikeError
 from lookalike.version import __version__
 
 _MARKUP: Final = "markdown"
@@ -98,21 +98,19 @@ def run() -> int:
     try:
         return typer.main.get_command(app).main(prog_name="lookalike", standalone_mode=False) or 0
     except typer.TyperException as e:  # a mistake in the arguments
-        if message := e.format_message():
-            program = getattr(getattr(e, "ctx", None), "command_path", None) or _command_path(sys.argv[1:])
-            end = "" if message.endswith((".", "?")) else "."
-            output.stderr.print(f"Error: {plain_reason(message)}{end} See {program} --help.", style="red")
+        if e.format_message():
+            output.stderr.print(f"Error: {usage.describe(e, _called(sys.argv[1:]))}", style="red")
         return e.exit_code
     except LookalikeError as e:
         output.stderr.print(f"Error: {e}", style="red")
         return e.exit_code
 
 
-def _command_path(arguments: Sequence[str]) -> str:
-    """Return the command that arguments name: click does not say it if an option has no value."""
-    path, commands = ["lookalike"], Commands()
-    if arguments and arguments[0] in commands:
-        path.append(arguments[0])
-        sub_commands = getattr(commands[arguments[0]], "commands", {})
-        path += [name for name in arguments[1:2] if name in sub_commands]
-    return " ".join(path)
+def _called(arguments: list[str]) -> str:
+    """Return the command that was called, with its subcommand: “lookalike duplicates apply”."""
+    name = next((argument for argument in arguments if argument in COMMANDS), None)
+    if name is None:
+        return "lookalike"
+    subcommands = getattr(Commands()[name], "commands", {})
+    after = arguments[arguments.index(name) + 1 :]
+    return " ".join(["lookalike", name, *[argument for argument in after if argument in subcommands][:1]])

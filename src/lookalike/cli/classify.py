@@ -8,14 +8,13 @@ import typer
 
 from lookalike import compare, encoders
 from lookalike.cli import output
-from lookalike.cli.options import Encoder, Json, MetricOfEncoder, Sketch, options
+from lookalike.cli.options import Encoder, Json, MetricOfEncoder, Sketch, check_local, options
 from lookalike.collection import Collection
 from lookalike.compare import Ranking
 from lookalike.embedding import Embedder
 from lookalike.errors import UsageError
 from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.folder import is_collection
-from lookalike.metric import format_distance, format_probability
 from lookalike.query import Query, to_branch
 
 commands = typer.Typer()
@@ -49,6 +48,8 @@ def classify(given: Options) -> None:
 
     Example: lookalike classify new.jpg --support examples
     """
+    for image in given.images:
+        check_local(str(image))
     rankings = _by_collection(given) if is_collection(given.support) else _by_folder(given)
     if given.json:
         dicts = [
@@ -88,14 +89,5 @@ def _by_folder(given: Options) -> list[Ranking]:
 
 
 def _print_ranking(ranking: Ranking) -> None:
-    calibrated = ranking[0].probability is not None
-    rows = [
-        (
-            format_distance(one.distance, ranking.metric),
-            f"{one.similarity:.1%}",
-            *((format_probability(one.probability),) if calibrated else ()),
-            one.label,
-        )
-        for one in ranking
-    ]
-    output.print_table(rows, ("distance", "similarity", *(("same",) if calibrated else ()), "class"))
+    header, rows = ranking.table()
+    output.print_table(rows, header)

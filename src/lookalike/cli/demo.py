@@ -61,7 +61,7 @@ def _index(collection: Collection, entries: list[Entry]) -> None:
 
 
 def _print_nearest(collection: Collection, query: Path, *, is_sketch: bool = False) -> None:
-    answers.print_answer(collection.search(query, k=5, sketch=is_sketch), collection.folder, query)
+    answers.print_answer(collection, collection.search(query, k=5, sketch=is_sketch), query)
 
 
 def _print_heading(text: str) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from lookalike import atomic, encoders, images
 from lookalike.cli import output
-from lookalike.cli.options import Json, Sketch
+from lookalike.cli.options import Json, Sketch, check_local
 from lookalike.embedding import Embedded, Embedder
 from lookalike.errors import NotFoundError, StorageError, UsageError
 from lookalike.query import to_branch
@@ -29,6 +29,8 @@ def embed(
 
     Example: lookalike embed photos --encoder toyshop --out photos.npz
     """
+    for source in sources:
+        check_local(str(source))
     paths = [path for source in sources for path in (images.find(source) if source.is_dir() else [source])]
     if not paths:
         raise NotFoundError(f"There are no images under {', '.join(map(str, sources))}.")

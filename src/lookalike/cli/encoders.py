@@ -5,6 +5,7 @@ import typer
 from lookalike import encoders as registry
 from lookalike.cli import output
 from lookalike.cli.options import Json
+from lookalike.embedding import Embedder
 
 commands = typer.Typer()
 
@@ -14,22 +15,23 @@ _FIELDS = {"name", "description", "licence", "dimension", "output", "metric", "b
 @commands.command()
 def encoders(json: Json = False) -> None:
     """List the encoders that ship with lookalike."""
+    embedders = [(Embedder.of(registry.load(name)), folder) for name, folder in registry.bundled().items()]
     listed = [
-        (registry.load(name).card, sum(file.stat().st_size for file in folder.iterdir()))
-        for name, folder in registry.bundled().items()
+        (embedder.encoder.card, embedder.scope, sum(file.stat().st_size for file in folder.iterdir()))
+        for embedder, folder in embedders
     ]
     if json:
         output.write_json(
             [
                 card.model_dump(mode="json", include=_FIELDS)
-                | {"bytes": size, "figures": card.provenance.figures if card.provenance else {}}
-                for card, size in listed
+                | {"scope": scope, "bytes": size, "figures": card.provenance.figures if card.provenance else {}}
+                for card, scope, size in listed
             ]
         )
         return
-    header = ("name", "dimension", "input", "branches", "MB", "description")
+    header = ("name", "dimension", "input", "branches", "MB", "scope")
     rows = [
-        (c.name, str(c.dimension), f"{c.input.size} px", ", ".join(c.branches), f"{size / 1e6:.1f}", c.description)
-        for c, size in listed
+        (c.name, str(c.dimension), f"{c.input.size} px", ", ".join(c.branches), f"{size / 1e6:.1f}", scope)
+        for c, scope, size in listed
     ]
     output.print_table(rows, header)

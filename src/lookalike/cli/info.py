@@ -27,6 +27,7 @@ def info(name: Name, json: Json = False) -> None:
             "codec": collection.embedder.codec.name,
             "encoder": collection.embedder.name,
             "bytes": store.size(),
+            "scope": collection.embedder.scope,
         }
         labels = store.labels()
     if json:

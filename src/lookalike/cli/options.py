@@ -1,16 +1,23 @@
 """Options and arguments that several commands share, and functions that read their values."""
 
 import inspect
+import re
+import shlex
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from lookalike.errors import UsageError
+from lookalike.cli import output
+from lookalike.errors import NotFoundError, UsageError
 from lookalike.metric import Metric
 from lookalike.query import DEFAULT_K, Filter
+from lookalike.stores import filters
+
+if TYPE_CHECKING:
+    from lookalike.collection import Collection
 
 Name = Annotated[Path, typer.Argument(metavar="NAME", help="A collection: shop.lookalike, or shop for short.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -48,6 +55,9 @@ Encoder = Annotated[
 MetricOfEncoder = Annotated[Metric | None, typer.Option("--metric", help="Default: the encoder's own.")]
 
 
+_ADDRESS = re.compile(r"(?i)(https?|ftp|file|data|s3|gs):")
+_SHOWN = 60
+
 _Options = TypeVar("_Options")
 
 
@@ -80,6 +90,45 @@ def check_range(k: int | None, within: str | None, far: float | None, *, require
     count = sum(option is not None for option in (k, within, far))
     if count > 1 or (required and not count):
         raise UsageError("Give one of -k, --within and --far.")
+
+
+def check_local(given: str) -> None:
+    """Refuse a web address where a file is expected.
+
+    Raises:
+        UsageError: it is one.
+    """
+    found = _ADDRESS.match(given)
+    if found is None or Path(given).exists():
+        return
+    scheme = found[1].lower()
+    # A path has lost one of two slashes.
+    address = re.sub(r"^(\w+):/(?=[^/])", r"\1://", given) if scheme in ("http", "https", "ftp", "s3", "gs") else given
+    shown = address if len(address) <= _SHOWN else f"{address[: _SHOWN - 1]}…"
+    match scheme:
+        case "file":
+            advice = f"is an address; give the path itself: {re.sub(r'(?i)^file:/*', '/', address)}"
+        case "data":
+            advice = "is an address that holds the image. Save the image as a file, and give its path."
+        case "http" | "https" | "ftp":
+            advice = f"is a web address, and lookalike opens no network. Download the image first: curl -LO {shlex.quote(address)}"
+        case _:
+            advice = "is an address of a cloud, and lookalike opens no network. Download the image first."
+    raise UsageError(f"“{shown}” {advice}")
+
+
+def check_filter(collection: "Collection", where: Filter) -> None:
+    """Say on stderr which names of a filter no item has.
+
+    Raises:
+        NotFoundError: no item passes the filter.
+    """
+    if not where:
+        return
+    if not collection.count(where):
+        raise NotFoundError(filters.explain_nothing(collection.store, where))
+    for problem in filters.unknown_names(collection.store, where):
+        output.stderr.print(problem, style="yellow")
 
 
 def parse_filter(labels: list[str] | None, where: list[str] | None, ids: list[str] | None) -> Filter:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Literal, TextIO
 import typer
 
 from lookalike.errors import StorageError
-from lookalike.tables import printable, text_table
+from lookalike.tables import Row, printable, text_table
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+
+    from lookalike.embedding import Embedder
 
 # Characters outside ASCII that `printable` escapes are in strings of a document; JSON escapes those of ASCII itself.
 _IN_JSON = re.compile(r"[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
@@ -95,7 +97,7 @@ def write_data(data: bytes) -> None:
         sys.stdout.buffer.write(data)
 
 
-def print_table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...], *, show_header: bool = True) -> None:
+def print_table(rows: Sequence[Row], header: Row, *, show_header: bool = True) -> None:
     """Print a table without folding lines, so that paths can be copied and piped; right-align numbers."""
     first, *lines = text_table(header, rows).splitlines()
     shown = [styled(line) for line in lines]
@@ -107,6 +109,20 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     width = max((len(key) for key, _ in facts), default=0)
     for key, value in facts:
         stdout.write(styled(f"{key:<{width}}", "bold") + "  " + styled(value))
+
+
+def print_scope(embedder: "Embedder") -> None:
+    """Print on stderr what the encoder was trained on."""
+    stderr.print(f"{embedder.name}: {embedder.scope}", style="dim")
+
+
+def shown_path(path: str | Path) -> str:
+    """Return a path as it is, or relative to the working folder if that is shorter."""
+    try:
+        relative = os.path.relpath(path)
+    except (OSError, ValueError):  # the working folder is gone, or the path is on another drive
+        return str(path)
+    return min(str(path), relative, key=len)
 
 
 def print_skipped(reasons: Sequence[str], limit: int = 10) -> None:

@@ -1,13 +1,12 @@
 """The command search: find the images of a collection that look like an image."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lookalike.cli import answers, output
+from lookalike.cli import answers, output, queries, results
 from lookalike.cli.options import (
     Far,
     Id,
@@ -19,12 +18,15 @@ from lookalike.cli.options import (
     Sketch,
     Where,
     Within,
+    check_filter,
     check_range,
     options,
     parse_filter,
 )
+from lookalike.cli.queries import Answered, Source
 from lookalike.collection import Collection
 from lookalike.query import Query, to_branch
+from lookalike.tables import plural
 
 commands = typer.Typer()
 
@@ -34,7 +36,9 @@ class Options:
     """Options of search."""
 
     name: Name
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE…", help="Image files; - is standard input.")]
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE…", help="Image files or folders of them; - is standard input.")
+    ]
     k: K = None
     within: Within = None
     far: Far = None
@@ -51,6 +55,12 @@ class Options:
             show_default=False,
         ),
     ] = None
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the hits to a .csv, .jsonl, .parquet or .html file; .html shows the images."
+        ),
+    ] = None
     json: Json = False
 
     def __post_init__(self) -> None:
@@ -61,46 +71,90 @@ class Options:
 @commands.command()
 @options(Options)
 def search(given: Options) -> None:
-    """Find the images of a collection that look like an image.
+    """Find the images of a collection that look like an image, or like each image of a folder.
 
     Example: lookalike search shop mug.jpg -k 5
     """
-    sources = [sys.stdin.buffer.read() if image == "-" else Path(image) for image in given.images]
+    write = results.find_writer(given.out) if given.out else None
+    sources = queries.find(given.images)
     with Collection.open(given.name) as collection:
-        embedder, branch = collection.embedder.with_metric(given.metric), to_branch(given.sketch)
-        query = Query(
-            images=sources,
-            branch=branch,
-            metric=given.metric,
-            k=given.k,
-            within=embedder.distance_range(given.within, given.far, branch),
-            where=parse_filter(given.label, given.where, given.id),
-            exact=given.exact,
+        query = _query(collection, given)
+        single = queries.is_single(given.images)
+        if single and write is None and query.within is not None and collection.searches_exactly(query.exact):
+            _stream(collection, query, sources[0], given)
+            return
+        with output.progress_bar() as progress:
+            found = queries.answer(collection, query, sources, progress, single=single)
+        if not given.json:
+            output.print_scope(collection.embedder)
+        if found and all(one.answer is None or one.answer.exact for one in found):
+            _suggest_index(collection, given)
+        if write is not None and given.out is not None:
+            with output.progress_bar() as progress:
+                written = results.write(write, given.out, collection, found, progress)
+            _print_written(written, given)
+        elif given.json:
+            trees = [answers.to_dict(collection, one) for one in found]
+            output.write_json(trees[0] if single else trees)
+        else:
+            _print(collection, found, single=single)
+    if found and all(one.answer is None for one in found):
+        raise typer.Exit(1)
+
+
+def _query(collection: Collection, given: Options) -> Query:
+    """Return the query, still without images."""
+    embedder, branch = collection.embedder.with_metric(given.metric), to_branch(given.sketch)
+    where = parse_filter(given.label, given.where, given.id)
+    check_filter(collection, where)
+    return Query(
+        branch=branch,
+        metric=given.metric,
+        k=given.k,
+        within=embedder.distance_range(given.within, given.far, branch),
+        where=where,
+        exact=given.exact,
+    )
+
+
+def _stream(collection: Collection, query: Query, source: Source, given: Options) -> None:
+    """Print an answer that may be too large for memory."""
+    parts = collection.stream(queries.with_images(query, [source.image]))
+    _suggest_index(collection, given)
+    if given.json:
+        answers.write_json_stream(collection, parts, query.metric or collection.metric, source.name)
+    else:
+        output.print_scope(collection.embedder)
+        answers.print_stream(collection, parts, source.path)
+
+
+def _print(collection: Collection, found: list[Answered], *, single: bool) -> None:
+    for one in found:
+        if not single:
+            output.stdout.print()
+            output.stdout.print(one.name, style="bold")
+        if one.answer is not None:
+            answers.print_answer(collection, one.answer, one.path)
+        else:
+            output.stdout.print(f"Not searched: {one.error}", style="yellow")
+    failed = sum(one.answer is None for one in found)
+    if failed and len(found) > 1:
+        output.stderr.print(f"{failed:,} of {len(found):,} images could not be searched for.", style="yellow")
+
+
+def _print_written(written: results.Written, given: Options) -> None:
+    output.print_skipped([reason for _, reason in written.failures])
+    if given.json:
+        output.write_json(
+            {
+                "queries": written.queries,
+                "hits": written.hits,
+                "failed": [{"query": name, "error": reason} for name, reason in written.failures],
+                "out": str(given.out),
+            }
         )
-        if query.within is not None and len(query) == 1 and collection.searches_exactly(query.exact):
-            parts = collection.stream(query)
-            _suggest_index(collection, given)
-            if given.json:
-                answers.write_json_stream(parts, query.metric or collection.metric)
-            else:
-                answers.print_stream(parts, collection.folder, _path(sources[0]))
-            return
-        found = collection.answer(query)
-        if all(answer.exact for answer in found):
-            _suggest_index(collection, given)
-        if given.json:
-            dicts = [answer.to_dict() for answer in found]
-            output.write_json(dicts[0] if len(dicts) == 1 else dicts)
-            return
-        for source, answer in zip(sources, found, strict=True):
-            if len(sources) > 1:
-                output.stdout.print()
-                output.stdout.print(str(_path(source) or "standard input"), style="bold")
-            answers.print_answer(answer, collection.folder, _path(source))
-
-
-def _path(source: bytes | Path) -> Path | None:
-    return source if isinstance(source, Path) else None
+    else:
+        output.stdout.print(f"{written.hits:,} hits of {plural(written.queries, 'image')} in {given.out}.")
 
 
 def _suggest_index(collection: Collection, given: Options) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from lookalike import compare, encoders
 from lookalike.cli import output
-from lookalike.cli.options import Encoder, Json, MetricOfEncoder, options
+from lookalike.cli.options import Encoder, Json, MetricOfEncoder, check_local, options
 from lookalike.compare import Verdict
 from lookalike.embedding import Embedder
 from lookalike.metric import format_distance, format_probability
@@ -52,6 +52,8 @@ def verify(given: Options) -> None:
 
     Example: lookalike verify one.jpg other.jpg --far 0.01
     """
+    for image in (given.left, given.right):
+        check_local(str(image))
     embedder = Embedder.of(encoders.load(given.encoder or encoders.DEFAULT), given.metric)
     branch = to_branch(given.sketch)
     threshold = compare.find_threshold(embedder, given.within, given.far, branch)
@@ -63,13 +65,10 @@ def verify(given: Options) -> None:
 
 
 def _print_verdict(verdict: Verdict, encoder: str) -> None:
-    rows = [
-        ("distance", f"{format_distance(verdict.distance, verdict.metric)} ({verdict.metric})"),
-        ("similarity", f"{verdict.similarity:.1%}"),
-    ]
+    rows = [("distance", f"{format_distance(verdict.distance, verdict.metric)} ({verdict.metric})")]
     if verdict.probability is not None:
         probability = format_probability(verdict.probability)
-        rows.append(("same", f"{probability}, if same and different were equally frequent"))
+        rows.append(("probably same", f"{probability}, if same and different were equally frequent"))
     if verdict.threshold is not None:
         answer = "the same" if verdict.same else "different"
         threshold = format_distance(verdict.threshold, verdict.metric)

@@ -256,6 +256,7 @@ class AnswerOut(_Out):
     no_match: bool | None = Field(
         description="Whether the nearest hit is no nearer than chance: nothing here looks like the query; null if unknown."
     )
+    note: str | None = Field(description="Why there are no hits, if no item passes the filter.")
     took_ms: float
 
 

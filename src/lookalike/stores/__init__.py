@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lookalike.errors import UsageError
 from lookalike.metric import VectorSpace
+from lookalike.stores import filters
 from lookalike.stores.answer import Answer, Hit, Item
 from lookalike.stores.protocol import (
     Change,
@@ -33,6 +34,7 @@ __all__ = [
     "Status",
     "Store",
     "Streaming",
+    "filters",
     "open_store",
     "take_snapshot",
 ]

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _PRINTED = 50
 """Maximum number of hits in text and HTML; an answer to a range query may have a million."""
 
+NO_MATCH = "Nothing here looks like it: the nearest image is no nearer than chance."
+"""What people read if `Answer.no_match` is true."""
+
 _COLUMNS = {
     "id": "text",
     "uri": "text",
@@ -134,6 +137,7 @@ class Answer(Sequence[Hit]):
         recall: of an approximate answer, the share of the 10 nearest items that the index finds, measured when it was
             built.
         no_match: whether the nearest hit is no nearer than chance, see `lookalike.chance`; none if that is unknown.
+        note: why there are no hits, if no item passes the filter.
         thumbnail: makes a small JPEG of an item, for notebooks.
 
     Example:
@@ -143,7 +147,7 @@ class Answer(Sequence[Hit]):
         >>> hits[0].distance <= hits[1].distance
         True
         >>> print(hits[:1])
-        distance  similarity  ...label  uri
+        distance  closeness  label  image
         ...
     """
 
@@ -153,6 +157,7 @@ class Answer(Sequence[Hit]):
     complete: bool = True
     recall: float | None = None
     no_match: bool | None = None
+    note: str | None = None
     thumbnail: Callable[[Item], bytes] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -184,17 +189,17 @@ class Answer(Sequence[Hit]):
     def __str__(self) -> str:
         """Format as a table for a terminal, without control characters."""
         if not self.hits:
-            return "No hits."
-        names, rows = self._table()
+            return tables.printable(self.note or "No hits.")
+        names, rows = self.table(lambda hit: hit.item.uri)
         return "\n".join([tables.text_table(names, rows), *self._remarks()])
 
     def _repr_html_(self) -> str:
         """Format for a notebook: a grid of thumbnails, or a table if there is no `thumbnail`."""
         if not self.hits:
-            return "<p>No hits.</p>"
+            return f"<p>{tables.escape(self.note or 'No hits.')}</p>"
         remarks = "".join(f"<p>{tables.escape(remark)}</p>" for remark in self._remarks())
         if self.thumbnail is None:
-            return tables.html_table(*self._table()) + remarks
+            return tables.html_table(*self.table(lambda hit: hit.item.uri)) + remarks
         return tables.html_row([self._figure(hit, self.thumbnail) for hit in self.hits[:_PRINTED]]) + remarks
 
     def to_dict(self) -> dict[str, Any]:
@@ -203,7 +208,7 @@ class Answer(Sequence[Hit]):
         Example:
             >>> answer = la.open("shop").search("mug.jpg", k=3)
             >>> sorted(answer.to_dict())
-            ['complete', 'exact', 'hits', 'metric', 'no_match', 'recall']
+            ['complete', 'exact', 'hits', 'metric', 'no_match', 'note', 'recall']
         """
         return {
             "hits": [hit.to_dict() for hit in self.hits],
@@ -212,6 +217,7 @@ class Answer(Sequence[Hit]):
             "complete": self.complete,
             "recall": self.recall,
             "no_match": self.no_match,
+            "note": self.note,
         }
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -240,23 +246,32 @@ class Answer(Sequence[Hit]):
         """
         return tables.to_arrow([hit.to_dict() for hit in self.hits], _COLUMNS)
 
-    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Return column names and rows."""
-        calibrated = any(hit.probability is not None for hit in self.hits)
-        names = ("distance", "similarity", *(("probability",) if calibrated else ()), "label", "uri")
-        return names, [self._row(hit, calibrated=calibrated) for hit in self.hits[:_PRINTED]]
+    def table(self, describe: Callable[[Hit], str], limit: int | None = _PRINTED) -> tuple[list[str], list[list[str]]]:
+        """Return the column names and the rows of a table for people.
 
-    def _row(self, hit: Hit, *, calibrated: bool) -> tuple[str, ...]:
-        return (
-            format_distance(hit.distance, self.metric),
-            f"{hit.similarity:.1%}",
-            *((format_probability(hit.probability),) if calibrated else ()),
-            hit.item.label or "",
-            hit.item.uri,
-        )
+        It has the distance; a bar, which is empty if a hit is no nearer than chance; and the probability of “same” if the
+        encoder is calibrated. A similarity looks like a probability, but is none.
+
+        Args:
+            describe: returns the text of the last column, the image.
+            limit: the number of rows; none is all.
+        """
+        columns: list[tuple[str, Callable[[Hit], str]]] = [
+            ("distance", lambda hit: format_distance(hit.distance, self.metric)),
+            ("closeness", lambda hit: tables.bar(hit.closeness)),
+            ("probably same", lambda hit: format_probability(hit.probability)),
+            ("label", lambda hit: hit.item.label or ""),
+            ("image", describe),
+        ]
+        unknown = {
+            "closeness": all(hit.closeness is None for hit in self.hits),
+            "probably same": all(hit.probability is None for hit in self.hits),
+        }
+        shown = [(name, text) for name, text in columns if not unknown.get(name)]
+        return [name for name, _ in shown], [[text(hit) for _, text in shown] for hit in self.hits[:limit]]
 
     def _remarks(self) -> list[str]:
-        remarks = []
+        remarks = [NO_MATCH] if self.no_match else []
         if len(self.hits) > _PRINTED:
             remarks.append(f"… and {len(self.hits) - _PRINTED:,} more hits")
         if not self.exact:
@@ -266,8 +281,11 @@ class Answer(Sequence[Hit]):
         return remarks
 
     def _figure(self, hit: Hit, thumbnail: Callable[[Item], bytes]) -> str:
-        facts = [format_distance(hit.distance, self.metric), f"{hit.similarity:.1%} similar"]
-        if hit.probability is not None:
-            facts.append(f"{format_probability(hit.probability)} probable")
-        caption = (", ".join(facts), hit.item.label or "")
+        caption = (", ".join(describe_distance(hit, self.metric)), hit.item.label or "")
         return tables.html_figure(lambda: thumbnail(hit.item), caption, hit.item.uri)
+
+
+def describe_distance(hit: Hit, metric: Metric) -> list[str]:
+    """Describe how far a hit is: its distance, and the probability of “same” if the encoder is calibrated."""
+    known = [] if hit.probability is None else [f"probably the same: {format_probability(hit.probability)}"]
+    return [f"distance {format_distance(hit.distance, metric)}", *known]

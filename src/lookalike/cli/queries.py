@@ -1,0 +1,142 @@
+"""The images that a command searches for: files, folders and standard input."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lookalike import images
+from lookalike.cli.options import check_local
+from lookalike.collection import Collection
+from lookalike.errors import ImageError, NotFoundError, StorageError
+from lookalike.images import ImageSource
+from lookalike.progress import Progress
+from lookalike.query import Query
+from lookalike.stores import Answer
+
+# Queries that are searched at a time: the answers of more would only take memory.
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image to search for.
+
+    Attributes:
+        name: its path as it was given, or found in a folder; “-” for standard input.
+        image: its path, or its content from standard input.
+    """
+
+    name: str
+    image: Path | bytes
+
+    @property
+    def path(self) -> Path | None:
+        """Its path, if it has one."""
+        return self.image if isinstance(self.image, Path) else None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An image that was searched for, with its answer or with the reason why it has none."""
+
+    source: Source
+    answer: Answer | None = None
+    error: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the image."""
+        return self.source.name
+
+    @property
+    def path(self) -> Path | None:
+        """The path of the image."""
+        return self.source.path
+
+
+def is_single(given: Sequence[str]) -> bool:
+    """Return whether the arguments name one image, whose answer is not a list."""
+    return len(given) == 1 and not Path(given[0]).is_dir()
+
+
+def find(given: Sequence[str]) -> list[Source]:
+    """Find the images that the arguments name, those of folders in order of their paths.
+
+    Raises:
+        UsageError: an argument is a web address.
+        NotFoundError: a folder has no images.
+    """
+    sources: list[Source] = []
+    for argument in given:
+        check_local(argument)
+        if argument == "-":
+            sources.append(Source("-", sys.stdin.buffer.read()))
+        elif Path(argument).is_dir():
+            found = images.find(argument)
+            if not found:
+                raise NotFoundError(f"There are no images in the folder {argument}.")
+            sources += [Source(str(path), path) for path in found]
+        else:
+            sources.append(Source(argument, Path(argument)))
+    return sources
+
+
+def with_images(query: Query, sources: Sequence[ImageSource]) -> Query:
+    """Return the query for these images."""
+    return replace(query, images=list(sources))
+
+
+def answer(
+    collection: Collection, query: Query, sources: Sequence[Source], progress: Progress, *, single: bool
+) -> list[Answered]:
+    """Answer a query for each image; embed and search them together.
+
+    Args:
+        collection: is searched.
+        query: the query without images.
+        sources: the images.
+        progress: receives the stages ``"embedding"`` and ``"searching"``.
+        single: raise the error of the only image.
+
+    Returns:
+        An answer for each image, or the reason why it cannot be used.
+
+    Raises:
+        ImageError, NotFoundError: the only image cannot be used.
+    """
+    if single:
+        (only,) = collection.answer(with_images(query, [sources[0].image]))
+        return [Answered(sources[0], only)]
+    results = _embed(collection, query, sources, progress)
+    found = [Answered(source, error=result if isinstance(result, str) else "") for source, result in results]
+    usable = [(i, result) for i, (_, result) in enumerate(results) if not isinstance(result, str)]
+    for start in range(0, len(usable), _BATCH):
+        batch = usable[start : start + _BATCH]
+        vectors = np.stack([vector for _, vector in batch])
+        for (i, _), one in zip(batch, collection.answer(replace(query, vectors=vectors)), strict=True):
+            found[i] = Answered(sources[i], one)
+        progress.advance("searching", start + len(batch), len(usable))
+    return found
+
+
+def _embed(
+    collection: Collection, query: Query, sources: Sequence[Source], progress: Progress
+) -> list[tuple[Source, np.ndarray | str]]:
+    """Return the vector of each image, or the reason why it cannot be used."""
+    embedder = collection.embedder
+    paths = [source.image for source in sources if isinstance(source.image, Path)]
+    embedded = embedder.embed_files(paths, query.branch, progress)
+    failures, vectors = dict(embedded.failures), iter(embedded.vectors)
+
+    def embed(image: Path | bytes) -> np.ndarray | str:
+        if isinstance(image, Path):
+            return failures[image] if image in failures else np.asarray(next(vectors))
+        try:
+            return np.asarray(embedder.embed([image], query.branch)[0])
+        except (ImageError, NotFoundError, StorageError) as e:
+            return str(e)
+
+    return [(source, embed(source.image)) for source in sources]
