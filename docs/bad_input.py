@@ -82,7 +82,7 @@ def command(line: str) -> tuple[int, str]:
 
 COMMANDS = (
     "search shop none.jpg",
-    "search shop photos",
+    "verify photos photos/cup.png",
     "search shop photos/cup.png -k 0",
     "search shop photos/cup.png -k many",
     "search shop photos/cup.png --within -1",

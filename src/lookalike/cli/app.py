@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from lookalike.cli import COMMANDS, OPTIONS, output, usage
-from lookalike.errors import LookalikeError
+from lookalike.errors import LookalikeError, RecipeError
 from lookalike.version import __version__
 
 _MARKUP: Final = "markdown"
@@ -100,6 +100,9 @@ def run() -> int:
     except typer.TyperException as e:  # a mistake in the arguments
         if e.format_message():
             output.stderr.print(f"Error: {usage.describe(e, _called(sys.argv[1:]))}", style="red")
+        return e.exit_code
+    except RecipeError as e:  # a line for each problem
+        output.stderr.print_lines(f"Error: {e}", style="red")
         return e.exit_code
     except LookalikeError as e:
         output.stderr.print(f"Error: {e}", style="red")

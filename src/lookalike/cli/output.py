@@ -51,9 +51,9 @@ class Terminal:
         """Print one line, with its control characters and line breaks escaped."""
         self.write(styled(text, style))
 
-    def print_lines(self, text: str) -> None:
-        """Print lines that the library formatted, in which names are escaped."""
-        self.write("\n".join(map(styled, text.split("\n"))))
+    def print_lines(self, text: str, style: Style = "") -> None:
+        """Print lines that the library formatted."""
+        self.write("\n".join(styled(line, style) for line in text.split("\n")))
 
     def write(self, text: str) -> None:
         """Print lines that `styled` returned."""

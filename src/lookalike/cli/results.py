@@ -187,7 +187,11 @@ def _hit_figure(collection: Collection, answer: Answer, hit: Hit) -> str:
         lines.append(hit.item.label)
     if answers.is_missing(collection, hit.item):
         lines.append("The file is gone.")
-    width = "" if hit.closeness is None else f'<div class="bar"><i style="width:{hit.closeness:.0%}"></i></div>'
+    width = (
+        ""
+        if hit.closeness is None or hit.probability is not None
+        else f'<div class="bar"><i style="width:{hit.closeness:.0%}"></i></div>'
+    )
     return _figure(lambda: collection.folder.thumbnail(hit.item), hit.item.name, lines, "hit", width)
 
 

@@ -71,7 +71,9 @@ class Options:
 @commands.command()
 @options(Options)
 def search(given: Options) -> None:
-    """Find the images of a collection that look like an image, or like each image of a folder.
+    """Find the images of a collection that look like an image.
+
+    It answers for each image of a folder, too; --out writes all answers into one file.
 
     Example: lookalike search shop mug.jpg -k 5
     """

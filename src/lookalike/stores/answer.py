@@ -249,8 +249,8 @@ class Answer(Sequence[Hit]):
     def table(self, describe: Callable[[Hit], str], limit: int | None = _PRINTED) -> tuple[list[str], list[list[str]]]:
         """Return the column names and the rows of a table for people.
 
-        It has the distance; a bar, which is empty if a hit is no nearer than chance; and the probability of “same” if the
-        encoder is calibrated. A similarity looks like a probability, but is none.
+        It has the distance, and the probability of “same” if the encoder is calibrated; otherwise a bar, which is empty if
+        a hit is no nearer than chance. A similarity in per cent would look like a probability.
 
         Args:
             describe: returns the text of the last column, the image.
@@ -263,11 +263,11 @@ class Answer(Sequence[Hit]):
             ("label", lambda hit: hit.item.label or ""),
             ("image", describe),
         ]
-        unknown = {
-            "closeness": all(hit.closeness is None for hit in self.hits),
-            "probably same": all(hit.probability is None for hit in self.hits),
-        }
-        shown = [(name, text) for name, text in columns if not unknown.get(name)]
+        calibrated = any(hit.probability is not None for hit in self.hits)
+        left_out = {"closeness"} if calibrated else {"probably same"}
+        if all(hit.closeness is None for hit in self.hits):
+            left_out.add("closeness")
+        shown = [(name, text) for name, text in columns if name not in left_out]
         return [name for name, _ in shown], [[text(hit) for _, text in shown] for hit in self.hits[:limit]]
 
     def _remarks(self) -> list[str]:
