@@ -170,6 +170,8 @@ def test_unknown_names_in_filters_are_explained(home: Path) -> None:
         1,
         "Error: No item has the label “Muetze”; did you mean “Mu\u0308tze”?\n",
     )
+    empty = json.loads(run(home, "search", "shop", image, "--label", "Lamps", "--json").stdout)
+    assert (empty["hits"], empty["note"]) == ([], "No item has the label “Lamps”; did you mean “lamp”?")
     partly = run(home, "search", "shop", image, "--label", "lamp", "--label", "Lamps", "--json")
     assert {hit["label"] for hit in json.loads(partly.stdout)["hits"]} == {"lamp"}
     assert "“Lamps”; did you mean “lamp”?" in partly.stderr.decode()

@@ -117,15 +117,17 @@ def check_local(given: str) -> None:
     raise UsageError(f"“{shown}” {advice}")
 
 
-def check_filter(collection: "Collection", where: Filter) -> None:
+def check_filter(collection: "Collection", where: Filter, *, json: bool) -> None:
     """Say on stderr which names of a filter no item has.
 
     Raises:
-        NotFoundError: no item passes the filter.
+        NotFoundError: no item passes the filter. JSON has an answer without hits instead, with a note.
     """
     if not where:
         return
     if not collection.count(where):
+        if json:
+            return
         raise NotFoundError(filters.explain_nothing(collection.store, where))
     for problem in filters.unknown_names(collection.store, where):
         output.stderr.print(problem, style="yellow")

@@ -108,7 +108,7 @@ def _query(collection: Collection, given: Options) -> Query:
     """Return the query, still without images."""
     embedder, branch = collection.embedder.with_metric(given.metric), to_branch(given.sketch)
     where = parse_filter(given.label, given.where, given.id)
-    check_filter(collection, where)
+    check_filter(collection, where, json=given.json)
     return Query(
         branch=branch,
         metric=given.metric,
