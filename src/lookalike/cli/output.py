@@ -112,7 +112,8 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
 
 
 def print_scope(embedder: "Embedder") -> None:
-    """Print on stderr what the encoder was trained on."""
+    """Print on stderr, below the results, what the encoder was trained on."""
+    stdout.file.flush()
     stderr.print(f"{embedder.name}: {embedder.scope}", style="dim")
 
 

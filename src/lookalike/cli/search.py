@@ -87,8 +87,6 @@ def search(given: Options) -> None:
             return
         with output.progress_bar() as progress:
             found = queries.answer(collection, query, sources, progress, single=single)
-        if not given.json:
-            output.print_scope(collection.embedder)
         if found and all(one.answer is None or one.answer.exact for one in found):
             _suggest_index(collection, given)
         if write is not None and given.out is not None:
@@ -100,6 +98,8 @@ def search(given: Options) -> None:
             output.write_json(trees[0] if single else trees)
         else:
             _print(collection, found, single=single)
+        if not given.json:
+            output.print_scope(collection.embedder)
     if found and all(one.answer is None for one in found):
         raise typer.Exit(1)
 
@@ -126,8 +126,8 @@ def _stream(collection: Collection, query: Query, source: Source, given: Options
     if given.json:
         answers.write_json_stream(collection, parts, query.metric or collection.metric, source.name)
     else:
-        output.print_scope(collection.embedder)
         answers.print_stream(collection, parts, source.path)
+        output.print_scope(collection.embedder)
 
 
 def _print(collection: Collection, found: list[Answered], *, single: bool) -> None:
