@@ -165,7 +165,9 @@ def _to_onnx(branch: nn.Module, size: int) -> onnx.ModelProto:
 
 def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     """Remove what the exporter notes about its source: the paths of files on this machine, because people share encoders."""
-    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+    graph = model.graph
+    values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    for part in (model, graph, *graph.node, *values):
         del part.metadata_props[:]
         part.ClearField("doc_string")
     return model
