@@ -7,6 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 from lookalike.datasets import LabelledImages
 from lookalike.errors import DataError, RecipeError
 from lookalike.learn import recipe, sampling
+from lookalike.learn.recipe.sampling import check_suits
 
 
 def samples(photos: list[int], sketches: list[int] | None = None) -> LabelledImages:
@@ -282,3 +283,79 @@ def test_a_sampler_without_a_kind_is_p_times_k() -> None:
         adapter.validate_python({"kind": "quadruplets"})
     with pytest.raises(ValidationError, match="Extra inputs"):
         adapter.validate_python({"kind": "pairs", "pairs": 3, "items": 2})
+
+
+# ---- what a loss can compare
+
+LOSS: TypeAdapter[recipe.LossTerm] = TypeAdapter(recipe.LossTerm)
+COMPARING = [
+    {"kind": "triplet", "margin": 0.2},
+    {"kind": "contrastive", "margin": 1},
+    {"kind": "binary_cross_entropy"},
+    {"kind": "supervised_contrastive"},
+    {"kind": "multi_similarity"},
+]
+CLASSIFYING = [{"kind": "cross_entropy"}, {"kind": "proxy_anchor"}]
+
+
+def check(loss: dict[str, object], config: recipe.Sampler, sketches: bool = False, per_image: bool = False) -> None:
+    check_suits(config, [LOSS.validate_python(loss)], class_per_image=per_image, has_sketches=sketches)
+
+
+@pytest.mark.parametrize("loss", COMPARING)
+def test_a_loss_that_compares_needs_two_classes_in_a_batch(loss: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"sampler\.classes must be at least 2"):
+        check(loss, pk(1, 8))
+    check(loss, pk(2, 8))
+
+
+@pytest.mark.parametrize("loss", CLASSIFYING)
+def test_a_classifier_may_have_batches_of_one_class(loss: dict[str, object]) -> None:
+    check(loss, pk(1, 8))
+
+
+def test_a_loss_of_items_needs_sketches_or_views() -> None:
+    by_item = {"kind": "triplet", "margin": 0.2, "target": "item"}
+    with pytest.raises(ValueError, match="without sketches each item is one image"):
+        check(by_item, pk(4, 4))
+    check(by_item, pk(1, 4), sketches=True)
+    check(by_item, pk(4, 2), per_image=True)
+
+
+def compare(images: LabelledImages, config: recipe.Sampler, **loss: object) -> None:
+    term = LOSS.validate_python({"kind": "triplet", "margin": 0.2} | loss)
+    sampling.check_comparisons(sampling.batches(images, config, 0), images, term)
+
+
+def test_a_loss_that_finds_nothing_in_any_batch_is_refused() -> None:
+    plain, drawn_too = samples([6] * 4), samples([6] * 4, [6] * 4)
+    for config in (pk(2, 2), triplets(3)):
+        compare(plain, config)
+        compare(drawn_too, config, across=True)
+    compare(drawn_too, pk(1, 2), target="item", across=True)
+    with pytest.raises(RecipeError, match="find a positive"):
+        compare(plain, pk(2, 2), target="item")
+    with pytest.raises(RecipeError, match="find a positive"):
+        compare(plain, pk(2, 2), across=True)
+    with pytest.raises(RecipeError, match="find a positive"):
+        compare(plain, triplets(3), across=True)
+    with pytest.raises(RecipeError, match="find a negative"):
+        compare(plain, pk(1, 3))
+    with pytest.raises(RecipeError, match=r"find (an image with a positive and )?a negative"):
+        # Sketches of one class only, and batches of one class.
+        compare(samples([6, 6], [6, 0]), pk(1, 3), across=True)
+    for loss in ({"kind": "supervised_contrastive"}, {"kind": "multi_similarity"}):
+        term = LOSS.validate_python(loss)
+        with pytest.raises(RecipeError, match="find a negative"):
+            sampling.check_comparisons(sampling.batches(plain, pk(1, 3), 0), plain, term)
+    sampling.check_comparisons(
+        sampling.batches(plain, pk(1, 3), 0), plain, LOSS.validate_python({"kind": "cross_entropy"})
+    )
+
+
+def test_drawn_batches_never_have_one_class_by_chance() -> None:
+    images = samples([20, 1, 1, 2])
+    for config in (pk(2, 2), pairs(2, 0.99), triplets(1)):
+        for epoch in range(30):
+            for batch in sampling.batches(images, config, 0).epoch(epoch):
+                assert len(np.unique(images.labels[batch.rows])) > 1

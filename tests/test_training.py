@@ -314,6 +314,47 @@ def test_diverging_weights_behind_a_finite_loss_are_reported(
     assert not (tmp_path / "run" / CHECKPOINT).exists()
 
 
+@pytest.mark.parametrize("epochs", [1, 9])
+def test_a_miner_that_never_chooses_anything_ends_the_run(tmp_path: Path, epochs: int) -> None:
+    losses = [{"kind": "triplet", "margin": 0.2, "miner": "semihard"}]
+    path = tiny_run.write(tmp_path, losses=losses, train={"epochs": epochs, "precision": "32-true"})
+    labels = np.repeat(np.arange(4), 12)
+    np.savez(tmp_path / "images.npz", images=np.full((48, 12, 12, 3), 90, np.uint8), labels=labels)
+    with pytest.raises(RecipeError, match=rf"0 in all batches of {min(epochs, 3)} epochs"):
+        tiny_run.start(path, tmp_path / "run")
+
+
+def test_a_term_that_is_zero_is_noted_once(tmp_path: Path, quick: None) -> None:
+    progress = Recorder()
+    losses = [{"kind": "triplet", "margin": 1e-30, "miner": "semihard"}, {"kind": "cross_entropy"}]
+    path = tiny_run.write(tmp_path, losses=losses, train={"epochs": 3, "precision": "32-true"})
+    images = np.full((48, 12, 12, 3), 90, np.uint8)
+    np.savez(tmp_path / "images.npz", images=images, labels=np.repeat(np.arange(4), 12))
+    train(path, tmp_path / "run", progress)
+    assert len([note for note in progress.notes if note.startswith("loss.triplet.0 is 0 in all batches")]) == 1
+
+
+def test_photos_to_validate_with_need_two_classes(tmp_path: Path) -> None:
+    path = tiny_run.write(tmp_path)
+    images = np.zeros((30, 12, 12, 3), np.uint8)
+    np.savez(tmp_path / "images.npz", images=images, labels=[0] * 24 + [1, 1, 2, 2, 3, 3])
+    with pytest.raises(DataError, match="all of the class “0”"):
+        tiny_run.start(path, tmp_path / "run")
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_single_photos_to_validate_with_are_noted_or_refused(tmp_path: Path, quick: None, stops: bool) -> None:
+    progress = Recorder()
+    stopping = {"figure": "top_1", "patience": 2} if stops else None
+    path = tiny_run.write(tmp_path, train={"epochs": 1, "precision": "32-true", "early_stopping": stopping})
+    if stops:
+        with pytest.raises(DataError, match=r"No class has two photos .*early_stopping needs top_1"):
+            train(path, tmp_path / "run", progress, ["data.validation=0.08"])
+    else:
+        train(path, tmp_path / "run", progress, ["data.validation=0.08"])
+        assert any(note.startswith("No class has two photos") for note in progress.notes)
+
+
 def test_an_unwritable_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot be written"):
@@ -460,6 +501,7 @@ def test_only_a_share_of_images_is_recompressed() -> None:
             "a sketch and its photo two classes",
         ),
         ("data", {"sources": [{"path": "x"}], "classes": "images", "size": 12}, "data.classes"),
+        ("augment", {"flip": False}, "needs an augmentation"),
     ],
 )
 def test_recipes_that_need_labels_are_refused_without_them(

@@ -140,6 +140,11 @@ def _split(
             f"There are fewer than two photos to validate with; raise data.validation ({holdout.share}), or add photos to "
             "the validation split."
         )
+    if len(names := np.unique(validation.labels[~validation.sketch])) == 1:
+        raise DataError(
+            f"The photos to validate with are all of the class “{images.classes[names[0]]}”, which cannot be confused; raise"
+            f" data.validation ({holdout.share}), or add photos of other classes to the validation split."
+        )
     if images.sketch.any() and not (training.sketch.any() and validation.sketch.any()):
         raise DataError("There are too few sketches for both training and validation; add some.")
     if holdout.by == "class":

@@ -8,9 +8,10 @@ import numpy as np
 
 from lookalike import datasets
 from lookalike.datasets import LabelledImages
+from lookalike.errors import DataError
 from lookalike.learn import augment
-from lookalike.learn.recipe import Recipe
-from lookalike.learn.sampling import Batches, batches
+from lookalike.learn.recipe import Recipe, Stage
+from lookalike.learn.sampling import Batches, batches, check_comparisons
 from lookalike.progress import Progress
 
 
@@ -45,8 +46,8 @@ def load(recipe: Recipe, index: int, progress: Progress) -> StageData:
     of the same sources.
 
     Raises:
-        DataError: the images cannot be trained on.
-        RecipeError: they have fewer classes than the sampler needs.
+        DataError: the images cannot be trained on, or cannot measure what early stopping needs.
+        RecipeError: they have fewer classes than the sampler needs, or a loss finds nothing to compare in the batches.
     """
     stage = recipe.stages[index]
     data = stage.data
@@ -59,7 +60,25 @@ def load(recipe: Recipe, index: int, progress: Progress) -> StageData:
         validation = augment.views(validation, stage.augment, 2, recipe.seed)
     classes = "each a class of its own" if data.class_per_image else f"{len(training.classes)} classes"
     progress.note(f"{len(training):,} images to train on, {len(validation):,} to validate, {classes}")
-    return StageData(training, validation, batches(training, stage.sampler, recipe.stage_seed(index)))
+    _check_validation(validation, stage, progress)
+    drawn = batches(training, stage.sampler, recipe.stage_seed(index))
+    for term in stage.losses:
+        check_comparisons(drawn, training, term)
+    return StageData(training, validation, drawn)
+
+
+def _check_validation(validation: LabelledImages, stage: Stage, progress: Progress) -> None:
+    """Check that figures of pairs can be measured if the stage needs them; else note that they cannot."""
+    labels = validation.labels[~validation.sketch]
+    if len(np.unique(labels)) < len(labels):
+        return
+    problem = (
+        f"No class has two photos to validate with, so top_1 is 0; raise data.validation ({stage.data.validation})."
+    )
+    stopping = stage.train.early_stopping
+    if stopping and stopping.figure in ("top_1", "auc", "loss"):
+        raise DataError(f"{problem} train.early_stopping needs {stopping.figure}.")
+    progress.note(problem)
 
 
 def check_sources(recipe: Recipe) -> None:

@@ -12,6 +12,9 @@ from lookalike.learn.distributed import gather, on_first, split_batch
 from lookalike.learn.sampling import Batch
 from lookalike.learn.stage_run import StageRun
 
+# A loss that was 0 for so many epochs stays 0.
+_IDLE_EPOCHS = 3
+
 
 def train_stage(run: StageRun, save: Callable[[], None]) -> None:
     """Train a stage to its end, from the epoch that its state has reached.
@@ -21,17 +24,36 @@ def train_stage(run: StageRun, save: Callable[[], None]) -> None:
         save: writes the state after every epoch, in the first process.
 
     Raises:
-        RecipeError: the loss or the weights diverge, or early stopping needs a figure that the run does not measure.
+        RecipeError: the loss is always 0, the loss or the weights diverge, or early stopping needs a figure that the run does not measure.
     """
     state, config = run.state, run.stage.train
     while not stopping.is_over(config, state.history):
         figures = train_epoch(run)
         figures |= on_first(run.fabric, lambda: validate(run))
         state.history.append(figures)
+        _check_learning(run)
         if config.early_stopping and stopping.best_epoch(state.history, config.early_stopping) == state.epoch:
             state.keep_best()
         on_first(run.fabric, save)
         run.progress.note("  ".join(f"{k} {v if isinstance(v, str) else f'{v:.4g}'}" for k, v in run.log()[-1].items()))
+
+
+def _check_learning(run: StageRun) -> None:
+    """Check that the loss is not always 0, and note terms that are 0 from now on.
+
+    Raises:
+        RecipeError: the loss was 0 in every batch of the stage's first epochs.
+    """
+    history, terms = run.state.history, [f"loss.{term.kind}.{i}" for i, term in enumerate(run.stage.losses)]
+    if len(history) >= min(_IDLE_EPOCHS, run.stage.train.epochs) and not any(line["loss"] for line in history):
+        raise RecipeError(
+            f"The loss is 0 in all batches of {len(history)} epochs, so nothing is trained: no pair or triplet violates its"
+            " margin, or the miner chooses none. Raise the margin, choose another miner or loss, or check the images and"
+            " labels."
+        )
+    for name in terms:
+        if history[-1][name] == 0 and (len(history) == 1 or history[-2][name] != 0):
+            run.progress.note(f"{name} is 0 in all batches of epoch {len(history)}: it trains nothing there.")
 
 
 def train_epoch(run: StageRun) -> dict[str, float]:

@@ -9,6 +9,7 @@ import numpy as np
 from lookalike.datasets import LabelledImages
 from lookalike.errors import DataError, RecipeError
 from lookalike.learn import recipe
+from lookalike.learn.losses import Comparison, LossTerm
 from lookalike.shapes import Int64
 
 
@@ -51,6 +52,52 @@ def batches(samples: LabelledImages, config: recipe.Sampler, seed: int) -> Batch
             return PairBatches(samples, same, config.pairs - same, seed)
         case recipe.TripletSampler():
             return TripletBatches(samples, config.triplets, seed)
+
+
+def check_comparisons(drawn: Batches, samples: LabelledImages, term: LossTerm) -> None:
+    """Check that a loss has a positive and a negative to compare in a batch of the first epoch.
+
+    Raises:
+        RecipeError: it has none, so it would be 0 and train nothing.
+    """
+    if term.per_class:  # it compares images with directions of classes
+        return
+    positive = negative = False
+    for batch in drawn.epoch(0):
+        has_positive, has_negative = _comparisons(batch, samples, term)
+        if has_positive and has_negative:
+            return
+        positive, negative = positive or has_positive, negative or has_negative
+    what = (
+        "an image with a positive and a negative"
+        if positive and negative
+        else "a negative"
+        if positive
+        else "a positive"
+    )
+    raise RecipeError(
+        f"The loss {term.kind} does not find {what} in any batch, so it would train nothing. Raise sampler.classes or"
+        " sampler.items, or change the target or across of the loss."
+    )
+
+
+def _comparisons(batch: Batch, samples: LabelledImages, term: LossTerm) -> tuple[bool, bool]:
+    """Return whether a batch has a positive, and whether it has a negative, for a loss that compares images."""
+    by_item = isinstance(term, Comparison) and term.target == "item"
+    groups = (samples.items if by_item else samples.labels)[batch.rows]
+    sketch = samples.sketch[batch.rows]
+    across = isinstance(term, Comparison) and term.across
+    if batch.tuples is not None and isinstance(term, Comparison):
+        tuples = batch.tuples
+        if across:
+            tuples = tuples[sketch[tuples[:, 0]] & ~sketch[tuples[:, 1:]].any(axis=1)]
+        same = groups[tuples[:, :1]] == groups[tuples[:, 1:]]
+        return bool(same.any()), bool((~same).any())
+    if across:
+        same = groups[sketch][:, None] == groups[~sketch]
+        return bool(same.any()), bool((~same).any())
+    different = len(np.unique(groups))
+    return different < len(groups), different > 1
 
 
 class PKBatches:

@@ -49,13 +49,28 @@ Sampler = Annotated[
 
 
 def check_suits(
-    sampler: PKSampler | PairSampler | TripletSampler, terms: Sequence[LossTerm], *, class_per_image: bool
+    sampler: PKSampler | PairSampler | TripletSampler,
+    terms: Sequence[LossTerm],
+    *,
+    class_per_image: bool,
+    has_sketches: bool,
 ) -> None:
     """Check that a sampler suits the losses and the data.
 
     Raises:
         ValueError: a loss cannot use the sampler's batches, or the sampler cannot draw two images of a class.
     """
+    for term in terms:
+        by_item = isinstance(term, Comparison) and term.target == "item"
+        if isinstance(sampler, PKSampler) and sampler.classes == 1 and not term.per_class and not by_item:
+            msg = f"sampler.classes must be at least 2: a batch of one class has no negatives for the loss {term.kind}"
+            raise ValueError(msg)
+        if by_item and not has_sketches and not class_per_image:
+            msg = (
+                f"the loss {term.kind} has the target item, but without sketches each item is one image and has no positives;"
+                " use the target class, or add sketches"
+            )
+            raise ValueError(msg)
     if class_per_image and not isinstance(sampler, PKSampler):
         msg = f"the sampler {sampler.kind} needs two images of a class, but each image is a class; use the sampler pk"
         raise ValueError(msg)

@@ -43,7 +43,12 @@ class Stage(Part):
         if has_sketches and self.data.class_per_image:
             msg = "data.classes: image makes a sketch and its photo two classes; leave the sketches out"
             raise ValueError(msg)
-        check_suits(self.sampler, self.losses, class_per_image=self.data.class_per_image)
+        if self.data.class_per_image and self.augment == Augment(flip=False):
+            msg = "data.classes: image needs an augmentation: without one, the views of an image are equal"
+            raise ValueError(msg)
+        check_suits(
+            self.sampler, self.losses, class_per_image=self.data.class_per_image, has_sketches=self.data.has_sketches
+        )
         if isinstance(self.optimiser, SGD) and self.optimiser.nesterov and not self.optimiser.momentum:
             msg = "optimiser.nesterov needs a momentum above 0"
             raise ValueError(msg)
