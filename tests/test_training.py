@@ -361,6 +361,41 @@ def test_an_unwritable_folder_is_reported(tmp_path: Path) -> None:
         tiny_run.start(tiny_run.write(tmp_path), tmp_path / "file" / "run")
 
 
+def test_a_strangers_checkpoint_is_refused_in_one_line(tmp_path: Path, quick: None) -> None:
+    path = tiny_run.write(tmp_path, train={"epochs": 3, "precision": "32-true", "average": 0.5})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stopping, "is_over", lambda _, history: len(history) == 1)
+        tiny_run.start(path, tmp_path / "run")
+    file = tmp_path / "run" / CHECKPOINT
+    good = checkpoint.load(file)
+    state = good["state"]
+    moments = state["optimiser"]["state"]
+    first = next(iter(moments))
+    for changes in (
+        {"stage": 99},
+        {"stage": "x"},
+        {"network": 3},
+        {"network": {"x": torch.zeros(3)}},
+        {"loss": {"x": torch.zeros(3)}},
+        {"optimiser": {}},
+        {"optimiser": {"state": {**moments, first: {"momentum_buffer": torch.zeros(2, 2)}}}},
+        {"average": {}},
+        {"average": None},
+        {"best": {"x": torch.zeros(3)}},
+        {"history": [3]},
+        {"history": [{"loss": "x"}]},
+        {"seconds": "x"},
+        {"earlier": [[1]]},
+    ):
+        checkpoint.save(file, {**good, "state": {**state, **changes}})
+        with pytest.raises(MismatchError) as caught:
+            resume(tmp_path / "run")
+        assert len(str(caught.value).splitlines()) == 1, changes
+    checkpoint.save(file, good)
+    resume(tmp_path / "run")
+    assert len(tiny_run.lines(tmp_path / "run")) == 3
+
+
 # ---- validation
 
 

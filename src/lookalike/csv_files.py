@@ -15,6 +15,9 @@ from lookalike.errors import DataError
 MAX_BYTES = 1 << 28
 """The limit of a CSV file, in bytes."""
 
+MAX_COLUMNS = 1_000
+"""The limit of columns of a CSV file."""
+
 _SEPARATORS = ",;\t|"
 
 # The first line by which Excel learns the separator.
@@ -119,6 +122,8 @@ def _find_separator(text: str, names: Iterable[str]) -> tuple[str, str]:
 
 def _name_columns(path: Path, header: Sequence[str], names: Sequence[str]) -> list[str]:
     columns = [" ".join(cell.split()) for cell in header]
+    if len(columns) > MAX_COLUMNS:  # each row takes memory for all of them
+        raise DataError(f"{path} has {len(columns):,} columns, more than {MAX_COLUMNS:,}; keep {' and '.join(names)}.")
     for name in names:
         if name not in columns:
             columns = [name if column.casefold() == name else column for column in columns]

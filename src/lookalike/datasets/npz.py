@@ -1,7 +1,5 @@
 """Labelled images in NumPy's npz files."""
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import numpy as np
 
 from lookalike.datasets.dataset import Dataset
 from lookalike.datasets.lazy_images import ArrayImages
+from lookalike.datasets.npy import NpzFile
 from lookalike.datasets.sources import NpzSource, Split
 from lookalike.errors import DataError
 
@@ -19,9 +18,6 @@ _ENDINGS: tuple[tuple[str, Split], ...] = (
     ("validation", "validation"),
     ("test", "test"),
 )
-
-# zipfile raises these for damaged content; RuntimeError means encryption or an unknown compression.
-_DAMAGE = (zipfile.BadZipFile, EOFError, RuntimeError)
 
 # Images of floats that are checked and converted at a time.
 _CHUNK = 1024
@@ -44,18 +40,9 @@ def open_npz(source: NpzSource) -> Dataset:
             type, another shape, or floats outside 0…1.
     """
     path = source.path
-    try:
-        # NumPy would leak its own file handle if the file is unreadable.
-        with path.open("rb") as raw:
-            file = np.load(raw, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is a single array; save images and labels together with np.savez.")
-            pairs = _pairs(source, file)
-            arrays = [(_read_images(path, file, pair.images), _read_labels(path, file, pair.labels)) for pair in pairs]
-    except OSError as e:
-        raise DataError(f"{path} cannot be read: {e.strerror or e}.") from e
-    except (ValueError, *_DAMAGE) as e:
-        raise DataError(f"{path} is not an npz file, or is damaged; save it with np.savez.") from e
+    with NpzFile(path) as file:
+        pairs = _pairs(source, file)
+        arrays = [(_read_images(path, file, pair.images), _read_labels(path, file, pair.labels)) for pair in pairs]
     if len({labels.dtype.kind for _, labels in arrays}) > 1:
         raise DataError(f"{path} has numbers as labels in one split and names in another; use the same in both.")
     flat = [_flatten(path, pair, *both) for pair, both in zip(pairs, arrays, strict=True)]
@@ -78,8 +65,8 @@ def open_npz(source: NpzSource) -> Dataset:
     )
 
 
-def _pairs(source: NpzSource, file: np.lib.npyio.NpzFile) -> list[_Pair]:
-    present = set(file.files)
+def _pairs(source: NpzSource, file: NpzFile) -> list[_Pair]:
+    present = set(file.names)
     if {source.images, source.labels} <= present:
         return [_Pair(None, source.images, source.labels)]
     pairs: list[_Pair] = []
@@ -92,30 +79,14 @@ def _pairs(source: NpzSource, file: np.lib.npyio.NpzFile) -> list[_Pair]:
     named = {"images", "labels"} & source.model_fields_set
     if not pairs or named:
         raise DataError(
-            f"{source.path} has the arrays {', '.join(file.files) or '(none)'}, but neither {source.images} and "
+            f"{source.path} has the arrays {', '.join(file.names) or '(none)'}, but neither {source.images} and "
             f"{source.labels} nor x_train, y_train, x_test and y_test. Name them with the settings images and labels."
         )
     return [pair for pair in pairs if source.split in (None, pair.split)] or pairs
 
 
-def _read(path: Path, file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
-    try:
-        array: object = file[name]
-    except ValueError as e:
-        if "pickle" not in str(e):
-            raise DataError(f"“{name}” in {path} is damaged; save or download it again.") from e
-        raise DataError(
-            f"“{name}” in {path} holds Python objects, which could run code when read; save it as numbers or text."
-        ) from e
-    except (*_DAMAGE, zlib.error) as e:
-        raise DataError(f"“{name}” in {path} is damaged; save or download it again.") from e
-    if not isinstance(array, np.ndarray):  # NumPy opens any zip file and returns bytes for other members
-        raise DataError(f"“{name}” in {path} is not an array; save the file with np.savez.")
-    return array
-
-
-def _read_labels(path: Path, file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
-    labels = _read(path, file, name)
+def _read_labels(path: Path, file: NpzFile, name: str) -> np.ndarray:
+    labels = file.read(name)
     if labels.dtype.kind in "iu":
         return labels.astype(np.int64)
     if labels.dtype.kind == "S":
@@ -128,8 +99,8 @@ def _read_labels(path: Path, file: np.lib.npyio.NpzFile, name: str) -> np.ndarra
     return labels
 
 
-def _read_images(path: Path, file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
-    values = np.atleast_1d(_read(path, file, name))
+def _read_images(path: Path, file: NpzFile, name: str) -> np.ndarray:
+    values = np.atleast_1d(file.read(name))
     if values.dtype in (np.uint8, np.bool_):
         return values
     if values.dtype.kind != "f":

@@ -85,9 +85,9 @@ class ToyShopSource(_Source):
     """Generated products of the toy shop, each with a photo and ``sketches`` sketches."""
 
     kind: Literal["toyshop"]
-    count: int = Field(gt=0)
-    seed: int = Field(ge=0)
-    sketches: int = Field(0, ge=0)
+    count: int = Field(gt=0, le=1_000_000)
+    seed: int = Field(ge=0, lt=2**63)
+    sketches: int = Field(0, ge=0, le=100)
 
 
 def _kind(value: Any) -> Any:  # noqa: ANN401 -- a YAML value has any type

@@ -28,6 +28,8 @@ def open_table(source: CsvSource) -> Dataset:
             a path or label, names an image twice, or has an invalid split or flag.
     """
     path = source.path
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is not a file. Give a CSV table.")
     columns, rows = _read(path)
     if missing := [name for name in ("path", "label") if name not in columns]:
         raise DataError(
@@ -45,12 +47,13 @@ def open_table(source: CsvSource) -> Dataset:
             first = line_of_path[row["path"]]
             raise DataError(f"{path}, lines {first} and {line} both name {row['path']}; keep one of them.")
         line_of_path[row["path"]] = line
-    classes, labels = np.unique([row["label"] for _, row in rows], return_inverse=True)
+    classes = sorted({row["label"] for _, row in rows})
+    position = {name: label for label, name in enumerate(classes)}  # an array of text would be as wide as its longest
     return Dataset(
         name=str(path),
         images=FileImages(tuple(_find_file(path.parent, name) for name in line_of_path)),
-        labels=labels.astype(np.int64),
-        classes=tuple(classes.tolist()),
+        labels=np.asarray([position[row["label"]] for _, row in rows], np.int64),
+        classes=tuple(classes),
         items=np.arange(len(rows)),
         sketch=np.zeros(len(rows), bool),
         splits=np.asarray([_split(path, line, row["split"]) for line, row in rows]) if "split" in columns else None,

@@ -1,13 +1,14 @@
 """Evaluation of an embedder on labelled images, for the Python API and the command line."""
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from lookalike import datasets
+from pydantic import TypeAdapter
+
+from lookalike import datasets, parsing
 from lookalike.datasets import Dataset
 from lookalike.embedding import Embedder
 from lookalike.errors import DataError, UsageError
@@ -182,6 +183,9 @@ def describe_path(path: Path | None, split: str | None = None) -> str:
     return f"{name} ({split})" if split else name
 
 
+_FIGURES = TypeAdapter(dict[str, float])
+
+
 def read_history(embedder: Embedder) -> tuple[Mapping[str, float], ...]:
     """Read the log of the training run whose folder holds an encoder; empty for an encoder outside a run.
 
@@ -192,8 +196,8 @@ def read_history(embedder: Embedder) -> tuple[Mapping[str, float], ...]:
     if embedder.encoder.folder.name != "encoder" or not log.exists():
         return ()
     try:
-        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-        return tuple({k: v for k, v in line.items() if k != "stage"} for line in lines)
+        lines = [parsing.parse_json(line) for line in parsing.read_bytes(log).splitlines()]
+        return tuple(_FIGURES.validate_python({k: v for k, v in line.items() if k != "stage"}) for line in lines)
     except (OSError, ValueError, AttributeError) as e:
         raise DataError(f"{log} is not the log of a training run: {e}. Move it away, or train again.") from e
 

@@ -8,8 +8,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lookalike import parsing
 from lookalike.atomic import atomic_write
 from lookalike.errors import MismatchError, StorageError
+
+_MAX_TREE = 1 << 28
+"""The limit of the plain values of a checkpoint, in bytes; a run of 1,000 epochs has 1 MB."""
 
 
 def save(path: Path, tree: dict[str, Any]) -> None:
@@ -35,10 +39,24 @@ def load(path: Path) -> dict[str, Any]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            tree = json.loads(file.metadata()["tree"])
-            return _put_tensors(tree, file)  # type: ignore[no-any-return]  # the root is a dict
+            tree = parsing.parse_json(file.metadata()["tree"], _MAX_TREE)
+            root = _put_tensors(tree, file)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
-        raise MismatchError(f"{path} is not a checkpoint of lookalike: {e}") from e
+        raise MismatchError(f"{path} is not a checkpoint of lookalike, or is damaged: {e}") from e
+    if not isinstance(root, dict):
+        raise MismatchError(f"{path} is not a checkpoint of lookalike: it holds a {type(root).__name__}.")
+    return root
+
+
+def tensors_of(node: object, path: Path) -> dict[str, Tensor]:
+    """Return a part of a checkpoint that holds tensors by name.
+
+    Raises:
+        MismatchError: it is something else.
+    """
+    if isinstance(node, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in node.items()):
+        return node
+    raise MismatchError(f"{path} does not hold the weights of a run.")
 
 
 # In the JSON a tensor is {"tensor": name}, and a dict a list of pairs, because the keys of optimisers are numbers.

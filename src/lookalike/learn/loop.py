@@ -45,14 +45,14 @@ def _check_learning(run: StageRun) -> None:
         RecipeError: the loss was 0 in every batch of the stage's first epochs.
     """
     history, terms = run.state.history, [f"loss.{term.kind}.{i}" for i, term in enumerate(run.stage.losses)]
-    if len(history) >= min(_IDLE_EPOCHS, run.stage.train.epochs) and not any(line["loss"] for line in history):
+    if len(history) >= min(_IDLE_EPOCHS, run.stage.train.epochs) and not any(line.get("loss", 1) for line in history):
         raise RecipeError(
             f"The loss is 0 in all batches of {len(history)} epochs, so nothing is trained: no pair or triplet violates its"
             " margin, or the miner chooses none. Raise the margin, choose another miner or loss, or check the images and"
             " labels."
         )
     for name in terms:
-        if history[-1][name] == 0 and (len(history) == 1 or history[-2][name] != 0):
+        if history[-1][name] == 0 and (len(history) == 1 or history[-2].get(name) != 0):
             run.progress.note(f"{name} is 0 in all batches of epoch {len(history)}: it trains nothing there.")
 
 

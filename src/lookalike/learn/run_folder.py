@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lookalike import atomic
+from lookalike import atomic, parsing
 from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, StorageError
 from lookalike.learn import checkpoint
 from lookalike.learn import recipe as recipes
@@ -107,11 +107,20 @@ class RunFolder:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Read ``metrics.jsonl`` of a run: a mapping per epoch; empty before the first epoch."""
+    """Read ``metrics.jsonl`` of a run: a mapping per epoch; empty before the first epoch.
+
+    Raises:
+        MismatchError: the file is not a log.
+    """
     try:
-        return [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
+        lines = [parsing.parse_json(line) for line in parsing.read_bytes(folder / LOG).splitlines()]
     except FileNotFoundError:
         return []
+    except (OSError, parsing.ParseError) as e:
+        raise MismatchError(f"{folder / LOG} is not the log of a run: {e}.") from e
+    if not all(isinstance(line, dict) for line in lines):
+        raise MismatchError(f"{folder / LOG} is not the log of a run: a line is not a mapping.")
+    return lines
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -128,6 +137,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         )
     tree = checkpoint.load(file)
     try:
-        return saved_result(tree["state"]) if "state" in tree else dict(tree["weights"])
-    except (KeyError, TypeError) as e:
+        weights = saved_result(tree["state"]) if "state" in tree else tree["weights"]
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise MismatchError(f"{file} does not hold the weights of a run.") from e
+    return checkpoint.tensors_of(weights, file)

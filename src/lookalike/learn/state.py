@@ -1,10 +1,11 @@
 """The state of a stage in training: everything that changes, and that a checkpoint holds."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -75,15 +76,33 @@ class State:
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Restore what `tree` returned; checkpoints of releases without stages lack ``earlier``."""
+        """Restore what `tree` returned; checkpoints of releases without stages lack ``earlier``.
+
+        Raises:
+            Exception: of many kinds, if a checkpoint of a stranger holds something else.
+        """
         self.network.load_state_dict(saved["network"])
         # Earlier releases wrapped the library's losses, so the names of parameters were longer.
         self.loss.load_state_dict({name.replace("._loss.", "."): value for name, value in saved["loss"].items()})
-        self.optimiser.load_state_dict(saved["optimiser"])
+        # The settings follow from the recipe; only the moments are the checkpoint's.
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": saved["optimiser"]["state"]})
+        for parameter, moments in self.optimiser.state.items():
+            if any(isinstance(m, Tensor) and m.ndim and m.shape != parameter.shape for m in moments.values()):
+                msg = "a moment has another shape than its weight"
+                raise ValueError(msg)
         if self.average:
             self.average.load_state_dict(saved["average"])
+        if saved["best"] is not None and _shapes(saved["best"]) != _shapes(self.result.state_dict()):
+            msg = "the best weights are of another network"
+            raise ValueError(msg)
         self.best = saved["best"]
-        self.seconds, self.history, self.earlier = saved["seconds"], saved["history"], saved.get("earlier", [])
+        self.seconds = TypeAdapter(float).validate_python(saved["seconds"])
+        self.history = TypeAdapter(list[dict[str, float]]).validate_python(saved["history"])
+        self.earlier = TypeAdapter(list[dict[str, float | str]]).validate_python(saved.get("earlier", []))
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in weights.items()}
 
 
 def saved_result(saved: dict[str, Any]) -> dict[str, Tensor]:

@@ -26,9 +26,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
-from lookalike import atomic, datasets
+from lookalike import atomic, datasets, parsing
 from lookalike.datasets import Dataset, Source
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
@@ -267,7 +267,7 @@ def _evaluate(encoder: Encoder, dataset: Dataset, measure: Measure, progress: Pr
 def _read_results(folder: Path, cells: Sequence[Cell]) -> dict[str, Result]:
     """Read the results so far, by the names of their cells' folders."""
     try:
-        stored = [Result(**tree) for tree in json.loads((folder / RESULTS).read_text(encoding="utf-8"))]
+        stored = TypeAdapter(list[Result]).validate_python(parsing.read_json(folder / RESULTS))
         trained = [recipes.parse(result.recipe) for result in stored]
     except FileNotFoundError:
         return {}

@@ -8,12 +8,13 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
+from lookalike import parsing
 from lookalike.errors import MismatchError, RecipeError
-from lookalike.learn import loop, result, stage_run
+from lookalike.learn import checkpoint, loop, result, stage_run
 from lookalike.learn import recipe as recipes
 from lookalike.learn.distributed import ONE_DEVICE, Devices, connect, fail_together, first_reports, is_first, on_first
 from lookalike.learn.recipe import Recipe
-from lookalike.learn.run_folder import RunFolder, read_weights
+from lookalike.learn.run_folder import CHECKPOINT, RunFolder, read_weights
 from lookalike.learn.stage_run import StageRun
 from lookalike.progress import SILENT, Progress
 
@@ -136,15 +137,30 @@ def _restore(recipe: Recipe, folder: RunFolder, fabric: Fabric, progress: Progre
     with fail_together(fabric):
         saved = folder.read_checkpoint()
         _check_recipe(recipe, saved, folder)
-        state = saved["state"]
-        index = state.get("stage", 0)  # absent in checkpoints of releases without stages
-    run = stage_run.prepare(recipe, index, fabric, progress, state["network"])
+        state = saved.get("state")
+        index = state.get("stage", 0) if isinstance(state, dict) else None  # absent in early checkpoints
+        if not isinstance(state, dict) or not isinstance(index, int) or not 0 <= index < len(recipe.stages):
+            raise MismatchError(f"{folder.path} cannot be resumed: its checkpoint is damaged. Begin another run.")
+        weights = checkpoint.tensors_of(state.get("network"), folder.path / CHECKPOINT)
+    run = stage_run.prepare(recipe, index, fabric, progress, weights)
     with fail_together(fabric):
         if saved["identity"].get(_IMAGES) != run.data.digest:
             raise MismatchError(
                 f"{folder.path} cannot be resumed: the images changed since it began. Begin another run."
             )
-        run.state.restore(state)
+        try:
+            run.state.restore(state)
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            IndexError,
+            RuntimeError,
+        ) as e:  # torch's are of any kind
+            raise MismatchError(
+                f"{folder.path} cannot be resumed: its checkpoint does not fit the recipe. Begin another run."
+            ) from e
     on_first(fabric, lambda: folder.write_log(run.log()))
     progress.note(f"resuming after epoch {len(run.log())}")
     return run
@@ -162,8 +178,8 @@ def _identity(run: StageRun) -> dict[str, str]:
 def _check_recipe(recipe: Recipe, saved: dict[str, Any], folder: RunFolder) -> None:
     """Check that a checkpoint belongs to a recipe, also if an earlier release with fewer settings wrote it."""
     try:
-        same = recipes.parse(json.loads(saved["identity"]["recipe"])) == recipe
-    except (KeyError, TypeError, ValueError, RecipeError):
+        same = recipes.parse(parsing.parse_json(saved["identity"]["recipe"])) == recipe
+    except (KeyError, TypeError, ValueError, AttributeError, RecipeError):
         same = False
     if not same:
         raise MismatchError(f"{folder.path} cannot be resumed: the recipe changed since it began. Begin another run.")

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import yaml
-
+from lookalike import parsing
 from lookalike.errors import RecipeError
 
 
@@ -21,9 +20,9 @@ def override(tree: Any, change: str) -> None:  # noqa: ANN401 -- a YAML tree has
     if not equals:
         raise RecipeError(f"“{change}” is not an override; write key=value, as in train.epochs=5.")
     try:
-        new = yaml.safe_load(value)
-    except yaml.YAMLError as e:
-        raise RecipeError(f"The value “{value}” for {where} is not valid YAML.") from e
+        new = parsing.parse_yaml(value)
+    except parsing.ParseError as e:
+        raise RecipeError(f"The value “{value[:100]}” for {where} is not valid YAML: {e}.") from e
     *parents, last = where.split(".")
     for key in parents:
         step = _step(tree, key, where)

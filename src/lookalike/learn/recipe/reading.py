@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from lookalike import parsing
 from lookalike.errors import NotFoundError, RecipeError, plain_reason
 from lookalike.learn.recipe.overrides import override
 from lookalike.learn.recipe.recipe import Recipe
@@ -61,11 +61,11 @@ def read_mapping(path: Path, kind: str, keys: Sequence[str]) -> dict[str, Any]:
         RecipeError: the file is not YAML, or holds something other than a mapping.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = parsing.read_yaml(path)
     except OSError as e:
         raise NotFoundError(f"The {kind} {path} cannot be read: {e.strerror}.") from e
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise RecipeError(f"{path} is not valid YAML: {e}") from e
+    except parsing.ParseError as e:
+        raise RecipeError(f"{path} is not valid YAML: {e}.") from e
     if not isinstance(tree, dict):
         raise RecipeError(f"{path} is not a {kind}: it must be a YAML mapping with keys such as {', '.join(keys)}.")
     return tree

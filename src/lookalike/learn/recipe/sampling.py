@@ -14,14 +14,14 @@ class PKSampler(Part):
 
     kind: Literal["pk"] = "pk"
     classes: int = Field(gt=0, description="P")
-    items: int = Field(gt=1, description="K")
+    items: int = Field(gt=1, le=10_000, description="K")
 
 
 class PairSampler(Part):
     """Batches of randomly drawn pairs, of the same class and of different classes."""
 
     kind: Literal["pairs"]
-    pairs: int = Field(gt=1, description="per batch")
+    pairs: int = Field(gt=1, le=1_000_000, description="per batch")
     same: float = Field(
         0.5, gt=0, lt=1, description="share of pairs of the same class; a batch has at least one pair of each kind"
     )
@@ -31,7 +31,7 @@ class TripletSampler(Part):
     """Batches of randomly drawn triplets: anchor, positive, negative."""
 
     kind: Literal["triplets"]
-    triplets: int = Field(gt=0, description="per batch")
+    triplets: int = Field(gt=0, le=1_000_000, description="per batch")
 
 
 def _kind(sampler: Any) -> str:  # noqa: ANN401 -- a mapping read from YAML, or a model
