@@ -371,7 +371,7 @@ def test_a_strangers_checkpoint_is_refused_in_one_line(tmp_path: Path, quick: No
     state = good["state"]
     moments = state["optimiser"]["state"]
     first = next(iter(moments))
-    for changes in (
+    hostile: list[dict[str, object]] = [
         {"stage": 99},
         {"stage": "x"},
         {"network": 3},
@@ -386,7 +386,8 @@ def test_a_strangers_checkpoint_is_refused_in_one_line(tmp_path: Path, quick: No
         {"history": [{"loss": "x"}]},
         {"seconds": "x"},
         {"earlier": [[1]]},
-    ):
+    ]
+    for changes in hostile:
         checkpoint.save(file, {**good, "state": {**state, **changes}})
         with pytest.raises(MismatchError) as caught:
             resume(tmp_path / "run")
