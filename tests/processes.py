@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+import image_files
 from lookalike import images
 from lookalike.cli import main
 from lookalike.collection import Collection
@@ -166,6 +167,53 @@ def tune(path: str) -> None:
     indexes.build = build_and_print
     sys.argv = ["lookalike", "tune", path]
     main()
+
+
+def upload(path: str, count: str) -> None:
+    """Add the same images again and again; whenever nobody changes the folder, each item has its image."""
+    with Collection.open(path) as collection:
+        for i in range(int(count)):
+            collection.add_image(image_files.png(i % 3))
+            collection.add([image_files.png(i % 3)])
+            with collection.folder._locked():
+                assert all(collection.folder.file(item).exists() for item in collection)
+
+
+def take_out(path: str) -> None:
+    """Remove all items again and again, slowly between an item and its image, until killed; print when it has begun."""
+    unlink = Path.unlink
+
+    def unlink_slowly(file: Path, *, missing_ok: bool = False) -> None:
+        time.sleep(0.01)
+        unlink(file, missing_ok=missing_ok)
+
+    Path.unlink = unlink_slowly  # type: ignore[method-assign]
+    with Collection.open(path) as collection:
+        print("begun", flush=True)  # noqa: T201 -- the test reads it
+        while True:
+            collection.remove([item.id for item in collection])
+
+
+def work(path: str, folder: str, seed: str) -> None:
+    """Index, upload, remove and build an index in turns, until killed; print when it has begun."""
+    generator = np.random.default_rng(int(seed))
+    run.SCHEDULE = replace(run.SCHEDULE, batch=8, write_every=16)
+    with Collection.open(path) as collection:
+        print("begun", flush=True)  # noqa: T201 -- the test reads it
+        while True:
+            match generator.integers(5):
+                case 0:
+                    collection.add(Path(folder), labels="folder")
+                case 1:
+                    collection.add_image(image_files.png(int(generator.integers(1000, 1040))))
+                case 2:
+                    collection.add([image_files.png(int(i)) for i in generator.integers(1000, 1040, 12)])
+                case 3:
+                    ids = [item.id for item in collection]
+                    collection.remove([ids[i] for i in generator.integers(len(ids), size=min(len(ids), 20))])
+                case _ if collection.indexable:
+                    collection.build_index()
+            collection.search(image_files.png(1), k=3)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event, Lock
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from lookalike import images
 from lookalike.collection import Collection
 from lookalike.encoders import Encoder
 from lookalike.errors import DataError, EncoderError, LookalikeError, NotFoundError, UsageError
-from lookalike.ingest import Added, Entry, Failure, Keeper, add, file_id, plan
+from lookalike.ingest import Added, Entry, Failure, add, file_id, plan
 from lookalike.ingest.embed import EmbeddingQueue
 from lookalike.ingest.known import Known
 from lookalike.ingest.read import Read, read
@@ -231,10 +231,9 @@ def test_write_returns_items_without_a_vector(shop: Collection) -> None:
 
 
 def test_images_in_memory_are_kept_and_embedded_once(shop: Collection) -> None:
-    keeper = Keeper(shop.folder, Lock())
     data, array = image_files.png(1), np.random.default_rng(0).integers(0, 256, (9, 7, 4), np.uint8)
     sources: list[images.ImageSource] = [data, array, Image.fromarray(array), data]
-    added = add(shop.store, shop.embedder, plan(sources, ["png", "array", "image", None]), keeper=keeper)
+    added = add(shop.store, shop.embedder, plan(sources, ["png", "array", "image", None]), keeper=shop.folder)
     assert added == Added(embedded=2, reused=2)
     items = {item.label: item for item in shop.store.scan()}
     assert set(items) == {None, "image"}
@@ -244,7 +243,7 @@ def test_images_in_memory_are_kept_and_embedded_once(shop: Collection) -> None:
         expected = shop.embedder.embed([content])
         assert np.allclose(shop.store.vectors([item.id]), expected, atol=1e-6)
     (shop.path / items["image"].uri).unlink()
-    again = add(shop.store, shop.embedder, plan(sources[:2]), keeper=keeper)
+    again = add(shop.store, shop.embedder, plan(sources[:2]), keeper=shop.folder)
     assert again == Added(unchanged=2)
     assert (shop.path / items["image"].uri).exists()
     assert {item.label for item in shop.store.scan()} == {None, "image"}
@@ -252,7 +251,7 @@ def test_images_in_memory_are_kept_and_embedded_once(shop: Collection) -> None:
 
 def test_a_bad_image_in_memory_is_reported_by_its_position(shop: Collection) -> None:
     sources: list[images.ImageSource] = [image_files.png(1), b"no image", np.zeros((0, 3), np.uint8)]
-    added = add(shop.store, shop.embedder, plan(sources), keeper=Keeper(shop.folder, Lock()))
+    added = add(shop.store, shop.embedder, plan(sources), keeper=shop.folder)
     assert (added.embedded, added.failed, added.total) == (1, 2, 3)
     assert [str(failure.path) for failure in added.failures] == ["#2", "#3"]
     assert all(f"Image {failure.path}" in failure.reason for failure in added.failures[:1])

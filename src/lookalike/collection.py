@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Self, Unpack, overload
 
 import numpy as np
@@ -94,7 +93,6 @@ class Collection:
         self.store = store
         self.embedder = embedder
         self._chances: dict[Metric, tuple[tuple[str, Calibration | None], float | None]] = {}
-        self._images = Lock()  # an image in the folder is written and deleted together with its item
 
     @classmethod
     def create(
@@ -237,8 +235,7 @@ class Collection:
             self.remember_root(source)
         else:
             roots.record_roots(self.path, [absolute_path(e.path) for e in entries if e.image is None])
-        keeper = ingest.Keeper(self.folder, self._images)
-        return ingest.add(self.store, self.embedder, entries, progress, keeper=keeper)
+        return ingest.add(self.store, self.embedder, entries, progress, keeper=self.folder)
 
     def remember_root(self, root: str | os.PathLike[str]) -> None:
         """Remember on this machine that its user took images from a folder, or a file; `add` does so.
@@ -290,8 +287,7 @@ class Collection:
             vector = self.store.vectors([item.id])
         except NotFoundError:
             vector = self.embedder.embed([data])
-        with self._images:
-            self.folder.keep_image(uri, data)
+        with self.folder.keeping({uri: data}):
             item = replace(item, signature=signature(self.folder.path / uri))
             self.store.upsert([item], vector)
         return item
@@ -304,12 +300,7 @@ class Collection:
             >>> shop.remove(["no such item"])
             0
         """
-        ids = to_texts("The id of an item", ids)
-        with self._images:
-            items = self.store.get(ids)
-            removed = self.store.delete(ids)
-            self.folder.discard_images(items.values())
-        return removed
+        return self.folder.remove_items(self.store, to_texts("The id of an item", ids))
 
     def missing(self, folder: str | os.PathLike[str] | None = None) -> list[Item]:
         """Return the items whose files certainly do not exist: those under a folder, or all that are not uploads."""

@@ -21,22 +21,22 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lookalike import atomic, images, parsing
+from lookalike import atomic, images, locks, parsing
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, StorageError
 from lookalike.images.sources import quote
 from lookalike.metric import Metric, VectorSpace
 from lookalike.safe_paths import read_inside, resolve_inside
-from lookalike.stores import Item
+from lookalike.stores import Item, Store
 
 SUFFIX = ".lookalike"
 """The usual suffix of a collection's folder."""
@@ -294,12 +294,60 @@ class Folder:
         ending = images.media_type(data).removeprefix("image/")
         return f"{_OWN_IMAGES}/{images.fingerprint(data)}.{ending if ending in _ENDINGS else _ENDINGS[-1]}"
 
-    def keep_image(self, uri: str, data: bytes) -> None:
-        """Write the content of an image file into the folder, as its `own_uri`.
+    @contextmanager
+    def keeping(self, contents: Mapping[str, bytes]) -> Iterator[None]:
+        """Write images into the folder, durably, and keep them there while their items are written in the block.
+
+        No other thread or process removes items in the meantime. A process that is killed leaves at most an image without
+        an item, and never an item without its image.
+
+        Args:
+            contents: the contents of image files by their `own_uri`.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError, BusyError: they cannot be written.
         """
+        if not contents:
+            yield
+            return
+        for uri, data in contents.items():
+            self._write_image(uri, data)
+        with self._locked():
+            for uri, data in contents.items():
+                if not (self.path / uri).exists():  # removed since, with another item
+                    self._write_image(uri, data)
+            yield
+
+    def remove_items(self, store: Store, ids: Sequence[str]) -> int:
+        """Remove items from the collection's store, with their thumbnails and the images that the folder keeps for them.
+
+        An image stays if another item has it; so do files outside of the folder.
+
+        Returns:
+            The number of removed items.
+
+        Raises:
+            StorageError, BusyError: they cannot be removed.
+        """
+        with self._locked():
+            items = store.get(ids).values()
+            removed = store.delete(ids)
+            owned = [item.uri for item in items if self.owns(item)]
+            for uri in {*owned}.difference(store.find_uris(owned) if owned else ()):
+                with suppress(OSError):  # a file that stays does no harm
+                    resolve_inside(self.path, uri).unlink()
+        contents = {item.sha256 for item in items}
+        with suppress(OSError):
+            for path in resolve_inside(self.path, _THUMBNAILS).iterdir():
+                if path.name.partition("-")[0] in contents:
+                    path.unlink(missing_ok=True)
+        return removed
+
+    def _locked(self) -> AbstractContextManager[None]:
+        """Hold the lock of images and their items, between threads and processes."""
+        return locks.exclusive(self.path / "images.lock")
+
+    def _write_image(self, uri: str, data: bytes) -> None:
         try:
             path = resolve_inside(self.path, uri)
             if not path.parent.exists():
@@ -308,19 +356,6 @@ class Folder:
             atomic.write_bytes(path, data)
         except OSError as e:
             raise StorageError(f"The image cannot be written into {self.path}: {e.strerror}.") from e
-
-    def discard_images(self, items: Iterable[Item]) -> None:
-        """Delete the thumbnails of removed items, and their images that the folder keeps; other files stay."""
-        contents = set()
-        for item in items:
-            contents.add(item.sha256)
-            if self.owns(item):
-                with suppress(OSError):  # a file that stays does no harm
-                    resolve_inside(self.path, item.uri).unlink()
-        with suppress(OSError):
-            for path in resolve_inside(self.path, _THUMBNAILS).iterdir():
-                if path.name.partition("-")[0] in contents:
-                    path.unlink(missing_ok=True)
 
     def thumbnail(self, item: Item, size: int = 256) -> bytes:
         """Return a small JPEG of an item's image, from the cache if possible.

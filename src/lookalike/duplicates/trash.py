@@ -136,8 +136,7 @@ def _move_group(source: Source, group: Group, undo: UndoList) -> Iterator[tuple[
 
 def _remove(source: Source, moved: Sequence[Member]) -> None:
     """Remove the items of moved files, and their thumbnails, from the collection."""
-    source.store.delete([member.item.id for member in moved])
-    source.folder.discard_images(member.item for member in moved)
+    source.folder.remove_items(source.store, [member.item.id for member in moved])
 
 
 def _move_member(source: Source, member: Member, kept: Path, undo: UndoList) -> str | None:
@@ -369,9 +368,9 @@ def _add_own_image(source: Source, record: Record) -> None:
     data = images.read_bytes(Path(record.file))
     sha256 = images.fingerprint(data)
     item = Item(sha256[:20], source.folder.own_uri(data), record.label, record.attributes, sha256)
-    source.folder.keep_image(item.uri, data)
-    item = replace(item, signature=signature(source.folder.file(item)))
-    source.store.upsert([item], source.embedder.embed([data]))
+    vector = source.embedder.embed([data])
+    with source.folder.keeping({item.uri: data}):
+        source.store.upsert([replace(item, signature=signature(source.folder.file(item)))], vector)
 
 
 # ---- files

@@ -18,14 +18,12 @@ from lookalike.ingest.paths import absolute_path, file_id, is_missing, signature
 from lookalike.ingest.plan import Entry, Labels, Plan, Source, plan
 from lookalike.ingest.relocate import Relocation, plan_relocation
 from lookalike.ingest.run import Added, Failure, add
-from lookalike.ingest.write import Keeper
 
 __all__ = [
     "Added",
     "Entry",
     "Failure",
     "GoneFolder",
-    "Keeper",
     "Labels",
     "Plan",
     "Relocation",

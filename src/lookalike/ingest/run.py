@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from lookalike.embedding import BATCH, Embedder
 from lookalike.errors import BusyError, LookalikeError, StorageError, UsageError
+from lookalike.folder import Folder
 from lookalike.images import NotTaken
 from lookalike.ingest.embed import EmbeddingQueue
 from lookalike.ingest.known import Known
@@ -18,7 +19,7 @@ from lookalike.ingest.moves import Moves
 from lookalike.ingest.paths import absolute_path
 from lookalike.ingest.plan import Entry, Plan
 from lookalike.ingest.read import Outcome, Read, keep_labels, read
-from lookalike.ingest.write import Keeper, Pending, count_ready, write
+from lookalike.ingest.write import Pending, count_ready, write
 from lookalike.parallel import available_cores, prefetch_map
 from lookalike.progress import SILENT, Progress
 from lookalike.stores import Item, Store
@@ -112,7 +113,7 @@ def add(
     entries: Sequence[Entry],
     progress: Progress = SILENT,
     *,
-    keeper: Keeper | None = None,
+    keeper: Folder | None = None,
 ) -> Added:
     """Add images to a store, or update their items.
 
@@ -124,7 +125,7 @@ def add(
         embedder: made the store's vectors.
         entries: the images, as listed by `plan`; of several entries with the same id, the last one counts.
         progress: receives the stage ``"indexing"``.
-        keeper: keeps images in memory in the collection's folder.
+        keeper: the collection's folder, which keeps images in memory.
 
     Raises:
         StorageError, BusyError: the store is not writable; earlier writes stay.
@@ -147,7 +148,7 @@ class _Run:
     Reading and embedding share the threads, so the slower of the two gets most of the cores.
     """
 
-    def __init__(self, store: Store, embedder: Embedder, keeper: Keeper | None) -> None:
+    def __init__(self, store: Store, embedder: Embedder, keeper: Folder | None) -> None:
         self.store, self.embedder, self.keeper = store, embedder, keeper
         self.known = Known.of(store)
         self.threads = ThreadPoolExecutor(available_cores())

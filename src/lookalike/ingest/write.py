@@ -1,8 +1,8 @@
 """Writing of items and their vectors into the store."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,32 +32,19 @@ class Pending:
     outcome: Outcome = "embedded"
 
 
-@dataclass(frozen=True)
-class Keeper:
-    """A place to keep images in memory.
-
-    Attributes:
-        folder: the collection's folder, which receives the images.
-        lock: held while images and their items are written, so that nobody removes the images in between.
-    """
-
-    folder: Folder
-    lock: AbstractContextManager[object]
-
-
 def count_ready(pending: Sequence[Pending], unfinished: AbstractSet[str]) -> int:
     """Count the items before the first one with an unfinished content."""
     return next((i for i, each in enumerate(pending) if each.item.sha256 in unfinished), len(pending))
 
 
-def write(store: Store, pending: Sequence[Pending], known: Known, keeper: Keeper | None = None) -> list[Pending]:
+def write(store: Store, pending: Sequence[Pending], known: Known, keeper: Folder | None = None) -> list[Pending]:
     """Write items, and record them as known: the ones with a known content in one transaction, the others in another.
 
     Args:
         store: receives the items.
         pending: items with known contents.
         known: the known contents.
-        keeper: keeps the images in memory.
+        keeper: the collection's folder, which keeps the images in memory.
 
     Returns:
         Items that are not written, since another process meanwhile moved or changed them, or removed the vector of their
@@ -78,13 +65,12 @@ def write(store: Store, pending: Sequence[Pending], known: Known, keeper: Keeper
 
 
 def _update(
-    store: Store, pending: Sequence[Pending], known: Known, keeper: Keeper | None
+    store: Store, pending: Sequence[Pending], known: Known, keeper: Folder | None
 ) -> tuple[list[Pending], list[Pending]]:
     """Write items whose content stays; return those that another process changed, and those that it deleted."""
     if not pending:
         return [], []
-    with keeper.lock if keeper else nullcontext():
-        items = [_keep_image(each, keeper) for each in pending]
+    with _keep_images(pending, keeper) as items:
         done = {old.id for old in store.update([(known.items[item.id], item) for item in items])}
     known.record((item for item in items if item.id in done), frozenset())
     failed = [each for each in pending if each.item.id not in done]
@@ -103,7 +89,7 @@ def _moved_meanwhile(store: Store, pending: Sequence[Pending], known: Known) -> 
     ]
 
 
-def _upsert(store: Store, pending: Sequence[Pending], known: Known, keeper: Keeper | None) -> list[Pending]:
+def _upsert(store: Store, pending: Sequence[Pending], known: Known, keeper: Folder | None) -> list[Pending]:
     """Write items with their vectors; return those whose vector is not known any longer."""
     # An overwritten content may follow under another name, so its vector is read before.
     replaced = [old for each in pending if (old := known.items.get(each.item.id)) and old.sha256 != each.item.sha256]
@@ -112,17 +98,23 @@ def _upsert(store: Store, pending: Sequence[Pending], known: Known, keeper: Keep
     vectors = known.vectors | known.load_vectors(store, wanted | overwritten)
     known.vectors |= {content: vectors[content] for content in overwritten & vectors.keys()}
     ready = [each for each in pending if each.item.sha256 in vectors]
-    with keeper.lock if keeper else nullcontext():
-        items = [_keep_image(each, keeper) for each in ready]
+    with _keep_images(ready, keeper) as items:
         if items:
             store.upsert(items, np.stack([vectors[item.sha256] for item in items]))
     known.record(items, overwritten)
     return [each for each in pending if each.item.sha256 not in vectors]
 
 
-def _keep_image(pending: Pending, keeper: Keeper | None) -> Item:
-    if pending.content is None or keeper is None:
-        return pending.item
-    uri = keeper.folder.own_uri(pending.content)
-    keeper.folder.keep_image(uri, pending.content)
-    return replace(pending.item, uri=uri, signature=signature(keeper.folder.path / uri))
+@contextmanager
+def _keep_images(pending: Sequence[Pending], keeper: Folder | None) -> Iterator[list[Item]]:
+    """Write the images in memory into the folder, and yield all items; the images stay until the end of the block."""
+    if keeper is None:
+        yield [each.item for each in pending]
+        return
+    own = {e.item.id: (keeper.own_uri(e.content), e.content) for e in pending if e.content is not None}
+    with keeper.keeping(dict(own.values())):
+        yield [_in_folder(e.item, own[e.item.id][0], keeper) if e.item.id in own else e.item for e in pending]
+
+
+def _in_folder(item: Item, uri: str, keeper: Folder) -> Item:
+    return replace(item, uri=uri, signature=signature(keeper.path / uri))

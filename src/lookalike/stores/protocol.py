@@ -93,6 +93,10 @@ class Store(Protocol):
         """
         ...
 
+    def find_uris(self, uris: Sequence[str]) -> set[str]:
+        """Return those of the uris that items have."""
+        ...
+
     def size(self) -> int:
         """Return the bytes on disk."""
         ...
