@@ -183,11 +183,11 @@ def take_out(path: str) -> None:
     """Remove all items again and again, slowly between an item and its image, until killed; print when it has begun."""
     unlink = Path.unlink
 
-    def unlink_slowly(file: Path, *, missing_ok: bool = False) -> None:
+    def unlink_slowly(file: Path, missing_ok: bool = False) -> None:
         time.sleep(0.01)
         unlink(file, missing_ok=missing_ok)
 
-    Path.unlink = unlink_slowly  # type: ignore[method-assign]
+    Path.unlink = unlink_slowly  # type: ignore[assignment, method-assign]
     with Collection.open(path) as collection:
         print("begun", flush=True)  # noqa: T201 -- the test reads it
         while True:
