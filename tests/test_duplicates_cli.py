@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import sys
@@ -340,6 +341,38 @@ def test_apply_and_undo_ask_before_files_move_outside_of_the_indexed_folders(
     assert "lookalike duplicates undo a-trash --yes" in done.err
     assert (shell("duplicates", "undo", "a-trash", "--yes").code, count()) == (0, 12)
     assert (shell("duplicates", "apply", "a", "--yes").code, count()) == (0, 9)
+
+
+def run_advice(line: str, shell: Shell, **names: str) -> int:
+    """Run a command that a line advises, and return its exit code."""
+    command = line[line.index("lookalike ") :].partition(". To")[0]
+    for name, value in names.items():
+        command = command.replace(name, value)
+    return shell(*shlex.split(command)[1:]).code
+
+
+def test_the_advice_on_missing_files_names_commands_that_work(shell: Shell) -> None:
+    for name in ("0.jpg", "0 <b>&amp; again.jpg", "1.jpg"):  # of the first content every file
+        Path("album", name).unlink()
+    done = shell("duplicates", "a")
+    assert done.code == 0
+    assert "0.jpg: it is missing" in done.err
+    (advice,) = (line for line in done.err.splitlines() if "--prune" in line)
+    assert "3 files of the collection no longer exist" in advice
+    assert run_advice(advice, shell) == 0
+    assert shell("info", "a", "--json").json["items"] == 9
+    Path("album").rename("renamed")
+    done = shell("duplicates", "a")
+    assert done.code == 0
+    (advice,) = (line for line in done.err.splitlines() if "--prune" in line)
+    assert "album is gone or empty" in advice
+    assert run_advice(advice, shell, NEW=str(Path("renamed").absolute())) == 0
+    done = shell("duplicates", "a")
+    assert (done.code, "missing" in done.err) == (0, False)
+    Path("renamed").rename("renamed again")
+    (advice,) = (line for line in shell("duplicates", "a").err.splitlines() if "--prune" in line)
+    assert run_advice(advice.partition("To remove")[2], shell) == 0
+    assert shell("info", "a", "--json").json["items"] == 0
 
 
 def test_apply_says_that_sidecars_stay(shell: Shell) -> None:

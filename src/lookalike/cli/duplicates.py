@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lookalike import atomic, duplicates
+from lookalike import atomic, duplicates, ingest
 from lookalike.cli import output
 from lookalike.cli.options import Json, Name, options
 from lookalike.collection import Collection
@@ -31,6 +31,7 @@ from lookalike.duplicates import (
     page,
     result,
 )
+from lookalike.duplicates.keep import MISSING
 from lookalike.errors import NotFoundError, StorageError, UsageError
 from lookalike.folder import find_folder
 from lookalike.metric import format_distance
@@ -213,6 +214,8 @@ def _find(collection: Collection, given: _KeepOptions, *, chains: bool = False) 
     with output.stoppable("No file was moved."), output.progress_bar() as progress:
         found = duplicates.find_duplicates(collection, given.radius(collection), search, progress)
     _print_skipped(found.skipped)
+    if any(reason == MISSING for _, reason in found.skipped):
+        _print_missing(collection)
     return found
 
 
@@ -433,6 +436,21 @@ def leaks(given: _LeaksOptions) -> None:
 
 def _print_skipped(skipped: Iterable[tuple[Path, str]]) -> None:
     output.print_skipped([f"{path}: {reason}" for path, reason in skipped])
+
+
+def _print_missing(collection: Collection) -> None:
+    """Print the commands that help with items whose files are missing."""
+    name = shlex.quote(str(collection.path))
+    present, gone = ingest.split_gone(collection.missing(), collection.known_roots())
+    if present:
+        text = f"{plural(len(present), 'file')} of the collection no longer exist. To remove their items:"
+        output.stderr.print(f"{text} lookalike index --to {name} --prune")
+    for folder in gone[:_MAX_NAMES]:
+        old = shlex.quote(str(folder.path))
+        output.stderr.print(
+            f"{folder.path} is gone or empty. If it was renamed: lookalike relocate {name} {old} NEW. To remove its"
+            f" {plural(folder.items, 'item')}: lookalike index {old} --to {name} --prune"
+        )
 
 
 def _print_groups(found: DuplicateGroups, applied: Applied | None = None) -> None:

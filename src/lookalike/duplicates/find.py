@@ -178,7 +178,11 @@ class _Grouping:
         """Return groups of duplicates, then groups of similar images among the images that these groups keep or lack."""
         near = self._link(self.usable_pairs.keep(self.usable_pairs.confirmed))
         in_near = {i for members in near for i in members}
-        repeated = [(i,) for i, items in enumerate(self.contents.items) if len(items) > 1 and i not in in_near]
+        repeated = [
+            (i,)
+            for i, items in enumerate(self.contents.items)
+            if i not in in_near and sum(item.id in self.facts for item in items) > 1
+        ]
         certain = [self._duplicate_group(members) for members in [*near, *repeated]]
         certain = sorted((group for group in certain if len(group.members) > 1), key=_sort_key)
         similar = self._similar_groups(near, certain)

@@ -1,6 +1,5 @@
 """Choose the image of a group to keep, and give the reasons."""
 
-import shlex
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ from lookalike.errors import LookalikeError, UsageError
 from lookalike.parallel import prefetch_map
 from lookalike.progress import SILENT, Progress
 from lookalike.stores import Item
+
+MISSING = "it is missing"
+"""The reason why a file that does not exist is skipped."""
 
 # Images in a reading thread's task; reading one header takes less time than passing a task to a thread.
 _TASK = 32
@@ -135,7 +137,7 @@ def inspect_files(
     skipped: list[Failure] = []
 
     def inspect(task: Sequence[Item]) -> list[FileFacts | str]:
-        return [_inspect(source.folder.file(item), item, source.folder.path) for item in task]
+        return [_inspect(source.folder.file(item), item) for item in task]
 
     tasks = [items[i : i + _TASK] for i in range(0, len(items), _TASK)]
     done = 0
@@ -155,7 +157,7 @@ def inspect_files(
     return facts, skipped
 
 
-def _inspect(path: Path, item: Item, collection: Path) -> FileFacts | str:
+def _inspect(path: Path, item: Item) -> FileFacts | str:
     """Return the facts of a file, or why it is skipped."""
     try:
         status = path.lstat()
@@ -165,7 +167,7 @@ def _inspect(path: Path, item: Item, collection: Path) -> FileFacts | str:
             return "it has changed since it was indexed; index again"
         width, height = images.dimensions(path)
     except (FileNotFoundError, NotADirectoryError):
-        return f"it is missing; to remove such items: lookalike index --to {shlex.quote(str(collection))} --prune"
+        return MISSING
     except OSError as e:
         return f"it cannot be read: {e.strerror}"
     except LookalikeError as e:
