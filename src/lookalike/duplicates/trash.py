@@ -11,6 +11,7 @@ the collection or the undo list states.
 import errno
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -162,7 +163,7 @@ def _move_member(source: Source, member: Member, kept: Path, undo: UndoList) -> 
         if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) and not _is_writable(undo.folder):
             raise StorageError(
                 f"{undo.folder} cannot take {path}: {e.strerror}. To restore the files that have been moved: lookalike"
-                f" duplicates undo {undo.folder}"
+                f" duplicates undo {shlex.quote(str(undo.folder))}"
             ) from e
         return f"it cannot be moved: {e.strerror}"
     return None
@@ -271,15 +272,17 @@ def restore(
     trash = absolute_path(Path(trash))
     records = read_undo_list(trash)
     _ask(_outside(_with_roots(trash, records)), confirm, "would move to places", "restored")
-    restored: list[Record] = []
+    restored: list[Record] = []  # with those that a kill or an earlier call left in their place
+    moved: list[Path] = []
     failures: list[Failure] = []
     size = 0
     for i, record in enumerate(
         reversed(records)
     ):  # of several files with one place, the last one moved comes back first
         try:
-            _restore_file(trash, record)
-            size += Path(record.file).lstat().st_size
+            if _restore_file(trash, record):
+                moved.append(Path(record.file))
+                size += moved[-1].lstat().st_size
             restored.append(record)
         except OSError as e:
             failures.append((Path(record.file), f"{e.strerror}; it stays in {trash}, as {record.trashed}"))
@@ -288,7 +291,7 @@ def restore(
         failures += _add_again(Path(folder), [r for r in restored if r.collection == folder], open_source)
     done = {record.trashed for record in restored}
     finish(trash, restored, [record for record in records if record.trashed not in done])
-    return Moved(tuple(Path(record.file) for record in restored), size, tuple(failures))
+    return Moved(tuple(moved), size, tuple(failures))
 
 
 def _with_roots(trash: Path, records: Sequence[Record]) -> Iterator[tuple[Path, Sequence[Path]]]:
@@ -314,8 +317,8 @@ def _is_own_image(record: Record) -> bool:
     )
 
 
-def _restore_file(trash: Path, record: Record) -> None:
-    """Move a file back, if its content is the one of its record.
+def _restore_file(trash: Path, record: Record) -> bool:
+    """Move a file back, if its content is the one of its record; return whether it was in the trash.
 
     Raises:
         OSError: the file stays in the trash, for a reason that fits after its path.
@@ -328,20 +331,21 @@ def _restore_file(trash: Path, record: Record) -> None:
         # A kill prevented the move, or an earlier call restored the file.
         if _problem(target, record.sha256):
             raise OSError(errno.ENOENT, "it is neither in the trash nor in its place")
-        return
+        return False
     if problem := _problem(trashed, record.sha256):
         raise OSError(errno.EINVAL, f"it is not the file that was moved: {problem}")
     if os.path.lexists(target):
         if _problem(target, record.sha256):
             raise FileExistsError(errno.EEXIST, "another file has taken its place")
         trashed.unlink()  # a kill came after the file was linked and before it was unlinked
-        return
+        return True
     try:
         move(trashed, target, record.sha256)
     except FileExistsError as e:
         raise FileExistsError(errno.EEXIST, "another file has taken its place") from e
     except OSError as e:
         raise OSError(e.errno, f"it cannot be restored: {e.strerror}") from e
+    return True
 
 
 def _add_again(folder: Path, records: Sequence[Record], open_source: OpenSource) -> list[Failure]:
@@ -359,7 +363,7 @@ def _add_again(folder: Path, records: Sequence[Record], open_source: OpenSource)
                 else:
                     _add_own_image(source, record)
             return list(ingest.add(source.store, source.embedder, entries).failures)
-    except (LookalikeError, OSError) as e:
+    except (LookalikeError, OSError, ValueError) as e:  # ValueError: a name that no file can have
         return [(Path(record.file), f"it is restored but not added to {folder}: {e}") for record in records]
 
 

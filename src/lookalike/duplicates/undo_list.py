@@ -6,6 +6,7 @@ A trash folder may come from a stranger: each line is checked, and no link insid
 import json
 import os
 import re
+import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -25,13 +26,16 @@ from lookalike.safe_paths import resolve_inside
 # Bytes of a line; paths have at most a few thousand.
 _MAX_LINE = 1 << 20
 
+# Characters of a path; on Windows there are as many.
+_MAX_PATH = 1 << 15
+
 # The name of an incomplete copy.
 _PART = re.compile(r"\..*\.[0-9a-f]{16}\.lookalike-part")
 
 
 def _check_path(path: str) -> str:
-    if not path or "\0" in path or ".." in PurePath(path).parts:
-        raise ValueError("a path has a name, no NUL and no “..”")
+    if not 0 < len(path) <= _MAX_PATH or "\0" in path or ".." in PurePath(path).parts:
+        raise ValueError(f"a path has at most {_MAX_PATH:,} characters, no NUL and no “..”")
     return path
 
 
@@ -151,7 +155,7 @@ class UndoList:
         except OSError as e:
             raise StorageError(
                 f"{self._path} cannot be written: {e.strerror}. To restore the files that have been moved: lookalike"
-                f" duplicates undo {self.folder}"
+                f" duplicates undo {shlex.quote(str(self.folder))}"
             ) from e
 
 
