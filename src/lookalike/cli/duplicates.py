@@ -4,6 +4,7 @@ import json as jsonlib
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -381,7 +382,8 @@ def _list_decisions(collection: Collection, *, json: bool) -> None:
     paths: dict[str, str] = {}
     for item in collection.store.scan() if digests else ():
         if item.sha256 in digests:
-            paths.setdefault(item.sha256, str(collection.folder.file(item)))
+            with suppress(NotFoundError):  # its uri leads outside of the collection's folder
+                paths.setdefault(item.sha256, str(collection.folder.file(item)))
     if json:
         output.write_json([{"distinct": list(pair), "paths": [paths.get(digest) for digest in pair]} for pair in known])
     elif not known:
