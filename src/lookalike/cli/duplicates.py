@@ -60,6 +60,9 @@ class DefaultToFind(TyperGroup):
         if not args and not ctx.resilient_parsing:
             raise UsageError("Name a collection, such as: lookalike duplicates photos.")
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            if name := next((name for name in self.commands if f"--{name}" in args), None):
+                rest = shlex.join(arg for arg in args if arg != f"--{name}")
+                raise UsageError(f"--{name} is a command, not an option. Use: lookalike duplicates {name} {rest}")
             args = [_DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
 
