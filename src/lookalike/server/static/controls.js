@@ -13,7 +13,7 @@ export function renderControls({ collection, within, k, metric, labels }, choose
   $("collection").value = collection.name;
   $("size").textContent = t("images", { n: collection.items });
   $("model").textContent = encoder.name;
-  $("scope").textContent = encoder.scope || encoder.description;
+  $("scope").textContent = encoder.scope;
   for (const option of $("count").options) {
     if (option.value !== "within") option.textContent = t("nearest", { n: Number(option.value) });
   }

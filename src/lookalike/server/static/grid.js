@@ -14,6 +14,12 @@ export function displayName({ name, attributes, id }) {
   return attributes.title || t("unnamed", { id: id.slice(0, 6) });
 }
 
+/** Return why the server cannot show an item's image; null if it can. */
+export function obstacle({ missing }) {
+  if (missing === null) return t("outside"); // of the folders that the server may show
+  return missing ? t("missing") : null;
+}
+
 /** Make the cards of hits. A click on a hit opens it; its second button searches by it. */
 export function hitCards(hits, { metric, open, search }) {
   return hits.map((hit, index) => {
@@ -78,9 +84,8 @@ function makeCard(index) {
 function imageButton(item, label) {
   const button = make("button", "image");
   const name = displayName(item);
-  const shown = item.missing
-    ? picture({ name, reason: t("missing") })
-    : picture({ src: address(item.thumbnail), name, lazy: true });
+  const reason = obstacle(item);
+  const shown = reason ? picture({ name, reason }) : picture({ src: address(item.thumbnail), name, lazy: true });
   button.append(make("span", "visually-hidden", label), shown);
   return button;
 }

@@ -6,7 +6,7 @@ import { canSketch, chooseTab, isSketching, listenToTabs, parseDistance, renderC
 import { $ } from "./dom.js";
 import { errorText } from "./failures.js";
 import { listenForFiles } from "./files.js";
-import { displayName } from "./grid.js";
+import { displayName, obstacle } from "./grid.js";
 import { LANGUAGES, number, preferredLanguage, setLanguage, t } from "./i18n.js";
 import { forget, previewAddress, recall, remember } from "./memory.js";
 import { picture } from "./picture.js";
@@ -173,7 +173,7 @@ async function renderQuery({ collection, item, upload }) {
   } else if (item) {
     try {
       const found = await api.item(collection.name, item);
-      if (shown.item === item) showQuery(displayName(found), found.missing ? null : api.address(found.thumbnail));
+      if (shown.item === item) showQuery(displayName(found), api.address(found.thumbnail), obstacle(found));
     } catch {
       $("query").hidden = true; // the search shows the error
       $("drop").hidden = false;
@@ -181,8 +181,8 @@ async function renderQuery({ collection, item, upload }) {
   }
 }
 
-function showQuery(name, src) {
-  $("query-image").replaceChildren(picture({ src, name, alt: name }));
+function showQuery(name, src, reason = null) {
+  $("query-image").replaceChildren(picture(reason ? { name, alt: name, reason } : { src, name, alt: name }));
   $("query-name").textContent = $("query-name").title = name;
 }
 

@@ -2,7 +2,7 @@
 
 import { address } from "./api.js";
 import { $ } from "./dom.js";
-import { displayName } from "./grid.js";
+import { displayName, obstacle } from "./grid.js";
 import { bytes, date, distance, percent, t } from "./i18n.js";
 import { picture } from "./picture.js";
 
@@ -28,7 +28,7 @@ export function viewer({ moved, closed, search }) {
     $("viewer-path").hidden = !hit.path;
     $("viewer-distance").textContent = measures(hit, answer.metric).join(" · ");
     $("viewer-distance").title = hit.probability == null ? "" : t("sameMeaning");
-    $("original").hidden = Boolean(hit.missing);
+    $("original").hidden = obstacle(hit) !== null;
     $("original").href = address(hit.uri);
     // Not “disabled”, which would take the focus away, and the arrow keys with it.
     $("previous").setAttribute("aria-disabled", index === 0);
@@ -37,7 +37,8 @@ export function viewer({ moved, closed, search }) {
 
   /** Show the thumbnail, which the browser has, until the full image is there. */
   function image(hit, name) {
-    if (hit.missing) return picture({ name, alt: name, reason: t("missing") });
+    const reason = obstacle(hit);
+    if (reason) return picture({ name, alt: name, reason });
     const shown = picture({ src: address(hit.thumbnail), name, alt: name });
     const full = new Image();
     full.addEventListener("load", () => {

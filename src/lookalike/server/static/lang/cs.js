@@ -58,6 +58,7 @@ export default {
   sameMeaning: "Pravděpodobnost, že oba obrázky ukazují totéž, kdyby dvojice stejných a různých věcí byly stejně časté",
   identical: "Totožný",
   missing: "Soubor už neexistuje",
+  outside: "Tento server ho nesmí zobrazit",
   noPreview: "Bez náhledu",
   nothingFound: "Žádný obrázek není tak blízko. Povolte větší vzdálenost nebo více štítků.",
   noMatch: "Nic zde se tomu nepodobá",

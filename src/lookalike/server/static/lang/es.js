@@ -58,6 +58,7 @@ export default {
   sameMeaning: "Probabilidad de que ambas imágenes muestren lo mismo, si los pares de cosas iguales y distintas fueran igual de frecuentes",
   identical: "Idéntica",
   missing: "El archivo ya no existe",
+  outside: "Este servidor no puede mostrarla",
   noPreview: "Sin vista previa",
   nothingFound: "Ninguna imagen está tan cerca. Permite una distancia mayor, o más etiquetas.",
   noMatch: "Aquí no hay nada parecido",

@@ -58,6 +58,7 @@ export default {
   sameMeaning: "Probabilidade de as duas imagens mostrarem a mesma coisa, se os pares de coisas iguais e diferentes fossem igualmente frequentes",
   identical: "Idêntica",
   missing: "O arquivo não existe mais",
+  outside: "Este servidor não pode mostrá-la",
   noPreview: "Sem prévia",
   nothingFound: "Nenhuma imagem está tão perto. Aceite uma distância maior, ou mais rótulos.",
   noMatch: "Nada aqui é parecido",
