@@ -1,5 +1,6 @@
 """An image may be a path, bytes, a Pillow image or an array; any other type is a UsageError."""
 
+import base64
 import io
 import os
 import subprocess
@@ -219,3 +220,12 @@ def test_a_text_that_is_not_a_path_has_a_short_message() -> None:
     with pytest.raises(UnreadableImageError) as caught:
         images.load("data:image/png;base64," + "A" * 100_000, 8)
     assert len(str(caught.value)) < 600
+
+
+def test_base64_of_several_megabytes_is_decoded_in_parts() -> None:
+    data = os.urandom(3 * 2**20 + 1)
+    for text in (base64.b64encode(data), base64.encodebytes(data), base64.urlsafe_b64encode(data).rstrip(b"=")):
+        assert images.from_base64(text) == data
+    padded = base64.b64encode(b"a" * (3 * 2**18 - 2))  # its padding ends a part
+    with pytest.raises(UnreadableImageError):
+        images.from_base64(padded + padded)

@@ -625,6 +625,14 @@ def test_an_unknown_address_is_404(server: SimpleNamespace, path: str) -> None:
     assert server.client.get(url).status_code == 404
 
 
+@pytest.mark.parametrize("value", ["bytes=0-3", "bytes=9-1", "bytes=999999999-", "x", "bytes=" + "0-1," * 1000])
+def test_an_answer_is_whole_whatever_range_is_asked_for(server: SimpleNamespace, value: str) -> None:
+    item = server.client.get(f"{server.api}/items?limit=1").json()["items"][0]
+    for path in ("/", "/health", item["uri"]):
+        answer = server.client.get(path, headers={"range": value})
+        assert (answer.status_code, len(answer.content)) == (200, len(server.client.get(path).content))
+
+
 def test_a_wrong_method_or_host(server: SimpleNamespace) -> None:
     assert server.client.put("/search").status_code == 405
     assert server.client.delete("/").status_code == 405

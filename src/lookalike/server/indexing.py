@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from lookalike.collection import Collection
 from lookalike.errors import LookalikeError
+from lookalike.tables import printable
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,6 @@ def _build_if_due(collection: Collection, stop: Event) -> bool:
             with ThreadPoolExecutor(1, "building", _lower_priority) as thread:
                 thread.submit(collection.build_index, stopped=stop.is_set).result()
     except LookalikeError as e:
-        log.warning("The index of %s cannot be built; searches stay exact: %s", collection.name, e)
+        log.warning("The index of %s cannot be built; searches stay exact: %s", collection.name, printable(str(e)))
         return False
     return True

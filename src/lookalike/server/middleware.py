@@ -137,7 +137,7 @@ class Headers:
             await send(message)
 
         try:
-            await self.app({**scope, "method": "GET"} if head else scope, receive, send_with_headers)
+            await self.app(_without_range({**scope, "method": "GET"} if head else scope), receive, send_with_headers)
         except ClientDisconnect:
             log.warning("%s %s: the client broke off the request.", scope["method"], printable(scope["path"]))
         except Exception:
@@ -145,3 +145,8 @@ class Headers:
                 raise
             log.exception("%s %s failed.", scope["method"], printable(scope["path"]))
             await unexpected()(scope, receive, send_with_headers)
+
+
+def _without_range(scope: Scope) -> Scope:
+    """Remove a Range header: answers are whole. Starlette's files would answer a malformed one without problem details."""
+    return {**scope, "headers": [(name, value) for name, value in scope["headers"] if name != b"range"]}
