@@ -69,6 +69,16 @@ def test_a_jpeg_without_its_end_marker_is_accepted_if_all_pixels_are_there(
     np.testing.assert_array_equal(images.load(whole[:-2], 16), images.load(whole, 16))
 
 
+@pytest.mark.parametrize("kind", JPEGS)
+def test_a_video_behind_a_jpeg_changes_nothing(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "x"
+    whole = encode(scene(), "JPEG", exif=exif, **JPEGS[kind])
+    video = np.random.default_rng(0).bytes(300_000) + b"\xff\xda\0\x0c" + bytes(50)
+    np.testing.assert_array_equal(array(images.open_image(whole + video)), array(images.open_image(whole)))
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("kind", JPEGS)
 def test_a_truncated_jpeg_is_refused(kind: str, mode: str) -> None:
@@ -318,6 +328,16 @@ def test_a_jpeg_counts_by_its_pixels_after_reduced_decoding() -> None:
     with pytest.raises(ImageTooLargeError, match=r"800 by 400.*LOOKALIKE_MAX_PIXELS"):
         images.load(slow, 16, limits=limits)
     np.testing.assert_array_equal(images.load(data[:-2], 16, limits=limits), images.load(data, 16))
+
+
+def test_a_small_jpeg_that_claims_a_huge_image_is_refused() -> None:
+    data = bytearray(encode(scene(), "JPEG"))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", 65_000, 65_000)
+    for claim in (bytes(data), bytes(data[:-2])):
+        assert images.claimed_pixels(claim, at_least=16) == 65_000**2
+        with pytest.raises(ImageTooLargeError, match="65,000 by 65,000"):
+            images.load(claim, 16)
 
 
 def test_the_environment_raises_the_limit(tmp_path: Path) -> None:

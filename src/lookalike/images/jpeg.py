@@ -1,5 +1,6 @@
 """JPEG: its markers, and files that lack their end marker (ITU-T T.81)."""
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 
 from PIL.JpegImagePlugin import JpegImageFile
 
+from lookalike.images.limits import count_pixels
+
 _END = b"\xff\xd9"
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # neither a stuffed 0xFF of image data, nor a restart
@@ -19,6 +22,8 @@ _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _START_OF_SCAN, _RESTART_INTERVAL = 0xDA, 0xDD
 _ALONE = frozenset({0x01, 0xD8, 0xD9})  # markers without a segment
 _COEFFICIENTS = 64
+_PIXELS_PER_BYTE = 64 * 4  # a block of 64 takes at least 2 bits
+_DAMAGE = (ValueError, IndexError, KeyError, ZeroDivisionError, struct.error)
 _PADDING = 8  # zeros; fewer may be image data
 _NOISE = b"\x55\xaa\x33\xcc" * 16
 _ROWS = 256
@@ -47,26 +52,38 @@ class _Frame:
     sampling: dict[int, tuple[int, int]]  # component → horizontal and vertical factor
 
 
+@dataclass(frozen=True)
+class _End:
+    """The end marker."""
+
+
 def is_streamed(data: bytes) -> bool:
     """Return whether a decoder keeps only a few rows: the image is not progressive, and one scan has all components.
 
-    Otherwise it keeps the coefficients of the whole image, even to decode at reduced size.
+    Otherwise it keeps the coefficients of the whole image, even to decode at reduced size. A file that is too small for
+    the blocks of its image does not count, since it would cost time for nothing.
     """
     try:
         frame, scan = itertools.islice(_parse(data), 2)
-    except (ValueError, IndexError, struct.error):
+    except _DAMAGE:
         return False
     return (
         isinstance(frame, _Frame)
         and isinstance(scan, _Scan)
         and not frame.progressive
         and len(scan.components) == len(frame.sampling)
+        and count_pixels(frame.size) <= len(data) * _PIXELS_PER_BYTE
     )
 
 
 def lacks_end(data: bytes) -> bool:
-    """Return whether no end marker follows the last scan."""
-    return not data.endswith(_END) and data.rfind(_END) < data.rfind(b"\xff\xda")
+    """Return whether no end marker follows the scans of the first image."""
+    if data.endswith(_END) or data.rfind(_END) > data.rfind(b"\xff\xda"):
+        return False
+    # The files of some phones have a video behind the image, with any bytes.
+    with contextlib.suppress(*_DAMAGE):
+        return not any(isinstance(part, _End) for part in _parse(data))
+    return False
 
 
 def add_end(data: bytes, reduce: int = 1) -> bytes | None:
@@ -84,7 +101,9 @@ def add_end(data: bytes, reduce: int = 1) -> bytes | None:
             frame, [scan for scan in scans if isinstance(scan, _Scan)]
         ):
             return None
-    except (ValueError, IndexError, KeyError, ZeroDivisionError, struct.error):
+    except _DAMAGE:
+        return None
+    if not frame.progressive and count_pixels(frame.size) > len(data) * _PIXELS_PER_BYTE:
         return None
     body = data.rstrip(b"\xff")
     unpadded = body.rstrip(b"\0").rstrip(b"\xff")
@@ -104,13 +123,14 @@ def _has_all_pixels(body: bytes, reduce: int) -> bool:
         return False
 
 
-def _parse(data: bytes) -> Iterator[_Frame | _Scan]:
-    """Yield the frame of the first image of a file, then its scans."""
+def _parse(data: bytes) -> Iterator[_Frame | _Scan | _End]:
+    """Yield the frame of the first image of a file, its scans, and its end if there is one."""
     at, interval, seen = 0, 0, False
     while marker := _MARKER.search(data, at):
         kind, at = marker[1][0], marker.end()
         if kind in _ALONE:
             if seen and kind == _END[1]:
+                yield _End()
                 return
             continue
         length = int.from_bytes(data[at : at + 2])
