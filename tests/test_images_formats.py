@@ -6,6 +6,7 @@ import os
 import struct
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pillow_heif
 import pytest
@@ -13,10 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lookalike import images
+from lookalike import encoders, images
+from lookalike.collection import Collection
 from lookalike.errors import ImageTooLargeError, LookalikeError, UnreadableImageError
 from lookalike.images import formats
 from lookalike.images.limits import MAX_PIXELS
+from lookalike.server import create_app
+from pocket_server import serving
 
 
 def scene(width: int = 60, height: int = 40) -> Image.Image:
@@ -322,3 +326,26 @@ def test_the_reference_has_all_formats_endings_and_limits() -> None:
     for number in (images.DEFAULT_LIMITS.pixels, images.DEFAULT_LIMITS.file_bytes, formats._MAX_READS):
         assert f"{number:,}" in page
     assert MAX_PIXELS in page
+
+
+@pytest.mark.parametrize("kind", ["HEIC", "RAW"])
+def test_a_collection_and_a_server_take_them(kind: str, tmp_path: Path) -> None:
+    data = ALL[kind][1]
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / f"a.{SUFFIX[kind]}").write_bytes(data)
+    (photos / "b.png").write_bytes(encode(scene().rotate(90), "PNG"))
+    with Collection.create(tmp_path / "shop", encoders.load("copies")) as shop:
+        assert shop.add(photos).embedded == 2
+        assert shop.search(data, k=1).hits[0].item.uri.endswith(SUFFIX[kind])
+        with serving(create_app([shop])) as url, httpx.Client(base_url=url) as client:
+            found = client.post("/api/collections/shop/search", files={"image": ("x", data)}).json()["hits"]
+            assert found[0]["name"] == f"a.{SUFFIX[kind]}"
+            added = client.post("/api/collections/shop/items", files={"image": ("x", data)})
+            assert added.status_code == 201
+            thumbnail = client.get(added.json()["thumbnail"])
+            assert thumbnail.headers["content-type"] == "image/jpeg"
+            assert Image.open(io.BytesIO(thumbnail.content)).size[0] in {60, 256}
+            original = client.get(added.json()["uri"])
+            assert original.content == data
+            assert original.headers["content-type"] == ALL[kind][0]

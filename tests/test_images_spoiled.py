@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 from PIL.WebPImagePlugin import WebPImageFile
@@ -402,12 +403,19 @@ def test_a_webp_frame_outside_its_canvas_is_refused() -> None:
 def measure_peak(code: str, *arguments: str) -> float:
     """Run code in a child process, and return the MiB by which its memory grew."""
     program = (
-        "import resource, sys, warnings\nwarnings.simplefilter('ignore')\nfrom lookalike import images\n"
-        "def used(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
-        f"before = used()\n{code}\nprint(used() - before)"
+        "import re, sys, warnings\nfrom pathlib import Path\nwarnings.simplefilter('ignore')\nfrom lookalike import images\n"
+        # Not getrusage, which counts the memory of the parent, too.
+        "def peak(): return int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024\n"
+        f"before = peak()\n{code}\nprint(peak() - before)"
     )
     run = subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True, text=True)
     return float(run.stdout)
+
+
+def heic(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    pillow_heif.from_pillow(image).save(file)
+    return file.getvalue()
 
 
 def bombs() -> dict[str, bytes]:
@@ -431,6 +439,9 @@ def bombs() -> dict[str, bytes]:
         "no end": encode(colour, "JPEG")[:-2],
         "bmp": encode(Image.new("1", (side, side), 7), "BMP"),
         "avif": encode(colour, "AVIF", speed=10, **frames),
+        "tga": encode(clear, "TGA", compression="tga_rle"),
+        "heic": heic(clear),
+        "jpeg 2000": encode(Image.new("RGBA", (2_800, 2_800), 77), "JPEG2000"),  # it counts twice
     }
 
 
