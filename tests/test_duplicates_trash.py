@@ -185,6 +185,34 @@ def test_a_file_that_cannot_be_unlinked_stays(
     assert state(tmp_path / "photos") == before
 
 
+def test_a_read_only_collection_keeps_its_files(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != collection.path)
+    with pytest.raises(StorageError, match=r"read-only.* No file was moved"):
+        apply(collection, tmp_path / "trash")
+    assert not (tmp_path / "trash").exists()
+
+
+def test_an_undo_list_that_cannot_be_written_is_reported_beside_the_restored_files(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, trash = state(tmp_path / "photos"), tmp_path / "trash"
+    apply(collection, trash)
+    unlink = Path.unlink
+
+    def read_only(self: Path, missing_ok: bool = False) -> None:
+        if self.name == LIST:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", read_only)
+    back = duplicates.restore(trash, Collection.open)
+    assert len(back.files) == 4
+    assert reasons_by_name(back) == {LIST: "it still lists files that were restored: Read-only file system"}
+    assert state(tmp_path / "photos") == before
+
+
 def test_files_that_have_changed_stay(collection: Collection, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     groups = duplicates.find_duplicates(collection, NEAR).groups

@@ -25,7 +25,7 @@ from lookalike.duplicates.source import Failure, Source
 from lookalike.duplicates.undo_list import Record, UndoList, finish, read_undo_list
 from lookalike.errors import LookalikeError, NotFoundError, StorageError, UsageError
 from lookalike.folder import is_collection
-from lookalike.images.finding import SUFFIXES
+from lookalike.images.finding import SUFFIXES, TRASH_LIST
 from lookalike.ingest import Entry, absolute_path
 from lookalike.ingest.paths import signature
 from lookalike.progress import SILENT, Progress
@@ -94,11 +94,16 @@ def move_to_trash(
     Raises:
         UsageError: files lie outside of these folders, and ``confirm`` does not allow it; no file was moved.
         AlreadyExistsError: the folder holds other files.
-        StorageError: the trash cannot be written, or is full. The undo list names the files that have been moved.
+        StorageError: the collection is read-only, or the trash cannot be written or is full. The undo list names the files that have been moved.
     """
     with_surplus = [group for group in groups if group.surplus]
     if not with_surplus:
         return Moved((), 0, ())
+    if not os.access(source.folder.path, os.W_OK | os.X_OK):
+        raise StorageError(
+            f"{source.folder.path} is read-only, so the items of moved files would stay in it. No file was moved; change its"
+            " permissions."
+        )
     surplus = [member for group in with_surplus for member in group.surplus]
     roots = known_roots(source.folder.path)
     outside = _outside((member.path, roots) for member in surplus if not source.folder.owns(member.item))
@@ -267,7 +272,7 @@ def restore(
     Raises:
         NotFoundError: the folder is not a trash folder.
         UsageError: files would leave these folders, and ``confirm`` does not allow it; no file was restored.
-        StorageError: the undo list cannot be read or written.
+        StorageError: the undo list cannot be read.
     """
     trash = absolute_path(Path(trash))
     records = read_undo_list(trash)
@@ -290,7 +295,11 @@ def restore(
     for folder in dict.fromkeys(record.collection for record in restored):
         failures += _add_again(Path(folder), [r for r in restored if r.collection == folder], open_source)
     done = {record.trashed for record in restored}
-    finish(trash, restored, [record for record in records if record.trashed not in done])
+    if restored or not records:
+        try:
+            finish(trash, restored, [record for record in records if record.trashed not in done])
+        except OSError as e:
+            failures.append((trash / TRASH_LIST, f"it still lists files that were restored: {e.strerror}"))
     return Moved(tuple(moved), size, tuple(failures))
 
 

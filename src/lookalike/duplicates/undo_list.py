@@ -233,16 +233,13 @@ def finish(trash: Path, records: Sequence[Record], remaining: Sequence[Record]) 
     """Keep the records of remaining files; without any, remove the list. Remove the folders that are empty now.
 
     Raises:
-        StorageError: the list cannot be written.
+        OSError: the list cannot be written.
     """
     path = trash / TRASH_LIST
-    try:
-        if remaining:
-            atomic.write_bytes(path, *(record.to_line() for record in remaining))
-        else:
-            path.unlink()
-    except OSError as e:
-        raise StorageError(f"{path} cannot be written: {e.strerror}.") from e
+    if remaining:
+        atomic.write_bytes(path, *(record.to_line() for record in remaining))
+    else:
+        path.unlink()
     places = {PurePath(), *(parent for record in records for parent in PurePath(record.trashed).parents)}
     for place in sorted(places, key=lambda place: -len(place.parts)):  # the deepest first
         with suppress(OSError):  # it is not empty
