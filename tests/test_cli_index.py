@@ -279,3 +279,16 @@ def test_index_says_what_the_encoder_has_seen(shell: Shell) -> None:
     report = shell("index", "cats", "--to", "c", "--json")
     assert report.json["scope"].startswith("Trained on")
     assert "Trained on" not in report.err
+
+
+def test_index_relative_lets_a_collection_move_with_its_images(shell: Shell) -> None:
+    assert shell("index", ".", "--to", "c", "--encoder", "pocket", "--relative").code == 0
+    before = uris()
+    Path("new").mkdir()
+    for name in ("cats", "dogs", "c.lookalike"):
+        Path(name).rename(Path("new", name))
+    hit = shell("search", "new/c", "new/cats/a.png", "-k", "1", "--json").json["hits"][0]
+    assert hit["uri"] == str(Path("new/cats/a.png").absolute())
+    assert shell("index", "new", "--to", "new/c", "--json").json["unchanged"] == len(before)
+    refused = shell("index", "new/cats", "--to", "new/cats/c", "--encoder", "pocket", "--relative")
+    assert refused.code == 0

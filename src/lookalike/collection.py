@@ -53,6 +53,7 @@ from lookalike.stores import (
     Indexable,
     IndexSettings,
     Item,
+    Relative,
     Sampling,
     SQLiteStore,
     Status,
@@ -235,6 +236,8 @@ class Collection:
             self.remember_root(source)
         else:
             roots.record_roots(self.path, [absolute_path(e.path) for e in entries if e.image is None])
+        if stated := self._stated_roots():
+            entries = ingest.resolve_links(entries, stated)
         return ingest.add(self.store, self.embedder, entries, progress, keeper=self.folder)
 
     def remember_root(self, root: str | os.PathLike[str]) -> None:
@@ -243,6 +246,35 @@ class Collection:
         The server reads images outside of the collection's folder only below these folders.
         """
         roots.record_roots(self.path, [absolute_path(to_path(root))])
+
+    def make_relative(self, root: str | os.PathLike[str]) -> None:
+        """Keep the paths of all files below a folder relative to the collection's folder, now and later.
+
+        Then the collection and the folder can be moved together, to another place or machine. `Item.uri` stays absolute.
+
+        Raises:
+            UsageError: the folder is in the collection's folder or on another drive, or the store cannot do it.
+
+        Example:
+            >>> shop = la.open("shop")
+            >>> shop.make_relative("photos")
+            >>> shop.add("photos").unchanged
+            64
+        """
+        if not isinstance(self.store, Relative):
+            raise UsageError(f"The store of “{self.name}” is not in a folder, so its paths cannot be relative.")
+        if not os.path.isdir(root := to_path(root)):  # noqa: PTH112 -- false for a name that is too long, too
+            raise NotFoundError(f"There is no folder {root}. Check the path.")
+        self.store.state_root(root)
+
+    def _stated_roots(self) -> tuple[Path, ...]:
+        return self.store.roots() if isinstance(self.store, Relative) else ()
+
+    def _locate(self, path: str | os.PathLike[str]) -> Path:
+        """Return the absolute path of a file or folder, as its items have it."""
+        absolute = absolute_path(to_path(path))
+        real = Path(os.path.realpath(absolute))
+        return real if any(real.is_relative_to(root) for root in self._stated_roots()) else absolute
 
     def known_roots(self) -> tuple[Path, ...]:
         """Return the folders and files that the user of this machine added to the collection."""
@@ -304,7 +336,7 @@ class Collection:
 
     def missing(self, folder: str | os.PathLike[str] | None = None) -> list[Item]:
         """Return the items whose files certainly do not exist: those under a folder, or all that are not uploads."""
-        root = "" if folder is None else str(absolute_path(to_path(folder))).rstrip(os.sep) + os.sep
+        root = "" if folder is None else str(self._locate(folder)).rstrip(os.sep) + os.sep
         return [
             item
             for item in self.store.scan()
@@ -356,7 +388,7 @@ class Collection:
             >>> shop.relocate("photos", "photos/../photos", dry_run=True).existing
             64
         """
-        planned = ingest.plan_relocation(self.store.scan(), to_path(old), to_path(new))
+        planned = ingest.plan_relocation(self.store.scan(), to_path(old), self._locate(new))
         if not planned.relocated and not planned.conflicts:
             raise NotFoundError(
                 f"{self.path} has no items under {os.fspath(old)}. Its images are under {self._places()}."
@@ -367,6 +399,10 @@ class Collection:
                 " Check the path, or use --force (force=True) if they will be there later."
             )
         if not dry_run:
+            if isinstance(self.store, Relative) and not os.path.isfile(to_path(new)):  # noqa: PTH113 -- any name
+                stated = self.store.roots()
+                if any(Path(item.uri).is_relative_to(root) for item, _ in planned.changes for root in stated):
+                    self.store.state_root(to_path(new))
             self.store.update(planned.changes)
             self.remember_root(new)
         return planned
@@ -399,7 +435,13 @@ class Collection:
             >>> shop.find([item.id, item.uri, "nothing"]) == {item.id: item, item.uri: item}
             True
         """
-        return ingest.find_items(self.store, to_texts("The id or path of an item", names))
+        names = to_texts("The id or path of an item", names)
+        found = ingest.find_items(self.store, names)
+        if len(found) < len({*names}) and self._stated_roots():
+            located = {name: str(self._locate(name)) for name in names if name not in found}
+            by_path = ingest.find_items(self.store, list(located.values()))
+            found |= {name: by_path[path] for name, path in located.items() if path in by_path}
+        return found
 
     def get(self, ident: str) -> Item:
         """Return an item.

@@ -52,6 +52,13 @@ class Options:
             " all folders that still exist.",
         ),
     ] = False
+    relative: Annotated[
+        bool,
+        typer.Option(
+            "--relative",
+            help="Keep the paths of the files in DIR relative to the collection, so that both can be moved together.",
+        ),
+    ] = False
     json: Json = False
 
 
@@ -71,6 +78,8 @@ def index(given: Options) -> None:
     unreadable: list[OSError] = []
     found = _plan(given, given.folder, unreadable.append)
     with _open(given) as collection:
+        if given.relative:
+            collection.make_relative(given.folder)
         added = _add(given.folder, collection, found)
         missing = len(collection.missing(given.folder))
         removed = collection.prune(given.folder)[0] if given.prune else 0

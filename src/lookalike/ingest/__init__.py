@@ -15,7 +15,7 @@ a killed run continues at its last write, and a folder that grew takes only the 
 from lookalike.ingest.gone import GoneFolder, split_gone
 from lookalike.ingest.lookup import find_items
 from lookalike.ingest.paths import absolute_path, file_id, is_missing, signature
-from lookalike.ingest.plan import Entry, Labels, Plan, Source, plan
+from lookalike.ingest.plan import Entry, Labels, Plan, Source, plan, resolve_links
 from lookalike.ingest.relocate import Relocation, plan_relocation
 from lookalike.ingest.run import Added, Failure, add
 
@@ -35,6 +35,7 @@ __all__ = [
     "is_missing",
     "plan",
     "plan_relocation",
+    "resolve_links",
     "signature",
     "split_gone",
 ]

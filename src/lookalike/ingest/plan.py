@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from lookalike import images
@@ -87,6 +88,18 @@ def plan(source: Source, labels: Labels | None = None, on_error: OnError | None 
     elif not isinstance(source, Sequence) or isinstance(source, bytes):
         source = [source]
     return _plan_sequence(source, labels)
+
+
+def resolve_links(planned: Plan, roots: Sequence[Path]) -> Plan:
+    """Resolve the links on the way to the files below some folders, whose items have them resolved."""
+
+    @cache
+    def resolve(folder: Path) -> Path:
+        real = Path(os.path.realpath(folder))
+        return real if any(real.is_relative_to(root) for root in roots) else folder
+
+    entries = (e if e.image is not None else replace(e, path=resolve(e.path.parent) / e.path.name) for e in planned)
+    return Plan(entries, planned.not_taken, planned.notes)
 
 
 def _plan_folder(folder: Path, labels: Labels | None, on_error: OnError | None) -> Plan:

@@ -76,15 +76,18 @@ class _Below:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         text = os.fspath(folder)
         self._windows = os.name != "nt" and bool(re.match(r"[A-Za-z]:[\\/]|\\\\", text))
-        path = PureWindowsPath(text) if self._windows else absolute_path(Path(text))
-        self._folder = self._forms(path)
+        here = absolute_path(Path(text))
+        paths = [PureWindowsPath(text)] if self._windows else [here, Path(os.path.realpath(here))]
+        self._folders = [self._forms(path) for path in paths]
 
     def rest(self, uri: str) -> Path | None:
         """Return the path below the folder; none if it is elsewhere."""
         path = PureWindowsPath(uri) if self._windows else PurePath(uri)
-        if not path.is_absolute() or self._forms(path)[: len(self._folder)] != self._folder:
-            return None
-        return Path(*path.parts[len(self._folder) :])
+        forms = self._forms(path) if path.is_absolute() else ()
+        for folder in self._folders:
+            if forms[: len(folder)] == folder:
+                return Path(*path.parts[len(folder) :])
+        return None
 
     def _forms(self, path: PurePath) -> tuple[str, ...]:
         parts = tuple(normalize("NFC", part) for part in path.parts)

@@ -10,6 +10,7 @@ from lookalike.stores.answer import Answer, Hit, Item
 from lookalike.stores.protocol import (
     Change,
     Indexable,
+    Relative,
     Sampling,
     Snapshot,
     Snapshotting,
@@ -27,6 +28,7 @@ __all__ = [
     "IndexSettings",
     "Indexable",
     "Item",
+    "Relative",
     "SQLiteStore",
     "Sampling",
     "Snapshot",

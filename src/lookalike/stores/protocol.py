@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from lookalike.errors import UsageError
@@ -155,6 +156,23 @@ class Sampling(Protocol):
 
     def sample(self, count: int) -> Vectors:
         """Return the vectors of at most ``count`` items, spread evenly over the ids."""
+        ...
+
+
+@runtime_checkable
+class Relative(Protocol):
+    """A store in a folder that can hold the uris of files relative to this folder. Items always have absolute ones."""
+
+    def state_root(self, root: Path) -> None:
+        """Hold the uris of all files below a folder relative to the store's folder, now and later.
+
+        Raises:
+            UsageError: the folder is in the store's folder, or on another drive.
+        """
+        ...
+
+    def roots(self) -> tuple[Path, ...]:
+        """Return the stated roots, with all links resolved."""
         ...
 
 

@@ -13,6 +13,7 @@ from lookalike.atomic import atomic_write
 from lookalike.databases import Connection
 from lookalike.errors import AlreadyExistsError, BusyError, StorageError, UsageError
 from lookalike.stores.answer import Item
+from lookalike.stores.sqlite.relative import ROOTS_SCHEMA, resolve_items
 from lookalike.stores.sqlite.schema import CHUNK, SCHEMA, SETTINGS_SCHEMA, placeholders, to_item
 
 NAME = "catalog.sqlite"
@@ -88,7 +89,9 @@ class Catalogue:
             # there is no log. Each connection checks this, since another user may be allowed to write.
             log = self.path.with_name(f"{self.path.name}-wal")
             mode = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
-        sql = databases.connect(self.path, SCHEMA, optional=SETTINGS_SCHEMA, mode=mode, timeout=_TIMEOUT)
+        sql = databases.connect(
+            self.path, SCHEMA, optional=f"{SETTINGS_SCHEMA};{ROOTS_SCHEMA}", mode=mode, timeout=_TIMEOUT
+        )
         try:
             sql.execute("PRAGMA foreign_keys = ON")
             sql.execute("PRAGMA synchronous = FULL")
@@ -137,7 +140,11 @@ class Catalogue:
             StorageError: a row is damaged.
         """
         with _translate_errors(self.folder):
-            return list(map(to_item, rows))
+            items = list(map(to_item, rows))
+        if not any(item.uri.startswith("..") for item in items):
+            return items
+        with self.connect() as sql:
+            return resolve_items(sql, self.path.parent, items)
 
 
 def chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

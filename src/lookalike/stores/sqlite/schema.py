@@ -38,9 +38,9 @@ CHUNK = 5000
 """Maximum number of rows or values of one statement; SQLite allows 32,766 placeholders."""
 
 
-def to_row(item: Item) -> tuple[str | None, ...]:
-    """Convert an item to the values of `ITEM_COLUMNS`."""
-    return (item.id, item.uri, item.label, json.dumps(dict(item.attributes)), item.sha256, item.signature)
+def to_row(item: Item, uri: str) -> tuple[str | None, ...]:
+    """Convert an item to the values of `ITEM_COLUMNS`, with its uri as the catalogue holds it."""
+    return (item.id, uri, item.label, json.dumps(dict(item.attributes)), item.sha256, item.signature)
 
 
 def to_item(row: Sequence[Any]) -> Item:

@@ -21,6 +21,7 @@ from lookalike.stores.answer import Answer, Hit, Item
 from lookalike.stores.settings import GENERATION, IndexSettings
 from lookalike.stores.sqlite.catalogue import Catalogue, chunks, damaged
 from lookalike.stores.sqlite.matrix import Matrix, MatrixCache, PreparedQuery
+from lookalike.stores.sqlite.relative import resolve_items
 from lookalike.stores.sqlite.schema import ITEM_COLUMNS, placeholders, to_condition, to_item
 
 # A process that has a matrix in memory writes the next one to the cache if one row in this many was added. For fewer rows,
@@ -75,7 +76,7 @@ class ReadSnapshot:
         complete = [hits.complete and (limit is None or count <= limit) for count in np.diff(hits.offsets).tolist()]
         hits = hits if limit is None else hits.first(limit)
         seqs = self.matrix.seqs[hits.rows]
-        items = read_items(self.sql, seqs)
+        items = read_items(self.sql, seqs, self.folder)
         if len(items) < len(set(seqs.tolist())) or self._misses_hits(hits, query):
             raise StorageError(
                 f"{self.folder} is damaged: its cache does not fit its items. Delete {self.folder / 'cache'}; lookalike makes"
@@ -181,13 +182,14 @@ def read_generation(sql: Connection, folder: Path) -> str:
     return generation
 
 
-def read_items(sql: Connection, seqs: Int64[np.ndarray, " n"]) -> dict[int, Item]:
+def read_items(sql: Connection, seqs: Int64[np.ndarray, " n"], folder: Path) -> dict[int, Item]:
     """Read items by seq, without unknown seqs."""
     items: dict[int, Item] = {}
     for part in chunks(sorted(set(seqs.tolist()))):  # np.unique would import numpy.ma, which takes 15 ms
         statement = f"SELECT seq, {ITEM_COLUMNS} FROM items WHERE seq IN ({placeholders(part)})"
-        for seq, *row in sql.rows(statement, part):
-            items[seq] = to_item(row)
+        rows = list(sql.rows(statement, part))
+        found = resolve_items(sql, folder, [to_item(row[1:]) for row in rows])
+        items |= {row[0]: item for row, item in zip(rows, found, strict=True)}
     return items
 
 

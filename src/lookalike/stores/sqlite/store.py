@@ -28,11 +28,12 @@ from lookalike.search import Gallery, Hits, Pairs
 from lookalike.stores.answer import Answer, Item
 from lookalike.stores.protocol import Change, Snapshot, check_changes, check_items
 from lookalike.stores.settings import IndexSettings, Status
-from lookalike.stores.sqlite import indexes
+from lookalike.stores.sqlite import indexes, relative
 from lookalike.stores.sqlite.catalogue import Catalogue, chunks, damaged
 from lookalike.stores.sqlite.indexes import IndexCache, IndexedMatrix
 from lookalike.stores.sqlite.latency import LatencyModel
 from lookalike.stores.sqlite.matrix import Matrix, MatrixCache, PreparedQuery
+from lookalike.stores.sqlite.relative import RelativeRoots
 from lookalike.stores.sqlite.schema import CHUNK, ITEM_COLUMNS, SETTINGS_SCHEMA, to_condition, to_row
 from lookalike.stores.sqlite.snapshot import (
     ReadSnapshot,
@@ -105,10 +106,11 @@ class SQLiteStore:
             return
         last = {item.id: i for i, item in enumerate(items)}
         with self._catalogue.write() as sql:
+            roots = RelativeRoots.read(sql, self.folder)
             sql.executemany("DELETE FROM items WHERE id = ?", ((i,) for i in last))
             for i in last.values():
                 insert = f"INSERT INTO items ({ITEM_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
-                seq = sql.execute(insert, to_row(items[i])).lastrowid
+                seq = sql.execute(insert, to_row(items[i], roots.to_relative(items[i].uri))).lastrowid
                 sql.execute("INSERT INTO vectors VALUES (?, ?)", (seq, rows[i].tobytes()))
 
     def update(self, changes: Sequence[Change]) -> list[Item]:
@@ -117,7 +119,8 @@ class SQLiteStore:
         if not changes:
             return []
         with self._catalogue.write() as sql:
-            return [old for old, new in changes if _update(sql, old, new)]
+            roots = RelativeRoots.read(sql, self.folder)
+            return [old for old, new in changes if _update(sql, roots, old, new)]
 
     def delete(self, ids: Sequence[str]) -> int:
         """See `Store.delete`."""
@@ -180,6 +183,18 @@ class SQLiteStore:
     def close(self) -> None:
         """See `Store.close`. Running searches of other threads end normally."""
         self._catalogue.close()
+
+    # ---- relative paths
+
+    def state_root(self, root: Path) -> None:
+        """See `Relative.state_root`."""
+        with self._catalogue.write() as sql:
+            relative.state_root(sql, self.folder, root)
+
+    def roots(self) -> tuple[Path, ...]:
+        """See `Relative.roots`."""
+        with self._catalogue.connect() as sql:
+            return RelativeRoots.read(sql, self.folder).folders
 
     # ---- search
 
@@ -247,7 +262,7 @@ class SQLiteStore:
                 part = pairs.keep(np.asarray(places))
                 # A transaction for each part, since SQLite cannot truncate its log during a long one.
                 with self._catalogue.read() as sql:
-                    known = np.fromiter(read_items(sql, matrix.seqs[part.right]), np.int64)
+                    known = np.fromiter(read_items(sql, matrix.seqs[part.right], self.folder), np.int64)
                     part = part.keep(np.isin(matrix.seqs[part.right], known))
                     snapshot = ReadSnapshot(self.folder, sql, matrix, self.space)
                     (answer,) = snapshot.answers(Hits.from_pairs([part], 1), query)
@@ -350,11 +365,12 @@ class SQLiteStore:
         return gallery
 
 
-def _update(sql: sqlite3.Connection, old: Item, new: Item | None) -> bool:
+def _update(sql: sqlite3.Connection, roots: RelativeRoots, old: Item, new: Item | None) -> bool:
     """Make a change if the item is still the one that was read; return whether it was."""
+    old_uri = roots.to_relative(old.uri)
     if new is None:
-        values = (old.id, old.uri, old.sha256)
+        values = (old.id, old_uri, old.sha256)
         return sql.execute("DELETE FROM items WHERE id = ? AND uri = ? AND sha256 = ?", values).rowcount > 0
-    ident, uri, label, attributes, sha256, signature = to_row(new)
+    ident, uri, label, attributes, sha256, signature = to_row(new, roots.to_relative(new.uri))
     statement = "UPDATE items SET uri = ?, label = ?, attributes = ?, signature = ? WHERE id = ? AND sha256 = ? AND uri IN (?, ?)"
-    return sql.execute(statement, (uri, label, attributes, signature, ident, sha256, old.uri, uri)).rowcount > 0
+    return sql.execute(statement, (uri, label, attributes, signature, ident, sha256, old_uri, uri)).rowcount > 0
