@@ -117,7 +117,7 @@ def run(collections: list[Collection], settings: Settings) -> None:
                 output.stdout.print(outside)
         output.stdout.print("Ctrl-C stops it.")
         _log_to_terminal()
-        uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)).run(sockets=[listener])
+        uvicorn.Server(uvicorn.Config(app, ws="none", log_config=None, access_log=False)).run(sockets=[listener])
 
 
 def listen(host: str, port: int) -> socket.socket:

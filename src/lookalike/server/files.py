@@ -31,6 +31,10 @@ _REFRESH = 2.0
 # Maximum number of items whose places are checked when a server starts.
 _MAX_CHECKED = 100_000
 
+# Share of images whose common folder is suggested, and the number of folders that are suggested if there is none.
+_NEARLY_ALL = 0.9
+_SUGGESTED = 3
+
 # O_NONBLOCK: opening a pipe does not wait. O_PATH: a folder on the way need not be readable.
 _FILE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -102,6 +106,13 @@ class FileAccess:
     def is_missing(self, item: Item) -> bool | None:
         """Return whether the file of an item is gone; None if the server may not look there."""
         return self.collection.is_missing(item) if self.allows(item) else None
+
+    def path(self, item: Item) -> str | None:
+        """Return the path of an item's file; None if its uri is not one that an item may have."""
+        try:
+            return str(self.collection.folder.file(item).absolute())
+        except NotFoundError:
+            return None
 
     @contextmanager
     def open(self, item: Item) -> Iterator[OpenFile]:
@@ -202,14 +213,17 @@ def _open_below(root: str, real: str) -> int:
 
 
 def _suggest(uris: Iterable[str]) -> list[str]:
-    """Return the folder of some files, or those of most of them if they have none in common."""
-    folders = Counter(str(Path(uri).parent) for uri in uris if Path(uri).is_absolute())
-    if not folders:
-        return []
-    common = os.path.commonpath(folders)
-    if len(Path(common).parts) > 2:  # noqa: PLR2004 -- more than / and one folder
-        return [common]
-    return [folder for folder, _ in folders.most_common(3) if len(Path(folder).parts) > 1]
+    """Return the folder that nearly all of some files lie in, or else those that directly hold most of them."""
+    folders = Counter(Path(uri).parent for uri in uris if Path(uri).is_absolute())
+    counts = Counter[Path]()
+    for folder, count in folders.items():
+        for path in (folder, *folder.parents):
+            if len(path.parts) > 2:  # noqa: PLR2004 -- neither / nor a folder in it
+                counts[path] += count
+    if covering := [path for path, count in counts.items() if count >= _NEARLY_ALL * folders.total()]:
+        return [str(max(covering, key=lambda path: len(path.parts)))]
+    most = folders.most_common(_SUGGESTED)
+    return [str(folder) for folder, count in most if counts[folder] and count >= most[0][1] / 10]
 
 
 def _outside() -> HTTPException:

@@ -365,9 +365,10 @@ def address(request: Request, route: str, collection: Collection, item: Item) ->
 
 def _on_this_server(request: Request, collection: Collection, item: Item) -> dict[str, Any]:
     served = get_served(request)
+    files = served.files[collection.name]
     return {
         "uri": address(request, "get_image", collection, item),
         "thumbnail": address(request, "get_thumbnail", collection, item),
-        "missing": served.files[collection.name].is_missing(item),
-        "path": str(collection.folder.file(item)) if served.show_paths else None,
+        "missing": files.is_missing(item),
+        "path": files.path(item) if served.show_paths else None,
     }
