@@ -48,6 +48,7 @@ ALLOWED = {
     "rich": ("cli",),
     "safetensors": ("codecs", "learn"),
     "sklearn": ("evaluation.report",),
+    "python_multipart": ("server.forms",),
     "starlette": ("server",),
     "torch": ("learn",),
     "typer": ("cli",),
