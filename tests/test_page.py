@@ -119,6 +119,8 @@ def ready(page: Page) -> None:
 
 
 def hits(page: Page) -> list[str]:
+    """Wait for the answer of a search, and return the names of its hits."""
+    expect(page.locator("#status")).to_have_text(re.compile(r"\d"))
     expect(page.locator("#grid .card:not(.skeleton) .distance").first).to_be_visible()
     return page.locator("#grid .name").all_inner_texts()
 
@@ -198,6 +200,7 @@ def test_probabilities_are_shown_if_the_encoder_is_calibrated(visit: Visit, shop
     hits(page)
     expect(page.locator("#grid .probability")).to_have_count(10)
     expect(page.locator("#grid .probability").first).to_have_text("same: >99%")
+    expect(page.locator("#grid .bar")).to_have_count(0)
     expect(page.locator("#grid .probability").first).to_have_attribute("title", re.compile("equally frequent"))
     page.locator("#grid .image").nth(1).click()
     expect(page.locator("#viewer-distance")).to_contain_text(page.locator("#grid .probability").nth(1).inner_text())

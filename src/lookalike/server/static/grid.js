@@ -36,7 +36,7 @@ export function hitCards(hits, { metric, open, search }) {
     searchAgain.addEventListener("click", () => search(hit));
     card.append(image, searchAgain);
     if (hit.distance === 0) card.append(make("span", "badge", t("identical")));
-    if (hit.closeness != null) card.append(bar(hit.closeness));
+    if (hit.probability == null && hit.closeness != null) card.append(bar(hit.closeness));
     const facts = make("div", "facts");
     facts.append(makeName("span", "label", hit.attributes.title || hit.label || ""), measure("distance", gap, t("distance")));
     if (hit.probability != null) {

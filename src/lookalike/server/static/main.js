@@ -2,20 +2,18 @@
 
 import * as address from "./address.js";
 import * as api from "./api.js";
-import { canSketch, chooseTab, isSketching, listenToTabs, parseDistance, renderControls, showDistanceError } from "./controls.js";
+import { isSketching, listenToTabs, parseDistance, renderControls, showDistanceError } from "./controls.js";
 import { $ } from "./dom.js";
 import { errorText } from "./failures.js";
 import { listenForFiles } from "./files.js";
-import { displayName, obstacle } from "./grid.js";
 import { LANGUAGES, number, preferredLanguage, setLanguage, t } from "./i18n.js";
-import { forget, previewAddress, recall, remember } from "./memory.js";
-import { picture } from "./picture.js";
+import { remember } from "./memory.js";
+import { queryPanel } from "./query.js";
 import { resultsView } from "./results.js";
-import { drawingBoard } from "./sketch.js";
+import { readState } from "./state.js";
 import { viewer } from "./viewer.js";
 
 const SAMPLE = 30; // images; fills rows of 2, 3, 5 and 6
-const PAUSE_AFTER_STROKE = 350; // milliseconds
 const SKELETON_DELAY = 150; // milliseconds; before it, an answer needs no placeholders
 const REMEMBERED_ANSWERS = 20;
 
@@ -25,39 +23,9 @@ let running = new AbortController();
 let turn = 0; // counts changes of the address
 let stale = false; // whether to render the page again, though the address is the same
 let shown = {}; // the state that the page shows
-let strokeTimer;
-let drawn = null; // the id of the sketch on the board
 const answers = new Map(); // key of a search → its answer, for back and forward
 
 // ---- from the address to the page
-
-/** Read the state from the address. */
-async function readState() {
-  const parameters = address.parameters();
-  const collection = collections.find(({ name }) => name === parameters.get("c")) ?? collections[0];
-  const id = parameters.get("upload");
-  const kept = id ? await recall(id) : null;
-  const upload = kept?.sketch && !canSketch(collection) ? null : kept;
-  const k = Number(parameters.get("k"));
-  const metric = parameters.get("metric");
-  const state = {
-    collection,
-    upload,
-    lost: Boolean(id && !kept),
-    item: parameters.get("item"),
-    within: parameters.get("within"),
-    k: Number.isInteger(k) && k >= 1 && k <= 1000 ? String(k) : "10",
-    metric: collection.metrics.includes(metric) ? metric : collection.metric,
-    labels: parameters.getAll("label").filter((label) => label in collection.labels),
-    open: parameters.get("open"),
-  };
-  state.hasQuery = Boolean(state.item || upload);
-  state.seed = address.place().seed ?? seed;
-  if (!state.hasQuery) address.notePlace({ seed: state.seed });
-  const { item, within, labels } = state;
-  const query = state.hasQuery ? [upload?.id ?? null, item, within, state.k, state.metric] : [state.seed];
-  return { ...state, key: JSON.stringify([collection.name, labels, ...query]) };
-}
 
 /** Show the state of the address. Back and forward (`traversed`) show the answers and the place that the user left. */
 async function show({ traversed = false, again = false } = {}) {
@@ -66,7 +34,7 @@ async function show({ traversed = false, again = false } = {}) {
   await address.whenSettled();
   const thisTurn = ++turn;
   const place = address.place();
-  const state = await readState();
+  const state = await readState(collections, seed);
   if (thisTurn !== turn) return;
   const same = state.key === shown.key && !stale;
   const newQuery = state.item !== shown.item || state.upload?.id !== shown.upload?.id || state.collection !== shown.collection;
@@ -82,7 +50,7 @@ async function show({ traversed = false, again = false } = {}) {
   const { signal } = running;
   hold(!newQuery || isSketch);
   renderControls(state, (labels) => address.navigate({ label: labels }, { replace: true }));
-  renderQuery(state);
+  query.render(state);
   $("shuffle").hidden = state.hasQuery;
   const timer = results.wait({
     heading: heading(state),
@@ -159,50 +127,6 @@ function hold(needed) {
   $("results").style.minHeight = needed ? `${Math.ceil(scrollY + innerHeight - top)}px` : "";
 }
 
-/** Show the query next to its results. */
-async function renderQuery({ collection, item, upload }) {
-  const isPhoto = Boolean(item || upload?.image);
-  const focused = $("query").contains(document.activeElement);
-  $("drop").hidden = isPhoto;
-  $("query").hidden = !isPhoto;
-  if (focused && !isPhoto) $("drop").focus();
-  if (item || upload) chooseTab(upload?.sketch ? "sketch" : "photo");
-  renderBoard(upload);
-  if (upload?.image) {
-    showQuery(upload.name || t("yourImage"), previewAddress(upload));
-  } else if (item) {
-    try {
-      const found = await api.item(collection.name, item);
-      if (shown.item === item) showQuery(displayName(found), api.address(found.thumbnail), obstacle(found));
-    } catch {
-      $("query").hidden = true; // the search shows the error
-      $("drop").hidden = false;
-    }
-  }
-}
-
-function showQuery(name, src, reason = null) {
-  $("query-image").replaceChildren(picture(reason ? { name, alt: name, reason } : { src, name, alt: name }));
-  $("query-name").textContent = $("query-name").title = name;
-}
-
-/** Put the sketch of the address on the board, unless the user is drawing. */
-async function renderBoard(upload) {
-  const id = upload?.sketch ? upload.id : null;
-  if (id === drawn || board.drawing) return;
-  drawn = id;
-  clearTimeout(strokeTimer);
-  await board.show(upload?.strokes ?? []);
-  renderTools();
-}
-
-function renderTools() {
-  const focused = document.activeElement;
-  $("undo").disabled = $("clear").disabled = board.empty;
-  $("hint").hidden = !board.empty;
-  if (board.empty && (focused === $("undo") || focused === $("clear"))) $("canvas").focus({ preventScroll: true });
-}
-
 function showError(error, { upload, within }) {
   const field = error.problem?.errors?.[0]?.field;
   if (within !== null && field?.startsWith("within")) {
@@ -232,15 +156,18 @@ function scrollToResults() {
 // ---- from the user to the address
 
 function searchByItem(item) {
-  clearTimeout(strokeTimer);
+  query.abandonStrokes();
   address.navigate({ item: item.id, upload: null, open: null }, { replace: shown.open !== null });
 }
 
-const startOver = () => address.navigate({ item: null, upload: null, open: null });
+function startOver() {
+  address.navigate({ item: null, upload: null, open: null });
+}
+
 const chooseFile = listenForFiles((file) => (isSketching() ? openDrawing(file) : searchByFile(file)));
 
 async function searchByFile(file) {
-  clearTimeout(strokeTimer);
+  query.abandonStrokes();
   try {
     await file.slice(0, 1).arrayBuffer();
   } catch {
@@ -253,7 +180,7 @@ async function searchByFile(file) {
 
 async function openDrawing(file) {
   try {
-    await board.load(file);
+    await query.openDrawing(file);
   } catch {
     refuseFile(file);
   }
@@ -270,6 +197,12 @@ const results = resultsView({
   grown: (count) => address.notePlace({ shown: count }),
 });
 
+const query = queryPanel({
+  // All strokes of one drawing share one entry of the history.
+  drew: (id, before) => address.navigate({ upload: id, item: null, open: null }, { replace: before !== null }),
+  cleared: startOver,
+});
+
 const dialog = viewer({
   search: searchByItem,
   moved: (id) => address.navigate({ open: id }, { replace: true }),
@@ -279,25 +212,6 @@ const dialog = viewer({
     address.leave("open");
   },
 });
-
-const board = drawingBoard($("canvas"), {
-  began: () => clearTimeout(strokeTimer),
-  changed: () => {
-    renderTools();
-    clearTimeout(strokeTimer);
-    if (!board.empty) strokeTimer = setTimeout(searchByDrawing, PAUSE_AFTER_STROKE);
-    else if (drawn) startOver();
-  },
-});
-
-/** Search by the drawing. All strokes of one drawing share one entry of the history. */
-async function searchByDrawing() {
-  const sketch = await board.toImage();
-  const before = drawn;
-  ({ id: drawn } = remember({ sketch, strokes: board.strokes, name: t("yourDrawing") }));
-  if (before) forget(before);
-  address.navigate({ upload: drawn, item: null, open: null }, { replace: Boolean(before) });
-}
 
 function setDistance(text) {
   const value = parseDistance(text);
@@ -334,9 +248,6 @@ function listen() {
     event.preventDefault(); // the address holds the state
     $("results-heading").focus();
   });
-  on("undo", "click", () => board.undo());
-  on("clear", "click", () => board.clear());
-  on("brush", "input", () => (board.width = Number($("brush").value)));
   on("shuffle", "click", () => {
     seed = randomSeed();
     address.notePlace({ seed });
@@ -358,7 +269,8 @@ function listen() {
   on("metric", "change", () => address.navigate({ metric: $("metric").value }, { replace: true }));
   on("language", "change", async () => {
     await setLanguage($("language").value, { remember: true });
-    show({ again: true });
+    if (collections.length) show({ again: true });
+    else start();
   });
   address.listen(show);
 }
@@ -373,6 +285,7 @@ async function start() {
     collections = await api.collections();
   } catch (error) {
     clearTimeout(timer);
+    $("heading").textContent = t("headingPhoto");
     results.clear(t("noAnswer"));
     showError(error, { within: null });
     return;
