@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lookalike.duplicates import decisions
 from lookalike.encoders import Encoder
 from lookalike.ingest import Added, Entry, file_id, paths, plan, run
 from lookalike.ingest.known import Known
-from lookalike.ingest.moves import pair_paths
+from lookalike.ingest.moves import OldPaths
 from lookalike.stores import Item, Store
 from recorder import Recorder, Report
 
@@ -97,10 +98,22 @@ def test_copies_are_told_apart_by_their_names(
 
 
 def test_paths_are_paired_by_name_then_in_order() -> None:
-    assert pair_paths([], ["/a"]) == pair_paths(["/a"], []) == {}
-    assert pair_paths(["/n/b", "/n/a"], ["/o/a", "/o/c"]) == {"/n/a": "/o/a", "/n/b": "/o/c"}
+    assert OldPaths(["/a"]).pair([]) == OldPaths([]).pair(["/a"]) == {}
+    assert OldPaths(["/o/a", "/o/c"]).pair(["/n/b", "/n/a"]) == {"/n/a": "/o/a", "/n/b": "/o/c"}
     same = {f"/new/{i}/cover.jpg": f"/old/{i}/cover.jpg" for i in range(20)}
-    assert pair_paths(list(same), sorted(same.values(), reverse=True)) == same
+    assert OldPaths(sorted(same.values(), reverse=True)).pair(same) == same
+    gone = OldPaths(["/o/a", "/o/b"])
+    assert gone.pair(["/n/b"]) == {"/n/b": "/o/b"}
+    assert gone.pair(["/n/c", "/n/d"]) == {"/n/c": "/o/a"}  # each is paired once
+
+
+def test_many_files_of_one_content_are_paired_fast() -> None:
+    count = 5_000
+    gone, start = OldPaths(f"/old/{i}/cover.jpg" for i in range(count)), time.process_time()
+    for first in range(0, count, 1000):
+        new = [f"/new/{i}/cover.jpg" for i in range(first, first + 1000)]
+        assert gone.pair(new) == {path: path.replace("new", "old") for path in new}
+    assert time.process_time() - start < 5
 
 
 def test_a_file_that_moved_and_changed_is_a_new_image(shop: Collection, tmp_path: Path) -> None:

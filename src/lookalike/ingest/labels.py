@@ -13,7 +13,7 @@ from lookalike.tables import plural
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelTable:
     """The rows of a CSV file that are about some images.
 
     Attributes:
@@ -25,7 +25,7 @@ class Labels:
     notes: tuple[str, ...]
 
 
-def read_labels(path: Path, folder: Path, images: Sequence[Path]) -> Labels:
+def read_labels(path: Path, folder: Path, images: Sequence[Path]) -> LabelTable:
     """Read labels and attributes of images from a CSV.
 
     Its paths are relative to the folder of the images or to that of the CSV, whichever fits more of them, or absolute. A
@@ -57,7 +57,7 @@ def read_labels(path: Path, folder: Path, images: Sequence[Path]) -> Labels:
         matches = {base: [known.find(base, row["path"]) for _, row in table.rows] for base in bases}
     base = max(matches, key=lambda b: len(table.rows) - matches[b].count(None))
     values, elsewhere = _match(table, folder, matches[base], bases)
-    return Labels(values, tuple(_notes(table, base, folder, values, elsewhere, images)))
+    return LabelTable(values, tuple(_notes(table, base, folder, values, elsewhere, images)))
 
 
 def _match(

@@ -1,8 +1,9 @@
 """Moved files: new paths with the content of items whose files are gone."""
 
+import os
 from collections import defaultdict
-from collections.abc import Sequence
-from pathlib import Path, PurePath
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from lookalike.ingest.known import Known
 from lookalike.ingest.paths import is_missing
@@ -19,6 +20,7 @@ class Moves:
         """Look for items among the known ones, at the first call of `find`."""
         self._known = known
         self._items: dict[str, list[Item]] | None = None
+        self._gone: dict[str, OldPaths] = {}
 
     def find(self, new: Sequence[Item]) -> dict[str, Item]:
         """Find the items whose files were moved.
@@ -29,55 +31,68 @@ class Moves:
         Returns:
             Uri of a new path → the stored item of the same content whose file is gone.
         """
-        if not new:
-            return {}
+        uris: dict[str, list[str]] = defaultdict(list)
+        for item in new:
+            uris[item.sha256].append(item.uri)
+        found: dict[str, Item] = {}
+        for content, paths in uris.items():
+            for path, old in self._gone_paths(content).pair(paths).items():
+                ident = self._known.paths.get(old)
+                if ident is not None and self._known.items[ident].sha256 == content:
+                    found[path] = self._known.items[ident]
+        return found
+
+    def _gone_paths(self, content: str) -> "OldPaths":
         if self._items is None:
             self._items = defaultdict(list)
             for item in self._known.items.values():
                 if Path(item.uri).is_absolute():
                     self._items[item.sha256].append(item)
-            self._gone: dict[str, list[Item]] = {}
-        uris: dict[str, list[str]] = defaultdict(list)
-        for item in new:
-            uris[item.sha256].append(item.uri)
-        return {uri: item for content in uris for uri, item in self._pair(content, uris[content]).items()}
-
-    def _pair(self, content: str, uris: Sequence[str]) -> dict[str, Item]:
         if content not in self._gone:
-            items = (self._items or {}).pop(content, [])
-            self._gone[content] = [item for item in items if is_missing(Path(item.uri))]
-        gone = [item for item in self._gone[content] if self._known.items.get(item.id) is item]
-        pairs = pair_paths(uris, [item.uri for item in gone])
-        by_uri = {item.uri: item for item in gone}
-        taken = set(pairs.values())
-        self._gone[content] = [item for item in gone if item.uri not in taken]
-        return {new: by_uri[old] for new, old in pairs.items()}
+            items = self._items.pop(content, [])
+            self._gone[content] = OldPaths(item.uri for item in items if is_missing(Path(item.uri)))
+        return self._gone[content]
 
 
-def pair_paths(new: Sequence[str], old: Sequence[str]) -> dict[str, str]:
-    """Pair new paths with old ones: first those with the same name in the same folders, last the rest in their order.
+class OldPaths:
+    """Paths of files of one content that are gone; each is paired once.
 
     Example:
-        >>> from lookalike.ingest.moves import pair_paths
-        >>> pair_paths(["/b/x/1.jpg", "/b/y/1.jpg", "/b/3.jpg"], ["/a/y/1.jpg", "/a/x/1.jpg"])
+        >>> from lookalike.ingest.moves import OldPaths
+        >>> OldPaths(["/a/y/1.jpg", "/a/x/1.jpg"]).pair(["/b/x/1.jpg", "/b/y/1.jpg", "/b/3.jpg"])
         {'/b/x/1.jpg': '/a/x/1.jpg', '/b/y/1.jpg': '/a/y/1.jpg'}
     """
-    pairs: dict[str, str] = {}
-    left, rest = sorted(new), sorted(set(old))
-    for size in range(_PARTS, -1, -1):
-        if not left or not rest:
-            break
-        ends: dict[tuple[str, ...], list[str]] = defaultdict(list)
-        for path in reversed(rest):
-            ends[_end(path, size)].append(path)
-        for path in left:
-            if same := ends.get(_end(path, size)):
-                pairs[path] = same.pop()
-        taken = set(pairs.values())
-        left, rest = [path for path in left if path not in pairs], [path for path in rest if path not in taken]
-    return pairs
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        """Sort paths by their last parts."""
+        self._left = set(paths)
+        self._by_end: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for path in sorted(self._left, reverse=True):
+            for size in range(_PARTS + 1):
+                self._by_end[_end(path, size)].append(path)
+
+    def pair(self, new: Iterable[str]) -> dict[str, str]:
+        """Pair new paths with old ones: first those with the same name in the same folders, last the rest in order."""
+        pairs: dict[str, str] = {}
+        rest = sorted(new)
+        for size in range(_PARTS, -1, -1):
+            if not self._left:
+                break
+            for path in rest:
+                if (old := self._take(_end(path, size))) is not None:
+                    pairs[path] = old
+            rest = [path for path in rest if path not in pairs]
+        return pairs
+
+    def _take(self, end: tuple[str, ...]) -> str | None:
+        same = self._by_end.get(end, [])
+        while same:
+            if (path := same.pop()) in self._left:
+                self._left.remove(path)
+                return path
+        return None
 
 
 def _end(path: str, size: int) -> tuple[str, ...]:
-    """Return the last parts of a path; all of them if it has fewer."""
-    return PurePath(path).parts[-size:] if size else ()
+    """Return the last parts of a path."""
+    return tuple(path.rsplit(os.sep, size)[1:]) if size else ()
