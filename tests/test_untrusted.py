@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,13 @@ import pytest
 import image_files
 from lookalike import databases
 from lookalike.collection import Collection
+from lookalike.embedding import Embedder
+from lookalike.encoders import Encoder
 from lookalike.errors import LookalikeError, StorageError
+from lookalike.folder import Folder
 from lookalike.metric import Metric, VectorSpace
-from lookalike.stores import Item, SQLiteStore
+from lookalike.query import DistanceRange, Query
+from lookalike.stores import IndexSettings, Item, SQLiteStore, open_store
 from lookalike.stores.sqlite import array_file
 from searching import create_store, knn
 
@@ -437,3 +442,153 @@ def test_an_index_that_faiss_cannot_hold_in_memory_is_ignored(indexed: Path, mon
     monkeypatch.setattr("lookalike.ann.read", fail)
     with closing(SQLiteStore.open(indexed, INDEX_SPACE)) as store:
         assert knn(store, np.zeros((1, 8), np.float32), 3)[0].exact
+
+
+# ---- random damage
+
+
+def flip_bytes(file: Path, generator: np.random.Generator) -> None:
+    """Change some bytes of a file; often in its first page, which has the schema and the settings."""
+    content = bytearray(file.read_bytes())
+    end = len(content) if generator.integers(2) else min(len(content), 4096)
+    for at in generator.integers(end, size=generator.integers(1, 30)):
+        content[at] = generator.integers(256)
+    file.write_bytes(content)
+
+
+def change_rows(path: Path, generator: np.random.Generator) -> None:
+    """Put values of any type into random rows, as no table of this schema would accept them."""
+    table, columns = [
+        ("items", ("id", "uri", "label", "attributes", "sha256", "signature")),
+        ("vectors", ("vector", "seq")),
+        ("generation", ("number", "token")),
+        ("tuning", ("settings",)),
+    ][generator.integers(4)]
+    values = (
+        *(
+            None,
+            0,
+            -1,
+            2**62,
+            1e300,
+            float("nan"),
+            "",
+            "\0",
+            "../../../victim",
+            "é" * 1000,
+            b"",
+            b"\xff\xfe",
+            bytes(192),
+        ),
+        *(
+            "[" * 10_000,
+            "{}",
+            '{"a": 1}',
+            '{"budget": 1e999}',
+            '{"built": "../x"}',
+            "000000000001-" + "0" * 16,
+            "9" * 6000,
+        ),
+    )
+    with closing(sqlite3.connect(path / "catalog.sqlite")) as sql, suppress(sqlite3.Error):
+        original = sql.execute("SELECT sql FROM sqlite_master WHERE name = ?", [table]).fetchone()[0]
+        edit = "UPDATE sqlite_master SET sql = ? WHERE name = ?"
+        sql.execute("PRAGMA writable_schema = ON")
+        sql.execute(edit, [original.replace("STRICT", "").replace("NOT NULL", ""), table])
+        sql.commit()
+        sql.execute("PRAGMA writable_schema = RESET")
+        column = columns[generator.integers(len(columns))]
+        statement = f"UPDATE {table} SET {column} = ? WHERE rowid % ? = 0"
+        sql.execute(statement, [values[generator.integers(len(values))], int(generator.integers(1, 4))])
+        sql.execute("PRAGMA writable_schema = ON")
+        sql.execute(edit, [original, table])
+        sql.commit()
+
+
+def edit_json(file: Path, generator: np.random.Generator) -> None:
+    """Put strange values into a JSON file."""
+    tree = json.loads(file.read_text(encoding="utf-8"))
+    key = list(tree)[generator.integers(len(tree))]
+    values: tuple[object, ...] = (
+        None,
+        -1,
+        10**40,
+        1e300,
+        "",
+        "../../x",
+        [[]] * 9,
+        {"a": {}},
+        "é\n" * 99,
+        True,
+        "euclidean",
+        "milvus://x",
+    )
+    tree[key] = values[generator.integers(len(values))]
+    text = json.dumps(tree)
+    deep = generator.integers(6) == 0
+    file.write_text("[" * 100_000 if deep else text, encoding="utf-8")
+
+
+def damage(path: Path, generator: np.random.Generator) -> None:
+    files = [path / "catalog.sqlite", *(file for file in (path / "cache").rglob("*") if file.is_file())]
+    match generator.integers(6):
+        case 0 | 1:
+            flip_bytes(path / "catalog.sqlite", generator)
+        case 2:
+            flip_bytes(files[generator.integers(len(files))], generator)
+        case 3:
+            edit_json(path / "manifest.json", generator)
+        case _:
+            change_rows(path, generator)
+    if generator.integers(3):
+        shutil.rmtree(path / "cache")
+
+
+def try_everything(path: Path, embedder: Embedder) -> None:
+    """Call what reads and writes a collection, without loading its encoder each time."""
+    with suppress(LookalikeError):
+        folder = Folder.open(path)
+        store = open_store(folder.manifest.store or folder.path, folder.manifest.space)
+        with Collection(folder, store, embedder) as some:
+            image = image_files.png(3)
+            for call in (
+                lambda: [some.folder.thumbnail(item) for item in some],
+                lambda: json.dumps(some.search(image, k=3).to_dict(), allow_nan=False),
+                lambda: json.dumps(some.search(image, within=2.0, label="mug").to_dict(), allow_nan=False),
+                lambda: some.search(image, where={"by": "me"}),
+                lambda: [part.to_dict() for part in some.stream(Query(images=(image,), within=DistanceRange(0, 9)))],
+                lambda: some.classify(image),
+                some.store.labels,
+                some.status,
+                lambda: list(some.join(k=2)),
+                lambda: some.add_image(image_files.png(9)),
+                lambda: some.add([image_files.png(10)]),
+                lambda: some.remove([item.id for item in islice(some, 3)]),
+                lambda: some.search(image, k=100),
+                lambda: some.tune(IndexSettings(budget=3)),
+            ):
+                with suppress(LookalikeError):
+                    call()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, about numbers that are not finite
+@pytest.mark.parametrize(
+    "seeds", [range(60), pytest.param(range(60, 1500), marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_random_damage_causes_only_errors_of_lookalike(built: Path, tmp_path: Path, pocket: Path, seeds: range) -> None:
+    (tmp_path / "victim").write_bytes(b"victim")
+    embedder = Embedder.of(Encoder.open(pocket))
+    path = tmp_path / "collections" / "some.lookalike"
+    for seed in seeds:
+        shutil.copytree(built, path)
+        change(path, f"{TUNING}; INSERT INTO tuning VALUES ('{{}}')")
+        damage(path, np.random.default_rng(seed))
+        began = time.monotonic()
+        try:
+            try_everything(path, embedder)
+        except Exception as e:
+            e.add_note(f"seed {seed}")
+            raise
+        assert time.monotonic() - began < 60, seed
+        shutil.rmtree(path)
+    shutil.copytree(built, path)

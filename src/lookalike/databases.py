@@ -58,7 +58,10 @@ class Connection(sqlite3.Connection):
             sqlite3.OperationalError: it does not end (“interrupted”), or fails otherwise.
         """
         self.steps.count = 0
-        return super().execute(*arguments)
+        try:
+            return super().execute(*arguments)
+        except UnicodeDecodeError as e:  # of SQLite's own message, which quotes a damaged name
+            raise UnsafeDatabaseError("a name in it is not UTF-8") from e
 
     def executemany(self, *arguments: Any) -> sqlite3.Cursor:  # noqa: ANN401 -- as the base class
         """Execute a statement for each of many rows of values; raises as `execute`."""

@@ -158,27 +158,32 @@ def _translate_errors(folder: Path) -> Iterator[None]:
         yield
     except UnicodeEncodeError as e:
         raise UsageError(f"{e.object!r} is not Unicode text: it has half a surrogate pair.") from e
-    except sqlite3.OperationalError as e:
-        code = getattr(e, "sqlite_errorcode", 0) & 0xFF  # Python's own errors have none
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise BusyError(f"Another process has been writing to {folder} for {_TIMEOUT} s. Try again later.") from e
-        if code == sqlite3.SQLITE_READONLY:
-            raise StorageError(f"{folder} is read-only. Change its permissions, or copy it elsewhere.") from e
-        if code == sqlite3.SQLITE_FULL:
-            raise StorageError(f"The disk is full. {folder} is unchanged; free some space and try again.") from e
-        if code == sqlite3.SQLITE_INTERRUPT:
-            raise damaged(folder, "a query does not end") from e
-        if "decode to UTF-8" in str(e):
-            raise damaged(folder, "a text is not UTF-8") from e
-        raise StorageError(f"{folder} cannot be used: {_one_line(e)}.") from e
-    except sqlite3.DatabaseError as e:
-        raise damaged(folder, _one_line(e)) from e
+    except UnicodeDecodeError as e:
+        raise damaged(folder, "a text is not UTF-8") from e
+    except MemoryError as e:
+        raise StorageError(f"{folder} needs more memory than there is. Free some memory and try again.") from e
+    except sqlite3.Error as e:
+        raise _translate(e, folder) from e
+
+
+def _translate(error: sqlite3.Error, folder: Path) -> BusyError | StorageError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # Python's own errors have none
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return BusyError(f"Another process has been writing to {folder} for {_TIMEOUT} s. Try again later.")
+    if code == sqlite3.SQLITE_READONLY:
+        return StorageError(f"{folder} is read-only. Change its permissions, or copy it elsewhere.")
+    if code == sqlite3.SQLITE_FULL:
+        return StorageError(f"The disk is full. {folder} is unchanged; free some space and try again.")
+    reason = " ".join(str(error).split())[:_MAX_REASON]
+    if code == sqlite3.SQLITE_INTERRUPT:
+        reason = "a query does not end"
+    elif "decode to UTF-8" in reason:
+        reason = "a text is not UTF-8"
+    elif isinstance(error, sqlite3.OperationalError):
+        return StorageError(f"{folder} cannot be used: {reason}.")
+    return damaged(folder, reason)
 
 
 def damaged(folder: Path, reason: str) -> StorageError:
     """Make the error of a catalogue whose content is invalid."""
     return StorageError(f"{folder}/{NAME} is damaged: {reason}. Put back a backup, or index the images again.")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:_MAX_REASON]
