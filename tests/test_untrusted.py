@@ -13,11 +13,13 @@ from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
 import image_files
 from lookalike import databases
+from lookalike.cli import main
 from lookalike.collection import Collection
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
@@ -25,8 +27,10 @@ from lookalike.errors import LookalikeError, StorageError
 from lookalike.folder import Folder
 from lookalike.metric import Metric, VectorSpace
 from lookalike.query import DistanceRange, Query
+from lookalike.server import create_app
 from lookalike.stores import IndexSettings, Item, SQLiteStore, open_store
 from lookalike.stores.sqlite import array_file
+from pocket_server import serving
 from searching import create_store, knn
 
 SPACE = VectorSpace(Metric.EUCLIDEAN, 48)
@@ -592,3 +596,70 @@ def test_random_damage_causes_only_errors_of_lookalike(built: Path, tmp_path: Pa
         assert time.monotonic() - began < 60, seed
         shutil.rmtree(path)
     shutil.copytree(built, path)
+
+
+# ---- over HTTP and on the command line
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "DELETE FROM generation",
+        "UPDATE generation SET token = '/../../../victim'",
+        "UPDATE vectors SET vector = x'00'",
+        "UPDATE items SET sha256 = 'é' || char(10)",
+        "UPDATE items SET attributes = '{\"a\": 1}'",
+        "UPDATE items SET label = CAST(x'ff' AS TEXT)",
+        "UPDATE items SET uri = 'images/../../../victim'",
+    ],
+)
+def test_a_damaged_collection_is_served_with_problem_details(path: Path, script: str) -> None:
+    with Collection.open(path) as some:
+        ident = next(iter(some)).id
+    change(path, script)
+    shutil.rmtree(path / "cache")
+    base = "/api/collections/some"
+    with (
+        Collection.open(path) as some,
+        serving(create_app([some])) as address,
+        httpx.Client(base_url=address, timeout=60) as client,
+    ):
+        answers = [
+            client.get("/api/collections"),
+            client.get(f"{base}/items"),
+            client.get(f"{base}/items?shuffle=1"),
+            client.get(f"{base}/items/{ident}"),
+            client.get(f"{base}/items/{ident}/image"),
+            client.get(f"{base}/items/{ident}/thumbnail"),
+            client.post(f"{base}/search", json={"item": ident, "k": 3}),
+            client.post(f"{base}/search", files={"image": image_files.png(1)}, data={"k": "3"}),
+            client.post(f"{base}/classify", files={"image": image_files.png(1)}),
+            client.delete(f"{base}/items/{ident}"),
+            client.get("/health"),
+        ]
+    assert any(answer.is_error for answer in answers)
+    for answer in answers:
+        assert b"victim" not in answer.content or "uri" in script
+        if answer.is_error:
+            assert answer.headers["content-type"] == "application/problem+json", answer.content
+            assert "\n" not in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("script", ["DELETE FROM generation", "UPDATE items SET label = CAST(x'ff' AS TEXT)"])
+def test_a_damaged_collection_is_one_line_in_a_terminal(
+    path: Path, script: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(path, script)
+    shutil.rmtree(path / "cache")
+    photo = path.parent / "photo.png"
+    photo.write_bytes(image_files.png(1))
+    try:
+        for arguments in (["search", str(path), str(photo)], ["join", str(path), "-k", "1"], ["info", str(path)]):
+            monkeypatch.setattr("sys.argv", ["lookalike", *arguments])
+            with suppress(SystemExit):
+                main()
+            out, err = capsys.readouterr()
+            assert "Traceback" not in out + err
+            assert not err or (err.startswith("Error: ") and err.count("\n") == 1)
+    finally:
+        photo.unlink()
