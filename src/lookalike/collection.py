@@ -797,7 +797,8 @@ class Collection:
         k, ranked = query.k or DEFAULT_K, list[RankedClass]()
         while remaining and len(ranked) < k:
             (answer,) = self.answer(replace(query, where=Filter(labels=frozenset(remaining))))
-            if not answer.hits:  # another process has just removed the items of these labels
+            # Another process has just removed the items of these labels, or the catalogue is damaged.
+            if remaining.isdisjoint(hit.item.label for hit in answer.hits):
                 break
             for hit in answer.hits:
                 if hit.item.label in remaining:

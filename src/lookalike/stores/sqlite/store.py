@@ -137,7 +137,7 @@ class SQLiteStore:
         # SQLite knows the length of a blob before it reads it.
         size = self.space.columns * self.space.dtype.itemsize
         vector = f"CASE length(vector) WHEN {size} THEN vector END"
-        statement = f"SELECT id, {vector} FROM items JOIN vectors USING (seq) WHERE id IN (%s)"
+        statement = f"SELECT id, {vector} FROM items LEFT JOIN vectors USING (seq) WHERE id IN (%s)"
         blobs = dict(self._catalogue.select_in(statement, ids))
         if missing := [i for i in ids if i not in blobs]:
             raise NotFoundError(f"{self.folder} has no item “{missing[0]}”.")
