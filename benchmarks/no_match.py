@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from lookalike import chance, encoders, images, sample, search
+from lookalike import encoders, images, sample, search
+from lookalike.chance import MAX_ITEMS, NEIGHBOURS, Chance
 from lookalike.embedding import Embedder
 from lookalike.images import ImageSource
 from lookalike.query import Branch
@@ -104,12 +105,13 @@ def report(
     branch: Branch = "photo",
 ) -> None:
     """Print the line of a collection: the share of each kind of query that is told that nothing looks like it."""
-    distance = chance.chance_distance(gallery[: chance.MAX_ITEMS], embedder.metric, embedder.calibration())
-    limit = (distance or np.inf) * (1 if branch == "photo" else chance.SKETCH_FACTOR)
+    measured = Chance.of(gallery[:MAX_ITEMS], embedder.metric, embedder.calibration()) or Chance(np.inf, np.inf)
+    measured = measured if branch == "photo" else measured.for_sketches()
 
     def share(sources: Sources, digits: int) -> str:
-        nearest = search.knn(embed(embedder, sources, branch), gallery, 1, embedder.metric).distances
-        return f"{np.mean(nearest > limit):.{digits}%}"
+        vectors = embed(embedder, sources, branch)
+        found = search.knn(vectors, gallery, NEIGHBOURS, embedder.metric).distances.reshape(len(vectors), -1)
+        return f"{np.mean([measured.no_match(row) for row in found.tolist()]):.{digits}%}"
 
     left = ", ".join(f"{name} {share(sources, 1)}" for name, sources in near.items())
     right = ", ".join(f"{name} {share(sources, 0)}" for name, sources in away.items())

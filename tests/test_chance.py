@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike import chance, sample
+from lookalike import sample
+from lookalike.chance import MIN_ITEMS, Chance, load, save
 from lookalike.collection import Collection
 from lookalike.encoders.card import Calibration
 from lookalike.metric import Metric
+from lookalike.search import knn
 
 
 def calibration(**distances: float) -> Calibration:
@@ -21,53 +23,87 @@ def calibration(**distances: float) -> Calibration:
     )
 
 
-def test_it_is_the_distance_within_which_almost_every_item_has_another() -> None:
-    line = np.arange(1000, dtype=np.float32)[:, None] * np.array([[0.5, 0]], np.float32)
-    assert chance.chance_distance(line, Metric.EUCLIDEAN) == pytest.approx(0.5)
-    line[::50] += np.array([0, 40], np.float32)  # one in fifty lies apart
-    assert (chance.chance_distance(line, Metric.EUCLIDEAN) or 0) > 20
+def test_it_refuses_hardly_any_item_of_the_collection() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(3000, 8)).astype(np.float32)
+    chance = Chance.of(vectors, Metric.EUCLIDEAN)
+    assert chance is not None
+    found = knn(vectors, vectors, 11, Metric.EUCLIDEAN).distances.reshape(len(vectors), -1)[:, 1:]
+    assert 0.001 < np.mean([chance.no_match(row) for row in found.tolist()]) < 0.02
+    far = rng.normal(size=(100, 8)).astype(np.float32) * 4
+    found = knn(far, vectors, 10, Metric.EUCLIDEAN).distances.reshape(len(far), -1)
+    assert np.mean([chance.no_match(row) for row in found.tolist()]) > 0.9
+
+
+def test_a_stranger_beside_one_odd_item_matches_nothing_and_a_copy_of_that_item_does() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(3000, 8)).astype(np.float32)
+    vectors[1] = 9
+    chance = Chance.of(vectors, Metric.EUCLIDEAN)
+    assert chance is not None
+    away = float(np.median(np.linalg.norm(vectors - vectors[1], axis=1)))
+    assert chance.no_match([0.99 * chance.nearest, *[away] * 9])
+    assert not chance.no_match([0.5 * chance.usual, *[away] * 9])
+    assert not chance.no_match([0.99 * chance.nearest])
 
 
 @pytest.mark.parametrize("metric", [Metric.EUCLIDEAN, Metric.COSINE])
 def test_too_few_items_and_items_that_are_all_alike_have_none(metric: Metric) -> None:
     rng = np.random.default_rng(0)
-    assert chance.chance_distance(rng.normal(size=(chance.MIN_ITEMS - 1, 4)).astype(np.float32), metric) is None
-    assert chance.chance_distance(np.ones((200, 4), np.float32), metric) is None
-    assert chance.chance_distance(np.empty((0, 4), np.float32), metric) is None
+    assert Chance.of(rng.normal(size=(MIN_ITEMS - 1, 4)).astype(np.float32), metric) is None
+    assert Chance.of(np.ones((200, 4), np.float32), metric) is None
+    assert Chance.of(np.empty((0, 4), np.float32), metric) is None
 
 
 def test_bits_have_one() -> None:
-    codes = np.random.default_rng(0).integers(0, 256, (300, 8), np.uint8)
-    assert 8 < (chance.chance_distance(codes, Metric.HAMMING) or 0) < 32
+    chance = Chance.of(np.random.default_rng(0).integers(0, 256, (300, 8), np.uint8), Metric.HAMMING)
+    assert chance is not None
+    assert 8 < chance.nearest < 32
 
 
 def test_a_calibration_shortens_it_the_more_the_rarer_the_same_is() -> None:
     rng = np.random.default_rng(0)
     apart = rng.normal(size=(2000, 8)).astype(np.float32) * 10
-    alone = chance.chance_distance(apart, Metric.EUCLIDEAN)
-    assert alone is not None
-    assert alone > 2
-    rare = chance.chance_distance(apart, Metric.EUCLIDEAN, calibration())  # of one pair in 2,000
-    assert rare is not None
+
+    def nearest(vectors: np.ndarray, known: Calibration | None = None) -> float:
+        chance = Chance.of(vectors, Metric.EUCLIDEAN, known)
+        assert chance is not None
+        assert chance.usual <= chance.nearest
+        return chance.nearest
+
+    assert nearest(apart) > 2
+    rare = nearest(apart, calibration())  # of one pair in 2,000
     assert rare == pytest.approx(2 / 2000, abs=0.01)
     classes = np.repeat(apart[:4], 500, axis=0) + rng.normal(size=(2000, 8)).astype(np.float32) * 0.001
-    common = chance.chance_distance(np.concatenate([classes, apart]), Metric.EUCLIDEAN, calibration())
-    assert common is not None
-    assert rare < common < 0.5
-    few = chance.chance_distance(apart[:2], Metric.EUCLIDEAN, calibration())
-    assert few == pytest.approx(1, abs=0.01)
+    assert rare < nearest(np.concatenate([classes, apart]), calibration()) < 0.5
+    assert nearest(apart[:2], calibration()) == pytest.approx(1, abs=0.01)
 
 
 def test_a_file_of_the_cache_is_read_only_if_it_is_of_the_same_vectors(tmp_path: Path) -> None:
     path = tmp_path / "chance.json"
-    assert chance.load(path, "a") is None
-    chance.save(path, "a", 0.5)
-    assert chance.load(path, "a") == 0.5
-    assert chance.load(path, "b") is None
-    for text in ("", "[1]", '{"a": -1.0}', '{"a": 1e999}', '{"a": "0.5"}', '{"a": ' + "9" * 200 + "}", "[" * 9000):
+    assert load(path, "a") is None
+    save(path, "a", Chance(0.5, 0.25, 0.75))
+    assert load(path, "a") == Chance(0.5, 0.25, 0.75)
+    assert load(path, "b") is None
+    save(path, "a", Chance(0.5, 0.25))
+    again = load(path, "a")
+    assert again is not None
+    assert again.tenth > 1e30
+    values = (
+        "1",
+        "[-1, 1, 1]",
+        "[1, 1]",
+        '["x", 1, 1]',
+        "[[], 1, 1]",
+        "[null, 1, 1]",
+        "[1e999, 1, 1]",
+        "[1, 2, 1]",
+        "9" * 200,
+    )
+    for text in ("", "[1]", "[" * 9000, *(f'{{"a": {value}}}' for value in values)):
         path.write_text(text)
-        assert chance.load(path, "a") is None
-    chance.save(tmp_path / "no folder" / "chance.json", "a", 0.5)  # is not an error
+        assert load(path, "a") is None
+    save(tmp_path / "no folder" / "chance.json", "a", Chance(1, 1))  # is not an error
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +115,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Collection:
 
 def test_noise_matches_nothing_and_products_do(shop: Collection) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8).repeat(16, 0).repeat(16, 1)
-    answer = shop.search(noise, k=1)
-    assert (answer.no_match, answer[0].closeness) == (True, 0)
+    for k in (1, 10, 20):
+        answer = shop.search(noise, k=k)
+        assert (answer.no_match, answer[0].closeness, len(answer)) == (True, 0, k)
     product = sample.catalogue(40, 9)[3]
     answer = shop.search(product.photo())
     assert answer.no_match is False

@@ -1,16 +1,20 @@
-"""The distance from which the nearest item of a query is no nearer than chance.
+"""The distances from which the nearest items of a query are no nearer than chance.
 
-A query that belongs to a collection has a neighbour about as near as the items of the collection have among themselves; a
-stranger's nearest neighbour is farther (Ramaswamy, Rastogi and Shim, SIGMOD 2000; Sun et al., ICML 2022, for embeddings).
-Where the encoder is calibrated, the nearest item must also show the same thing more probably than not.
-``benchmarks/no_match.py`` measures how often this is right; see ``docs/reference/measures.md``.
+A query that belongs to a collection has neighbours about as near as the items of the collection have among themselves; those
+of a stranger are farther (Ramaswamy, Rastogi and Shim, SIGMOD 2000; Sun et al., ICML 2022, for embeddings). A stranger may lie
+near a single odd item by accident, so the tenth neighbour counts as well. Where the encoder is calibrated, the nearest item
+must also show the same thing more probably than not. ``benchmarks/no_match.py`` measures how often this is right; see
+``docs/reference/measures.md``.
 """
 
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -23,37 +27,86 @@ MIN_ITEMS = 50
 """Fewest items whose distances to each other say how near a neighbour usually is."""
 
 MAX_ITEMS = 2**14
-"""Most items that are compared: more would make the first search slower, and hardly change the distance."""
+"""Most items that are compared: more would make the first search slower, and hardly change the distances."""
 
-SKETCH_FACTOR = 1.15
-"""A sketch lies this much farther from its nearest item than a photo does (``benchmarks/no_match.py``)."""
+NEIGHBOURS = 10
+"""The neighbour whose distance counts besides that of the nearest."""
 
 _QUERIES = 512
-_QUANTILE = 0.99
+_REFUSED = 0.01  # share of a sample of the items to which, if they were queries, nothing would look alike
+_LEAST, _QUANTILES = 0.98, 161
 _STEPS = 512
 _MAX_BYTES = 10_000
 
+# A sketch lies this much farther from its neighbours than a photo does (benchmarks/no_match.py).
+_SKETCH_NEAREST, _SKETCH_TENTH = 1.15, 1.03
 
-def chance_distance(vectors: Vectors, metric: Metric, calibration: Calibration | None = None) -> float | None:
-    """Compute the distance from which the nearest item of a photo is no nearer than chance.
 
-    Args:
-        vectors: of the items, or of a sample of them: ``(n, c)``.
-        metric: of the distance.
-        calibration: of the encoder for the metric, if there is one.
+@dataclass(frozen=True)
+class Chance:
+    """Distances from which neighbours are no nearer than chance.
 
-    Returns:
-        The distance within which 99% of the items have another item, or the shorter one from which an item is more probably
-        different than the same; none if there are fewer than `MIN_ITEMS` and no calibration, or all items are alike.
+    Attributes:
+        nearest: almost every item has another one within this distance.
+        usual: half of the items do. A query with a nearer item matches, whatever its other neighbours are.
+        tenth: almost every item has ten others within this distance; infinite if that is unknown.
     """
-    sample = vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), _QUERIES)).astype(np.int64)]
-    distance = math.inf
-    if len(vectors) >= MIN_ITEMS:
-        nearest = search.knn(sample, vectors, 2, metric).distances.reshape(-1, 2)[:, 1]  # the first is the item itself
-        distance = float(np.quantile(nearest, _QUANTILE)) or math.inf
-    if calibration is not None and calibration.knots:
-        distance = min(distance, _even_odds(calibration, _prior(sample, len(vectors), metric, calibration)))
-    return distance if math.isfinite(distance) else None
+
+    nearest: float
+    usual: float
+    tenth: float = math.inf
+
+    @classmethod
+    def of(cls, vectors: Vectors, metric: Metric, calibration: Calibration | None = None) -> Self | None:
+        """Measure the distances of a collection's photos.
+
+        Args:
+            vectors: of the items, or of a sample of them: ``(n, c)``.
+            metric: of the distances.
+            calibration: of the encoder for the metric, if there is one.
+
+        Returns:
+            None if there are fewer than `MIN_ITEMS` and no calibration, or all items are alike.
+        """
+        sample = vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), _QUERIES)).astype(np.int64)]
+        chance = cls(math.inf, math.inf)
+        if len(vectors) >= MIN_ITEMS:
+            found = search.knn(sample, vectors, NEIGHBOURS + 1, metric).distances.reshape(len(sample), -1)
+            chance = cls(*_limits(found[:, 1], found[:, NEIGHBOURS]))  # the first is the item itself
+        if calibration is not None and calibration.knots:
+            even = _even_odds(calibration, _prior(sample, len(vectors), metric, calibration))
+            chance = replace(chance, nearest=min(chance.nearest, even), usual=min(chance.usual, even))
+        return chance if math.isfinite(chance.nearest) else None
+
+    def for_sketches(self) -> Self:
+        """Return the distances for sketches, which lie farther from photos than photos do."""
+        nearest, usual = self.nearest * _SKETCH_NEAREST, self.usual * _SKETCH_NEAREST
+        return replace(self, nearest=nearest, usual=usual, tenth=self.tenth * _SKETCH_TENTH)
+
+    def no_match(self, distances: Sequence[float]) -> bool:
+        """Return whether a query's neighbours are no nearer than chance.
+
+        Args:
+            distances: of the hits, ascending; the tenth counts if it is there.
+        """
+        tenth = distances[NEIGHBOURS - 1] if len(distances) >= NEIGHBOURS else 0
+        return distances[0] > self.nearest or (tenth > self.tenth and distances[0] > self.usual)
+
+    def closeness(self, distances: Sequence[float]) -> list[float]:
+        """Convert distances to 1 at distance 0, and to 0 from the distance of `nearest` on."""
+        return [max(0.0, 1 - distance / self.nearest) for distance in distances]
+
+
+def _limits(nearest: np.ndarray, tenth: np.ndarray) -> tuple[float, float, float]:
+    """Return the distances of a `Chance` that refuse a small share of the items."""
+    usual = float(np.median(nearest))
+    limits = math.inf, math.inf
+    for quantile in np.linspace(1, _LEAST, _QUANTILES):
+        closer = float(np.quantile(nearest, quantile)), float(np.quantile(tenth, quantile))
+        if np.mean((nearest > closer[0]) | ((tenth > closer[1]) & (nearest > usual))) > _REFUSED:
+            break
+        limits = closer
+    return limits[0] or math.inf, usual, limits[1]
 
 
 def _prior(sample: Vectors, total: int, metric: Metric, calibration: Calibration) -> float:
@@ -75,22 +128,25 @@ def _even_odds(calibration: Calibration, prior: float) -> float:
 
 
 def cache_key(generation: str, calibration: Calibration | None, metric: Metric) -> str:
-    """Return a name of what a distance depends on."""
+    """Return a name of what the distances depend on."""
     text = "" if calibration is None else calibration.model_dump_json()
     return f"{generation} {metric} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def load(path: Path, key: str) -> float | None:
-    """Read a distance that `save` wrote; none if there is none for the key."""
+def load(path: Path, key: str) -> Chance | None:
+    """Read distances that `save` wrote; none if there are none for the key."""
     with suppress(OSError, ValueError):
         tree = parsing.read_json(path, max_bytes=_MAX_BYTES)
-        value = tree.get(key) if isinstance(tree, dict) else None
-        if isinstance(value, float) and 0 < value < math.inf:
-            return value
+        values = tree.get(key) if isinstance(tree, dict) else None
+        if isinstance(values, list) and len(values) == len(asdict(Chance(1, 1))):
+            nearest, usual, tenth = (float(value) if isinstance(value, int | float) else 0 for value in values)
+            if 0 < nearest < math.inf and 0 <= usual <= nearest and tenth > 0:
+                return Chance(nearest, usual, tenth)
     return None
 
 
-def save(path: Path, key: str, distance: float) -> None:
-    """Write a distance in place of earlier ones. A failure is ignored, since the next process can compute it again."""
+def save(path: Path, key: str, chance: Chance) -> None:
+    """Write distances in place of earlier ones. A failure is ignored, since the next process can measure them again."""
     with suppress(OSError):
-        atomic.write_text(path, json.dumps({key: distance}) + "\n")
+        values = [chance.nearest, chance.usual, min(chance.tenth, float(np.finfo(np.float32).max))]
+        atomic.write_text(path, json.dumps({key: values}) + "\n")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self, Unpack, overload
 import numpy as np
 
 from lookalike import chance, compare, encoders, images, ingest, roots
+from lookalike.chance import Chance
 from lookalike.compare import RankedClass, Ranking, Verdict
 from lookalike.duplicates import DuplicateGroups, FindOptions, SearchRadius, find_duplicates
 from lookalike.duplicates.find import DEFAULT_OPTIONS
@@ -93,7 +94,7 @@ class Collection:
         self.folder = folder
         self.store = store
         self.embedder = embedder
-        self._chances: dict[Metric, tuple[tuple[str, Calibration | None], float | None]] = {}
+        self._chances: dict[Metric, tuple[tuple[str, Calibration | None], Chance | None]] = {}
 
     @classmethod
     def create(
@@ -536,21 +537,19 @@ class Collection:
             UsageError: the query does not fit the collection.
         """
         _check_query(query)
-        if not query.items:
-            answers = self.store.search(self._resolve(query))
-            limit = self._chance_distance(query)
-            return self._explain_nothing([self._finish(answer, query, limit) for answer in answers], query.where)
-        # Each item finds itself, so ask for one hit more.
-        one_more = replace(
+        # Each item finds itself, and the distance of the tenth hit shows whether the nearest ones are near by chance.
+        own = 1 if query.items else 0
+        deeper = replace(
             query,
-            k=None if query.k is None else query.k + 1,
-            limit=None if query.limit is None else query.limit + 1,
+            k=None if query.k is None else max(query.k, chance.NEIGHBOURS) + own,
+            limit=None if query.limit is None else query.limit + own,
         )
-        answers = self.store.search(self._resolve(one_more))
-        limit = self._chance_distance(query)
+        answers = self.store.search(self._resolve(deeper))
+        measured = self._chance(query)
+        items: Sequence[str | None] = query.items or [None] * len(answers)
         finished = [
-            self._finish(_without(answer, item, query.k, query.limit), query, limit)
-            for answer, item in zip(answers, query.items, strict=True)
+            self._finish(_without(answer, item, query.limit), query, measured)
+            for answer, item in zip(answers, items, strict=True)
         ]
         return self._explain_nothing(finished, query.where)
 
@@ -576,8 +575,8 @@ class Collection:
             query = replace(query, within=DistanceRange(begin, query.within.max))
         parts = self.store.stream(self._resolve(query))
         own = query.items[0] if query.items else None
-        limit = self._chance_distance(query)
-        return (self._finish(_without(_after(part, after), own), query, limit) for part in parts)
+        measured = self._chance(query)
+        return (self._finish(_without(_after(part, after), own), query, measured) for part in parts)
 
     def answer_after(self, query: Query, after: tuple[float, str]) -> Answer:
         """Continue the answer of a range query that its limit cut off, exactly.
@@ -613,21 +612,23 @@ class Collection:
             return self.store.vectors(query.items)
         return self.embedder.embed(query.images, query.branch)
 
-    def _finish(self, answer: Answer, query: Query, chance_distance: float | None) -> Answer:
-        """Add probabilities, closeness and thumbnails, which the store does not have."""
-        hits, no_match = answer.hits, None
-        distances = np.asarray([hit.distance for hit in hits])
-        probabilities = self.embedder.with_metric(answer.metric).probabilities(distances, query.branch)
-        if hits and (probabilities is not None or chance_distance is not None):
+    def _finish(self, answer: Answer, query: Query, measured: Chance | None) -> Answer:
+        """Keep k hits; add probabilities, closeness and thumbnails, which the store does not have."""
+        hits, no_match = answer.hits[: query.k], None
+        distances = [hit.distance for hit in answer.hits]
+        if hits and measured is not None and (query.within is None or query.within.min == 0):
+            # Few items pass a filter, so the tenth may be far although the nearest matches.
+            no_match = measured.no_match(distances[:1] if query.where else distances)
+        distances = distances[: query.k]
+        probabilities = self.embedder.with_metric(answer.metric).probabilities(np.asarray(distances), query.branch)
+        if hits and (probabilities is not None or measured is not None):
             known = [None] * len(hits) if probabilities is None else probabilities.tolist()
-            close = [None] * len(hits) if chance_distance is None else _closeness(distances, chance_distance)
+            close = [None] * len(hits) if measured is None else measured.closeness(distances)
             hits = tuple(replace(hit, probability=p, closeness=c) for hit, p, c in zip(hits, known, close, strict=True))
-        if hits and chance_distance is not None and (query.within is None or query.within.min == 0):
-            no_match = bool(distances[0] > chance_distance)
         return replace(answer, hits=hits, no_match=no_match, thumbnail=self.folder.thumbnail)
 
-    def _chance_distance(self, query: Query) -> float | None:
-        """Return the distance from which hits are no nearer than chance; computed once for each generation."""
+    def _chance(self, query: Query) -> Chance | None:
+        """Return the distances from which hits are no nearer than chance; measured once for each generation."""
         if not isinstance(self.store, Sampling):
             return None
         metric = query.metric or self.metric
@@ -635,14 +636,14 @@ class Collection:
         made_of = self.store.generation(), calibration
         if self._chances.get(metric, (None, None))[0] != made_of:
             path, key = self.folder.cache / "chance.json", chance.cache_key(*made_of, metric)
-            distance = chance.load(path, key)
-            if distance is None:
-                distance = chance.chance_distance(self.store.sample(chance.MAX_ITEMS), metric, calibration)
-                if distance is not None:
-                    chance.save(path, key, distance)
-            self._chances[metric] = made_of, distance
-        distance = self._chances[metric][1]
-        return distance if distance is None or query.branch == "photo" else distance * chance.SKETCH_FACTOR
+            measured = chance.load(path, key)
+            if measured is None:
+                measured = Chance.of(self.store.sample(chance.MAX_ITEMS), metric, calibration)
+                if measured is not None:
+                    chance.save(path, key, measured)
+            self._chances[metric] = made_of, measured
+        measured = self._chances[metric][1]
+        return measured if measured is None or query.branch == "photo" else measured.for_sketches()
 
     # ---- approximate indexes
 
@@ -769,7 +770,6 @@ class Collection:
 
         Example:
             >>> print(la.open("shop").classify("mug.jpg", k=2))
-            distance  class
                 0.70  mug
                 0.97  trousers
         """
@@ -962,18 +962,13 @@ def _check_query(query: object) -> None:
         raise UsageError(f"A Query is needed here, not {type(query).__name__}; `search` takes an image.")
 
 
-def _closeness(distances: np.ndarray, chance_distance: float) -> list[float]:
-    closeness: list[float] = np.maximum(0, 1 - distances / chance_distance).tolist()
-    return closeness
-
-
-def _without(answer: Answer, item: str | None, k: int | None = None, limit: int | None = None) -> Answer:
-    """Remove an item from its own answer, and hits beyond k or the limit; only the limit makes it incomplete."""
+def _without(answer: Answer, item: str | None, limit: int | None = None) -> Answer:
+    """Remove an item from its own answer, and hits beyond the limit, which makes it incomplete."""
     if item is None:
         return answer
     hits = [hit for hit in answer.hits if hit.item.id != item]
     complete = answer.complete and (limit is None or len(hits) <= limit)
-    return replace(answer, hits=tuple(hits[: k or limit]), complete=complete)
+    return replace(answer, hits=tuple(hits[:limit]), complete=complete)
 
 
 def _after(answer: Answer, after: tuple[float, str] | None) -> Answer:

@@ -111,8 +111,8 @@ class Ranking(Sequence[RankedClass]):
         return self.classes[0].label
 
     def __str__(self) -> str:
-        """Format as a table for a terminal, without control characters."""
-        return text_table(*self.table())
+        """Format as a table for a terminal, without names of columns and without control characters."""
+        return "\n".join(text_table(*self.table()).split("\n")[1:])
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return the column names and the rows of a table for people; see `lookalike.stores.Answer.table`."""
