@@ -33,7 +33,7 @@ NEIGHBOURS = 10
 """The neighbour whose distance counts besides that of the nearest."""
 
 _QUERIES = 512
-_REFUSED = 0.01  # share of a sample of the items to which, if they were queries, nothing would look alike
+_REFUSED = 0.0125  # share of a sample of the items to which, if they were queries, nothing would look alike
 _LEAST, _QUANTILES = 0.98, 161
 _STEPS = 512
 _MAX_BYTES = 10_000
