@@ -242,6 +242,17 @@ def test_remove_does_not_guess_between_two_unicode_forms(shell: Shell) -> None:
     assert all(ident in done.err for ident in uris().values())
 
 
+def test_prune_and_relocate_take_a_folder_in_the_other_unicode_form(shell: Shell) -> None:
+    image_files.write(Path("cafe\u0301"), {"a.png": 1, "b.png": 2})
+    shell("index", "cafe\u0301", "--to", "c", "--encoder", "pocket")
+    Path("cafe\u0301/a.png").unlink()
+    Path("cafe\u0301").rename("tea")
+    assert shell("relocate", "c", "caf\u00e9/b.png", "tea/b.png").code == 0
+    assert sorted(uris()) == ["cafe\u0301/a.png", "tea/b.png"]
+    assert "1 removed" in shell("index", "caf\u00e9", "--to", "c", "--prune").out
+    assert list(uris()) == ["tea/b.png"]
+
+
 # ---- labels, files that are not taken, scope
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import image_files
+import processes
 from lookalike.collection import Collection
 from lookalike.duplicates import decisions
 from lookalike.encoders import Encoder
@@ -292,3 +293,25 @@ def test_ids_of_a_path_differ_by_number() -> None:
     assert paths.is_missing(Path("/nowhere/a.png"))
     assert not paths.is_missing(Path("a\0b"))
     assert plan([]) == []
+
+
+@pytest.mark.slow
+def test_a_killed_run_moves_whole_items_and_the_next_one_continues(tmp_path: Path, pocket: Path) -> None:
+    files = write(tmp_path / "cats", **{f"p{i:03}": i for i in range(300)})
+    path, log = tmp_path / "shop.lookalike", tmp_path / "log"
+    with Collection.create(path, Encoder.open(pocket)) as shop:
+        shop.add([Entry(file, file.stem) for file in files])
+        before = {name: (item.id, item.label, item.sha256) for name, item in by_name(shop).items()}
+        (tmp_path / "cats").rename(tmp_path / "cats2")
+        moved = 0
+        for wanted in (1, 60, 120, 250):
+            process = processes.start(processes.add, path, tmp_path / "cats2", log)
+            while process.poll() is None and moved < wanted:
+                moved = sum("cats2" in item.uri for item in shop)
+            process.kill()
+            process.communicate()
+            assert {name: (i.id, i.label, i.sha256) for name, i in by_name(shop).items()} == before
+        processes.finish(processes.start(processes.add, path, tmp_path / "cats2", log))
+        assert {name: (i.id, i.label, i.sha256) for name, i in by_name(shop).items()} == before
+        assert not any(map(shop.is_missing, shop))
+    assert not log.exists() or not log.read_text()  # nothing is embedded

@@ -16,6 +16,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack, overload
+from unicodedata import normalize
 
 import numpy as np
 
@@ -336,12 +337,17 @@ class Collection:
         return self.folder.remove_items(self.store, to_texts("The id of an item", ids))
 
     def missing(self, folder: str | os.PathLike[str] | None = None) -> list[Item]:
-        """Return the items whose files certainly do not exist: those under a folder, or all that are not uploads."""
-        root = "" if folder is None else str(self._locate(folder)).rstrip(os.sep) + os.sep
+        """Return the items whose files certainly do not exist: those under a folder, or all that are not uploads.
+
+        The folder may be named in another Unicode form than in the items.
+        """
+        root = "" if folder is None else normalize("NFC", str(self._locate(folder))).rstrip(os.sep) + os.sep
         return [
             item
             for item in self.store.scan()
-            if item.uri.startswith(root) and (path := Path(item.uri)).is_absolute() and ingest.is_missing(path)
+            if (item.uri if item.uri.isascii() else normalize("NFC", item.uri)).startswith(root)
+            and (path := Path(item.uri)).is_absolute()
+            and ingest.is_missing(path)
         ]
 
     def prune(self, folder: str | os.PathLike[str] | None = None) -> tuple[int, list[GoneFolder]]:

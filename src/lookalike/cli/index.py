@@ -98,7 +98,7 @@ def index(given: Options) -> None:
             output.write_json(_to_dict(collection, added, missing, removed))
         else:
             output.stdout.print(_summary(collection, added, missing, removed))
-            output.stderr.print(collection.embedder.scope, style="dim")
+            output.print_scope(collection.embedder)
     if found and added.failed == added.total:
         sys.exit(1)
 
