@@ -518,6 +518,16 @@ def test_files_go_outside_of_the_known_folders_only_if_the_user_allows_it(strang
     assert target.read_bytes() == image_files.png(9)
 
 
+@pytest.mark.parametrize("name", ["run.sh", ".bashrc", "authorized_keys", ".git/hooks/pre-commit", "index.html"])
+def test_files_with_other_names_than_images_are_asked_for_also_in_known_folders(
+    name: str, stranger: Stranger, tmp_path: Path
+) -> None:
+    stranger.put(9, tmp_path / "photos" / name)
+    with pytest.raises(UsageError, match="names of other files than images"):
+        stranger.restore()
+    assert not (tmp_path / "photos" / name).exists()
+
+
 @pytest.mark.parametrize("roots", ["unknown collection", "another collection"])
 def test_a_record_cannot_name_a_collection_that_knows_its_place(
     roots: str, stranger: Stranger, tmp_path: Path, collection: Collection

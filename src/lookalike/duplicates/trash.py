@@ -203,7 +203,12 @@ def describe_outside(outside: Sequence[Path], verb: str) -> str:
     """Return a sentence that names the folders of files outside of the known folders."""
     folders = list(dict.fromkeys(str(path.parent) for path in outside))
     shown = ", ".join(folders[:_SHOWN_FOLDERS]) + (", …" if len(folders) > _SHOWN_FOLDERS else "")
-    return f"{plural(len(outside), 'file')} {verb} outside of the folders that you indexed on this computer: {shown}."
+    names = "" if all(map(_has_image_name, outside)) else ", or have names of other files than images"
+    return f"{plural(len(outside), 'file')} {verb} outside of the folders that you indexed on this computer{names}: {shown}."
+
+
+def _has_image_name(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
 
 
 def _problem(path: Path, sha256: str) -> str | None:
@@ -304,14 +309,18 @@ def restore(
 
 
 def _with_roots(trash: Path, records: Sequence[Record]) -> Iterator[tuple[Path, Sequence[Path]]]:
-    """Yield the places of the files in the trash with the folders that this user indexed into their collections."""
+    """Yield the places of the files in the trash with the folders that this user indexed into their collections.
+
+    A file that is not named like an image has none: other files, such as scripts, may lie in these folders and be run.
+    """
     roots: dict[str, tuple[Path, ...]] = {}
     for record in records:
         if record.collection not in roots:
             roots[record.collection] = known_roots(Path(record.collection))
         with suppress(OSError):  # a link is on the way: `_restore_file` says so
             if os.path.lexists(record.find_trashed(trash)) and not _is_own_image(record):
-                yield Path(record.file), roots[record.collection]
+                file = Path(record.file)
+                yield file, roots[record.collection] if _has_image_name(file) else ()
 
 
 def _is_own_image(record: Record) -> bool:
