@@ -459,6 +459,8 @@ def test_other_files_are_not_overwritten(asked: Callable[..., Join], tmp_path: P
         joins.write(asked("k"), tmp_path / "pairs.xlsx")
     with pytest.raises(StorageError, match="there is no folder"):
         joins.write(asked("k"), tmp_path / "none" / "pairs.csv")
+    with pytest.raises(StorageError, match="cannot be written"):
+        joins.write(asked("k"), tmp_path.joinpath(*["x"] * 3000) / "pairs.csv")
 
 
 def test_items_removed_meanwhile_have_no_uri(tmp_path: Path, pocket: Path) -> None:

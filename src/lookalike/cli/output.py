@@ -237,7 +237,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         StorageError: the folder is a file, or cannot be written or created.
     """
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))  # noqa: PTH110 -- false for a name that is too long, too
     if not existing.is_dir():
         raise StorageError(f"{existing} is a file, not a folder. Give another path.")
     if not os.access(existing, os.W_OK | os.X_OK):
