@@ -40,6 +40,9 @@ def path(tmp_path: Path, encoder: Encoder) -> Path:
         ({"metric": "manhattan"}, StorageError),
         ({"format": "other"}, StorageError),
         ({"something": "new"}, StorageError),
+        ({"store": "other.lookalike"}, StorageError),
+        ({"store": "/some/other.lookalike"}, StorageError),
+        ({"dimension": 2**40}, StorageError),
     ],
 )
 def test_an_invalid_manifest_is_refused(path: Path, change: dict[str, object], error: type[Exception]) -> None:

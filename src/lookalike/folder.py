@@ -77,7 +77,11 @@ class Manifest(BaseModel):
     dimension: int = Field(gt=0, le=2**20, description="floats of a vector, or bits of a code")
     codec: str = "none"
     encoder: EncoderPin
-    store: str | None = Field(default=None, description="URL of the store; none: it is in the folder")
+    store: str | None = Field(
+        default=None,
+        pattern="^[a-z][a-z0-9+.-]*://",  # and never the path of another folder
+        description="URL of the store; none: it is in the folder",
+    )
 
     @property
     def space(self) -> VectorSpace:

@@ -141,7 +141,10 @@ class SQLiteStore:
         blobs = dict(self._catalogue.select_in(statement, ids))
         if missing := [i for i in ids if i not in blobs]:
             raise NotFoundError(f"{self.folder} has no item “{missing[0]}”.")
-        return to_vectors([blobs[i] for i in ids], self.space, self.folder)
+        vectors = to_vectors([blobs[i] for i in ids], self.space, self.folder)
+        if vectors.dtype.kind == "f" and not np.isfinite(vectors).all():
+            raise damaged(self.folder, "a vector has values that are not finite")
+        return vectors
 
     def count(self, where: Filter = ALL) -> int:
         """See `Store.count`."""
