@@ -59,7 +59,7 @@ class Content:
         check_cost(self.data, self.media, self.name)
         if self.media == RAW:
             return self._decode_raw(at_least)
-        if self.media == JPEG_2000 and self.data.rfind(_END) < self.data.rfind(b"\xff\x93"):  # start of data
+        if self.media == JPEG_2000 and _is_cut(self.data):
             raise OSError("image file is truncated")
         if self.media == _JPEG and jpeg.lacks_end(self.data):
             return replace(self, data=self._add_end()).decode(at_least)
@@ -99,3 +99,10 @@ class Content:
 
     def _is_small(self, image: Image.Image) -> bool:
         return count_pixels(image.size) <= self.limits.pixels
+
+
+def _is_cut(jpeg_2000: bytes) -> bool:
+    """Return whether a JPEG 2000 lacks data of its last tile, which OpenJPEG would leave grey."""
+    start = jpeg_2000.rfind(b"\xff\x90\0\x0a")  # start of tile: marker, length, tile, size
+    size = int.from_bytes(jpeg_2000[start + 6 : start + 10])
+    return start + size > len(jpeg_2000) if size else jpeg_2000.rfind(_END) < start

@@ -80,6 +80,7 @@ FORMATS: dict[str, Format] = {
 
 _MAX_SCANS = 100
 _MAX_READS = 250_000
+_TOO_MANY_PARTS = "it has more parts than any image needs"
 _MAX_SLOW_PIXELS = 2_000_000  # that Pillow decodes in Python
 # Start of scan: marker, length, number of components. A progressive JPEG has a dozen; MPO holds a few images.
 _SCAN = re.compile(rb"\xff\xda\0(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
@@ -92,7 +93,9 @@ class Reader(io.BytesIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read as `io.BytesIO` does, up to the limit on the number of reads."""
-        self.reads = _count_read(self.reads)
+        self.reads += 1
+        if self.reads > _MAX_READS:
+            raise OSError(_TOO_MANY_PARTS)
         return super().read(size)
 
 
@@ -103,14 +106,10 @@ class FileReader(io.BufferedReader):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read as `io.BufferedReader` does, up to the limit on the number of reads."""
-        self.reads = _count_read(self.reads)
+        self.reads += 1
+        if self.reads > _MAX_READS:
+            raise OSError(_TOO_MANY_PARTS)
         return super().read(size)
-
-
-def _count_read(reads: int) -> int:
-    if reads == _MAX_READS:
-        raise OSError("it has more parts than any image needs")
-    return reads + 1
 
 
 class _TiffFile(TiffImageFile):
