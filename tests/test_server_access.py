@@ -269,6 +269,16 @@ def test_a_malformed_origin_is_refused(shop: Collection) -> None:
             assert answer.status_code == 403
 
 
+def test_a_refused_client_can_send_its_whole_body_before_it_reads_the_answer(shop: Collection) -> None:
+    body = b"A" * 20_000_000
+    with serving(create_app([shop], read_only=True)) as url, httpx.Client(base_url=url) as client:
+        for headers in ({"host": "evil.example"}, {"sec-fetch-site": "cross-site"}, {"content-type": "text/plain"}):
+            for _ in range(3):
+                answer = client.post(SEARCH, content=body, headers=headers)
+                assert answer.status_code in {403, 415, 421}
+        assert client.get("/health").status_code == 200
+
+
 # ---- broken connections
 
 

@@ -105,16 +105,16 @@ def create_app(served: Sequence[Collection], **options: Unpack[ServerOptions]) -
     app.mount("/", StaticFiles(directory=_STATIC, html=True), name="page")
     problems.install(app)
     # A request passes through the middleware that is added last first.
-    app.add_middleware(BodyLimit, max_body=options.get("max_body", MAX_BODY))
     app.add_middleware(SameSite, origins=origins)
     app.add_middleware(AllowedHosts, hosts=hosts)
+    app.add_middleware(BodyLimit, max_body=options.get("max_body", MAX_BODY))
     app.add_middleware(Headers)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(origins),
         allow_methods=["GET", "HEAD", "POST", "DELETE"],
         allow_headers=["Content-Type"],
-        expose_headers=["ETag", "Location"],
+        expose_headers=["ETag", "Location", "Retry-After"],
         max_age=3600,
     )
     return app
