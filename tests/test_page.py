@@ -356,6 +356,24 @@ def test_back_closes_the_viewer_and_forward_opens_it(visit: Visit, shop: Shop) -
     expect(page.locator("#query-name")).to_have_text(names[0])
 
 
+def test_a_held_arrow_key_does_not_exceed_the_browsers_limit(visit: Visit, shop: Shop) -> None:
+    page = visit()
+    names = search(page, shop.photos[7])
+    page.locator("#grid .image").first.click()
+    expect(page.locator("#viewer-name")).to_have_text(names[0])
+    press = """(key) => document.getElementById("viewer-close")
+      .dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }))"""
+    for _ in range(130):
+        page.evaluate(press, "ArrowRight")
+        page.evaluate(press, "ArrowLeft")
+    page.evaluate(press, "ArrowRight")
+    expect(page.locator("#viewer-name")).to_have_text(names[1])
+    last = page.locator("#grid .card").nth(1).get_attribute("data-id")
+    expect(page).to_have_url(re.compile(f"open={last}"))
+    page.go_back()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+
+
 def test_a_link_opens_the_viewer(visit: Visit) -> None:
     page = visit()
     ready(page)
@@ -618,6 +636,15 @@ def test_a_folder_or_a_file_that_cannot_be_read_is_refused(visit: Visit, shop: S
     ready(page)
 
 
+def test_a_heic_file_is_searched_without_a_preview(visit: Visit, shop: Shop, tmp_path: Path) -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    Image.open(shop.photos[3]).save(tmp_path / "IMG_2034.heic")
+    page = visit()
+    search(page, tmp_path / "IMG_2034.heic")
+    expect(page.locator("#query-image .tile")).to_contain_text("IMG_2034.heic")
+    expect(page.locator("#grid .name").first).to_have_text(shop.photos[3].name)
+
+
 @pytest.mark.parametrize("status", [403, 404, 500])
 def test_an_image_that_cannot_be_loaded_is_a_tile_with_its_name(visit: Visit, status: int) -> None:
     page = visit("#c=own", complain=False)
@@ -805,12 +832,17 @@ def test_errors_are_shown(visit: Visit, shop: Shop, tmp_path: Path) -> None:
     expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
     page.unroute("**/api/**")
     page.goto(shop.url)
+    ready(page)
     page.route("**/api/**", lambda route: route.abort())
     page.set_input_files("#file", shop.photos[0])
     expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
     page.unroute("**/api/**")
     page.get_by_role("button", name="Try again").click()
     hits(page)
+    page.route("**/search", lambda route: route.fulfill(status=503, json={"status": 503, "title": "Busy"}))
+    page.get_by_label("Metric", exact=True).select_option("cosine")
+    expect(page.get_by_role("alert")).to_contain_text("busy")
+    expect(page.get_by_role("heading", name="That did not work")).to_be_visible()
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -16,6 +16,7 @@ import { viewer } from "./viewer.js";
 const SAMPLE = 30; // images; fills rows of 2, 3, 5 and 6
 const SKELETON_DELAY = 150; // milliseconds; before it, an answer needs no placeholders
 const REMEMBERED_ANSWERS = 20;
+const MOVE_INTERVAL = 400; // milliseconds; browsers refuse more than about 100 changes of the address in 30 seconds
 
 let collections = [];
 let seed = randomSeed(); // of the sample, unless the entry of the history has one
@@ -23,6 +24,8 @@ let running = new AbortController();
 let turn = 0; // counts changes of the address
 let stale = false; // whether to render the page again, though the address is the same
 let shown = {}; // the state that the page shows
+let moving; // a change of the address that waits
+let moveTime = 0; // of the last such change
 const answers = new Map(); // key of a search → its answer, for back and forward
 
 // ---- from the address to the page
@@ -30,6 +33,7 @@ const answers = new Map(); // key of a search → its answer, for back and forwa
 /** Show the state of the address. Back and forward (`traversed`) show the answers and the place that the user left. */
 async function show({ traversed = false, again = false } = {}) {
   if (!collections.length) return; // `start` shows it
+  clearTimeout(moving);
   stale ||= again;
   await address.whenSettled();
   const thisTurn = ++turn;
@@ -205,13 +209,24 @@ const query = queryPanel({
 
 const dialog = viewer({
   search: searchByItem,
-  moved: (id) => address.navigate({ open: id }, { replace: true }),
+  moved: (id) => {
+    clearTimeout(moving);
+    const pause = moveTime + MOVE_INTERVAL - Date.now();
+    if (pause > 0) moving = setTimeout(keepMove, pause, id);
+    else keepMove(id);
+  },
   closed: (id) => {
+    clearTimeout(moving);
     if (shown.open === null) return;
     results.focusHit(id);
     address.leave("open");
   },
 });
+
+function keepMove(id) {
+  moveTime = Date.now();
+  address.navigate({ open: id }, { replace: true });
+}
 
 function setDistance(text) {
   const value = parseDistance(text);

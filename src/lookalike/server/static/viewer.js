@@ -51,7 +51,10 @@ export function viewer({ moved, closed, search }) {
 
   function go(step) {
     const next = Math.min(Math.max(index + step, 0), answer.hits.length - 1);
-    if (next !== index) moved(answer.hits[next].id);
+    if (next === index) return;
+    index = next;
+    render();
+    moved(answer.hits[index].id);
   }
 
   function close() {
