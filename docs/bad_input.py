@@ -9,6 +9,7 @@ import difflib
 import io
 import json
 import os
+import sqlite3
 import struct
 import sys
 import tempfile
@@ -92,6 +93,8 @@ COMMANDS = (
     "search shop photos/cup.png --metric hamming",
     "search nowhere photos/cup.png",
     "search torn photos/cup.png",
+    "search endless photos/cup.png",
+    "search linked photos/cup.png",
     "search newer photos/cup.png",
     "search swapped photos/cup.png",
     "index nowhere --to shop",
@@ -236,13 +239,19 @@ def render() -> str:
     home = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
+        os.environ["XDG_STATE_HOME"] = folder  # and not in this user's own state
         try:
             Path("photos").mkdir()
             sample.catalogue(21)[20].photo().save("photos/cup.png")
-            for name in ("shop", "torn", "newer", "swapped"):
+            for name in ("shop", "torn", "endless", "linked", "newer", "swapped"):
                 with Collection.create(f"{name}.lookalike", encoders.load("toyshop")) as collection:
                     collection.add(Path("photos"))
             Path("torn.lookalike/catalog.sqlite").write_bytes(b"not a database at all, but long enough to be one" * 99)
+            with contextlib.closing(sqlite3.connect("endless.lookalike/catalog.sqlite")) as sql:
+                numbers = "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n) SELECT i, '' FROM n"
+                sql.executescript(f"DROP TABLE generation; CREATE VIEW generation (number, token) AS {numbers}")
+            Path("linked.lookalike/catalog.sqlite").unlink()
+            Path("linked.lookalike/catalog.sqlite").symlink_to(Path("shop.lookalike/catalog.sqlite").absolute())
             manifest = Path("newer.lookalike/manifest.json")
             manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 9'))
             network = Path("swapped.lookalike/encoder/photo.onnx")
