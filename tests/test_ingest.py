@@ -376,11 +376,13 @@ def test_labels_are_the_first_folder_of_the_path(tmp_path: Path) -> None:
         ("path;label\na.png;cat, or dog\n", [("a.png", "cat, or dog", {}), ("b c.png", None, {})]),
         ("sep=;\r\nPath;Label\r\na.png;cat\r\n;;\r\n", [("a.png", "cat", {}), ("b c.png", None, {})]),
         ("path\tlabel\r.\\a.png\tcat\rb c.png\tdog\r", [("a.png", "cat", {}), ("b c.png", "dog", {})]),
+        ('"path", "label"\n"a.png", "cat"\n', [("a.png", "cat", {}), ("b c.png", None, {})]),
         ('"my\ncolour"|path\nred|"a.png"', [("a.png", None, {"my colour": "red"}), ("b c.png", None, {})]),
     ],
     ids=[
         *("plain", "BOM", "no labels", "attributes", "quotes", "a column without a name, a short row"),
-        *("semicolons", "Excel", "tabs, backslashes, old line ends", "bars, a line break in a name"),
+        *("semicolons", "Excel", "tabs, backslashes, old line ends"),
+        *("spaces before quotes", "bars, a line break in a name"),
     ],
 )
 def test_labels_come_from_a_csv(tmp_path: Path, csv: str, expected: list[object]) -> None:
@@ -404,6 +406,7 @@ def test_labels_come_from_a_csv(tmp_path: Path, csv: str, expected: list[object]
         b'path,label\n"a.png,cat\n',
         b"path,label\na.png,\x81\n",
         b"\xff\xfep",
+        b"PK\3\4 a spreadsheet",
         b"path,label\na.png\0,cat\n",
     ],
 )

@@ -21,7 +21,7 @@ MAX_COLUMNS = 1_000
 _SEPARATORS = ",;\t|"
 
 # The first line by which Excel learns the separator.
-_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
+_SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?\r?\n', re.IGNORECASE)
 
 _BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -68,7 +68,7 @@ def read_csv(path: Path, names: Sequence[str] = ("path", "label")) -> CsvTable:
     text, encoding = _decode(path)
     try:
         separator, text = _find_separator(text, names)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
         columns = _name_columns(path, next(reader, []), names)
         rows = []
         for cells in reader:
@@ -93,6 +93,8 @@ def _decode(path: Path) -> tuple[str, str]:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise DataError(f"{path} has more than {MAX_BYTES:,} bytes. Split it.")
+    if data.startswith(b"PK\3\4"):
+        raise DataError(f"{path} is a spreadsheet in a ZIP file, such as .xlsx; save it as “CSV UTF-8”.")
     marked = next((encoding for mark, encoding in _BOMS.items() if data.startswith(mark)), None)
     # Text in UTF-16 without a mark begins with a Latin letter, half of which is zero.
     unmarked = "utf-16-be" if data[:1] == b"\0" else "utf-16-le" if data[1:2] == b"\0" else "utf-8"
@@ -111,7 +113,9 @@ def _find_separator(text: str, names: Iterable[str]) -> tuple[str, str]:
 
     def found(separator: str) -> tuple[int, int]:
         try:
-            header = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True), [])
+            header = next(
+                csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True), []
+            )
         except csv.Error:
             return 0, 0
         columns = {cell.strip().casefold() for cell in header}
