@@ -349,3 +349,17 @@ def test_a_collection_and_a_server_take_them(kind: str, tmp_path: Path) -> None:
             original = client.get(added.json()["uri"])
             assert original.content == data
             assert original.headers["content-type"] == ALL[kind][0]
+
+
+def test_only_images_that_cannot_be_read_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "is_installed", lambda _package: False)
+    for name in ("secret", "a.heic"):
+        (tmp_path / name).write_bytes(b"x")
+
+    def refuse(path: Path, *_rest: object, **_options: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    errors: list[OSError] = []
+    assert images.survey(tmp_path, errors.append) == images.Found((), ())
+    assert [Path(error.filename).name for error in errors] == ["a.heic"]

@@ -161,7 +161,8 @@ def _kind(path: Path, report: OnError) -> str | None:
         with path.open("rb", buffering=0) as file:
             head = file.read(HEAD_BYTES)
     except OSError as error:
-        report(error)
+        if media:  # the others are hardly images
+            report(error)
         return None
     try:
         found = media_type(head)
