@@ -21,7 +21,7 @@ from lookalike.metric import Metric
 from lookalike.progress import Progress
 from lookalike.search import Hits
 from lookalike.shapes import Bool, Int64
-from lookalike.state import make_key, read_key
+from lookalike.state import make_key, read_key, state_folder
 from lookalike.stores.settings import IndexSettings, IndexState
 from lookalike.stores.sqlite import array_file
 from lookalike.stores.sqlite.matrix import Matrix, MatrixCache, PreparedQuery
@@ -183,9 +183,9 @@ class IndexCache:
             folder.mkdir(exist_ok=True)
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            make_key()
         except OSError as e:
             raise _not_saved(folder, e) from e
+        _signing_key()
 
     def save(self, saved: SavedIndex) -> None:
         """Write an index and remove older ones.
@@ -202,11 +202,11 @@ class IndexCache:
             "recall": saved.recall,
             "seconds": saved.seconds,
         }
-        folder = self._cache.folder
+        folder, key = self._cache.folder, _signing_key()
         try:
             path = self._file(saved.generation)
             folder.mkdir(exist_ok=True)  # the cache may have been deleted during the build
-            array_file.write(path, metadata, {"seqs": saved.seqs}, lambda part: ann.write(index, part), make_key())
+            array_file.write(path, metadata, {"seqs": saved.seqs}, lambda part: ann.write(index, part), key)
             self._cache.remove_older("index-*", path.name)
         except OSError as e:
             raise _not_saved(folder, e) from e
@@ -236,6 +236,16 @@ class IndexCache:
 
     def _file(self, generation: str) -> Path:
         return self._cache.file(f"index-{generation}")
+
+
+def _signing_key() -> bytes:
+    try:
+        return make_key()
+    except OSError as e:
+        raise StorageError(
+            f"The key that signs indexes cannot be written to {state_folder()}: {e.strerror or e}. Make the folder writable."
+            " Until then, searches are exact."
+        ) from e
 
 
 def _not_saved(folder: Path, error: OSError) -> StorageError:
