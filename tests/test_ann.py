@@ -245,3 +245,101 @@ def test_a_saved_index_is_read_and_a_damaged_one_is_refused(
             ann.read(tmp_path / "index")
     with pytest.raises(StorageError, match="disk"):
         ann.write(index, tmp_path / "nowhere" / "index")
+
+
+# ---- far queries
+
+
+def answer(index: Index, far: ann.Far, queries: Gallery, gallery: Gallery) -> tuple[search.Hits, Array, Array]:
+    """Search as a store does; return the hits, and which queries are far, and which beyond."""
+    hits = knn(index, queries, gallery, 10)
+    distances = ann.nearest(hits)
+    is_far, beyond = distances > far.distance, distances > far.beyond
+    if is_far.any():
+        deeper = knn(far.deepen(index), queries.take(np.flatnonzero(is_far)), gallery, 10)
+        hits = ann.merge(hits, deeper, is_far)
+    if beyond.any():
+        exact = search.knn(queries.take(np.flatnonzero(beyond)), gallery, 10, index.metric)
+        hits = ann.merge(hits, exact, beyond)
+    return hits, is_far, beyond
+
+
+def far_queries(vectors: Array) -> dict[str, Array]:
+    rng = np.random.default_rng(11)
+    mean, deviation, d = vectors.mean(axis=0), vectors.std(axis=0), vectors.shape[1]
+    noise = rng.standard_normal((150, d))
+    units = noise / np.linalg.norm(noise, axis=1, keepdims=True)
+    length = np.linalg.norm(vectors - mean, axis=1).max()
+    return {
+        "noise": mean + deviation * noise,
+        "uniform": rng.uniform(vectors.min(axis=0), vectors.max(axis=0), (150, d)),
+        "wider": mean + 3 * deviation * noise,
+        "directions": mean + 2 * length * units,
+        "distant": mean + 10 * length * units,
+        "shifted": vectors[:150] + 5 * deviation,
+        "another range": clustered(150, d, seed=5) * 40 + 100,
+    }
+
+
+@pytest.mark.parametrize("metric", [Metric.EUCLIDEAN, Metric.COSINE])
+@pytest.mark.parametrize("kind", ["hnsw", "ivf-pq"])
+def test_the_stated_recall_holds_near_and_far(kind: ann.Kind, metric: Metric) -> None:
+    vectors = clustered(6_000, 32)
+    index, gallery, stated = made(vectors, metric, kind)
+    far = ann.tune_far(index, gallery, 0.95)
+    kinds = {"like the rows": clustered(300, 32, seed=7), **far_queries(vectors)}
+    for name, values in kinds.items():
+        queries = search.prepare(values.astype(np.float32), metric)
+        hits, is_far, beyond = answer(index, far, queries, gallery)
+        exact = search.knn(queries, gallery, 10, metric)
+        said = float(np.mean(np.where(beyond, 1, np.where(is_far, far.recall, stated))))
+        assert recall(hits, exact) >= said - 0.03, name
+        if name == "like the rows":
+            assert is_far.mean() < 0.08  # searching them twice takes time
+            assert not beyond.any()
+        elif metric == Metric.EUCLIDEAN:
+            assert is_far.mean() > 0.9, name
+
+
+def test_hits_of_far_queries_replace_the_first_ones() -> None:
+    index, gallery, _ = made(clustered(1500), Metric.EUCLIDEAN)
+    far = ann.Far(0.9, 100, 512, 0.99)
+    queries = search.prepare(np.concatenate([clustered(5, seed=3), np.full((2, 16), 9, np.float32)]), Metric.EUCLIDEAN)
+    hits, is_far, _ = answer(index, far, queries, gallery)
+    assert is_far[-2:].all()
+    exact = search.knn(queries, gallery, 10, Metric.EUCLIDEAN)
+    assert np.diff(hits.offsets).tolist() == [10] * 7
+    for number in (5, 6):
+        assert list(hits)[number][0].tolist() == list(exact)[number][0].tolist()
+    assert not hits.exact
+
+
+def test_the_nearest_distance_of_an_empty_answer_is_the_default() -> None:
+    _, gallery, _ = made(clustered(1500), Metric.EUCLIDEAN)
+    hits = search.within(gallery.take(slice(0, 2)), gallery, DistanceRange(0, 1e-9), Metric.EUCLIDEAN)
+    assert ann.nearest(hits).tolist() == [0, 0]
+    none = search.Hits.from_pairs([], 2)
+    assert ann.nearest(none, 0.5).tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_equal_vectors_have_no_far_queries(value: float) -> None:
+    index, gallery, _ = made(np.full((1_200, 8), value, np.float32), Metric.EUCLIDEAN)
+    far = ann.tune_far(index, gallery, 0.95)
+    assert far.recall > 0.9
+    queries = search.prepare(np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32), Metric.EUCLIDEAN)
+    assert np.diff(answer(index, far, queries, gallery)[0].offsets).tolist() == [10] * 3
+
+
+def test_an_index_that_needs_too_much_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import faiss  # noqa: PLC0415 -- as in the package
+
+    def fail(*_: object) -> None:
+        raise MemoryError("std::bad_alloc")
+
+    monkeypatch.setattr("lookalike.ann.index._make_hnsw", fail)
+    with pytest.raises(StorageError, match="more memory"):
+        made(clustered(1500), Metric.EUCLIDEAN)
+    monkeypatch.setattr(faiss, "read_index", fail)
+    with pytest.raises(StorageError, match="not an index"):
+        ann.read(tmp_path / "index")

@@ -89,6 +89,33 @@ def test_over_budget_answers_are_approximate_and_say_so(store: SQLiteStore) -> N
     assert (status.index.added, status.index.gone, status.due) == (0, 0, False)
 
 
+def test_a_query_far_from_all_items_is_searched_exactly(store: SQLiteStore) -> None:
+    near, far = vectors(3, seed=5), np.full((2, 8), 30, np.float32)
+    answers = knn(store, np.concatenate([near, far]), 10)
+    exact = knn(store, np.concatenate([near, far]), 10, exact=True)
+    assert [answer.exact for answer in answers] == [False] * 3 + [True] * 2
+    assert [answer.recall is None for answer in answers] == [False] * 3 + [True] * 2
+    assert [ids(answer) for answer in answers[3:]] == [ids(answer) for answer in exact[3:]]
+    assert knn(store, far[:1], 10)[0].exact
+    assert knn(store, far[:1], 10, where=Filter(labels=frozenset({"even"})))[0].exact
+    assert knn(store, near[:1], 10, where=Filter(labels=frozenset({"even"})))[0].recall == answers[0].recall
+    distance = exact[3].hits[0].distance
+    (ranged,) = store.search(range_query(far[:1], distance * 1.01))
+    assert ranged.exact
+    assert ids(ranged)[0] == ids(exact[3])[0]
+
+
+def test_an_approximate_answer_to_a_far_query_states_its_own_recall(store: SQLiteStore) -> None:
+    far = np.full((1, 8), 30, np.float32)
+    (near,) = knn(store, vectors(1, seed=5), 10, exact=False)
+    (answer,) = knn(store, far, 10, exact=False)
+    assert not answer.exact
+    assert answer.recall is not None
+    assert answer.recall >= 0.9
+    assert answer.recall != near.recall
+    assert len(set(ids(answer)) & set(ids(*knn(store, far, 10, exact=True)))) >= 8
+
+
 def test_within_budget_answers_are_exact(store: SQLiteStore) -> None:
     store.tune(lambda now: now.model_copy(update={"budget": 1000}))
     assert knn(store, vectors(1), 10)[0].exact

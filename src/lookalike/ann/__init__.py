@@ -1,6 +1,22 @@
 """Approximate indexes over vectors, and approximate joins."""
 
+from lookalike.ann.far import Far, merge, nearest, tune_far
 from lookalike.ann.index import MIN_VECTORS, Index, Kind, RowMap, build, knn, read, within, write
 from lookalike.ann.tuning import tune
 
-__all__ = ["MIN_VECTORS", "Index", "Kind", "RowMap", "build", "knn", "read", "tune", "within", "write"]
+__all__ = [
+    "MIN_VECTORS",
+    "Far",
+    "Index",
+    "Kind",
+    "RowMap",
+    "build",
+    "knn",
+    "merge",
+    "nearest",
+    "read",
+    "tune",
+    "tune_far",
+    "within",
+    "write",
+]

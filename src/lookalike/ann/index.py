@@ -57,7 +57,7 @@ codes are of residuals. Else the codes are of vectors: one table serves all cell
 _EXTRA = 8
 """Rows measured beyond k after a selection in float32, whose order differs slightly from that of the distances."""
 
-_LONGEST = 2.0**124
+LONGEST = 2.0**124
 """Largest squared norm for which no squared distance overflows float32. On overflow, FAISS ends the process."""
 
 _MAX_PROPOSED = 2**14
@@ -169,27 +169,33 @@ def build(
 
     Raises:
         UsageError: there are too few vectors, a vector is too long, or the vectors are bits.
+        StorageError: the memory does not suffice.
     """
     n, d = gallery.vectors.shape
     if metric == Metric.HAMMING:
         raise UsageError("Bits have no index, since an exact scan is faster. Search them exactly.")
     if n < MIN_VECTORS or not d:
         raise UsageError(f"An index needs at least {MIN_VECTORS:,} vectors, not {n:,}. Search them exactly.")
-    if metric == Metric.EUCLIDEAN and gallery.squared_norms.max() > _LONGEST:
+    if metric == Metric.EUCLIDEAN and gallery.squared_norms.max() > LONGEST:
         raise UsageError(
-            f"A vector has length {gallery.squared_norms.max() ** 0.5:.2g}; an index takes at most {_LONGEST**0.5:.2g}."
+            f"A vector has length {gallery.squared_norms.max() ** 0.5:.2g}; an index takes at most {LONGEST**0.5:.2g}."
             " Scale the vectors down, or search them exactly."
         )
     progress.advance("indexing", 0, n)
     rows = np.sort(np.random.default_rng(0).permutation(n)[:_TRAINING])
     sample = to_faiss(gallery.take(rows), metric)
-    index = _make_hnsw(d) if kind == "hnsw" else _make_ivf_pq(n, sample)
-    index.train(sample)
-    for part in chunks(n, _CHUNK):
-        if stopped():
-            return None
-        index.add(to_faiss(gallery.take(part), metric))
-        progress.advance("indexing", part.stop, n)
+    try:
+        index = _make_hnsw(d) if kind == "hnsw" else _make_ivf_pq(n, sample)
+        index.train(sample)
+        for part in chunks(n, _CHUNK):
+            if stopped():
+                return None
+            index.add(to_faiss(gallery.take(part), metric))
+            progress.advance("indexing", part.stop, n)
+    except MemoryError as e:
+        raise StorageError(
+            f"An index of {n:,} vectors needs more memory than is free. Build it with the kind ivf-pq, or search exactly."
+        ) from e
     return Index(kind, metric, 1, index)
 
 
@@ -303,7 +309,7 @@ def read(path: Path) -> Any:  # noqa: ANN401 -- as above
     faiss = _faiss()
     try:
         return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-    except RuntimeError as e:
+    except (RuntimeError, MemoryError) as e:  # a damaged size can be any number
         raise StorageError(f"{path} is not an index that FAISS reads. Build it again.") from e
 
 

@@ -12,7 +12,7 @@ from lookalike.shapes import Int64
 _QUERIES = 256
 """Queries of each of the two samples: with ten answers each, the recall's standard error is below 0.01."""
 
-_EFFORTS = {
+EFFORTS = {
     "hnsw": (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096),
     "ivf-pq": (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024),
 }
@@ -41,7 +41,7 @@ def tune(index: Index, gallery: Gallery, recall: float) -> tuple[Index, float]:
     The effort is chosen on one sample and the recall measured on another, so that the measurement is unbiased.
     """
     validation, test = (_draw_sample(gallery, index, seed) for seed in (1, 2))
-    for effort in _EFFORTS[index.kind]:
+    for effort in EFFORTS[index.kind]:
         index = replace(index, effort=effort)
         if measure_recall(index, gallery, validation) >= recall:
             break

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from lookalike import ann, search
 from lookalike.errors import StorageError
 from lookalike.metric import Metric
 from lookalike.progress import Progress
-from lookalike.search import Hits
-from lookalike.shapes import Bool, Int64
+from lookalike.search import Gallery, Hits
+from lookalike.shapes import Bool, Float64, Int64
 from lookalike.state import make_key, read_key, state_folder
 from lookalike.stores.settings import IndexSettings, IndexState
 from lookalike.stores.sqlite import array_file
@@ -43,6 +43,7 @@ class SavedIndex:
         generation: of its vectors.
         seqs: of its vectors.
         recall: the share of the 10 nearest items that it finds.
+        far: the same for queries far from all vectors.
         seconds: build time.
         bytes: size of its file.
     """
@@ -51,6 +52,7 @@ class SavedIndex:
     generation: str
     seqs: Int64[np.ndarray, " n"]
     recall: float
+    far: ann.Far
     seconds: float
     bytes: int
 
@@ -105,33 +107,74 @@ class IndexedMatrix:
         few = query.rows is not None and _FILTERED_SHARE * len(query.rows) < len(self.matrix)
         return self.saved.index.metric == query.metric and not few
 
-    def search(self, query: PreparedQuery) -> Hits | None:
-        """Search approximately; none if the index finds too few or too many hits, so that an exact search is needed."""
+    def search(self, query: PreparedQuery) -> tuple[Hits, list[float | None]] | None:
+        """Search approximately, and return the recall of each query; none for a query that was searched exactly.
+
+        None instead of an answer means that an exact search is needed: the index finds too few or too many hits, or all
+        queries are too far from its vectors.
+        """
+        hits, distances = self._within(query) if query.query.within is not None else self._knn(query)
+        beyond = self._beyond(query, distances)
+        if beyond.all() or not self._is_usable(query, hits):
+            return None
+        recalls = np.where(distances > self.saved.far.distance, self.saved.far.recall, self.saved.recall).tolist()
+        if beyond.any():
+            hits = ann.merge(hits, self._search_exactly(query, np.flatnonzero(beyond)), beyond)
+        return hits, [None if is_exact else recall for is_exact, recall in zip(beyond.tolist(), recalls, strict=True)]
+
+    def _is_usable(self, query: PreparedQuery, hits: Hits) -> bool:
         if query.query.within is not None:
-            hits = self._within(query)
-            return hits if hits.complete or query.query.exact is False else None
-        hits = self._knn(query)
+            return hits.complete or query.query.exact is False
         available = len(self.matrix) if query.rows is None else len(query.rows)
         # A graph may have unreachable parts.
-        return hits if np.diff(hits.offsets).min() >= min(query.k, available) else None
+        return bool(np.diff(hits.offsets).min() >= min(query.k, available))
 
-    def _knn(self, query: PreparedQuery) -> Hits:
+    def _beyond(self, query: PreparedQuery, distances: Float64[np.ndarray, " q"]) -> Bool[np.ndarray, " q"]:
+        """Return which queries are so far that they need an exact search, unless the user wants an approximate one."""
+        return (distances > self.saved.far.beyond) & (query.query.exact is not False)
+
+    def _search_exactly(self, query: PreparedQuery, numbers: Int64[np.ndarray, " m"]) -> Hits:
+        queries, gallery, within = query.vectors.take(numbers), self.matrix.gallery, query.query.within
+        if within is not None:
+            return search.within(queries, gallery, within, query.metric, rows=query.rows)
+        return search.knn(queries, gallery, min(query.k, max(1, len(self.matrix))), query.metric, rows=query.rows)
+
+    def _knn(self, query: PreparedQuery) -> tuple[Hits, Float64[np.ndarray, " q"]]:
         k = min(query.k, max(1, len(self.matrix)))
         queries, gallery = query.vectors, self.matrix.gallery
         added = search.knn(queries, gallery, k, query.metric, rows=self._added_rows(query.rows))
-        indexed = ann.knn(
-            self.saved.index, queries, gallery, k, row_map=self.row_map, allowed=self._allowed(query.rows)
+        row_map, allowed = self.row_map, self._allowed(query.rows)
+        indexed, distances = self._search_index(
+            query, lambda index, batch: ann.knn(index, batch, gallery, k, row_map=row_map, allowed=allowed)
         )
-        return Hits.from_pairs([indexed.pairs, added.pairs], len(queries), exact=False).first(k)
+        return Hits.from_pairs([indexed.pairs, added.pairs], len(queries), exact=False).first(k), distances
 
-    def _within(self, query: PreparedQuery) -> Hits:
+    def _within(self, query: PreparedQuery) -> tuple[Hits, Float64[np.ndarray, " q"]]:
         queries, gallery, within = query.vectors, self.matrix.gallery, query.query.within
         assert within is not None  # noqa: S101 -- checked by `search`
         added = search.within(queries, gallery, within, query.metric, rows=self._added_rows(query.rows))
-        indexed = ann.within(
-            self.saved.index, queries, gallery, within, row_map=self.row_map, allowed=self._allowed(query.rows)
+        row_map, allowed = self.row_map, self._allowed(query.rows)
+        indexed, distances = self._search_index(
+            query, lambda index, batch: ann.within(index, batch, gallery, within, row_map=row_map, allowed=allowed)
         )
-        return Hits.from_pairs([indexed.pairs, added.pairs], len(queries), exact=False, complete=indexed.complete)
+        parts = [indexed.pairs, added.pairs]
+        return Hits.from_pairs(parts, len(queries), exact=False, complete=indexed.complete), distances
+
+    def _search_index(
+        self, query: PreparedQuery, run: Callable[[ann.Index, Gallery], Hits]
+    ) -> tuple[Hits, Float64[np.ndarray, " q"]]:
+        """Search the index, then again with more effort for far queries; return the distance of the nearest vector, too."""
+        index, queries, within = self.saved.index, query.vectors, query.query.within
+        hits = run(index, queries)
+        if query.rows is None and (within is None or not within.min):
+            # Without a hit within a range, the nearest vector is beyond it.
+            distances = ann.nearest(hits, np.inf if within is None else within.max)
+        else:
+            distances = ann.nearest(ann.knn(index, queries, self.matrix.gallery, 1, row_map=self.row_map))
+        far = (distances > self.saved.far.distance) & ~self._beyond(query, distances)
+        if far.any():
+            hits = ann.merge(hits, run(self.saved.far.deepen(index), queries.take(np.flatnonzero(far))), far)
+        return hits, distances
 
     def _allowed(self, rows: Int64[np.ndarray, " r"] | None) -> Bool[np.ndarray, " n"] | None:
         if rows is None:
@@ -200,6 +243,7 @@ class IndexCache:
             "metric": index.metric,
             "effort": index.effort,
             "recall": saved.recall,
+            "far": asdict(saved.far),
             "seconds": saved.seconds,
         }
         folder, key = self._cache.folder, _signing_key()
@@ -231,7 +275,8 @@ class IndexCache:
             index = ann.Index(metadata["kind"], Metric(metadata["metric"]), metadata["effort"], ann.read(path))
             if metadata["generation"] == generation and len(index) == len(parts["seqs"]):
                 size = path.stat().st_size
-                return SavedIndex(index, generation, parts["seqs"], metadata["recall"], metadata["seconds"], size)
+                far = ann.Far(**metadata["far"])
+                return SavedIndex(index, generation, parts["seqs"], metadata["recall"], far, metadata["seconds"], size)
         return None
 
     def _file(self, generation: str) -> Path:
@@ -279,4 +324,5 @@ def build(
             f"The memory does not suffice for an index of {len(matrix):,} items. Searches stay exact; free some memory and"
             " try again."
         ) from e
-    return SavedIndex(index, matrix.generation, matrix.seqs, recall, time.perf_counter() - start, 0)
+    far = ann.tune_far(index, matrix.gallery, settings.recall)
+    return SavedIndex(index, matrix.generation, matrix.seqs, recall, far, time.perf_counter() - start, 0)

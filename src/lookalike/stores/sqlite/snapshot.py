@@ -64,13 +64,13 @@ class ReadSnapshot:
         """Return the settings of the store."""
         return read_settings(self.sql, self.folder)
 
-    def answers(self, hits: Hits, query: PreparedQuery, recall: float | None = None) -> list[Answer]:
+    def answers(self, hits: Hits, query: PreparedQuery, recalls: Sequence[float | None] = ()) -> list[Answer]:
         """Convert hits to answers.
 
         Args:
             hits: rows of the matrix.
             query: the query.
-            recall: of the index; none if the search was exact.
+            recalls: of each query, none for one that was searched exactly; empty if all were.
         """
         limit = _limit(query.query)
         complete = [hits.complete and (limit is None or count <= limit) for count in np.diff(hits.offsets).tolist()]
@@ -88,9 +88,10 @@ class ReadSnapshot:
             for seq, *values in zip(seqs.tolist(), hits.distances.tolist(), similarities.tolist(), strict=True)
         ]
         bounds = pairwise(hits.offsets.tolist())
+        each = recalls or [None] * len(complete)
         return [
-            Answer(tuple(all_hits[begin:end]), query.metric, hits.exact, is_complete, recall)
-            for (begin, end), is_complete in zip(bounds, complete, strict=True)
+            Answer(tuple(all_hits[begin:end]), query.metric, recall is None, is_complete, recall)
+            for (begin, end), is_complete, recall in zip(bounds, complete, each, strict=True)
         ]
 
     def _misses_hits(self, hits: Hits, query: PreparedQuery) -> bool:

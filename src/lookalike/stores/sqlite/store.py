@@ -207,8 +207,9 @@ class SQLiteStore:
         with self._snapshots.open() as snapshot:
             prepared = PreparedQuery(query, vectors, metric, snapshot.rows(query.where))
             index = self._choose_index(snapshot, prepared)
-            if index is not None and (hits := index.search(prepared)) is not None:
-                return snapshot.answers(hits, prepared, index.saved.recall)
+            if index is not None and (found := index.search(prepared)) is not None:
+                hits, recalls = found
+                return snapshot.answers(hits, prepared, recalls)
             return snapshot.answers(self._search_exactly(snapshot.matrix, prepared), prepared)
 
     def stream(self, query: Query) -> Iterator[Answer]:
