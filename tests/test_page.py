@@ -10,7 +10,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pillow_heif
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
@@ -637,7 +639,7 @@ def test_a_folder_or_a_file_that_cannot_be_read_is_refused(visit: Visit, shop: S
 
 
 def test_a_heic_file_is_searched_without_a_preview(visit: Visit, shop: Shop, tmp_path: Path) -> None:
-    pytest.importorskip("pillow_heif").register_heif_opener()
+    pillow_heif.register_heif_opener()
     Image.open(shop.photos[3]).save(tmp_path / "IMG_2034.heic")
     page = visit()
     search(page, tmp_path / "IMG_2034.heic")
@@ -991,7 +993,7 @@ def test_text_has_enough_contrast(visit: Visit, scheme: str) -> None:
     [("en-GB", DESKTOP, "light"), ("cs-CZ", DESKTOP, "dark"), ("es-ES", PHONE, "light"), ("pt-BR", PHONE, "dark")],
 )
 def test_axe_finds_no_violation(visit: Visit, tmp_path: Path, locale: str, size: tuple[int, int], scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    axe = Axe()
     rules = {name: {"enabled": True} for name in ("label-content-name-mismatch", "target-size")}
 
     def check(state: str) -> None:
