@@ -22,7 +22,7 @@ CHECKED = [
     "lookalike.ingest",
     "lookalike.compare",
     "lookalike.folder",
-    "lookalike.roots",
+    "lookalike.state.roots",
     "lookalike.collection",
     "lookalike.api",
     "lookalike.duplicates",

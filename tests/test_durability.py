@@ -16,12 +16,12 @@ import image_files
 import processes
 from lookalike import ann, atomic, images, locks, search
 from lookalike.collection import Collection
-from lookalike.databases import Connection
 from lookalike.errors import BusyError, StorageError
 from lookalike.ingest import Entry
 from lookalike.metric import Metric
 from lookalike.query import Query
 from lookalike.stores import Item
+from lookalike.untrusted.databases import Connection
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ ALLOWED = {
     "torch": ("learn",),
     "typer": ("cli",),
     "uvicorn": ("cli",),
-    "yaml": ("learn", "parsing"),
+    "yaml": ("learn", "untrusted.parsing"),
 }
 
 

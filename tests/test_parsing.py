@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lookalike import parsing
-from lookalike.parsing import MAX_DEPTH, ParseError, parse_json, parse_yaml, read_bytes, read_json, read_yaml
+from lookalike.untrusted import parsing
+from lookalike.untrusted.parsing import MAX_DEPTH, ParseError, parse_json, parse_yaml, read_bytes, read_json, read_yaml
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)

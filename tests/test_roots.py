@@ -8,7 +8,7 @@ import pytest
 
 import image_files
 from lookalike.collection import Collection
-from lookalike.roots import is_below, known_roots, record_roots
+from lookalike.state.roots import is_below, known_roots, record_roots
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def test_add_remembers_single_files_and_the_folders_of_many(
     shop.add(files[0])
     shop.add([files[1], files[1].read_bytes()])
     assert known_roots(shop.path) == tuple(files[:2])
-    monkeypatch.setattr("lookalike.roots._MAX_FILES", 2)
+    monkeypatch.setattr("lookalike.state.roots._MAX_FILES", 2)
     shop.add(files)
     assert known_roots(shop.path) == (photos / "deep",)
 
@@ -110,7 +110,7 @@ def test_a_file_is_below_a_folder_only_after_its_links_are_resolved(tmp_path: Pa
 
 
 def test_the_oldest_collections_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lookalike.roots._MAX_COLLECTIONS", 2)
+    monkeypatch.setattr("lookalike.state.roots._MAX_COLLECTIONS", 2)
     folders = [tmp_path / name for name in "abc"]
     for folder in folders:
         folder.mkdir()

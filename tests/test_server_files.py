@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike import roots
 from lookalike.collection import Collection
 from lookalike.encoders import Encoder
 from lookalike.errors import UsageError
 from lookalike.server import create_app, files
 from lookalike.server.files import FileAccess
+from lookalike.state import roots
 from lookalike.stores import Item
 from pocket_server import serving
 

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 import image_files
-from lookalike import databases
 from lookalike.cli import main
 from lookalike.collection import Collection
 from lookalike.embedding import Embedder
@@ -30,6 +29,7 @@ from lookalike.query import DistanceRange, Query
 from lookalike.server import create_app
 from lookalike.stores import IndexSettings, Item, SQLiteStore, open_store
 from lookalike.stores.sqlite import array_file
+from lookalike.untrusted import databases
 from pocket_server import serving
 from searching import create_store, knn
 

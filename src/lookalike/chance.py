@@ -18,10 +18,11 @@ from typing import Self
 
 import numpy as np
 
-from lookalike import atomic, parsing, search
+from lookalike import atomic, search
 from lookalike.encoders.card import Calibration
 from lookalike.metric import Metric
 from lookalike.query import DistanceRange, Vectors
+from lookalike.untrusted import parsing
 
 MIN_ITEMS = 50
 """Fewest items whose distances to each other say how near a neighbour usually is."""

@@ -20,7 +20,7 @@ from unicodedata import normalize
 
 import numpy as np
 
-from lookalike import chance, compare, encoders, images, ingest, roots
+from lookalike import chance, compare, encoders, images, ingest
 from lookalike.chance import Chance
 from lookalike.compare import RankedClass, Ranking, Verdict
 from lookalike.duplicates import DuplicateGroups, FindOptions, SearchRadius, find_duplicates
@@ -50,6 +50,7 @@ from lookalike.query import (
     to_texts,
 )
 from lookalike.search_options import SearchOptions, to_metric, to_path, to_query
+from lookalike.state import roots
 from lookalike.stores import (
     Answer,
     Indexable,

@@ -8,7 +8,7 @@
       codec/             the fitted codec, if there is one
       images/            images that were added without a file, such as uploads; named by their content
       images.lock        locked while images and their items are written or removed
-      identity           a random number that tells this collection from others, see `lookalike.roots`
+      identity           a random number that tells this collection from others, see `lookalike.state.roots`
       decisions.json     pairs of images that users decided are distinct
       catalog.sqlite     items and vectors
       cache/             can be deleted at any time
@@ -29,14 +29,15 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lookalike import atomic, images, locks, parsing
+from lookalike import atomic, images, locks
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, StorageError
 from lookalike.images.sources import quote
 from lookalike.metric import Metric, VectorSpace
-from lookalike.safe_paths import read_inside, resolve_inside
 from lookalike.stores import Item, Store
+from lookalike.untrusted import parsing
+from lookalike.untrusted.paths import read_inside, resolve_inside
 
 SUFFIX = ".lookalike"
 """The usual suffix of a collection's folder."""
@@ -271,7 +272,7 @@ class Folder:
 
         The image is in this folder, or anywhere on this machine if the item's uri is absolute. The catalogue may come from
         a stranger, so who passes a file on to other people must check that the folder `owns` the item, or that its user
-        named or indexed the place (`lookalike.roots`).
+        named or indexed the place (`lookalike.state.roots`).
 
         Raises:
             NotFoundError: the uri is relative and not that of an image in the folder, or leads through a link there.

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from lookalike.databases import connect
 from lookalike.errors import BusyError, StorageError
+from lookalike.untrusted.databases import connect
 
 TIMEOUT = 30.0
 """Seconds to wait for another holder."""

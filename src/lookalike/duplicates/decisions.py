@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from lookalike import atomic, locks
 from lookalike.duplicates.source import Source
 from lookalike.errors import MismatchError, StorageError, UsageError
-from lookalike.parsing import ParseError, parse_json
-from lookalike.safe_paths import read_inside
 from lookalike.stores import Item
+from lookalike.untrusted.parsing import ParseError, parse_json
+from lookalike.untrusted.paths import read_inside
 
 FORMAT = 1
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lookalike import databases
 from lookalike.duplicates.source import Contents, Failure
 from lookalike.embedding import Embedder
 from lookalike.errors import LookalikeError
 from lookalike.parallel import prefetch_map
 from lookalike.progress import SILENT, Progress
-from lookalike.safe_paths import resolve_inside
 from lookalike.shapes import Shaped, UInt8
+from lookalike.untrusted import databases
+from lookalike.untrusted.paths import resolve_inside
 
 # Images in a reading thread's task and in a batch of the encoder; each image is embedded seven times.
 _BATCH = 16

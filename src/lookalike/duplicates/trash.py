@@ -4,7 +4,7 @@ Before each move, a record is written into the trash's undo list and synced to t
 been moved, even after a kill. A file is unlinked only when its content is in the trash, and no file is ever overwritten.
 
 A collection and a trash folder may come from a stranger. So the user is asked before files move from or to places outside of
-the folders that this user indexed into the collection (`lookalike.roots`), and a file moves only if it has the content that
+the folders that this user indexed into the collection (`lookalike.state.roots`), and a file moves only if it has the content that
 the collection or the undo list states.
 """
 
@@ -29,7 +29,7 @@ from lookalike.images.finding import SUFFIXES, TRASH_LIST
 from lookalike.ingest import Entry, absolute_path
 from lookalike.ingest.paths import signature
 from lookalike.progress import SILENT, Progress
-from lookalike.roots import is_below, known_roots
+from lookalike.state.roots import is_below, known_roots
 from lookalike.stores import Item
 from lookalike.tables import plural
 

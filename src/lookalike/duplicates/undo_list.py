@@ -16,12 +16,13 @@ from typing import Annotated, BinaryIO, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from lookalike import atomic, parsing
+from lookalike import atomic
 from lookalike.errors import AlreadyExistsError, NotFoundError, StorageError
 from lookalike.images.finding import TRASH_LIST
 from lookalike.ingest import absolute_path
-from lookalike.parsing import ParseError
-from lookalike.safe_paths import resolve_inside
+from lookalike.untrusted import parsing
+from lookalike.untrusted.parsing import ParseError
+from lookalike.untrusted.paths import resolve_inside
 
 # Bytes of a line; paths have at most a few thousand.
 _MAX_LINE = 1 << 20

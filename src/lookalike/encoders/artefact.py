@@ -11,7 +11,6 @@ from typing import Self
 
 import numpy as np
 
-from lookalike import parsing
 from lookalike.encoders import graph, process
 from lookalike.encoders.card import Card
 from lookalike.encoders.network import Contract, Network, NetworkError
@@ -20,6 +19,7 @@ from lookalike.encoders.process import NetworkProcess
 from lookalike.errors import AlreadyExistsError, EncoderError, StorageError, UsageError
 from lookalike.query import Branch, Vectors
 from lookalike.shapes import UInt8
+from lookalike.untrusted import parsing
 
 _BUNDLED = Path(__file__).with_name("bundled")
 

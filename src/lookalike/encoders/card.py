@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lookalike import atomic, parsing
+from lookalike import atomic
 from lookalike.encoders.network import one_line
 from lookalike.encoders.paths import own_file
 from lookalike.errors import EncoderError, MismatchError, NotFoundError, StorageError, UsageError, plain_reason
@@ -16,6 +16,7 @@ from lookalike.images import Fit
 from lookalike.metric import Metric
 from lookalike.query import Branch
 from lookalike.shapes import Float64, Shaped
+from lookalike.untrusted import parsing
 
 FORMAT = 1
 

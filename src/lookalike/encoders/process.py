@@ -13,10 +13,10 @@ from threading import Lock, Thread
 
 import numpy as np
 
-from lookalike import parsing
 from lookalike.encoders import network
 from lookalike.encoders.network import ANSWER, REQUEST, Contract, NetworkError
 from lookalike.parallel import available_cores
+from lookalike.untrusted import parsing
 
 MAX_BYTES = 1 << 30
 """The limit of a network's file, which is read whole."""

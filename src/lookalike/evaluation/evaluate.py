@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import TypeAdapter
 
-from lookalike import datasets, parsing
+from lookalike import datasets
 from lookalike.datasets import Dataset
 from lookalike.embedding import Embedder
 from lookalike.errors import DataError, UsageError
@@ -17,6 +17,7 @@ from lookalike.evaluation.embedded import EmbeddedDataset, embed_dataset
 from lookalike.evaluation.protocols import EvaluationOptions, Task
 from lookalike.evaluation.results import About, Evaluation
 from lookalike.progress import SILENT, Progress
+from lookalike.untrusted import parsing
 
 T = TypeVar("T")
 

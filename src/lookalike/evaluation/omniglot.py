@@ -18,8 +18,8 @@ from lookalike.evaluation.fewshot import FewShotScores, classify
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
-from lookalike.safe_paths import resolve_inside
 from lookalike.shapes import Int64, Shaped
+from lookalike.untrusted.paths import resolve_inside
 
 _MAX_BYTES = 2**20
 """Size limit of a file. The drawings of Omniglot have 300 bytes."""

@@ -16,10 +16,10 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from lookalike import databases
-from lookalike.databases import Connection
 from lookalike.errors import BusyError, StorageError
-from lookalike.parsing import ParseError, parse_json
+from lookalike.untrusted import databases
+from lookalike.untrusted.databases import Connection
+from lookalike.untrusted.parsing import ParseError, parse_json
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS job (identity TEXT NOT NULL, done INTEGER NOT NULL, size INTEGER NOT NULL,

@@ -8,9 +8,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lookalike import parsing
 from lookalike.atomic import atomic_write
 from lookalike.errors import MismatchError, StorageError
+from lookalike.untrusted import parsing
 
 _MAX_TREE = 1 << 28
 """The limit of the plain values of a checkpoint, in bytes; a run of 1,000 epochs has 1 MB."""

@@ -9,12 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from lookalike import atomic, parsing
+from lookalike import atomic
 from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, StorageError
 from lookalike.learn import checkpoint
 from lookalike.learn import recipe as recipes
 from lookalike.learn.recipe import Recipe
 from lookalike.learn.state import saved_result
+from lookalike.untrusted import parsing
 
 RECIPE = "recipe.yaml"
 LOG = "metrics.jsonl"

@@ -28,7 +28,7 @@ from typing import Any
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
-from lookalike import atomic, datasets, parsing
+from lookalike import atomic, datasets
 from lookalike.datasets import Dataset, Source
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
@@ -41,6 +41,7 @@ from lookalike.learn.part import Count, Part
 from lookalike.learn.recipe.reading import describe_errors, read_mapping
 from lookalike.learn.run_folder import RunFolder, read_log
 from lookalike.progress import SILENT, Progress
+from lookalike.untrusted import parsing
 
 RESULTS = "results.json"
 TABLE = "table.md"

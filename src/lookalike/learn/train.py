@@ -8,7 +8,6 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from lookalike import parsing
 from lookalike.errors import MismatchError, RecipeError
 from lookalike.learn import checkpoint, loop, result, stage_run
 from lookalike.learn import recipe as recipes
@@ -17,6 +16,7 @@ from lookalike.learn.recipe import Recipe
 from lookalike.learn.run_folder import CHECKPOINT, RunFolder, read_weights
 from lookalike.learn.stage_run import StageRun
 from lookalike.progress import SILENT, Progress
+from lookalike.untrusted import parsing
 
 
 def train(

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import HTTPException
 from fastapi.exceptions import RequestValidationError
 
-from lookalike.parsing import ParseError, parse_json
+from lookalike.untrusted.parsing import ParseError, parse_json
 
 MAX_JSON = 2**19
 """Maximum bytes of JSON beside the images of a request."""

@@ -21,10 +21,10 @@ from lookalike.collection import Collection
 from lookalike.compare import RankedClass, Verdict
 from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.metric import Metric
-from lookalike.parsing import ParseError, parse_json
 from lookalike.query import DEFAULT_K, Filter
 from lookalike.server.served import get_served
 from lookalike.stores import Answer, Item
+from lookalike.untrusted.parsing import ParseError, parse_json
 
 MAX_COUNT = 1000
 """Maximum number of hits in an answer, and of items on a page."""

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from lookalike import parsing
 from lookalike.errors import RecipeError
+from lookalike.untrusted import parsing
 
 
 def override(tree: Any, change: str) -> None:  # noqa: ANN401 -- a YAML tree has any shape

@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lookalike import parsing
 from lookalike.errors import NotFoundError, RecipeError, plain_reason
 from lookalike.learn.recipe.overrides import override
 from lookalike.learn.recipe.recipe import Recipe
+from lookalike.untrusted import parsing
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from lookalike import atomic, parsing
-from lookalike.safe_paths import read_inside, resolve_inside
+from lookalike import atomic
 from lookalike.shapes import Shaped, UInt8, UInt32
+from lookalike.untrusted import parsing
+from lookalike.untrusted.paths import read_inside, resolve_inside
 
 # Bytes of a block, which has one checksum.
 _BLOCK = 2**16

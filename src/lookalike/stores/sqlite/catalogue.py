@@ -8,13 +8,13 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from lookalike import databases
 from lookalike.atomic import atomic_write
-from lookalike.databases import Connection
 from lookalike.errors import AlreadyExistsError, BusyError, StorageError, UsageError
 from lookalike.stores.answer import Item
 from lookalike.stores.sqlite.relative import ROOTS_SCHEMA, resolve_items
 from lookalike.stores.sqlite.schema import CHUNK, SCHEMA, SETTINGS_SCHEMA, placeholders, to_item
+from lookalike.untrusted import databases
+from lookalike.untrusted.databases import Connection
 
 NAME = "catalog.sqlite"
 

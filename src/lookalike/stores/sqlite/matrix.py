@@ -15,11 +15,11 @@ from lookalike import search
 from lookalike.errors import StorageError
 from lookalike.metric import Metric, VectorSpace
 from lookalike.query import DEFAULT_K, Query, Vectors
-from lookalike.safe_paths import resolve_inside
 from lookalike.search import Gallery, Hits, prefilters
 from lookalike.search.gallery import Arrays
 from lookalike.shapes import Bool, Int64
 from lookalike.stores.sqlite import array_file
+from lookalike.untrusted.paths import resolve_inside
 
 # Seconds after which an unfinished file in the cache is assumed to be of a killed process.
 _ABANDONED = 3600

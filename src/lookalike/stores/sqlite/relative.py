@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from lookalike.databases import Connection
 from lookalike.errors import UsageError
 from lookalike.stores.answer import Item
+from lookalike.untrusted.databases import Connection
 
 # Created with the first root.
 ROOTS_SCHEMA = "CREATE TABLE IF NOT EXISTS roots (path TEXT NOT NULL UNIQUE) STRICT"

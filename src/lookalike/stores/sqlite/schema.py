@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lookalike.databases import UnsafeDatabaseError
 from lookalike.query import Filter
 from lookalike.stores.answer import Item
 from lookalike.stores.protocol import is_digest
+from lookalike.untrusted.databases import UnsafeDatabaseError
 
 SCHEMA = """
 CREATE TABLE items (

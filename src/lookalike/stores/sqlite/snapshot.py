@@ -11,7 +11,6 @@ from threading import Lock
 import numpy as np
 from pydantic import ValidationError
 
-from lookalike.databases import Connection
 from lookalike.errors import StorageError, UsageError
 from lookalike.metric import VectorSpace, similarity
 from lookalike.query import Filter, Query, Vectors
@@ -23,6 +22,7 @@ from lookalike.stores.sqlite.catalogue import Catalogue, chunks, damaged
 from lookalike.stores.sqlite.matrix import Matrix, MatrixCache, PreparedQuery
 from lookalike.stores.sqlite.relative import resolve_items
 from lookalike.stores.sqlite.schema import ITEM_COLUMNS, placeholders, to_condition, to_item
+from lookalike.untrusted.databases import Connection
 
 # A process that has a matrix in memory writes the next one to the cache if one row in this many was added. For fewer rows,
 # writing the whole matrix takes more time than the next process saves.

@@ -2,8 +2,9 @@
 
 import errno
 import os
-import stat
 from pathlib import Path
+
+from lookalike.untrusted.parsing import ParseError, read_bytes
 
 
 def resolve_inside(folder: Path, name: str) -> Path:
@@ -19,7 +20,7 @@ def resolve_inside(folder: Path, name: str) -> Path:
         OSError: the name leads outside of the folder, or a link is on the way.
 
     Example:
-        >>> from lookalike.safe_paths import resolve_inside
+        >>> from lookalike.untrusted.paths import resolve_inside
         >>> resolve_inside(Path("shop.lookalike"), "images/../../secret")
         Traceback (most recent call last):
         OSError: [Errno 22] the name leads outside of its folder: 'images/../../secret'
@@ -46,10 +47,7 @@ def read_inside(folder: Path, name: str, limit: int) -> bytes:
         OSError: it cannot be read, is not a regular file, or has more bytes.
     """
     path = resolve_inside(folder, name)
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for a writer
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-    if status.st_size > limit:
-        raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes", str(path))
-    with path.open("rb", buffering=0) as file:
-        return file.read(status.st_size)
+    try:
+        return read_bytes(path, limit)
+    except ParseError as e:
+        raise OSError(errno.EINVAL, str(e), str(path)) from e

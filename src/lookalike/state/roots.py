@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lookalike import atomic, locks
 from lookalike.errors import BusyError, StorageError
-from lookalike.safe_paths import read_inside, resolve_inside
 from lookalike.state import create_state_folder, state_folder
+from lookalike.untrusted.paths import read_inside, resolve_inside
 
 _FILE = "roots.json"
 _IDENTITY = "identity"
@@ -88,7 +88,7 @@ def is_below(path: Path, roots: Sequence[Path]) -> bool:
     """Return whether a file is one of some files, or lies in one of some folders, after all links are resolved.
 
     Example:
-        >>> from lookalike.roots import is_below
+        >>> from lookalike.state.roots import is_below
         >>> is_below(Path("photos/mug.jpg"), [Path("photos")]), is_below(Path("photos/../mug.jpg"), [Path("photos")])
         (True, False)
     """

@@ -1,11 +1,11 @@
-"""The user's state folder: what lookalike remembers about this user, outside of files that may come from others."""
+"""The user's state folder: the signing key, and the folders that the user indexed; no stranger writes into it."""
 
 import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from lookalike.safe_paths import read_inside
+from lookalike.untrusted.paths import read_inside
 
 _KEY = "key"
 _KEY_BYTES = 32
