@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lookalike import ann, search
-from lookalike.ann.far import Far
+from lookalike.ann.far_queries import FarQueries
 from lookalike.metric import Metric
 from lookalike.search import Gallery, Hits, prepare
 
@@ -73,7 +73,7 @@ def far_queries(vectors: np.ndarray) -> dict[str, np.ndarray]:
     return {name: values.astype(np.float32) for name, values in made.items()}
 
 
-def measure(index: ann.Index, far: Far, stated: float, gallery: Gallery, queries: Gallery) -> list[str]:
+def measure(index: ann.Index, far: FarQueries, stated: float, gallery: Gallery, queries: Gallery) -> list[str]:
     """Return the cells of a row."""
     exact = search.knn(queries, gallery, K, index.metric)
     usual = ann.knn(index, queries, gallery, K)

@@ -250,7 +250,7 @@ def test_a_saved_index_is_read_and_a_damaged_one_is_refused(
 # ---- far queries
 
 
-def answer(index: Index, far: ann.Far, queries: Gallery, gallery: Gallery) -> tuple[search.Hits, Array, Array]:
+def answer(index: Index, far: ann.FarQueries, queries: Gallery, gallery: Gallery) -> tuple[search.Hits, Array, Array]:
     """Search as a store does; return the hits, and which queries are far, and which beyond."""
     hits = knn(index, queries, gallery, 10)
     distances = ann.nearest(hits)
@@ -303,7 +303,7 @@ def test_the_stated_recall_holds_near_and_far(kind: ann.Kind, metric: Metric) ->
 
 def test_hits_of_far_queries_replace_the_first_ones() -> None:
     index, gallery, _ = made(clustered(1500), Metric.EUCLIDEAN)
-    far = ann.Far(0.9, 100, 512, 0.99)
+    far = ann.FarQueries(0.9, 100, 512, 0.99)
     queries = search.prepare(np.concatenate([clustered(5, seed=3), np.full((2, 16), 9, np.float32)]), Metric.EUCLIDEAN)
     hits, is_far, _ = answer(index, far, queries, gallery)
     assert is_far[-2:].all()

@@ -654,9 +654,9 @@ def test_the_demo_finds_the_mug_and_the_drawn_product(shell: Shell) -> None:
     done = shell("demo", "--to", "demo", "--count", "64", "--no-serve")
     assert done.code == 0
     photo, sketch = done.out.split("A sketch of ")
-    assert re.findall(r"% +(\S+)", photo)[0] == "mug"
+    assert re.findall(r"^ +\d.* (\S+) +\S+\.jpg$", photo, re.MULTILINE)[0] == "mug"
     drawn = re.search(r"\((\S+)\)", sketch)
     assert drawn
-    assert any(drawn[1] in line for line in sketch.splitlines() if "%" in line)
+    assert any(drawn[1] in line for line in sketch.splitlines() if line.endswith(".jpg"))
     assert os.listdir("demo/shop.lookalike")  # noqa: PTH208 -- only whether there is anything
     assert shell("demo", "--to", "demo", "--count", "64", "--no-serve").code == 0

@@ -523,7 +523,7 @@ def test_files_with_other_names_than_images_are_asked_for_also_in_known_folders(
     name: str, stranger: Stranger, tmp_path: Path
 ) -> None:
     stranger.put(9, tmp_path / "photos" / name)
-    with pytest.raises(UsageError, match="names of other files than images"):
+    with pytest.raises(UsageError, match="do not have the name of an image"):
         stranger.restore()
     assert not (tmp_path / "photos" / name).exists()
 

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from lookalike import datasets
-from lookalike.datasets import npy
+from lookalike.datasets import npz_file
 from lookalike.datasets.dataset import Dataset
 from lookalike.errors import DataError, LookalikeError, MismatchError, RecipeError
 from lookalike.evaluation import omniglot
@@ -90,7 +90,7 @@ def test_an_array_that_grows_beyond_measure_is_refused(tmp_path: Path, monkeypat
     path = write_npz(tmp_path / "x.npz", header("(4, 1000, 1000, 3)") + bytes(12_000_000))
     assert path.stat().st_size < 20_000
     open_path(path)
-    monkeypatch.setattr(npy, "FREE_BYTES", 1_000)
+    monkeypatch.setattr(npz_file, "FREE_BYTES", 1_000)
     with pytest.raises(DataError, match="grow"):
         open_path(path)
 

@@ -535,7 +535,7 @@ def test_images_are_shown_whole(visit: Visit, shop: Shop) -> None:
     shown = page.evaluate(
         """() => ["#grid img", "#query-image img", "#viewer-image img"].map((where) => {
           const img = document.querySelector(where), box = img.getBoundingClientRect();
-          const frame = img.closest(".picture").getBoundingClientRect();
+          const frame = img.closest(".image-frame").getBoundingClientRect();
           const inside = box.top >= frame.top - 1 && box.bottom <= frame.bottom + 1;
           return [getComputedStyle(img).objectFit, img.naturalHeight / img.naturalWidth, inside];
         })"""

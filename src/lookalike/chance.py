@@ -1,7 +1,7 @@
 """The distances from which the nearest items of a query are no nearer than chance.
 
-A query that belongs to a collection has neighbours about as near as the items of the collection have among themselves; those
-of a stranger are farther (Ramaswamy, Rastogi and Shim, SIGMOD 2000; Sun et al., ICML 2022, for embeddings). A stranger may lie
+The neighbours of a query that belongs to a collection are about as near as those of the collection's own items; the neighbours
+of an outlier are farther (Ramaswamy, Rastogi and Shim, SIGMOD 2000; Sun et al., ICML 2022, for embeddings). An outlier may lie
 near a single odd item by accident, so the tenth neighbour counts as well. Where the encoder is calibrated, the nearest item
 must also show the same thing more probably than not. ``benchmarks/no_match.py`` measures how often this is right; see
 ``docs/reference/measures.md``.
@@ -31,10 +31,10 @@ MAX_ITEMS = 2**14
 """Most items that are compared: more would make the first search slower, and hardly change the distances."""
 
 NEIGHBOURS = 10
-"""The neighbour whose distance counts besides that of the nearest."""
+"""The rank of the other neighbour whose distance counts, besides the nearest."""
 
 _QUERIES = 512
-_REFUSED = 0.0125  # share of a sample of the items to which, if they were queries, nothing would look alike
+_REFUSED = 0.0125  # share of the items that the rule may refuse if they are queries
 _LEAST, _QUANTILES = 0.98, 161
 _STEPS = 512
 _MAX_BYTES = 10_000
@@ -129,13 +129,13 @@ def _even_odds(calibration: Calibration, prior: float) -> float:
 
 
 def cache_key(generation: str, calibration: Calibration | None, metric: Metric) -> str:
-    """Return a name of what the distances depend on."""
+    """Return a key that changes with the items, the calibration and the metric."""
     text = "" if calibration is None else calibration.model_dump_json()
     return f"{generation} {metric} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def load(path: Path, key: str) -> Chance | None:
-    """Read distances that `save` wrote; none if there are none for the key."""
+    """Read distances that `save` wrote; None if the file has none for the key."""
     with suppress(OSError, ValueError):
         tree = parsing.read_json(path, max_bytes=_MAX_BYTES)
         values = tree.get(key) if isinstance(tree, dict) else None

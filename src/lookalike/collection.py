@@ -356,7 +356,7 @@ class Collection:
 
         Args:
             folder: remove only items under this folder, which need not exist itself. Without it, the items of a folder that
-                was indexed and is gone or empty stay: its disk may not be connected.
+                was indexed and is gone or empty stay, since its disk may not be connected.
 
         Returns:
             The number of removed items, and the folders whose items stay.
@@ -417,13 +417,9 @@ class Collection:
 
     def _places(self) -> str:
         """List the folders of the items' files, for messages."""
-        folders = {str(Path(item.uri).parent) for item in self.store.scan() if not self.folder.owns(item)}
-        outermost: list[str] = []
-        for folder in sorted(folders):
-            if not outermost or not Path(folder).is_relative_to(outermost[-1]):
-                outermost.append(folder)
-        more = f" and {len(outermost) - 3:,} more" if len(outermost) > 3 else ""  # noqa: PLR2004 -- enough to see
-        return (", ".join(outermost[:3]) or "its own folder") + more
+        folders = roots.outermost(Path(item.uri).parent for item in self.store.scan() if not self.folder.owns(item))
+        more = f" and {len(folders) - 3:,} more" if len(folders) > 3 else ""  # noqa: PLR2004 -- enough to see
+        return (", ".join(map(str, folders[:3])) or "its own folder") + more
 
     def is_missing(self, item: Item) -> bool:
         """Return whether an item's file certainly does not exist; a file in a folder that cannot be searched may exist."""

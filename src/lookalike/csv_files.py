@@ -137,7 +137,7 @@ def _name_columns(path: Path, header: Sequence[str], names: Sequence[str]) -> li
 
 
 def path_forms(text: str) -> Iterable[str]:
-    """Yield the forms of a path in a table: as it is, with slashes for backslashes, and each in both Unicode forms."""
+    """Yield the forms of a path in a table: unchanged, with slashes for backslashes, and each in both Unicode forms."""
     for path in dict.fromkeys((text, text.replace("\\", "/") if os.sep == "/" else text)):
         yield path
         if not path.isascii():

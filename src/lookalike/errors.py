@@ -55,6 +55,17 @@ def plain_reason(message: str) -> str:
     return message
 
 
+def reason_of(error: Exception) -> str:
+    """Return why a file cannot be used, without the number and the path in the text of an `OSError`.
+
+    Example:
+        >>> from lookalike.errors import reason_of
+        >>> reason_of(FileNotFoundError(2, "No such file or directory", "mug.jpg"))
+        'No such file or directory'
+    """
+    return getattr(error, "strerror", None) or str(error)
+
+
 class LookalikeError(Exception):
     """Base class of all errors that lookalike raises.
 

@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lookalike import atomic, images, locks
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
-from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, StorageError
+from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, StorageError, reason_of
 from lookalike.images.sources import quote
 from lookalike.metric import Metric, VectorSpace
 from lookalike.stores import Item, Store
@@ -117,8 +117,7 @@ class Manifest(BaseModel):
                 " la.open(…, encoder=…)."
             ) from e
         except (OSError, ValueError) as e:
-            reason = e.strerror if isinstance(e, OSError) else e
-            raise StorageError(f"{path} cannot be read: {reason}.") from e
+            raise StorageError(f"{path} cannot be read: {reason_of(e)}.") from e
         if isinstance(tree, dict) and tree.get("version", FORMAT) != FORMAT:
             raise MismatchError(
                 f"{folder} has format {str(tree['version'])[:20]}; this lookalike reads format {FORMAT}. Open it with the version that"
@@ -195,7 +194,7 @@ class Folder:
         except OSError as e:
             if e.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR) and path.exists():
                 raise AlreadyExistsError(f"{path} already exists. Open it, or choose another name.") from e
-            raise StorageError(f"{path} cannot be created: {e.strerror or e}. Choose another place.") from e
+            raise StorageError(f"{path} cannot be created: {reason_of(e)}. Choose another place.") from e
         finally:
             shutil.rmtree(new, ignore_errors=True)
         return cls(path, manifest)
@@ -271,7 +270,7 @@ class Folder:
         """Return the path of an item's image, which may have been deleted.
 
         The image is in this folder, or anywhere on this machine if the item's uri is absolute. The catalogue may come from
-        a stranger, so who passes a file on to other people must check that the folder `owns` the item, or that its user
+        a stranger. Code that shows a file to other people must check that the folder `owns` the item, or that its user
         named or indexed the place (`lookalike.state.roots`).
 
         Raises:

@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from lookalike.errors import BusyError, StorageError
-from lookalike.untrusted.databases import connect
+from lookalike.untrusted.databases import connect, error_code
 
 TIMEOUT = 30.0
 """Seconds to wait for another holder."""
@@ -38,7 +38,7 @@ def _take(path: Path, timeout: float) -> sqlite3.Connection:
             undo.pop_all()
             return lock
     except sqlite3.Error as e:
-        code = getattr(e, "sqlite_errorcode", 0) & 0xFF
+        code = error_code(e)
         if code == sqlite3.SQLITE_BUSY:
             raise BusyError(
                 f"Another process has been changing {path.parent} for {timeout:g} s. Try again later."

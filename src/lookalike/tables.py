@@ -4,9 +4,10 @@ import base64
 import csv
 import html
 import io
+import json
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ _UNPRINTABLE = re.compile(
     "\uffa0\ufff9-\ufffb\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
     "|(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])"
 )
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
+
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -47,6 +50,11 @@ def _escape(character: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # noqa: PLR2004 -- how Python represents a byte that is not UTF-8
         code -= 0xDC00
     return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004
+
+
+def shorten(text: str, limit: int) -> str:
+    """Limit a text to a number of characters; the last one is then “…”."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def text_width(text: str) -> int:
@@ -142,6 +150,16 @@ def to_csv(rows: Sequence[Sequence[object]]) -> bytes:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(rows)
     return text.getvalue().encode(errors="surrogateescape")
+
+
+def to_json_lines(values: Iterable[object]) -> bytes:
+    """Encode values as lines of JSON in UTF-8. A byte of a file name that is not UTF-8 becomes an escape of JSON."""
+    return "".join(_to_json(value) + "\n" for value in values).encode(errors="backslashreplace")
+
+
+def to_unicode(text: str) -> str:
+    """Escape bytes of a file name that are not UTF-8, for files that hold Unicode alone, such as Parquet."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def to_pandas(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> "pd.DataFrame":

@@ -1,12 +1,12 @@
 """Approximate indexes over vectors, and approximate joins."""
 
-from lookalike.ann.far import Far, merge, nearest, tune_far
+from lookalike.ann.far_queries import FarQueries, merge, nearest, tune_far
 from lookalike.ann.index import MIN_VECTORS, Index, Kind, RowMap, build, knn, read, within, write
 from lookalike.ann.tuning import tune
 
 __all__ = [
     "MIN_VECTORS",
-    "Far",
+    "FarQueries",
     "Index",
     "Kind",
     "RowMap",

@@ -1,6 +1,5 @@
 """The commands `lookalike duplicates find|apply|undo|decide|leaks`."""
 
-import json as jsonlib
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -37,7 +36,7 @@ from lookalike.errors import NotFoundError, StorageError, UsageError
 from lookalike.folder import find_folder
 from lookalike.metric import format_distance
 from lookalike.stores import Item
-from lookalike.tables import plural, to_csv
+from lookalike.tables import plural, to_csv, to_json_lines
 
 # Maximum number of groups or pairs that are printed; files and JSON have all of them.
 _MAX_PRINTED = 50
@@ -48,7 +47,7 @@ _MAX_NAMES = 5
 _DEFAULT_COMMAND = "find"
 
 Yes = Annotated[
-    bool, typer.Option("--yes", help="Move files also from or to folders that were not indexed on this computer.")
+    bool, typer.Option("--yes", help="Move files also from or to folders that were not indexed on this machine.")
 ]
 
 
@@ -269,7 +268,7 @@ def _confirm(verb: str, question: str, *, yes: bool) -> Confirm:
         text = describe_outside(outside, verb)
         if sys.stdin is None or not sys.stdin.isatty() or not output.stderr.is_terminal:
             command = shlex.join(["lookalike", *sys.argv[1:], "--yes"])
-            raise UsageError(f"{text} No file was moved. To move them all the same: {command}")
+            raise UsageError(f"{text} No file was moved. To move them anyway: {command}")
         for path in outside[:_MAX_PRINTED]:
             output.stderr.print(str(path))
         if len(outside) > _MAX_PRINTED:
@@ -516,8 +515,7 @@ def _write_groups(
 
 def _write_pairs(pairs: Sequence[DuplicatePair], path: Path) -> None:
     if path.suffix == ".jsonl":
-        lines = (jsonlib.dumps(pair.to_dict(), ensure_ascii=False) + "\n" for pair in pairs)
-        content = "".join(lines).encode(errors="backslashreplace")  # half a surrogate pair becomes an escape of JSON
+        content = to_json_lines(pair.to_dict() for pair in pairs)
     else:
         content = to_csv([tuple(result.PAIR_COLUMNS), *(tuple(pair.to_dict().values()) for pair in pairs)])
     try:

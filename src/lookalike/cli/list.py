@@ -18,7 +18,7 @@ commands = typer.Typer()
 
 @dataclass(frozen=True)
 class Listed:
-    """A collection in a folder; what cannot be read is none, and the state says why."""
+    """A collection in a folder; a value that cannot be read is None, and the state says why."""
 
     name: str
     path: str
@@ -31,9 +31,7 @@ class Listed:
 
 @commands.command(name="list")
 def list_collections(
-    folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="A folder; its subfolders are not searched.")
-    ] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder; its subfolders are not searched.")] = Path(),
     json: Json = False,
 ) -> None:
     """List the collections in a folder: their items, encoder, metric and size.

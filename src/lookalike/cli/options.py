@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from lookalike.cli import output
+from lookalike.cli.usage import MAX_SHOWN
 from lookalike.errors import NotFoundError, UsageError
 from lookalike.metric import Metric
 from lookalike.query import DEFAULT_K, Filter
 from lookalike.stores import filters
+from lookalike.tables import shorten
 
 if TYPE_CHECKING:
     from lookalike.collection import Collection
@@ -56,7 +58,6 @@ MetricOfEncoder = Annotated[Metric | None, typer.Option("--metric", help="Defaul
 
 
 _ADDRESS = re.compile(r"(?i)(https?|ftp|file|data|s3|gs):")
-_SHOWN = 60
 
 _Options = TypeVar("_Options")
 
@@ -104,17 +105,16 @@ def check_local(given: str) -> None:
     scheme = found[1].lower()
     # A path has lost one of two slashes.
     address = re.sub(r"^(\w+):/(?=[^/])", r"\1://", given) if scheme in ("http", "https", "ftp", "s3", "gs") else given
-    shown = address if len(address) <= _SHOWN else f"{address[: _SHOWN - 1]}…"
     match scheme:
         case "file":
             advice = f"is an address; give the path itself: {re.sub(r'(?i)^file:/*', '/', address)}"
         case "data":
             advice = "is an address that holds the image. Save the image as a file, and give its path."
         case "http" | "https" | "ftp":
-            advice = f"is a web address, and lookalike opens no network. Download the image first: curl -LO {shlex.quote(address)}"
+            advice = f"is a web address, but lookalike opens only files. Download the image first: curl -LO {shlex.quote(address)}"
         case _:
-            advice = "is an address of a cloud, and lookalike opens no network. Download the image first."
-    raise UsageError(f"“{shown}” {advice}")
+            advice = "is an address of a cloud, but lookalike opens only files. Download the image first."
+    raise UsageError(f"“{shorten(address, MAX_SHOWN)}” {advice}")
 
 
 def check_filter(collection: "Collection", where: Filter, *, json: bool) -> None:

@@ -1,6 +1,5 @@
 """The files of `search --out`: CSV, JSON lines and Parquet for programs, HTML for people."""
 
-import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from lookalike import atomic, images, tables
 from lookalike.cli import answers
 from lookalike.cli.queries import Answered, Source
 from lookalike.collection import Collection
-from lookalike.errors import LookalikeError, StorageError, UsageError
+from lookalike.errors import LookalikeError, StorageError, UsageError, reason_of
 from lookalike.progress import Progress
 from lookalike.stores.answer import NO_MATCH, Answer, Hit, describe_distance
 
@@ -96,7 +95,7 @@ def write(writer: Writer, out: Path, collection: Collection, found: Sequence[Ans
         with atomic.atomic_write(out) as part:
             writer(part, collection, found, progress)
     except OSError as e:
-        raise StorageError(f"{out} cannot be written: {e.strerror or e}. Give another path.") from e
+        raise StorageError(f"{out} cannot be written: {reason_of(e)}. Give another path.") from e
     failures = tuple((one.name, one.error) for one in found if one.answer is None)
     return Written(len(found), sum(len(one.answer or ()) for one in found), failures)
 
@@ -118,11 +117,11 @@ def _rows(collection: Collection, found: Sequence[Answered]) -> Iterator[dict[st
 
 
 def _write_csv(part: Path, collection: Collection, found: Sequence[Answered], _: Progress) -> None:
-    with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for row in _rows(collection, found):
-            writer.writerow({name: _to_cell(value) for name, value in row.items()})
+    with part.open("wb") as file:
+        file.write(tables.to_csv([tuple(_COLUMNS)]))
+        for one in found:
+            rows = _rows(collection, [one])
+            file.write(tables.to_csv([[_to_cell(value) for value in row.values()] for row in rows]))
 
 
 def _to_cell(value: Any) -> Any:  # noqa: ANN401 -- any value of a cell
@@ -132,17 +131,16 @@ def _to_cell(value: Any) -> Any:  # noqa: ANN401 -- any value of a cell
 
 
 def _write_lines(part: Path, collection: Collection, found: Sequence[Answered], _: Progress) -> None:
-    with part.open("w", encoding="utf-8", errors="backslashreplace") as file:  # a byte that is not UTF-8: \udcff
-        file.writelines(json.dumps(answers.to_dict(collection, one), ensure_ascii=False) + "\n" for one in found)
+    with part.open("wb") as file:
+        file.writelines(tables.to_json_lines([answers.to_dict(collection, one)]) for one in found)
 
 
 def _write_parquet(part: Path, collection: Collection, found: Sequence[Answered], _: Progress) -> None:
-    rows = [{name: _to_unicode(value) for name, value in row.items()} for row in _rows(collection, found)]
+    rows = [
+        {name: tables.to_unicode(value) if isinstance(value, str) else value for name, value in row.items()}
+        for row in _rows(collection, found)
+    ]
     tables.write_parquet(part, rows, _COLUMNS)
-
-
-def _to_unicode(value: Any) -> Any:  # noqa: ANN401 -- any value of a cell
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 # ---- for people

@@ -12,7 +12,7 @@ import typer
 from lookalike.cli import output
 from lookalike.cli.options import options
 from lookalike.collection import Collection
-from lookalike.errors import UsageError
+from lookalike.errors import UsageError, reason_of
 from lookalike.folder import find_folder
 from lookalike.tables import printable
 
@@ -134,8 +134,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except (OSError, TypeError, ValueError) as e:  # the last two: a name that no host can have
         listener.close()
-        reason = e.strerror if isinstance(e, OSError) else e
-        raise UsageError(f"Cannot listen on port {port} of {host}: {reason}. Try --port 0.") from e
+        raise UsageError(f"Cannot listen on port {port} of {host}: {reason_of(e)}. Try --port 0.") from e
     return listener
 
 

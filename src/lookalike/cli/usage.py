@@ -6,8 +6,10 @@ from typing import Any
 import typer
 
 from lookalike.errors import plain_reason
+from lookalike.tables import shorten
 
-_MAX_SHOWN = 60
+MAX_SHOWN = 60
+"""Characters of an argument that a message quotes."""
 
 
 def describe(error: typer.TyperException, command: str) -> str:
@@ -31,7 +33,9 @@ def _sentence(error: Any) -> str:  # noqa: ANN401 -- Typer does not export the c
             return _bad_value(error)
         case "NoSuchOption":
             known = " or ".join(error.possibilities or ())
-            return f"The option {_short(error.option_name)} is unknown" + (f". Did you mean {known}?" if known else "")
+            return f"The option {shorten(error.option_name, MAX_SHOWN)} is unknown" + (
+                f". Did you mean {known}?" if known else ""
+            )
         case "BadOptionUsage":
             what = "needs a value" if "requires an argument" in message else "takes no value"
             return f"The option {error.option_name} {what}"
@@ -42,9 +46,9 @@ def _sentence(error: Any) -> str:  # noqa: ANN401 -- Typer does not export the c
 def _general(message: str) -> str:
     if found := re.match(r"No such command '(.*?)'\.(?: Did you mean '(.*?)')?", message, re.DOTALL):
         suggestion = f". Did you mean “{found[2]}”?" if found[2] else ""
-        return f"The command “{_short(found[1])}” is unknown{suggestion}"
+        return f"The command “{shorten(found[1], MAX_SHOWN)}” is unknown{suggestion}"
     if found := re.match(r"Got unexpected extra argument(?:s|\(s\))? \((.*)\)", message, re.DOTALL):
-        return f"There are too many arguments: “{_short(found[1])}”"
+        return f"There are too many arguments: “{shorten(found[1], MAX_SHOWN)}”"
     return plain_reason(message)
 
 
@@ -57,7 +61,7 @@ def _bad_value(error: Any) -> str:  # noqa: ANN401 -- as above
         reason = f"must be {', '.join(first)}{' or ' if first else ''}{last}"
     if not reason.startswith("must be"):
         return f"{_name(error)} is wrong: {reason}"
-    return f"{_name(error)} {reason}" + (f", not “{_short(value)}”" if value else "")
+    return f"{_name(error)} {reason}" + (f", not “{shorten(value, MAX_SHOWN)}”" if value else "")
 
 
 def _name(error: Any) -> str:  # noqa: ANN401 -- as above
@@ -76,7 +80,3 @@ def _value(error: Any) -> str:  # noqa: ANN401 -- as above
         return str((error.__cause__ or error.__context__).errors()[0]["input"])
     except (AttributeError, LookupError, TypeError):
         return ""
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"

@@ -7,7 +7,7 @@ import numpy as np
 
 from lookalike.datasets.dataset import Dataset
 from lookalike.datasets.lazy_images import ArrayImages
-from lookalike.datasets.npy import NpzFile
+from lookalike.datasets.npz_file import NpzFile
 from lookalike.datasets.sources import NpzSource, Split
 from lookalike.errors import DataError
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from lookalike import atomic, locks
 from lookalike.duplicates.source import Source
-from lookalike.errors import MismatchError, StorageError, UsageError
+from lookalike.errors import MismatchError, StorageError, UsageError, reason_of
 from lookalike.stores import Item
 from lookalike.untrusted.parsing import ParseError, parse_json
 from lookalike.untrusted.paths import read_inside
@@ -64,8 +64,9 @@ def read(source: Source) -> frozenset[Decision]:
     except FileNotFoundError:
         return frozenset()
     except (OSError, ParseError) as e:
-        reason = getattr(e, "strerror", None) or e
-        raise StorageError(f"{path} cannot be read: {reason}. Put back a copy, or delete it to decide again.") from e
+        raise StorageError(
+            f"{path} cannot be read: {reason_of(e)}. Put back a copy, or delete it to decide again."
+        ) from e
     found = tree.get("format", FORMAT) if isinstance(tree, dict) else FORMAT
     if isinstance(found, int) and found != FORMAT:
         raise MismatchError(f"{path} has format {found}; this lookalike reads format {FORMAT}.")

@@ -65,7 +65,7 @@ def _write(found: DuplicateGroups | Leaks, path: Path, values: dict[str, Any]) -
     page = _render(values | {"date": date, "radius": found.radius, "metric": found.metric})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(path, page.encode(errors="backslashreplace"))  # a name may be no Unicode
+        atomic.write_bytes(path, page.encode(errors="backslashreplace"))  # a name may have bytes that are not UTF-8
     except OSError as e:
         raise StorageError(f"{path} cannot be written: {e.strerror}. Give another path.") from e
 
@@ -125,13 +125,7 @@ def _duplicates(found: DuplicateGroups, source: Source, applied: Applied | None,
                 "title": ident.capitalize(),
                 "explanation": explanation,
                 "groups": [
-                    _group(group, applied)
-                    | {
-                        "members": [
-                            member | {"thumbnail": images[path]}
-                            for path, member in _members(group, root, found.metric, applied)
-                        ]
-                    }
+                    _group(group, applied) | {"members": list(_members(group, root, found.metric, applied, images))}
                     for group in groups[:MAX_SHOWN]
                 ],
                 "more": max(0, len(groups) - MAX_SHOWN),
@@ -150,9 +144,9 @@ def _explain(surplus: Sequence[Member], applied: Applied | None) -> str:
     if applied is None:
         return "“lookalike duplicates apply” moves the others."
     if not any(map(applied.has_moved, surplus)):
-        return "None of the others was moved; each says why."
+        return "None of the others was moved; the reason is beside each."
     undo = f"“lookalike duplicates undo {applied.trash}” moves them back."
-    return f"The others were moved into {applied.trash}, but for those that are marked as left. {undo}"
+    return f"The others were moved into {applied.trash}, except those marked as left. {undo}"
 
 
 def _figures_of(surplus: Sequence[Member], applied: Applied | None) -> list[tuple[str, str, str]]:
@@ -167,7 +161,7 @@ def _figures_of(surplus: Sequence[Member], applied: Applied | None) -> list[tupl
     size = result.format_size(sum(member.facts.size for member in moved))
     return [
         ("images moved", f"{len(moved):,}", f"{size}, into {applied.trash}"),
-        ("images left", f"{len(surplus) - len(moved):,}", "still in their place; each says why"),
+        ("images left", f"{len(surplus) - len(moved):,}", "still in place; the reason is beside each"),
     ]
 
 
@@ -182,29 +176,28 @@ def _group(group: Group, applied: Applied | None) -> dict[str, Any]:
     }
 
 
-def _members(group: Group, root: str, metric: Metric, applied: Applied | None) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the path and the values of each member."""
+def _members(
+    group: Group, root: str, metric: Metric, applied: Applied | None, images: Images
+) -> Iterator[dict[str, Any]]:
     similar = group.tier is Tier.SIMILAR
     for i, member in enumerate(group.members):
         folder = os.path.relpath(member.path.parent, root)
         outcome = f", {result.verdict(member, applied)}" if applied and not member.kept else ""
-        yield (
-            member.path,
-            {
-                "name": member.path.name,
-                "folder": "" if folder == "." else folder,
-                "kept": member.kept and not similar,
-                "verdict": "similar" if similar else "keep" if member.kept else f"{member.tier}{outcome}",
-                "reason": (applied.reason(member) if applied and not similar else "") or member.reason,
-                "facts": (
-                    f"{member.facts.width} × {member.facts.height}",
-                    result.format_size(member.facts.size),
-                    member.facts.date,
-                ),
-                "orientation": result.describe(member.orientation),
-                "distance": f"{_distance(member.distance, metric)} away" if i and member.distance else "",
-            },
-        )
+        yield {
+            "name": member.path.name,
+            "folder": "" if folder == "." else folder,
+            "kept": member.kept and not similar,
+            "verdict": "similar" if similar else "keep" if member.kept else f"{member.tier}{outcome}",
+            "reason": (applied.reason(member) if applied and not similar else "") or member.reason,
+            "facts": (
+                f"{member.facts.width} × {member.facts.height}",
+                result.format_size(member.facts.size),
+                member.facts.date,
+            ),
+            "orientation": result.describe(member.orientation),
+            "distance": f"{_distance(member.distance, metric)} away" if i and member.distance else "",
+            "thumbnail": images[member.path],
+        }
 
 
 # ---- pairs

@@ -64,7 +64,7 @@ Confirm = Callable[[Sequence[Path]], bool]
 """Asks the user whether files outside of the folders that the user indexed may be moved; it gets their resolved paths."""
 
 OnFile = Callable[[Member, str | None], None]
-"""Is called for each file after its move, with the reason if the file stays in its place."""
+"""Called for each file after its move; gets the reason if the file stays in its place."""
 
 
 # ---- move
@@ -88,13 +88,14 @@ def move_to_trash(
         groups: groups that `find_duplicates` returned.
         trash: the folder; it is created if it does not exist, and may hold files of earlier moves.
         progress: receives the stage ``"moving"``.
-        confirm: is asked before files move that lie outside of the folders that this user indexed into the collection.
-        on_file: is called for each file, also if an error or Ctrl-C ends the move later.
+        confirm: asked before files outside of the folders that this user indexed into the collection move.
+        on_file: called for each file, also if an error or Ctrl-C ends the move later.
 
     Raises:
         UsageError: files lie outside of these folders, and ``confirm`` does not allow it; no file was moved.
         AlreadyExistsError: the folder holds other files.
-        StorageError: the collection is read-only, or the trash cannot be written or is full. The undo list names the files that have been moved.
+        StorageError: the collection is read-only, or the trash cannot be written or is full. The undo list names the files
+            that have been moved.
     """
     with_surplus = [group for group in groups if group.surplus]
     if not with_surplus:
@@ -190,7 +191,7 @@ def _ask(outside: Sequence[Path], confirm: Confirm | None, verb: str, moved: str
     """Ask before files outside of the known folders move.
 
     Raises:
-        UsageError: the answer is no, or there is nobody to ask.
+        UsageError: the answer is no, or nobody can be asked.
     """
     if outside and not (confirm and confirm(outside)):
         raise UsageError(
@@ -203,8 +204,8 @@ def describe_outside(outside: Sequence[Path], verb: str) -> str:
     """Return a sentence that names the folders of files outside of the known folders."""
     folders = list(dict.fromkeys(str(path.parent) for path in outside))
     shown = ", ".join(folders[:_SHOWN_FOLDERS]) + (", …" if len(folders) > _SHOWN_FOLDERS else "")
-    names = "" if all(map(_has_image_name, outside)) else ", or have names of other files than images"
-    return f"{plural(len(outside), 'file')} {verb} outside of the folders that you indexed on this computer{names}: {shown}."
+    names = "" if all(map(_has_image_name, outside)) else ", or do not have the name of an image"
+    return f"{plural(len(outside), 'file')} {verb} outside of the folders that you indexed on this machine{names}: {shown}."
 
 
 def _has_image_name(path: Path) -> bool:
@@ -272,7 +273,7 @@ def restore(
         trash: the trash folder.
         open_source: a function that opens a collection by its folder.
         progress: receives the stage ``"restoring"``.
-        confirm: is asked before files move to places outside of the folders that this user indexed into their collection.
+        confirm: asked before files move to places outside of the folders that this user indexed into their collection.
 
     Raises:
         NotFoundError: the folder is not a trash folder.

@@ -17,7 +17,7 @@ from typing import Annotated, BinaryIO, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from lookalike import atomic
-from lookalike.errors import AlreadyExistsError, NotFoundError, StorageError
+from lookalike.errors import AlreadyExistsError, NotFoundError, StorageError, reason_of
 from lookalike.images.finding import TRASH_LIST
 from lookalike.ingest import absolute_path
 from lookalike.untrusted import parsing
@@ -124,7 +124,7 @@ class UndoList:
                 raise
         except (OSError, ParseError) as e:
             raise StorageError(
-                f"The trash folder {self.folder} cannot be written: {getattr(e, 'strerror', None) or e}. Nothing was moved;"
+                f"The trash folder {self.folder} cannot be written: {reason_of(e)}. Nothing was moved;"
                 " give another folder with --trash."
             ) from e
         return self
@@ -206,10 +206,8 @@ def read_undo_list(trash: Path) -> list[Record]:
                 records[record.trashed] = record
     except (FileNotFoundError, NotADirectoryError) as e:
         raise NotFoundError(f"{trash} is not a trash folder: it has no {TRASH_LIST}.") from e
-    except ValueError as e:  # ParseError: not a regular file; or a name that no file can have
-        raise StorageError(f"{path} cannot be read: {e}.") from e
-    except OSError as e:
-        raise StorageError(f"{path} cannot be read: {e.strerror}.") from e
+    except (OSError, ValueError) as e:  # ParseError: not a regular file; ValueError: a name that no file can have
+        raise StorageError(f"{path} cannot be read: {reason_of(e)}.") from e
     return list(records.values())
 
 

@@ -1,4 +1,4 @@
-"""Refusal of ONNX files with parts that an encoder does not need and that a stranger can abuse.
+"""A check of ONNX files, which refuses parts that encoders do not need and that a stranger can abuse.
 
 The files are read as protocol buffers, without the package ``onnx``, which only training needs.
 """
@@ -33,7 +33,7 @@ class GraphError(ValueError):
 def check(content: bytes) -> None:
     """Check the content of an ONNX file.
 
-    Refused are loops and branches (``Loop``, ``Scan``, ``If``), operators that are not of ONNX, functions, weights in other
+    It refuses loops and branches (``Loop``, ``Scan``, ``If``), operators that are not of ONNX, functions, weights in other
     files, and content that is not ONNX.
 
     Raises:

@@ -23,7 +23,7 @@ REQUEST = struct.Struct("<QIQ")
 """A request: its number, the threads to use, the number of images; then the images."""
 
 ANSWER = struct.Struct("<Q?Q")
-"""An answer: the request's number, whether it succeeded, the length of what follows: the vectors, or the error in UTF-8."""
+"""An answer: the request's number, whether it succeeded, the length of the content: the vectors, or the error in UTF-8."""
 
 _MAX_MESSAGE = 300
 
@@ -159,7 +159,7 @@ def serve(source: BinaryIO, sink: BinaryIO, limit: Callable[[int], None]) -> Non
 
 
 def limit_process(memory: int) -> None:
-    """Let this process take so many bytes of memory, write no file and dump no core."""
+    """Limit the memory of this process in bytes, and forbid it to write files and core dumps."""
     try:
         import resource  # noqa: PLC0415 -- Windows does not have it
     except ImportError:
@@ -173,7 +173,7 @@ def main() -> None:
     """Serve on standard input and output, and end with the process that started this one."""
     with contextlib.suppress(BrokenPipeError):
         serve(sys.stdin.buffer, sys.stdout.buffer, limit_process)
-    # Without waiting for what still runs.
+    # Do not wait for requests that still run.
     os._exit(0)
 
 

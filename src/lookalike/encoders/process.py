@@ -141,7 +141,7 @@ class _Answers:
         process.kill()
         code = process.wait()
         process.stdout.close()
-        with suppress(OSError):  # of what was not sent
+        with suppress(OSError):  # some bytes could not be sent
             process.stdin.close()
         with self._lock:
             self._end = NetworkError(
@@ -194,7 +194,7 @@ class _Running:
         return not self._stopped and self._process.poll() is None and self._owner == os.getpid()
 
     def call(self, batch: np.ndarray, threads: int, seconds: float) -> np.ndarray:
-        """Embed images; raises NetworkError also after so many seconds, and ends the process."""
+        """Embed images. If it takes longer than a number of seconds, end the process and raise a NetworkError."""
         number, future = self._answers.expect()
         self._send(REQUEST.pack(number, threads, len(batch)), np.ascontiguousarray(batch).data)
         try:
@@ -215,5 +215,5 @@ class _Running:
                 for part in parts:
                     self._process.stdin.write(part)
                 self._process.stdin.flush()
-            except (OSError, ValueError):  # the process ended: the answer says so
+            except (OSError, ValueError):  # the process ended; `_Answers.read` reports it
                 return

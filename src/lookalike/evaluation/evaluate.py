@@ -197,7 +197,7 @@ def read_history(embedder: Embedder) -> tuple[Mapping[str, float], ...]:
     if embedder.encoder.folder.name != "encoder" or not log.exists():
         return ()
     try:
-        lines = [parsing.parse_json(line) for line in parsing.read_bytes(log).splitlines()]
+        lines = parsing.read_json_lines(log)
         return tuple(_FIGURES.validate_python({k: v for k, v in line.items() if k != "stage"}) for line in lines)
     except (OSError, ValueError, AttributeError) as e:
         raise DataError(f"{log} is not the log of a training run: {e}. Move it away, or train again.") from e

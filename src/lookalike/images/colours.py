@@ -14,7 +14,7 @@ _DEPTHS = (8, 10, 12, 14)
 # The largest float of an image whose white is its maximum, such as a linear image with highlights.
 _MAX_FLOAT_WHITE = 16.0
 
-# No colour channel is darker: on white, nobody sees the image.
+# An image is invisible on white if no colour channel is darker than this.
 _NEARLY_WHITE = 240
 
 

@@ -94,7 +94,7 @@ class Content:
 
     @property
     def _weight(self) -> int:
-        """By how much a pixel counts: OpenJPEG takes 24 bytes."""
+        """The factor by which pixels count: OpenJPEG takes 24 bytes a pixel."""
         return 2 if self.media == JPEG_2000 else 1
 
     def _is_small(self, image: Image.Image) -> bool:

@@ -29,7 +29,8 @@ def open_image(
 ) -> Image.Image:
     """Open an image as upright RGB, transparency on white, or on black if the image is nearly white.
 
-    A JPEG file without its end marker is accepted, with a warning in the log, if all its pixels are there. A Pillow image is treated like its file: EXIF orientation and limits apply. It is not changed.
+    A JPEG file without its end marker is accepted, with a warning in the log, if all its pixels are there. A Pillow image is
+    treated like its file: EXIF orientation and limits apply. It is not changed.
 
     Args:
         source: the image.
@@ -69,7 +70,7 @@ def open_image(
 def claimed_pixels(source: ImageSource, at_least: int | None = None) -> int:
     """Return the pixels that decoding will allocate, from the header alone; no limit applies.
 
-    To decode an image takes at most 16 bytes a pixel, and four times its file. A server can add up the pixels of the images
+    Decoding takes at most 16 bytes a pixel, and four times the file. A server can add up the pixels of the images
     that it decodes at once.
 
     Args:

@@ -1,6 +1,6 @@
-"""Colours of 16 bits that use fewer, as those of cameras with 10, 12 or 14 bits.
+"""Colours in 16 bits that use fewer, such as the 10, 12 or 14 bits of cameras.
 
-Pillow keeps the high byte of each colour. That of 12 bits in 16 is nearly black. So a second pass reads the low bytes: for
+Pillow keeps the high byte of each colour. With 12 bits in 16, this byte is nearly black. So a second pass reads the low bytes: for
 Pillow, those are the high bytes of the other byte order.
 """
 

@@ -86,30 +86,25 @@ _MAX_SLOW_PIXELS = 2_000_000  # that Pillow decodes in Python
 _SCAN = re.compile(rb"\xff\xda\0(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 
 
-class Reader(io.BytesIO):
-    """Bytes with a limited number of reads, since a file of a million empty chunks would take a server too long."""
+class _LimitedReads(io.BufferedIOBase):
+    """A limit on the number of reads, since a file of a million empty chunks would take a server too long."""
 
     reads = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read as `io.BytesIO` does, up to the limit on the number of reads."""
+        """Read as the file does, up to the limit on the number of reads."""
         self.reads += 1
         if self.reads > _MAX_READS:
             raise OSError(_TOO_MANY_PARTS)
         return super().read(size)
 
 
-class FileReader(io.BufferedReader):
-    """A file with a limited number of reads, as `Reader`."""
+class Reader(_LimitedReads, io.BytesIO):
+    """Bytes with a limited number of reads."""
 
-    reads = 0
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read as `io.BufferedReader` does, up to the limit on the number of reads."""
-        self.reads += 1
-        if self.reads > _MAX_READS:
-            raise OSError(_TOO_MANY_PARTS)
-        return super().read(size)
+class FileReader(_LimitedReads, io.BufferedReader):
+    """A file with a limited number of reads."""
 
 
 class _TiffFile(TiffImageFile):
@@ -160,7 +155,7 @@ _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 
 
 def media_type(data: bytes, *, name: str = "The image") -> str:
-    """Detect the format from the content of a file, such as ``"image/jpeg"``; a few bytes do, but for RAW images.
+    """Detect the format from the content of a file, such as ``"image/jpeg"``; the first bytes suffice, except for RAW images.
 
     Raises:
         UnreadableImageError: the format is not supported.

@@ -17,7 +17,7 @@ _DIGITS = 18
 class Limits:
     """Limits on one image.
 
-    To decode an image takes at most 16 bytes of memory a pixel, and four times its file.
+    Decoding takes at most 16 bytes of memory a pixel, and four times the file.
 
     Attributes:
         file_bytes: size of the file, compressed.
@@ -38,7 +38,7 @@ def read_limits(value: str | None) -> Limits:
     if not value:
         return Limits()
     if not value.isdecimal() or len(value) > _DIGITS or int(value) < 1:
-        raise UsageError(f"{MAX_PIXELS} is {value!r}; it is a number of pixels, such as 250000000.")
+        raise UsageError(f"{MAX_PIXELS} is {value!r}: it must be a number of pixels, such as 250000000.")
     return Limits(max(_BYTES, int(value) * _BYTES_PER_PIXEL), int(value))
 
 

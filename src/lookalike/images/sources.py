@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lookalike.errors import NotFoundError, UnreadableImageError, UsageError
+from lookalike.errors import NotFoundError, UnreadableImageError, UsageError, reason_of
 from lookalike.images.limits import DEFAULT_LIMITS, Limits, check_bytes
 
 ImageInMemory = bytes | Image.Image | np.ndarray
@@ -113,8 +113,9 @@ def read_file(source: str | os.PathLike[str] | bytes, limits: Limits = DEFAULT_L
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError(f"There is no file {name}. Check the path.") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UnreadableImageError(f"{name} cannot be read: {reason}. Check the path and its permissions.") from error
+        raise UnreadableImageError(
+            f"{name} cannot be read: {reason_of(error)}. Check the path and its permissions."
+        ) from error
 
 
 def from_base64(text: str | bytes, limits: Limits = DEFAULT_LIMITS) -> bytes:

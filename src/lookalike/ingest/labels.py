@@ -7,7 +7,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from lookalike.csv_files import WINDOWS, CsvTable, path_forms, read_csv
-from lookalike.errors import DataError, NotFoundError
+from lookalike.errors import DataError, NotFoundError, reason_of
 from lookalike.ingest.paths import absolute_path
 from lookalike.tables import plural
 
@@ -44,9 +44,8 @@ def read_labels(path: Path, folder: Path, images: Sequence[Path]) -> LabelTable:
     try:
         table = read_csv(path)
     except (OSError, ValueError) as e:  # ValueError: a path that no file can have
-        reason = e.strerror if isinstance(e, OSError) else e
         advice = "Give “folder”, or the path of a CSV file with the columns path and label."
-        raise NotFoundError(f"The labels {path} cannot be read: {reason}. {advice}") from e
+        raise NotFoundError(f"The labels {path} cannot be read: {reason_of(e)}. {advice}") from e
     if "path" not in table.columns:
         found = f"its first line has {', '.join(table.columns) or 'nothing'}"
         raise DataError(f"{path} has no column “path”; {found}. It should be like path,label.")

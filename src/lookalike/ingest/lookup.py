@@ -24,9 +24,9 @@ def find_items(store: Store, names: Sequence[str]) -> dict[str, Item]:
         return found
     paths = {name: str(absolute_path(Path(name))) for name in rest}
     by_hash = store.get([file_id(Path(path)) for path in paths.values()])
-    at_home = {item.uri: item for item in by_hash.values()}
-    found |= {name: at_home[path] for name, path in paths.items() if path in at_home}
-    if len(found) < len({*names}):  # a file that moved keeps its id, so only its path tells
+    unmoved = {item.uri: item for item in by_hash.values()}
+    found |= {name: unmoved[path] for name, path in paths.items() if path in unmoved}
+    if len(found) < len({*names}):  # the id of a moved file is a hash of an earlier path
         found |= _find_by_path(store, {name: path for name, path in paths.items() if name not in found})
     return found
 

@@ -40,13 +40,18 @@ def is_missing(path: Path) -> bool:
 
 
 def signature(path: Path) -> str:
-    """Format a file's size and times, as `Item.signature` describes; empty if there is no such file."""
+    """Format a file's size and times, as `Item.signature` describes; empty if the file does not exist."""
     try:
         status = path.stat()
     except (OSError, ValueError):  # ValueError: a NUL in the path
         return ""
     recent = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _RACY_NS
-    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}{_RECENT if recent else ''}"
+    return format_signature(status) + (_RECENT if recent else "")
+
+
+def format_signature(status: os.stat_result) -> str:
+    """Format the size and times of a file that did not change in the last seconds."""
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
 
 
 def shows_changes(signature: str) -> bool:

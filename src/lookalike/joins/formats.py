@@ -4,7 +4,6 @@ Left and right are the images' uris. Rows are appended, so that a job can trunca
 Parquet files cannot be appended to, so their rows are a stream of Arrow record batches until the job ends.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,9 +49,7 @@ def find_format(out: Path) -> Format:
 
 
 def _encode_lines(rows: Sequence[Row]) -> bytes:
-    encode = json.JSONEncoder(ensure_ascii=False).encode
-    lines = "".join(encode(dict(zip(COLUMNS, row, strict=True))) + "\n" for row in rows)
-    return lines.encode(errors="backslashreplace")  # half a surrogate pair becomes an escape of JSON
+    return tables.to_json_lines(dict(zip(COLUMNS, row, strict=True)) for row in rows)
 
 
 CSV = Format((",".join(COLUMNS) + "\n").encode(), tables.to_csv)
@@ -69,8 +66,8 @@ def _parquet() -> Format:
 
     def encode(rows: Sequence[Row]) -> bytes:
         columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
-        for names in columns[:2]:  # Parquet has Unicode alone
-            names[:] = (name.encode(errors="backslashreplace").decode() for name in names)
+        for names in columns[:2]:
+            names[:] = map(tables.to_unicode, names)
         return bytes(pa.record_batch(columns, schema=schema).serialize()) if rows else b""
 
     def finish(stream: Path, out: Path) -> None:

@@ -16,7 +16,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from lookalike.errors import BusyError, StorageError
+from lookalike.errors import BusyError, StorageError, reason_of
 from lookalike.untrusted import databases
 from lookalike.untrusted.databases import Connection
 from lookalike.untrusted.parsing import ParseError, parse_json
@@ -151,8 +151,7 @@ def _open_locked(folder: Path) -> Connection:
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError:
-        for name in (path.name, *(f"{path.name}-{suffix}" for suffix in ("journal", "wal", "shm"))):
-            path.with_name(name).unlink(missing_ok=True)
+        databases.remove(path)
         return _lock(databases.connect(path, _SCHEMA, timeout=0))
 
 
@@ -180,9 +179,9 @@ def _translate_errors(out: Path) -> Iterator[None]:
             raise StorageError(f"The disk is full. Free some space. {resume}") from e
         if not os.path.isdir(out.parent):  # noqa: PTH112 -- false for a name that is too long, too
             raise StorageError(f"{out} cannot be written: there is no folder {out.parent}. Create it first.") from e
-        raise StorageError(f"{out} cannot be written: {e.strerror or e}. Give another --out.") from e
+        raise StorageError(f"{out} cannot be written: {reason_of(e)}. Give another --out.") from e
     except sqlite3.Error as e:
-        code = getattr(e, "sqlite_errorcode", 0) & 0xFF  # Python's own errors have none
+        code = databases.error_code(e)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise BusyError(f"Another process is writing {out}. Wait for it, or give another --out.") from e
         if code == sqlite3.SQLITE_FULL:

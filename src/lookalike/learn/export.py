@@ -164,7 +164,7 @@ def _to_onnx(branch: nn.Module, size: int) -> onnx.ModelProto:
 
 
 def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Remove what the exporter notes about its source: the paths of files on this machine, because people share encoders."""
+    """Remove the exporter's notes about its source: people share encoders, and the notes have paths of this machine."""
     graph = model.graph
     values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
     for part in (model, graph, *graph.node, *values):

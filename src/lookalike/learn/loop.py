@@ -12,7 +12,7 @@ from lookalike.learn.distributed import gather, on_first, split_batch
 from lookalike.learn.sampling import Batch
 from lookalike.learn.stage_run import StageRun
 
-# A loss that was 0 for so many epochs stays 0.
+# A loss that is 0 in this many first epochs stays 0.
 _IDLE_EPOCHS = 3
 
 
@@ -24,7 +24,8 @@ def train_stage(run: StageRun, save: Callable[[], None]) -> None:
         save: writes the state after every epoch, in the first process.
 
     Raises:
-        RecipeError: the loss is always 0, the loss or the weights diverge, or early stopping needs a figure that the run does not measure.
+        RecipeError: the loss is always 0, the loss or the weights diverge, or early stopping needs a figure that the run
+            does not measure.
     """
     state, config = run.state, run.stage.train
     while not stopping.is_over(config, state.history):

@@ -114,7 +114,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
         MismatchError: the file is not a log.
     """
     try:
-        lines = [parsing.parse_json(line) for line in parsing.read_bytes(folder / LOG).splitlines()]
+        lines = parsing.read_json_lines(folder / LOG)
     except FileNotFoundError:
         return []
     except (OSError, parsing.ParseError) as e:

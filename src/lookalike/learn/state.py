@@ -79,7 +79,7 @@ class State:
         """Restore what `tree` returned; checkpoints of releases without stages lack ``earlier``.
 
         Raises:
-            Exception: of many kinds, if a checkpoint of a stranger holds something else.
+            Exception: of any kind, if the checkpoint holds something else.
         """
         self.network.load_state_dict(saved["network"])
         # Earlier releases wrapped the library's losses, so the names of parameters were longer.

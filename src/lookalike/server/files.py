@@ -22,6 +22,7 @@ from fastapi import HTTPException
 from lookalike.collection import Collection
 from lookalike.errors import NotFoundError, UnreadableImageError, UsageError
 from lookalike.images import DEFAULT_LIMITS, fingerprint, read_bytes
+from lookalike.ingest.paths import format_signature
 from lookalike.stores import Item
 from lookalike.tables import plural
 
@@ -61,7 +62,7 @@ class OpenFile:
 
     def is_unchanged(self, item: Item) -> bool:
         """Return whether the file certainly has the content that was indexed."""
-        return item.signature == f"{self.status.st_size}-{self.status.st_mtime_ns}-{self.status.st_ctime_ns}"
+        return item.signature == format_signature(self.status)
 
     @cached_property
     def content(self) -> bytes:

@@ -10,7 +10,7 @@ from fastapi import HTTPException
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
-# It writes a warning for each form that it refuses, and clients could fill the log.
+# The package logs a warning for each form that it refuses, so clients could fill the log.
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 MAX_FIELDS = 20

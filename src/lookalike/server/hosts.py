@@ -86,7 +86,7 @@ def check_hosts(hosts: Sequence[str]) -> frozenset[str]:
 def _check_host(host: str) -> str:
     parsed = parse_host(f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host)
     if parsed is None:
-        raise UsageError(f"A host is allowed by its name or address, such as shop.example, not by “{host}”.")
+        raise UsageError(f"“{host}” is not the name or the address of a host. Give one such as shop.example.")
     return parsed
 
 

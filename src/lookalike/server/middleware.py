@@ -1,4 +1,4 @@
-"""ASGI middleware of all routes: a limit on body size, a check of the origin, and response headers; `hosts` has another."""
+"""ASGI middleware of all routes: a limit on body size, a check of the origin, and response headers; see also `hosts`."""
 
 import logging
 from collections.abc import Sequence
@@ -139,7 +139,7 @@ class Headers:
         try:
             await self.app(_without_range({**scope, "method": "GET"} if head else scope), receive, send_with_headers)
         except ClientDisconnect:
-            log.warning("%s %s: the client broke off the request.", scope["method"], printable(scope["path"]))
+            log.warning("%s %s: the client closed the connection.", scope["method"], printable(scope["path"]))
         except Exception:
             if started:
                 raise

@@ -18,7 +18,7 @@ _MAX_WAITING = 12
 
 
 class PixelBudget:
-    """Lets requests decode images as long as those in flight have at most so many pixels together.
+    """Lets requests decode images while all images in flight together have at most a number of pixels.
 
     A larger image than the budget is decoded alone; the limits of `lookalike.images` apply to it. The default allows two
     of the largest images, or a hundred of 2 megapixels. They take at most 16 bytes a pixel: 3.2 GB.

@@ -299,7 +299,7 @@ class EncoderOut(_Out):
 
     name: str
     description: str
-    scope: str = Field(description="What the encoder has seen, in one line.")
+    scope: str = Field(description="What the encoder was trained on, in one line.")
     branches: list[Literal["photo", "sketch"]]
     size: int = Field(description="The side of its input, in pixels.")
 

@@ -75,8 +75,8 @@ def record_roots(folder: Path, roots: Iterable[Path]) -> None:
     """
     with suppress(OSError, ValueError, StorageError, BusyError):  # ValueError: a name that no file can have
         known = known_roots(folder)
-        new = [root for root in _outermost(_name_folders(roots)) if root not in known]
-        if {*_outermost([*known, *new])} == {*known}:
+        new = [root for root in outermost(_name_folders(roots)) if root not in known]
+        if {*outermost([*known, *new])} == {*known}:
             return
         path, identity = create_state_folder() / _FILE, _make_identity(folder)
         with locks.exclusive(path.with_suffix(".lock"), timeout=5):
@@ -107,8 +107,8 @@ def _name_folders(paths: Iterable[Path]) -> list[Path]:
     return [path if path.is_dir() else path.parent for path in found]
 
 
-def _outermost(roots: Iterable[Path]) -> list[Path]:
-    """Leave out paths that lie below others."""
+def outermost(roots: Iterable[Path]) -> list[Path]:
+    """Sort paths, and leave out those below others."""
     kept: list[Path] = []
     for root in sorted(set(roots)):  # a folder comes directly before what lies below it
         if not kept or not root.is_relative_to(kept[-1]):
@@ -119,7 +119,7 @@ def _outermost(roots: Iterable[Path]) -> list[Path]:
 def _with_roots(state: _State, path: str, identity: str, roots: Sequence[Path]) -> _State:
     same = [k for k in state.collections if k.collection == path]
     before = [Path(root) for k in same if k.identity == identity for root in k.roots]
-    all_roots = tuple(map(str, _outermost([*before, *roots])))
+    all_roots = tuple(map(str, outermost([*before, *roots])))
     others = [k for k in state.collections if k.collection != path]
     known = _Known(collection=path, identity=identity, roots=all_roots)
     return _State(collections=(*others, known)[-_MAX_COLLECTIONS:])

@@ -14,7 +14,8 @@ from lookalike.stores.answer import Answer, Item
 from lookalike.stores.settings import IndexSettings, Status
 
 Change = tuple[Item, Item | None]
-"""An item as it was read, and with its new values; none deletes it."""
+"""An item as it was read, and its new values; None deletes it."""
+
 _DIGEST = re.compile("[0-9a-zA-Z]{0,64}")
 
 
@@ -41,8 +42,8 @@ class Store(Protocol):
     def update(self, changes: Sequence[Change]) -> list[Item]:
         """Change items and keep their vectors, or delete them, in one transaction.
 
-        An item stays as it is if it is no longer the one that was read: if it has been deleted, or has another content, or
-        another uri than before and after the change. So writers that act on what they read do not undo each other's work.
+        An item is not changed if it is no longer the one that was read: if it has been deleted, or has another content, or
+        another uri than before and after the change. So writers do not undo each other's changes.
 
         Returns:
             The items that were changed, as they were read.
@@ -264,5 +265,5 @@ def check_changes(changes: Sequence[Change]) -> None:
     """
     for old, new in changes:
         if new is not None and (new.id, new.sha256) != (old.id, old.sha256):
-            raise UsageError(f"The item {old.id!r} keeps its id and its content in an update; use upsert for others.")
+            raise UsageError(f"An update cannot change the id or the content of the item {old.id!r}. Use upsert.")
     check_items(new for _, new in changes if new is not None)

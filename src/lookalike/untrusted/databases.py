@@ -1,6 +1,6 @@
 """SQLite databases that may come from a stranger, opened within limits.
 
-A database can act: a view may have no end, a trigger may change other rows, and a rollback journal may name a file anywhere
+A database can do harm: a view may never end, a trigger may change other rows, and a rollback journal may name a file anywhere
 on the disk, which SQLite then deletes. So `connect` opens only a database with the expected tables, and each statement ends
 after a number of steps that depends on the size of the file.
 """
@@ -170,6 +170,17 @@ def check_files(path: Path) -> None:
         pass
     except OSError as e:
         raise UnsafeDatabaseError(f"{path.name}-journal cannot be read: {e.strerror}") from e
+
+
+def error_code(error: sqlite3.Error) -> int:
+    """Return SQLite's primary result code, such as `sqlite3.SQLITE_BUSY`; 0 for an error of Python's module itself."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def remove(path: Path) -> None:
+    """Delete a database and the files beside it."""
+    for name in (path, *(_beside(path, suffix) for suffix in _BESIDE)):
+        name.unlink(missing_ok=True)
 
 
 def _beside(path: Path, suffix: str) -> Path:

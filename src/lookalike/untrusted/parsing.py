@@ -81,6 +81,11 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:  # noqa: ANN401 --
     return parse_json(read_bytes(path, max_bytes), max_bytes)
 
 
+def read_json_lines(path: Path, max_bytes: int = MAX_BYTES) -> list[Any]:
+    """Read a file with a JSON document in each line, as `read_bytes` and `parse_json` do."""
+    return [parse_json(line, max_bytes) for line in read_bytes(path, max_bytes).splitlines()]
+
+
 def read_yaml(path: Path, max_bytes: int = MAX_YAML_BYTES) -> Any:  # noqa: ANN401 -- YAML has any shape
     """Read a YAML file, as `read_bytes` and `parse_yaml` do."""
     return parse_yaml(read_bytes(path, max_bytes), max_bytes)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lookalike.encoders import hub
-from lookalike.errors import MismatchError, NotFoundError, RecipeError
+from lookalike.errors import MismatchError, NotFoundError, RecipeError, reason_of
 from lookalike.learn.networks.resnet import KINDS, ResNet
 from lookalike.learn.networks.vgg import VGG16
 
@@ -73,7 +73,7 @@ def _read(path: Path, where: str) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except OSError as e:
-        raise NotFoundError(f"The weights {where} cannot be read: {e.strerror or e}.") from e
+        raise NotFoundError(f"The weights {where} cannot be read: {reason_of(e)}.") from e
     except SafetensorError as e:
         raise RecipeError(f"The weights {where} are not a safetensors file, or are damaged: {e}.") from e
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(_CLASSIFIERS)}

@@ -1,4 +1,4 @@
-// What failed, in the user's words.
+// Messages about failures, in the user's language.
 
 import { ApiError } from "./api.js";
 import { t } from "./i18n.js";

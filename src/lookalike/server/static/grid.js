@@ -3,7 +3,7 @@
 import { address } from "./api.js";
 import { icon, make, makeName } from "./dom.js";
 import { distance, percent, t } from "./i18n.js";
-import { picture } from "./picture.js";
+import { makeImage } from "./image.js";
 
 const KEPT_NAME = /^[0-9a-f]{64}\./; // the server's own name for an upload
 const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/g; // also those that turn the direction of text
@@ -85,7 +85,7 @@ function imageButton(item, label) {
   const button = make("button", "image");
   const name = displayName(item);
   const reason = obstacle(item);
-  const shown = reason ? picture({ name, reason }) : picture({ src: address(item.thumbnail), name, lazy: true });
+  const shown = reason ? makeImage({ name, reason }) : makeImage({ src: address(item.thumbnail), name, lazy: true });
   button.append(make("span", "visually-hidden", label), shown);
   return button;
 }

@@ -1,4 +1,4 @@
-// The page: from the address to what is shown, and from what the user does to the address.
+// The page: shows the state in the address, and writes the user's actions into the address.
 
 import * as address from "./address.js";
 import * as api from "./api.js";

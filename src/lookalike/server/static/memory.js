@@ -21,7 +21,7 @@ export function remember(upload) {
   return kept;
 }
 
-/** Return an image by its id; null if this browser does not have it any more. */
+/** Return an image by its id; null if this browser no longer has it. */
 export async function recall(id) {
   if (!uploads.has(id)) uploads.set(id, await inStore("readonly", (store) => store.get(id)).catch(() => null));
   return uploads.get(id) ?? null;

@@ -6,7 +6,7 @@ import { $ } from "./dom.js";
 import { displayName, obstacle } from "./grid.js";
 import { t } from "./i18n.js";
 import { forget, previewAddress, remember } from "./memory.js";
-import { picture } from "./picture.js";
+import { makeImage } from "./image.js";
 import { drawingBoard } from "./sketch.js";
 
 const PAUSE_AFTER_STROKE = 350; // milliseconds
@@ -93,6 +93,6 @@ export function queryPanel({ drew, cleared }) {
 }
 
 function renderImage(name, src, reason = null) {
-  $("query-image").replaceChildren(picture(reason ? { name, alt: name, reason } : { src, name, alt: name }));
+  $("query-image").replaceChildren(makeImage(reason ? { name, alt: name, reason } : { src, name, alt: name }));
   $("query-name").textContent = $("query-name").title = name;
 }

@@ -4,7 +4,7 @@ import { address } from "./api.js";
 import { $ } from "./dom.js";
 import { displayName, obstacle } from "./grid.js";
 import { bytes, date, distance, percent, t } from "./i18n.js";
-import { picture } from "./picture.js";
+import { makeImage } from "./image.js";
 
 /**
  * Set up the dialog.
@@ -38,8 +38,8 @@ export function viewer({ moved, closed, search }) {
   /** Show the thumbnail, which the browser has, until the full image is there. */
   function image(hit, name) {
     const reason = obstacle(hit);
-    if (reason) return picture({ name, alt: name, reason });
-    const shown = picture({ src: address(hit.thumbnail), name, alt: name });
+    if (reason) return makeImage({ name, alt: name, reason });
+    const shown = makeImage({ src: address(hit.thumbnail), name, alt: name });
     const full = new Image();
     full.addEventListener("load", () => {
       const img = shown.querySelector("img");

@@ -3,7 +3,7 @@
 The file has the arrays, a CRC-32 checksum for each 64 KiB of them, a JSON text with metadata and the names and places of
 the arrays, and last the length and the checksum of the part after the arrays.
 
-Checksums find damage, and not malice. A file that is read by a library without checks of its own is signed with a key that
+Checksums detect damage, not malice. A file that is read by a library without checks of its own is signed with a key that
 only its user has.
 """
 

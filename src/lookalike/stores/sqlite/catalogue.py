@@ -167,7 +167,7 @@ def _translate_errors(folder: Path) -> Iterator[None]:
 
 
 def _translate(error: sqlite3.Error, folder: Path) -> BusyError | StorageError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # Python's own errors have none
+    code = databases.error_code(error)
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return BusyError(f"Another process has been writing to {folder} for {_TIMEOUT} s. Try again later.")
     if code == sqlite3.SQLITE_READONLY:

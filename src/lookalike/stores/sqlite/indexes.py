@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from lookalike import ann, search
-from lookalike.errors import StorageError
+from lookalike.errors import StorageError, reason_of
 from lookalike.metric import Metric
 from lookalike.progress import Progress
 from lookalike.search import Gallery, Hits
@@ -52,7 +52,7 @@ class SavedIndex:
     generation: str
     seqs: Int64[np.ndarray, " n"]
     recall: float
-    far: ann.Far
+    far: ann.FarQueries
     seconds: float
     bytes: int
 
@@ -275,7 +275,7 @@ class IndexCache:
             index = ann.Index(metadata["kind"], Metric(metadata["metric"]), metadata["effort"], ann.read(path))
             if metadata["generation"] == generation and len(index) == len(parts["seqs"]):
                 size = path.stat().st_size
-                far = ann.Far(**metadata["far"])
+                far = ann.FarQueries(**metadata["far"])
                 return SavedIndex(index, generation, parts["seqs"], metadata["recall"], far, metadata["seconds"], size)
         return None
 
@@ -288,7 +288,7 @@ def _signing_key() -> bytes:
         return make_key()
     except OSError as e:
         raise StorageError(
-            f"The key that signs indexes cannot be written to {state_folder()}: {e.strerror or e}. Make the folder writable."
+            f"The key that signs indexes cannot be written to {state_folder()}: {reason_of(e)}. Make the folder writable."
             " Until then, searches are exact."
         ) from e
 

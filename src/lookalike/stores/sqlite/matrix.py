@@ -128,7 +128,7 @@ class MatrixCache:
         """Make a matrix of the content of its file.
 
         Raises:
-            LookupError, TypeError, ValueError: it is not such a file.
+            LookupError, TypeError, ValueError: the file has other content.
         """
         vectors, seqs, norms = parts["vectors"], parts["seqs"], parts["norms"]
         shapes = (vectors.shape, seqs.shape, norms.shape) == (

@@ -157,7 +157,7 @@ class SQLiteStore:
         statement = f"SELECT {ITEM_COLUMNS} FROM items WHERE {condition} AND id > ? ORDER BY id LIMIT {CHUNK}"
         while rows := self._catalogue.select(statement, [*values, after]):
             items = self._catalogue.to_items(rows)
-            if any(a.id >= b.id for a, b in pairwise([Item(after, ""), *items])):  # or it would go on for ever
+            if any(a.id >= b.id for a, b in pairwise([Item(after, ""), *items])):  # otherwise the loop would not end
                 raise damaged(self.folder, "its ids are not in order")
             yield from items
             after = items[-1].id

@@ -62,7 +62,7 @@ export default {
   noPreview: "Bez náhledu",
   nothingFound: "Žádný obrázek není tak blízko. Povolte větší vzdálenost nebo více štítků.",
   noMatch: "Nic zde se tomu nepodobá",
-  noMatchNote: "nejbližší obrázky nejsou blíž než nesouvisející",
+  noMatchNote: "nejbližší obrázky nejsou blíž než jiné, nesouvisející",
   empty: "Tato sbírka je prázdná. Obrázky, které přidáte, se objeví zde.",
   noAnswer: "Nepovedlo se",
   tryAgain: "Zkusit znovu",

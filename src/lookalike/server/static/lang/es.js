@@ -62,7 +62,7 @@ export default {
   noPreview: "Sin vista previa",
   nothingFound: "Ninguna imagen está tan cerca. Permite una distancia mayor, o más etiquetas.",
   noMatch: "Aquí no hay nada parecido",
-  noMatchNote: "las imágenes más cercanas no lo están más que las que no guardan relación",
+  noMatchNote: "las imágenes más cercanas no están más cerca que otras sin relación",
   empty: "Esta colección está vacía. Las imágenes que añadas aparecerán aquí.",
   noAnswer: "No ha funcionado",
   tryAgain: "Reintentar",

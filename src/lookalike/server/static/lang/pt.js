@@ -62,7 +62,7 @@ export default {
   noPreview: "Sem prévia",
   nothingFound: "Nenhuma imagem está tão perto. Aceite uma distância maior, ou mais rótulos.",
   noMatch: "Nada aqui é parecido",
-  noMatchNote: "as imagens mais próximas não estão mais perto do que as sem relação",
+  noMatchNote: "as imagens mais próximas não estão mais perto do que outras sem relação",
   empty: "Esta coleção está vazia. As imagens que você adicionar aparecerão aqui.",
   noAnswer: "Não deu certo",
   tryAgain: "Tentar de novo",

@@ -4,8 +4,8 @@ import { icon, make, makeName } from "./dom.js";
 import { t } from "./i18n.js";
 
 /** Make an image. Without `src`, or if it does not load, the tile shows `name` and `reason` instead. */
-export function picture({ src, name, alt = "", lazy = false, reason = t("noPreview") }) {
-  const frame = make("span", "picture");
+export function makeImage({ src, name, alt = "", lazy = false, reason = t("noPreview") }) {
+  const frame = make("span", "image-frame");
   const showTile = () => {
     const title = makeName("span", "tile-name", name);
     if (!alt) title.setAttribute("aria-hidden", "true"); // the name of the button around it has this text

@@ -35,7 +35,7 @@ _TIMES = 10.0
 
 
 @dataclass(frozen=True)
-class Far:
+class FarQueries:
     """How an index answers queries far from all of its vectors.
 
     Attributes:
@@ -72,7 +72,7 @@ def merge(hits: Hits, deeper: Hits, far: Bool[np.ndarray, " q"]) -> Hits:
     return Hits.from_pairs(parts, len(far), exact=False, complete=hits.complete and deeper.complete)
 
 
-def tune_far(index: Index, gallery: Gallery, recall: float) -> Far:
+def tune_far(index: Index, gallery: Gallery, recall: float) -> FarQueries:
     """Find from which distance on a query is far, and the lowest effort that reaches a recall for far queries.
 
     The effort is chosen on one sample and the recall measured on another. If no effort reaches the recall, the highest is taken.
@@ -87,7 +87,7 @@ def tune_far(index: Index, gallery: Gallery, recall: float) -> Far:
     for effort in (e for e in EFFORTS[index.kind] if e >= index.effort):
         if _recall(replace(index, effort=effort), gallery, validation) >= recall:
             break
-    far = Far(distance, beyond, effort, 0.0)
+    far = FarQueries(distance, beyond, effort, 0.0)
     return replace(far, recall=_recall(far.deepen(index), gallery, test))
 
 

@@ -1,4 +1,4 @@
-"""Arrays of an npz file, whose claims are checked before memory is taken."""
+"""Reading of npz files; the size of each array is checked before memory is allocated."""
 
 import math
 import os
@@ -9,7 +9,7 @@ from typing import IO, Self
 
 import numpy as np
 
-from lookalike.errors import DataError
+from lookalike.errors import DataError, reason_of
 
 MAX_RATIO = 250
 """The limit of an array's bytes for each byte in the file, beyond `FREE_BYTES`. Drawings of one bit a pixel have about 50."""
@@ -48,7 +48,7 @@ class NpzFile:
                     raise DataError(f"{path} is a single array; save images and labels together with np.savez.")
             self._zip = zipfile.ZipFile(path)
         except OSError as e:
-            raise DataError(f"{path} cannot be read: {e.strerror or e}.") from e
+            raise DataError(f"{path} cannot be read: {reason_of(e)}.") from e
         except (ValueError, NotImplementedError, *_DAMAGE) as e:
             raise DataError(f"{path} is not an npz file, or is damaged; save it with np.savez.") from e
         self.names = tuple(name.removesuffix(".npy") for name in self._zip.namelist())
