@@ -83,7 +83,9 @@ def test_prune_of_the_whole_collection_keeps_the_items_of_a_folder_that_is_gone(
     shutil.rmtree("cats/x")
     assert indexed("index", "--to", "c", "--prune").code == 1  # cats is empty now, as if its disk were not connected
     assert len(uris()) == 3
-    Path("cats/notes.txt").touch()
+    Path("cats/x").mkdir()
+    for folder in ("cats", "cats/x"):
+        Path(folder, "notes.txt").touch()
     shutil.rmtree("dogs")
     done = indexed("index", "--to", "c", "--prune")
     assert done.code == 1
@@ -94,6 +96,20 @@ def test_prune_of_the_whole_collection_keeps_the_items_of_a_folder_that_is_gone(
     assert report.json["kept"] == [{"folder": str(Path("dogs").absolute()), "items": 1}]
     removed = indexed(*advised(done.err))
     assert (removed.code, uris()) == (0, {})
+
+
+def test_prune_keeps_the_items_of_a_subfolder_whose_disk_is_not_connected(shell: Shell) -> None:
+    image_files.write(Path(), {"cats/a.png": 1, "cats/b.png": 4, "cats/x/y/c.png": 5})
+    assert shell("index", ".", "--to", "c", "--encoder", "pocket").code == 0
+    Path("cats/a.png").unlink()
+    Path("cats/x").rename("off")
+    Path("cats/x").mkdir()  # an empty mount point
+    done = shell("index", "--to", "c", "--prune")
+    assert (done.code, "1 removed" in done.out) == (1, True)
+    assert f"{Path('cats/x').absolute()} is gone or empty; 2 items" in done.err
+    assert sorted(uris()) == ["cats/b.png", "cats/x/b.png", "cats/x/y/c.png", "dogs/c.png"]
+    assert shell(*advised(done.err)).code == 0
+    assert sorted(uris()) == ["cats/b.png", "dogs/c.png"]
 
 
 def test_the_other_advice_for_a_folder_that_is_gone_works(indexed: Shell) -> None:

@@ -356,7 +356,7 @@ class Collection:
 
         Args:
             folder: remove only items under this folder, which need not exist itself. Without it, the items of a folder that
-                was indexed and is gone or empty stay, since its disk may not be connected.
+                is gone or empty stay, since its disk may not be connected.
 
         Returns:
             The number of removed items, and the folders whose items stay.

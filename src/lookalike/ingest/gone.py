@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,28 +24,30 @@ class GoneFolder(NamedTuple):
 
 
 def split_gone(missing: Sequence[Item], roots: Sequence[Path]) -> tuple[list[Item], list[GoneFolder]]:
-    """Split items whose files do not exist by whether the folder that was indexed still exists.
+    """Split items whose files do not exist by whether their folder is gone or empty, too.
 
-    If it does not exist or is empty, it may have been renamed, or its disk may not be connected.
+    A folder that is gone or empty may have been renamed, or its disk may not be connected.
 
     Args:
         missing: items whose files do not exist.
-        roots: folders that were indexed, as far as they are known. For files elsewhere, their own folders count.
+        roots: folders that were indexed, as far as they are known.
 
     Returns:
-        The items whose folders exist, and the folders that do not.
+        The items whose folders have other files, and the outermost folders that are gone or empty. A folder above an indexed
+        one is not named.
     """
     has_entries = cache(_has_entries)
     existing: list[Item] = []
     gone: Counter[Path] = Counter()
     for item in missing:
         path = Path(item.uri)
-        root = max((r for r in roots if r != path and path.is_relative_to(r)), key=lambda r: len(r.parts), default=None)
-        folder = root or path.parent
-        if has_entries(folder):
-            existing.append(item)
+        root = min((r for r in roots if r != path and path.is_relative_to(r)), key=lambda r: len(r.parts), default=None)
+        folders = [parent for parent in path.parents if root is None or parent.is_relative_to(root)]
+        empty = list(takewhile(lambda folder: not has_entries(folder), folders))
+        if empty:
+            gone[empty[-1]] += 1
         else:
-            gone[folder if root else _topmost_missing(folder)] += 1
+            existing.append(item)
     return existing, [GoneFolder(path, gone[path]) for path in sorted(gone)]
 
 
@@ -54,11 +57,3 @@ def _has_entries(folder: Path) -> bool:
             return any(True for _ in entries)
     except OSError:
         return False
-
-
-def _topmost_missing(folder: Path) -> Path:
-    """Return the first folder on the way to a folder that does not exist; the folder itself if it exists."""
-    for parent in reversed(folder.parents):
-        if not os.path.lexists(parent):
-            return parent
-    return folder
