@@ -68,7 +68,7 @@ def test_a_collection_and_its_images_move_together(shop: Collection, tmp_path: P
         assert stored(moved.path) == RELATIVE
 
 
-def test_items_become_relative_when_their_root_is_stated(tmp_path: Path, pocket: Path) -> None:
+def test_items_become_relative_when_their_root_is_added(tmp_path: Path, pocket: Path) -> None:
     image_files.write(tmp_path / "photos", {"a.png": 1})
     image_files.write(tmp_path / "photos more", {"b.png": 2})
     with Collection.create(tmp_path / "deep" / "shop.lookalike", Encoder.open(pocket)) as shop:
@@ -170,7 +170,7 @@ def test_a_root_that_is_not_text_is_one_line(shop: Collection) -> None:
 def test_a_store_that_cannot_do_it_says_so(shop: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     class Remote:
         def __getattr__(self, name: str) -> object:
-            if name in {"state_root", "roots"}:
+            if name in {"add_relative_root", "relative_roots"}:
                 raise AttributeError(name)
             return getattr(shop.store, name)
 

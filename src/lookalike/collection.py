@@ -239,8 +239,8 @@ class Collection:
             self.remember_root(source)
         else:
             roots.record_roots(self.path, [absolute_path(e.path) for e in entries if e.image is None])
-        if stated := self._stated_roots():
-            entries = ingest.resolve_links(entries, stated)
+        if relative := self._relative_roots():
+            entries = ingest.resolve_links(entries, relative)
         return ingest.add(self.store, self.embedder, entries, progress, keeper=self.folder)
 
     def remember_root(self, root: str | os.PathLike[str]) -> None:
@@ -268,16 +268,16 @@ class Collection:
             raise UsageError(f"The store of “{self.name}” is not in a folder, so its paths cannot be relative.")
         if not os.path.isdir(root := to_path(root)):  # noqa: PTH112 -- false for a name that is too long, too
             raise NotFoundError(f"There is no folder {root}. Check the path.")
-        self.store.state_root(root)
+        self.store.add_relative_root(root)
 
-    def _stated_roots(self) -> tuple[Path, ...]:
-        return self.store.roots() if isinstance(self.store, Relative) else ()
+    def _relative_roots(self) -> tuple[Path, ...]:
+        return self.store.relative_roots() if isinstance(self.store, Relative) else ()
 
     def _locate(self, path: str | os.PathLike[str]) -> Path:
         """Return the absolute path of a file or folder, as its items have it."""
         absolute = absolute_path(to_path(path))
         real = Path(os.path.realpath(absolute))
-        return real if any(real.is_relative_to(root) for root in self._stated_roots()) else absolute
+        return real if any(real.is_relative_to(root) for root in self._relative_roots()) else absolute
 
     def known_roots(self) -> tuple[Path, ...]:
         """Return the folders and files that the user of this machine added to the collection."""
@@ -408,9 +408,9 @@ class Collection:
             )
         if not dry_run:
             if isinstance(self.store, Relative) and not os.path.isfile(to_path(new)):  # noqa: PTH113 -- any name
-                stated = self.store.roots()
-                if any(Path(item.uri).is_relative_to(root) for item, _ in planned.changes for root in stated):
-                    self.store.state_root(to_path(new))
+                relative = self.store.relative_roots()
+                if any(Path(item.uri).is_relative_to(root) for item, _ in planned.changes for root in relative):
+                    self.store.add_relative_root(to_path(new))
             self.store.update(planned.changes)
             self.remember_root(new)
         return planned
@@ -441,7 +441,7 @@ class Collection:
         """
         names = to_texts("The id or path of an item", names)
         found = ingest.find_items(self.store, names)
-        if len(found) < len({*names}) and self._stated_roots():
+        if len(found) < len({*names}) and self._relative_roots():
             located = {name: str(self._locate(name)) for name in names if name not in found}
             by_path = ingest.find_items(self.store, list(located.values()))
             found |= {name: by_path[path] for name, path in located.items() if path in by_path}

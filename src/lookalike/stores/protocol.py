@@ -164,7 +164,7 @@ class Sampling(Protocol):
 class Relative(Protocol):
     """A store in a folder that can hold the uris of files relative to this folder. Items always have absolute ones."""
 
-    def state_root(self, root: Path) -> None:
+    def add_relative_root(self, root: Path) -> None:
         """Hold the uris of all files below a folder relative to the store's folder, now and later.
 
         Raises:
@@ -172,8 +172,8 @@ class Relative(Protocol):
         """
         ...
 
-    def roots(self) -> tuple[Path, ...]:
-        """Return the stated roots, with all links resolved."""
+    def relative_roots(self) -> tuple[Path, ...]:
+        """Return the relative roots, with all links resolved."""
         ...
 
 

@@ -1,6 +1,6 @@
-"""Uris relative to the collection's folder, for files below roots that the catalogue states.
+"""Uris relative to the collection's folder, for files below the relative roots in the catalogue.
 
-In memory all uris of files are absolute. The catalogue holds ``../photos/mug.jpg`` for a file below a stated root
+In memory all uris of files are absolute. The catalogue holds ``../photos/mug.jpg`` for a file below a relative root
 ``../photos``, so that a collection and its images can be moved together.
 """
 
@@ -22,7 +22,7 @@ _MAX_ROOTS = 1000
 
 @dataclass(frozen=True)
 class RelativeRoots:
-    """The stated roots of a collection.
+    """The relative roots of a collection.
 
     Attributes:
         prefixes: of uris below a root, as the catalogue holds them and in memory; deeper roots come first.
@@ -66,14 +66,14 @@ class RelativeRoots:
 
 
 def resolve_items(sql: Connection, folder: Path, items: Sequence[Item]) -> list[Item]:
-    """Make the uris of items from a catalogue absolute, if they are below a stated root."""
+    """Make the uris of items from a catalogue absolute, if they are below a relative root."""
     if not any(item.uri.startswith("..") for item in items):
         return list(items)
     roots = RelativeRoots.read(sql, folder)
     return [replace(i, uri=roots.to_absolute(i.uri)) if i.uri.startswith("..") else i for i in items]
 
 
-def state_root(sql: Connection, folder: Path, root: Path) -> None:
+def add_root(sql: Connection, folder: Path, root: Path) -> None:
     """Add a root to a catalogue, and make the uris below it relative.
 
     Raises:

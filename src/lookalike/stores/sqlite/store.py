@@ -189,13 +189,13 @@ class SQLiteStore:
 
     # ---- relative paths
 
-    def state_root(self, root: Path) -> None:
-        """See `Relative.state_root`."""
+    def add_relative_root(self, root: Path) -> None:
+        """See `Relative.add_relative_root`."""
         with self._catalogue.write() as sql:
-            relative.state_root(sql, self.folder, root)
+            relative.add_root(sql, self.folder, root)
 
-    def roots(self) -> tuple[Path, ...]:
-        """See `Relative.roots`."""
+    def relative_roots(self) -> tuple[Path, ...]:
+        """See `Relative.relative_roots`."""
         with self._catalogue.connect() as sql:
             return RelativeRoots.read(sql, self.folder).folders
 
