@@ -511,7 +511,10 @@ train: {epochs: 3}
     ("overrides", "message"),
     [
         (["sampler={kind: pairs, pairs: 8}"], "cannot be computed from pairs"),
-        (["sampler={kind: triplets, triplets: 8}", "losses.0.target=item"], "draws by class"),
+        (
+            ["sampler={kind: triplets, triplets: 8}", "losses.0.target=item", "data.sources.0.sketches=1"],
+            "draws by class",
+        ),
         (["losses=[{kind: contrastive, margin: 1, across: true}]"], "no source has sketches"),
         (["losses.0.miner=distance", "network.unit=false"], "length 1"),
         (["losses.0.miner=none"], "distance"),
