@@ -194,6 +194,31 @@ def test_a_second_graph_or_location_hides_nothing() -> None:
         graph.check(HONEST + b"\x3a" + bytes([len(inner)]) + inner)
 
 
+def varint(value: int, bytes_more: int = 0) -> bytes:
+    """Write a number of variable length, with bytes that change nothing at its end."""
+    digits = [value >> shift & 0x7F for shift in range(0, max(value.bit_length(), 1), 7)] + [0] * bytes_more
+    return bytes([*(digit | 0x80 for digit in digits[:-1]), digits[-1]])
+
+
+@pytest.mark.parametrize("high", [1 << 32, 1 << 33, 1 << 34, 1 << 35, 1 << 63])
+@pytest.mark.parametrize("field", [7, 20, 25])
+def test_a_tag_that_the_runtime_cuts_off_hides_nothing(field: int, high: int) -> None:
+    # ONNX Runtime reads such a tag as that of the field; a reader of whole numbers would read another one.
+    content = endless_loop().SerializeToString()
+    tag = field << 3 | 2
+    with pytest.raises(graph.GraphError, match="damaged"):
+        graph.check(HONEST + varint(tag | high) + varint(len(content)) + content)
+
+
+@pytest.mark.parametrize("bytes_more", [1, 3])
+def test_a_number_in_more_bytes_than_it_needs_is_refused(bytes_more: int) -> None:
+    graph.check(HONEST + varint(5 << 3) + varint(1))
+    with pytest.raises(graph.GraphError, match="damaged"):
+        graph.check(HONEST + varint(5 << 3, bytes_more) + varint(1))
+    with pytest.raises(graph.GraphError, match="damaged"):
+        graph.check(HONEST + varint(5 << 3) + varint(1, bytes_more))
+
+
 def test_a_file_of_countless_fields_is_refused_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph, "MAX_FIELDS", 1_000)
     graph.check(HONEST + b"\x28\x01" * 500)

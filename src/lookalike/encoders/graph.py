@@ -25,6 +25,9 @@ _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 
 _MAX_VARINT_BYTES = 10
 
+# A tag has 32 bits. ONNX Runtime cuts off the rest, and so reads a longer one as another field.
+_MAX_TAG = 2**32 - 1
+
 
 class GraphError(ValueError):
     """An ONNX file is refused. The text continues a sentence that begins with the name of the file."""
@@ -126,6 +129,8 @@ class _Reader:
             if self._left < 0:
                 raise GraphError(f"has more than {MAX_FIELDS:,} fields. Use an encoder with a smaller network.")
             tag, position = _varint(data, position)
+            if tag > _MAX_TAG:
+                raise GraphError("is not an ONNX network, or is damaged. Export the encoder again.")
             number, kind = tag >> 3, tag & 7
             value: memoryview | int = 0
             if kind == _VARINT:
@@ -144,10 +149,15 @@ class _Reader:
 
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    """Read a number of variable length; return it and the position behind it."""
+    """Read a number of variable length; return it and the position behind it.
+
+    Exporters write the shortest form. Another one is refused: ONNX Runtime may read it as another number.
+    """
     value = 0
     for index, byte in enumerate(data[position : position + _MAX_VARINT_BYTES]):
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:  # noqa: PLR2004 -- the highest bit says that another byte follows
+            if index and not byte:
+                break
             return value, position + index + 1
     raise GraphError("is not an ONNX network, or is damaged. Export the encoder again.")

@@ -180,6 +180,9 @@ class _Running:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                # ONNX Runtime looks for weights in other files here. The check refuses them; should it miss any, there
+                # are only public files.
+                cwd=Path(network.__file__).parent,
                 start_new_session=True,
             )
         except OSError as e:
