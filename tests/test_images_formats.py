@@ -363,3 +363,15 @@ def test_only_images_that_cannot_be_read_are_reported(tmp_path: Path, monkeypatc
     errors: list[OSError] = []
     assert images.survey(tmp_path, errors.append) == images.Found((), ())
     assert [Path(error.filename).name for error in errors] == ["a.heic"]
+
+
+@pytest.mark.parametrize("no_jp2", [True, False])
+def test_a_jpeg_2000_of_countless_tiles_is_too_large(no_jp2: bool) -> None:
+    data = bytearray(encode(scene(), "JPEG2000", no_jp2=no_jp2))
+    sizes = data.index(b"\xff\x4f\xff\x51") + 8
+    struct.pack_into(">8I", data, sizes, 250, 250, 0, 0, 1, 1, 0, 0)
+    with pytest.raises(ImageTooLargeError, match="tiles"):
+        images.open_image(bytes(data))
+    image = scene(640, 480)
+    tiled = encode(image, "JPEG2000", tile_size=(64, 64), no_jp2=no_jp2)
+    assert images.open_image(tiled).size == image.size

@@ -177,6 +177,7 @@ def test_a_damaged_catalogue_is_reported_in_one_line(path: Path, script: str) ->
         "attributes = 'null'",
         "attributes = '\"text\"'",
         "attributes = ''",
+        'attributes = \'{"a": "\\ud800"}\'',
         "uri = CAST(x'ff41' AS TEXT)",
         "label = CAST(x'ff' AS TEXT)",
         "id = CAST(x'ff' AS TEXT) || id",

@@ -79,6 +79,12 @@ FORMATS: dict[str, Format] = {
 """Media type → format."""
 
 _MAX_SCANS = 100
+
+# Tiles of a JPEG 2000; one of the largest accepted size has 1,600 of 256 pixels a side.
+_MAX_TILES = 4096
+
+# The beginning of a JPEG 2000 codestream: the sizes of image and tiles, and their offsets.
+_IMAGE_AND_TILE_SIZE = re.compile(rb"\xff\x4f\xff\x51.{4}(.{32})", re.DOTALL)
 _MAX_READS = 250_000
 _TOO_MANY_PARTS = "it has more parts than any image needs"
 _MAX_SLOW_PIXELS = 2_000_000  # that Pillow decodes in Python
@@ -211,12 +217,14 @@ def check_cost(data: bytes, media: str, name: str) -> None:
     """Refuse a small file that would take hours or gigabytes to decode.
 
     Raises:
-        ImageTooLargeError: a JPEG with too many scans, or a TIFF with too many strips.
+        ImageTooLargeError: a JPEG with too many scans, a TIFF with too many strips, or a JPEG 2000 with too many tiles.
     """
     if media == "image/jpeg":
         _check_scans(data, name)
     elif media == TIFF:
         _check_strips(data, name)
+    elif media == JPEG_2000:
+        _check_tiles(data, name)
 
 
 def _check_scans(data: bytes, name: str) -> None:
@@ -231,6 +239,15 @@ def _check_strips(data: bytes, name: str) -> None:
     with contextlib.suppress(struct.error, OverflowError):  # decoding reports a damaged directory
         if any(count > _MAX_READS and kind not in {1, 2, 6, 7} for _tag, kind, count, _value in tiff_entries(data)):
             raise ImageTooLargeError(f"{name} has more than {_MAX_READS:,} strips. Save it with fewer.")
+
+
+def _check_tiles(data: bytes, name: str) -> None:
+    # OpenJPEG takes about 12 kB for a tile, which may have a single pixel and no byte in the file.
+    for match in _IMAGE_AND_TILE_SIZE.finditer(data):
+        width, height, _, _, tile_width, tile_height, left, top = struct.unpack(">8I", match[1])
+        tiles = -(-(width - left) // max(tile_width, 1)) * -(-(height - top) // max(tile_height, 1))
+        if tiles > _MAX_TILES:
+            raise ImageTooLargeError(f"{name} has more than {_MAX_TILES:,} JPEG 2000 tiles. Save it with fewer.")
 
 
 def tiff_entries(tiff: bytes) -> Iterator[tuple[int, int, int, int]]:

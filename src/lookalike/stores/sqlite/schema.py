@@ -53,7 +53,9 @@ def to_item(row: Sequence[Any]) -> Item:
     try:
         known: Mapping[str, str] = {} if attributes == "{}" else json.loads(attributes)
         texts = (ident, uri, "" if label is None else label, sha256, signature, *known, *known.values())
-        valid = bool(ident) and "\0" not in "".join(texts) and isinstance(known, dict) and is_digest(sha256)
+        text = "".join(texts)
+        text.encode()  # JSON can hold half a surrogate pair
+        valid = bool(ident) and "\0" not in text and isinstance(known, dict) and is_digest(sha256)
     except (TypeError, AttributeError, ValueError, RecursionError):
         valid = False
     if not valid:
