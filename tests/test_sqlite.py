@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -330,6 +331,22 @@ def test_a_full_database_is_reported_and_loses_nothing(
         assert found(small) == expected
         small.upsert([Item("x", "")], QUERY)  # one still fits
         assert found(small) == [("x", 0.0), *expected]
+
+
+def test_a_disk_without_room_for_sqlites_own_files_is_called_full(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Catalogue) -> sqlite3.Connection:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+        raise error
+
+    monkeypatch.setattr(Catalogue, "_open", fail)
+    for free, words in ((0, "disk is full"), (2**30, "disk I/O error")):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        store.close()
+        with closing(SQLiteStore(store.folder, SPACE)) as other, pytest.raises(StorageError, match=words):
+            other.count()
 
 
 def test_a_limit_on_file_size_is_reported_and_loses_nothing(path: Path, store: SQLiteStore) -> None:

@@ -510,6 +510,13 @@ def test_items_with_invalid_texts_are_refused_and_nothing_is_written(store: Stor
     assert ids(store) == ["kept"]
 
 
+def test_an_item_of_a_megabyte_of_text_is_refused(store: Store) -> None:
+    store.upsert([Item("long", "", label="x" * 1000)], np.ones((1, 2), np.float32))
+    with pytest.raises(UsageError, match="characters"):
+        store.upsert([Item("a", "", attributes={"a": "x" * 2**20})], np.ones((1, 2), np.float32))
+    assert ids(store) == ["kept", "long"]
+
+
 def test_an_attribute_that_is_not_a_text_is_refused(store: Store) -> None:
     number: Any = 1
     with pytest.raises(UsageError):

@@ -177,6 +177,8 @@ def test_a_damaged_catalogue_is_reported_in_one_line(path: Path, script: str) ->
         "attributes = 'null'",
         "attributes = '\"text\"'",
         "attributes = ''",
+        "attributes = json_object('a', hex(zeroblob(600000)))",
+        "label = hex(zeroblob(600000))",
         'attributes = \'{"a": "\\ud800"}\'',
         "uri = CAST(x'ff41' AS TEXT)",
         "label = CAST(x'ff' AS TEXT)",

@@ -230,12 +230,16 @@ def take_snapshot(store: Store) -> Snapshot:
     return store.snapshot()
 
 
+MAX_TEXT = 2**20
+"""Maximum number of characters in all texts of an item."""
+
+
 def check_items(items: Iterable[Item]) -> None:
     """Check that any store can keep and find items.
 
     Raises:
-        UsageError: an id is empty, a text is not a `str`, or has a NUL or half a surrogate pair, or a SHA-256 has other
-            characters than letters and digits.
+        UsageError: an id is empty, a text is not a `str`, or has a NUL or half a surrogate pair, the texts of an item are
+            longer than `MAX_TEXT`, or a SHA-256 has other characters than letters and digits.
     """
     for item in items:
         texts = (item.id, item.uri, "" if item.label is None else item.label, item.sha256, item.signature)
@@ -244,6 +248,11 @@ def check_items(items: Iterable[Item]) -> None:
             text.encode()
         except (TypeError, UnicodeEncodeError) as e:
             raise UsageError(f"The item {item.id!r} holds something other than Unicode text: {e}.") from e
+        if len(text) > MAX_TEXT:
+            raise UsageError(
+                f"The item {item.id[:80]!r} has {len(text):,} characters of label, attributes and other texts; at most"
+                f" {MAX_TEXT:,} are possible."
+            )
         if not item.id or "\0" in text:
             raise UsageError(f"The item {item.id!r} needs an id, and texts without a NUL character.")
         if not is_digest(item.sha256):

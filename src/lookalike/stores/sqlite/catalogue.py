@@ -1,6 +1,7 @@
 """The database ``catalog.sqlite``: connections, transactions and translation of SQLite's errors."""
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -17,6 +18,9 @@ from lookalike.untrusted import databases
 from lookalike.untrusted.databases import Connection
 
 NAME = "catalog.sqlite"
+
+# Bytes of the file that SQLite needs beside a database, even for reading.
+_SHARED_MEMORY = 2**15
 
 # Maximum seconds that a writer waits for another one.
 _TIMEOUT = 30
@@ -166,13 +170,21 @@ def _translate_errors(folder: Path) -> Iterator[None]:
         raise _translate(e, folder) from e
 
 
+def _is_disk_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _SHARED_MEMORY
+    except OSError:
+        return False
+
+
 def _translate(error: sqlite3.Error, folder: Path) -> BusyError | StorageError:
     code = databases.error_code(error)
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return BusyError(f"Another process has been writing to {folder} for {_TIMEOUT} s. Try again later.")
     if code == sqlite3.SQLITE_READONLY:
         return StorageError(f"{folder} is read-only. Change its permissions, or copy it elsewhere.")
-    if code == sqlite3.SQLITE_FULL:
+    # Without room for its files beside the database, SQLite reports an I/O error.
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_disk_full(folder)):
         return StorageError(f"The disk is full. {folder} is unchanged; free some space and try again.")
     reason = " ".join(str(error).split())[:_MAX_REASON]
     if code == sqlite3.SQLITE_INTERRUPT:

@@ -6,7 +6,7 @@ from typing import Any
 
 from lookalike.query import Filter
 from lookalike.stores.answer import Item
-from lookalike.stores.protocol import is_digest
+from lookalike.stores.protocol import MAX_TEXT, is_digest
 from lookalike.untrusted.databases import UnsafeDatabaseError
 
 SCHEMA = """
@@ -55,7 +55,9 @@ def to_item(row: Sequence[Any]) -> Item:
         texts = (ident, uri, "" if label is None else label, sha256, signature, *known, *known.values())
         text = "".join(texts)
         text.encode()  # JSON can hold half a surrogate pair
-        valid = bool(ident) and "\0" not in text and isinstance(known, dict) and is_digest(sha256)
+        valid = (
+            bool(ident) and len(text) <= MAX_TEXT and "\0" not in text and isinstance(known, dict) and is_digest(sha256)
+        )
     except (TypeError, AttributeError, ValueError, RecursionError):
         valid = False
     if not valid:

@@ -26,7 +26,7 @@ from lookalike.progress import SILENT, Progress
 from lookalike.query import ALL, Filter, Query, Vectors
 from lookalike.search import Gallery, Hits, Pairs
 from lookalike.stores.answer import Answer, Item
-from lookalike.stores.protocol import Change, Snapshot, check_changes, check_items
+from lookalike.stores.protocol import MAX_TEXT, Change, Snapshot, check_changes, check_items
 from lookalike.stores.settings import IndexSettings, Status
 from lookalike.stores.sqlite import indexes, relative
 from lookalike.stores.sqlite.catalogue import Catalogue, chunks, damaged
@@ -166,8 +166,8 @@ class SQLiteStore:
         """See `Store.labels`."""
         statement = "SELECT label, count(*) FROM items WHERE label IS NOT NULL GROUP BY label ORDER BY label"
         labels = dict(self._catalogue.select(statement))
-        if not all(isinstance(label, str) for label in labels):
-            raise damaged(self.folder, "a label is not a text")
+        if not all(isinstance(label, str) and len(label) <= MAX_TEXT for label in labels):
+            raise damaged(self.folder, "a label is not a text, or is too long")
         return labels
 
     def find_uris(self, uris: Sequence[str]) -> set[str]:
