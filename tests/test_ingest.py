@@ -472,6 +472,14 @@ def test_rows_of_files_outside_of_the_folder_are_left_out_and_said(tmp_path: Pat
     assert "test/b.png" in found.notes[1]
 
 
+def test_rows_without_an_image_are_counted_and_equal_rows_are_one(tmp_path: Path) -> None:
+    image_files.write(tmp_path, {"a.png": 1, "b.png": 2})
+    (tmp_path / "l.csv").write_text("path,label\na.png,cat\nx.png,dog\n./a.png,cat\ny.png,dog\n", encoding="utf-8")
+    found = plan(tmp_path, tmp_path / "l.csv")
+    assert names(found) == [("a.png", "cat", {}), ("b.png", None, {})]
+    assert f"2 rows of {tmp_path / 'l.csv'} name no image here, such as “x.png”." in found.notes
+
+
 def test_a_csv_without_labels_is_said(tmp_path: Path) -> None:
     image_files.write(tmp_path, {"a.png": 1})
     (tmp_path / "labels.csv").write_text("path\na.png\n", encoding="utf-8")

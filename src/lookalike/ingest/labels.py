@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from unicodedata import normalize
 
 from lookalike.csv_files import WINDOWS, CsvTable, path_forms, read_csv
@@ -38,8 +39,8 @@ def read_labels(path: Path, folder: Path, images: Sequence[Path]) -> LabelTable:
 
     Raises:
         NotFoundError: the CSV does not exist or cannot be read.
-        DataError: it is not a CSV, has no column ``path`` or two of one name, or names an image twice or a file that does
-            not exist.
+        DataError: it is not a CSV, has no column ``path`` or two of one name, or gives an image two different values, or
+            names none of the images.
     """
     try:
         table = read_csv(path)
@@ -55,14 +56,25 @@ def read_labels(path: Path, folder: Path, images: Sequence[Path]) -> LabelTable:
     if None in matches[folder]:
         matches = {base: [known.find(base, row["path"]) for _, row in table.rows] for base in bases}
     base = max(matches, key=lambda b: len(table.rows) - matches[b].count(None))
-    values, elsewhere = _match(table, folder, matches[base], bases)
-    return LabelTable(values, tuple(_notes(table, base, folder, values, elsewhere, images)))
+    matched = _match(table, folder, matches[base], bases)
+    return LabelTable(matched.values, tuple(_notes(table, base, folder, matched, images)))
 
 
-def _match(
-    table: CsvTable, folder: Path, matches: Sequence[Path | None], bases: Sequence[Path]
-) -> tuple[dict[Path, dict[str, str]], list[str]]:
-    """Return the values of each image, and the paths of files that exist but are not among the images."""
+class _Matched(NamedTuple):
+    """The rows of a table: the values of each image, and the paths of rows without an image.
+
+    Attributes:
+        values: image → its values by column.
+        elsewhere: paths of files that exist but are not among the images.
+        missing: paths of files that do not exist.
+    """
+
+    values: dict[Path, dict[str, str]]
+    elsewhere: list[str]
+    missing: list[str]
+
+
+def _match(table: CsvTable, folder: Path, matches: Sequence[Path | None], bases: Sequence[Path]) -> _Matched:
     values: dict[Path, dict[str, str]] = {}
     lines: dict[Path, int] = {}
     elsewhere, missing = list[str](), list[str]()
@@ -74,27 +86,27 @@ def _match(
             there = any(os.path.lexists(base / form) for base in bases for form in path_forms(text) if "\0" not in form)
             (elsewhere if there else missing).append(text)
             continue
-        if image in lines:
+        row_values = {name: value for name, value in row.items() if value and name != "path"}
+        if values.setdefault(image, row_values) != row_values:
             raise DataError(
-                f"{table.path} names “{text}” twice, on lines {lines[image]} and {line}; remove one of them."
+                f"{table.path} names “{text}” twice with different values, on lines {lines[image]} and {line}; remove one of"
+                " them."
             )
-        lines[image] = line
-        values[image] = {name: value for name, value in row.items() if value and name != "path"}
-    if missing:
+        lines.setdefault(image, line)
+    if missing and not values:
         places = " or to ".join(map(str, bases))
         raise DataError(
             f"{table.path} names {plural(len(missing), 'image')} that {'is' if len(missing) == 1 else 'are'} not under"
             f" {folder}, such as “{missing[0]}”. Correct its column “path”: paths are relative to {places}."
         )
-    return values, elsewhere
+    return _Matched(values, elsewhere, missing)
 
 
 def _notes(
     table: CsvTable,
     base: Path,
     folder: Path,
-    values: Mapping[Path, Mapping[str, str]],
-    elsewhere: Sequence[str],
+    matched: _Matched,
     images: Sequence[Path],
 ) -> list[str]:
     notes = [f"{table.path}: {plural(len(table.rows), 'row')}, with paths relative to {base}."]
@@ -104,10 +116,13 @@ def _notes(
         )
     if table.columns == ("path",):
         notes.append(f"{table.path} has only the column “path”, so it gives no labels. Add a column “label”.")
-    if elsewhere:
+    if elsewhere := matched.elsewhere:
         rows = plural(len(elsewhere), "row")
         notes.append(f"{rows} of {table.path} left out: not among the images under {folder}, such as “{elsewhere[0]}”.")
-    without = [image for image in images if image not in values]
+    if missing := matched.missing:
+        names = "names" if len(missing) == 1 else "name"
+        notes.append(f"{plural(len(missing), 'row')} of {table.path} {names} no image here, such as “{missing[0]}”.")
+    without = [image for image in images if image not in matched.values]
     if without:
         example = without[0].relative_to(folder)
         notes.append(f"{plural(len(without), 'image')} without a row in {table.path}, such as “{example}”.")

@@ -73,7 +73,8 @@ def plan(source: Source, labels: Labels | None = None, on_error: OnError | None 
 
     Raises:
         NotFoundError: the folder, the file or the CSV does not exist.
-        DataError: the CSV has no column ``path`` or two of one name, or names an image twice or a file that does not exist.
+        DataError: the CSV has no column ``path`` or two of one name, gives an image two different values, or names none of the
+            images.
         UsageError: a source is not an image, or the labels do not fit the source.
     """
     if isinstance(source, Plan) and labels is None:
