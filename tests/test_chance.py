@@ -1,5 +1,7 @@
 """The distance of chance, and what answers say of it."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,10 @@ from PIL import Image
 from lookalike import sample
 from lookalike.chance import MIN_ITEMS, Chance, load, save
 from lookalike.collection import Collection
-from lookalike.encoders.card import Calibration
+from lookalike.encoders.card import Calibration, write_calibration
 from lookalike.metric import Metric
 from lookalike.search import knn
+from lookalike.search_options import to_query
 
 
 def calibration(**distances: float) -> Calibration:
@@ -138,3 +141,25 @@ def test_it_is_unknown_without_the_nearest_hit_and_follows_the_items(shop: Colle
         collection.add_image(shop.folder.file(next(iter(shop))).read_bytes())
         answer = collection.search(image)
         assert (answer.no_match, answer[0].closeness) == (None, None)
+
+
+def test_without_a_match_no_hit_has_a_probability(shop: Collection, tmp_path: Path) -> None:
+    shutil.copytree(shop.path, tmp_path / "shop.lookalike")
+    fitted = calibration().model_copy(update={"knots": ((0.0, 0.9999), (1.9, 0.9999), (2.0, 0.0))})
+    write_calibration(tmp_path / "shop.lookalike" / "encoder", fitted)
+    shop = Collection.open(tmp_path / "shop")
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8).repeat(16, 0).repeat(16, 1)
+    answer = shop.search(noise)
+    assert answer.no_match
+    assert {hit.probability for hit in answer} == {None}
+    assert "%" not in str(answer) + str(answer.table(lambda hit: hit.item.id))
+    query = to_query({"within": 9, "limit": 3}, shop.embedder)
+    query = replace(query, images=[Image.fromarray(noise)])
+    (first,) = shop.answer(query)
+    rest = shop.answer_after(query, (first[-1].distance, first[-1].item.id))
+    parts = list(shop.stream(query))
+    assert {hit.probability for part in (first, rest, *parts) for hit in part} == {None}
+    query = replace(query, images=[sample.catalogue(40, 9)[3].photo()])
+    (first,) = shop.answer(query)
+    rest = shop.answer_after(query, (first[-1].distance, first[-1].item.id))
+    assert None not in {hit.probability for part in (first, rest, *shop.stream(query)) for hit in part}

@@ -10,7 +10,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
@@ -572,14 +572,20 @@ class Collection:
         _check_query(query)
         if not isinstance(self.store, Streaming):
             raise UsageError(f"The store of “{self.name}” cannot stream answers; search with a limit.")
+        no_match = None
         query = replace(query, limit=None)
         if after is not None and query.within is not None:
+            if (
+                query.within.min == 0
+                and self.embedder.with_metric(query.metric or self.metric).calibration() is not None
+            ):
+                (nearest,) = self.answer(replace(query, limit=chance.NEIGHBOURS, exact=True))
+                no_match = nearest.no_match
             begin = max(after[0], query.within.min)
             query = replace(query, within=DistanceRange(begin, query.within.max))
         parts = self.store.stream(self._resolve(query))
         own = query.items[0] if query.items else None
-        measured = self._chance(query)
-        return (self._finish(_without(_after(part, after), own), query, measured) for part in parts)
+        return self._finish_parts((_without(_after(part, after), own) for part in parts), query, no_match)
 
     def answer_after(self, query: Query, after: tuple[float, str]) -> Answer:
         """Continue the answer of a range query that its limit cut off, exactly.
@@ -615,15 +621,27 @@ class Collection:
             return self.store.vectors(query.items)
         return self.embedder.embed(query.images, query.branch)
 
-    def _finish(self, answer: Answer, query: Query, measured: Chance | None) -> Answer:
-        """Keep k hits; add probabilities, closeness and thumbnails, which the store does not have."""
-        hits, no_match = answer.hits[: query.k], None
+    def _finish_parts(self, parts: Iterable[Answer], query: Query, no_match: bool | None) -> Iterator[Answer]:
+        """Finish the parts of an answer; the part with the nearest hit decides whether something looks like the query."""
+        measured = self._chance(query)
+        for part in parts:
+            finished = self._finish(part, query, measured, no_match)
+            no_match = finished.no_match
+            yield finished
+
+    def _finish(self, answer: Answer, query: Query, measured: Chance | None, no_match: bool | None = None) -> Answer:
+        """Keep k hits; add probabilities, closeness and thumbnails, which the store does not have.
+
+        If nothing looks like the query, it is unlike the images of the calibration, so its hits have no probability.
+        """
+        hits = answer.hits[: query.k]
         distances = [hit.distance for hit in answer.hits]
-        if hits and measured is not None and (query.within is None or query.within.min == 0):
+        if no_match is None and hits and measured is not None and (query.within is None or query.within.min == 0):
             # Few items pass a filter, so the tenth may be far although the nearest matches.
             no_match = measured.no_match(distances[:1] if query.where else distances)
         distances = distances[: query.k]
-        probabilities = self.embedder.with_metric(answer.metric).probabilities(np.asarray(distances), query.branch)
+        embedder = self.embedder.with_metric(answer.metric)
+        probabilities = None if no_match else embedder.probabilities(np.asarray(distances), query.branch)
         if hits and (probabilities is not None or measured is not None):
             known = [None] * len(hits) if probabilities is None else probabilities.tolist()
             close = [None] * len(hits) if measured is None else measured.closeness(distances)

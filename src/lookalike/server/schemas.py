@@ -228,7 +228,7 @@ class HitOut(ItemOut):
 
     distance: float
     similarity: float = Field(description=_SIMILARITY)
-    probability: float | None = Field(description=_PROBABILITY)
+    probability: float | None = Field(description=f"{_PROBABILITY} Null, too, if nothing looks like the query.")
     closeness: float | None = Field(
         description="From 0 to 1: 1 at distance 0, 0 if the item is no nearer than chance; null if chance is unknown."
     )
