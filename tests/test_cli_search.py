@@ -216,6 +216,11 @@ def test_list_shows_collections_and_what_is_damaged(home: Path) -> None:
     assert b"no collections" in run(home, "list", "photos").stdout
 
 
+def test_list_leaves_out_a_folder_beside_a_collection_of_its_name(home: Path) -> None:
+    shutil.copytree(home / "photos", home / "shop")
+    assert [one["path"] for one in json.loads(run(home, "list", "--json").stdout)] == ["shop.lookalike"]
+
+
 HOSTILE = (
     "esc\x1b[31mred.jpg",
     "new\nline.jpg",

@@ -223,3 +223,14 @@ def test_removing_an_item_removes_no_file_outside_of_the_images(path: Path, tmp_
         collection.store.upsert([Item("x", "images/../../victim.png")], np.zeros((1, 48), np.float32))
         assert collection.remove("x") == 1
     assert (tmp_path / "victim.png").exists()
+
+
+def test_what_is_in_the_way_of_a_collection_is_said(tmp_path: Path) -> None:
+    (tmp_path / "f.lookalike").touch()
+    (tmp_path / "g.lookalike").mkdir()
+    with pytest.raises(NotFoundError, match=r"f\.lookalike is a file, not the folder of a collection\. Choose another"):
+        Folder.open(tmp_path / "f.lookalike")
+    with pytest.raises(NotFoundError, match=r"g\.lookalike has no manifest\.json, so it is not a collection\. Choose"):
+        Folder.open(tmp_path / "g.lookalike")
+    with pytest.raises(NotFoundError, match="Make one with"):
+        Folder.open(tmp_path / "h.lookalike")

@@ -42,6 +42,8 @@ from lookalike.untrusted.paths import read_inside, resolve_inside
 SUFFIX = ".lookalike"
 """The usual suffix of a collection's folder."""
 
+MANIFEST = "manifest.json"
+
 FORMAT = 1
 
 _MAX_MANIFEST = 2**20
@@ -108,14 +110,11 @@ class Manifest(BaseModel):
             MismatchError: another version wrote it.
             StorageError: it is damaged.
         """
-        path = folder / "manifest.json"
+        path = folder / MANIFEST
         try:
             tree = parsing.parse_json(read_inside(folder, path.name, _MAX_MANIFEST))
         except (FileNotFoundError, NotADirectoryError) as e:
-            raise NotFoundError(
-                f"There is no collection at {folder}. Make one with: lookalike index IMAGES --to {folder}; in Python,"
-                " la.open(…, encoder=…)."
-            ) from e
+            raise NotFoundError(_describe_missing(folder)) from e
         except (OSError, ValueError) as e:
             raise StorageError(f"{path} cannot be read: {reason_of(e)}.") from e
         if isinstance(tree, dict) and tree.get("version", FORMAT) != FORMAT:
@@ -131,6 +130,20 @@ class Manifest(BaseModel):
     def to_json(self) -> str:
         """Return the text of ``manifest.json``."""
         return self.model_dump_json(indent=2, exclude_none=True) + "\n"
+
+
+def _describe_missing(folder: Path) -> str:
+    """Say why there is no collection at a path, and what to do."""
+    if folder.is_dir():
+        return (
+            f"The folder {folder} has no manifest.json, so it is not a collection. Choose another name, or delete it."
+        )
+    if os.path.lexists(folder):
+        return f"{folder} is a file, not the folder of a collection. Choose another name, or delete it."
+    return (
+        f"There is no collection at {folder}. Make one with: lookalike index IMAGES --to {folder}; in Python,"
+        " la.open(…, encoder=…)."
+    )
 
 
 def find_folder(name: Path) -> Path:

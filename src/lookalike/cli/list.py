@@ -1,5 +1,6 @@
 """The command list: list the collections in a folder."""
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ from lookalike.cli import output
 from lookalike.cli.options import Json
 from lookalike.duplicates.result import format_size
 from lookalike.errors import LookalikeError, MismatchError, NotFoundError, StorageError
-from lookalike.folder import SUFFIX, Folder, is_collection
+from lookalike.folder import MANIFEST, SUFFIX, Folder, is_collection
 from lookalike.stores import open_store
 
 commands = typer.Typer()
@@ -68,7 +69,11 @@ def _find(folder: Path) -> list[Path]:
         raise NotFoundError(f"There is no folder {folder}. Check the path.") from e
     except OSError as e:
         raise StorageError(f"The folder {folder} cannot be listed: {e.strerror}.") from e
-    return [path for path in paths if not path.name.startswith(".") and (path.suffix == SUFFIX or is_collection(path))]
+    return [
+        path
+        for path in paths
+        if not path.name.startswith(".") and (path.suffix == SUFFIX or os.path.exists(path / MANIFEST))  # noqa: PTH110 -- false for a folder that cannot be searched, too
+    ]
 
 
 def _describe(path: Path) -> Listed:
