@@ -974,7 +974,16 @@ def test_survey_takes_images_by_content_and_counts_other_kinds(tmp_path: Path) -
         == "Not taken: 1 Illustrator, 2 JPEG XL, 2 PDFs, 1 PSB, 1 SVG, 2 videos."
     )
     assert images.describe_not_taken([]) == ""
-    assert str(images.NotTaken("HEIC", 4, "heif")) == "4 HEIC (pip install 'lookalike[heif]')"
+    assert str(images.NotTaken("HEIC", 4, "heif")) == (
+        "4 HEIC (needs the extra “heif”: pip install 'lookalike[heif]' — from a clone: pip install '.[heif]')"
+    )
+    assert str(images.NotTaken("icon", 2)) == "2 icons"
+
+
+@pytest.mark.parametrize("suffix", ["sgi", "xbm", "xpm", "dpx", "clip", "pdn", "livp", "mng"])
+def test_survey_counts_rare_kinds(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"x.{suffix}").write_bytes(b"any")
+    assert [other.count for other in images.survey(tmp_path).not_taken] == [1]
 
 
 def test_survey_does_not_open_files_that_are_plainly_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,7 +174,8 @@ def test_without_an_extra_its_images_are_counted_and_the_extra_is_named(
     found = images.survey(tmp_path)
     assert [path.name for path in found.paths] == ["jpeg.HEIC"]
     assert images.describe_not_taken(found.not_taken) == (
-        "Not taken: 3 HEIC (pip install 'lookalike[heif]'), 3 RAW (pip install 'lookalike[raw]')."
+        "Not taken: 3 HEIC (needs the extra “heif”: pip install 'lookalike[heif]' — from a clone: pip install '.[heif]'),"
+        " 3 RAW (needs the extra “raw”: pip install 'lookalike[raw]' — from a clone: pip install '.[raw]')."
     )
     for kind, extra in (("HEIC", "heif"), ("RAW", "raw")):
         (tmp_path / "one").write_bytes(ALL[kind][1])

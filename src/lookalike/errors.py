@@ -94,6 +94,11 @@ class UsageError(LookalikeError):
     http_status = 422
 
 
+def describe_extra(extra: str) -> str:
+    """Name an extra, and the commands that install it."""
+    return f"the extra “{extra}”: pip install 'lookalike[{extra}]' — from a clone: pip install '.[{extra}]'"
+
+
 class MissingExtraError(UsageError):
     """A part of lookalike is not installed.
 
@@ -107,9 +112,7 @@ class MissingExtraError(UsageError):
     http_status = 501
 
     def __init__(self, extra: str, purpose: str) -> None:
-        super().__init__(
-            f"{purpose} needs the extra “{extra}”: pip install 'lookalike[{extra}]' — from a clone: pip install '.[{extra}]'."
-        )
+        super().__init__(f"{purpose} needs {describe_extra(extra)}.")
 
 
 class ImageError(LookalikeError):

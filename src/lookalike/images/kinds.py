@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from lookalike.errors import describe_extra
+
 
 @dataclass(frozen=True)
 class NotTaken:
@@ -20,12 +22,12 @@ class NotTaken:
     extra: str | None = None
 
     def __str__(self) -> str:
-        """Describe the files, such as “2 videos” or “4 HEIC (pip install 'lookalike[heif]')”."""
+        """Describe the files, such as “2 videos”; with the extra that reads them and the commands that install it."""
         name = f"{self.kind}s" if self.kind in _COUNTABLE and self.count != 1 else self.kind
-        return f"{self.count:,} {name}" + (f" (pip install 'lookalike[{self.extra}]')" if self.extra else "")
+        return f"{self.count:,} {name}" + (f" (needs {describe_extra(self.extra)})" if self.extra else "")
 
 
-_COUNTABLE = frozenset({"video", "PDF"})
+_COUNTABLE = frozenset({"video", "PDF", "icon"})
 
 VIDEO = "video"
 _SUFFIXES = {
@@ -58,6 +60,14 @@ _SUFFIXES = {
     "CorelDRAW": "cdr",
     "WMF": "emf wmf",
     "DjVu": "djv djvu",
+    "SGI": "bw rgb rgba sgi",
+    "XBM": "xbm",
+    "XPM": "xpm",
+    "DPX": "dpx",
+    "Clip Studio": "clip",
+    "Paint.NET": "pdn",
+    "Live Photo": "livp",
+    "MNG": "mng",
 }
 KINDS: Mapping[str, str] = {f".{end}": kind for kind, ends in _SUFFIXES.items() for end in ends.split()}
 """Lower-case suffix → kind."""
