@@ -160,6 +160,17 @@ def test_output_escapes_what_its_encoding_cannot_write(encoding: str) -> None:
     assert done.stdout.count(b"\n") == 1
 
 
+def test_bars_are_plain_in_a_narrow_encoding() -> None:
+    program = "from lookalike.cli import _open_streams, output; _open_streams(); output.stdout.print('█▉▊▋▌▍▎▏')"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        check=True,
+    )
+    assert done.stdout.split() == [b"########"]
+
+
 def test_details_of_a_progress_bar_are_escaped_and_have_no_markup() -> None:
     program = (
         "import time\nfrom lookalike.cli import output\n"

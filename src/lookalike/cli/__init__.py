@@ -54,11 +54,7 @@ _SUBSTITUTES = {
     "×": "x",
     "→": "->",
     "≤": "<=",
-    "█": "#",
-    "▌": "#",
-    "▋": "#",
-    "▊": "#",
-    "▉": "#",
+    **dict.fromkeys("█▉▊▋▌▍▎▏", "#"),
 }
 
 _STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
