@@ -194,6 +194,27 @@ def test_a_read_only_collection_keeps_its_files(
     assert not (tmp_path / "trash").exists()
 
 
+def test_undo_forgets_a_file_that_was_not_moved_and_has_changed(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+
+        def refuse(*_: object) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+        patched.setattr("lookalike.duplicates.trash.move", refuse)
+        kept = apply(collection, tmp_path / "trash").failures
+    assert len(kept) == 4
+    (changed, _), before = kept[0], items(collection)
+    with changed.open("ab") as file:
+        file.write(b"hi")
+    back = duplicates.restore(tmp_path / "trash", Collection.open)
+    assert (back.files, list(reasons_by_name(back))) == ((), [changed.name])
+    assert "it stays in its place" in reasons_by_name(back)[changed.name]
+    assert items(collection) == before
+    assert not (tmp_path / "trash").exists()
+
+
 def test_an_undo_list_that_cannot_be_written_is_reported_beside_the_restored_files(
     collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

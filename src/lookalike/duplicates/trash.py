@@ -267,7 +267,7 @@ def restore(
     """Move all files of a trash folder back to their places, and add them to their collections again.
 
     A file stays in the trash, and in its list, if another file has taken its place, or if it has another content than the list
-    states. An empty trash folder is removed.
+    states. The list forgets a file that is not in the trash and has changed in its place. An empty trash folder is removed.
 
     Args:
         trash: the trash folder.
@@ -284,6 +284,7 @@ def restore(
     records = read_undo_list(trash)
     _ask(_outside(_with_roots(trash, records)), confirm, "would move to places", "restored")
     restored: list[Record] = []  # with those that a kill or an earlier call left in their place
+    forgotten: list[Record] = []  # those whose file changed in its place
     moved: list[Path] = []
     failures: list[Failure] = []
     size = 0
@@ -295,15 +296,20 @@ def restore(
                 moved.append(Path(record.file))
                 size += moved[-1].lstat().st_size
             restored.append(record)
+        except FileNotFoundError as e:
+            failures.append((Path(record.file), e.strerror or ""))
+            if os.path.lexists(record.file):
+                forgotten.append(record)
         except OSError as e:
             failures.append((Path(record.file), f"{e.strerror}; it stays in {trash}, as {record.trashed}"))
         progress.advance("restoring", i + 1, len(records))
     for folder in dict.fromkeys(record.collection for record in restored):
         failures += _add_again(Path(folder), [r for r in restored if r.collection == folder], open_source)
-    done = {record.trashed for record in restored}
-    if restored or not records:
+    finished = restored + forgotten
+    done = {record.trashed for record in finished}
+    if finished or not records:
         try:
-            finish(trash, restored, [record for record in records if record.trashed not in done])
+            finish(trash, finished, [record for record in records if record.trashed not in done])
         except OSError as e:
             failures.append((trash / TRASH_LIST, f"it still lists files that were restored: {e.strerror}"))
     return Moved(tuple(moved), size, tuple(failures))
@@ -340,6 +346,7 @@ def _restore_file(trash: Path, record: Record) -> bool:
     """Move a file back, if its content is the one of its record; return whether it was in the trash.
 
     Raises:
+        FileNotFoundError: neither the trash nor its place has the file, with a reason that fits after its path.
         OSError: the file stays in the trash, for a reason that fits after its path.
     """
     target = Path(record.file)
@@ -349,7 +356,9 @@ def _restore_file(trash: Path, record: Record) -> bool:
     if not os.path.lexists(trashed):
         # A kill prevented the move, or an earlier call restored the file.
         if _problem(target, record.sha256):
-            raise OSError(errno.ENOENT, "it is neither in the trash nor in its place")
+            changed = "it was not moved or was taken from the trash, and has changed; it stays in its place"
+            lost = "it is neither in the trash nor in its place"
+            raise FileNotFoundError(errno.ENOENT, changed if os.path.lexists(target) else lost)
         return False
     if problem := _problem(trashed, record.sha256):
         raise OSError(errno.EINVAL, f"it is not the file that was moved: {problem}")
@@ -363,7 +372,7 @@ def _restore_file(trash: Path, record: Record) -> bool:
     except FileExistsError as e:
         raise FileExistsError(errno.EEXIST, "another file has taken its place") from e
     except OSError as e:
-        raise OSError(e.errno, f"it cannot be restored: {e.strerror}") from e
+        raise OSError(errno.EIO, f"it cannot be restored: {e.strerror}") from e
     return True
 
 
