@@ -17,7 +17,7 @@ import pytest
 import image_files
 from lookalike import duplicates, images
 from lookalike.collection import Collection, Entry
-from lookalike.duplicates import FindOptions, SearchRadius
+from lookalike.duplicates import FindOptions, SearchRadius, undo_list
 from lookalike.duplicates import trash as moving
 from lookalike.duplicates.undo_list import Record
 from lookalike.encoders import Encoder
@@ -644,6 +644,99 @@ def test_a_record_replaces_no_item_of_the_collection(
     assert collection.store.count() == 9
 
 
+def test_nothing_is_added_that_was_not_in_the_trash_unless_it_lies_in_a_known_folder(
+    stranger: Stranger, collection: Collection, tmp_path: Path
+) -> None:
+    """A stranger's list names a private file, and indexed images under other ids and names."""
+    photos, secret = tmp_path / "photos", tmp_path / "home" / "secret.png"
+    secret.write_bytes(image_files.png(9))
+    (photos / "link").symlink_to(photos)
+    known, before = items(collection), state(collection.path / "images")
+    evil = {"label": "evil"}
+    stranger.put(9, secret, "1.png", evil | {"uri": "images/zz"})
+    stranger.put(9, secret, "2.png", evil)
+    indexed = list[tuple[int, Path, str, dict[str, str]]]()
+    indexed.append((4, photos / "4.png", "3.png", evil))  # another id
+    indexed.append((4, photos / "4.png", "4.png", evil | {"id": "id-4.png"}))
+    indexed.append((4, photos / "link" / "4.png", "5.png", evil))
+    for record in indexed:
+        stranger.put(*record)
+    for path in stranger.trash.glob("*.png"):
+        path.unlink()
+    with pytest.raises(UsageError, match=r"2 files would move .*home"):
+        stranger.restore()
+    assert items(collection) == known
+    back = stranger.restore(allowed=True)
+    assert (back.files, back.added) == ((), ())
+    assert [path for path, _ in back.failures] == [secret, secret]
+    assert all("in its place already, outside" in reason for _, reason in back.failures)
+    assert items(collection) == known
+    assert state(collection.path / "images") == before
+    assert not stranger.trash.exists()
+
+
+def test_an_interrupted_undo_adds_what_it_moved_into_known_folders(
+    stranger: Stranger, collection: Collection, tmp_path: Path
+) -> None:
+    place = tmp_path / "photos" / "new.png"
+    stranger.put(9, place)
+    (stranger.trash / "loot.png").rename(place)
+    back = stranger.restore()
+    assert (back.files, back.failures, back.added) == ((), (), (place,))
+    assert collection.store.get(["stranger"])["stranger"].uri == str(place)
+
+
+def test_a_moved_file_adds_one_item_and_changes_none(
+    stranger: Stranger, collection: Collection, tmp_path: Path
+) -> None:
+    photos, known = tmp_path / "photos", items(collection)
+    own = collection.add_image(image_files.png(8), "mug")
+    kept = collection.folder.file(own)
+    stranger.put(9, photos / "new.png", "1.png")
+    stranger.put(9, photos / "new.png", "2.png", {"id": "second"})
+    stranger.put(4, photos / "4.png", "3.png", {"id": "id-4.png", "label": "evil"})  # there already
+    stranger.put(8, kept, "4.png", {"uri": own.uri, "label": "evil"})
+    stranger.put(7, photos / "7.png", "7.png", {"uri": "images/zz"})
+    back = stranger.restore()
+    assert back.added == (photos / "new.png",)
+    assert reasons_by_name(back)["7.png"].endswith("the undo list has a wrong uri, 'images/zz'")
+    assert [i for i in items(collection) if i[1] not in (own.uri, str(photos / "new.png"))] == known
+    assert collection.store.count() == 10
+    assert collection.get(own.id).label == "mug"
+
+
+def test_undo_looks_once_for_each_folder_that_the_trash_lacks(
+    stranger: Stranger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = "a/" * 120
+    for i in range(20):
+        stranger.put(4, tmp_path / "photos" / "4.png", f"{i}.png", {"trashed": f"{i}/{deep}b.png"})
+        (stranger.trash / f"{i}.png").unlink()
+    looked = list[str]()
+
+    def resolve_inside(folder: Path, name: str) -> Path:
+        looked.append(name)
+        return folder / name
+
+    monkeypatch.setattr(undo_list, "resolve_inside", resolve_inside)
+    assert stranger.restore().failures == ()
+    assert len(looked) < 100  # and not one for each of 2,400 folders
+    assert not stranger.trash.exists()
+
+
+def test_a_file_that_the_undo_list_cannot_record_stays(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = state(tmp_path / "photos")
+    monkeypatch.setattr(undo_list, "_MAX_DEPTH", 3)
+    moved = apply(collection, tmp_path / "trash")
+    assert moved.files == ()
+    assert {reason.partition(", a")[0] for reason in reasons_by_name(moved).values()} == {
+        "it cannot be moved: the undo list cannot record it: Value error"
+    }
+    assert state(tmp_path / "photos") == before
+
+
 DAMAGED = {
     "deep": b"[" * 100_000,
     "number": b"9" * 6_000,
@@ -656,10 +749,10 @@ DAMAGED = {
 }
 
 WRONG_FIELDS: dict[str, object] = {
-    "file": ["relative.png", "/a/../b.png", "/a\0b.png", "", None, 1, ["/a"], {}],
-    "trashed": ["../loot.png", "/loot.png", "a/../../loot.png", ".", "", "a\0b", 3],
+    "file": ["relative.png", "/a/../b.png", "/a\0b.png", "", None, 1, ["/a"], {}, "/a" * 1990, "/" + "a" * 4096],
+    "trashed": ["../loot.png", "/loot.png", "a/../../loot.png", ".", "", "a\0b", 3, "a/" * 1990 + "a", "a" * 4097],
     "sha256": ["", "A" * 64, "0" * 63, "0" * 64 + "\n", None],
-    "collection": ["c.lookalike", "/a/../c", None],
+    "collection": ["c.lookalike", "/a/../c", None, "/a" * 1990],
     "id": ["", 7],
     "label": [7, ["a"]],
     "attributes": [None, {"a": 1}, {"a": {"b": "c"}}],

@@ -315,6 +315,10 @@ def undo(
         output.write_json(moved.to_dict())
     else:
         output.stdout.print(f"Moved back: {plural(len(moved.files), 'image')}.")
+        if moved.added:
+            output.stdout.print(f"Added to the collection again: {plural(len(moved.added), 'image')}.")
+        for path in [*dict.fromkeys(moved.added).keys() - dict.fromkeys(moved.files).keys()][:_MAX_PRINTED]:
+            output.stdout.print(f"It was in its place already: {path}")
     if moved.failures:
         sys.exit(1)
 

@@ -14,10 +14,13 @@ import secrets
 import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from lookalike import atomic, images, ingest
 from lookalike.duplicates.result import Group, Member
@@ -45,11 +48,13 @@ class Moved:
         files: their paths outside the trash folder.
         size: the sum of their sizes, in bytes.
         failures: path and reason of each file that was not moved.
+        added: the restored files that were added to their collections, also those that an earlier call moved.
     """
 
     files: tuple[Path, ...]
     size: int
     failures: tuple[Failure, ...]
+    added: tuple[Path, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to what JSON can hold."""
@@ -57,6 +62,7 @@ class Moved:
             "files": [str(path) for path in self.files],
             "bytes": self.size,
             "failures": [{"path": str(path), "reason": reason} for path, reason in self.failures],
+            "added": [str(path) for path in self.added],
         }
 
 
@@ -151,19 +157,23 @@ def _move_member(source: Source, member: Member, kept: Path, undo: UndoList) -> 
     path, item = absolute_path(member.path), member.item
     try:
         target = undo.place(path)
-        undo.add(
-            Record(
-                collection=str(absolute_path(source.folder.path)),
-                file=str(path),
-                trashed=target.relative_to(undo.folder).as_posix(),
-                kept=str(absolute_path(kept)),
-                sha256=item.sha256,
-                id=item.id,
-                uri=item.uri,
-                label=item.label,
-                attributes=dict(item.attributes),
-            )
+        record = Record(
+            collection=str(absolute_path(source.folder.path)),
+            file=str(path),
+            trashed=target.relative_to(undo.folder).as_posix(),
+            kept=str(absolute_path(kept)),
+            sha256=item.sha256,
+            id=item.id,
+            uri=item.uri,
+            label=item.label,
+            attributes=dict(item.attributes),
         )
+    except ValidationError as e:
+        return f"it cannot be moved: the undo list cannot record it: {e.errors()[0]['msg']}"
+    except OSError as e:
+        return f"it cannot be moved: {e.strerror}"
+    try:
+        undo.add(record)
         move(path, target, item.sha256)
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) and not _is_writable(undo.folder):
@@ -267,13 +277,16 @@ def restore(
     """Move all files of a trash folder back to their places, and add them to their collections again.
 
     A file stays in the trash, and in its list, if another file has taken its place, or if it has another content than the list
-    states. The list forgets a file that is not in the trash and has changed in its place. An empty trash folder is removed.
+    states. The list forgets a file that is not in the trash and has changed in its place. A file that is in its place already,
+    since an earlier call moved it, is added only if it lies below the folders that this user indexed into its collection. Items
+    that the collections have stay unchanged. An empty trash folder is removed.
 
     Args:
         trash: the trash folder.
         open_source: a function that opens a collection by its folder.
         progress: receives the stage ``"restoring"``.
-        confirm: asked before files move to places outside of the folders that this user indexed into their collection.
+        confirm: asked before files move to places outside of the folders that this user indexed into their collection, also
+            for files that are in these places already.
 
     Raises:
         NotFoundError: the folder is not a trash folder.
@@ -285,7 +298,9 @@ def restore(
     _ask(_outside(_with_roots(trash, records)), confirm, "would move to places", "restored")
     restored: list[Record] = []  # with those that a kill or an earlier call left in their place
     forgotten: list[Record] = []  # those whose file changed in its place
+    in_trash: set[str] = set()  # those that this call moved, by their place in the trash
     moved: list[Path] = []
+    added: list[Path] = []
     failures: list[Failure] = []
     size = 0
     for i, record in enumerate(
@@ -293,6 +308,7 @@ def restore(
     ):  # of several files with one place, the last one moved comes back first
         try:
             if _restore_file(trash, record):
+                in_trash.add(record.trashed)
                 moved.append(Path(record.file))
                 size += moved[-1].lstat().st_size
             restored.append(record)
@@ -303,8 +319,13 @@ def restore(
         except OSError as e:
             failures.append((Path(record.file), f"{e.strerror}; it stays in {trash}, as {record.trashed}"))
         progress.advance("restoring", i + 1, len(records))
-    for folder in dict.fromkeys(record.collection for record in restored):
-        failures += _add_again(Path(folder), [r for r in restored if r.collection == folder], open_source)
+    by_collection: dict[str, list[Record]] = {}
+    for record in restored:
+        by_collection.setdefault(record.collection, []).append(record)
+    for folder, of_folder in by_collection.items():
+        here, not_added = _add_again(Path(folder), of_folder, in_trash, open_source)
+        added += here
+        failures += not_added
     finished = restored + forgotten
     done = {record.trashed for record in finished}
     if finished or not records:
@@ -312,12 +333,13 @@ def restore(
             finish(trash, finished, [record for record in records if record.trashed not in done])
         except OSError as e:
             failures.append((trash / TRASH_LIST, f"it still lists files that were restored: {e.strerror}"))
-    return Moved(tuple(moved), size, tuple(failures))
+    return Moved(tuple(moved), size, tuple(failures), tuple(added))
 
 
 def _with_roots(trash: Path, records: Sequence[Record]) -> Iterator[tuple[Path, Sequence[Path]]]:
-    """Yield the places of the files in the trash with the folders that this user indexed into their collections.
+    """Yield the places of all files with the folders that this user indexed into their collections.
 
+    A file that is not in the trash counts too: it may be in its place, and would be added to its collection.
     A file that is not named like an image has none: other files, such as scripts, may lie in these folders and be run.
     """
     roots: dict[str, tuple[Path, ...]] = {}
@@ -325,8 +347,9 @@ def _with_roots(trash: Path, records: Sequence[Record]) -> Iterator[tuple[Path, 
         if record.collection not in roots:
             roots[record.collection] = known_roots(Path(record.collection))
         with suppress(OSError):  # a link is on the way: `_restore_file` says so
-            if os.path.lexists(record.find_trashed(trash)) and not _is_own_image(record):
-                file = Path(record.file)
+            record.find_trashed(trash)
+            file = Path(record.file)
+            if not (_is_own_image(record) and file.suffix in SUFFIXES):
                 yield file, roots[record.collection] if _has_image_name(file) else ()
 
 
@@ -336,7 +359,6 @@ def _is_own_image(record: Record) -> bool:
     return (
         file.parent == collection / "images"
         and file.stem == record.sha256
-        and file.suffix in SUFFIXES
         and not file.parent.is_symlink()
         and is_collection(collection)
     )
@@ -376,23 +398,57 @@ def _restore_file(trash: Path, record: Record) -> bool:
     return True
 
 
-def _add_again(folder: Path, records: Sequence[Record], open_source: OpenSource) -> list[Failure]:
-    """Add restored files to their collection; return path and reason of each file that could not be added."""
+def _add_again(
+    folder: Path, records: Sequence[Record], moved: AbstractSet[str], open_source: OpenSource
+) -> tuple[list[Path], list[Failure]]:
+    """Add restored files to their collection, unless it has them.
+
+    Args:
+        folder: of the collection.
+        records: of the restored files.
+        moved: the places in the trash of the files that this call moved. The other ones were in their places already.
+        open_source: a function that opens a collection by its folder.
+
+    Returns:
+        The files that were added, and path and reason of each file that could not be added.
+    """
+    added, failures, entries = list[Path](), list[Failure](), list[Entry]()
     try:
+        roots = known_roots(folder)
         with open_source(folder) as source:
-            known = source.store.get([record.id for record in records])
-            entries = []
+            known = {item.id: item for item in source.store.scan()}
+            contents = {item.uri: item.sha256 for item in known.values()}
             for record in records:
-                if Path(record.uri).is_absolute():
-                    # An item that is there now keeps its id and its label, unless it is this file.
-                    taken = record.id in known and known[record.id].sha256 != record.sha256
-                    ident = None if taken else record.id
-                    entries.append(Entry(Path(record.file), record.label, record.attributes, ident))
-                else:
+                file, own, by_us = Path(record.file), _is_own_image(record), record.trashed in moved
+                uri = f"images/{file.name}" if own else str(file)
+                indexed = contents.get(uri) == record.sha256
+                if not by_us:  # also under another name
+                    indexed = not contents.keys().isdisjoint((uri, os.path.realpath(file)))
+                if indexed:
+                    continue  # the item stays as it is
+                if not own and not by_us and _outside([(file, roots if _has_image_name(file) else ())]):
+                    reason = "it was in its place already, outside of the folders that you indexed on this machine"
+                    failures.append((file, f"{reason}; index it to add it to {folder}"))
+                elif not own and not Path(record.uri).is_absolute():
+                    failures.append(
+                        (file, f"it is not added to {folder}: the undo list has a wrong uri, {record.uri!r}")
+                    )
+                elif own:
                     _add_own_image(source, record)
-            return list(ingest.add(source.store, source.embedder, entries).failures)
+                    contents[uri] = record.sha256
+                    added.append(file)
+                else:
+                    ident = None if record.id in known else record.id  # an item that is there now keeps its id
+                    contents[uri] = record.sha256
+                    entries.append(Entry(file, record.label, record.attributes, ident))
+            not_added = list(ingest.add(source.store, source.embedder, entries).failures)
     except (LookalikeError, OSError, ValueError) as e:  # ValueError: a name that no file can have
-        return [(Path(record.file), f"it is restored but not added to {folder}: {e}") for record in records]
+        reported = {*added, *(path for path, _ in failures)}
+        left = [Path(record.file) for record in records if Path(record.file) not in reported]
+        return added, failures + [(path, f"it is restored but not added to {folder}: {e}") for path in left]
+    unusable = {path for path, _ in not_added}
+    added += [entry.path for entry in entries if entry.path not in unusable]
+    return added, failures + not_added
 
 
 def _add_own_image(source: Source, record: Record) -> None:

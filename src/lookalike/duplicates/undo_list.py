@@ -9,7 +9,6 @@ import re
 import shlex
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from itertools import count
 from pathlib import Path, PurePath
 from typing import Annotated, BinaryIO, Self
@@ -27,16 +26,20 @@ from lookalike.untrusted.paths import resolve_inside
 # Bytes of a line; paths have at most a few thousand.
 _MAX_LINE = 1 << 20
 
-# Characters of a path; on Windows there are as many.
-_MAX_PATH = 1 << 15
+# Characters of a path, and names in it: a deeper path costs time that grows with the square of its depth.
+_MAX_PATH = 1 << 12
+_MAX_DEPTH = 128
 
 # The name of an incomplete copy.
 _PART = re.compile(r"\..*\.[0-9a-f]{16}\.lookalike-part")
 
 
 def _check_path(path: str) -> str:
-    if not 0 < len(path) <= _MAX_PATH or "\0" in path or ".." in PurePath(path).parts:
-        raise ValueError(f"a path has at most {_MAX_PATH:,} characters, no NUL and no “..”")
+    if not 0 < len(path) <= _MAX_PATH or "\0" in path:
+        raise ValueError(f"a path has at most {_MAX_PATH:,} characters and no NUL")
+    parts = PurePath(path).parts
+    if len(parts) > _MAX_DEPTH or ".." in parts:
+        raise ValueError(f"a path has at most {_MAX_DEPTH} names and no “..”")
     return path
 
 
@@ -231,6 +234,11 @@ def _parse(line: bytes, where: str) -> Record:
 def finish(trash: Path, records: Sequence[Record], remaining: Sequence[Record]) -> None:
     """Keep the records of remaining files; without any, remove the list. Remove the folders that are empty now.
 
+    Args:
+        trash: the trash folder.
+        records: of the restored files.
+        remaining: the records to keep.
+
     Raises:
         OSError: the list cannot be written.
     """
@@ -239,14 +247,25 @@ def finish(trash: Path, records: Sequence[Record], remaining: Sequence[Record]) 
         atomic.write_bytes(path, *(record.to_line() for record in remaining))
     else:
         path.unlink()
-    places = {PurePath(), *(parent for record in records for parent in PurePath(record.trashed).parents)}
-    for place in sorted(places, key=lambda place: -len(place.parts)):  # the deepest first
-        with suppress(OSError):  # it is not empty
-            _remove_if_empty(resolve_inside(trash, place.as_posix()) if place.parts else trash)
+    places = {PurePath(record.trashed).parent for record in records}
+    while places:  # the deepest first; a parent follows only if its folder existed and is removed
+        depth = max(len(place.parts) for place in places)
+        deepest = {place for place in places if len(place.parts) == depth}
+        places -= deepest
+        places |= {place.parent for place in deepest if depth and _remove_if_empty(trash, place)}
+    _remove_if_empty(trash, PurePath())
 
 
-def _remove_if_empty(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if _PART.fullmatch(entry.name):  # left by a kill; the file itself is in its place
-            entry.unlink()
-    folder.rmdir()
+def _remove_if_empty(trash: Path, place: PurePath) -> bool:
+    """Remove a folder of the trash if it holds nothing but incomplete copies; return whether it was removed."""
+    try:
+        folder = resolve_inside(trash, place.as_posix()) if place.parts else trash
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not _PART.fullmatch(entry.name):
+                    return False
+                Path(entry.path).unlink()  # left by a kill; the file itself is in its place
+        folder.rmdir()
+    except OSError:
+        return False
+    return True
