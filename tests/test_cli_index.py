@@ -152,6 +152,15 @@ def test_index_without_a_folder_only_prunes(indexed: Shell) -> None:
 # ---- relocate
 
 
+def test_relocate_without_items_says_where_the_images_are(shell: Shell) -> None:
+    image_files.write(Path(), {f"pics/{name}/1.png": i for i, name in enumerate("abcd")})
+    shell("index", "pics", "--to", "c", "--encoder", "pocket")
+    assert f"Its images are under {Path('pics').absolute()}.\n" in shell("relocate", "c", "x", "cats").err
+    shutil.rmtree("pics")
+    shell("index", "pics", "--to", "c", "--prune")
+    assert shell("relocate", "c", "pics", "cats").err.endswith("has no items under pics. It is empty.\n")
+
+
 def test_relocate_gives_items_new_paths(indexed: Shell) -> None:
     before = uris()
     Path("cats").rename("new")

@@ -11,7 +11,7 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -398,9 +398,7 @@ class Collection:
         """
         planned = ingest.plan_relocation(self.store.scan(), to_path(old), self._locate(new))
         if not planned.relocated and not planned.conflicts:
-            raise NotFoundError(
-                f"{self.path} has no items under {os.fspath(old)}. Its images are under {self._places()}."
-            )
+            raise NotFoundError(f"{self.path} has no items under {os.fspath(old)}. {self._describe_places()}")
         if planned.relocated and not planned.existing and not force:
             raise NotFoundError(
                 f"None of the {planned.relocated:,} files exists under {os.fspath(new)}: there is no {planned.example}."
@@ -415,11 +413,20 @@ class Collection:
             self.remember_root(new)
         return planned
 
-    def _places(self) -> str:
-        """List the folders of the items' files, for messages."""
+    def _describe_places(self) -> str:
+        """Return a sentence that names the folders of the items' files."""
+        if not len(self):
+            return "It is empty."
         folders = roots.outermost(Path(item.uri).parent for item in self.store.scan() if not self.folder.owns(item))
-        more = f" and {len(folders) - 3:,} more" if len(folders) > 3 else ""  # noqa: PLR2004 -- enough to see
-        return (", ".join(map(str, folders[:3])) or "its own folder") + more
+        if not folders:
+            return "All its images are uploads, which its own folder keeps."
+        if len(folders) <= 3:  # noqa: PLR2004 -- enough to see
+            return f"Its images are under {', '.join(map(str, folders))}."
+        with suppress(ValueError):  # they are on several drives
+            common = Path(os.path.commonpath(folders))
+            if common != common.parent:
+                return f"Its images are under {common}."
+        return f"Its images are under {', '.join(map(str, folders[:3]))} and {len(folders) - 3:,} more."
 
     def is_missing(self, item: Item) -> bool:
         """Return whether an item's file certainly does not exist; a file in a folder that cannot be searched may exist."""
