@@ -168,6 +168,27 @@ def test_a_moved_file_that_comes_back_has_its_first_path_again(shop: Collection,
     assert (after.id, after.uri) == (before.id, before.uri)
 
 
+def test_a_file_under_another_path_is_the_same_item(shop: Collection, tmp_path: Path) -> None:
+    write(tmp_path / "photos", a=1, b=2)
+    shop.add(tmp_path / "photos")
+    before = by_name(shop)
+    (tmp_path / "alias").symlink_to("photos")
+    assert counts(shop.add(tmp_path / "alias")) == (0, 0, 0, 2)
+    assert by_name(shop) == before
+    added = shop.add(tmp_path / "alias", labels=None)
+    assert (counts(added), len(shop)) == ((0, 0, 0, 2), 2)
+    added = shop.add([Entry(tmp_path / "alias" / "a.png", "cat")])
+    assert (added.unchanged, added.relabelled, by_name(shop)["a"].label) == (1, 1, "cat")
+    assert by_name(shop)["a"].uri == before["a"].uri
+
+
+def test_a_hard_link_is_an_item_of_its_own(shop: Collection, tmp_path: Path) -> None:
+    (file,) = write(tmp_path / "photos", a=1)
+    shop.add(tmp_path / "photos")
+    (tmp_path / "photos" / "b.png").hardlink_to(file)
+    assert counts(shop.add(tmp_path / "photos")) == (0, 0, 1, 1)
+
+
 def test_an_upload_with_the_same_bytes_is_not_moved(shop: Collection, tmp_path: Path) -> None:
     upload = shop.add_image(image_files.png(1), "mug")
     shop.folder.file(upload).unlink()

@@ -3,6 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from lookalike.ingest.known import Known
@@ -20,6 +21,7 @@ class Moves:
         """Look for items among the known ones, at the first call of `find`."""
         self._known = known
         self._items: dict[str, list[Item]] | None = None
+        self._by_inode: dict[str, dict[tuple[int, int], list[str]]] = {}
         self._gone: dict[str, OldPaths] = {}
 
     def find(self, new: Sequence[Item]) -> dict[str, Item]:
@@ -42,16 +44,46 @@ class Moves:
                     found[path] = self._known.items[ident]
         return found
 
+    def find_same_file(self, new: Item) -> Item | None:
+        """Find the item of a file that a new path leads to through a linked folder.
+
+        A hard link, or a link to a file, is another file.
+        """
+        try:
+            status = os.lstat(new.uri)
+        except OSError:
+            return None
+        for uri in self._inodes(new.sha256).get((status.st_dev, status.st_ino), ()):
+            ident = self._known.paths.get(uri)
+            same = status.st_nlink == 1 or _resolve_folder(uri) == _resolve_folder(new.uri)
+            if uri != new.uri and same and ident is not None and self._known.items[ident].sha256 == new.sha256:
+                return self._known.items[ident]
+        return None
+
+    def _inodes(self, content: str) -> dict[tuple[int, int], list[str]]:
+        """Return device and inode → paths, of the items of a content."""
+        if content not in self._by_inode:
+            found: dict[tuple[int, int], list[str]] = defaultdict(list)
+            for item in self._with_content(content):
+                with suppress(OSError, ValueError):  # ValueError: a NUL in the path
+                    status = os.lstat(item.uri)
+                    found[status.st_dev, status.st_ino].append(item.uri)
+            self._by_inode[content] = found
+        return self._by_inode[content]
+
     def _gone_paths(self, content: str) -> "OldPaths":
+        if content not in self._gone:
+            items = self._with_content(content)
+            self._gone[content] = OldPaths(item.uri for item in items if is_missing(Path(item.uri)))
+        return self._gone[content]
+
+    def _with_content(self, content: str) -> list[Item]:
         if self._items is None:
             self._items = defaultdict(list)
             for item in self._known.items.values():
                 if Path(item.uri).is_absolute():
                     self._items[item.sha256].append(item)
-        if content not in self._gone:
-            items = self._items.pop(content, [])
-            self._gone[content] = OldPaths(item.uri for item in items if is_missing(Path(item.uri)))
-        return self._gone[content]
+        return self._items.get(content, [])
 
 
 class OldPaths:
@@ -91,6 +123,12 @@ class OldPaths:
                 self._left.remove(path)
                 return path
         return None
+
+
+def _resolve_folder(path: str) -> Path:
+    """Resolve the links on the way to a file, but not the file itself."""
+    folder, name = os.path.split(path)
+    return Path(os.path.realpath(folder), name)
 
 
 def _end(path: str, size: int) -> tuple[str, ...]:

@@ -230,7 +230,8 @@ class _Run:
 
     def write(self) -> None:
         ready = count_ready(self.pending, self.queue.unfinished)
-        self.pending[:ready] = self.find_moves(self.pending[:ready])
+        found = self.find_moves(self.pending[:ready])
+        self.pending[:ready], ready = found, len(found)
         relabelled = {each.item.id for each in self.pending[:ready] if self.is_relabelled(each.item)}
         for unwritten in write(self.store, self.pending[:ready], self.known, self.keeper):
             self.fail_unwritten(unwritten)
@@ -240,7 +241,7 @@ class _Run:
         self.left_by_last_write, self.last_write = len(self.pending), time.monotonic()
 
     def find_moves(self, pending: Sequence[Pending]) -> list[Pending]:
-        """Give new paths of known contents the items whose files are gone."""
+        """Give new paths of known contents the items whose files are gone, or are the same files under other paths."""
         items = self.known.items
         new = [
             p for p in pending if p.outcome == "reused" and p.entry.id is None and p.item.uri and p.item.id not in items
@@ -248,7 +249,24 @@ class _Run:
         moved = self.moves.find([each.item for each in new])
         self.counts["reused"] -= len(moved)
         self.counts["moved"] += len(moved)
-        return [self.follow(each, old) if (old := moved.get(each.item.uri)) else each for each in pending]
+        same = {
+            each.item.uri: old
+            for each in new
+            if each.item.uri not in moved and (old := self.moves.find_same_file(each.item)) is not None
+        }
+        self.counts["reused"] -= len(same)
+        self.counts["unchanged"] += len(same)
+        found = []
+        for each in pending:
+            if old := moved.get(each.item.uri):
+                found.append(self.follow(each, old))
+            elif old := same.get(each.item.uri):
+                item = keep_labels(replace(old, label=each.item.label, attributes=each.item.attributes), old)
+                if item != old:
+                    found.append(replace(each, item=item, outcome="unchanged"))
+            else:
+                found.append(each)
+        return found
 
     def follow(self, pending: Pending, old: Item) -> Pending:
         """Keep the item of a file that was moved."""
