@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import image_files
+from lookalike import locks
 from lookalike.cli import main
 from lookalike.collection import Collection
 from lookalike.embedding import Embedder
@@ -252,6 +253,32 @@ def test_a_catalogue_is_a_file_and_not_a_link(path: Path, tmp_path: Path, name: 
         (path / name).symlink_to(tmp_path / ("victim" if kind == "link" else "nothing"))
     with pytest.raises(StorageError, match=r"link|device"):
         use(path)
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
+def test_a_hard_link_beside_a_database_is_not_overwritten(path: Path, tmp_path: Path, suffix: str) -> None:
+    """The fixture `outside` checks the other name."""
+    for name in ("catalog.sqlite", "images.lock"):
+        linked = path / f"{name}{suffix}"
+        linked.unlink(missing_ok=True)
+        linked.hardlink_to(tmp_path / "victim")
+    with pytest.raises(StorageError, match=rf"catalog.sqlite{suffix} is a hard link.*\. Copy the folder") as error:
+        Collection.open(path)
+    assert "damaged" not in str(error.value)
+    with pytest.raises(StorageError, match=rf"images.lock{suffix} is a hard link.*\. Copy the folder") as error:
+        locks.exclusive(path / "images.lock").__enter__()
+    assert "Delete" not in str(error.value)
+
+
+def test_the_copy_of_a_collection_with_hard_links_opens(path: Path, tmp_path: Path) -> None:
+    path.rename(tmp_path / "elsewhere")
+    shutil.copytree(tmp_path / "elsewhere", path, copy_function=os.link)
+    with pytest.raises(StorageError, match="hard link"):
+        Collection.open(path)
+    shutil.rmtree(path)
+    shutil.copytree(tmp_path / "elsewhere", path)
+    use(path)
+    shutil.rmtree(tmp_path / "elsewhere")
 
 
 def super_journal(path: Path, victim: Path) -> bytes:

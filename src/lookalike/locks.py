@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from lookalike.errors import BusyError, StorageError
-from lookalike.untrusted.databases import connect, error_code
+from lookalike.untrusted.databases import HardLinkError, connect, error_code
 
 TIMEOUT = 30.0
 """Seconds to wait for another holder."""
@@ -45,4 +45,6 @@ def _take(path: Path, timeout: float) -> sqlite3.Connection:
             ) from e
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
             raise StorageError(f"{path.parent} is read-only. Change its permissions, or copy it elsewhere.") from e
+        if isinstance(e, HardLinkError):
+            raise StorageError(f"{path.parent} cannot be used: {e}.") from e
         raise StorageError(f"The lock {path} cannot be used: {e}. Delete it, and try again.") from e

@@ -46,6 +46,10 @@ class UnsafeDatabaseError(sqlite3.DatabaseError):
     """A database that is not opened, or is no longer read; to be reported like SQLite's own errors."""
 
 
+class HardLinkError(UnsafeDatabaseError):
+    """A database, or a file beside it, that has a second name; SQLite would overwrite the content of both."""
+
+
 class Connection(sqlite3.Connection):
     """A connection whose statements end; see `connect`."""
 
@@ -119,7 +123,7 @@ def connect(path: Path, schema: str, *, optional: str = "", mode: str = "mode=rw
         timeout: seconds to wait for another process.
 
     Raises:
-        UnsafeDatabaseError: it has a link, or a table, index, view or trigger that is not in the schema.
+        UnsafeDatabaseError: it has a link or a hard link, or a table, index, view or trigger that is not in the schema.
         sqlite3.Error: it cannot be opened, or is not a database.
     """
     check_files(path)
@@ -150,6 +154,7 @@ def check_files(path: Path) -> None:
     """Check the file of a database and the files beside it, before SQLite opens them.
 
     Raises:
+        HardLinkError: one has a second name.
         UnsafeDatabaseError: one is a link or a device, or a rollback journal names another file, which SQLite would delete.
     """
     for name in (path, *(_beside(path, suffix) for suffix in _BESIDE)):
@@ -161,6 +166,10 @@ def check_files(path: Path) -> None:
             raise UnsafeDatabaseError(f"{name.name} cannot be read: {e}") from e
         if not stat.S_ISREG(status.st_mode):
             raise UnsafeDatabaseError(f"{name.name} is a link or a device, not a file")
+        if status.st_nlink > 1:
+            raise HardLinkError(
+                f"{name.name} is a hard link, and a change would overwrite its other name. Copy the folder and use the copy"
+            )
     try:
         with _beside(path, "-journal").open("rb") as journal:
             journal.seek(-min(len(_JOURNAL_MAGIC), journal.seek(0, os.SEEK_END)), os.SEEK_END)

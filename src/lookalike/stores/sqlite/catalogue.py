@@ -191,7 +191,7 @@ def _translate(error: sqlite3.Error, folder: Path) -> BusyError | StorageError:
         reason = "a query does not end"
     elif "decode to UTF-8" in reason:
         reason = "a text is not UTF-8"
-    elif isinstance(error, sqlite3.OperationalError):
+    elif isinstance(error, sqlite3.OperationalError | databases.HardLinkError):
         return StorageError(f"{folder} cannot be used: {reason}.")
     return damaged(folder, reason)
 
