@@ -4,6 +4,8 @@ import contextlib
 import io
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -248,6 +250,22 @@ def test_a_tiff_is_no_raw_image() -> None:
         assert images.media_type(encode(scene(), "TIFF", **options)) == "image/tiff"
     for mark in (b"FUJIFILMCCD-RAW 0201", b"IIU\0", b"IIRO", b"\0\0\0\x18ftypcrx ", b"II*\0\x10\0\0\0CR\2\0"):
         assert images.media_type(mark.ljust(100, b"\0")) == "image/x-raw"
+
+
+def test_the_reason_of_a_damaged_raw_image_is_text() -> None:
+    data = b"FUJIFILMCCD-RAW 0201".ljust(300, b"\0")
+    for read in (images.open_image, images.dimensions):
+        with pytest.raises(UnreadableImageError, match=r"\(Unsupported file format or not RAW file\)"):
+            read(data)
+
+
+def test_pillow_warns_of_no_metadata() -> None:
+    program = (
+        "import warnings; from lookalike import images\n"
+        "warnings.warn_explicit('Corrupt EXIF data.', UserWarning, 'x.py', 1, module='PIL.TiffImagePlugin')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stderr == b""
 
 
 # Others

@@ -105,8 +105,15 @@ def _errors_translated(name: str) -> Iterator[None]:
         raise ImageTooLargeError(f"{name} has too many pixels. Scale it down.") from error
     # On hostile bytes Pillow raises many types: OSError, SyntaxError, ValueError, struct.error, KeyError, …
     except Exception as error:
-        reason = str(error) or type(error).__name__
+        reason = _reason(error)
         raise UnreadableImageError(f"{name} is damaged or incomplete ({reason}). Export or upload it again.") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the message of an error, which LibRaw has in bytes; else its type."""
+    if error.args and isinstance(error.args[0], bytes):
+        return error.args[0].decode(errors="replace")
+    return str(error) or type(error).__name__
 
 
 def read_bytes(source: ImageSource, limits: Limits = DEFAULT_LIMITS) -> bytes:
@@ -166,7 +173,7 @@ def _read_header(source: ImageSource) -> _Header:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError(f"There is no file {name}. Check the path.") from error
     except Exception as error:  # as in `open_image`
-        raise UnreadableImageError(f"{name} cannot be read ({str(error) or type(error).__name__}).") from error
+        raise UnreadableImageError(f"{name} cannot be read ({_reason(error)}).") from error
 
 
 def _read_header_of_file(file: IO[bytes], name: str) -> _Header:
