@@ -307,6 +307,11 @@ def test_index_counts_the_files_that_it_does_not_take(shell: Shell) -> None:
     only = shell("index", "films", "--to", "c")
     assert only.code == 1
     assert "Not taken: 1 video" in only.err
+    only = shell("search", "c", "films")
+    assert (only.code, only.err) == (1, "Error: There are no images in the folder films. Not taken: 1 video.\n")
+    assert "Not taken: 2 EXR, 1 video.\n" in shell("search", "c", "cats").err
+    Path("none").mkdir()
+    assert "none (.jpg, .png, .webp, .gif, .tif, .heic and others)." in shell("index", "none", "--to", "c").err
 
 
 def test_index_says_what_the_encoder_has_seen(shell: Shell) -> None:

@@ -62,26 +62,33 @@ def is_single(given: Sequence[str]) -> bool:
     return len(given) == 1 and not Path(given[0]).is_dir()
 
 
-def find(given: Sequence[str]) -> list[Source]:
+def find(given: Sequence[str]) -> tuple[list[Source], list[str]]:
     """Find the images that the arguments name, those of folders in order of their paths.
+
+    Returns:
+        The images, and for each folder with other files a sentence that counts them.
 
     Raises:
         UsageError: an argument is a web address.
         NotFoundError: a folder has no images.
     """
     sources: list[Source] = []
+    notes: list[str] = []
     for argument in given:
         check_local(argument)
         if argument == "-":
             sources.append(Source("-", sys.stdin.buffer.read()))
         elif Path(argument).is_dir():
-            found = images.find(argument)
-            if not found:
-                raise NotFoundError(f"There are no images in the folder {argument}.")
-            sources += [Source(str(path), path) for path in found]
+            found = images.survey(argument)
+            not_taken = images.describe_not_taken(found.not_taken)
+            if not found.paths:
+                raise NotFoundError(f"There are no images in the folder {argument}. {not_taken}".rstrip())
+            sources += [Source(str(path), path) for path in found.paths]
+            if not_taken:
+                notes.append(f"{argument}: {not_taken}" if len(given) > 1 else not_taken)
         else:
             sources.append(Source(argument, Path(argument)))
-    return sources
+    return sources, notes
 
 
 def with_images(query: Query, sources: Sequence[ImageSource]) -> Query:

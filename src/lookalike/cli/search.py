@@ -77,8 +77,18 @@ def search(given: Options) -> None:
 
     Example: lookalike search shop mug.jpg -k 5
     """
+    if given.out is None:
+        _search(given)
+        return
+    with output.stoppable("No file was written. The same command begins again."):
+        _search(given)
+
+
+def _search(given: Options) -> None:
     write = results.find_writer(given.out) if given.out else None
-    sources = queries.find(given.images)
+    sources, notes = queries.find(given.images)
+    for note in notes:
+        output.stderr.print(note, style="yellow")
     with Collection.open(given.name) as collection:
         query = _query(collection, given)
         single = queries.is_single(given.images)
