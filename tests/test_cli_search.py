@@ -277,3 +277,23 @@ def test_a_closed_pipe_is_silent(home: Path) -> None:
     )
     assert b"Traceback" not in done.stdout + done.stderr
     assert b"Error" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ("search shop photos --out h.csv", "No file was written."),
+        ("join shop --within 1 --out p.csv", "The same command continues"),
+        ("duplicates shop --within 1", "No file was moved."),
+    ],
+)
+def test_ctrl_c_says_what_to_do(home: Path, line: str, advice: str) -> None:
+    program = (
+        "import sys; from lookalike.collection import Collection\n"
+        "def stop(*_): raise KeyboardInterrupt\n"
+        f"Collection.open = stop; sys.argv = {['lookalike', *line.split()]!r}\n"
+        "from lookalike.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=home, capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stderr.startswith(f"Stopped. {advice}")

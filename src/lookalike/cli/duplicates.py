@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +34,7 @@ from lookalike.duplicates import (
 )
 from lookalike.duplicates.keep import MISSING
 from lookalike.errors import NotFoundError, StorageError, UsageError
-from lookalike.folder import find_folder
+from lookalike.folder import find_folder, is_collection
 from lookalike.metric import format_distance
 from lookalike.stores import Item
 from lookalike.tables import plural, to_csv, to_json_lines
@@ -45,6 +46,8 @@ _MAX_PRINTED = 50
 _MAX_NAMES = 5
 
 _DEFAULT_COMMAND = "find"
+
+_NOT_MOVED = "No file was moved. The same command begins again."
 
 Yes = Annotated[
     bool, typer.Option("--yes", help="Move files also from or to folders that were not indexed on this machine.")
@@ -62,6 +65,11 @@ class DefaultToFind(TyperGroup):
             if name := next((name for name in self.commands if f"--{name}" in args), None):
                 rest = shlex.join(arg for arg in args if arg != f"--{name}")
                 raise UsageError(f"--{name} is a command, not an option. Use: lookalike duplicates {name} {rest}")
+            close = get_close_matches(args[0], self.commands, 1)
+            if close and not is_collection(Path(args[0])):
+                raise UsageError(
+                    f"“{args[0]}” is neither a command nor a collection. Did you mean: lookalike duplicates {close[0]}?"
+                )
             args = [_DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
 
@@ -160,7 +168,7 @@ def find(given: _FindOptions) -> None:
 
     Example: lookalike duplicates find photos --out duplicates.html
     """
-    with Collection.open(given.name) as collection:
+    with output.stoppable(_NOT_MOVED), Collection.open(given.name) as collection:
         found = _find(collection, given, chains=given.chains)
         _write_groups(found, given.out, collection)
         if given.out is not None:
@@ -194,10 +202,11 @@ def apply(given: _ApplyOptions) -> None:
     Example: lookalike duplicates apply photos --within 0.1
     """
     with Collection.open(given.name) as collection:
-        found = _find(collection, given)
-        images = _draw(found, given.out, collection)
-        # Before a file moves, it is certain that --out can be written.
-        _write_groups(found, given.out, collection, images=images)
+        with output.stoppable(_NOT_MOVED):
+            found = _find(collection, given)
+            images = _draw(found, given.out, collection)
+            # Before a file moves, it is certain that --out can be written.
+            _write_groups(found, given.out, collection, images=images)
         outcomes: dict[str, str | None] = {}
         applied = Applied(given.trash or _default_trash(collection), outcomes)
         try:
@@ -214,7 +223,7 @@ def apply(given: _ApplyOptions) -> None:
 def _find(collection: Collection, given: _KeepOptions, *, chains: bool = False) -> DuplicateGroups:
     rules = KeepRule.parse(given.keep)
     search = FindOptions(given.turned, chains, rules, tuple(given.reference or ()))
-    with output.stoppable("No file was moved."), output.progress_bar() as progress:
+    with output.progress_bar() as progress:
         found = duplicates.find_duplicates(collection, given.radius(collection), search, progress)
     _print_skipped(found.skipped)
     if any(reason == MISSING for _, reason in found.skipped):

@@ -12,7 +12,7 @@ import typer
 
 from lookalike import encoders, images
 from lookalike.cli import output
-from lookalike.cli.options import Json, options
+from lookalike.cli.options import Json, check_local, options
 from lookalike.collection import Added, Collection, open_collection
 from lookalike.errors import NotFoundError, StorageError, UsageError
 from lookalike.folder import find_folder, is_collection
@@ -21,6 +21,8 @@ from lookalike.metric import Metric
 from lookalike.tables import plural
 
 commands = typer.Typer()
+
+_USUAL = ".jpg, .png, .webp, .gif, .tif, .heic and others"
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def index(given: Options) -> None:
     if given.folder is None:
         _prune_all(given)
         return
+    check_local(str(given.folder))
     unreadable: list[OSError] = []
     found = _plan(given, given.folder, unreadable.append)
     with _open(given) as collection:
@@ -109,7 +112,7 @@ def _plan(given: Options, folder: Path, on_error: Callable[[OSError], None]) -> 
     gone = prunes and not os.path.lexists(folder)
     found = Plan() if gone else plan(folder, _parse_labels(given.labels), on_error)
     if not found and not prunes:
-        not_taken = images.describe_not_taken(found.not_taken) or ", ".join(sorted(images.SUFFIXES))
+        not_taken = images.describe_not_taken(found.not_taken) or _USUAL
         raise NotFoundError(f"There are no images under {folder} ({not_taken.removesuffix('.')}).")
     return found
 
@@ -138,7 +141,7 @@ def _prune_all(given: Options) -> None:
             )
     if gone:
         name, folder = shlex.quote(str(given.to)), shlex.quote(str(gone[0].path))
-        others = f" (and {len(gone) - 1:,} more folders)" if len(gone) > 1 else ""
+        others = f" (and {plural(len(gone) - 1, 'more folder')})" if len(gone) > 1 else ""
         raise StorageError(
             f"{gone[0].path} is gone or empty{others}; {plural(sum(g.items for g in gone), 'item')} of it stayed. If it is on a"
             f" disk, connect the disk. If it was renamed: lookalike relocate {name} {folder} NEW. To remove its items:"

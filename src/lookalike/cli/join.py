@@ -57,6 +57,14 @@ def join(given: Options) -> None:
 
     Example: lookalike join shop --within 0.2 --out pairs.csv
     """
+    if given.out is None:
+        _join(given)
+        return
+    with output.stoppable("The same command continues; a folder next to the file of --out keeps the finished parts."):
+        _join(given)
+
+
+def _join(given: Options) -> None:
     with Collection.open(given.left) as left, Collection.open(given.right or given.left) as right:
         pairs = left.join(right, k=given.k, within=given.within, far=given.far, approximate=given.approximate)
         if pairs.join.approximate is not None:
@@ -69,8 +77,7 @@ def join(given: Options) -> None:
 
 
 def _write(pairs: JoinPairs, out: Path, *, json: bool) -> None:
-    advice = "A folder next to the file has the finished parts; the same command continues."
-    with output.stoppable(advice), output.progress_bar() as progress:
+    with output.progress_bar() as progress:
         written = pairs.write(out, progress)
     if json:
         summary = {"pairs": written.pairs, "removed": written.removed, "out": str(out)}

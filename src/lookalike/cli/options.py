@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from urllib.parse import unquote
 
 import typer
 
@@ -107,7 +108,8 @@ def check_local(given: str) -> None:
     address = re.sub(r"^(\w+):/(?=[^/])", r"\1://", given) if scheme in ("http", "https", "ftp", "s3", "gs") else given
     match scheme:
         case "file":
-            advice = f"is an address; give the path itself: {re.sub(r'(?i)^file:/*', '/', address)}"
+            path = unquote(re.sub(r"(?i)^file:(/*localhost(?=/))?/*", "/", address))
+            advice = f"is an address; give the path itself: {shlex.quote(path)}"
         case "data":
             advice = "is an address that holds the image. Save the image as a file, and give its path."
         case "http" | "https" | "ftp":

@@ -73,6 +73,8 @@ def find_writer(out: Path) -> Writer:
         ".parquet": _write_parquet,
         ".html": _write_page,
     }
+    if out == Path():
+        raise UsageError(f"--out names no file. Give it a name that ends in {', '.join(writers)}.")
     writer = writers.get(out.suffix.lower())
     if writer is None:
         raise UsageError(f"The format of {out} is unknown. Its name must end in {', '.join(writers)}.")

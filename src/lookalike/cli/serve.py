@@ -1,5 +1,6 @@
 """The command serve: serve collections over HTTP."""
 
+import errno
 import logging
 import socket
 from dataclasses import dataclass
@@ -134,7 +135,9 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except (OSError, TypeError, ValueError) as e:  # the last two: a name that no host can have
         listener.close()
-        raise UsageError(f"Cannot listen on port {port} of {host}: {reason_of(e)}. Try --port 0.") from e
+        is_taken = isinstance(e, OSError) and e.errno in (errno.EADDRINUSE, errno.EACCES)
+        advice = "Try --port 0." if is_taken else "Give --host an address of this machine, such as 127.0.0.1."
+        raise UsageError(f"Cannot listen on port {port} of {host}: {reason_of(e)}. {advice}") from e
     return listener
 
 
