@@ -231,7 +231,7 @@ def test_ctrl_c_explains_how_to_resume(both: tuple[Path, Path], tmp_path: Path) 
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
     assert process.returncode == 130
-    assert "the same command continues" in err
+    assert "The same command continues" in err
     assert "Traceback" not in err
     with Collection.open(both[0]) as one:
         assert joins.write(one.join(within=DistanceRange(0, 9)).join, out).pairs == 450 * 449 // 2
