@@ -157,9 +157,11 @@ class Shell:
         )
         assert server.stdout
         with server, server.stdout:
-            address = next(word for line in server.stdout for word in line.split() if word.startswith("http"))
-            assert "<title>" in httpx.get(address, trust_env=False).text
-            server.send_signal(signal.SIGINT)
+            try:
+                address = next(word for line in server.stdout for word in line.split() if word.startswith("http"))
+                assert "<title>" in httpx.get(address, trust_env=False).text
+            finally:
+                server.send_signal(signal.SIGINT)
 
 
 @pytest.mark.slow

@@ -19,6 +19,9 @@ from lookalike.tables import printable
 
 commands = typer.Typer()
 
+# Connections that wait until the server accepts them.
+_BACKLOG = 2048
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -133,6 +136,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen(_BACKLOG)  # so that the printed address answers at once
     except (OSError, TypeError, ValueError) as e:  # the last two: a name that no host can have
         listener.close()
         is_taken = isinstance(e, OSError) and e.errno in (errno.EADDRINUSE, errno.EACCES)
