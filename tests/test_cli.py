@@ -378,7 +378,7 @@ def test_ctrl_c_while_a_command_is_loaded_leaves_no_traceback() -> None:
         ("search shop {image} --out ", 2, "The option --out needs a value"),
         ("search shop {image} --out .", 2, "--out names no file"),
         ("index https://example.org/photos --to p", 2, "“https://example.org/photos” is a web address"),
-        ("search shop file:///tmp/a%20b.jpg", 2, "give the path itself: '/tmp/a b.jpg'"),
+        ("search shop file:///photos/a%20b.jpg", 2, "give the path itself: '/photos/a b.jpg'"),
         ("duplicates aply shop", 2, "Did you mean: lookalike duplicates apply?"),
         ("serve shop --host nosuch.invalid", 2, "Give --host an address of this machine"),
         ("search shop https://example.org/a.jpg", 2, "curl -LO https://example.org/a.jpg"),
