@@ -83,6 +83,16 @@ def test_long_work_writes_a_line_every_few_seconds_into_a_pipe(
     ]
 
 
+def test_pillows_warnings_of_damaged_metadata_do_not_reach_the_user() -> None:
+    program = (
+        "import warnings; from lookalike import cli\n"
+        "warn = lambda: warnings.warn_explicit('Corrupt EXIF data.', UserWarning, 'x.py', 1, module='PIL.TiffImagePlugin')\n"
+        "warn(); cli._run = lambda _: warn() or 0; cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.count("Corrupt EXIF data.") == 1
+
+
 def test_styles_are_for_terminals_and_can_be_switched_off() -> None:
     program = "from lookalike.cli import output; output.stdout.print('a line', style='red')"
     assert in_a_terminal(program) == "\x1b[31ma line\x1b[0m\r\n"

@@ -157,6 +157,8 @@ def _log_to_terminal() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    # It logs a warning for each form that it refuses, so clients could fill the log.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 def _describe_access(*, writable: bool, is_default: bool) -> str:

@@ -6,7 +6,6 @@ import importlib.util
 import io
 import re
 import struct
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -29,9 +28,6 @@ from lookalike.images.limits import count_pixels
 from lookalike.images.webp import WebPFile
 
 _NAMES = "JPEG or PNG"
-
-# Pillow warns of damaged metadata, which does not matter here. `warnings.catch_warnings` would not be safe in threads.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 @functools.cache

@@ -3,15 +3,11 @@
 Reading happens in a thread. Starlette's reader would do so on the event loop, while the bytes arrive.
 """
 
-import logging
 from dataclasses import dataclass, field
 
 from fastapi import HTTPException
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
-
-# The package logs a warning for each form that it refuses, so clients could fill the log.
-logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 MAX_FIELDS = 20
 """Maximum number of text fields of a form."""
