@@ -13,7 +13,7 @@ import os
 import secrets
 import shlex
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
@@ -303,9 +303,8 @@ def restore(
     added: list[Path] = []
     failures: list[Failure] = []
     size = 0
-    for i, record in enumerate(
-        reversed(records)
-    ):  # of several files with one place, the last one moved comes back first
+    # Of several files with one place, the last one moved comes back first.
+    for i, record in enumerate(reversed(records)):
         try:
             if _restore_file(trash, record):
                 in_trash.add(record.trashed)
@@ -412,34 +411,27 @@ def _add_again(
     Returns:
         The files that were added, and path and reason of each file that could not be added.
     """
-    added, failures, entries = list[Path](), list[Failure](), list[Entry]()
+    added: list[Path] = []
+    failures: list[Failure] = []
+    entries: list[Entry] = []
     try:
         roots = known_roots(folder)
         with open_source(folder) as source:
-            known = {item.id: item for item in source.store.scan()}
-            contents = {item.uri: item.sha256 for item in known.values()}
+            items = {item.id: item for item in source.store.scan()}
+            contents = {item.uri: item.sha256 for item in items.values()}
             for record in records:
-                file, own, by_us = Path(record.file), _is_own_image(record), record.trashed in moved
-                uri = f"images/{file.name}" if own else str(file)
-                indexed = contents.get(uri) == record.sha256
-                if not by_us:  # also under another name
-                    indexed = not contents.keys().isdisjoint((uri, os.path.realpath(file)))
-                if indexed:
+                file, by_us = Path(record.file), record.trashed in moved
+                if _is_indexed(record, contents, by_us=by_us):
                     continue  # the item stays as it is
-                if not own and not by_us and _outside([(file, roots if _has_image_name(file) else ())]):
-                    reason = "it was in its place already, outside of the folders that you indexed on this machine"
-                    failures.append((file, f"{reason}; index it to add it to {folder}"))
-                elif not own and not Path(record.uri).is_absolute():
-                    failures.append(
-                        (file, f"it is not added to {folder}: the undo list has a wrong uri, {record.uri!r}")
-                    )
-                elif own:
+                if reason := _reason_not_to_add(record, roots, by_us=by_us):
+                    failures.append((file, reason))
+                    continue
+                contents[_uri(record)] = record.sha256
+                if _is_own_image(record):
                     _add_own_image(source, record)
-                    contents[uri] = record.sha256
                     added.append(file)
                 else:
-                    ident = None if record.id in known else record.id  # an item that is there now keeps its id
-                    contents[uri] = record.sha256
+                    ident = None if record.id in items else record.id  # an item that is there now keeps its id
                     entries.append(Entry(file, record.label, record.attributes, ident))
             not_added = list(ingest.add(source.store, source.embedder, entries).failures)
     except (LookalikeError, OSError, ValueError) as e:  # ValueError: a name that no file can have
@@ -449,6 +441,39 @@ def _add_again(
     unusable = {path for path, _ in not_added}
     added += [entry.path for entry in entries if entry.path not in unusable]
     return added, failures + not_added
+
+
+def _uri(record: Record) -> str:
+    """Return the uri that the item of a restored file has."""
+    file = Path(record.file)
+    return f"images/{file.name}" if _is_own_image(record) else str(file)
+
+
+def _is_indexed(record: Record, contents: Mapping[str, str], *, by_us: bool) -> bool:
+    """Return whether a collection has the item of a restored file.
+
+    Args:
+        record: of the file.
+        contents: uri → SHA-256 of the collection's items.
+        by_us: whether this call moved the file. Another one may be indexed under another name, or with another content.
+    """
+    uri = _uri(record)
+    return contents.get(uri) == record.sha256 if by_us else uri in contents or os.path.realpath(record.file) in contents
+
+
+def _reason_not_to_add(record: Record, roots: Sequence[Path], *, by_us: bool) -> str | None:
+    """Return why a restored file may not become an item of its collection; none if it may."""
+    if _is_own_image(record):
+        return None
+    file = Path(record.file)
+    if not by_us and _outside([(file, roots if _has_image_name(file) else ())]):
+        return (
+            "it was in its place already, outside of the folders that you indexed on this machine; index it to add it to"
+            f" {record.collection}"
+        )
+    if not Path(record.uri).is_absolute():
+        return f"it is not added to {record.collection}: the undo list has a wrong uri, {record.uri!r}"
+    return None
 
 
 def _add_own_image(source: Source, record: Record) -> None:
