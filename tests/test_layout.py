@@ -27,7 +27,7 @@ ALLOWED = {
     "fastapi": ("server",),
     "huggingface_hub": ("encoders.hub",),
     "jaxtyping": ("shapes",),
-    "jinja2": ("evaluation.report", "duplicates.page"),
+    "jinja2": ("evaluation.report", "duplicates.page", "cli.results"),
     "kornia": ("learn",),
     "lightning_fabric": ("learn",),
     "markupsafe": ("evaluation.report", "duplicates.page"),

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from lookalike import atomic, images, tables
 from lookalike.cli import answers
@@ -34,20 +34,6 @@ _COLUMNS = {
 }
 
 _SIDE = 192
-
-_STYLE = """
-:root { color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif }
-body { margin: 2rem auto; max-width: 82rem; padding: 0 1rem }
-section { border-top: 1px solid #8885; padding: 1rem 0 }
-h2 { font-size: 1rem; overflow-wrap: anywhere }
-.row { display: flex; flex-wrap: wrap; gap: 12px }
-figure { margin: 0; width: 160px } figure.query { border-inline-end: 3px solid #8888; padding-inline-end: 12px }
-img, .none { width: 160px; height: 160px; object-fit: contain; background: #8881 }
-.none { display: grid; place-items: center }
-figcaption { overflow-wrap: anywhere; font-size: .85rem }
-.bar { height: 5px; background: #8883; margin: 4px 0 } .bar i { display: block; height: 100%; background: #2a7 }
-.note { font-weight: 600 }
-"""
 
 
 @dataclass(frozen=True)
@@ -148,57 +134,67 @@ def _write_parquet(part: Path, collection: Collection, found: Sequence[Answered]
 # ---- for people
 
 
+@dataclass(frozen=True)
+class _Figure:
+    """An image with its caption: its name, a data URI if it can be shown, lines above the name, the width of a bar."""
+
+    name: str
+    uri: str | None
+    lines: Sequence[str]
+    bar: str | None = None
+
+
 def _write_page(part: Path, collection: Collection, found: Sequence[Answered], progress: Progress) -> None:
+    import jinja2  # noqa: PLC0415 -- a page is rare, and a search is not
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: Path(__file__).with_name(name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: tables.printable(value) if type(value) is str else value,  # Markup is escaped already
+    )
+    page = environment.get_template("results.html").generate(
+        title=f"Search in {collection.name}",
+        count=tables.plural(len(found), "image"),
+        encoder=collection.embedder,
+        sections=_sections(collection, found, progress),
+    )
     with part.open("w", encoding="utf-8") as file:
-        title = f"Search in {tables.escape(collection.name)}"
-        file.write(
-            '<!doctype html><html lang="en"><meta charset="utf-8">'
-            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>"
-            f"<p>{tables.plural(len(found), 'image')}. {tables.escape(collection.embedder.name)}:"
-            f" {tables.escape(collection.embedder.scope)}</p>\n"
-        )
-        for done, one in enumerate(found, 1):
-            _write_section(file, collection, one)
-            progress.advance("writing", done, len(found))
+        file.writelines(page)
 
 
-def _write_section(file: TextIO, collection: Collection, one: Answered) -> None:
-    file.write(f"<section><h2>{tables.escape(one.name)}</h2>")
-    if one.answer is None:
-        file.write(f'<p class="note">{tables.escape(one.error)}</p></section>\n')
-        return
-    if one.answer.no_match or not one.answer:
-        file.write(f'<p class="note">{tables.escape(NO_MATCH if one.answer else "Nothing found.")}</p>')
-    file.write('<div class="row">' + _query_figure(one.source))
-    file.writelines(_hit_figure(collection, one.answer, hit) for hit in one.answer)
-    file.write("</div></section>\n")
+def _sections(collection: Collection, found: Sequence[Answered], progress: Progress) -> Iterator[dict[str, Any]]:
+    """Yield the values of a section for each query."""
+    for done, one in enumerate(found, 1):
+        answer = one.answer
+        if answer is None:
+            yield {"name": one.name, "note": one.error, "query": None}
+        else:
+            note = "Nothing found." if not answer else NO_MATCH if answer.no_match else None
+            hits = [_hit_figure(collection, answer, hit) for hit in answer]
+            yield {"name": one.name, "note": note, "query": _query_figure(one.source), "hits": hits}
+        progress.advance("writing", done, len(found))
 
 
-def _query_figure(source: Source) -> str:
+def _query_figure(source: Source) -> _Figure:
     name = source.path.name if source.path else "standard input"
-    return _figure(lambda: images.thumbnail(source.image, _SIDE), name, ["query"], "query")
+    return _Figure(name, _image_uri(lambda: images.thumbnail(source.image, _SIDE)), ["query"])
 
 
-def _hit_figure(collection: Collection, answer: Answer, hit: Hit) -> str:
+def _hit_figure(collection: Collection, answer: Answer, hit: Hit) -> _Figure:
     lines = describe_distance(hit, answer.metric)
     if hit.item.label:
         lines.append(hit.item.label)
     if answers.is_missing(collection, hit.item):
         lines.append("The file is gone.")
-    width = (
-        ""
-        if hit.closeness is None or hit.probability is not None
-        else f'<div class="bar"><i style="width:{hit.closeness:.0%}"></i></div>'
-    )
-    return _figure(lambda: collection.folder.thumbnail(hit.item), hit.item.name, lines, "hit", width)
+    bar = None if hit.closeness is None or hit.probability is not None else f"{hit.closeness:.0%}"
+    return _Figure(hit.item.name, _image_uri(lambda: collection.folder.thumbnail(hit.item)), lines, bar)
 
 
-def _figure(jpeg: Callable[[], bytes], name: str, lines: Sequence[str], kind: str, bar: str = "") -> str:
+def _image_uri(jpeg: Callable[[], bytes]) -> str | None:
     try:
-        image = f'<img alt="{tables.escape(name)}" loading="lazy" src="{tables.jpeg_uri(jpeg())}">'
+        return tables.jpeg_uri(jpeg())
     except (LookalikeError, OSError):
-        image = '<div class="none">no image</div>'
-    text = "<br>".join(tables.escape(line) for line in [*lines, name])
-    return f'<figure class="{kind}">{image}{bar}<figcaption>{text}</figcaption></figure>'
+        return None
