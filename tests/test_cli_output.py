@@ -85,9 +85,10 @@ def test_long_work_writes_a_line_every_few_seconds_into_a_pipe(
 
 def test_pillows_warnings_of_damaged_metadata_do_not_reach_the_user() -> None:
     program = (
-        "import warnings; from lookalike import cli\n"
+        "import typer, types, warnings; from lookalike.cli import app\n"
         "warn = lambda: warnings.warn_explicit('Corrupt EXIF data.', UserWarning, 'x.py', 1, module='PIL.TiffImagePlugin')\n"
-        "warn(); cli._run = lambda _: warn() or 0; cli.main()"
+        "typer.main.get_command = lambda _: types.SimpleNamespace(main=lambda **_: warn())\n"
+        "warn(); app.run()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr.count("Corrupt EXIF data.") == 1

@@ -619,7 +619,7 @@ def test_every_byte_of_a_header_set_to_extremes(start: bytes) -> None:
 )  # fmt: skip
 def test_no_other_format_is_opened(content: bytes) -> None:
     for call in (images.media_type, images.open_image):
-        with pytest.raises(UnreadableImageError, match="JPEG, PNG"):
+        with pytest.raises(UnreadableImageError, match="Save it as JPEG or PNG"):
             call(content.ljust(100, b"\0"))
 
 

@@ -4,7 +4,6 @@ import codecs
 import errno
 import os
 import sys
-import warnings
 from io import TextIOWrapper
 
 from lookalike.version import __version__
@@ -68,8 +67,6 @@ def main() -> None:
     """
     try:
         _open_streams()
-        # Of damaged metadata, which does not matter here.
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
         code = _run(sys.argv[1:])
         sys.stdout.flush()  # now, since a full disk can be reported as one line only here
     except KeyboardInterrupt:  # also while modules are imported

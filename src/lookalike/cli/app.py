@@ -1,6 +1,7 @@
 """The Typer application: a group of commands that imports a command's module when the command is called."""
 
 import sys
+import warnings
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
 from typing import Annotated, Any, Final
@@ -95,6 +96,8 @@ def run() -> int:
     Returns:
         The exit code.
     """
+    # Pillow warns of damaged metadata, which does not matter here.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     try:
         return typer.main.get_command(app).main(prog_name="lookalike", standalone_mode=False) or 0
     except typer.TyperException as e:  # a mistake in the arguments
