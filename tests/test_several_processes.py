@@ -143,10 +143,7 @@ def test_an_error_in_one_process_ends_both_and_is_reported_once(
     program = tmp_path / "broken.py"
     program.write_text(BROKEN.format(rank=rank, where=where, error=error))
     recipe = tiny_run.write(tmp_path)
-    for attempt in range(3):
-        code, out, err = end(begin(recipe, "--to", tmp_path / f"run{attempt}", program=[str(program)]))
-        if code != -signal.SIGABRT:  # gloo sometimes aborts a process that has reported its error and ends
-            break
+    code, out, err = end(begin(recipe, "--to", tmp_path / "run", program=[str(program)]))
     assert (code, out) == (1, ""), err
     assert [line for line in err.splitlines() if "broken" in line] == [message]
     assert "Traceback" not in err

@@ -5,6 +5,7 @@ gathered with their gradients. Only the statistics of batch normalisation are th
 process alone validates, writes and reports; it also reports errors of the others.
 """
 
+import atexit
 import logging
 import sys
 import warnings
@@ -58,7 +59,15 @@ def connect(devices: Devices) -> Fabric:
         strategy="ddp" if several else "auto",
     )
     fabric.launch()
+    if several:
+        # Threads of gloo may hold tensors of finished transfers; freeing one while Python ends aborts the process.
+        atexit.register(_disconnect)
     return fabric
+
+
+def _disconnect() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager
