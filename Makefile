@@ -17,10 +17,9 @@ PORT ?= 8000
 demo: $(VENV)/core.stamp
 	$(BIN)/lookalike demo --port $(PORT) $(if $(filter 0,$(SERVE)),--no-serve)
 
-# All tests, with the coverage of src/lookalike. pyproject.toml has the lowest coverage that passes.
+# All tests, in a process for each core, with the coverage of src/lookalike. pyproject.toml has the lowest coverage that passes.
 test: $(VENV)/dev.stamp lint
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage report
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov
 
 # The tests that are not marked slow, without lint and coverage: less than three minutes.
 test-fast: $(VENV)/dev.stamp
