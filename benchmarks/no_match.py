@@ -5,7 +5,7 @@
     python benchmarks/no_match.py data             prints the table of docs/reference/measures.md
     python benchmarks/no_match.py data --choose    the same on the images on which the rule was chosen
 
-``data`` has the folders ``fashion-60``, ``fashion-300``, ``cifar10`` and ``sketchy-128``. The rule (`lookalike.chance`) was
+``data`` has the folders ``fashion-60``, ``fashion-300``, ``cifar10``, ``sketchy-128`` and ``signatures``. The rule (`lookalike.chance`) was
 chosen on halves of fashion-300, CIFAR-10's training images and two toy shops; the table is of other images.
 """
 
@@ -38,8 +38,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--choose", action="store_true", help="measure on the images on which the rule was chosen")
     given = parser.parse_args()
-    print("| encoder | collection | belongs: “nothing” | does not belong: “nothing” |")  # noqa: T201
-    print("|---|---|---|---|")  # noqa: T201
+    print("| encoder | collection | calibration holds | belongs: “nothing” | does not belong: “nothing” |")  # noqa: T201
+    print("|---|---|---|---|---|")  # noqa: T201
     for measure in (shops, fashion, cifar, copies):
         measure(given.data, choose=given.choose)
 
@@ -90,7 +90,8 @@ def cifar(data: Path, *, choose: bool) -> None:
 def copies(data: Path, *, choose: bool) -> None:
     """Measure changed copies of the images of a collection, with the encoder copies."""
     embedder = Embedder.of(encoders.load("copies"))
-    for folder in ("fashion-300", "cifar10/train") if choose else ("fashion-60", "sketchy-128/photo"):
+    kept = "fashion-60", "sketchy-128/photo", "signatures/skel"
+    for folder in ("fashion-300", "cifar10/train") if choose else kept:
         photos = take(data / folder)
         away = {**strangers(), "other images: CIFAR-10": take(data / "cifar10" / "test")}
         report(embedder, folder, embed(embedder, photos), {"changed copies": changed(photos[:500])}, away)
@@ -105,7 +106,9 @@ def report(
     branch: Branch = "photo",
 ) -> None:
     """Print the line of a collection: the share of each kind of query that is told that nothing looks like it."""
-    measured = Chance.of(gallery[:MAX_ITEMS], embedder.metric, embedder.calibration()) or Chance(np.inf, np.inf)
+    calibration = embedder.calibration()
+    measured = Chance.of(gallery[:MAX_ITEMS], embedder.metric, calibration) or Chance(np.inf, np.inf)
+    holds = "not calibrated" if calibration is None else "yes" if measured.calibrated else "no"
     measured = measured if branch == "photo" else measured.for_sketches()
 
     def share(sources: Sources, digits: int) -> str:
@@ -115,7 +118,7 @@ def report(
 
     left = ", ".join(f"{name} {share(sources, 1)}" for name, sources in near.items())
     right = ", ".join(f"{name} {share(sources, 0)}" for name, sources in away.items())
-    print(f"| {embedder.name} | {collection} | {left} | {right} |", flush=True)  # noqa: T201
+    print(f"| {embedder.name} | {collection} | {holds} | {left} | {right} |", flush=True)  # noqa: T201
 
 
 def embed(embedder: Embedder, sources: Sources, branch: Branch = "photo") -> np.ndarray:

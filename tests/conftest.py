@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
+from hypothesis import settings
 
 # Modules whose annotations are checked. Others have tight loops over tiny arrays, in which the checks take longer than the
 # work; their callers' checks cover their arguments, and tests compare their results with plain loops. LOOKALIKE_SHAPES=all
@@ -34,6 +35,10 @@ if os.environ.get("LOOKALIKE_SHAPES") == "all":
     CHECKED += ["lookalike.metric", "lookalike.search"]
 
 jaxtyping.install_import_hook(CHECKED, "shapes.checked")
+
+# The machine may be busy.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Tests, and the processes that they start, do not write into the user's own state folder.
 _STATE = tempfile.TemporaryDirectory(prefix="lookalike-state-")

@@ -12,6 +12,7 @@ from lookalike import sample
 from lookalike.chance import MIN_ITEMS, Chance, load, save
 from lookalike.collection import Collection
 from lookalike.encoders.card import Calibration, write_calibration
+from lookalike.evaluation.calibration import fit
 from lookalike.metric import Metric
 from lookalike.search import knn
 from lookalike.search_options import to_query
@@ -21,6 +22,7 @@ def calibration(**distances: float) -> Calibration:
     """Even odds at 1.0, for equal priors."""
     return Calibration(
         distance_at_false_accept_rate={"0.001": 0.3, **distances},
+        true_accept_rate={"0.001": 1.0},
         metric=Metric.EUCLIDEAN,
         knots=((0.0, 1.0), (2.0, 0.0)),
     )
@@ -92,21 +94,51 @@ def test_a_file_of_the_cache_is_read_only_if_it_is_of_the_same_vectors(tmp_path:
     again = load(path, "a")
     assert again is not None
     assert again.tenth > 1e30
-    values = (
-        "1",
-        "[-1, 1, 1]",
-        "[1, 1]",
-        '["x", 1, 1]',
-        "[[], 1, 1]",
-        "[null, 1, 1]",
-        "[1e999, 1, 1]",
-        "[1, 2, 1]",
-        "9" * 200,
-    )
+    values = [f"[{first}, {usual}, 1, true]" for first, usual in (
+        (-1, 1), ('"x"', 1), ("[]", 1), ("null", 1), ("1e999", 1), (1, 2)
+    )]  # fmt: skip
+    values += ["1", "[1, 1]", "[1, 1, 1]", "[1, 1, 1, 1]", "[1, 1, 1, null]", "9" * 200]
     for text in ("", "[1]", "[" * 9000, *(f'{{"a": {value}}}' for value in values)):
         path.write_text(text)
         assert load(path, "a") is None
     save(tmp_path / "no folder" / "chance.json", "a", Chance(1, 1))  # is not an error
+
+
+def near_and_far(rng: np.random.Generator, groups: int) -> np.ndarray:
+    """Draw 240 points: those of a group are near each other."""
+    centres = np.repeat(rng.normal(size=(groups, 32)), 240 // groups, axis=0)
+    return (centres + rng.normal(size=(240, 32)) * 0.3).astype(np.float32)
+
+
+def fitted(vectors: np.ndarray, groups: int) -> Calibration:
+    labels = np.repeat(np.arange(groups), 240 // groups)
+    left, right = np.triu_indices(len(vectors), 1)
+    distances = np.linalg.norm(vectors[left] - vectors[right], axis=1)
+    return fit(distances, labels[left] == labels[right], Metric.EUCLIDEAN, "test")
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("groups", [8, 20, 60, 240])
+def test_a_calibration_holds_for_images_like_its_own_whatever_share_is_the_same(groups: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    known = fitted(near_and_far(rng, 20), 20)
+    vectors = rng.permutation(near_and_far(rng, groups))
+    for scale, holds in ((1, True), (0.5, False)):
+        chance = Chance.of(vectors * np.float32(scale), Metric.EUCLIDEAN, known)
+        assert chance is not None
+        assert chance.calibrated is holds
+
+
+def test_hits_have_no_probability_if_the_calibration_does_not_hold(tmp_path: Path) -> None:
+    collection = Collection.create(tmp_path / "shop", "copies")  # it knows photos, and not drawn products on white
+    photos = [product.photo(96) for product in sample.catalogue(MIN_ITEMS, 5)]
+    collection.add(photos[:-1])
+    few = collection.search(photos[0], k=3).hits
+    assert [(hit.probability, hit.closeness) for hit in few] == [(None, None)] * 3
+    collection.add(photos[-1:])
+    many = collection.search(photos[0], k=3).hits
+    assert [hit.probability for hit in many] == [None] * 3
+    assert many[0].closeness == 1
 
 
 @pytest.fixture(scope="module")

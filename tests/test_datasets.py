@@ -471,7 +471,7 @@ def test_a_file_that_is_not_an_npz_is_refused(tmp_path: Path) -> None:
         datasets.open_dataset(NpzSource(path=tmp_path / "none.npz"))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4))
 def test_a_damaged_npz_raises_nothing_but_a_data_error(flips: list[tuple[int, int]]) -> None:
     whole = io.BytesIO()
@@ -499,7 +499,7 @@ def test_an_npz_of_unknown_compression_is_refused(tmp_path: Path) -> None:
         datasets.open_dataset(source)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     text=st.text(st.sampled_from('path,label\n\r"; 1é\0\ufeff'), max_size=60),
     head=st.sampled_from(["path,label\n", "path,label,split\n", ""]),

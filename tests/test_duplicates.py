@@ -111,7 +111,7 @@ def pairs_within(distances: np.ndarray, radius: float) -> tuple[np.ndarray, np.n
     return left, right, distances[left, right].astype(np.float32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(Points, st.integers(0, 6), st.randoms(use_true_random=False))
 def test_cliques_are_complete_and_maximal_in_any_order_of_pairs(points: list[int], radius: int, random: object) -> None:
     distances = np.abs(np.subtract.outer(points, points)).astype(float).reshape(len(points), len(points))
@@ -127,7 +127,7 @@ def test_cliques_are_complete_and_maximal_in_any_order_of_pairs(points: list[int
     assert groups.cliques(right[shuffled], left[shuffled], far[shuffled]) == cliques
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 16), st.floats(0.2, 1.2))
 def test_cliques_equal_complete_linkage_of_scipy(seed: int, count: int, radius: float) -> None:
     points = np.random.default_rng(seed).random((count, 2))
@@ -139,7 +139,7 @@ def test_cliques_equal_complete_linkage_of_scipy(seed: int, count: int, radius: 
     assert groups.cliques(*pairs_within(distances, radius)) == expected
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(Points, st.integers(0, 4))
 def test_chains_equal_single_linkage_of_scipy(points: list[int], radius: int) -> None:
     distances = np.abs(np.subtract.outer(points, points)).astype(float).reshape(len(points), len(points))
@@ -527,7 +527,7 @@ def test_damaged_decisions_are_refused_and_not_overwritten(
 # ---- orientations
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_orientations_equal_pillow_and_have_inverses(seed: int) -> None:
     batch = np.random.default_rng(seed).integers(0, 256, (2, 5, 5, 3), np.uint8)

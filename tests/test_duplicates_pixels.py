@@ -131,7 +131,7 @@ def test_plain_images_do_not_agree() -> None:
     assert pixels.agree(plain[:0], plain[:0]).shape == (0,)
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(st.integers(0, 2**32 - 1))
 def test_noise_agrees_only_with_itself_in_any_batch(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -144,7 +144,7 @@ def test_noise_agrees_only_with_itself_in_any_batch(seed: int) -> None:
     ] == together.tolist()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_sampling_equals_scipy_and_windows_equal_a_loop(seed: int) -> None:
     rng = np.random.default_rng(seed)

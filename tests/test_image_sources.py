@@ -33,7 +33,7 @@ def arrays(draw: st.DrawFn) -> np.ndarray:
     return np.random.default_rng(draw(st.integers(0, 2**32))).integers(0, 256, shape, np.uint8)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(arrays(), st.integers(1, 50), FITS)
 def test_path_bytes_image_and_array_give_the_same_pixels(
     tmp_path_factory: pytest.TempPathFactory, array: np.ndarray, size: int, fit: images.Fit
@@ -50,7 +50,7 @@ def test_path_bytes_image_and_array_give_the_same_pixels(
         assert images.thumbnail(source, size) == images.thumbnail(data, size)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(arrays())
 def test_read_bytes_keeps_files_and_encodes_pixels(array: np.ndarray) -> None:
     data = png(Image.fromarray(array))

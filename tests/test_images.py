@@ -586,7 +586,7 @@ STARTS += [
 
 
 # Damaged metadata in a TIFF makes Pillow warn, and a warning is an error here: one more case for `open_image`.
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(
     st.sampled_from(STARTS),
     st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=4)), max_size=4),

@@ -312,7 +312,7 @@ def test_special_files_never_hang(tmp_path: Path) -> None:
                 call(tmp_path / name)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.data_too_large])
 @given(
     st.sampled_from([*ALL.values()]),
     st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=4)), max_size=4),

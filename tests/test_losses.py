@@ -148,7 +148,7 @@ def test_across_uses_the_tuples_from_a_sketch_to_photos() -> None:
 
 
 @given(st.integers(2, 9), st.integers(1, 4), st.integers(0, 2**31))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_all_pairs_of_a_batch_and_the_same_drawn_pairs_differ_only_in_their_weights(n: int, k: int, seed: int) -> None:
     x, labels = vectors(n, seed=seed), torch.randint(k, (n,), generator=torch.Generator().manual_seed(seed))
     pairs = [list(p) for p in itertools.combinations(range(n), 2)]

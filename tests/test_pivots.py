@@ -99,7 +99,7 @@ def _share_left_open(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(pivots._Batch, "max_open", request.param)
 
 
-@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cases, st.integers(1, 310))
 @pytest.mark.usefixtures("_share_left_open")
 def test_knn_with_a_table_equals_knn_without(case: Case, k: int) -> None:
@@ -107,7 +107,7 @@ def test_knn_with_a_table_equals_knn_without(case: Case, k: int) -> None:
     same(knn(queries, gallery, k, metric), knn(queries, gallery.vectors, k, metric))
 
 
-@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cases, st.floats(0, 1))
 @pytest.mark.usefixtures("_share_left_open")
 def test_within_with_a_table_equals_within_without(case: Case, part: float) -> None:
@@ -118,7 +118,7 @@ def test_within_with_a_table_equals_within_without(case: Case, part: float) -> N
     same(within(queries, gallery, ends, metric), within(queries, gallery.vectors, ends, metric))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(cases, st.randoms(use_true_random=False))
 def test_rows_and_changed_galleries_keep_their_answers(case: Case, random: Random) -> None:
     metric, queries, gallery = made(case)

@@ -159,7 +159,7 @@ def _usual_budget() -> Iterator[None]:
     bounds.BUDGET = budget
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(cases, st.integers(1, 70))
 def test_knn_equals_its_definition(case: Case, k: int) -> None:
     metric, a, b = made(case)
@@ -168,7 +168,7 @@ def test_knn_equals_its_definition(case: Case, k: int) -> None:
     assert listed(knn(a, b, k, metric)) == nearest(distances, k)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(cases, st.floats(0, 1))
 def test_within_equals_its_definition(case: Case, part: float) -> None:
     metric, a, b = made(case)
@@ -178,7 +178,6 @@ def test_within_equals_its_definition(case: Case, part: float) -> None:
     assert listed(within(a, b, DistanceRange(0, radius), metric)) == inside(distances, radius)
 
 
-@settings(deadline=None)
 @given(cases, st.floats(0, 1), st.floats(0, 1))
 def test_within_from_a_minimum_distance_on(case: Case, one: float, other: float) -> None:
     metric, a, b = made(case)
@@ -196,7 +195,6 @@ def test_within_from_a_minimum_distance_on(case: Case, one: float, other: float)
     assert triples(self_join(b, metric, within=DistanceRange(minimum, radius))) == sorted(once)
 
 
-@settings(deadline=None)
 @given(cases, st.floats(0, 1), st.floats(0, 1), st.randoms(use_true_random=False))
 def test_within_sorted_equals_within_in_chunks(case: Case, one: float, other: float, random: Random) -> None:
     metric, a, b = made(case)
@@ -212,7 +210,6 @@ def test_within_sorted_equals_within_in_chunks(case: Case, one: float, other: fl
         assert not any(chunk.left.any() for chunk in chunks)
 
 
-@settings(deadline=None)
 @given(cases, st.integers(1, 70), st.integers(0, 20))
 def test_a_join_resumes_at_a_left_row(case: Case, k: int, stop: int) -> None:
     metric, a, b = made(case)
@@ -233,7 +230,6 @@ def test_a_join_resumes_at_a_left_row(case: Case, k: int, stop: int) -> None:
         assert triples(itertools.chain(kept, rest)) == whole
 
 
-@settings(deadline=None)
 @given(cases, st.integers(1, 70), st.randoms(use_true_random=False))
 def test_rows_restrict_the_search(case: Case, k: int, random: Random) -> None:
     metric, a, b = made(case)
@@ -248,7 +244,6 @@ def test_rows_restrict_the_search(case: Case, k: int, random: Random) -> None:
         assert listed(found) == [[(rows[j], x) for j, x in row] for row in expected]
 
 
-@settings(deadline=None)
 @given(cases, st.integers(1, 70))
 def test_join_equals_knn_and_within_of_each_row(case: Case, k: int) -> None:
     metric, a, b = made(case)
@@ -262,7 +257,6 @@ def test_join_equals_knn_and_within_of_each_row(case: Case, k: int) -> None:
         assert triples(found) == sorted((i, j, x) for i, row in enumerate(expected) for j, x in row)
 
 
-@settings(deadline=None)
 @given(cases, st.integers(1, 70))
 def test_self_join_gives_each_pair_once_and_no_row_with_itself(case: Case, k: int) -> None:
     metric, _, b = made(case)

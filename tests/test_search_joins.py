@@ -37,7 +37,7 @@ def near_a_plane(rng: np.random.Generator, n: int, d: int) -> Array:
 KINDS = DATA | {"near a plane": near_a_plane}
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.sampled_from([EUCLIDEAN, COSINE]),
     st.sampled_from(list(KINDS)),
@@ -61,7 +61,7 @@ def test_joins_equal_their_definition(metric: Metric, kind: str, seed: int, d: i
     ]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.sampled_from([EUCLIDEAN, COSINE]),
     st.sampled_from(list(KINDS)),

@@ -44,7 +44,7 @@ def with_outliers(rng: np.random.Generator, n: int, d: int) -> Array:
 KINDS = DATA | {"outliers": with_outliers}
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.tuples(
         st.sampled_from([EUCLIDEAN, COSINE]),

@@ -3,8 +3,8 @@
 The neighbours of a query that belongs to a collection are about as near as those of the collection's own items; the neighbours
 of an outlier are farther (Ramaswamy, Rastogi and Shim, SIGMOD 2000; Sun et al., ICML 2022, for embeddings). An outlier may lie
 near a single odd item by accident, so the tenth neighbour counts as well. Where the encoder is calibrated, the nearest item
-must also show the same thing more probably than not. ``benchmarks/no_match.py`` measures how often this is right; see
-``docs/reference/measures.md``.
+must also show the same thing more probably than not. A calibration that was fitted on images unlike these does not count.
+``benchmarks/no_match.py`` measures how often this is right; see ``docs/reference/measures.md``.
 """
 
 import hashlib
@@ -37,6 +37,12 @@ _QUERIES = 512
 _REFUSED = 0.0125  # share of the items that the rule may refuse if they are queries
 _LEAST, _QUANTILES = 0.98, 161
 _STEPS = 512
+
+# Fewer items have too few pairs to judge a calibration.
+_MIN_CHECKED = 12
+# Calibrations held for collections with 0.9 to 1.3 times the expected share of near pairs, and did not hold for those with
+# 2.6 times and more, or with more than half of all pairs the same (benchmarks/no_match.py).
+_MISFIT, _MOST_SAME = 2.0, 0.5
 _MAX_BYTES = 10_000
 
 # A sketch lies this much farther from its neighbours than a photo does (benchmarks/no_match.py).
@@ -51,11 +57,13 @@ class Chance:
         nearest: almost every item has another one within this distance.
         usual: half of the items do. A query with a nearer item matches, whatever its other neighbours are.
         tenth: almost every item has ten others within this distance; infinite if that is unknown.
+        calibrated: the encoder's calibration holds for these items.
     """
 
     nearest: float
     usual: float
     tenth: float = math.inf
+    calibrated: bool = False
 
     @classmethod
     def of(cls, vectors: Vectors, metric: Metric, calibration: Calibration | None = None) -> Self | None:
@@ -67,7 +75,7 @@ class Chance:
             calibration: of the encoder for the metric, if there is one.
 
         Returns:
-            None if there are fewer than `MIN_ITEMS` and no calibration, or all items are alike.
+            None if there are fewer than `MIN_ITEMS` and no calibration that holds, or all items are alike.
         """
         sample = vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), _QUERIES)).astype(np.int64)]
         chance = cls(math.inf, math.inf)
@@ -75,8 +83,11 @@ class Chance:
             found = search.knn(sample, vectors, NEIGHBOURS + 1, metric).distances.reshape(len(sample), -1)
             chance = cls(*_limits(found[:, 1], found[:, NEIGHBOURS]))  # the first is the item itself
         if calibration is not None and calibration.knots:
-            even = _even_odds(calibration, _prior(sample, len(vectors), metric, calibration))
-            chance = replace(chance, nearest=min(chance.nearest, even), usual=min(chance.usual, even))
+            prior = _prior(sample, len(vectors), metric, calibration)
+            if prior is not None:
+                even = _even_odds(calibration, prior)
+                nearest, usual = min(chance.nearest, even), min(chance.usual, even)
+                chance = replace(chance, nearest=nearest, usual=usual, calibrated=True)
         return chance if math.isfinite(chance.nearest) else None
 
     def for_sketches(self) -> Self:
@@ -110,14 +121,29 @@ def _limits(nearest: np.ndarray, tenth: np.ndarray) -> tuple[float, float, float
     return limits[0] or math.inf, usual, limits[1]
 
 
-def _prior(sample: Vectors, total: int, metric: Metric, calibration: Calibration) -> float:
-    """Estimate the share of pairs of the same thing: those at a distance that different things hardly ever have."""
+def _prior(sample: Vectors, total: int, metric: Metric, calibration: Calibration) -> float | None:
+    """Estimate the share of the collection's pairs that show the same thing; None if the calibration does not hold.
+
+    If a share ``g`` of the pairs is the same, the share ``g · TAR + (1 - g) · FAR`` lies within the distance of a false
+    accept rate. The smallest rate estimates ``g``, and the largest one checks it: images unlike those of the calibration lie
+    nearer to each other, so many more of their pairs lie within its distance.
+    """
     expected = 1 / max(2, total)  # one item that shows the same
-    if len(sample) < 2 or not calibration.distance_at_false_accept_rate:  # noqa: PLR2004 -- a pair
+    rates = sorted((float(rate), tar, rate) for rate, tar in calibration.true_accept_rate.items() if tar > float(rate))
+    if len(sample) < _MIN_CHECKED or not rates:
         return expected
-    rate, distance = min((float(rate), d) for rate, d in calibration.distance_at_false_accept_rate.items())
-    within = len(search.within(sample, sample, DistanceRange(0, distance), metric).rows) - len(sample)
-    return min(0.5, max(expected, within / len(sample) / (len(sample) - 1) - rate))
+
+    def share_within(rate: str) -> float:
+        radius = DistanceRange(0, calibration.distance_at_false_accept_rate[rate])
+        found = len(search.within(sample, sample, radius, metric).rows) - len(sample)
+        return found / len(sample) / (len(sample) - 1)
+
+    (least, least_tar, first), (most, most_tar, last) = rates[0], rates[-1]
+    same = max(0.0, (share_within(first) - least) / (least_tar - least))
+    usual = same * most_tar + (1 - same) * most
+    if same > _MOST_SAME or share_within(last) > _MISFIT * usual:
+        return None
+    return max(expected, same)
 
 
 def _even_odds(calibration: Calibration, prior: float) -> float:
@@ -140,14 +166,14 @@ def load(path: Path, key: str) -> Chance | None:
         tree = parsing.read_json(path, max_bytes=_MAX_BYTES)
         values = tree.get(key) if isinstance(tree, dict) else None
         if isinstance(values, list) and len(values) == len(asdict(Chance(1, 1))):
-            nearest, usual, tenth = (float(value) if isinstance(value, int | float) else 0 for value in values)
-            if 0 < nearest < math.inf and 0 <= usual <= nearest and tenth > 0:
-                return Chance(nearest, usual, tenth)
+            nearest, usual, tenth = (float(value) if isinstance(value, int | float) else 0 for value in values[:3])
+            if 0 < nearest < math.inf and 0 <= usual <= nearest and tenth > 0 and isinstance(values[3], bool):
+                return Chance(nearest, usual, tenth, values[3])
     return None
 
 
 def save(path: Path, key: str, chance: Chance) -> None:
     """Write distances in place of earlier ones. A failure is ignored, since the next process can measure them again."""
     with suppress(OSError):
-        values = [chance.nearest, chance.usual, min(chance.tenth, float(np.finfo(np.float32).max))]
+        values = [chance.nearest, chance.usual, min(chance.tenth, float(np.finfo(np.float32).max)), chance.calibrated]
         atomic.write_text(path, json.dumps({key: values}) + "\n")

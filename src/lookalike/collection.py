@@ -639,7 +639,7 @@ class Collection:
     def _finish(self, answer: Answer, query: Query, measured: Chance | None, no_match: bool | None = None) -> Answer:
         """Keep k hits; add probabilities, closeness and thumbnails, which the store does not have.
 
-        If nothing looks like the query, it is unlike the images of the calibration, so its hits have no probability.
+        If nothing looks like the query, or the calibration does not hold for the collection, hits have no probability.
         """
         hits = answer.hits[: query.k]
         distances = [hit.distance for hit in answer.hits]
@@ -648,7 +648,8 @@ class Collection:
             no_match = measured.no_match(distances[:1] if query.where else distances)
         distances = distances[: query.k]
         embedder = self.embedder.with_metric(answer.metric)
-        probabilities = None if no_match else embedder.probabilities(np.asarray(distances), query.branch)
+        unlike = isinstance(self.store, Sampling) and not (measured and measured.calibrated)
+        probabilities = None if no_match or unlike else embedder.probabilities(np.asarray(distances), query.branch)
         if hits and (probabilities is not None or measured is not None):
             known = [None] * len(hits) if probabilities is None else probabilities.tolist()
             close = [None] * len(hits) if measured is None else measured.closeness(distances)

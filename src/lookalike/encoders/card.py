@@ -60,6 +60,7 @@ class Input(_Strict):
 
 
 _Distance = Annotated[float, Field(ge=0)]
+_Share = Annotated[float, Field(ge=0, le=1)]
 _Rate = Annotated[str, Field(max_length=40, pattern=r"^(0?\.\d+|1(\.0*)?|\d(\.\d+)?e-\d+)$")]
 
 
@@ -71,6 +72,11 @@ class Calibration(_Strict):
 
     distance_at_false_accept_rate: dict[_Rate, _Distance] = Field(
         alias="distance_at_far", max_length=100, description="false accept rate, as a decimal, to distance"
+    )
+    true_accept_rate: dict[_Rate, _Share] = Field(
+        default={},
+        max_length=100,
+        description="false accept rate, as a decimal, to the share of genuine pairs within its distance",
     )
     metric: Metric | None = Field(default=None, description="of the distances; none: the card's")
     codec: Line = Field(default="none", description="name of the codec whose codes it was fitted on")

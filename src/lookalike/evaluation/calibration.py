@@ -209,12 +209,15 @@ def fit(distances: Shaped[np.ndarray, " n"], same: Bool[np.ndarray, " n"], metri
         DataError: there is no genuine pair, or no impostor pair.
     """
     roc = Roc.of_pairs(distances, same)
-    supported = [
-        rate for rate in RATES if roc.impostors * float(rate) >= MIN_ERRORS and roc.false_accept_rates[0] <= float(rate)
-    ]
+    points = {
+        rate: roc.at_false_accept_rate(float(rate))
+        for rate in RATES
+        if roc.impostors * float(rate) >= MIN_ERRORS and roc.false_accept_rates[0] <= float(rate)
+    }
     return Calibration(
         metric=metric,
-        distance_at_false_accept_rate={rate: roc.at_false_accept_rate(float(rate)).threshold for rate in supported},
+        distance_at_false_accept_rate={rate: point.threshold for rate, point in points.items()},
+        true_accept_rate={rate: round(1 - point.false_reject_rate, 6) for rate, point in points.items()},
         threshold=roc.best_accuracy().threshold,
         knots=_fit_knots(roc),
         genuine=roc.genuine,

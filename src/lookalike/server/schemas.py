@@ -64,7 +64,8 @@ Threshold = Annotated[
 _SIMILARITY = "From 0 to 1; 1 means identical."
 _PROBABILITY = (
     "The probability that both show the same thing, if pairs of the same and of different things are equally frequent;"
-    " null for sketches, and if the encoder is not calibrated for the metric."
+    " null for sketches, if the encoder is not calibrated for the metric, and in a search if its calibration does not hold for"
+    " the collection."
 )
 _METRIC = "The metric; by default the collection's own."
 _PHOTO = "A photo in Base64, plain or as a data URL."

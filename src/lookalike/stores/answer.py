@@ -103,7 +103,7 @@ class Hit:
         distance: in the metric's unit.
         similarity: in 0…1, see `lookalike.metric.similarity`.
         probability: of showing the same thing as the query, for equal priors; none if the encoder is not calibrated for
-            the metric, or nothing looks like the query. `lookalike.collection.Collection` adds it, since stores have no encoder.
+            the metric, its calibration does not hold for the collection, or nothing looks like the query. `lookalike.collection.Collection` adds it, since stores have no encoder.
         closeness: in 0…1: 1 at distance 0, and 0 from the distance of chance on, see `lookalike.chance`; none if that is
             unknown. `lookalike.collection.Collection` adds it.
     """
