@@ -1,6 +1,6 @@
 """Request bodies that are either JSON or a form with files.
 
-The event loop receives a body; all reading happens in threads.
+The event loop receives a body. Then the request waits for its turn, and a thread reads the body.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from lookalike import images
 from lookalike.server.forms import Form, parse_form
 from lookalike.server.json_limits import check_json, check_texts
 from lookalike.server.problems import schema
+from lookalike.server.served import Turn
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -36,8 +37,12 @@ async def _receive(request: Request) -> bytes:
     return await request.body()
 
 
-def _reader(max_files: int) -> Callable[[Request, bytes], Body]:
-    def read(request: Request, body: Annotated[bytes, Depends(_receive)]) -> Body:
+RawBody = Annotated[bytes, Depends(_receive)]
+"""The bytes of a body."""
+
+
+def _reader(max_files: int) -> Callable[[Request, bytes, None], Body]:
+    def read(request: Request, body: RawBody, _: Turn) -> Body:
         content_type = request.headers.get("content-type", "")
         match content_type.partition(";")[0].strip().lower():
             case "application/json":

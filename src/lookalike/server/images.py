@@ -6,13 +6,14 @@ A request names an item, never a path. The server sends a file only if its conte
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from lookalike import images
 from lookalike.collection import Collection
 from lookalike.errors import NotFoundError
 from lookalike.server.problems import responses
 from lookalike.server.schemas import ItemOut, item_out
-from lookalike.server.served import ItemId, NamedCollection, Served
+from lookalike.server.served import ItemId, NamedCollection, Served, ServedCollections
 from lookalike.stores import Item
 
 # The route with the id alone comes last, because an id may contain slashes.
@@ -47,20 +48,35 @@ def get_image(
 
 
 @router.get("/thumbnail", response_class=Response, responses=_documented("image/jpeg", "At most 256 pixels a side."))
-def get_thumbnail(
+async def get_thumbnail(
     collection: NamedCollection, served: Served, ident: ItemId, if_none_match: _IfNoneMatch = None
 ) -> Response:
     """Return a small JPEG of an item."""
+    answer = await run_in_threadpool(_cached_thumbnail, collection, served, ident, if_none_match)
+    if answer is None:
+        async with served.turns.take():
+            answer = await run_in_threadpool(_new_thumbnail, collection, served, ident)
+    return answer
+
+
+def _cached_thumbnail(
+    collection: Collection, served: ServedCollections, ident: str, if_none_match: str | None
+) -> Response | None:
     item = _get_item(collection, ident)
     with served.files[collection.name].open(item) as file:
         etag = f"{file.version}-{_SIZE}"
         if _matches(if_none_match, etag):
             return _not_modified(etag)
         data = collection.folder.cached_thumbnail(file.sha256(item), _SIZE)
-        if data is None:
-            with served.pixels.hold(file.content, at_least=_SIZE):
-                data = collection.folder.make_thumbnail(file.content, item, _SIZE)
-        return _image_response(data, "image/jpeg", etag)
+        return None if data is None else _image_response(data, "image/jpeg", etag)
+
+
+def _new_thumbnail(collection: Collection, served: ServedCollections, ident: str) -> Response:
+    item = _get_item(collection, ident)
+    with served.files[collection.name].open(item) as file:
+        with served.pixels.hold(file.content, at_least=_SIZE):
+            data = collection.folder.make_thumbnail(file.content, item, _SIZE)
+        return _image_response(data, "image/jpeg", f"{file.version}-{_SIZE}")
 
 
 @router.get("", responses=responses(404, 422, 500))

@@ -14,7 +14,7 @@ from lookalike.query import Filter
 from lookalike.server import bodies
 from lookalike.server.problems import responses
 from lookalike.server.schemas import MAX_COUNT, ItemOut, ItemsOut, NewItemBody, NewItemForm, item_out
-from lookalike.server.served import ItemId, NamedCollection, Served, require_writable
+from lookalike.server.served import ItemId, NamedCollection, Served, require_writable, take_turn
 from lookalike.stores import Item
 
 router = APIRouter(prefix="/api/collections/{c}/items", tags=["items"])
@@ -30,7 +30,7 @@ _MAX_NAME = 255  # characters of a file name that are kept
 _Limit = Annotated[int, Query(ge=1, le=MAX_COUNT)]
 
 
-@router.get("", responses=responses(404, 422, 500))
+@router.get("", dependencies=[Depends(take_turn)], responses=responses(404, 422, 500, 503))
 def list_items(
     request: Request,
     collection: NamedCollection,

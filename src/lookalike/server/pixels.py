@@ -11,8 +11,8 @@ from fastapi import HTTPException
 from lookalike import images
 from lookalike.images import DEFAULT_LIMITS
 
-# Seconds that a request waits for others to finish, and the number of requests that may wait: each of them holds one of the
-# server's 40 threads.
+# Seconds that a request waits for others to finish, and the number of requests that may wait: each of them keeps its turn, see
+# `turns`.
 _TIMEOUT = 2.0
 _MAX_WAITING = 12
 

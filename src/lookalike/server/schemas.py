@@ -330,7 +330,9 @@ class HealthOut(_Out):
 
     status: Literal["ok"]
     version: str
-    collections: dict[str, int] = Field(description="The number of items of each collection.")
+    collections: dict[str, int | None] = Field(
+        description="The number of items of each collection, as last counted; null before that."
+    )
 
 
 def item_out(request: Request, collection: Collection, item: Item) -> ItemOut:

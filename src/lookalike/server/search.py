@@ -2,9 +2,8 @@
 
 import math
 import time
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, RootModel
 
 from lookalike import images
@@ -14,7 +13,7 @@ from lookalike.query import Branch, Query
 from lookalike.server import bodies
 from lookalike.server.problems import responses
 from lookalike.server.schemas import AnswerOut, SearchBody, SearchForm, SimpleAnswerOut, address, answer_out
-from lookalike.server.served import NamedCollection, Served
+from lookalike.server.served import NamedCollection, Served, Turn
 from lookalike.stores import Answer
 
 router = APIRouter(tags=["search"])
@@ -91,10 +90,6 @@ class _SimpleBody(RootModel[str | _ImageObject]):
     """A JSON string in Base64, or an object that has one."""
 
 
-async def _receive_raw(request: Request) -> bytes:
-    return await request.body()
-
-
 @router.post(
     "/search",
     responses=responses(413, 422, 500, 503),
@@ -115,7 +110,7 @@ async def _receive_raw(request: Request) -> bytes:
         }
     },
 )
-def search_simple(request: Request, served: Served, body: Annotated[bytes, Depends(_receive_raw)]) -> SimpleAnswerOut:
+def search_simple(request: Request, served: Served, body: bodies.RawBody, _: Turn) -> SimpleAnswerOut:
     """Find the ten nearest items of the first collection for an image in Base64, sent with any content type."""
     collection = served.get(None)
     text: str | bytes = body.strip()

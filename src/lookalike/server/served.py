@@ -1,16 +1,19 @@
 """The collections that a server serves, and the dependencies that pass them to routes."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, cast
 
 from fastapi import Depends, HTTPException, Path, Request
 
 from lookalike.collection import Collection
 from lookalike.errors import NotFoundError
+from lookalike.server.counts import ItemCounts
 from lookalike.server.files import FileAccess
 from lookalike.server.pixels import PixelBudget
+from lookalike.server.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class ServedCollections:
         max_hits: maximum number of hits of a range search.
         show_paths: whether items have the path of their file.
         pixels: the images that may be decoded at once.
+        turns: the requests that may compute at once.
     """
 
     collections: Mapping[str, Collection]
@@ -32,6 +36,12 @@ class ServedCollections:
     max_hits: int = 1000
     show_paths: bool = False
     pixels: PixelBudget = field(default_factory=PixelBudget)
+    turns: Turns = field(default_factory=Turns)
+
+    @cached_property
+    def counts(self) -> ItemCounts:
+        """The numbers of items."""
+        return ItemCounts(self.collections)
 
     def get(self, name: str | None) -> Collection:
         """Return a collection by name, or the default one.
@@ -55,10 +65,17 @@ def get_served(request: Request) -> ServedCollections:
     return cast("ServedCollections", request.app.state.served)
 
 
-Served = Annotated[ServedCollections, Depends(get_served)]
+# The dependencies are `async`, so that FastAPI calls them on the event loop: a request would have to wait for a thread.
 
 
-def _get_collection(served: Served, c: Annotated[str, Path(description="The collection's name.")]) -> Collection:
+async def _depend_on_served(request: Request) -> ServedCollections:
+    return get_served(request)
+
+
+Served = Annotated[ServedCollections, Depends(_depend_on_served)]
+
+
+async def _get_collection(served: Served, c: Annotated[str, Path(description="The collection's name.")]) -> Collection:
     return served.get(c)
 
 
@@ -68,7 +85,17 @@ NamedCollection = Annotated[Collection, Depends(_get_collection)]
 ItemId = Annotated[str, Path(description="The item's id.")]
 
 
-def require_writable(served: Served) -> None:
+async def require_writable(served: Served) -> None:
     """Refuse a request that would change a collection of a read-only server."""
     if served.read_only:
         raise HTTPException(403, "This server is read-only. Add and remove items with the command line.")
+
+
+async def take_turn(served: Served) -> AsyncIterator[None]:
+    """Let a request compute when it is its turn; raises as `Turns.take`."""
+    async with served.turns.take():
+        yield
+
+
+Turn = Annotated[None, Depends(take_turn)]
+"""A turn to compute. A route that receives a body takes it afterwards: the client may be slow."""

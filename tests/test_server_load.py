@@ -1,0 +1,144 @@
+"""A busy server: requests that compute take turns, and the health check answers meanwhile."""
+
+import asyncio
+import io
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import HTTPException
+from PIL import Image
+
+from lookalike.collection import Collection
+from lookalike.encoders import Encoder
+from lookalike.parallel import available_cores
+from lookalike.server import counts, create_app, turns
+from pocket_server import serving
+
+SHOP = "/api/collections/shop"
+
+
+def png() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def shop(pocket: Path, tmp_path: Path) -> Iterator[Collection]:
+    with Collection.create(tmp_path / "shop.lookalike", Encoder.open(pocket)) as shop:
+        shop.add_image(png())
+        yield shop
+
+
+class Blocked:
+    """A function that waits until it is released, and counts the threads in it."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.release = function, threading.Event()
+        self.inside = threading.Semaphore(0)
+        self.most = self._now = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        self.inside.release()
+        assert self.release.wait(60)
+        with self._lock:
+            self._now -= 1
+        return self.function(*args, **kwargs)
+
+
+@pytest.fixture
+def block(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[object, str], Blocked]]:
+    blocked = list[Blocked]()
+
+    def block(place: object, name: str) -> Blocked:
+        blocked.append(Blocked(getattr(place, name)))
+        monkeypatch.setattr(place, name, blocked[-1])
+        return blocked[-1]
+
+    yield block
+    for each in blocked:
+        each.release.set()
+
+
+def test_as_many_requests_compute_at_once_as_there_are_cores(
+    shop: Collection, block: Callable[[object, str], Blocked]
+) -> None:
+    item, cores = next(iter(shop)), available_cores()
+    searches = block(shop, "answer")
+    with serving(create_app([shop])) as url, ThreadPoolExecutor(60) as pool:
+        assert httpx.get(f"{url}{SHOP}/items/{item.id}/thumbnail").status_code == 200
+        sent = [pool.submit(httpx.post, f"{url}{SHOP}/search", json={"item": item.id}, timeout=60) for _ in range(60)]
+        for _ in range(cores):
+            assert searches.inside.acquire(timeout=30)
+        for path in ("/health", "/", f"{SHOP}/items/{item.id}", f"{SHOP}/items/{item.id}/thumbnail"):  # need no turn
+            assert httpx.get(url + path, timeout=30).status_code == 200
+        searches.release.set()
+        assert {answer.result().status_code for answer in sent} == {200}
+    assert searches.most == cores
+
+
+def test_the_health_check_answers_while_all_threads_are_blocked(
+    shop: Collection, block: Callable[[object, str], Blocked]
+) -> None:
+    path = f"{SHOP}/items/{next(iter(shop)).id}"
+    reads = block(shop.store, "get")
+    with serving(create_app([shop])) as url, ThreadPoolExecutor(60) as pool:
+        sent = [pool.submit(httpx.get, url + path, timeout=60) for _ in range(60)]
+        for _ in range(40):  # the threads of Starlette's pool
+            assert reads.inside.acquire(timeout=30)
+        assert httpx.get(f"{url}/health", timeout=30).json()["collections"] == {"shop": 1}
+        reads.release.set()
+        assert {answer.result().status_code for answer in sent} == {200}
+
+
+def test_the_health_check_has_the_last_count_while_a_collection_does_not_answer(
+    shop: Collection, block: Callable[[object, str], Blocked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counts, "_TIMEOUT", 0.05)
+    count = block(shop.store, "count")
+    with serving(create_app([shop])) as url:
+
+        def health() -> object:
+            return httpx.get(f"{url}/health", timeout=30).json()["collections"]
+
+        assert health() == health() == {"shop": None}
+        assert count.most == 1
+        monkeypatch.setattr(counts, "_TIMEOUT", 30)
+        count.release.set()
+        health()
+        assert health() == {"shop": 1}
+
+
+def test_turns_come_in_order_and_a_request_that_waits_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    order = list[int]()
+
+    async def take(among: turns.Turns, number: int) -> None:
+        async with among.take():
+            order.append(number)
+            await asyncio.sleep(0.001)
+
+    async def main() -> None:
+        among = turns.Turns(1)
+        await asyncio.gather(*(take(among, number) for number in range(5)))
+        monkeypatch.setattr(turns, "_TIMEOUT", 0.01)
+        async with among.take():
+            with pytest.raises(HTTPException) as refused:
+                await take(among, 5)
+        assert refused.value.status_code == 503
+        assert refused.value.headers == {"Retry-After": "1"}
+        with pytest.raises(RuntimeError):
+            async with among.take():
+                raise RuntimeError
+        await take(among, 6)
+
+    asyncio.run(main())
+    assert order == [0, 1, 2, 3, 4, 6]
