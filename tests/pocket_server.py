@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from lookalike.cli.serve import listen
+from lookalike.server.protocol import LimitedProtocol
 
 
 @contextmanager
@@ -22,7 +23,7 @@ def serving(app: FastAPI) -> Iterator[str]:
 @contextmanager
 def running(app: FastAPI, listener: socket.socket) -> Iterator[uvicorn.Server]:
     """Serve an application on a socket while the block runs."""
-    server = uvicorn.Server(uvicorn.Config(app, ws="none", log_level="critical"))
+    server = uvicorn.Server(uvicorn.Config(app, http=LimitedProtocol, ws="none", log_level="critical"))
     thread = threading.Thread(target=server.run, args=[[listener]], daemon=True)
     thread.start()
     deadline = time.monotonic() + 20

@@ -25,6 +25,7 @@ ALLOWED = {
     "click": ("cli",),
     "faiss": ("search", "ann"),
     "fastapi": ("server",),
+    "h11": ("server.protocol",),
     "huggingface_hub": ("encoders.hub",),
     "jaxtyping": ("shapes",),
     "jinja2": ("evaluation.report", "duplicates.page", "cli.results"),
@@ -52,7 +53,7 @@ ALLOWED = {
     "starlette": ("server",),
     "torch": ("learn",),
     "typer": ("cli",),
-    "uvicorn": ("cli",),
+    "uvicorn": ("cli", "server.protocol"),
     "yaml": ("learn", "untrusted.parsing"),
 }
 

@@ -94,6 +94,7 @@ def run(collections: list[Collection], settings: Settings) -> None:
     import uvicorn  # noqa: PLC0415 -- only this command needs it
 
     from lookalike.server import create_app  # noqa: PLC0415 -- as uvicorn
+    from lookalike.server.protocol import LimitedProtocol  # noqa: PLC0415 -- as uvicorn
 
     with listen(settings.host, settings.port) as listener:
         address, port, *_ = listener.getsockname()
@@ -121,7 +122,8 @@ def run(collections: list[Collection], settings: Settings) -> None:
                 output.stdout.print(outside)
         output.stdout.print("Ctrl-C stops it.")
         _log_to_terminal()
-        uvicorn.Server(uvicorn.Config(app, ws="none", log_config=None, access_log=False)).run(sockets=[listener])
+        config = uvicorn.Config(app, http=LimitedProtocol, ws="none", log_config=None, access_log=False)
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def listen(host: str, port: int) -> socket.socket:

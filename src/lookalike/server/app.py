@@ -20,7 +20,8 @@ from lookalike.errors import UsageError
 from lookalike.server import classify, collections, docs, images, indexing, items, problems, search, verify
 from lookalike.server.files import FileAccess
 from lookalike.server.hosts import AllowedHosts, check_hosts
-from lookalike.server.middleware import BodyLimit, Headers, SameSite
+from lookalike.server.middleware import Headers, SameSite
+from lookalike.server.reception import BodyLimit
 from lookalike.server.schemas import MAX_COUNT
 from lookalike.server.served import ServedCollections
 from lookalike.version import __version__

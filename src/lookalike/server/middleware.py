@@ -1,4 +1,4 @@
-"""ASGI middleware of all routes: a limit on body size, a check of the origin, and response headers; see also `hosts`."""
+"""ASGI middleware of all routes: a check of the origin, and response headers; see also `hosts` and `reception`."""
 
 import logging
 from collections.abc import Sequence
@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers as RequestHeaders
 from starlette.datastructures import MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,59 +19,6 @@ _CONTENT_SECURITY_POLICY = (
     " frame-ancestors 'self'"
 )
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-class BodyLimit:
-    """Refuses a request whose body is too large, also if the request does not state its length."""
-
-    def __init__(self, app: ASGIApp, max_body: int) -> None:
-        self.app, self.max_body = app, max_body
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request, and count its bytes."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        headers = RequestHeaders(scope=scope)
-        stated = headers.get("content-length", "0")
-        detail = f"The request has more than {self.max_body:,} bytes, the limit of this server. Send a smaller image."
-        size, received = 0, stated == "0" and "transfer-encoding" not in headers
-
-        async def count() -> Message:
-            nonlocal size, received
-            message = await receive()
-            size += len(message.get("body", b""))
-            received = not message.get("more_body", False)
-            if size > self.max_body:
-                raise HTTPException(413, detail)
-            return message
-
-        async def drain_and_send(message: Message) -> None:
-            nonlocal received
-            if message["type"] == "http.response.start" and not received:
-                received = True
-                if not await self._drain(receive):
-                    MutableHeaders(scope=message)["Connection"] = "close"
-            await send(message)
-
-        if stated.isdecimal() and int(stated) > self.max_body:
-            await problem(413, detail)(scope, count, drain_and_send)
-        else:
-            await self.app(scope, count, drain_and_send)
-
-    async def _drain(self, receive: Receive) -> bool:
-        """Read and discard the rest of a body, up to the limit; return whether that was all of it.
-
-        A client that is cut off while it sends would see a broken connection, not the answer. Unread bytes would also be
-        taken for the next request.
-        """
-        remaining = self.max_body
-        while remaining > 0:
-            message = await receive()
-            remaining -= len(message.get("body", b""))
-            if not message.get("more_body", False):
-                return True
-        return False
 
 
 class SameSite:
