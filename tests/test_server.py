@@ -25,9 +25,18 @@ from PIL import Image
 from lookalike import sample
 from lookalike.collection import Collection, Entry
 from lookalike.encoders import Encoder
-from lookalike.errors import EncoderError, LookalikeError, NotFoundError, StorageError, UsageError
+from lookalike.errors import (
+    EncoderError,
+    ImageTooLargeError,
+    LookalikeError,
+    MissingExtraError,
+    NotFoundError,
+    StorageError,
+    UnreadableImageError,
+    UsageError,
+)
 from lookalike.query import Query
-from lookalike.server import create_app
+from lookalike.server import classify, collections, create_app, images, items, search, verify
 from lookalike.server.problems import public_message
 from lookalike.server.served import ServedCollections
 from lookalike.stores.settings import IndexSettings
@@ -788,6 +797,48 @@ def test_a_message_is_public_if_it_names_no_file(home: Path) -> None:
             assert internal not in public_message(UsageError(f"It is {internal}."), served)
 
 
+@pytest.mark.parametrize(
+    ("error", "public"),
+    [
+        (
+            ImageTooLargeError(
+                "It has 9 pixels; at most 5 are accepted. Use a smaller one. LOOKALIKE_MAX_PIXELS raises it."
+            ),
+            "It has 9 pixels; at most 5 are accepted. Use a smaller one.",
+        ),
+        (UsageError("It is not calibrated. Run lookalike calibrate."), "It is not calibrated. GET /api/collections "),
+        (UsageError("No item has a label. Index with --labels."), "No item has a label. GET /api/collections "),
+        (
+            UnreadableImageError("It needs the extra “heif”: pip install 'lookalike[heif]'."),
+            "The image cannot be used. Send ",
+        ),
+        (MissingExtraError("learn", "Training"), "This server lacks a part"),
+        (
+            UsageError("A value is well-known -- by 4 to 5. Give k."),
+            "A value is well-known",
+        ),
+    ],
+)
+def test_a_message_has_no_advice_that_only_the_owner_of_the_server_can_follow(
+    error: LookalikeError, public: str
+) -> None:
+    message = public_message(error, ServedCollections({}, {}))
+    assert message.startswith(public)
+    assert not re.search("LOOKALIKE_|--[a-z]|lookalike calibrate|pip install", message)
+
+
+def test_a_client_with_too_large_an_image_is_told_to_send_a_smaller_one(
+    server: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = io.BytesIO()
+    Image.new("1", (20_000, 10_000)).save(file, "PNG")
+    answer = server.client.post(f"{server.api}/search", files={"image": file.getvalue()})
+    assert answer.status_code == 413
+    assert "20,000 by 10,000" in answer.json()["detail"]
+    assert answer.json()["detail"].endswith("Use a smaller image.")
+    assert not caplog.records
+
+
 def test_an_application_needs_collections_with_different_names(home: Path) -> None:
     with pytest.raises(UsageError):
         create_app([])
@@ -813,11 +864,12 @@ def test_every_route_is_documented(server: SimpleNamespace) -> None:
     assert documented == {f"{m.upper()} {path}" for m, path, _ in routes} | {"GET /docs", "GET /openapi.json", "GET /"}
 
 
-def test_no_route_is_a_coroutine(server: SimpleNamespace) -> None:
-    # Searching and decoding would block the event loop, so routes run in the thread pool.
-    endpoints = [route.endpoint for route in server.app.routes if isinstance(route, APIRoute)]
-    assert endpoints
-    assert not [e for e in endpoints if e.__code__.co_flags & 0x80]
+def test_no_route_that_computes_is_a_coroutine() -> None:
+    # Searching and decoding would block the event loop, so routes run in the thread pool. Two only wait on the loop.
+    modules = (classify, collections, images, items, search, verify)
+    endpoints = [route.endpoint for m in modules for route in m.router.routes if isinstance(route, APIRoute)]
+    assert len(endpoints) == 13
+    assert {e.__name__ for e in endpoints if e.__code__.co_flags & 0x80} == {"health", "get_thumbnail"}
 
 
 def test_the_server_loads_no_torch() -> None:

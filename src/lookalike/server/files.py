@@ -132,7 +132,7 @@ class FileAccess:
             path = folder.file(item)
         except NotFoundError as e:  # its message names the file
             raise NotFoundError(
-                "The item has no file that can be shown: its uri is not a path. Remove the item."
+                "The item has no file that can be shown: its uri is not a path. Choose another item."
             ) from e
         try:
             real = os.path.realpath(path)
@@ -141,15 +141,13 @@ class FileAccess:
                 raise _outside()
             descriptor = _open_below(root, real)
         except (FileNotFoundError, NotADirectoryError, ValueError) as e:
-            raise NotFoundError(
-                "The item exists, but its file is missing. Index the folder again, or remove it."
-            ) from e
+            raise NotFoundError("The item exists, but its file is missing. Choose another item.") from e
         except OSError as e:
-            raise UnreadableImageError(f"The image cannot be read: {e.strerror}. Check its permissions.") from e
+            raise UnreadableImageError(f"The image cannot be read: {e.strerror}. Choose another item.") from e
         try:
             status = os.fstat(descriptor)
             if not S_ISREG(status.st_mode):
-                raise UnreadableImageError("The image is a folder or a device, not an image file. Index it again.")
+                raise UnreadableImageError("The image is a folder or a device, not an image file. Choose another item.")
             yield OpenFile(descriptor, status)
         finally:
             os.close(descriptor)
@@ -230,5 +228,5 @@ def _suggest(uris: Iterable[str]) -> list[str]:
 def _outside() -> HTTPException:
     return HTTPException(
         403,
-        "The file of this item lies outside of the folders that this server may show. Start it with --root and the folder.",
+        "The file of this item lies outside of the folders that this server may show. Ask its owner to show them (--root).",
     )

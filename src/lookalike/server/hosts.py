@@ -68,7 +68,10 @@ class AllowedHosts:
                     await problem(400, "The Host header is not the name of a host.")(scope, receive, send)
                     return
                 if not (is_loopback(host) or self.hosts & {host, "*"} or host == _own_address(scope)):
-                    detail = f"This server does not answer for the host {host}. Start it with --allowed-host {host}."
+                    detail = (
+                        f"This server does not answer for the host {host}. Use its own address, or ask its owner to allow"
+                        f" the name (--allowed-host {host})."
+                    )
                     await problem(421, detail)(scope, receive, send)
                     return
         await self.app(scope, receive, send)

@@ -36,7 +36,7 @@ class SameSite:
         if is_safe or self._is_allowed(RequestHeaders(scope=scope)):
             await self.app(scope, receive, send)
         else:
-            detail = "Pages of this origin may not use this server. Start it with --origin to allow them."
+            detail = "Pages of this origin may not use this server. Open its own page, or ask its owner to allow the origin (--origin)."
             await problem(403, detail)(scope, receive, send)
 
     def _is_allowed(self, headers: RequestHeaders) -> bool:

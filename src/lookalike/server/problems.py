@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem details, without paths or other internals of the server.
 
-The library's messages may name files, since they are written for the user of the machine. A client gets a message only if
-it names no file; otherwise the client gets a generic message, and the log has the original.
+The library's messages are written for the user of the machine: they may name files, commands and settings. A client gets the
+sentences that it can use. If a message names a file, it gets a generic one, and the log has the original.
 """
 
 import logging
@@ -37,13 +37,23 @@ MEDIA_TYPE = "application/problem+json"
 # Replacements for messages that name a file, and for all messages about failures of the server.
 _GENERIC: dict[type[LookalikeError], str] = {
     BusyError: "Another process is writing to the collection. Try again in a moment.",
-    StorageError: "The collection's disk cannot be used. The server's log says why.",
-    EncoderError: "The encoder failed. The server's log says why.",
+    StorageError: "The collection's disk cannot be used. Tell the server's owner: its log says why.",
+    EncoderError: "The encoder failed. Tell the server's owner: its log says why.",
+    MissingExtraError: "This server lacks a part that the request needs. Tell its owner: its log says which.",
     NotFoundError: "This does not exist. It may have been removed.",
     ImageError: "The image cannot be used. Send a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF file that opens elsewhere.",
     UsageError: "This collection does not support that query. GET /api/collections describes the collections.",
-    LookalikeError: "The request failed. The server's log says why.",
+    LookalikeError: "The request failed. Tell the server's owner: its log says why.",
 }
+
+# Advice of clients, if a message has none for them.
+_ADVICE: dict[type[LookalikeError], str] = {
+    ImageError: "Send another image.",
+    UsageError: "GET /api/collections describes the collections.",
+}
+
+# Commands, options and settings, which only the owner of the server can use.
+_FOR_OWNER = re.compile(r"\bLOOKALIKE_[A-Z]|(?<![\w-])--[a-z]|\blookalike [a-z]|\bpip install\b")
 
 # A list may have thousands of invalid values; an answer names the first ones.
 _MAX_ERRORS = 20
@@ -144,7 +154,7 @@ def unexpected() -> Response:
 def _from_lookalike_error(request: Request, error: LookalikeError) -> Response:
     status = error.http_status
     detail = public_message(error, request.app.state.served)
-    if detail != str(error):
+    if not str(error).startswith(detail.partition(". ")[0]):
         line = printable(f"{request.method} {request.scope['path']}: {error}")
         log.warning("%s", line, exc_info=error if status == HTTPStatus.INTERNAL_SERVER_ERROR else None)
     words = re.findall("[A-Z][a-z]+", type(error).__name__.removesuffix("Error")) or ["Problem"]
@@ -158,17 +168,20 @@ def _from_lookalike_error(request: Request, error: LookalikeError) -> Response:
 
 
 def public_message(error: LookalikeError, served: ServedCollections) -> str:
-    """Return the message of an error if it contains no internals, otherwise a generic message."""
+    """Return what a client can use of the message of an error, or a generic message if it contains internals."""
     message = str(error)
     for name, collection in served.collections.items():
         for path in (collection.path.resolve(), collection.path.absolute(), collection.path):
             if path != Path(path.name):  # a bare name may also be a word of the message
                 message = message.replace(str(path), f"“{name}”")
-    if isinstance(error, MissingExtraError):
-        return message
-    if error.http_status < HTTPStatus.INTERNAL_SERVER_ERROR and not _INTERNAL.search(message):
-        return message
-    return next(text for kind, text in _GENERIC.items() if isinstance(error, kind))
+    first, *more = re.split(r"(?<=\.) (?=[A-Z])", message)
+    is_public = error.http_status < HTTPStatus.INTERNAL_SERVER_ERROR and not _INTERNAL.search(message)
+    if not is_public or _FOR_OWNER.search(first):
+        return next(text for kind, text in _GENERIC.items() if isinstance(error, kind))
+    advice = [sentence for sentence in more if not _FOR_OWNER.search(sentence)]
+    if more and not advice:
+        advice = [text for kind, text in _ADVICE.items() if isinstance(error, kind)]
+    return " ".join([first, *advice])
 
 
 def _from_validation_errors(errors: Sequence[Any]) -> Response:

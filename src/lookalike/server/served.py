@@ -88,7 +88,7 @@ ItemId = Annotated[str, Path(description="The item's id.")]
 async def require_writable(served: Served) -> None:
     """Refuse a request that would change a collection of a read-only server."""
     if served.read_only:
-        raise HTTPException(403, "This server is read-only. Add and remove items with the command line.")
+        raise HTTPException(403, "This server is read-only. Ask its owner to add or remove items.")
 
 
 async def take_turn(served: Served) -> AsyncIterator[None]:
