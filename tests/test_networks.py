@@ -35,6 +35,7 @@ EACH: list[tuple[dict[str, Any], int]] = [
     ({"backbone": "resnet50"}, 32),
     ({"backbone": "seresnet50"}, 32),
     ({"backbone": "vgg16"}, 32),
+    ({"backbone": "efficientnet_lite0"}, 32),
 ]
 each = pytest.mark.parametrize(("network", "size"), EACH, ids=[str(n["backbone"]) for n, _ in EACH])
 
@@ -260,6 +261,11 @@ def test_image_sizes_that_do_not_fit_a_network_are_refused_with_those_that_do(
         recipe.read(toyshop, [*overrides, f"data.size={size}"])
     inside = size + 1 if "at least" in fits or size < 105 else size - 1
     assert recipe.read(toyshop, [*overrides, f"data.size={inside}"]).stages[0].data.size == inside
+
+
+def test_a_recipe_refuses_imagenet_for_a_network_without_a_package_of_its_weights() -> None:
+    with pytest.raises(RecipeError, match=r"weights: imagenet names weights of efficientnet_lite0.*hf://org/repo"):
+        recipe.read(RECIPES / "toyshop.yaml", ["network={backbone: resnet18, weights: imagenet}"])
 
 
 @pytest.mark.parametrize("where", ["w.pth", "W.PT", "hf://org/repo/pytorch_model.bin", "a/b.ckpt", "w.pkl"])

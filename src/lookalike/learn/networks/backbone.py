@@ -2,13 +2,14 @@
 
 from lookalike.learn import recipe
 from lookalike.learn.networks import weights
+from lookalike.learn.networks.efficientnet_lite import EfficientNetLite
 from lookalike.learn.networks.fast import FastNet
 from lookalike.learn.networks.plain import KochNet, SmallCNN
 from lookalike.learn.networks.resnet import ResNet
 from lookalike.learn.networks.vgg import VGG16
 
 # Each maps images (n, 3, s, s) to features (n, outputs).
-Backbone = FastNet | KochNet | ResNet | SmallCNN | VGG16
+Backbone = EfficientNetLite | FastNet | KochNet | ResNet | SmallCNN | VGG16
 
 
 def backbone(config: recipe.Network) -> Backbone:
@@ -16,13 +17,13 @@ def backbone(config: recipe.Network) -> Backbone:
 
     Raises:
         NotFoundError: the weights do not exist.
-        MissingExtraError: they are on a hub, whose client is not installed.
+        MissingExtraError: they are on a hub, whose client is not installed, or in a package that is not installed.
         RecipeError: they are not a safetensors file.
-        MismatchError: they belong to another network.
+        MismatchError: they belong to another network, or are not the ImageNet weights that this version knows.
     """
     body = _build(config)
-    if isinstance(config, recipe.ResNetwork | recipe.VGGNetwork) and config.weights is not None:
-        weights.load(body, config.weights)
+    if (where := weights.source(config)) is not None:
+        weights.load(body, where, config.backbone)
     return body
 
 
@@ -34,6 +35,8 @@ def _build(config: recipe.Network) -> Backbone:
             return ResNet(config.backbone, small=config.stem == "small")
         case recipe.VGGNetwork():
             return VGG16()
+        case recipe.EfficientNetLiteNetwork():
+            return EfficientNetLite(config.backbone)
         case recipe.CNNetwork():
             return SmallCNN(config.channels)
         case recipe.KochNetwork():

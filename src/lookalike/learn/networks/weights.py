@@ -1,4 +1,4 @@
-"""Public weights of backbones, read only from safetensors files, which hold data and no code."""
+"""Public weights of backbones: ImageNet weights of a package, or safetensors files, which hold data and no code."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,14 +11,17 @@ from torch import Tensor, nn
 
 from lookalike.encoders import hub
 from lookalike.errors import MismatchError, NotFoundError, RecipeError, reason_of
+from lookalike.learn import recipe
+from lookalike.learn.networks import efficientnet_lite, imagenet
+from lookalike.learn.networks.efficientnet_lite import EfficientNetLite
 from lookalike.learn.networks.resnet import KINDS, ResNet
 from lookalike.learn.networks.vgg import VGG16
 
 # The default file of a repository.
 _FILE = "model.safetensors"
 
-# The names of the layers after the features, in torchvision and timm.
-_CLASSIFIERS = ("fc.", "classifier.", "head.", "pre_logits.")
+# The names of the layers after the features, in torchvision, timm and the packages of EfficientNet-Lite.
+_CLASSIFIERS = ("fc.", "_fc.", "classifier.", "head.", "pre_logits.")
 
 # Differences that a message lists; a wrong network has hundreds.
 _SHOWN = 3
@@ -28,23 +31,31 @@ _KNOWN: dict[str, Callable[[], nn.Module]] = {
     **{f"backbone: {kind}, stem: imagenet": partial(ResNet, kind, small=False) for kind in KINDS},
     **{f"backbone: {kind}, stem: small": partial(ResNet, kind, small=True) for kind in KINDS},
     "backbone: vgg16": VGG16,
+    **{f"backbone: {kind}": partial(EfficientNetLite, kind) for kind in efficientnet_lite.KINDS},
 }
 
 
-def load(body: nn.Module, where: str) -> None:
+def source(config: recipe.Network) -> str | None:
+    """Return the public weights that a network of a recipe starts from; None if its weights are random."""
+    return None if isinstance(config, recipe.FastNetwork | recipe.CNNetwork | recipe.KochNetwork) else config.weights
+
+
+def load(body: nn.Module, where: str, kind: str) -> None:
     """Load public weights into a backbone, except those of the classifier.
 
     Args:
         body: the backbone; its weights are replaced.
-        where: a ``.safetensors`` file, or ``hf://org/repo[@revision][/file]``.
+        where: ``imagenet``, a ``.safetensors`` file, or ``hf://org/repo[@revision][/file]``.
+        kind: the name of the backbone in recipes.
 
     Raises:
         NotFoundError: the file or repository does not exist.
-        MissingExtraError: the hub's client is not installed.
+        MissingExtraError: the hub's client or the package of the ImageNet weights is not installed.
         RecipeError: the file is not safetensors.
-        MismatchError: names or shapes do not fit the backbone.
+        MismatchError: names or shapes do not fit the backbone, or the package has another file.
+        StorageError: the package's file cannot be read.
     """
-    weights = _read(_locate(where), where)
+    weights = _without_classifier(imagenet.read(kind) if where == recipe.IMAGENET else _read(_locate(where), where))
     current = body.state_dict()
     if problems := differences(current, weights):
         raise MismatchError(f"{where} does not fit the network: {'; '.join(problems)}. {_advise(weights)}")
@@ -69,14 +80,17 @@ def _locate(where: str) -> Path:
 
 
 def _read(path: Path, where: str) -> dict[str, Tensor]:
-    """Read the tensors of a file by name, without the classifier's."""
+    """Read the tensors of a file by name."""
     try:
-        tensors = load_file(path)
+        return load_file(path)
     except OSError as e:
         raise NotFoundError(f"The weights {where} cannot be read: {reason_of(e)}.") from e
     except SafetensorError as e:
         raise RecipeError(f"The weights {where} are not a safetensors file, or are damaged: {e}.") from e
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith(_CLASSIFIERS)}
+
+
+def _without_classifier(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in weights.items() if not name.startswith(_CLASSIFIERS)}
 
 
 def _is_count(name: str) -> bool:
@@ -124,4 +138,4 @@ def _advise(weights: Mapping[str, Tensor]) -> str:
     prefix = next(iter(weights), "").partition(".")[0]
     if prefix in {"module", "model"} and all(name.startswith(f"{prefix}.") for name in weights):
         return f"Its names begin with “{prefix}.”: write the file again without this prefix."
-    return f"It does not match any of {', '.join(KINDS)} and vgg16 with the names of torchvision or timm."
+    return f"It does not match any of {', '.join((*KINDS, 'vgg16', *efficientnet_lite.KINDS))} with the names of torchvision or timm."

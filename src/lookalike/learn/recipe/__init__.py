@@ -14,7 +14,16 @@ from lookalike.learn.losses import (
 )
 from lookalike.learn.recipe.augment import Augment
 from lookalike.learn.recipe.data import Data
-from lookalike.learn.recipe.network import CNNetwork, FastNetwork, KochNetwork, Network, ResNetwork, VGGNetwork
+from lookalike.learn.recipe.network import (
+    IMAGENET,
+    CNNetwork,
+    EfficientNetLiteNetwork,
+    FastNetwork,
+    KochNetwork,
+    Network,
+    ResNetwork,
+    VGGNetwork,
+)
 from lookalike.learn.recipe.overrides import override
 from lookalike.learn.recipe.reading import parse, read
 from lookalike.learn.recipe.recipe import Recipe
@@ -34,6 +43,7 @@ from lookalike.learn.recipe.training import (
 )
 
 __all__ = [
+    "IMAGENET",
     "SGD",
     "Adam",
     "Augment",
@@ -46,6 +56,7 @@ __all__ = [
     "CrossEntropyTerm",
     "Data",
     "EarlyStopping",
+    "EfficientNetLiteNetwork",
     "FastNetwork",
     "FolderSource",
     "KochNetwork",

