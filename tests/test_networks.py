@@ -1,6 +1,9 @@
 """Networks against their papers' layers and others' parameter names; branches and heads; public weights; export."""
 
 import math
+import os
+import shutil
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -18,8 +21,11 @@ from torch import Tensor, nn
 from lookalike.encoders import graph
 from lookalike.errors import MismatchError, MissingExtraError, NotFoundError, RecipeError, UsageError
 from lookalike.learn import export, networks, recipe
+from lookalike.learn.networks.convnext import ConvNeXtBlock
 from lookalike.learn.networks.plain import KochNet, SmallCNN
 from lookalike.learn.networks.resnet import SqueezeExcite
+from pocket_hub import hub_of
+from pocket_server import serving
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -35,6 +41,7 @@ EACH: list[tuple[dict[str, Any], int]] = [
     ({"backbone": "resnet50"}, 32),
     ({"backbone": "seresnet50"}, 32),
     ({"backbone": "vgg16"}, 32),
+    ({"backbone": "convnext_tiny"}, 32),
     ({"backbone": "efficientnet_lite0"}, 32),
 ]
 each = pytest.mark.parametrize(("network", "size"), EACH, ids=[str(n["backbone"]) for n, _ in EACH])
@@ -92,6 +99,34 @@ def test_vgg16_has_the_parameters_of_torchvisions() -> None:
     assert pools == [4, 9, 16, 23, 30]
 
 
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    # torchvision's numbers without the classifier's last layer.
+    [("convnext_tiny", 28_589_128 - 769_000), ("convnext_base", 88_591_464 - 1_025_000)],
+)
+def test_a_convnext_has_the_parameters_of_torchvisions(name: str, weights: int) -> None:
+    with torch.device("meta"):
+        net = networks.backbone(config(backbone=name))
+    assert count_weights(net) == weights
+    shapes = {n: tuple(v.shape) for n, v in net.state_dict().items() if n.startswith(("features.6.", "features.7.2."))}
+    width = net.outputs
+    assert shapes == {
+        "features.6.0.weight": (width // 2,),
+        "features.6.0.bias": (width // 2,),
+        "features.6.1.weight": (width, width // 2, 2, 2),
+        "features.6.1.bias": (width,),
+        "features.7.2.layer_scale": (width, 1, 1),
+        "features.7.2.block.0.weight": (width, 1, 7, 7),
+        "features.7.2.block.0.bias": (width,),
+        "features.7.2.block.2.weight": (width,),
+        "features.7.2.block.2.bias": (width,),
+        "features.7.2.block.3.weight": (4 * width, width),
+        "features.7.2.block.3.bias": (4 * width,),
+        "features.7.2.block.5.weight": (width, 4 * width),
+        "features.7.2.block.5.bias": (width,),
+    }
+
+
 def test_kochs_network_has_the_papers_number_of_weights() -> None:
     net = networks.Siamese(config(backbone="koch"), ("photo",))
     # The paper's last unit has 4096 weights and a bias; here it belongs to the loss.
@@ -142,6 +177,23 @@ def test_squeeze_and_excitation_stand_before_the_shortcut() -> None:
         fc2.bias.fill_(-1000)
     x = noise(2, 256, 4, 4).relu()
     assert torch.equal(block(x), x)
+
+
+def test_a_block_of_a_convnext_is_the_papers() -> None:
+    torch.manual_seed(0)
+    block = ConvNeXtBlock(8)
+    w = {name: noise(*value.shape, seed=i) for i, (name, value) in enumerate(block.state_dict().items())}
+    block.load_state_dict(w)
+    x = noise(2, 8, 9, 7)
+    with torch.no_grad():
+        out = torch.nn.functional.conv2d(x, w["block.0.weight"], w["block.0.bias"], padding=3, groups=8)
+        mean, variance = out.mean(dim=1, keepdim=True), out.var(dim=1, keepdim=True, correction=0)
+        out = (out - mean) / torch.sqrt(variance + 1e-6)
+        out = out * w["block.2.weight"].view(1, 8, 1, 1) + w["block.2.bias"].view(1, 8, 1, 1)
+        out = torch.einsum("oi,nihw->nohw", w["block.3.weight"], out) + w["block.3.bias"].view(1, 32, 1, 1)
+        out = out * (1 + torch.erf(out / math.sqrt(2))) / 2
+        out = torch.einsum("oi,nihw->nohw", w["block.5.weight"], out) + w["block.5.bias"].view(1, 8, 1, 1)
+        assert torch.allclose(block(x), x + w["layer_scale"] * out, atol=1e-3)
 
 
 def test_the_cnn_is_r2s_layer_by_layer() -> None:
@@ -231,7 +283,9 @@ def test_every_backbone_accepts_its_smallest_image_and_states_its_number_of_feat
 
 
 @pytest.mark.parametrize(
-    "network", [n for n, _ in EACH if n["backbone"] in {"vgg16", "koch"}], ids=lambda n: str(n["backbone"])
+    "network",
+    [n for n, _ in EACH if n["backbone"] in {"vgg16", "convnext_tiny", "koch"}],
+    ids=lambda n: str(n["backbone"]),
 )
 def test_an_image_below_the_smallest_fails(network: dict[str, Any]) -> None:
     made = config(**network)
@@ -249,6 +303,7 @@ def test_an_image_below_the_smallest_fails(network: dict[str, Any]) -> None:
         ("{backbone: koch}", 104, "between 105 and 112"),
         ("{backbone: koch}", 113, "between 105 and 112"),
         ("{backbone: vgg16}", 31, "at least 32"),
+        ("{backbone: convnext_tiny}", 31, "at least 32"),
         ("{backbone: fast, patch: 4, stride: 2}", 17, "at least 18"),
     ],
 )
@@ -396,6 +451,49 @@ def test_batch_counts_are_optional(tmp_path: Path) -> None:
     assert int(state["layer1.0.bn1.num_batches_tracked"]) == 0
 
 
+def timms_name(name: str) -> str:
+    """Return timm's name of a ConvNeXt's parameter, for torchvision's."""
+    parts = name.split(".")
+    if parts[0] == "classifier":
+        return ".".join(("head", {"0": "norm", "2": "fc"}[parts[1]], parts[2]))
+    stage, rest = int(parts[1]), parts[2:]
+    if stage == 0:
+        return ".".join(("stem", *rest))
+    if stage % 2 == 0:
+        return ".".join((f"stages.{stage // 2}.downsample", *rest))
+    block = f"stages.{stage // 2}.blocks.{rest[0]}"
+    if rest[1] == "layer_scale":
+        return f"{block}.gamma"
+    return f"{block}.{ {'0': 'conv_dw', '2': 'norm', '3': 'mlp.fc1', '5': 'mlp.fc2'}[rest[2]] }.{rest[3]}"
+
+
+@pytest.fixture(scope="module")
+def convnext() -> dict[str, Tensor]:
+    """Return published weights of a ConvNeXt, with torchvision's names and classifier."""
+    torch.manual_seed(3)
+    state = networks.backbone(config(backbone="convnext_tiny")).state_dict()
+    scales = {k: torch.rand_like(v) for k, v in state.items() if k.endswith("layer_scale")}
+    return state | scales | {"classifier.2.weight": noise(10, 768), "classifier.2.bias": noise(10)}
+
+
+def test_a_convnext_takes_torchvisions_and_timms_weights(convnext: dict[str, Tensor], tmp_path: Path) -> None:
+    timms = {timms_name(k): v.flatten() if k.endswith("layer_scale") else v for k, v in convnext.items()}
+    assert {"stem.0.weight", "stages.0.blocks.2.gamma", "stages.3.downsample.1.bias", "head.norm.weight"} <= set(timms)
+    assert "stages.3.blocks.1.mlp.fc2.weight" in timms
+    for name, weights in (("torchvision", convnext), ("timm", timms)):
+        save_file(weights, tmp_path / f"{name}.safetensors")
+        state = start_from(tmp_path / f"{name}.safetensors", "convnext_tiny").state_dict()
+        assert set(state) == set(convnext) - {"classifier.2.weight", "classifier.2.bias"}
+        assert all(torch.equal(value, convnext[key]) for key, value in state.items())
+
+
+def test_weights_of_a_convnext_name_the_network_that_they_fit(convnext: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file({timms_name(k): v for k, v in convnext.items()}, tmp_path / "w.safetensors")
+    for backbone in ("convnext_small", "resnet18"):
+        with pytest.raises(MismatchError, match=r"It fits the recipe's network with backbone: convnext_tiny\."):
+            start_from(tmp_path / "w.safetensors", backbone)
+
+
 @pytest.mark.parametrize(
     ("backbone", "more", "words"),
     [
@@ -477,6 +575,57 @@ def test_weights_come_from_a_hub_by_repository_revision_and_file(
     for address in ("hf://org", "hf://", "hf:///repo", "hf://org/@v1"):
         with pytest.raises(UsageError, match="org/repo"):
             start_from(address)
+
+
+FETCH = """
+import sys
+import torch
+from pydantic import TypeAdapter
+from lookalike.errors import LookalikeError
+from lookalike.learn import networks, recipe
+
+for where in sys.argv[1:]:
+    config = TypeAdapter(recipe.Network).validate_python({"backbone": "resnet18", "weights": where})
+    try:
+        print(networks.backbone(config).get_parameter("conv1.weight").sum().item())
+    except LookalikeError as e:
+        print(type(e).__name__, e)
+"""
+
+
+@pytest.mark.slow
+def test_weights_are_fetched_over_http(resnet18: Path, tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")
+    repository = tmp_path / "hub" / "org" / "repo"
+    for name in ("model.safetensors", "sub/other.safetensors"):
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(resnet18, repository / name)
+    addresses = [
+        "hf://org/repo",
+        "hf://org/repo@v1/sub/other.safetensors",
+        "hf://org/repo/none.safetensors",
+        "hf://org/repo@v2",
+        "hf://org/missing",
+    ]
+
+    def fetch(address: str, *offline: str) -> list[str]:
+        # The client reads its settings when it is imported.
+        env = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache")} | dict.fromkeys(offline, "1")
+        run = subprocess.run(
+            [sys.executable, "-c", FETCH, *addresses], env=env, capture_output=True, text=True, check=True
+        )
+        return run.stdout.splitlines()
+
+    with serving(hub_of(tmp_path / "hub")) as server:
+        first, second, *errors = fetch(server)
+    want = public("resnet18")["conv1.weight"].sum().item()
+    assert float(first) == float(second) == want
+    # One line each, although the client's own messages have several.
+    assert [line.partition(" ")[0] for line in errors] == ["NotFoundError"] * 3
+    assert "has no file none.safetensors" in errors[0]
+    assert "hf://org/repo@v2 cannot be fetched" in errors[1]
+    # Fetched weights need no network.
+    assert [float(line) for line in fetch(server, "HF_HUB_OFFLINE")[:2]] == [want, want]
 
 
 def test_a_hub_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:

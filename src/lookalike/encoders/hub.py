@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from lookalike.encoders.network import one_line
 from lookalike.errors import MissingExtraError, NotFoundError, UsageError
 
 SCHEME = "hf://"
@@ -40,5 +41,5 @@ def fetch(address: str, files: Sequence[str], purpose: str) -> Path:
     try:
         folder = snapshot_download(repo, revision=revision or None, allow_patterns=list(files))
     except (HfHubHTTPError, OSError, ValueError) as e:
-        raise NotFoundError(f"{address} cannot be fetched: {e}") from e
+        raise NotFoundError(f"{address} cannot be fetched: {one_line(e)}") from e
     return Path(folder)

@@ -2,6 +2,7 @@
 
 from lookalike.learn import recipe
 from lookalike.learn.networks import weights
+from lookalike.learn.networks.convnext import ConvNeXt
 from lookalike.learn.networks.efficientnet_lite import EfficientNetLite
 from lookalike.learn.networks.fast import FastNet
 from lookalike.learn.networks.plain import KochNet, SmallCNN
@@ -9,7 +10,7 @@ from lookalike.learn.networks.resnet import ResNet
 from lookalike.learn.networks.vgg import VGG16
 
 # Each maps images (n, 3, s, s) to features (n, outputs).
-Backbone = EfficientNetLite | FastNet | KochNet | ResNet | SmallCNN | VGG16
+Backbone = ConvNeXt | EfficientNetLite | FastNet | KochNet | ResNet | SmallCNN | VGG16
 
 
 def backbone(config: recipe.Network) -> Backbone:
@@ -28,16 +29,20 @@ def backbone(config: recipe.Network) -> Backbone:
 
 
 def _build(config: recipe.Network) -> Backbone:
+    body: Backbone
     match config:
         case recipe.FastNetwork():
-            return FastNet(config.widths, config.patch, config.stride, config.grid)
+            body = FastNet(config.widths, config.patch, config.stride, config.grid)
         case recipe.ResNetwork():
-            return ResNet(config.backbone, small=config.stem == "small")
+            body = ResNet(config.backbone, small=config.stem == "small")
         case recipe.VGGNetwork():
-            return VGG16()
+            body = VGG16()
+        case recipe.ConvNeXtNetwork():
+            body = ConvNeXt(config.backbone)
         case recipe.EfficientNetLiteNetwork():
-            return EfficientNetLite(config.backbone)
+            body = EfficientNetLite(config.backbone)
         case recipe.CNNetwork():
-            return SmallCNN(config.channels)
+            body = SmallCNN(config.channels)
         case recipe.KochNetwork():
-            return KochNet(config.channels)
+            body = KochNet(config.channels)
+    return body

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from lookalike.encoders import hub
 from lookalike.errors import MismatchError, NotFoundError, RecipeError, reason_of
 from lookalike.learn import recipe
-from lookalike.learn.networks import efficientnet_lite, imagenet
+from lookalike.learn.networks import convnext, efficientnet_lite, imagenet, resnet
+from lookalike.learn.networks.convnext import ConvNeXt
 from lookalike.learn.networks.efficientnet_lite import EfficientNetLite
-from lookalike.learn.networks.resnet import KINDS, ResNet
+from lookalike.learn.networks.resnet import ResNet
 from lookalike.learn.networks.vgg import VGG16
 
 # The default file of a repository.
@@ -28,9 +29,10 @@ _SHOWN = 3
 
 # Settings of a recipe → their backbone.
 _KNOWN: dict[str, Callable[[], nn.Module]] = {
-    **{f"backbone: {kind}, stem: imagenet": partial(ResNet, kind, small=False) for kind in KINDS},
-    **{f"backbone: {kind}, stem: small": partial(ResNet, kind, small=True) for kind in KINDS},
+    **{f"backbone: {kind}, stem: imagenet": partial(ResNet, kind, small=False) for kind in resnet.KINDS},
+    **{f"backbone: {kind}, stem: small": partial(ResNet, kind, small=True) for kind in resnet.KINDS},
     "backbone: vgg16": VGG16,
+    **{f"backbone: {kind}": partial(ConvNeXt, kind) for kind in convnext.KINDS},
     **{f"backbone: {kind}": partial(EfficientNetLite, kind) for kind in efficientnet_lite.KINDS},
 }
 
@@ -55,10 +57,11 @@ def load(body: nn.Module, where: str, kind: str) -> None:
         MismatchError: names or shapes do not fit the backbone, or the package has another file.
         StorageError: the package's file cannot be read.
     """
-    weights = _without_classifier(imagenet.read(kind) if where == recipe.IMAGENET else _read(_locate(where), where))
+    found = imagenet.read(kind) if where == recipe.IMAGENET else convnext.rename_timms(_read(_locate(where), where))
     current = body.state_dict()
+    weights = _without_classifier(found, current)
     if problems := differences(current, weights):
-        raise MismatchError(f"{where} does not fit the network: {'; '.join(problems)}. {_advise(weights)}")
+        raise MismatchError(f"{where} does not fit the network: {'; '.join(problems)}. {_advise(found)}")
     # The batch count matters only for batch normalisation without momentum; files often leave it out.
     body.load_state_dict({**{k: v for k, v in current.items() if _is_count(k)}, **weights})
 
@@ -89,8 +92,9 @@ def _read(path: Path, where: str) -> dict[str, Tensor]:
         raise RecipeError(f"The weights {where} are not a safetensors file, or are damaged: {e}.") from e
 
 
-def _without_classifier(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in weights.items() if not name.startswith(_CLASSIFIERS)}
+def _without_classifier(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out the layers after the features, but not ConvNeXt's ``classifier.0``, which makes the features."""
+    return {name: tensor for name, tensor in weights.items() if name in expected or not name.startswith(_CLASSIFIERS)}
 
 
 def _is_count(name: str) -> bool:
@@ -133,9 +137,10 @@ def _advise(weights: Mapping[str, Tensor]) -> str:
         # Only shapes are compared, so no memory is needed.
         with torch.device("meta"):
             candidate = make().state_dict()
-        if not differences(candidate, weights):
+        if not differences(candidate, _without_classifier(weights, candidate)):
             return f"It fits the recipe's network with {settings}."
     prefix = next(iter(weights), "").partition(".")[0]
     if prefix in {"module", "model"} and all(name.startswith(f"{prefix}.") for name in weights):
         return f"Its names begin with “{prefix}.”: write the file again without this prefix."
-    return f"It does not match any of {', '.join((*KINDS, 'vgg16', *efficientnet_lite.KINDS))} with the names of torchvision or timm."
+    kinds = (*resnet.KINDS, "vgg16", *convnext.KINDS, *efficientnet_lite.KINDS)
+    return f"It does not match any of {', '.join(kinds)} with the names of torchvision or timm."

@@ -17,6 +17,7 @@ from lookalike.learn.recipe.data import Data
 from lookalike.learn.recipe.network import (
     IMAGENET,
     CNNetwork,
+    ConvNeXtNetwork,
     EfficientNetLiteNetwork,
     FastNetwork,
     KochNetwork,
@@ -52,6 +53,7 @@ __all__ = [
     "Comparison",
     "ConstantSchedule",
     "ContrastiveTerm",
+    "ConvNeXtNetwork",
     "CosineSchedule",
     "CrossEntropyTerm",
     "Data",

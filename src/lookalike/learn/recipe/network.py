@@ -149,6 +149,21 @@ class VGGNetwork(_Network):
         return 32
 
 
+class ConvNeXtNetwork(_Network):
+    """ConvNeXt with torchvision's parameter names (Liu et al. 2022)."""
+
+    layers: ClassVar[tuple[str, ...]] = (*(f"features.{i}" for i in range(8)), "classifier")
+    shared_from: ClassVar[str] = "features.4"  # the last two stages
+
+    backbone: Literal["convnext_tiny", "convnext_small", "convnext_base"]
+    weights: Weights | None = None
+
+    @property
+    def min_size(self) -> int:
+        """The side that allows for a quarter of it, halved three times."""
+        return 32
+
+
 class EfficientNetLiteNetwork(_Network):
     """EfficientNet-Lite with the parameter names of its ImageNet weights (Tan and Le 2019)."""
 
@@ -209,6 +224,6 @@ class KochNetwork(_Network):
 
 
 Network = Annotated[
-    FastNetwork | ResNetwork | VGGNetwork | EfficientNetLiteNetwork | CNNetwork | KochNetwork,
+    FastNetwork | ResNetwork | VGGNetwork | ConvNeXtNetwork | EfficientNetLiteNetwork | CNNetwork | KochNetwork,
     Field(discriminator="backbone"),
 ]
