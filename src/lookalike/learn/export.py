@@ -21,7 +21,7 @@ from lookalike.datasets import LabelledImages
 from lookalike.encoders import Card, Encoder
 from lookalike.encoders.card import Input, Provenance
 from lookalike.errors import EncoderError
-from lookalike.learn.networks import Siamese, branches_of
+from lookalike.learn.networks import Siamese, branches_of, weights
 from lookalike.learn.recipe import Recipe
 from lookalike.metric import Metric
 from lookalike.query import Branch
@@ -116,6 +116,7 @@ def _card(recipe: Recipe, network: Siamese, training: Training) -> Card:
             versions={p: version(p) for p in ("lookalike", "torch", "numpy", "onnx", "pytorch-metric-learning")},
             images=training.images,
             figures={k: round(v, 5) for k, v in training.figures.items()},
+            weights=weights.origin(recipe.network),
         ),
     )
 
@@ -130,9 +131,9 @@ def _without_paths(recipe: Recipe) -> dict[str, Any]:
                     source[key] = _last_parts(source[key])
     if tree["start"]:
         tree["start"] = _last_parts(tree["start"])
-    weights = tree["network"].get("weights")
-    if weights and not weights.startswith("hf://"):
-        tree["network"]["weights"] = Path(weights).name
+    public = tree["network"].get("weights")
+    if public and not public.startswith("hf://"):
+        tree["network"]["weights"] = Path(public).name
     return tree
 
 
@@ -217,6 +218,7 @@ def _model_card(card: Card) -> str:
     about = card.provenance
     assert about is not None  # noqa: S101 -- `write` sets it
     figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in about.figures.items())
+    begun = f"Training began from the weights {about.weights}. " if about.weights else ""
     about_images = "\n\n".join(filter(None, (card.description, card.scope)))
     return f"""# {card.name}
 
@@ -226,7 +228,7 @@ An image of {card.input.size} × {card.input.size} pixels ({card.input.fit}) bec
 {card.metric} distance. Branches: {", ".join(card.branches)}. Licence of the weights: {card.licence}.
 
 Trained by lookalike {about.versions["lookalike"]} on {about.images:,} images in {about.minutes:.0f} minutes \
-({about.machine}), seed {about.seed}. The recipe is in `encoder.json`.
+({about.machine}), seed {about.seed}. {begun}The recipe is in `encoder.json`.
 
 | on the validation split | |
 |---|---|

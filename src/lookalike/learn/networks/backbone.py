@@ -23,8 +23,8 @@ def backbone(config: recipe.Network) -> Backbone:
         MismatchError: they belong to another network, or are not the ImageNet weights that this version knows.
     """
     body = _build(config)
-    if (where := weights.source(config)) is not None:
-        weights.load(body, where, config.backbone)
+    if isinstance(config, recipe.PublicNetwork) and config.weights is not None:
+        weights.load(body, config.weights, config.backbone)
     return body
 
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lookalike.encoders import hub
+from lookalike.encoders.network import one_line
 from lookalike.errors import MismatchError, NotFoundError, RecipeError, reason_of
 from lookalike.learn import recipe
 from lookalike.learn.networks import convnext, efficientnet_lite, imagenet, resnet
@@ -37,9 +38,15 @@ _KNOWN: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def source(config: recipe.Network) -> str | None:
-    """Return the public weights that a network of a recipe starts from; None if its weights are random."""
-    return None if isinstance(config, recipe.FastNetwork | recipe.CNNetwork | recipe.KochNetwork) else config.weights
+def origin(config: recipe.Network) -> str | None:
+    """Describe the public weights that a network starts from, in one line without the folders of this machine."""
+    if not isinstance(config, recipe.PublicNetwork) or (where := config.weights) is None:
+        return None
+    if where == recipe.IMAGENET:
+        return imagenet.describe(config.backbone)
+    if where.startswith(hub.SCHEME):
+        return one_line(f"{where}, with the licence of that repository")
+    return one_line(f"the file {Path(where).name}")
 
 
 def load(body: nn.Module, where: str, kind: str) -> None:

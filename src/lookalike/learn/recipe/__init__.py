@@ -22,6 +22,7 @@ from lookalike.learn.recipe.network import (
     FastNetwork,
     KochNetwork,
     Network,
+    PublicNetwork,
     ResNetwork,
     VGGNetwork,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "PKSampler",
     "PairSampler",
     "ProxyAnchorTerm",
+    "PublicNetwork",
     "Recipe",
     "ResNetwork",
     "Sampler",

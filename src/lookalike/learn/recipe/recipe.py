@@ -11,7 +11,7 @@ from lookalike.encoders.card import Line, Scope, Text
 from lookalike.errors import RecipeError
 from lookalike.learn.losses import TripletTerm
 from lookalike.learn.part import Part
-from lookalike.learn.recipe.network import Network, imagenet_input
+from lookalike.learn.recipe.network import Network, PublicNetwork, imagenet_input
 from lookalike.learn.recipe.stage import Stage
 from lookalike.query import Branch
 
@@ -108,7 +108,8 @@ class Recipe(Part):
         """Return a copy with absolute paths, so that a run can be resumed from another working directory."""
         stages = tuple(stage.model_copy(update={"data": stage.data.absolute()}) for stage in self.stages)
         start = self.start.absolute() if self.start else None
-        return self.model_copy(update={"stages": stages, "start": start})
+        network = self.network.absolute() if isinstance(self.network, PublicNetwork) else self.network
+        return self.model_copy(update={"stages": stages, "start": start, "network": network})
 
     def to_tree(self) -> dict[str, Any]:
         """Return the recipe as plain values with every default; one stage without a name in the flat form."""
