@@ -634,10 +634,10 @@ def test_two_branches_are_exported_as_float16_or_float32(tmp_path: Path, monkeyp
 
 def test_weights_become_float16_except_small_ones_and_those_out_of_range() -> None:
     arrays: dict[str, np.ndarray] = {
-        "large": np.linspace(-1, 1, 400, dtype=np.float32),
-        "huge": np.linspace(-1, 1e6, 400, dtype=np.float32),
-        "small": np.ones(256, np.float32),
-        "whole": np.arange(400),
+        "large": np.linspace(-1, 1, 4_097, dtype=np.float32),
+        "huge": np.linspace(-1, 1e6, 4_097, dtype=np.float32),
+        "small": np.ones(4_096, np.float32),
+        "whole": np.arange(4_097),
     }
     nodes = [helper.make_node("Identity", [name], [f"{name}.out"]) for name in arrays]
     kinds = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in arrays.items()}

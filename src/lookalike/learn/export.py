@@ -29,8 +29,9 @@ from lookalike.query import Branch
 # The largest difference between the embeddings of torch and of ONNX Runtime with float16 weights, relative to their length.
 _TOLERANCE = 1e-2
 
-# Smaller tensors stay float32: they take little space, and some are shapes and scales.
-_SMALL = 256
+# Smaller tensors stay float32: some are shapes and scales, and the first layers change embeddings most. In EfficientNet-Lite0
+# they are 1 % of the file, and float16 weights then move an embedding by 0.3 % of its length, not by 0.9 %.
+_SMALL = 4_096
 
 
 @dataclass(frozen=True)
