@@ -264,9 +264,40 @@ def test_requests_of_the_own_page_and_of_programs_are_answered(shop: Collection,
 
 def test_a_malformed_origin_is_refused(shop: Collection) -> None:
     with serving(create_app([shop])) as url:
-        for origin in ("http://[", "null", "", "http://127.0.0.1", "evil"):
+        extension = url.replace("http://", "chrome-extension://")
+        for origin in ("http://[", "null", "", "http://127.0.0.1", "evil", extension):
             answer = httpx.post(url + SEARCH, files={"image": png()}, headers={"origin": origin})
             assert answer.status_code == 403
+
+
+def test_each_header_must_allow_a_request_that_has_it_twice(shop: Collection) -> None:
+    with serving(create_app([shop], origins=["https://shop.example"])) as url:
+        for headers, status in (
+            ([("origin", url), ("origin", url)], 200),
+            ([("origin", url), ("origin", "https://evil.example")], 403),
+            ([("origin", "https://shop.example"), ("origin", "https://evil.example")], 403),
+            ([("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")], 403),
+            ([("sec-fetch-site", ""), ("sec-fetch-site", "cross-site")], 403),
+            ([("sec-fetch-site", ""), ("origin", "https://evil.example")], 403),
+        ):
+            assert httpx.post(url + SEARCH, files={"image": png()}, headers=headers).status_code == status
+
+
+def test_the_host_header_counts_and_not_the_target_of_the_request(shop: Collection) -> None:
+    def ask(target: str, *headers: str) -> bytes:
+        with socket.create_connection(("127.0.0.1", httpx.URL(url).port or 80), timeout=30) as client:
+            lines = [f"GET {target} HTTP/1.1", *headers, "Connection: close"]
+            client.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+            return client.makefile("rb").readline()
+
+    with serving(create_app([shop])) as url:
+        assert b" 200 " in ask("/health", "Host: localhost")
+        assert b" 421 " in ask("http://localhost/health", "Host: evil.example")
+        assert b" 400 " in ask("/health", "Host: localhost", "Host: evil.example")
+        assert b" 400 " in ask("/health", "Host: evil.example", " localhost")  # a folded line
+        assert b" 400 " in ask("/health", "Host: localhost, evil.example")
+        assert b" 400 " in ask("http://localhost/health")
+        assert b" 400 " in ask("/health", "Host : localhost")
 
 
 def test_a_refused_client_can_send_its_whole_body_before_it_reads_the_answer(shop: Collection) -> None:

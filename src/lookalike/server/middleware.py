@@ -40,20 +40,23 @@ class SameSite:
             await problem(403, detail)(scope, receive, send)
 
     def _is_allowed(self, headers: RequestHeaders) -> bool:
-        origin = headers.get("origin")
-        if origin in self.origins or "*" in self.origins:
+        origins, sites = headers.getlist("origin"), headers.getlist("sec-fetch-site")
+        if "*" in self.origins or (origins and self.origins.issuperset(origins)):
             return True
-        if site := headers.get("sec-fetch-site"):
-            return site.strip().lower() in {"same-origin", "none"}
+        if any(sites):
+            return all(site.strip().lower() in {"same-origin", "none"} for site in sites)
         # Browsers omit Sec-Fetch-Site over plain HTTP; programs omit both.
-        return origin is None or _netloc(origin) == headers.get("host", "").lower()
+        host = headers.get("host", "").lower()
+        return all(_host_of(origin) == host for origin in origins)
 
 
-def _netloc(origin: str) -> str:
+def _host_of(origin: str) -> str | None:
+    """Return the host and port of a web page's origin; None if it is not one."""
     try:
-        return urlsplit(origin).netloc.lower()
+        scheme, host, *_ = urlsplit(origin.lower())
     except ValueError:  # such as http://[
-        return ""
+        return None
+    return host if scheme in {"http", "https"} and host else None
 
 
 class Headers:

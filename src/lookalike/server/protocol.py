@@ -28,7 +28,7 @@ class LimitedProtocol(H11Protocol, asyncio.BufferedProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 -- those of Uvicorn
         super().__init__(*args, **kwargs)
-        self.conn = _Connection()
+        self.conn: _Connection = _Connection()
         self._buffer = bytearray()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -59,7 +59,8 @@ class LimitedProtocol(H11Protocol, asyncio.BufferedProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer a request that is not HTTP with problem details, unless another answer has begun."""
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            response = problem(400, f"{msg.removesuffix('.')}. Send HTTP/1.1, in chunks that are not tiny.")
+            reason = "The body has too many small chunks. Send larger ones, or state its length."
+            response = problem(400, reason if self.conn.has_tiny_chunks else f"{msg.removesuffix('.')}. Send HTTP/1.1.")
             headers = [*response.raw_headers, (b"connection", b"close")]
             for event in (
                 h11.Response(status_code=400, headers=headers),
@@ -79,10 +80,15 @@ class LimitedProtocol(H11Protocol, asyncio.BufferedProtocol):
 
 
 class _Connection(h11.Connection):
-    """Counts the chunks of each body."""
+    """Counts the chunks of each body.
+
+    Attributes:
+        has_tiny_chunks: whether there were too many.
+    """
 
     def __init__(self) -> None:
         super().__init__(h11.SERVER)
+        self.has_tiny_chunks = False
         self._chunks = self._bytes = 0
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
@@ -97,6 +103,7 @@ class _Connection(h11.Connection):
         elif isinstance(event, h11.Data):
             self._chunks += event.chunk_start
             self._bytes += len(event.data)
-            if self._chunks > _CHUNKS + self._bytes // _CHUNK_BYTES:
+            self.has_tiny_chunks = self._chunks > _CHUNKS + self._bytes // _CHUNK_BYTES
+            if self.has_tiny_chunks:
                 raise h11.RemoteProtocolError(f"{self._chunks:,} chunks of {self._bytes:,} bytes")
         return event
