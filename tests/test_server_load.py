@@ -2,9 +2,12 @@
 
 import asyncio
 import io
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +145,17 @@ def test_turns_come_in_order_and_a_request_that_waits_too_long_is_refused(monkey
 
     asyncio.run(main())
     assert order == [0, 1, 2, 3, 4, 6]
+
+
+@pytest.mark.parametrize("kind", ["a body that does not end", "an answer that is not read"])
+def test_a_slow_client_keeps_no_turn(shop: Collection, kind: str) -> None:
+    with serving(create_app([shop])) as url, ExitStack() as stack:
+        for _ in range(available_cores() + 1):
+            address = httpx.URL(url).host, httpx.URL(url).port or 80
+            client = stack.enter_context(socket.create_connection(address, timeout=30))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            length = 100 if kind.startswith("a body") else 0
+            head = f"GET {SHOP}/items HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
+            client.sendall(head.encode() * (1 if length else 1000))
+        time.sleep(0.2)
+        assert httpx.get(f"{url}{SHOP}/items", timeout=5).status_code == 200

@@ -30,7 +30,7 @@ _MAX_NAME = 255  # characters of a file name that are kept
 _Limit = Annotated[int, Query(ge=1, le=MAX_COUNT)]
 
 
-@router.get("", dependencies=[Depends(take_turn)], responses=responses(404, 422, 500, 503))
+@router.get("", dependencies=[Depends(take_turn, scope="function")], responses=responses(404, 422, 500, 503))
 def list_items(
     request: Request,
     collection: NamedCollection,

@@ -97,5 +97,5 @@ async def take_turn(served: Served) -> AsyncIterator[None]:
         yield
 
 
-Turn = Annotated[None, Depends(take_turn)]
-"""A turn to compute. A route that receives a body takes it afterwards: the client may be slow."""
+Turn = Annotated[None, Depends(take_turn, scope="function")]
+"""A turn to compute. It begins when the body has arrived, and ends before the answer is sent: the client may be slow."""
