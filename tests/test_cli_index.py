@@ -29,9 +29,9 @@ def indexed(shell: Shell) -> Shell:
     return shell
 
 
-def uris() -> dict[str, str]:
+def uris(name: str = "c") -> dict[str, str]:
     """Path, relative to this folder → id of its item."""
-    with Collection.open("c") as collection:
+    with Collection.open(name) as collection:
         return {str(Path(item.uri).relative_to(Path.cwd())): item.id for item in collection}
 
 

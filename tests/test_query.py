@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lookalike.errors import UsageError
 from lookalike.metric import Metric, VectorSpace, similarity
-from lookalike.query import DEFAULT_K, DistanceRange, Query, find_names
+from lookalike.query import DEFAULT_K, DistanceRange, Query
 
 EUCLIDEAN = VectorSpace(Metric.EUCLIDEAN, 4)
 BITS = VectorSpace(Metric.HAMMING, 64)
@@ -79,12 +79,3 @@ def test_a_query_finds_the_nearest_by_default() -> None:
 def test_an_invalid_query_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Query(vectors=np.zeros((1, 4), np.float32), **wrong)
-
-
-def test_a_name_is_found_in_the_other_unicode_form() -> None:
-    composed, decomposed = "Mütze", "Mu\u0308tze"
-    assert find_names(composed, ["Mutze", decomposed]) == [decomposed]
-    assert find_names(decomposed, [composed]) == [composed]
-    assert find_names(composed, [decomposed, composed]) == [composed]
-    assert find_names("\u01d8", ["u\u0308\u0301", "\u00fc\u0301"]) == ["u\u0308\u0301", "\u00fc\u0301"]
-    assert find_names("mütze", [composed]) == find_names("x", []) == []

@@ -4,6 +4,7 @@ An `Embedder` is an encoder and a codec. It divides images into batches for the 
 files among many.
 """
 
+import os
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from lookalike.parallel import available_cores, prefetch_map
 from lookalike.progress import SILENT, Progress
 from lookalike.query import Branch, DistanceRange, Vectors, Within
 from lookalike.shapes import Float64, Shaped, UInt8
+from lookalike.unicode_forms import find_existing
 
 BATCH = 16
 """Images in a batch. More than eight are not faster on a core (``benchmarks/indexing.py``), and small batches divide evenly
@@ -139,7 +141,7 @@ class Embedder:
         """Embed images, in order.
 
         Args:
-            sources: the images.
+            sources: the images; a path may be in another Unicode form than the name of its file.
             branch: of the encoder.
 
         Raises:
@@ -148,7 +150,7 @@ class Embedder:
         """
         parts = [self.embed_array(self._no_images, branch)]
         for start in range(0, len(sources), _IN_MEMORY):
-            batch = [self.preprocess(source) for source in sources[start : start + _IN_MEMORY]]
+            batch = [self.preprocess(_find_file(source)) for source in sources[start : start + _IN_MEMORY]]
             parts.append(self.embed_array(np.stack(batch), branch))
         return np.concatenate(parts)
 
@@ -156,7 +158,7 @@ class Embedder:
         """Embed image files, and skip unusable ones.
 
         Args:
-            paths: the files.
+            paths: the files, in any Unicode form.
             branch: of the encoder.
             progress: receives the stage ``"embedding"``.
 
@@ -167,7 +169,7 @@ class Embedder:
 
         def read(path: Path) -> UInt8[np.ndarray, "s s 3"] | LookalikeError:
             try:
-                return self.preprocess(path)
+                return self.preprocess(find_existing(path))
             except (ImageError, NotFoundError, StorageError) as e:
                 return e
 
@@ -282,3 +284,9 @@ class Embedder:
         if false_accept_rate is not None:
             return DistanceRange(0, self.distance_at(false_accept_rate, branch))
         return None if within is None else DistanceRange.parse(within, self.space)
+
+
+def _find_file(source: ImageSource) -> ImageSource:
+    if not isinstance(source, str | os.PathLike) or os.fsdecode(source).isascii():
+        return source
+    return find_existing(Path(os.fsdecode(source)))

@@ -36,6 +36,7 @@ from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, S
 from lookalike.images.sources import quote
 from lookalike.metric import Metric, VectorSpace
 from lookalike.stores import Item, Store
+from lookalike.unicode_forms import find_existing
 from lookalike.untrusted import parsing
 from lookalike.untrusted.paths import read_inside, resolve_inside
 
@@ -147,10 +148,11 @@ def _describe_missing(folder: Path) -> str:
 
 
 def find_folder(name: Path) -> Path:
-    """Find the folder of a collection that is named with or without its suffix."""
+    """Find the folder of a collection that is named with or without its suffix, in any Unicode form."""
+    name = find_existing(name)
     if name.suffix == SUFFIX or name.name in ("", "..") or os.path.exists(name / "manifest.json"):  # noqa: PTH110 -- false for a name that is too long, too
         return name
-    return name.with_name(name.name + SUFFIX)
+    return find_existing(name.with_name(name.name + SUFFIX))
 
 
 def is_collection(name: Path) -> bool:

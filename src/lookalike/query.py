@@ -5,7 +5,6 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Self, SupportsFloat, get_args
-from unicodedata import normalize
 
 import numpy as np
 
@@ -55,21 +54,6 @@ def to_texts(name: str, values: object) -> list[str]:
         if not isinstance(text, str):
             raise UsageError(f"{name} is a str, not {type(text).__name__}.")
     return texts
-
-
-def find_names(wanted: str, names: Iterable[str]) -> list[str]:
-    """Find a name among others: the name itself, or else all that differ from it only in their Unicode form.
-
-    macOS writes “é” as two characters (NFD) in the names of files, and most keyboards as one (NFC); they look the same.
-
-    Example:
-        >>> from lookalike.query import find_names
-        >>> find_names("caf\u00e9", ["cafe\u0301", "tea"]) == ["cafe\u0301"], find_names("caf", ["cafe\u0301"])
-        (True, [])
-    """
-    form = normalize("NFC", wanted)
-    same = [name for name in names if name == wanted or (not name.isascii() and normalize("NFC", name) == form)]
-    return [wanted] if wanted in same else same
 
 
 @dataclass(frozen=True)

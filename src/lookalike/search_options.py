@@ -10,6 +10,7 @@ from lookalike.embedding import Embedder
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
 from lookalike.query import ALL, Filter, Query, Within, to_branch, to_texts
+from lookalike.unicode_forms import find_existing
 
 
 class SearchOptions(TypedDict, total=False):
@@ -66,7 +67,7 @@ def to_query(options: SearchOptions, embedder: Embedder) -> Query:
 
 
 def to_path(path: object) -> Path:
-    """Convert a path to a `Path`.
+    """Convert a path that a user gives to a `Path`, which names an existing file or folder in any Unicode form.
 
     Raises:
         UsageError: it is neither a str nor path-like.
@@ -78,7 +79,7 @@ def to_path(path: object) -> Path:
     try:
         if b"\0" in os.fsencode(path):
             raise UsageError(f"The path {str(path)!r} holds a NUL character. Check it.")
-        return Path(path)
+        return find_existing(Path(path))
     except UnicodeEncodeError as e:
         raise UsageError(f"The path {str(path)!r} is not the name of a file. Check it.") from e
 

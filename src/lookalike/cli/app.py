@@ -3,7 +3,9 @@
 import sys
 import warnings
 from collections.abc import Iterator, MutableMapping
+from functools import wraps
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -11,6 +13,7 @@ from typer.core import TyperGroup
 
 from lookalike.cli import COMMANDS, OPTIONS, output, usage
 from lookalike.errors import LookalikeError, RecipeError
+from lookalike.unicode_forms import find_existing
 from lookalike.version import __version__
 
 _MARKUP: Final = "markdown"
@@ -31,6 +34,7 @@ class Commands(MutableMapping[str, Any]):
             group = typer.main.get_group(commands)
             command = group.commands.get(name, group)
             command.name = name
+            _accept_any_form(command)
             self._loaded[name] = command
         return self._loaded[name]
 
@@ -49,6 +53,27 @@ class Commands(MutableMapping[str, Any]):
     def __len__(self) -> int:
         """Count the commands without loading them."""
         return len(COMMANDS)
+
+
+def _accept_any_form(command: Any) -> None:  # noqa: ANN401 -- as in `Commands`
+    """Let the paths that a command takes be in another Unicode form than those on the disk; see `find_existing`."""
+    for subcommand in getattr(command, "commands", {}).values():
+        _accept_any_form(subcommand)
+    call = command.callback
+    if call is None:
+        return
+
+    @wraps(call)
+    def call_with_existing(**values: object) -> object:
+        return call(**{name: _find(value) for name, value in values.items()})
+
+    command.callback = call_with_existing
+
+
+def _find(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return [_find(each) for each in value]
+    return find_existing(value) if isinstance(value, Path) else value
 
 
 class LazyGroup(TyperGroup):

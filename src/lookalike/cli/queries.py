@@ -15,6 +15,7 @@ from lookalike.images import ImageSource
 from lookalike.progress import Progress
 from lookalike.query import Query
 from lookalike.stores import Answer
+from lookalike.unicode_forms import find_existing
 
 # Queries that are searched at a time: the answers of more would only take memory.
 _BATCH = 256
@@ -59,7 +60,7 @@ class Answered:
 
 def is_single(given: Sequence[str]) -> bool:
     """Return whether the arguments name one image, whose answer is not a list."""
-    return len(given) == 1 and not Path(given[0]).is_dir()
+    return len(given) == 1 and not find_existing(Path(given[0])).is_dir()
 
 
 def find(given: Sequence[str]) -> tuple[list[Source], list[str]]:
@@ -78,8 +79,8 @@ def find(given: Sequence[str]) -> tuple[list[Source], list[str]]:
         check_local(argument)
         if argument == "-":
             sources.append(Source("-", sys.stdin.buffer.read()))
-        elif Path(argument).is_dir():
-            found = images.survey(argument)
+        elif (path := find_existing(Path(argument))).is_dir():
+            found = images.survey(path)
             not_taken = images.describe_not_taken(found.not_taken)
             if not found.paths:
                 raise NotFoundError(f"There are no images in the folder {argument}. {not_taken}".rstrip())
@@ -87,7 +88,7 @@ def find(given: Sequence[str]) -> tuple[list[Source], list[str]]:
             if not_taken:
                 notes.append(f"{argument}: {not_taken}" if len(given) > 1 else not_taken)
         else:
-            sources.append(Source(argument, Path(argument)))
+            sources.append(Source(argument, path))
     return sources, notes
 
 

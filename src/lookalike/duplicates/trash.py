@@ -35,6 +35,7 @@ from lookalike.progress import SILENT, Progress
 from lookalike.state.roots import is_below, known_roots
 from lookalike.stores import Item
 from lookalike.tables import plural
+from lookalike.unicode_forms import find_existing
 
 # Folders that a message names.
 _SHOWN_FOLDERS = 5
@@ -293,7 +294,7 @@ def restore(
         UsageError: files would leave these folders, and ``confirm`` does not allow it; no file was restored.
         StorageError: the undo list cannot be read.
     """
-    trash = absolute_path(Path(trash))
+    trash = absolute_path(find_existing(Path(trash)))
     records = read_undo_list(trash)
     _ask(_outside(_with_roots(trash, records)), confirm, "would move to places", "restored")
     restored: list[Record] = []  # with those that a kill or an earlier call left in their place

@@ -6,6 +6,7 @@ from pathlib import Path
 from lookalike.encoders import hub
 from lookalike.encoders.artefact import Encoder
 from lookalike.errors import NotFoundError, UsageError
+from lookalike.unicode_forms import find_existing
 
 DEFAULT = "toyshop"
 """The encoder of a new collection if the user names none."""
@@ -50,7 +51,7 @@ def load(source: EncoderSource) -> Encoder:
     known = bundled()
     if name in known:
         return Encoder.open(known[name])
-    folder = Path(name).expanduser()
+    folder = find_existing(Path(name).expanduser())
     if not os.path.isdir(folder):  # noqa: PTH112 -- false for a name that is too long, too
         raise NotFoundError(
             f"There is no encoder {name!r}. Bundled: {', '.join(known)}; or give a folder, or hf://org/repo."

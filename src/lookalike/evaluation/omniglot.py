@@ -19,6 +19,7 @@ from lookalike.evaluation.labels import LabelledVectors
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
 from lookalike.shapes import Int64, Shaped
+from lookalike.unicode_forms import find_existing
 from lookalike.untrusted.paths import resolve_inside
 
 _MAX_BYTES = 2**20
@@ -73,7 +74,7 @@ def read_runs(path: str | os.PathLike[str]) -> tuple[OneShotRun, ...]:
     """
     if not isinstance(path, str | os.PathLike):
         raise UsageError(f"The path of one-shot runs is a str or a Path, not {type(path).__name__}.")
-    path = Path(path)
+    path = find_existing(Path(path))
     if not path.exists():
         raise NotFoundError(f"{path} does not exist; give a folder or zip of one-shot runs, such as Omniglot's.")
     try:

@@ -12,6 +12,7 @@ from lookalike.images import ImageInMemory, ImageSource, NotTaken
 from lookalike.images.sources import check_source
 from lookalike.ingest.labels import read_labels
 from lookalike.ingest.paths import absolute_path
+from lookalike.unicode_forms import find_existing
 
 OnError = Callable[[OSError], None]
 
@@ -82,7 +83,7 @@ def plan(source: Source, labels: Labels | None = None, on_error: OnError | None 
     if isinstance(source, str | os.PathLike):
         if not os.fspath(source):
             raise UsageError("The path is empty. Give the path of an image or a folder.")
-        path = Path(source)
+        path = find_existing(Path(source))
         if isinstance(labels, str | os.PathLike) or not os.path.isfile(path):  # noqa: PTH113 -- false for a name that is too long, too
             return _plan_folder(path, labels, on_error)
         source = [path]
@@ -120,7 +121,7 @@ def _plan_folder(folder: Path, labels: Labels | None, on_error: OnError | None) 
             (Entry(p, parts[0] if len(parts) > 1 else None) for p, parts in zip(paths, names, strict=True)),
             found.not_taken,
         )
-    table = read_labels(Path(labels), folder, paths)
+    table = read_labels(find_existing(Path(labels)), folder, paths)
     planned = []
     for path in paths:
         row = dict(table.values.get(path, {}))
@@ -143,7 +144,7 @@ def _plan_sequence(sources: Sequence[ImageSource | Entry], labels: Labels | None
         if isinstance(source, Entry):
             planned.append(source if label is None else replace(source, label=label))
         elif isinstance(source, str | os.PathLike):
-            planned.append(Entry(Path(source), label))
+            planned.append(Entry(find_existing(Path(source)), label))
         elif isinstance(source, ImageInMemory):
             planned.append(Entry(Path(f"#{i + 1}"), label, image=source))
         else:

@@ -4,8 +4,9 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from lookalike.query import Filter, find_names
+from lookalike.query import Filter
 from lookalike.stores.protocol import Store
+from lookalike.unicode_forms import find_names
 
 _LISTED = 8
 
