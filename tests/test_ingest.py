@@ -206,8 +206,8 @@ def test_a_file_that_changed_replaces_its_item(desk: Desk) -> None:
     [
         ({"a": 1}, {"a": 2, "b": 1}, {"embedded": 1, "reused": 1}),
         ({"b": 1}, {"b": 2, "a": 1}, {"embedded": 1, "reused": 1}),
-        ({"a": 1, "b": 2}, {"a": 2, "b": 1}, {"reused": 2}),
-        ({"a": 1, "b": 2, "c": 3}, {"a": 2, "b": 3, "c": 1}, {"reused": 3}),
+        ({"a": 1, "b": 2}, {"a": 2, "b": 1}, {"moved": 2}),
+        ({"a": 1, "b": 2, "c": 3}, {"a": 2, "b": 3, "c": 1}, {"moved": 3}),
         ({"a": 1, "b": 1}, {"a": 2, "b": 1, "c": 1}, {"embedded": 1, "reused": 1, "unchanged": 1}),
         ({"a": 1, "b": 1}, {"a": 1, "b": 2, "c": 1}, {"embedded": 1, "reused": 1, "unchanged": 1}),
         ({"a": 1, "b": 1}, {"a": 2, "b": 2, "c": 1}, {"embedded": 1, "reused": 2}),

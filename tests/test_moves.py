@@ -5,11 +5,13 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
 import image_files
 import processes
+from lookalike import images
 from lookalike.collection import Collection
 from lookalike.duplicates import decisions
 from lookalike.encoders import Encoder
@@ -245,6 +247,164 @@ def test_a_run_that_breaks_off_leaves_whole_items_and_the_next_one_continues(
     after = by_name(shop)
     assert {name: item.id for name, item in after.items()} == {name: item.id for name, item in before.items()}
     assert not any(map(shop.is_missing, shop))
+
+
+# ---- files that take the places of others
+
+
+def rename(folder: Path, **names: str) -> None:
+    """Rename files all at once; a file whose name is taken is overwritten."""
+    for old in names:
+        (folder / f"{old}.png").rename(folder / f"{old}.moving")
+    for old, new in names.items():
+        (folder / f"{old}.moving").rename(folder / f"{new}.png")
+
+
+@pytest.mark.parametrize("write_every", [1, 1000])
+@pytest.mark.parametrize(
+    ("names", "moved"),
+    [
+        ({"a": "b", "b": "a"}, 2),
+        ({"a": "b", "b": "c", "c": "a"}, 3),
+        ({"a": "b", "b": "c", "c": "e"}, 3),
+        ({"c": "b", "b": "a", "a": "0"}, 3),
+        ({"a": "b", "b": "a", "c": "d", "d": "c"}, 4),
+        ({"a": "b", "b": "e", "c": "0"}, 3),
+    ],
+)
+def test_files_that_take_the_places_of_others_keep_their_items(
+    shop: Collection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    names: dict[str, str],
+    moved: int,
+    write_every: int,
+) -> None:
+    monkeypatch.setattr(run, "SCHEDULE", run.Schedule(write_every=write_every, task=1))
+    files = write(tmp_path / "photos", a=1, b=2, c=3, d=4)
+    shop.add([Entry(file, f"was {file.stem}", {"of": file.stem}) for file in files])
+    before = {item.label: item for item in shop}
+    rename(tmp_path / "photos", **names)
+    assert counts(shop.add(tmp_path / "photos")) == (moved, 0, 0, 4 - moved)
+    assert {label: (i.id, i.attributes, i.sha256) for label, i in before.items()} == {
+        i.label: (i.id, i.attributes, i.sha256) for i in shop
+    }
+    assert {names.get(item.attributes["of"], item.attributes["of"]) for item in shop} == set(by_name(shop))
+    for name, item in by_name(shop).items():
+        assert names.get(item.attributes["of"], item.attributes["of"]) == name
+    assert counts(shop.add(tmp_path / "photos")) == (0, 0, 0, 4)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_renames_of_different_files_keep_their_items(shop: Collection, tmp_path: Path, seed: int) -> None:
+    random = Random(seed)
+    files = write(tmp_path / "photos", **{f"p{i}": i for i in range(12)})
+    shop.add([Entry(file, file.stem) for file in files])
+    ids = {item.label: item.id for item in shop}
+    for _ in range(3):
+        names = [file.stem for file in (tmp_path / "photos").iterdir()]
+        new = random.sample([f"p{i}" for i in range(16)], len(names))
+        rename(tmp_path / "photos", **dict(zip(names, new, strict=True)))
+        added = shop.add(tmp_path / "photos")
+        assert added.moved + added.unchanged == 12
+        assert {item.label: item.id for item in shop} == ids
+        assert not any(map(shop.is_missing, shop))
+        assert len(by_name(shop)) == 12
+        for item in shop:
+            assert images.fingerprint(Path(item.uri).read_bytes()) == item.sha256
+
+
+def test_a_file_that_overwrites_another_keeps_its_item(shop: Collection, tmp_path: Path) -> None:
+    files = write(tmp_path / "photos", a=1, b=2, c=3)
+    shop.add([Entry(file, file.stem) for file in files])
+    rename(tmp_path / "photos", a="b", b="c")
+    before = {item.label: item for item in shop}
+    added = shop.add(tmp_path / "photos")
+    assert (counts(added), added.relabelled) == ((2, 0, 0, 0), 0)
+    names = {item.label: (item.id, item.name, shop.is_missing(item)) for item in shop}
+    assert names == {
+        "a": (before["a"].id, "b.png", False),
+        "b": (before["b"].id, "c.png", False),
+        "c": (before["c"].id, "a.png", True),  # its file is gone, and so is this path
+    }
+    write(tmp_path / "photos", d=3)  # it was in a backup
+    assert counts(shop.add(tmp_path / "photos")) == (1, 0, 0, 2)
+    assert {item.label: item.name for item in shop} == {"a": "b.png", "b": "c.png", "c": "d.png"}
+
+
+def test_a_copy_in_the_place_of_a_moved_file_is_a_new_item(shop: Collection, tmp_path: Path) -> None:
+    files = write(tmp_path / "photos", a=1, b=2)
+    shop.add([Entry(file, file.stem) for file in files])
+    ids = {item.label: item.id for item in shop}
+    rename(tmp_path / "photos", b="c")
+    write(tmp_path / "photos", b=1)
+    assert counts(shop.add(tmp_path / "photos")) == (1, 0, 1, 1)
+    assert {item.name: (item.label, item.id) for item in shop} == {
+        "a.png": ("a", ids["a"]),
+        "c.png": ("b", ids["b"]),
+        "b.png": (None, file_id(files[1], 1)),
+    }
+
+
+def test_a_copy_over_a_file_whose_image_is_nowhere_keeps_the_item_of_the_path(shop: Collection, tmp_path: Path) -> None:
+    files = write(tmp_path / "photos", a=1, b=2, z=3)
+    shop.add([Entry(file, file.stem) for file in files])
+    before = {item.name: (item.label, item.id) for item in shop}
+    write(tmp_path / "photos", a=3, b=1)  # z was copied to a, and a to b
+    assert counts(shop.add(tmp_path / "photos")) == (0, 0, 2, 1)
+    assert {item.name: (item.label, item.id) for item in shop} == before
+
+
+def test_a_file_that_was_copied_and_then_edited_keeps_its_item(shop: Collection, tmp_path: Path) -> None:
+    (file,) = write(tmp_path / "photos", a=1)
+    shop.add([Entry(file, "cat")])
+    write(tmp_path / "photos", a=2, original=1)
+    assert counts(shop.add(tmp_path / "photos")) == (0, 1, 1, 0)
+    assert {item.name: item.label for item in shop} == {"a.png": "cat", "original.png": None}
+
+
+def test_new_labels_of_swapped_files_win(shop: Collection, tmp_path: Path) -> None:
+    write(tmp_path / "photos", cat__a=1, dog__a=2)
+    shop.add(tmp_path / "photos", labels="folder")
+    ids = {item.sha256: item.id for item in shop}
+    rename(tmp_path / "photos", **{"cat/a": "dog/a", "dog/a": "cat/a"})
+    added = shop.add(tmp_path / "photos", labels="folder")
+    assert (added.moved, added.relabelled) == (2, 2)
+    assert {item.sha256: item.id for item in shop} == ids
+    assert all(Path(item.uri).parent.name == item.label for item in shop)
+
+
+def test_an_interrupt_leaves_swapped_files_for_the_next_run(shop: Collection, tmp_path: Path) -> None:
+    files = write(tmp_path / "photos", a=1, b=2, **{f"p{i:02}": i for i in range(10, 40)})
+    shop.add([Entry(file, file.stem) for file in files])
+    before = {item.label: item for item in shop}
+    rename(tmp_path / "photos", a="b", b="a")
+
+    def stop(report: Report) -> None:
+        if report.done >= 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        shop.add(tmp_path / "photos", Recorder(stop))
+    assert {item.label: item.uri for item in shop} == {label: item.uri for label, item in before.items()}
+    assert shop.add(tmp_path / "photos").moved == 2
+    assert {item.label: (item.id, item.sha256) for item in shop} == {
+        label: (item.id, item.sha256) for label, item in before.items()
+    }
+
+
+def test_two_processes_that_see_the_same_swap_agree(
+    shop: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write(tmp_path / "photos", a=1, b=2)
+    shop.add([Entry(file, file.stem) for file in files])
+    ids = {item.label: item.id for item in shop}
+    rename(tmp_path / "photos", a="b", b="a")
+    with Collection.open(shop.path) as other:
+        between(monkeypatch, lambda: other.add(tmp_path / "photos"))
+        assert counts(shop.add(tmp_path / "photos")) == (2, 0, 0, 0)
+    assert {(item.label, item.id, item.name) for item in shop} == {("a", ids["a"], "b.png"), ("b", ids["b"], "a.png")}
 
 
 def between(monkeypatch: pytest.MonkeyPatch, act: object) -> None:

@@ -1,13 +1,13 @@
-"""Moved files: new paths with the content of items whose files are gone."""
+"""Moved files: paths with the content of items whose files are gone, or have the content of another item now."""
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from lookalike.ingest.known import Known
-from lookalike.ingest.paths import is_missing
+from lookalike.ingest.paths import is_missing, signature
 from lookalike.stores import Item
 
 # Trailing parts of two paths that are compared, to tell copies of one content apart.
@@ -15,14 +15,20 @@ _PARTS = 6
 
 
 class Moves:
-    """The items of a store whose files are gone, by content; each is found once."""
+    """The items of a store whose files were moved, by content; each is found once.
+
+    Attributes:
+        contents: of the items before the run.
+    """
 
     def __init__(self, known: Known) -> None:
         """Look for items among the known ones, at the first call of `find`."""
+        self.contents = frozenset(known.holders)
         self._known = known
         self._items: dict[str, list[Item]] | None = None
         self._by_inode: dict[str, dict[tuple[int, int], list[str]]] = {}
         self._gone: dict[str, OldPaths] = {}
+        self._may_have_left: dict[str, bool] = {}
 
     def find(self, new: Sequence[Item]) -> dict[str, Item]:
         """Find the items whose files were moved.
@@ -59,6 +65,49 @@ class Moves:
             if uri != new.uri and same and ident is not None and self._known.items[ident].sha256 == new.sha256:
                 return self._known.items[ident]
         return None
+
+    def may_have_left(self, content: str) -> bool:
+        """Return whether an item of a content has a file that is gone or may have changed; no file is read."""
+        if content not in self._may_have_left:
+            items = self._with_content(content)
+            self._may_have_left[content] = any(signature(Path(item.uri)) != item.signature for item in items)
+        return self._may_have_left[content]
+
+    def find_exchanges(self, arrivals: Mapping[str, str]) -> tuple[dict[str, Item], dict[str, str]]:
+        """Find the items whose files took the places of others: swapped files, and chains of renames.
+
+        The file of an item has left its path if the path is gone, or is among the arrivals, with another content.
+
+        Args:
+            arrivals: uri → content of the files of a run that are new or changed, and have one of the `contents`.
+
+        Returns:
+            Uri of an arrival → the stored item whose file it is; and id → path for each item whose own file was overwritten.
+            The path is the one where the chain of renames began, and is gone.
+        """
+        items, paths = self._known.items, self._known.paths
+        replaced = {uri: items[paths[uri]] for uri in arrivals if uri in paths}
+        places: dict[str, list[str]] = defaultdict(list)
+        for uri, content in arrivals.items():
+            places[content].append(uri)
+        left: dict[str, list[str]] = defaultdict(list)
+        for uri, ident in paths.items():
+            content = items[ident].sha256
+            if content in places and Path(uri).is_absolute() and (uri in replaced or is_missing(Path(uri))):
+                left[content].append(uri)
+        origins = {new: old for content in left for new, old in OldPaths(left[content]).pair(places[content]).items()}
+        overwritten: dict[str, str] = {}
+        left_paths = set(origins.values())
+        for uri in [uri for uri in origins if uri in replaced and uri not in left_paths]:
+            chain = [uri]
+            while chain[-1] in origins:
+                chain.append(origins[chain[-1]])
+            if chain[-1] not in replaced:
+                overwritten[replaced[uri].id] = chain[-1]
+            else:  # another file was copied to where the chain began, so no path is left for the item
+                for path in chain[:-1]:
+                    del origins[path]
+        return {new: items[paths[old]] for new, old in origins.items()}, overwritten
 
     def _inodes(self, content: str) -> dict[tuple[int, int], list[str]]:
         """Return device and inode → paths, of the items of a content."""

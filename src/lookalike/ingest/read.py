@@ -18,9 +18,10 @@ from lookalike.stores.protocol import check_items
 
 _ID_DIGITS = 20
 
-Outcome = Literal["embedded", "reused", "moved", "unchanged", "failed"]
-"""The outcome of an entry. ``reused``: the vector of its content was known under another name, and ``moved``: the file of
-that name is gone."""
+Outcome = Literal["embedded", "reused", "moved", "unchanged", "failed", "overwritten"]
+"""The outcome of an entry. ``reused``: the vector of its content was known under another name. ``moved``: the file of that
+name is gone, or has the content of another item. ``overwritten``, of an item without an entry: the file of another item took
+its place."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,8 +69,8 @@ class Added:
         reused: number of images whose content was known under another name.
         unchanged: number of images whose content did not change.
         failures: unusable images.
-        moved: number of images that were found under a new path while the file at their old path is gone. Their items keep
-            their ids, labels and attributes.
+        moved: number of images that were found under another path while the file at their old path is gone, or is another
+            known image, as when two files swap their names. Their items keep their ids, labels and attributes.
         relabelled: number of images, among those that were known, whose label or attributes changed.
         not_taken: files of the folder that show something but are not taken, such as videos, by kind.
         notes: sentences about the labels.
@@ -158,6 +158,7 @@ class _Run:
         self.relabelled = 0
         self.failures: list[Failure] = []
         self.pending: list[Pending] = []  # in the order of the entries
+        self.deferred: list[Pending] = []  # perhaps moved; the whole run decides
         self.left_by_last_write = 0
         self.last_write = time.monotonic()
 
@@ -180,6 +181,7 @@ class _Run:
         finally:
             self.threads.shutdown(cancel_futures=True)
         self.write()
+        self.write_deferred()
         progress.advance("indexing", self.counts.total(), len(entries))
         return Added(
             embedded=self.counts["embedded"],
@@ -232,13 +234,30 @@ class _Run:
         ready = count_ready(self.pending, self.queue.unfinished)
         found = self.find_moves(self.pending[:ready])
         self.pending[:ready], ready = found, len(found)
-        relabelled = {each.item.id for each in self.pending[:ready] if self.is_relabelled(each.item)}
-        for unwritten in write(self.store, self.pending[:ready], self.known, self.keeper):
+        self.write_items(self.pending[:ready])
+        self.pending = self.pending[ready:]  # after the write, which an interrupt may end
+        self.left_by_last_write, self.last_write = len(self.pending), time.monotonic()
+
+    def write_items(self, pending: Sequence[Pending]) -> None:
+        relabelled = {each.item.id for each in pending if self.is_relabelled(each.item)}
+        for unwritten in write(self.store, pending, self.known, self.keeper):
             self.fail_unwritten(unwritten)
             relabelled.discard(unwritten.item.id)
         self.relabelled += len(relabelled)
-        self.pending = self.pending[ready:]  # after the write, which an interrupt may end
-        self.left_by_last_write, self.last_write = len(self.pending), time.monotonic()
+
+    def write_deferred(self) -> None:
+        """Write the items of files that took the places of others; afterwards those of files that are copies."""
+        moved, overwritten = self.moves.find_exchanges({each.item.uri: each.item.sha256 for each in self.deferred})
+        self.counts["reused"] -= len(moved)
+        self.counts["moved"] += len(moved)
+        items = [self.known.items[ident] for ident in overwritten]
+        self.write_items(
+            [
+                *(self.follow(each, moved[each.item.uri]) for each in self.deferred if each.item.uri in moved),
+                *(Pending(Entry(Path(i.uri)), replace(i, uri=overwritten[i.id]), None, "overwritten") for i in items),
+            ]
+        )
+        self.write_items([self.stay(each) for each in self.deferred if each.item.uri not in moved])
 
     def find_moves(self, pending: Sequence[Pending]) -> list[Pending]:
         """Give new paths of known contents the items whose files are gone, or are the same files under other paths."""
@@ -264,13 +283,29 @@ class _Run:
                 item = keep_labels(replace(old, label=each.item.label, attributes=each.item.attributes), old)
                 if item != old:
                     found.append(replace(each, item=item, outcome="unchanged"))
+            elif self.may_be_exchanged(each):
+                self.deferred.append(each)
             else:
                 found.append(each)
         return found
 
+    def may_be_exchanged(self, pending: Pending) -> bool:
+        """Return whether a known content may have come from the path of its item, which has another content now."""
+        content = pending.item.sha256
+        if pending.outcome != "reused" or pending.entry.id is not None or content not in self.moves.contents:
+            return False
+        return bool(pending.item.uri) and (pending.item.id in self.known.items or self.moves.may_have_left(content))
+
     def follow(self, pending: Pending, old: Item) -> Pending:
         """Keep the item of a file that was moved."""
-        return replace(pending, item=keep_labels(replace(pending.item, id=old.id), old), outcome="moved")
+        return replace(pending, item=keep_labels(_labelled(pending, old.id), old), outcome="moved")
+
+    def stay(self, pending: Pending) -> Pending:
+        """Keep the item of a path, or make another one if the path's own item has moved away."""
+        uri, old = pending.item.uri, self.known.items.get(pending.item.id)
+        if old is None or old.uri == uri:
+            return pending
+        return replace(pending, item=_labelled(pending, self.known.id_of(Path(uri), uri)))
 
     def is_relabelled(self, item: Item) -> bool:
         old = self.known.items.get(item.id)
@@ -280,3 +315,8 @@ class _Run:
         self.counts[pending.outcome] -= 1
         reason = "another process changed or removed items of the same content meanwhile. Index again."
         self.fail(pending.entry, f"{pending.item.uri or str(pending.entry.path)!r}: {reason}")
+
+
+def _labelled(pending: Pending, ident: str) -> Item:
+    """Return an item with another id, and with the label and attributes of its entry alone."""
+    return replace(pending.item, id=ident, label=pending.entry.label, attributes=dict(pending.entry.attributes))
