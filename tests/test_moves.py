@@ -184,6 +184,28 @@ def test_a_file_under_another_path_is_the_same_item(shop: Collection, tmp_path: 
     assert by_name(shop)["a"].uri == before["a"].uri
 
 
+def test_a_file_whose_name_changed_only_its_case_is_moved(
+    shop: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "photos"
+    (file,) = write(folder, mug=1)
+    shop.add([Entry(file, "mug")])
+    (before,) = shop
+    file.rename(folder / "Mug.png")
+    lstat, stat = os.lstat, Path.stat
+
+    def on_this_disk(path: Path | str) -> Path:
+        """Return the path on a disk that ignores case."""
+        return folder / "Mug.png" if Path(path) == file else Path(path)
+
+    monkeypatch.setattr(os, "lstat", lambda path, **how: lstat(on_this_disk(path), **how))
+    monkeypatch.setattr(Path, "stat", lambda path, **how: stat(on_this_disk(path), **how))
+    assert not shop.is_missing(before)
+    assert counts(shop.add(folder)) == (1, 0, 0, 0)
+    assert [(item.id, item.label, item.name) for item in shop] == [(before.id, "mug", "Mug.png")]
+    assert counts(shop.add(folder)) == (0, 0, 0, 1)
+
+
 def test_a_hard_link_is_an_item_of_its_own(shop: Collection, tmp_path: Path) -> None:
     (file,) = write(tmp_path / "photos", a=1)
     shop.add(tmp_path / "photos")

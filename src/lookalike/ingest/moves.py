@@ -51,7 +51,7 @@ class Moves:
         return found
 
     def find_same_file(self, new: Item) -> Item | None:
-        """Find the item of a file that a new path leads to through a linked folder.
+        """Find the item of a file that a new path leads to through a linked folder, or on a disk that ignores case.
 
         A hard link, or a link to a file, is another file.
         """

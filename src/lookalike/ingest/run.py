@@ -265,15 +265,14 @@ class _Run:
         new = [
             p for p in pending if p.outcome == "reused" and p.entry.id is None and p.item.uri and p.item.id not in items
         ]
-        moved = self.moves.find([each.item for each in new])
-        self.counts["reused"] -= len(moved)
+        moved, same = self.moves.find([each.item for each in new]), dict[str, Item]()
+        for item in (each.item for each in new if each.item.uri not in moved):
+            if old := self.moves.find_same_file(item):
+                # Two names of one file are one name on a disk that ignores case or Unicode forms: it was renamed.
+                found_as = same if Path(old.uri).name == Path(item.uri).name else moved
+                found_as[item.uri] = old
+        self.counts["reused"] -= len(moved) + len(same)
         self.counts["moved"] += len(moved)
-        same = {
-            each.item.uri: old
-            for each in new
-            if each.item.uri not in moved and (old := self.moves.find_same_file(each.item)) is not None
-        }
-        self.counts["reused"] -= len(same)
         self.counts["unchanged"] += len(same)
         found = []
         for each in pending:
