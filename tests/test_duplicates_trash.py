@@ -9,17 +9,19 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 import image_files
 from lookalike import duplicates, images
 from lookalike.collection import Collection, Entry
 from lookalike.duplicates import FindOptions, SearchRadius, undo_list
 from lookalike.duplicates import trash as moving
-from lookalike.duplicates.undo_list import Record
+from lookalike.duplicates.undo_list import Record, UndoList
 from lookalike.encoders import Encoder
 from lookalike.errors import AlreadyExistsError, NotFoundError, StorageError, UsageError
 from lookalike.ingest import plan
@@ -489,19 +491,22 @@ class Stranger:
     collection: Path
     records: list[dict[str, object]] = field(default_factory=list)
 
-    def put(
-        self, number: int, file: Path, trashed: str = "loot.png", changes: Mapping[str, object] | None = None
-    ) -> None:
+    def place(self, file: Path, again: int = 1) -> Path:
+        """Return the place in the trash of a file, or of another one that had the same path later."""
+        inside = self.trash / file.relative_to("/")
+        return inside if again == 1 else inside.with_name(f"{file.stem} ({again}){file.suffix}")
+
+    def put(self, number: int, file: Path, changes: Mapping[str, object] | None = None, *, again: int = 1) -> None:
         """Put an image into the trash with a record; the values of changes replace those of the record."""
         content = image_files.png(number)
-        path = self.trash / trashed
+        path = self.place(file, again)
         if not os.path.lexists(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         record: dict[str, object] = {
             "collection": str(self.collection),
             "file": str(file),
-            "trashed": trashed,
+            "trashed": path.relative_to(self.trash).as_posix(),
             "kept": "/nowhere.png",
             "sha256": images.fingerprint(content),
             "id": "stranger",
@@ -530,7 +535,7 @@ def stranger(collection: Collection, tmp_path: Path) -> Stranger:
 def test_files_go_outside_of_the_known_folders_only_if_the_user_allows_it(stranger: Stranger, tmp_path: Path) -> None:
     target = tmp_path / "home" / "new" / "evil.png"
     stranger.put(9, target)
-    stranger.put(5, tmp_path / "photos" / "good.png", "good.png")
+    stranger.put(5, tmp_path / "photos" / "good.png")
     with pytest.raises(UsageError, match=rf"1 file would move .*{target.parent}\. No file was restored.*--yes"):
         stranger.restore()
     assert not target.parent.exists()
@@ -569,42 +574,48 @@ def test_a_link_in_a_known_folder_is_resolved_before_the_user_is_asked(stranger:
     assert list((tmp_path / "home").iterdir()) == []
 
 
-def test_no_link_inside_the_trash_is_followed(stranger: Stranger, tmp_path: Path) -> None:
-    photos = tmp_path / "photos"
-    (stranger.trash / "link").symlink_to(photos)
-    (stranger.trash / "4.png").symlink_to(photos / "4.png")
-    stranger.put(4, photos / "stolen.png", "link/4.png")
-    stranger.put(4, photos / "stolen 2.png", "4.png")
-    stranger.put(4, photos / "4.png", "link/4.png")  # would unlink the only copy
+def test_no_link_inside_the_trash_is_followed(stranger: Stranger, collection: Collection, tmp_path: Path) -> None:
+    photos, more = tmp_path / "photos", tmp_path / "more"
+    more.mkdir()
+    collection.remember_root(more)
+    stranger.place(more).mkdir(parents=True)
+    stranger.place(more / "link").symlink_to(photos)
+    stranger.place(more / "stolen.png").symlink_to(photos / "4.png")
+    stranger.place(photos).symlink_to(photos)
+    stranger.put(4, more / "link" / "4.png")
+    stranger.put(4, more / "stolen.png")
+    stranger.put(4, photos / "4.png")  # would unlink the only copy
     before = state(photos)
     back = stranger.restore()
     assert back.files == ()
     assert {reason.partition(";")[0] for _, reason in back.failures} == {"links are not followed here"}
     assert state(photos) == before
+    assert list(more.iterdir()) == []
 
 
 def test_a_file_is_not_restored_into_the_trash_itself(stranger: Stranger) -> None:
     stranger.put(9, stranger.trash / "loot.png")
-    stranger.put(8, stranger.trash / "deep" / "b.png", "b.png")
+    stranger.put(8, stranger.trash / "deep" / "b.png")
     back = stranger.restore(allowed=True)
     assert back.files == ()
     assert all("inside the trash" in reason for _, reason in back.failures)
-    assert (stranger.trash / "loot.png").read_bytes() == image_files.png(9)
+    assert stranger.place(stranger.trash / "loot.png").read_bytes() == image_files.png(9)
 
 
 def test_only_the_content_of_the_record_is_restored(stranger: Stranger, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     stranger.put(9, photos / "a.png", changes={"sha256": "0" * 64})
-    (stranger.trash / "folder.png").mkdir()
-    stranger.put(9, photos / "b.png", "folder.png")
-    os.mkfifo(stranger.trash / "pipe.png")
-    stranger.put(9, photos / "c.png", "pipe.png")
-    stranger.put(9, photos / "d.png", "gone.png")
-    (stranger.trash / "gone.png").unlink()
-    stranger.put(9, photos / ("x" * 300 + ".png"), "long.png")
-    stranger.put(9, photos / "4.png" / "e.png", "below a file.png")
+    stranger.place(photos / "b.png").mkdir()
+    stranger.put(9, photos / "b.png")
+    os.mkfifo(stranger.place(photos / "c.png"))
+    stranger.put(9, photos / "c.png")
+    stranger.put(9, photos / "d.png")
+    stranger.place(photos / "d.png").unlink()
+    stranger.put(9, photos / ("x" * 250 + ".png"))
+    (photos / ("x" * 250 + ".png")).mkdir()
+    stranger.put(9, photos / "4.png" / "e.png")
     (photos / "dangling.png").symlink_to(tmp_path / "home" / "new.png")
-    stranger.put(9, photos / "dangling.png", "dangling.png")
+    stranger.put(9, photos / "dangling.png")
     before = state(photos)
     back = stranger.restore()
     assert (back.files, len(back.failures)) == ((), 7)
@@ -628,8 +639,10 @@ def test_a_dangling_link_is_not_replaced_without_hard_links(
 
 
 def test_a_hard_link_in_the_trash_leaves_its_other_name_alone(stranger: Stranger, tmp_path: Path) -> None:
-    (stranger.trash / "hard.png").hardlink_to(tmp_path / "photos" / "4.png")
-    stranger.put(4, tmp_path / "photos" / "again.png", "hard.png")
+    place = stranger.place(tmp_path / "photos" / "again.png")
+    place.parent.mkdir(parents=True)
+    place.hardlink_to(tmp_path / "photos" / "4.png")
+    stranger.put(4, tmp_path / "photos" / "again.png")
     assert len(stranger.restore().files) == 1
     assert (tmp_path / "photos" / "4.png").read_bytes() == image_files.png(4)
 
@@ -653,15 +666,12 @@ def test_nothing_is_added_that_was_not_in_the_trash_unless_it_lies_in_a_known_fo
     (photos / "link").symlink_to(photos)
     known, before = items(collection), state(collection.path / "images")
     evil = {"label": "evil"}
-    stranger.put(9, secret, "1.png", evil | {"uri": "images/zz"})
-    stranger.put(9, secret, "2.png", evil)
-    indexed = list[tuple[int, Path, str, dict[str, str]]]()
-    indexed.append((4, photos / "4.png", "3.png", evil))  # another id
-    indexed.append((4, photos / "4.png", "4.png", evil | {"id": "id-4.png"}))
-    indexed.append((4, photos / "link" / "4.png", "5.png", evil))
-    for record in indexed:
-        stranger.put(*record)
-    for path in stranger.trash.glob("*.png"):
+    stranger.put(9, secret, evil | {"uri": "images/zz"})
+    stranger.put(9, secret, evil, again=2)
+    stranger.put(4, photos / "4.png", evil)  # another id
+    stranger.put(4, photos / "4.png", evil | {"id": "id-4.png"}, again=2)
+    stranger.put(4, photos / "link" / "4.png", evil)
+    for path in stranger.trash.rglob("*.png"):
         path.unlink()
     with pytest.raises(UsageError, match=r"2 files would move .*home"):
         stranger.restore()
@@ -680,7 +690,7 @@ def test_an_interrupted_undo_adds_what_it_moved_into_known_folders(
 ) -> None:
     place = tmp_path / "photos" / "new.png"
     stranger.put(9, place)
-    (stranger.trash / "loot.png").rename(place)
+    stranger.place(place).rename(place)
     back = stranger.restore()
     assert (back.files, back.failures, back.added) == ((), (), (place,))
     assert collection.store.get(["stranger"])["stranger"].uri == str(place)
@@ -692,11 +702,11 @@ def test_a_moved_file_adds_one_item_and_changes_none(
     photos, known = tmp_path / "photos", items(collection)
     own = collection.add_image(image_files.png(8), "mug")
     kept = collection.folder.file(own)
-    stranger.put(9, photos / "new.png", "1.png")
-    stranger.put(9, photos / "new.png", "2.png", {"id": "second"})
-    stranger.put(4, photos / "4.png", "3.png", {"id": "id-4.png", "label": "evil"})  # there already
-    stranger.put(8, kept, "4.png", {"uri": own.uri, "label": "evil"})
-    stranger.put(7, photos / "7.png", "7.png", {"uri": "images/zz"})
+    stranger.put(9, photos / "new.png")
+    stranger.put(9, photos / "new.png", {"id": "second"}, again=2)
+    stranger.put(4, photos / "4.png", {"id": "id-4.png", "label": "evil"})  # there already
+    stranger.put(8, kept, {"uri": own.uri, "label": "evil"})
+    stranger.put(7, photos / "7.png", {"uri": "images/zz"})
     back = stranger.restore()
     assert back.added == (photos / "new.png",)
     assert reasons_by_name(back)["7.png"].endswith("the undo list has a wrong uri, 'images/zz'")
@@ -708,10 +718,12 @@ def test_a_moved_file_adds_one_item_and_changes_none(
 def test_undo_looks_once_for_each_folder_that_the_trash_lacks(
     stranger: Stranger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deep = "a/" * 120
     for i in range(20):
-        stranger.put(4, tmp_path / "photos" / "4.png", f"{i}.png", {"trashed": f"{i}/{deep}b.png"})
-        (stranger.trash / f"{i}.png").unlink()
+        file = tmp_path / "photos" / str(i) / ("a/" * 110) / "b.png"
+        file.parent.mkdir(parents=True)
+        stranger.put(4, file)
+        stranger.place(file).rename(file)
+    shutil.rmtree(stranger.trash / tmp_path.parts[1])
     looked = list[str]()
 
     def resolve_inside(folder: Path, name: str) -> Path:
@@ -750,7 +762,19 @@ DAMAGED = {
 
 WRONG_FIELDS: dict[str, object] = {
     "file": ["relative.png", "/a/../b.png", "/a\0b.png", "", None, 1, ["/a"], {}, "/a" * 1990, "/" + "a" * 4096],
-    "trashed": ["../loot.png", "/loot.png", "a/../../loot.png", ".", "", "a\0b", 3, "a/" * 1990 + "a", "a" * 4097],
+    "trashed": [
+        "../loot.png",
+        "/loot.png",
+        "a/../../loot.png",
+        ".",
+        "",
+        "a\0b",
+        3,
+        "a/" * 1990 + "a",
+        "a" * 4097,
+        "loot.png",
+        "a.png",
+    ],
     "sha256": ["", "A" * 64, "0" * 63, "0" * 64 + "\n", None],
     "collection": ["c.lookalike", "/a/../c", None, "/a" * 1990],
     "id": ["", 7],
@@ -887,3 +911,26 @@ def test_a_record_keeps_names_of_any_kind() -> None:
     line = record.to_line()
     assert line.count(b"\n") == 1
     assert Record.model_validate(json.loads(line)) == record
+
+
+@pytest.mark.parametrize(
+    "file", ["/photos/a.b.png", "/a.png", "/photos/.hidden", "/photos/a (2).png", "/photos/x\n(.png"]
+)
+def test_a_place_in_the_trash_has_the_shape_that_a_move_gives_it(file: str, tmp_path: Path) -> None:
+    path, inside = Path(file), Path(file[1:])
+    with UndoList(tmp_path / "trash") as undo:
+        places = []
+        for _ in range(3):
+            places.append(undo.place(path))
+            places[-1].parent.mkdir(parents=True, exist_ok=True)
+            places[-1].touch()
+    right = [place.relative_to(tmp_path / "trash").as_posix() for place in places]
+    assert right[0] == file[1:]
+    wrong = [
+        str(inside.with_name(f"{inside.stem}{end}{inside.suffix}")) for end in (" (1)", " (02)", " (x)", " 2", "(2)")
+    ]
+    wrong += [f"{file[1:]}/", f"x/{file[1:]}", f"{file[1:]}x", f"./{file[1:]}", file, path.name + "x"]
+    for trashed in (*right, *wrong):
+        record = {"collection": "/c", "file": file, "trashed": trashed, "kept": "/k", "sha256": "0" * 64, "id": "1"}
+        with nullcontext() if trashed in right else pytest.raises(ValidationError, match="trash"):
+            Record.model_validate(record | {"uri": file, "label": None, "attributes": {}})

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path, PurePath
 from typing import Annotated, BinaryIO, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lookalike import atomic
 from lookalike.errors import AlreadyExistsError, NotFoundError, StorageError, reason_of
@@ -49,10 +49,20 @@ def _check_absolute(path: str) -> str:
     return path
 
 
-def _check_relative(path: str) -> str:
-    if PurePath(path).is_absolute() or not PurePath(path).parts:
-        raise ValueError("a file in the trash is inside the trash folder")
-    return path
+def _places(path: PurePath) -> Iterator[str]:
+    """Yield the places of a file in a trash folder: its whole path without the root, and that path with each number from 2."""
+    inside = PurePath(*path.parts[1:])
+    yield inside.as_posix()
+    for number in count(2):
+        yield inside.with_name(f"{inside.stem} ({number}){inside.suffix}").as_posix()
+
+
+def _is_place(trashed: str, path: PurePath) -> bool:
+    inside = PurePath(*path.parts[1:])
+    start = re.escape(inside.as_posix().removesuffix(inside.suffix))
+    return bool(
+        inside.parts and re.fullmatch(rf"{start}( \(([2-9]|[1-9][0-9]+)\))?{re.escape(inside.suffix)}", trashed)
+    )
 
 
 _AnyPath = Annotated[str, AfterValidator(_check_path)]
@@ -65,7 +75,7 @@ class Record(BaseModel):
     Attributes:
         collection: the path of the collection.
         file: the path of the file before the move.
-        trashed: the path inside the trash folder.
+        trashed: the path inside the trash folder, which follows from ``file``, and may have a number.
         kept: the path of the image that was kept instead.
         sha256: the SHA-256 of the file.
         id: the item's id.
@@ -78,13 +88,19 @@ class Record(BaseModel):
 
     collection: _AbsolutePath
     file: _AbsolutePath
-    trashed: Annotated[_AnyPath, AfterValidator(_check_relative)]
+    trashed: _AnyPath
     kept: _AnyPath
     sha256: str = Field(pattern=r"^[0-9a-f]{64}\z")
     id: str = Field(min_length=1)
     uri: str
     label: str | None
     attributes: dict[str, str]
+
+    @model_validator(mode="after")
+    def _check_place(self) -> Self:
+        if not _is_place(self.trashed, PurePath(self.file)):
+            raise ValueError("the place in the trash is not that of the file")
+        return self
 
     def find_trashed(self, trash: Path) -> Path:
         """Return the path of the file in a trash folder.
@@ -142,13 +158,8 @@ class UndoList:
         Raises:
             OSError: a link is on the way.
         """
-        inside = resolve_inside(self.folder, PurePath(*path.parts[1:]).as_posix())
-        target = inside
-        for number in count(2):
-            if not os.path.lexists(target):
-                break
-            target = inside.with_name(f"{inside.stem} ({number}){inside.suffix}")
-        return target
+        targets = (resolve_inside(self.folder, name) for name in _places(path))
+        return next(target for target in targets if not os.path.lexists(target))
 
     def add(self, record: Record) -> None:
         """Append a record, and sync it to the disk."""
