@@ -934,3 +934,76 @@ def test_a_place_in_the_trash_has_the_shape_that_a_move_gives_it(file: str, tmp_
         record = {"collection": "/c", "file": file, "trashed": trashed, "kept": "/k", "sha256": "0" * 64, "id": "1"}
         with nullcontext() if trashed in right else pytest.raises(ValidationError, match="trash"):
             Record.model_validate(record | {"uri": file, "label": None, "attributes": {}})
+
+
+# ---- relocated collections
+
+
+@pytest.fixture
+def relocated(collection: Collection, tmp_path: Path) -> Path:
+    """Return a trash of files whose folder has been relocated since, from `photos` to `pictures`."""
+    collection.remember_root(tmp_path / "photos")
+    apply(collection, tmp_path / "trash")
+    (tmp_path / "photos").rename(tmp_path / "pictures")
+    collection.relocate(tmp_path / "photos", tmp_path / "pictures")
+    return tmp_path / "trash"
+
+
+def test_files_are_restored_where_the_images_are_now(relocated: Path, collection: Collection, tmp_path: Path) -> None:
+    back = duplicates.restore(relocated, Collection.open)
+    assert sorted(str(path.relative_to(tmp_path / "pictures")) for path in back.files) == SURPLUS
+    assert back.failures == ()
+    assert not (tmp_path / "photos").exists()
+    assert {item.uri: item.id for item in collection} == {
+        str(tmp_path / "pictures" / name): f"id-{Path(name).name}" for name in FILES
+    }
+
+
+def test_files_follow_relocations_there_and_back(relocated: Path, collection: Collection, tmp_path: Path) -> None:
+    (tmp_path / "pictures").rename(tmp_path / "images")
+    collection.relocate(tmp_path / "pictures", tmp_path / "images")
+    (tmp_path / "images").rename(tmp_path / "photos")
+    collection.relocate(tmp_path / "images", tmp_path / "photos")
+    back = duplicates.restore(relocated, Collection.open)
+    assert sorted(str(path.relative_to(tmp_path / "photos")) for path in back.files) == SURPLUS
+
+
+def test_a_folder_that_is_indexed_again_is_not_relocated(
+    relocated: Path, collection: Collection, tmp_path: Path
+) -> None:
+    assert len(duplicates.restore(relocated, Collection.open).files) == len(SURPLUS)
+    image_files.write(tmp_path / "photos", {"new.png": 9, "new b.png": 9})
+    collection.add(tmp_path / "photos")
+    groups = [group for group in duplicates.find_duplicates(collection, NEAR) if "photos" in group.members[0].item.uri]
+    (moved,) = duplicates.move_to_trash(collection, groups, tmp_path / "trash").files
+    assert moved.parent == tmp_path / "photos"
+    assert duplicates.restore(tmp_path / "trash", Collection.open).files == (moved,)
+
+
+def test_a_strangers_list_follows_only_relocations_of_this_user(
+    stranger: Stranger, collection: Collection, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").rename(tmp_path / "pictures")
+    collection.relocate(tmp_path / "photos", tmp_path / "pictures")
+    stranger.put(9, tmp_path / "photos" / "a.png", {"collection": str(tmp_path / "other.lookalike")})
+    stranger.put(9, tmp_path / "photos" / "b.png", {"sha256": "0" * 64})
+    (tmp_path / "pictures" / "link").symlink_to(tmp_path / "home")
+    stranger.put(9, tmp_path / "photos" / "link" / "c.png")
+    with pytest.raises(UsageError, match="2 files would move"):
+        stranger.restore()
+    back = stranger.restore(allowed=True)
+    assert set(back.files) == {tmp_path / "photos" / "a.png", tmp_path / "pictures" / "link" / "c.png"}
+    assert "not the file that was moved" in reasons_by_name(back)["b.png"]
+    assert sorted((tmp_path / "home").iterdir()) == [tmp_path / "home" / "c.png"]
+
+
+def test_what_stays_in_the_trash_keeps_its_first_place_in_the_list(
+    relocated: Path, collection: Collection, tmp_path: Path
+) -> None:
+    image_files.write(tmp_path / "pictures", {"1b.png": 8})
+    assert list(reasons_by_name(duplicates.restore(relocated, Collection.open))) == ["1b.png"]
+    (record,) = undo_list.read_undo_list(relocated)
+    assert record.file == str(tmp_path / "photos" / "1b.png")
+    (tmp_path / "pictures" / "1b.png").unlink()
+    assert duplicates.restore(relocated, Collection.open).added == (tmp_path / "pictures" / "1b.png",)
+    assert collection.count() == len(FILES)

@@ -8,7 +8,7 @@ import pytest
 
 import image_files
 from lookalike.collection import Collection
-from lookalike.state.roots import is_below, known_roots, record_roots
+from lookalike.state.roots import is_below, known_relocations, known_roots, record_roots
 
 
 @pytest.fixture(autouse=True)
@@ -117,3 +117,77 @@ def test_the_oldest_collections_are_forgotten(tmp_path: Path, monkeypatch: pytes
         record_roots(folder, [tmp_path])
     assert [known_roots(folder) for folder in folders] == [(), (tmp_path,), (tmp_path,)]
     assert {path.name for path in folders[0].iterdir()} == {"identity", "images.lock"}
+
+
+# ---- collections that were moved together with their images
+
+
+def move_together(shop: Collection, tmp_path: Path) -> Path:
+    """Move the collection and everything beside it into another folder; return the collection's new path."""
+    new = tmp_path / "disk"
+    new.mkdir()
+    for name in (shop.path.name, "photos"):
+        (tmp_path / name).rename(new / name)
+    return new / shop.path.name
+
+
+def test_a_collection_that_was_moved_with_its_images_knows_their_folder(
+    shop: Collection, photos: Path, tmp_path: Path
+) -> None:
+    shop.make_relative(photos)
+    shop.add(photos / "deep")
+    shop.add(photos)
+    path = move_together(shop, tmp_path)
+    assert known_roots(path) == (tmp_path / "disk" / "photos",)
+    with Collection.open(path) as moved:
+        assert all(is_below(Path(item.uri), known_roots(path)) for item in moved)
+        image_files.write(tmp_path / "more", {"1.png": 9})
+        moved.add(tmp_path / "more")
+    assert known_roots(path) == (tmp_path / "disk" / "photos", tmp_path / "more")
+    path.rename(tmp_path / "disk" / "renamed.lookalike")
+    assert known_roots(tmp_path / "disk" / "renamed.lookalike") == (tmp_path / "disk" / "photos",)
+
+
+def test_only_the_folders_beside_a_moved_collection_are_known(shop: Collection, photos: Path, tmp_path: Path) -> None:
+    image_files.write(tmp_path.parent / "elsewhere", {"1.png": 9})
+    shop.add(tmp_path.parent / "elsewhere")
+    shop.add(photos)
+    path = move_together(shop, tmp_path)
+    assert known_roots(path) == (tmp_path / "disk" / "photos",)
+    shutil.move(tmp_path / "disk" / "photos", tmp_path / "other")
+    (tmp_path / "disk" / "photos").symlink_to(tmp_path / "other")
+    assert known_roots(path) == ()
+
+
+def test_a_moved_collection_does_not_know_the_whole_folder_around_it(shop: Collection, tmp_path: Path) -> None:
+    image_files.write(tmp_path, {"1.png": 9, "photos/2.png": 1})
+    shop.add(tmp_path)
+    assert known_roots(shop.path) == (tmp_path,)
+    assert known_roots(move_together(shop, tmp_path)) == ()
+
+
+def test_a_copy_of_a_collection_knows_no_folder_while_the_first_one_is_there(
+    shop: Collection, photos: Path, tmp_path: Path
+) -> None:
+    shop.add(photos)
+    (tmp_path / "disk").mkdir()
+    for name in (shop.path.name, "photos"):
+        shutil.copytree(tmp_path / name, tmp_path / "disk" / name)
+    assert known_roots(tmp_path / "disk" / shop.path.name) == ()
+    shutil.rmtree(shop.path)
+    assert known_roots(tmp_path / "disk" / shop.path.name) == (tmp_path / "disk" / "photos",)
+
+
+def test_relocations_are_remembered_until_their_folder_is_in_use(
+    shop: Collection, photos: Path, tmp_path: Path
+) -> None:
+    shop.add(photos)
+    photos.rename(tmp_path / "pictures")
+    shop.relocate(photos, tmp_path / "pictures")
+    assert known_relocations(shop.path) == ((str(photos), str(tmp_path / "pictures")),)
+    shop.add(tmp_path / "pictures")
+    assert len(known_relocations(shop.path)) == 1
+    image_files.write(photos, {"new.png": 9})
+    shop.add(photos / "new.png")
+    assert known_relocations(shop.path) == ()
+    assert known_roots(shop.path) == (photos, tmp_path / "pictures")

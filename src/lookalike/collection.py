@@ -380,7 +380,8 @@ class Collection:
     ) -> Relocation:
         """Give the items under a folder paths under another folder, to which their files were moved, in one transaction.
 
-        Items keep their ids, labels and attributes. No file is read or moved.
+        Items keep their ids, labels and attributes. No file is read or moved. Duplicates that were moved into a trash folder before
+        are restored into the new folder.
 
         Args:
             old: the folder where the files were, or a file.
@@ -410,7 +411,9 @@ class Collection:
                 if any(Path(item.uri).is_relative_to(root) for item, _ in planned.changes for root in relative):
                     self.store.add_relative_root(to_path(new))
             self.store.update(planned.changes)
-            self.remember_root(new)
+            place = os.fspath(old)
+            place = place if ingest.is_windows_path(place) else str(absolute_path(to_path(old)))
+            roots.record_relocation(self.path, place, absolute_path(to_path(new)))
         return planned
 
     def _describe_places(self) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from lookalike.images.finding import SUFFIXES, TRASH_LIST
 from lookalike.ingest import Entry, absolute_path
 from lookalike.ingest.paths import signature
 from lookalike.progress import SILENT, Progress
-from lookalike.state.roots import is_below, known_roots
+from lookalike.state.roots import is_below, known_relocations, known_roots
 from lookalike.stores import Item
 from lookalike.tables import plural
 from lookalike.unicode_forms import find_existing
@@ -277,7 +278,7 @@ def restore(
 ) -> Moved:
     """Move all files of a trash folder back to their places, and add them to their collections again.
 
-    A file stays in the trash, and in its list, if another file has taken its place, or if it has another content than the list
+    If this user has relocated the images of a collection since, the place of a file is in their new folder. A file stays in the trash, and in its list, if another file has taken its place, or if it has another content than the list
     states. The list forgets a file that is not in the trash and has changed in its place. A file that is in its place already,
     since an earlier call moved it, is added only if it lies below the folders that this user indexed into its collection. Items
     that the collections have stay unchanged. An empty trash folder is removed.
@@ -295,7 +296,8 @@ def restore(
         StorageError: the undo list cannot be read.
     """
     trash = absolute_path(find_existing(Path(trash)))
-    records = read_undo_list(trash)
+    listed = read_undo_list(trash)
+    records = list(_follow_relocations(listed))
     _ask(_outside(_with_roots(trash, records)), confirm, "would move to places", "restored")
     restored: list[Record] = []  # with those that a kill or an earlier call left in their place
     forgotten: list[Record] = []  # those whose file changed in its place
@@ -330,10 +332,19 @@ def restore(
     done = {record.trashed for record in finished}
     if finished or not records:
         try:
-            finish(trash, finished, [record for record in records if record.trashed not in done])
+            finish(trash, finished, [record for record in listed if record.trashed not in done])
         except OSError as e:
             failures.append((trash / TRASH_LIST, f"it still lists files that were restored: {e.strerror}"))
     return Moved(tuple(moved), size, tuple(failures), tuple(added))
+
+
+def _follow_relocations(records: Iterable[Record]) -> Iterator[Record]:
+    """Yield the records with the places that their files have after relocations of their collections."""
+    find_path_after = cache(lambda collection: ingest.path_after(known_relocations(Path(collection))))
+    for record in records:
+        path_after = find_path_after(record.collection)
+        places = {"file": path_after(record.file), "kept": path_after(record.kept), "uri": path_after(record.uri)}
+        yield record if _is_own_image(record) else record.model_copy(update=places)
 
 
 def _with_roots(trash: Path, records: Sequence[Record]) -> Iterator[tuple[Path, Sequence[Path]]]:

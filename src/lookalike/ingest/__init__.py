@@ -16,7 +16,7 @@ from lookalike.ingest.gone import GoneFolder, split_gone
 from lookalike.ingest.lookup import find_items
 from lookalike.ingest.paths import absolute_path, file_id, is_missing, signature
 from lookalike.ingest.plan import Entry, Labels, Plan, Source, plan, resolve_links
-from lookalike.ingest.relocate import Relocation, plan_relocation
+from lookalike.ingest.relocate import Relocation, is_windows_path, path_after, plan_relocation
 from lookalike.ingest.run import Added, Failure, add
 
 __all__ = [
@@ -33,6 +33,8 @@ __all__ = [
     "file_id",
     "find_items",
     "is_missing",
+    "is_windows_path",
+    "path_after",
     "plan",
     "plan_relocation",
     "resolve_links",

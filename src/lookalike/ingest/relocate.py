@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath, PureWindowsPath
 from unicodedata import normalize
@@ -70,12 +70,36 @@ def plan_relocation(items: Iterable[Item], old: str | os.PathLike[str], new: str
     return Relocation(tuple(changes), relocated, relocated - len(missing), example, merged, tuple(conflicts))
 
 
+def is_windows_path(text: str) -> bool:
+    """Return whether a path is an absolute one of Windows, on another system."""
+    return os.name != "nt" and bool(re.match(r"[A-Za-z]:[\\/]|\\\\", text))
+
+
+def path_after(relocations: Iterable[tuple[str, str]]) -> Callable[[str], str]:
+    """Return a function that returns where a file is after relocations from one folder to another, in their order.
+
+    Example:
+        >>> from lookalike.ingest import path_after
+        >>> path_after([("/photos", "/pictures"), ("/pictures/x", "/y")])("/photos/x/1.jpg")
+        '/y/1.jpg'
+    """
+    steps = [(_Below(old), Path(new)) for old, new in relocations]
+
+    def follow(path: str) -> str:
+        for old, new in steps:
+            rest = old.rest(path)
+            path = path if rest is None else str(new / rest)
+        return path
+
+    return follow
+
+
 class _Below:
     """A test whether a path is a folder or below it, in any Unicode form."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         text = os.fspath(folder)
-        self._windows = os.name != "nt" and bool(re.match(r"[A-Za-z]:[\\/]|\\\\", text))
+        self._windows = is_windows_path(text)
         here = absolute_path(Path(text))
         paths = [PureWindowsPath(text)] if self._windows else [here, Path(os.path.realpath(here))]
         self._folders = [self._forms(path) for path in paths]

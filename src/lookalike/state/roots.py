@@ -4,12 +4,15 @@ A collection may come from a stranger, and its catalogue may name any file of th
 files only below folders that its user named or indexed. This module remembers the indexed ones in the user's own state
 folder, by the path of the collection and by a random identity in the collection's folder. A collection that takes the
 place of another one has another identity, so it does not inherit these folders.
+
+A collection that was moved together with its images is known by its identity, if none is left at its old path. Only folders
+beside it, or inside those, are known then: a stranger who returns a changed copy of the collection reaches no other ones.
 """
 
 import os
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,18 +30,22 @@ _IDENTITY = "identity"
 _MAX_BYTES = 2**24
 _MAX_COLLECTIONS = 1000
 
+# Relocations of a collection; the last ones stay.
+_MAX_RELOCATIONS = 100
+
 # A source of more files than this is remembered by their folders.
 _MAX_FILES = 64
 
 
 class _Known(BaseModel):
-    """The roots of one collection."""
+    """The roots of one collection, and its relocations from a folder to another, in their order."""
 
     model_config = ConfigDict(frozen=True)
 
     collection: str
     identity: str
-    roots: tuple[str, ...]
+    roots: tuple[str, ...] = ()
+    relocations: tuple[tuple[str, str], ...] = ()
 
 
 class _State(BaseModel):
@@ -56,32 +63,59 @@ def known_roots(folder: Path) -> tuple[Path, ...]:
     Args:
         folder: of the collection.
     """
-    identity, path = _read_identity(folder), _real(folder)
-    if identity is None:
-        return ()
-    known = (k for k in _read(state_folder() / _FILE).collections if (k.collection, k.identity) == (path, identity))
-    return tuple(Path(root) for each in known for root in each.roots)
+    return tuple(map(Path, _find(_read(state_folder() / _FILE), folder).roots))
+
+
+def known_relocations(folder: Path) -> tuple[tuple[str, str], ...]:
+    """Return the old and the new folder of each relocation that `record_relocation` remembered, in their order.
+
+    Args:
+        folder: of the collection.
+    """
+    return _find(_read(state_folder() / _FILE), folder).relocations
 
 
 def record_roots(folder: Path, roots: Iterable[Path]) -> None:
     """Remember that this user indexed folders and files into a collection.
 
-    Of many files, it remembers their folders. It does nothing if the state or the collection cannot be written: the user
-    can still name the folders to the server.
+    Of many files, it remembers their folders. It forgets relocations from folders that are in use again. It does nothing if the
+    state or the collection cannot be written: the user can still name the folders to the server.
 
     Args:
         folder: of the collection.
         roots: absolute paths of folders and files.
     """
-    with suppress(OSError, ValueError, StorageError, BusyError):  # ValueError: a name that no file can have
-        known = known_roots(folder)
-        new = [root for root in outermost(_name_folders(roots)) if root not in known]
-        if {*outermost([*known, *new])} == {*known}:
-            return
-        path, identity = create_state_folder() / _FILE, _make_identity(folder)
-        with locks.exclusive(path.with_suffix(".lock"), timeout=5):
-            state = _with_roots(_read(path), _real(folder), identity, new)
-            atomic.write_text(path, state.model_dump_json(indent=1) + "\n")
+
+    def add(known: _Known) -> _Known:
+        before = [Path(root) for root in known.roots]
+        relocations = tuple(pair for pair in known.relocations if not _is_in_use(Path(pair[0]), new))
+        added = tuple(map(str, outermost([*before, *(root for root in new if root not in before)])))
+        return known.model_copy(update={"roots": added, "relocations": relocations})
+
+    new = _name_folders(roots)
+    _change(folder, add)
+
+
+def record_relocation(folder: Path, old: str, new: Path) -> None:
+    """Remember that the images of a collection are in another folder now; it does nothing if that cannot be written.
+
+    Args:
+        folder: of the collection.
+        old: where they were: an absolute path, also of another system.
+        new: the absolute path of the folder, or file, where they are now.
+    """
+
+    def add(known: _Known) -> _Known:
+        relocations = (*known.relocations, (old, str(new)))[-_MAX_RELOCATIONS:]
+        return known.model_copy(update={"relocations": relocations})
+
+    record_roots(folder, [new])
+    _change(folder, add)
+
+
+def _is_in_use(folder: Path, roots: Sequence[Path]) -> bool:
+    """Return whether one of some indexed folders is in a folder or around it, and the folder exists."""
+    return any(root.is_relative_to(folder) or folder.is_relative_to(root) for root in roots) and os.path.lexists(folder)
 
 
 def is_below(path: Path, roots: Sequence[Path]) -> bool:
@@ -116,13 +150,42 @@ def outermost(roots: Iterable[Path]) -> list[Path]:
     return kept
 
 
-def _with_roots(state: _State, path: str, identity: str, roots: Sequence[Path]) -> _State:
-    same = [k for k in state.collections if k.collection == path]
-    before = [Path(root) for k in same if k.identity == identity for root in k.roots]
-    all_roots = tuple(map(str, outermost([*before, *roots])))
-    others = [k for k in state.collections if k.collection != path]
-    known = _Known(collection=path, identity=identity, roots=all_roots)
-    return _State(collections=(*others, known)[-_MAX_COLLECTIONS:])
+def _find(state: _State, folder: Path) -> _Known:
+    """Return what is known of a collection, under its path or, if it was moved, under its old path."""
+    identity, path = _read_identity(folder), _real(folder)
+    known = _Known(collection=path, identity=identity or "")
+    if identity is None:
+        return known
+    same = {each.collection: each for each in state.collections if each.identity == identity}
+    if path in same:
+        return same[path]
+    for old in reversed(same.values()):
+        if _read_identity(Path(old.collection)) != identity:
+            return known.model_copy(update={"roots": tuple(_beside(path, old))})
+    return known
+
+
+def _beside(path: str, old: _Known) -> Iterator[str]:
+    """Yield the roots beside a collection that was moved together with them."""
+    for root in map(Path, old.roots):
+        with suppress(OSError, ValueError):  # it is not beside the collection, or a link is on the way
+            name = root.relative_to(Path(old.collection).parent).as_posix()
+            yield str(resolve_inside(Path(path).parent, name))
+
+
+def _change(folder: Path, change: Callable[[_Known], _Known]) -> None:
+    """Change what is known of a collection, if that is a change and the state and the collection can be written."""
+    with suppress(OSError, ValueError, StorageError, BusyError):  # ValueError: a name that no file can have
+        before = _find(_read(state_folder() / _FILE), folder)
+        if change(before) == before:
+            return
+        path, identity = create_state_folder() / _FILE, _make_identity(folder)
+        with locks.exclusive(path.with_suffix(".lock"), timeout=5):
+            state = _read(path)
+            known = change(_find(state, folder)).model_copy(update={"identity": identity})
+            others = [each for each in state.collections if each.collection != known.collection]
+            new = _State(collections=(*others, known)[-_MAX_COLLECTIONS:])
+            atomic.write_text(path, new.model_dump_json(indent=1) + "\n")
 
 
 def _real(folder: Path) -> str:
