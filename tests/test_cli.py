@@ -217,7 +217,7 @@ def test_indexing_again_embeds_only_new_images_and_finds_missing_ones(indexed: S
     Image.new("RGB", (20, 20), "red").save("photos/new.png")
     Path(image).unlink()
     again = indexed("index", "photos", "--to", "shop", "--labels", "folder", "--json").json
-    assert (again["embedded"], again["unchanged"], again["gone"], again["removed"]) == (1, 39, 1, 0)
+    assert (again["embedded"], again["unchanged"], again["missing"], again["removed"]) == (1, 39, 1, 0)
     pruned = indexed("index", "photos", "--to", "shop", "--labels", "folder", "--prune", "--json").json
     assert (pruned["removed"], pruned["items"]) == (1, 40)
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 import image_files
+from lookalike.cli.options import note_distance
 from lookalike.collection import Collection
+from lookalike.metric import Metric, VectorSpace
 from lookalike.stores import Item
 from test_cli import Result, Shell
 
@@ -63,7 +65,7 @@ def test_prune_removes_the_items_of_a_folder_that_is_gone_or_empty(indexed: Shel
     Path("dogs").mkdir()
     assert "2 removed" in indexed("index", "cats", "--to", "c", "--prune").out
     done = indexed("index", "dogs", "--to", "c", "--prune", "--json").json
-    assert (done["removed"], done["gone"], done["items"]) == (1, 1, 0)
+    assert (done["removed"], done["missing"], done["items"]) == (1, 1, 0)
     for folder in ("cats", "dogs"):
         again = indexed("index", folder, "--to", "c", "--prune")
         assert again.code == 1
@@ -333,3 +335,79 @@ def test_index_relative_lets_a_collection_move_with_its_images(shell: Shell) -> 
     assert shell("index", "new", "--to", "new/c", "--json").json["unchanged"] == len(before)
     refused = shell("index", "new/cats", "--to", "new/cats/c", "--encoder", "pocket", "--relative")
     assert refused.code == 0
+
+
+# ---- hints
+
+
+def test_index_of_a_folder_that_is_gone_names_relocate(indexed: Shell) -> None:
+    Path("cats").rename("cats 2")
+    error = indexed("index", "cats", "--to", "c").err
+    assert "There is no folder cats, but c.lookalike has 2 items of it." in error
+    assert "lookalike relocate c cats NEW" in error
+    assert advised(error)[:5] == ["index", "cats", "--to", "c", "--prune"]
+    assert "relocate" not in indexed("index", "mice", "--to", "c").err
+    assert "relocate" not in indexed("index", "cats", "--to", "new").err
+
+
+def test_info_counts_missing_files(indexed: Shell) -> None:
+    assert indexed("info", "c", "--json").json["missing"] == 0
+    assert "missing" not in indexed("info", "c").out
+    shutil.rmtree("cats")
+    assert indexed("info", "c", "--json").json["missing"] == 2
+    out = indexed("info", "c").out
+    assert "missing" in out
+    assert "2 files; if a folder has moved: lookalike relocate c OLD NEW" in " ".join(out.split())
+
+
+def test_embed_names_the_files_that_it_does_not_take(shell: Shell) -> None:
+    Path("cats/film.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
+    done = shell("embed", "cats", "--encoder", "pocket", "--out", "x.npz")
+    assert (done.code, done.err) == (0, "Not taken: 1 video.\n")
+    assert "cats: Not taken: 1 video.\n" in shell("embed", "cats", "dogs", "--encoder", "pocket", "--out", "x.npz").err
+    Path("films").mkdir()
+    Path("cats/film.mp4").rename("films/film.mp4")
+    error = shell("embed", "films", "--out", "x.npz").err
+    assert error == "Error: There are no images under films. Not taken: 1 video.\n"
+
+
+@pytest.mark.parametrize(
+    ("metric", "within", "hint"),
+    [
+        ("euclidean", "80", "80%"),
+        ("euclidean", "60..80", "60%..80%"),
+        ("cosine", "3", "3%"),
+        ("cosine", "80", "80%"),
+        ("cosine", "2", None),
+        ("cosine", "101", None),
+        ("euclidean", "10", None),
+        ("euclidean", "0.8", None),
+        ("euclidean", "80%", None),
+        ("euclidean", "0..inf", None),
+    ],
+)
+def test_a_distance_that_looks_like_a_similarity_is_pointed_out(
+    indexed: Shell, metric: str, within: str, hint: str | None
+) -> None:
+    done = indexed("search", "c", "cats/a.png", "--within", within, "--metric", metric)
+    assert done.code == 0
+    notes = [line for line in done.err.splitlines() if "If you mean a similarity" in line]
+    expected = f"“--within {within}” is a {metric} distance. If you mean a similarity: --within {hint}"
+    assert notes == ([expected] if hint else [])
+
+
+@pytest.mark.parametrize(("within", "hint"), [("0.8", "80%"), ("0.6..0.8", "60%..80%"), ("0", None), ("12", None)])
+def test_a_part_of_a_bit_looks_like_a_similarity(
+    within: str, hint: str | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    note_distance(within, VectorSpace(Metric.HAMMING, 64))
+    assert capfd.readouterr().err.strip().endswith(f"--within {hint}" if hint else "")
+
+
+def test_commands_with_a_distance_point_out_a_similarity(indexed: Shell) -> None:
+    for command in (
+        ["join", "c"],
+        ["duplicates", "find", "c"],
+        ["verify", "cats/a.png", "dogs/c.png", "--encoder", "pocket"],
+    ):
+        assert "--within 80%" in indexed(*command, "--within", "80").err

@@ -157,7 +157,7 @@ def test_a_hit_whose_file_is_gone_is_marked_with_advice(home: Path) -> None:
         shop.add(home / "photos", labels="folder")
     shutil.move(original, query)
     done = run(home, "search", "shop", "query.jpg", "-k", "2")
-    assert f"photos/{original.parent.name}/{original.name}  (gone)\n" in done.stdout.decode()
+    assert f"photos/{original.parent.name}/{original.name}  (missing)\n" in done.stdout.decode()
     assert "lookalike relocate" in done.stderr.decode()
     hits = json.loads(run(home, "search", "shop", "query.jpg", "-k", "80", "--json").stdout)["hits"]
     assert [hit["name"] for hit in hits if hit["missing"] and hit["uri"] == str(original)] == [original.name]

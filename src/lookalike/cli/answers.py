@@ -49,7 +49,7 @@ def print_answer(collection: Collection, answer: Answer, query: Path | None = No
 
 def print_stream(collection: Collection, parts: Iterable[Answer], query: Path | None = None) -> None:
     """Print the parts of an answer as one table, with one part in memory at a time."""
-    empty, gone = True, 0
+    empty, missing_files = True, 0
     for part in parts:
         if not part.hits:
             continue
@@ -60,20 +60,20 @@ def print_stream(collection: Collection, parts: Iterable[Answer], query: Path | 
         missing = {hit.item.id for hit in part if is_missing(collection, hit.item)}
         header, rows = part.table(lambda hit: _describe(collection, hit, missing=hit.item.id in missing), limit=None)  # noqa: B023 -- called at once
         output.print_table(rows, header, show_header=empty)
-        empty, gone = False, gone + len(missing)
+        empty, missing_files = False, missing_files + len(missing)
     if empty:
         output.stdout.print("Nothing found.")
-    if gone:
+    if missing_files:
         name = collection.path
         output.stderr.print(
-            f"{plural(gone, 'file')} of these {'is' if gone == 1 else 'are'} gone. If a folder has moved: lookalike relocate"
+            f"{plural(missing_files, 'file')} of these {'is' if missing_files == 1 else 'are'} missing. If a folder has moved: lookalike relocate"
             f" {name} OLD NEW. To remove such items: lookalike index DIR --to {name} --prune",
             style="yellow",
         )
 
 
 def is_missing(collection: Collection, item: Item) -> bool:
-    """Return whether the file of an item is gone, or its uri leads nowhere."""
+    """Return whether the file of an item is missing, or its uri leads nowhere."""
     try:
         return collection.is_missing(item)
     except NotFoundError:
@@ -94,7 +94,7 @@ def _hit_to_dict(collection: Collection, hit: Hit) -> dict[str, Any]:
 
 def _describe(collection: Collection, hit: Hit, *, missing: bool) -> str:
     path = output.shown_path(image_path(collection, hit.item))
-    return f"{path}  (gone)" if missing else path
+    return f"{path}  (missing)" if missing else path
 
 
 def _print_images(collection: Collection, answer: Answer, query: Path | None) -> None:

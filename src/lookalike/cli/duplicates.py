@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from lookalike import atomic, duplicates, ingest
 from lookalike.cli import output
-from lookalike.cli.options import Json, Name, options
+from lookalike.cli.options import Json, Name, note_distance, options
 from lookalike.collection import Collection
 from lookalike.duplicates import (
     Applied,
@@ -125,6 +125,7 @@ class _SearchOptions:
 
     def radius(self, collection: Collection) -> SearchRadius | None:
         """Return the radius of --within or --far; None to use the encoder's calibration."""
+        note_distance(self.within, collection.embedder.space)
         return SearchRadius.parse(collection.embedder, self.within, self.far)
 
 

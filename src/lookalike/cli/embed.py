@@ -29,15 +29,26 @@ def embed(
 
     Example: lookalike embed photos --encoder toyshop --out photos.npz
     """
+    paths: list[Path] = []
+    notes: list[str] = []
     for source in sources:
         check_local(str(source))
-    paths = [path for source in sources for path in (images.find(source) if source.is_dir() else [source])]
+        if not source.is_dir():
+            paths.append(source)
+            continue
+        found = images.survey(source)
+        paths += found.paths
+        if found.not_taken:
+            not_taken = images.describe_not_taken(found.not_taken)
+            notes.append(f"{source}: {not_taken}" if len(sources) > 1 else not_taken)
     if not paths:
-        raise NotFoundError(f"There are no images under {', '.join(map(str, sources))}.")
+        raise NotFoundError(" ".join([f"There are no images under {', '.join(map(str, sources))}.", *notes]))
     if out.suffix not in ("", ".npz"):
         raise UsageError(f"{out} should end in .npz.")
     out = out.with_suffix(".npz")
     embedder = Embedder.of(encoders.load(encoder))
+    for note in notes:
+        output.stderr.print(note, style="yellow")
     with output.progress_bar() as progress:
         embedded = embedder.embed_files(paths, to_branch(sketch), progress)
     output.print_skipped([reason for _, reason in embedded.failures])

@@ -109,12 +109,31 @@ def index(given: Options) -> None:
 def _plan(given: Options, folder: Path, on_error: Callable[[OSError], None]) -> Plan:
     """List the images of the folder; none if it is gone or empty and the items of its files are to be removed."""
     prunes = given.prune and is_collection(given.to)
-    gone = prunes and not os.path.lexists(folder)
-    found = Plan() if gone else plan(folder, _parse_labels(given.labels), on_error)
+    gone = not os.path.lexists(folder)
+    if gone and not prunes and is_collection(given.to):
+        _refuse_gone(given, folder)
+    found = Plan() if gone and prunes else plan(folder, _parse_labels(given.labels), on_error)
     if not found and not prunes:
         not_taken = images.describe_not_taken(found.not_taken) or _USUAL
         raise NotFoundError(f"There are no images under {folder} ({not_taken.removesuffix('.')}).")
     return found
+
+
+def _refuse_gone(given: Options, folder: Path) -> None:
+    """Say what to do if a folder does not exist, and the collection has items of its files.
+
+    Raises:
+        NotFoundError: it has.
+    """
+    with Collection.open(given.to) as collection:
+        missing = len(collection.missing(folder))
+    if missing:
+        name, old = shlex.quote(str(given.to)), shlex.quote(str(folder))
+        raise NotFoundError(
+            f"There is no folder {folder}, but {collection.path} has {plural(missing, 'item')} of it. If it was renamed: lookalike relocate"
+            f" {name} {old} NEW. If its disk is not connected, connect it. To remove its items: lookalike index {old} --to"
+            f" {name} --prune"
+        )
 
 
 def _add(folder: Path, collection: Collection, found: Plan) -> Added:
@@ -178,7 +197,7 @@ def _to_dict(collection: Collection, added: Added, missing: int, removed: int) -
         "unchanged": added.unchanged,
         "failed": [{"path": str(path), "reason": reason} for path, reason in added.failures],
         "relabelled": added.relabelled,
-        "gone": missing,
+        "missing": missing,
         "removed": removed,
         "not_taken": {each.kind: each.count for each in added.not_taken},
         "notes": list(added.notes),

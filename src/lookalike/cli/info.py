@@ -8,6 +8,7 @@ from lookalike.cli import output
 from lookalike.cli.options import Json, Name
 from lookalike.collection import Collection
 from lookalike.stores.settings import Status
+from lookalike.tables import plural
 
 commands = typer.Typer()
 
@@ -29,11 +30,15 @@ def info(name: Name, json: Json = False) -> None:
             "bytes": store.size(),
             "scope": collection.embedder.scope,
         }
-        labels = store.labels()
+        labels, missing = store.labels(), len(collection.missing())
     if json:
-        output.write_json(facts | {"labels": labels} | (_status_to_dict(status) if status else {}))
+        output.write_json(facts | {"missing": missing, "labels": labels} | (_status_to_dict(status) if status else {}))
         return
     rows = [(key, f"{value:,}" if isinstance(value, int) else str(value)) for key, value in facts.items()]
+    if missing:
+        rows.insert(
+            2, ("missing", f"{plural(missing, 'file')}; if a folder has moved: lookalike relocate {name} OLD NEW")
+        )
     if status:
         rows += [
             ("scan", status.precision),

@@ -9,7 +9,7 @@ import typer
 from lookalike import joins
 from lookalike.ann.joins import ApproximateJoin
 from lookalike.cli import output
-from lookalike.cli.options import Far, Name, Within, check_range, options
+from lookalike.cli.options import Far, Name, Within, check_range, note_distance, options
 from lookalike.collection import Collection
 from lookalike.joins import JoinPairs, formats
 
@@ -66,6 +66,7 @@ def join(given: Options) -> None:
 
 def _join(given: Options) -> None:
     with Collection.open(given.left) as left, Collection.open(given.right or given.left) as right:
+        note_distance(given.within, left.embedder.space)
         pairs = left.join(right, k=given.k, within=given.within, far=given.far, approximate=given.approximate)
         if pairs.join.approximate is not None:
             _print_recall(pairs.join.approximate)

@@ -14,8 +14,8 @@ import typer
 from lookalike.cli import output
 from lookalike.cli.usage import MAX_SHOWN
 from lookalike.errors import NotFoundError, UsageError
-from lookalike.metric import Metric
-from lookalike.query import DEFAULT_K, Filter
+from lookalike.metric import Metric, VectorSpace
+from lookalike.query import DEFAULT_K, DistanceRange, Filter
 from lookalike.stores import filters
 from lookalike.tables import shorten
 
@@ -60,6 +60,11 @@ MetricOfEncoder = Annotated[Metric | None, typer.Option("--metric", help="Defaul
 
 _ADDRESS = re.compile(r"(?i)(https?|ftp|file|data|s3|gs):")
 
+# Distances above which a value is rather a similarity in per cent. Vectors of length 1 lie within 2 of each other.
+_MAX_COSINE = 2
+_LARGE_EUCLIDEAN = 10
+_PERCENT = 100
+
 _Options = TypeVar("_Options")
 
 
@@ -92,6 +97,26 @@ def check_range(k: int | None, within: str | None, far: float | None, *, require
     count = sum(option is not None for option in (k, within, far))
     if count > 1 or (required and not count):
         raise UsageError("Give one of -k, --within and --far.")
+
+
+def note_distance(within: str | None, space: VectorSpace) -> None:
+    """Say on stderr that --within is a distance, if its value looks like a similarity: 80, or 0.8 of Hamming's bits."""
+    if within is None or "%" in within:
+        return
+    given = DistanceRange.parse(within, space)
+    end = given.max
+    if space.metric is Metric.HAMMING:
+        looks_similar = 0 < end < 1
+    else:
+        looks_similar = (_MAX_COSINE if space.metric is Metric.COSINE else _LARGE_EUCLIDEAN) < end <= _PERCENT
+    if looks_similar:
+        scale = 1 if end >= 1 else _PERCENT
+        ends = [given.min, end] if ".." in within else [end]
+        similarity = "..".join(f"{scale * each:g}%" for each in ends)
+        output.stderr.print(
+            f"“--within {within}” is a {space.metric} distance. If you mean a similarity: --within {similarity}",
+            style="yellow",
+        )
 
 
 def check_local(given: str) -> None:

@@ -20,6 +20,7 @@ from lookalike.cli.options import (
     Within,
     check_filter,
     check_range,
+    note_distance,
     options,
     parse_filter,
 )
@@ -117,6 +118,7 @@ def _search(given: Options) -> None:
 def _query(collection: Collection, given: Options) -> Query:
     """Return the query, still without images."""
     embedder, branch = collection.embedder.with_metric(given.metric), to_branch(given.sketch)
+    note_distance(given.within, embedder.space)
     where = parse_filter(given.label, given.where, given.id)
     check_filter(collection, where, json=given.json)
     return Query(

@@ -8,7 +8,7 @@ import typer
 
 from lookalike import compare, encoders
 from lookalike.cli import output
-from lookalike.cli.options import Encoder, Json, MetricOfEncoder, check_local, options
+from lookalike.cli.options import Encoder, Json, MetricOfEncoder, check_local, note_distance, options
 from lookalike.compare import Verdict
 from lookalike.embedding import Embedder
 from lookalike.metric import format_distance, format_probability
@@ -56,6 +56,7 @@ def verify(given: Options) -> None:
         check_local(str(image))
     embedder = Embedder.of(encoders.load(given.encoder or encoders.DEFAULT), given.metric)
     branch = to_branch(given.sketch)
+    note_distance(given.within, embedder.space)
     threshold = compare.find_threshold(embedder, given.within, given.far, branch)
     verdict = compare.verify(embedder, given.left, given.right, threshold, branch)
     if given.json:

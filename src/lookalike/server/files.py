@@ -105,7 +105,7 @@ class FileAccess:
             return False
 
     def is_missing(self, item: Item) -> bool | None:
-        """Return whether the file of an item is gone; None if the server may not look there."""
+        """Return whether the file of an item is missing; None if the server may not look there."""
         return self.collection.is_missing(item) if self.allows(item) else None
 
     def path(self, item: Item) -> str | None:

@@ -219,7 +219,7 @@ class ItemOut(_Out):
     name: str = Field(description="The name of its file, without folders.")
     size: int | None = Field(description="The bytes of its file; null if unknown.")
     modified: str | None = Field(description="The time of the last change of its file, in ISO 8601; null if unknown.")
-    missing: bool | None = Field(description="Whether the file is gone; null if this server may not look there.")
+    missing: bool | None = Field(description="Whether the file does not exist; null if this server may not look there.")
     path: str | None = Field(description="The path of its file, if the server was started to show paths.")
     thumbnail: str = Field(description="The address of a small JPEG.")
 

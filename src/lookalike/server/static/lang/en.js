@@ -57,7 +57,7 @@ export default {
   same: "same: {probability}",
   sameMeaning: "The probability that both images show the same thing, if pairs of the same and of different things were equally frequent",
   identical: "Identical",
-  missing: "The file is gone",
+  missing: "The file is missing",
   outside: "This server may not show it",
   noPreview: "No preview",
   nothingFound: "No image is that close. Allow a larger distance, or more labels.",
