@@ -20,9 +20,9 @@ from PIL import Image
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from lookalike import encoders
-from lookalike.errors import MismatchError, MissingExtraError, RecipeError, StorageError
-from lookalike.learn import networks, recipe, run_folder, train
+from lookalike import datasets, encoders
+from lookalike.errors import MismatchError, MissingExtraError, NotFoundError, RecipeError, StorageError
+from lookalike.learn import networks, recipe, run_folder, stage_run, train
 from lookalike.learn.networks import imagenet
 from lookalike.learn.networks.efficientnet_lite import EfficientNetLite, _SameConv2d
 
@@ -314,6 +314,32 @@ def test_weights_are_found_again_from_another_working_directory(where: str, abso
     network = {"backbone": "efficientnet_lite0", "weights": where}
     network_then = read(network=network, data=RECIPE["data"] | {"size": 64}).absolute().network
     assert network_then == config(backbone="efficientnet_lite0", weights=absolute)
+
+
+STAGES = [{"name": "first"}, {"name": "second", "frozen": ["body._conv_stem", "body._blocks.0"]}]
+
+
+def test_later_stages_start_without_reading_the_weights_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = read(stages=STAGES)
+    stage_run.check(both)
+    before = stage_run.build(both, 0).state_dict()
+    monkeypatch.setattr(imagenet, "read", lambda _kind: pytest.fail("read"))
+    after = stage_run.build(both, 1, before)
+    assert all(torch.equal(value, before[name]) for name, value in after.state_dict().items())
+    stem = after.branch("photo").body.get_parameter("_conv_stem.weight")
+    assert not stem.requires_grad
+
+
+@pytest.mark.parametrize("parts", [{}, {"stages": STAGES}])
+def test_missing_weights_are_reported_before_images_are_read(
+    parts: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "split_for_training", lambda *_: pytest.fail("read"))
+    network = {"backbone": "resnet18", "weights": str(tmp_path / "none.safetensors")}
+    small = read(network=network, data=RECIPE["data"] | {"size": 32}, **parts)
+    with pytest.raises(NotFoundError, match=r"none\.safetensors cannot be read"):
+        train.train(small, tmp_path / "run")
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
 
 
 # ---- the package

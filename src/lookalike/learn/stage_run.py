@@ -12,8 +12,8 @@ from lookalike.learn import data, pixels
 from lookalike.learn.data import StageData
 from lookalike.learn.distributed import fail_together
 from lookalike.learn.losses.total import Loss
-from lookalike.learn.networks import FastNet, Siamese, branches_of
-from lookalike.learn.recipe import Recipe, ResNetwork, Stage, VGGNetwork
+from lookalike.learn.networks import FastNet, Siamese, branches_of, check_weights
+from lookalike.learn.recipe import PublicNetwork, Recipe, Stage
 from lookalike.learn.state import State, make_average, make_optimiser
 from lookalike.progress import Progress
 
@@ -91,7 +91,7 @@ def build(recipe: Recipe, index: int, weights: Mapping[str, Tensor] | None = Non
     stage, config, branches = recipe.stages[index], recipe.network, recipe.branches_until(index)
     if weights is not None:
         branches = max(branches, branches_of(weights), key=len)
-        if isinstance(config, ResNetwork | VGGNetwork):
+        if isinstance(config, PublicNetwork):
             config = config.model_copy(update={"weights": None})
     network = Siamese(config, branches, stage.shared)
     if weights is not None:
@@ -101,16 +101,21 @@ def build(recipe: Recipe, index: int, weights: Mapping[str, Tensor] | None = Non
 
 
 def check(recipe: Recipe) -> None:
-    """Check the images and the frozen layers of later stages; call it before the first stage, which can take hours.
+    """Check the public weights, and the images and frozen layers of later stages; call it before the first stage.
+
+    Reading its images can take minutes, and training it hours.
 
     Raises:
+        LookalikeError: the public weights cannot be used; as for `networks.check_weights`.
         DataError: a source cannot be read or is empty.
         RecipeError: a frozen part does not exist, or nothing is left to train.
     """
+    if recipe.start is None:
+        check_weights(recipe.network)
     data.check_sources(recipe)
     if len(recipe.stages) > 1:
         bare = recipe.network
-        if isinstance(bare, ResNetwork | VGGNetwork):
+        if isinstance(bare, PublicNetwork):
             bare = bare.model_copy(update={"weights": None})
         with torch.device("meta"):  # without memory, since only names are needed
             for index in range(1, len(recipe.stages)):

@@ -1,5 +1,7 @@
 """The backbone that a recipe chooses."""
 
+import torch
+
 from lookalike.learn import recipe
 from lookalike.learn.networks import weights
 from lookalike.learn.networks.convnext import ConvNeXt
@@ -24,8 +26,20 @@ def backbone(config: recipe.Network) -> Backbone:
     """
     body = _build(config)
     if isinstance(config, recipe.PublicNetwork) and config.weights is not None:
-        weights.load(body, config.weights, config.backbone)
+        weights.load(body, config)
     return body
+
+
+def check_weights(config: recipe.Network) -> None:
+    """Check that the public weights that a recipe names exist and fit.
+
+    Raises:
+        LookalikeError: as for `backbone`.
+    """
+    if isinstance(config, recipe.PublicNetwork) and config.weights is not None:
+        with torch.device("meta"):  # without memory, since only names and shapes are needed
+            body = _build(config)
+        weights.read(body, config)
 
 
 def _build(config: recipe.Network) -> Backbone:

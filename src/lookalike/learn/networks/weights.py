@@ -49,13 +49,23 @@ def origin(config: recipe.Network) -> str | None:
     return one_line(f"the file {Path(where).name}")
 
 
-def load(body: nn.Module, where: str, kind: str) -> None:
-    """Load public weights into a backbone, except those of the classifier.
+def load(body: nn.Module, config: recipe.PublicNetwork) -> None:
+    """Load the public weights that a recipe names into a backbone; those of a classifier are left out.
+
+    Raises:
+        LookalikeError: as for `read`.
+    """
+    # The batch count matters only for batch normalisation without momentum; files often leave it out.
+    counts = {name: tensor for name, tensor in body.state_dict().items() if _is_count(name)}
+    body.load_state_dict(counts | read(body, config))
+
+
+def read(body: nn.Module, config: recipe.PublicNetwork) -> dict[str, Tensor]:
+    """Read the public weights that a recipe names, without those of a classifier.
 
     Args:
-        body: the backbone; its weights are replaced.
-        where: ``imagenet``, a ``.safetensors`` file, or ``hf://org/repo[@revision][/file]``.
-        kind: the name of the backbone in recipes.
+        body: the backbone that they are for.
+        config: names ``imagenet``, a ``.safetensors`` file, or ``hf://org/repo[@revision][/file]``.
 
     Raises:
         NotFoundError: the file or repository does not exist.
@@ -64,13 +74,13 @@ def load(body: nn.Module, where: str, kind: str) -> None:
         MismatchError: names or shapes do not fit the backbone, or the package has another file.
         StorageError: the package's file cannot be read.
     """
-    found = imagenet.read(kind) if where == recipe.IMAGENET else convnext.rename_timms(_read(_locate(where), where))
+    where = config.weights or ""
+    found = imagenet.read(config.backbone) if where == recipe.IMAGENET else convnext.rename_timms(_open(where))
     current = body.state_dict()
     weights = _without_classifier(found, current)
     if problems := differences(current, weights):
         raise MismatchError(f"{where} does not fit the network: {'; '.join(problems)}. {_advise(found)}")
-    # The batch count matters only for batch normalisation without momentum; files often leave it out.
-    body.load_state_dict({**{k: v for k, v in current.items() if _is_count(k)}, **weights})
+    return weights
 
 
 def _locate(where: str) -> Path:
@@ -89,10 +99,10 @@ def _locate(where: str) -> Path:
     return path
 
 
-def _read(path: Path, where: str) -> dict[str, Tensor]:
-    """Read the tensors of a file by name."""
+def _open(where: str) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file by name."""
     try:
-        return load_file(path)
+        return load_file(_locate(where))
     except OSError as e:
         raise NotFoundError(f"The weights {where} cannot be read: {reason_of(e)}.") from e
     except SafetensorError as e:

@@ -104,6 +104,7 @@ class _Network(Part):
 class PublicNetwork(_Network):
     """A network that can start from public weights."""
 
+    backbone: str
     weights: Weights | None = None
 
     def absolute(self) -> Self:
