@@ -16,8 +16,10 @@ import tempfile
 import zlib
 from pathlib import Path
 
+import numpy as np
 from fastapi.testclient import TestClient
 from PIL import Image
+from safetensors.numpy import save_file
 
 from lookalike import encoders, sample
 from lookalike.cli import main as cli
@@ -142,6 +144,10 @@ COMMANDS = (
     "train nowhere.yaml",
     "train strange.csv",
     "train recipe.yaml",
+    "train pickled.yaml",
+    "train unpublished.yaml",
+    "train torn.yaml",
+    "train other.yaml",
     "train photos",
     "study nowhere.yaml",
     "study recipe.yaml",
@@ -161,6 +167,33 @@ def write_labelled_images() -> None:
     products.pop().photo(64).save("one/cups/0.png")
     Path("empty").mkdir()
     Path("torn.npz").write_bytes(b"PK\x03\x04 and no more")
+
+
+RECIPE = """
+name: mugs
+data: {{sources: [{{path: classes}}], size: 64}}
+network: {{backbone: resnet18, weights: {weights}}}
+losses: [{{kind: cross_entropy}}]
+sampler: {{classes: 2, items: 2}}
+optimiser: {{learning_rate: 0.1}}
+schedule: {{kind: constant}}
+train: {{epochs: 1}}
+"""
+
+
+def write_recipes() -> None:
+    """Write a recipe that is invalid, and recipes that name unusable weights."""
+    Path("recipe.yaml").write_text("name: x\ncolour: blue\n")
+    Path("torn.safetensors").write_bytes(b"once upon a time")
+    save_file({"conv1.weight": np.zeros((64, 3, 3, 3), np.float32)}, "other.safetensors")
+    weights = {
+        "pickled": "resnet18.pth",
+        "unpublished": "imagenet",
+        "torn": "torn.safetensors",
+        "other": "other.safetensors",
+    }
+    for name, file in weights.items():
+        Path(f"{name}.yaml").write_text(RECIPE.format(weights=file))
 
 
 def try_commands() -> list[tuple[str, str, str]]:
@@ -257,7 +290,7 @@ def render() -> str:
             network = Path("swapped.lookalike/encoder/photo.onnx")
             network.write_bytes(network.read_bytes() + b"\x32\0")  # an empty doc_string
             Path("strange.csv").write_text("image,label\ncup.png,cup\n")
-            Path("recipe.yaml").write_text("name: x\ncolour: blue\n")
+            write_recipes()
             write_labelled_images()
             commands = try_commands()
             with (

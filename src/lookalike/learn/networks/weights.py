@@ -160,4 +160,4 @@ def _advise(weights: Mapping[str, Tensor]) -> str:
     if prefix in {"module", "model"} and all(name.startswith(f"{prefix}.") for name in weights):
         return f"Its names begin with “{prefix}.”: write the file again without this prefix."
     kinds = (*resnet.KINDS, "vgg16", *convnext.KINDS, *efficientnet_lite.KINDS)
-    return f"It does not match any of {', '.join(kinds)} with the names of torchvision or timm."
+    return f"It does not match any network here: name weights of {', '.join(kinds)}, as torchvision or timm name them."
