@@ -46,7 +46,8 @@ def make(folder: Path, branches: Sequence[Branch] = ("photo", "sketch"), size: i
 
 def calibrated(folder: Path, calibration: Calibration | None = KNOWN) -> Path:
     """Write a calibration into an artefact, and return its folder."""
-    card = Card.read(folder).model_copy(update={"calibration": calibration})
+    known = () if calibration is None else (calibration,)
+    card = Card.read(folder).model_copy(update={"calibrations": known})
     (folder / "encoder.json").write_text(card.model_dump_json(), encoding="utf-8")
     return folder
 

@@ -62,8 +62,11 @@ def test_people_see_a_per_cent_only_if_it_is_a_probability() -> None:
         assert "80" not in shown
         assert "similar" not in shown
     html = replace(CALIBRATED, thumbnail=thumbnail)._repr_html_()
-    assert "probably the same: 94%" in html
+    assert "probably same: 94%" in html
     assert "probably same" in str(CALIBRATED)
+    of_copies = replace(CALIBRATED, calibration="copies", thumbnail=thumbnail)
+    assert "probably a copy" in str(of_copies)
+    assert "probably a copy: 94%" in of_copies._repr_html_()
 
 
 def test_a_bar_shows_the_closeness_and_a_line_that_nothing_matches() -> None:
@@ -184,6 +187,7 @@ def test_json_has_the_documented_fields() -> None:
         "complete": True,
         "recall": None,
         "no_match": None,
+        "calibration": None,
         "note": None,
     }
 

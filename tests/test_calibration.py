@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from pydantic import ValidationError
 from sklearn.isotonic import IsotonicRegression
 
+from lookalike import compare, sample
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder, bundled
 from lookalike.encoders import card as cards
 from lookalike.encoders.card import Calibration, Card
 from lookalike.errors import AlreadyExistsError, DataError, MismatchError, NotFoundError, StorageError, UsageError
+from lookalike.evaluation import copies
 from lookalike.evaluation.calibration import MAX_KNOTS, CalibrationData, calibrate, fit, save
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.metric import Metric
@@ -143,19 +146,19 @@ def test_a_card_keeps_the_calibration_and_the_fingerprint(folder: Path) -> None:
     card = cards.write_calibration(folder, FITTED)
     after = Encoder.open(folder)
     assert card == after.card
-    assert after.card == before.card.model_copy(update={"calibration": FITTED})
+    assert after.card == before.card.model_copy(update={"calibrations": (FITTED,)})
     assert after.fingerprint == before.fingerprint
     assert {f.name for f in folder.iterdir()} == files
     fitted = fit(*random_pairs(100, 1000), Metric.EUCLIDEAN, "others")
     cards.write_calibration(folder, fitted)
-    assert Card.read(folder).calibration == fitted
+    assert Card.read(folder).calibrations == (fitted,)
 
 
 def test_old_cards_and_bundled_ones_still_read(folder: Path) -> None:
     path = folder / "encoder.json"
     old = json.loads(path.read_text(encoding="utf-8")) | {"calibration": {"distance_at_far": {"0.001": 0.4}}}
     path.write_text(json.dumps(old), encoding="utf-8")
-    fitted = Card.read(folder).calibration
+    (fitted,) = Card.read(folder).calibrations
     assert fitted == Calibration(distance_at_false_accept_rate={"0.001": 0.4})
     assert all(Card.read(where) for where in bundled().values())
 
@@ -221,8 +224,9 @@ def blobs(spread: float, seed: int = 0) -> CalibrationData:
 def test_separable_classes_calibrate_to_certainty(embedder: Embedder) -> None:
     result = calibrate(embedder, blobs(0.01), pairs=1000)
     assert (result.auc, result.requested) == (1, 1000)
+    assert (result.calibration.genuine, result.calibration.impostors) == (1000, 10 * 20 * 9 * 20 // 2)
     assert result.confusion.accuracy > 0.99  # the threshold is the largest genuine distance of one half
-    assert sum(map(sum, result.confusion.matrix)) == 1000
+    assert sum(map(sum, result.confusion.matrix)) == 19_000
     assert result.calibration.probability(np.asarray([0.0, 0.05, 2.0])).round(2).tolist() == [1, 1, 0]
     assert (result.calibration.metric, result.calibration.data) == (Metric.EUCLIDEAN, "blobs")
     assert calibrate(embedder, blobs(0.01), pairs=1000) == result
@@ -247,17 +251,74 @@ def test_too_few_pairs_are_refused(embedder: Embedder) -> None:
     result = calibrate(embedder, data, pairs=10**6)
     assert result.requested == 10**6
     assert result.calibration.genuine == 10 * 20 * 19 // 2
-    assert "1,900 of the same class" in str(result.warning)
+    assert "1,000,000 pairs of the same class: 1,900, and 18,000 of different classes" in str(result.warning)
 
 
 def test_a_calibration_is_saved_into_the_encoder_or_into_a_new_copy(folder: Path, tmp_path: Path) -> None:
     encoder = Encoder.open(folder)
     assert save(encoder, FITTED, tmp_path / "copy") == tmp_path / "copy"
-    assert Card.read(tmp_path / "copy").calibration == FITTED
-    assert Card.read(folder).calibration != FITTED
+    assert Card.read(tmp_path / "copy").calibrations == (FITTED,)
+    assert Card.read(folder).calibrations != (FITTED,)
     assert save(encoder, FITTED) == folder
-    assert Card.read(folder).calibration == FITTED
+    assert Card.read(folder).calibrations == (FITTED,)
     with pytest.raises(AlreadyExistsError):
         save(encoder, FITTED, tmp_path / "copy")
     with pytest.raises(UsageError, match="shared"):
         save(Encoder.open(bundled()["toyshop"]), FITTED)
+
+
+# ---- copies
+
+
+def photos(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for i, product in enumerate(sample.catalogue(count, 3)):
+        product.photo(96).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize("name", copies.CHANGES)
+@pytest.mark.parametrize("size", [(1, 1), (2, 40), (64, 48)])
+def test_each_change_makes_another_image_reproducibly(name: str, size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    changed = [copies.CHANGES[name](Image.fromarray(pixels), np.random.default_rng(1)) for _ in range(2)]
+    assert changed[0].mode == "RGB"
+    assert changed[0].tobytes() == changed[1].tobytes()
+    assert min(size) <= 2 or changed[0].tobytes() != pixels.tobytes()
+
+
+def test_copies_are_calibrated_without_labels_beside_classes(folder: Path, tmp_path: Path) -> None:
+    images = photos(tmp_path / "photos", 20)
+    (images / "broken.jpg").write_bytes(b"\xff\xd8\xff not a JPEG")
+    cards.write_calibration(folder, FITTED)
+    embedder = Embedder.of(Encoder.open(folder))
+    data = CalibrationData.of_copies(embedder, images)
+    assert len(data.failures) == 1
+    assert "broken.jpg" in data.failures[0]
+    result = calibrate(embedder, data)
+    assert (result.calibration.kind, result.calibration.genuine) == ("copies", 20 * 3)
+    assert result.auc > 0.8
+    assert "pairs of copies: 60, and 1,710 of different images" in str(result.warning)
+    save(embedder.encoder, result.calibration)
+    both = Embedder.of(Encoder.open(folder))
+    assert both.calibration() == both.calibration(kind="classes") == FITTED
+    assert both.calibration(kind="copies") == result.calibration
+    again = CalibrationData.of_copies(embedder, images)
+    assert (again.vectors.vectors == data.vectors.vectors).all()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no image"):
+        CalibrationData.of_copies(embedder, tmp_path / "empty")
+
+
+def test_an_encoder_of_copies_says_copy_and_gives_no_probability_of_a_class(folder: Path, tmp_path: Path) -> None:
+    cards.write_calibration(folder, FITTED.model_copy(update={"kind": "copies"}))
+    embedder = Embedder.of(Encoder.open(folder))
+    image = photos(tmp_path / "photos", 1) / "0.png"
+    verdict = compare.verify(embedder, image, image, compare.find_threshold(embedder))
+    assert (verdict.calibration, verdict.same) == ("copies", True)
+    assert str(verdict).startswith("a copy: distance 0")
+    assert "probably a copy: 90%" in str(verdict)
+    vector = embedder.embed([image])
+    support = LabelledVectors(vector, ["mug"])
+    (ranking,) = compare.rank_classes(embedder, vector, support)
+    assert ranking[0].probability is None

@@ -233,11 +233,11 @@ def test_a_network_that_contradicts_the_card_is_reported(folder: Path, damage: C
 
 def test_a_calibration_keeps_its_names_in_files_and_an_old_one_has_no_codec(folder: Path) -> None:
     write_card(folder, calibration={"distance_at_far": {"0.001": 0.4}})
-    calibration = Card.read(folder).calibration
+    (calibration,) = Card.read(folder).calibrations
     assert calibration == Calibration(distance_at_false_accept_rate={"0.001": 0.4})
     assert calibration.codec == "none"
     cards.write_calibration(folder, calibration.model_copy(update={"codec": "pca", "metric": Metric.COSINE}))
-    written = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))["calibration"]
+    written = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))["calibrations"][0]
     assert written["distance_at_far"] == {"0.001": 0.4}
     assert written["codec"] == "pca"
 
@@ -247,7 +247,7 @@ def test_a_calibration_of_codes_may_have_another_metric_than_the_encoder(folder:
     with pytest.raises(MismatchError, match="hamming"):
         cards.write_calibration(folder, of_bits)
     codes = of_bits.model_copy(update={"codec": "binary"})
-    assert cards.write_calibration(folder, codes).calibration == codes
+    assert cards.write_calibration(folder, codes).calibrations == (codes,)
 
 
 def test_the_number_of_training_images_keeps_its_name_in_files() -> None:

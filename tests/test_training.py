@@ -116,8 +116,7 @@ def test_each_line_of_the_log_has_the_loss_and_the_validation_figures(finished: 
 
 
 def test_the_encoder_is_calibrated_on_held_out_pairs(finished: Path) -> None:
-    calibration = encoders.load(finished / "encoder").card.calibration
-    assert calibration is not None
+    (calibration,) = encoders.load(finished / "encoder").card.calibrations
     assert calibration.data == "the validation split of tiny"
     # Four classes with three images each have 12 genuine pairs, and 12 impostor pairs are drawn.
     assert calibration.genuine == calibration.impostors == 12
@@ -128,7 +127,7 @@ def test_without_validation_pairs_the_encoder_has_no_calibration_and_no_report(
 ) -> None:
     path = tiny_run.write(tmp_path)
     encoder = Encoder.open(tiny_run.start(path, tmp_path / "run", "data.validation=0.05", "train.epochs=1"))
-    assert encoder.card.calibration is None
+    assert encoder.card.calibrations == ()
     assert not (tmp_path / "run" / "report.html").exists()
     assert "validation.auc" not in tiny_run.lines(tmp_path / "run")[0]
 
@@ -473,8 +472,7 @@ def test_without_labels_validation_compares_two_views_of_each_image(unlabelled: 
 
 
 def test_without_labels_calibration_separates_views_from_other_images(unlabelled: Path) -> None:
-    calibration = encoders.load(unlabelled / "encoder").card.calibration
-    assert calibration is not None
+    (calibration,) = encoders.load(unlabelled / "encoder").card.calibrations
     assert calibration.genuine == 12
     # 24 views have 276 pairs, 12 of them of the same image. A million draws give each, and it counts once.
     assert calibration.impostors == 264

@@ -238,6 +238,7 @@ def calibrate(
     *,
     to: str | os.PathLike[str] | None = None,
     split: str | None = None,
+    copies: bool = False,
     progress: Progress = SILENT,
 ) -> CalibrationResult:
     """Calibrate an encoder on labelled images, and write the calibration into the encoder's card.
@@ -251,6 +252,8 @@ def calibrate(
             ``.npz`` file. A collection's own labelled items by default.
         to: a new folder for a calibrated copy. An encoder that others share, bundled or downloaded, needs it.
         split: the split of the data to use; required if the data has splits.
+        copies: calibrate on the images of the folder ``data`` and changed copies of each, so that duplicates are found;
+            labels are not needed.
         progress: receives the stage ``"embedding"``.
 
     Returns:
@@ -268,10 +271,14 @@ def calibrate(
     """
     if _names_collection(encoder):
         with Collection.open(to_path(encoder)) as collection:
-            return calibrate(collection, data, to=to, split=split, progress=progress)
+            return calibrate(collection, data, to=to, split=split, copies=copies, progress=progress)
     embedder, target = _to_embedder(encoder), None if to is None else to_path(to)
     calibration.check_destination(embedder.encoder, target)
-    if data is not None:
+    if copies:
+        if data is None or split is not None:
+            raise UsageError("To calibrate on copies, give a folder of different images, data=, and no split.")
+        vectors = CalibrationData.of_copies(embedder, data, progress=progress)
+    elif data is not None:
         vectors = CalibrationData.open(embedder, data, split, progress)
     elif isinstance(encoder, Collection):
         labelled = encoder.labelled()

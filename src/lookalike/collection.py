@@ -650,14 +650,16 @@ class Collection:
             # Few items pass a filter, so the tenth may be far although the nearest matches.
             no_match = measured.no_match(distances[:1] if query.where else distances)
         distances = distances[: query.k]
-        embedder = self.embedder.with_metric(answer.metric)
+        calibration = self.embedder.with_metric(answer.metric).calibration(query.branch)
         unlike = isinstance(self.store, Sampling) and not (measured and measured.calibrated)
-        probabilities = None if no_match or unlike else embedder.probabilities(np.asarray(distances), query.branch)
-        if hits and (probabilities is not None or measured is not None):
-            known = [None] * len(hits) if probabilities is None else probabilities.tolist()
+        if calibration is not None and (no_match or unlike or not calibration.knots):
+            calibration = None
+        if hits and (calibration is not None or measured is not None):
+            known = [None] * len(hits) if calibration is None else calibration.probability(np.array(distances)).tolist()
             close = [None] * len(hits) if measured is None else measured.closeness(distances)
             hits = tuple(replace(hit, probability=p, closeness=c) for hit, p, c in zip(hits, known, close, strict=True))
-        return replace(answer, hits=hits, no_match=no_match, thumbnail=self.folder.thumbnail)
+        kind = None if calibration is None else calibration.kind
+        return replace(answer, hits=hits, no_match=no_match, calibration=kind, thumbnail=self.folder.thumbnail)
 
     def _chance(self, query: Query) -> Chance | None:
         """Return the distances from which hits are no nearer than chance; measured once for each generation."""
@@ -835,7 +837,8 @@ class Collection:
             for hit in answer.hits:
                 if hit.item.label in remaining:
                     remaining.remove(hit.item.label)
-                    ranked.append(RankedClass(hit.item.label, hit.distance, hit.similarity, hit.probability))
+                    probability = hit.probability if answer.calibration == "classes" else None
+                    ranked.append(RankedClass(hit.item.label, hit.distance, hit.similarity, probability))
         return Ranking(tuple(ranked[:k]), query.metric or self.metric)
 
     def labelled(self) -> LabelledVectors:

@@ -12,6 +12,7 @@ import numpy as np
 
 from lookalike import images, search
 from lookalike.embedding import Embedder
+from lookalike.encoders.card import Kind, same_or_copy
 from lookalike.errors import DataError, NotFoundError, UsageError
 from lookalike.evaluation import fewshot
 from lookalike.evaluation.fewshot import ClassifyBy
@@ -35,6 +36,7 @@ class Verdict:
         metric: of the distance and the threshold.
         threshold: the largest distance that counts as the same; none if it is neither given nor calibrated.
         same: whether the distance is at most the threshold; none without a threshold.
+        calibration: what “same” means: of one class, or copies of one image; none if the encoder is not calibrated.
     """
 
     distance: float
@@ -43,15 +45,24 @@ class Verdict:
     metric: Metric
     threshold: float | None
     same: bool | None
+    calibration: Kind | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to a dictionary for JSON, as the command line and HTTP return it."""
         return dict(vars(self))
 
+    def describe(self) -> str:
+        """Describe in words whether both images show the same."""
+        if self.calibration == "copies":
+            return "a copy" if self.same else "not a copy"
+        return "the same" if self.same else "different"
+
     def __str__(self) -> str:
         """Format the verdict as one line."""
-        verdict = "no verdict without a threshold" if self.same is None else "the same" if self.same else "different"
-        same = "" if self.probability is None else f", probably the same: {format_probability(self.probability)}"
+        verdict = "no verdict without a threshold" if self.same is None else self.describe()
+        same = ""
+        if self.probability is not None:
+            same = f", probably {same_or_copy(self.calibration)}: {format_probability(self.probability)}"
         threshold = "" if self.threshold is None else f", threshold {self.threshold:.3g}"
         return f"{verdict}: distance {self.distance:.3g} ({self.metric}){threshold}{same}"
 
@@ -171,7 +182,7 @@ def verify_vectors(
         threshold: see `find_threshold`.
         branch: of the left vector.
     """
-    metric = embedder.metric
+    metric, calibration = embedder.metric, embedder.calibration(branch)
     distances = search.knn(left, right, 1, metric).distances  # bit-identical to the distance of a hit
     distance = float(distances[0])
     probabilities = embedder.probabilities(distances, branch)
@@ -182,6 +193,7 @@ def verify_vectors(
         metric,
         threshold,
         None if threshold is None else bool(distances[0] <= np.float32(threshold)),  # as `search.within` rounds it
+        None if calibration is None else calibration.kind,
     )
 
 
@@ -228,7 +240,7 @@ def rank_classes(
     examples = LabelledVectors(support.vectors, np.asarray(support.labels, dtype=str))
     result = fewshot.classify(queries, examples, embedder.metric, by)
     similarities = similarity(result.distances, embedder.metric, embedder.space.dimension)
-    probabilities = embedder.probabilities(result.distances, branch) if by == "example" else None
+    probabilities = embedder.probabilities(result.distances, branch, "classes") if by == "example" else None
     order = np.argsort(result.distances, axis=1, kind="stable").tolist()
     return [
         Ranking(

@@ -16,7 +16,7 @@ import numpy as np
 from lookalike import codecs, images
 from lookalike.codecs import Codec, NoCodec
 from lookalike.encoders import Encoder
-from lookalike.encoders.card import Calibration
+from lookalike.encoders.card import Calibration, Kind
 from lookalike.errors import ImageError, LookalikeError, NotFoundError, StorageError, UsageError
 from lookalike.images import ImageSource
 from lookalike.metric import Metric, VectorSpace
@@ -226,22 +226,34 @@ class Embedder:
 
     # ---- calibration
 
-    def calibration(self, branch: Branch = "photo") -> Calibration | None:
-        """Return the encoder's calibration, or none if it does not apply to these vectors.
+    def calibration(self, branch: Branch = "photo", kind: Kind | None = None) -> Calibration | None:
+        """Return a calibration of the encoder, or none if none applies to these vectors.
 
         A calibration is fitted on pairs of photos, with one codec and one metric. It does not apply to sketches, which
         lie farther from photos.
+
+        Args:
+            branch: of the query.
+            kind: by default classes, or copies if the encoder is calibrated on copies alone; see `Calibration.kind`.
         """
-        calibration = self.encoder.card.calibration
-        if calibration is None or branch != "photo" or calibration.codec != self.codec.name:
-            return None
-        return calibration if (calibration.metric or self.encoder.card.metric) is self.metric else None
+        card = self.encoder.card
+        known = {
+            calibration.kind: calibration
+            for calibration in card.calibrations
+            if branch == "photo"
+            and calibration.codec == self.codec.name
+            and (calibration.metric or card.metric) is self.metric
+        }
+        return known.get(kind) if kind else known.get("classes", known.get("copies"))
 
     def probabilities(
-        self, distances: Shaped[np.ndarray, "*shape"], branch: Branch = "photo"
+        self, distances: Shaped[np.ndarray, "*shape"], branch: Branch = "photo", kind: Kind | None = None
     ) -> Float64[np.ndarray, "*shape"] | None:
-        """Compute P(same | distance) for equal priors, see `Calibration.probability`; none without a calibration."""
-        calibration = self.calibration(branch)
+        """Compute P(same | distance) for equal priors, see `Calibration.probability`; none without a calibration.
+
+        ``branch`` and ``kind`` are as in `calibration`.
+        """
+        calibration = self.calibration(branch, kind)
         return calibration.probability(distances) if calibration is not None and calibration.knots else None
 
     def distance_at(self, false_accept_rate: float, branch: Branch = "photo") -> float:

@@ -40,9 +40,16 @@ class Options:
     split: Annotated[
         str | None, typer.Option(metavar="train|validation|test", help="The split of the data to use.")
     ] = None
-    pairs: Annotated[int, typer.Option(min=2, help="Pairs to draw, half of them of the same class.")] = PAIRS
+    copies: Annotated[
+        bool,
+        typer.Option(
+            "--copies",
+            help="Calibrate on the images of the folder and changed copies of each, to find duplicates; without labels.",
+        ),
+    ] = False
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs of the same class to draw, at most.")] = PAIRS
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the pairs: the same images and seed give the same pairs.")
+        int, typer.Option(min=0, help="Seed of the pairs and copies: the same images and seed give the same ones.")
     ] = 0
     metric: Annotated[
         Metric | None, typer.Option(help="Metric of the distances. Default: the encoder's or the collection's own.")
@@ -58,11 +65,14 @@ class Options:
 def calibrate(given: Options) -> None:
     """Calibrate an encoder on labelled images, and write the calibration into its card.
 
-    Afterwards search, verify and classify show probabilities, verify has a threshold, and --far works. Use images like
-    those that the encoder will see, but not images that it was trained on.
+    Afterwards search, verify and classify show probabilities, verify has a threshold, and --far works. With --copies,
+    duplicates knows how near copies are. A card has one calibration of each kind. Use images like those that the encoder
+    will see, but not images that it was trained on.
 
     Example: lookalike calibrate runs/mine/encoder --data held-out
     """
+    if given.copies and given.split is not None:
+        raise UsageError("--copies takes all images of the folder; leave out --split.")
     by_collection = given.encoder not in encoders.bundled() and is_collection(Path(given.encoder))
     embedder, data = _from_collection(given) if by_collection else _from_encoder(given)
     output.print_skipped(data.failures)
@@ -85,7 +95,9 @@ def _from_collection(given: Options) -> tuple[Embedder, CalibrationData]:
         embedder = collection.embedder.with_metric(given.metric)
         _check_destination(embedder, given.to)
         if given.data is not None:
-            return embedder, _open_data(embedder, given.data, given.split)
+            return embedder, _open_data(embedder, given.data, given)
+        if given.copies:
+            raise UsageError("To calibrate on copies, give a folder of different images with --data DIR.")
         labelled = collection.labelled()
         return embedder, CalibrationData(labelled, f"{len(labelled):,} labelled items of “{collection.name}”")
 
@@ -93,9 +105,9 @@ def _from_collection(given: Options) -> tuple[Embedder, CalibrationData]:
 def _from_encoder(given: Options) -> tuple[Embedder, CalibrationData]:
     embedder = Embedder.of(encoders.load(given.encoder), given.metric)
     if given.data is None:
-        raise UsageError("To calibrate an encoder, give labelled images with --data PATH.")
+        raise UsageError("To calibrate an encoder, give images with --data PATH.")
     _check_destination(embedder, given.to)
-    return embedder, _open_data(embedder, given.data, given.split)
+    return embedder, _open_data(embedder, given.data, given)
 
 
 def _check_destination(embedder: Embedder, to: Path | None) -> None:
@@ -104,6 +116,8 @@ def _check_destination(embedder: Embedder, to: Path | None) -> None:
         output.check_folder(to)
 
 
-def _open_data(embedder: Embedder, data: Path, split: str | None) -> CalibrationData:
+def _open_data(embedder: Embedder, data: Path, given: Options) -> CalibrationData:
     with output.progress_bar() as progress:
-        return CalibrationData.open(embedder, data, split, progress)
+        if given.copies:
+            return CalibrationData.of_copies(embedder, data, given.seed, progress)
+        return CalibrationData.open(embedder, data, given.split, progress)

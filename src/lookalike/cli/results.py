@@ -12,7 +12,7 @@ from lookalike.cli.queries import Answered, Source
 from lookalike.collection import Collection
 from lookalike.errors import LookalikeError, StorageError, UsageError, reason_of
 from lookalike.progress import Progress
-from lookalike.stores.answer import NO_MATCH, Answer, Hit, describe_distance
+from lookalike.stores.answer import NO_MATCH, Answer, Hit
 
 Writer = Callable[[Path, Collection, Sequence[Answered], Progress], None]
 
@@ -184,7 +184,7 @@ def _query_figure(source: Source) -> _Figure:
 
 
 def _hit_figure(collection: Collection, answer: Answer, hit: Hit) -> _Figure:
-    lines = describe_distance(hit, answer.metric)
+    lines = answer.describe_distance(hit)
     if hit.item.label:
         lines.append(hit.item.label)
     if answers.is_missing(collection, hit.item):

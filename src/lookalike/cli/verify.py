@@ -11,6 +11,7 @@ from lookalike.cli import output
 from lookalike.cli.options import Encoder, Json, MetricOfEncoder, check_local, note_distance, options
 from lookalike.compare import Verdict
 from lookalike.embedding import Embedder
+from lookalike.encoders.card import same_or_copy
 from lookalike.metric import format_distance, format_probability
 from lookalike.query import to_branch
 
@@ -69,12 +70,16 @@ def _print_verdict(verdict: Verdict, encoder: str) -> None:
     rows = [("distance", f"{format_distance(verdict.distance, verdict.metric)} ({verdict.metric})")]
     if verdict.probability is not None:
         probability = format_probability(verdict.probability)
-        rows.append(("probably same", f"{probability}, if same and different were equally frequent"))
+        column = f"probably {same_or_copy(verdict.calibration)}"
+        rows.append((column, f"{probability}, if same and different were equally frequent"))
     if verdict.threshold is not None:
-        answer = "the same" if verdict.same else "different"
         threshold = format_distance(verdict.threshold, verdict.metric)
-        rows.append(("verdict", f"{answer}, by the threshold {threshold}"))
+        rows.append(("verdict", f"{verdict.describe()}, by the threshold {threshold}"))
     output.print_facts(rows)
+    if verdict.calibration == "copies":
+        output.stderr.print(
+            f"“{encoder}” is calibrated on copies of images: it does not know whether two different images show the same thing."
+        )
     if verdict.threshold is None:
         output.stderr.print(
             f"No verdict: “{encoder}” is not calibrated for this metric. Give --within, or see lookalike calibrate --help."

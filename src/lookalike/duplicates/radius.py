@@ -105,7 +105,7 @@ class SearchRadius:
         Raises:
             UsageError: the embedder is not calibrated, or its calibration separates classes, not copies.
         """
-        known, name = embedder.calibration(), embedder.name
+        known, name = embedder.calibration(kind="copies") or embedder.calibration(), embedder.name
         if known is None or not known.knots:
             raise UsageError(
                 f"“{name}” is not calibrated for the {embedder.metric} metric, so the distances of duplicates are unknown."

@@ -64,11 +64,22 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 _Rate = Annotated[str, Field(max_length=40, pattern=r"^(0?\.\d+|1(\.0*)?|\d(\.\d+)?e-\d+)$")]
 
 
+Kind = Literal["classes", "copies"]
+"""What a genuine pair of a calibration is: two images of one class, or an image and a changed copy of it."""
+
+
+def same_or_copy(kind: Kind | None) -> Literal["same", "a copy"]:
+    """Say in words what a genuine pair is."""
+    return "a copy" if kind == "copies" else "same"
+
+
 class Calibration(_Strict):
     """A calibration of distances, fitted on held-out pairs.
 
     A card of an early version may have only the distances at false accept rates.
     """
+
+    kind: Kind = Field(default="classes", description="of genuine pairs: of one class, or copies of one image")
 
     distance_at_false_accept_rate: dict[_Rate, _Distance] = Field(
         alias="distance_at_far", max_length=100, description="false accept rate, as a decimal, to distance"
@@ -146,8 +157,19 @@ class Card(_Strict):
     metric: Metric = Field(description="the metric that it was trained for")
     input: Input
     branches: tuple[Branch, ...] = Field(min_length=1, max_length=2)
-    calibration: Calibration | None = None
+    calibrations: tuple[Calibration, ...] = Field(default=(), max_length=2, description="at most one of each kind")
     provenance: Provenance | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_single_calibration(cls, tree: Any) -> Any:  # noqa: ANN401 -- anything that a file has
+        """Accept the cards of early versions, which have one calibration."""
+        if not isinstance(tree, dict) or "calibration" not in tree:
+            return tree
+        known = tree["calibration"]
+        return {k: v for k, v in tree.items() if k != "calibration"} | {
+            "calibrations": [] if known is None else [known]
+        }
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
@@ -160,9 +182,11 @@ class Card(_Strict):
         if self.output == "bits" and self.dimension % 8:
             raise ValueError(f"the dimension of bits must be a multiple of 8, not {self.dimension}")
         # The codes of a codec may have another metric than the encoder's output.
-        known = self.calibration if self.calibration and self.calibration.codec == "none" else None
-        if known and known.metric and (known.metric is Metric.HAMMING) != (self.output == "bits"):
-            raise ValueError(f"a calibration for {known.metric} does not apply to {self.output}s")
+        for known in self.calibrations:
+            if known.codec == "none" and known.metric and (known.metric is Metric.HAMMING) != (self.output == "bits"):
+                raise ValueError(f"a calibration for {known.metric} does not apply to {self.output}s")
+        if len({known.kind for known in self.calibrations}) < len(self.calibrations):
+            raise ValueError("an encoder has one calibration of each kind")
         return self
 
     @classmethod
@@ -201,7 +225,7 @@ class Card(_Strict):
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> Card:
-    """Write a calibration into the card of an artefact, in place of an earlier one.
+    """Write a calibration into the card of an artefact, in place of an earlier one of its kind.
 
     Other processes see the old card or the new one. Embeddings and the encoder's fingerprint stay the same.
 
@@ -219,8 +243,9 @@ def write_calibration(folder: Path, calibration: Calibration) -> Card:
     """
     card = Card.read(folder)
     try:
+        others = [known.model_dump() for known in card.calibrations if known.kind != calibration.kind]
         # `model_copy` would not check whether the calibration applies to the encoder.
-        card = Card.model_validate(card.model_dump() | {"calibration": calibration.model_dump()})
+        card = Card.model_validate(card.model_dump() | {"calibrations": [*others, calibration.model_dump()]})
     except ValidationError as e:
         raise MismatchError(f"The calibration is not of the encoder in {folder}: {e.errors()[0]['msg']}.") from e
     path = folder / "encoder.json"

@@ -7,21 +7,28 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from lookalike import datasets, encoders
+from lookalike import datasets, encoders, images
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
-from lookalike.encoders.card import Calibration, write_calibration
-from lookalike.errors import AlreadyExistsError, DataError, UsageError
+from lookalike.encoders.card import Calibration, Kind, write_calibration
+from lookalike.errors import AlreadyExistsError, DataError, ImageError, UsageError
+from lookalike.evaluation import copies
 from lookalike.evaluation.embedded import embed_dataset
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.evaluation.roc import Roc
-from lookalike.evaluation.verification import ConfusionMatrix, confusion_matrix, draw_pairs
+from lookalike.evaluation.verification import ConfusionMatrix, LabelledPairs, confusion_matrix, draw_pairs
 from lookalike.metric import Metric, format_distance, format_probability
 from lookalike.progress import SILENT, Progress
 from lookalike.shapes import Bool, Float32, Shaped
 
 PAIRS = 20_000
-"""Default number of pairs, half of them genuine."""
+"""Default number of genuine pairs, at most."""
+
+# Impostor pairs, at most: a small false accept rate needs many, since duplicates are searched among millions of pairs.
+_IMPOSTORS = 1_000_000
+
+# Changed copies of each image, besides the image itself.
+_COPIES = 2
 
 # Fewest pairs of either kind; a calibration on fewer is unreliable.
 _MIN_PAIRS = 10
@@ -30,7 +37,7 @@ _MIN_PAIRS = 10
 _LINES = 12
 _BAR = 40
 
-RATES = ("0.1", "0.01", "0.001")
+RATES = ("0.1", "0.01", "0.001", "0.0001", "0.00001")
 """False accept rates whose distances a card states."""
 
 MIN_ERRORS = 10
@@ -66,11 +73,13 @@ class CalibrationData:
         vectors: of photos; those with the same label show the same thing.
         description: for the encoder's card.
         failures: for each image that could not be embedded, the reason.
+        kind: what the same label means: one class, or copies of one image.
     """
 
     vectors: LabelledVectors
     description: str
     failures: tuple[str, ...] = ()
+    kind: Kind = "classes"
 
     @classmethod
     def open(
@@ -105,6 +114,40 @@ class CalibrationData:
             description += f", split {split}"
         return cls(LabelledVectors(embedded.embeddings, embedded.labels), description, embedded.failures)
 
+    @classmethod
+    def of_copies(
+        cls, embedder: Embedder, path: str | os.PathLike[str], seed: int = 0, progress: Progress = SILENT
+    ) -> Self:
+        """Embed the images of a folder, and two changed copies of each; see `lookalike.evaluation.copies`.
+
+        Args:
+            embedder: the encoder to calibrate.
+            path: a folder of different images; labels are not needed.
+            seed: the same images and seed give the same copies.
+            progress: receives the stage “embedding”.
+
+        Raises:
+            NotFoundError: the folder does not exist.
+            DataError: none of the images can be decoded.
+        """
+        files = images.find(path)
+        vectors, failures = [], []
+        for i, file in enumerate(files):
+            try:
+                image = images.open_image(file)
+            except ImageError as e:
+                failures.append(str(e))
+            else:
+                rng = np.random.default_rng((seed, i))
+                changes = rng.choice(list(copies.CHANGES), _COPIES, replace=False)
+                vectors.append(embedder.embed([image, *(copies.CHANGES[name](image, rng) for name in changes)]))
+            progress.advance("embedding", i + 1, len(files))
+        if not vectors:
+            raise DataError(f"{path} has no image that can be decoded; give a folder of images.")
+        description = f"{len(vectors):,} images and {_COPIES} changed copies of each, {Path(path).name}"
+        same = np.repeat(np.arange(len(vectors)), 1 + _COPIES)
+        return cls(LabelledVectors(np.concatenate(vectors), same), description, tuple(failures), "copies")
+
 
 @dataclass(frozen=True)
 class CalibrationResult:
@@ -114,7 +157,7 @@ class CalibrationResult:
         calibration: fitted on all pairs.
         confusion: of all pairs; each half is judged by the best threshold of the other half.
         auc: of all pairs.
-        requested: number of pairs that were requested; the data may have fewer.
+        requested: number of genuine pairs that were requested; the data may have fewer.
     """
 
     calibration: Calibration
@@ -124,14 +167,16 @@ class CalibrationResult:
 
     @property
     def warning(self) -> str | None:
-        """A warning if the data has fewer pairs than were requested; else None."""
+        """A warning if the data has fewer genuine pairs than were requested; else None."""
         genuine, impostors = self.calibration.genuine, self.calibration.impostors
-        if genuine + impostors >= self.requested:
+        if genuine >= self.requested:
             return None
-        return (
-            f"{self.requested:,} pairs, half of them of the same class, cannot be drawn from this data; the calibration"
-            f" uses {genuine:,} of the same class and {impostors:,} of different classes."
+        same, different = (
+            ("of the same class", "of different classes")
+            if self.calibration.kind == "classes"
+            else ("of copies", "of different images")
         )
+        return f"The data has fewer than {self.requested:,} pairs {same}: {genuine:,}, and {impostors:,} {different}."
 
     def __str__(self) -> str:
         """Format the distances of the rates, the error rates of the threshold, and the curve of probabilities."""
@@ -168,28 +213,48 @@ def calibrate(embedder: Embedder, data: CalibrationData, pairs: int = PAIRS, see
     Args:
         embedder: made the vectors; the calibration holds for its metric and its codec.
         data: vectors and labels.
-        pairs: number of pairs to draw, half of them genuine.
+        pairs: number of genuine pairs to draw, at most. Impostor pairs are up to a million.
         seed: the same data and seed give the same calibration.
 
     Raises:
         DataError: there are fewer than ten genuine pairs, or fewer than ten impostor pairs.
-        UsageError: the vectors do not fit the metric, or fewer than two pairs are requested.
+        UsageError: the vectors do not fit the metric, or no pair is requested.
     """
-    drawn = draw_pairs(np.asarray(data.vectors.labels), pairs, seed)
+    labels = np.asarray(data.vectors.labels)
+    drawn = with_impostors(draw_pairs(labels, 2 * pairs, seed), labels, seed)
     genuine, impostors = int(drawn.same.sum()), int((~drawn.same).sum())
     if min(genuine, impostors) < _MIN_PAIRS:
         raise DataError(
-            f"The data has {genuine} pairs of the same class and {impostors} of different classes; a calibration needs"
+            f"The data has {genuine} pairs of the same and {impostors} of different things; a calibration needs"
             f" at least {_MIN_PAIRS} of each. Give more images, or more --pairs."
         )
     distances = drawn.distances(data.vectors.vectors, embedder.metric)
-    calibration = fit(distances, drawn.same, embedder.metric, data.description)
+    calibration = fit(distances, drawn.same, embedder.metric, data.description, data.kind)
     calibration = calibration.model_copy(update={"codec": embedder.codec.name})
     confusion = _cross_validate(distances, drawn.same, calibration.threshold or 0.0, seed)
-    return CalibrationResult(calibration, confusion, Roc.of_pairs(distances, drawn.same).auc, drawn.requested)
+    return CalibrationResult(calibration, confusion, Roc.of_pairs(distances, drawn.same).auc, pairs)
 
 
-def fit(distances: Shaped[np.ndarray, " n"], same: Bool[np.ndarray, " n"], metric: Metric, data: str) -> Calibration:
+def with_impostors(pairs: LabelledPairs, labels: Shaped[np.ndarray, " n"], seed: int) -> LabelledPairs:
+    """Replace the impostor pairs by up to a million, which small false accept rates need."""
+    rng = np.random.default_rng(seed)
+    drawn = np.sort(rng.integers(len(labels), size=(_IMPOSTORS, 2)), axis=1)
+    drawn = np.unique(drawn[labels[drawn[:, 0]] != labels[drawn[:, 1]]], axis=0)
+    left, right = (
+        np.concatenate([side[pairs.same], other])
+        for side, other in zip((pairs.left, pairs.right), drawn.T, strict=True)
+    )
+    same = np.arange(len(left)) < pairs.same.sum()
+    return LabelledPairs(left, right, same, pairs.requested)
+
+
+def fit(
+    distances: Shaped[np.ndarray, " n"],
+    same: Bool[np.ndarray, " n"],
+    metric: Metric,
+    data: str,
+    kind: Kind = "classes",
+) -> Calibration:
     """Fit a calibration to pairs.
 
     Args:
@@ -197,6 +262,7 @@ def fit(distances: Shaped[np.ndarray, " n"], same: Bool[np.ndarray, " n"], metri
         same: true for genuine pairs.
         metric: of the distances.
         data: a description of the pairs, for the card.
+        kind: of the genuine pairs.
 
     Returns:
         `Calibration.distance_at_false_accept_rate` has only rates with at least ten expected impostor pairs: 0.001 needs
@@ -215,6 +281,7 @@ def fit(distances: Shaped[np.ndarray, " n"], same: Bool[np.ndarray, " n"], metri
         if roc.impostors * float(rate) >= MIN_ERRORS and roc.false_accept_rates[0] <= float(rate)
     }
     return Calibration(
+        kind=kind,
         metric=metric,
         distance_at_false_accept_rate={rate: point.threshold for rate, point in points.items()},
         true_accept_rate={rate: round(1 - point.false_reject_rate, 6) for rate, point in points.items()},

@@ -2,11 +2,9 @@
 
 from dataclasses import replace
 
-import numpy as np
-
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
-from lookalike.encoders.card import Calibration, write_calibration
+from lookalike.encoders.card import Calibration, Kind, write_calibration
 from lookalike.errors import DataError
 from lookalike.evaluation import calibration, report, verification
 from lookalike.evaluation.embedded import EmbeddedDataset, embed_images
@@ -20,9 +18,6 @@ from lookalike.learn.stage_run import StageRun
 
 # Pairs that distances are calibrated on.
 _PAIRS = 40_000
-
-# Impostor pairs if each image is a class: duplicates are searched among millions of pairs.
-_IMPOSTORS = 1_000_000
 
 
 def write(run: StageRun, folder: RunFolder) -> None:
@@ -80,22 +75,9 @@ def _calibration(embedded: EmbeddedDataset, run: StageRun) -> Calibration | None
     recipe = run.recipe
     try:
         pairs = verification.draw_pairs(embedded.labels[photos], _PAIRS, recipe.seed)
-        if run.stage.data.class_per_image:
-            pairs = _with_impostors(pairs, embedded.labels[photos], recipe.seed)
+        pairs = calibration.with_impostors(pairs, embedded.labels[photos], recipe.seed)
     except DataError:
         return None
     distances = pairs.distances(embedded.embeddings[photos], embedded.metric)
-    return calibration.fit(distances, pairs.same, embedded.metric, f"the validation split of {recipe.name}")
-
-
-def _with_impostors(pairs: verification.LabelledPairs, labels: np.ndarray, seed: int) -> verification.LabelledPairs:
-    """Replace the impostor pairs by many more, as an encoder for duplicates needs."""
-    rng = np.random.default_rng(seed)
-    drawn = np.sort(rng.integers(len(labels), size=(_IMPOSTORS, 2)), axis=1)
-    drawn = np.unique(drawn[labels[drawn[:, 0]] != labels[drawn[:, 1]]], axis=0)
-    left, right = (
-        np.concatenate([side[pairs.same], other])
-        for side, other in zip((pairs.left, pairs.right), drawn.T, strict=True)
-    )
-    same = np.arange(len(left)) < pairs.same.sum()
-    return verification.LabelledPairs(left, right, same, len(left))
+    kind: Kind = "copies" if run.stage.data.class_per_image else "classes"
+    return calibration.fit(distances, pairs.same, embedded.metric, f"the validation split of {recipe.name}", kind)

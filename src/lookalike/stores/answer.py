@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, overload
 
 from lookalike import tables
+from lookalike.encoders.card import Kind, same_or_copy
 from lookalike.metric import Metric, format_distance, format_probability
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ class Answer(Sequence[Hit]):
         recall: of an approximate answer, the share of the 10 nearest items that the index finds, measured when it was
             built.
         no_match: whether the nearest hit is no nearer than chance, see `lookalike.chance`; none if that is unknown.
+        calibration: what the hits' probability is of: one class, or copies of one image; none if they have none.
         note: why there are no hits, if no item passes the filter.
         thumbnail: makes a small JPEG of an item, for notebooks.
 
@@ -157,6 +159,7 @@ class Answer(Sequence[Hit]):
     complete: bool = True
     recall: float | None = None
     no_match: bool | None = None
+    calibration: Kind | None = None
     note: str | None = None
     thumbnail: Callable[[Item], bytes] | None = field(default=None, repr=False, compare=False)
 
@@ -208,7 +211,7 @@ class Answer(Sequence[Hit]):
         Example:
             >>> answer = la.open("shop").search("mug.jpg", k=3)
             >>> sorted(answer.to_dict())
-            ['complete', 'exact', 'hits', 'metric', 'no_match', 'note', 'recall']
+            ['calibration', 'complete', 'exact', 'hits', 'metric', 'no_match', 'note', 'recall']
         """
         return {
             "hits": [hit.to_dict() for hit in self.hits],
@@ -217,6 +220,7 @@ class Answer(Sequence[Hit]):
             "complete": self.complete,
             "recall": self.recall,
             "no_match": self.no_match,
+            "calibration": self.calibration,
             "note": self.note,
         }
 
@@ -256,19 +260,27 @@ class Answer(Sequence[Hit]):
             describe: returns the text of the last column, the image.
             limit: the number of rows; none is all.
         """
+        probably = f"probably {same_or_copy(self.calibration)}"
         columns: list[tuple[str, Callable[[Hit], str]]] = [
             ("distance", lambda hit: format_distance(hit.distance, self.metric)),
             ("closeness", lambda hit: tables.bar(hit.closeness)),
-            ("probably same", lambda hit: format_probability(hit.probability)),
+            (probably, lambda hit: format_probability(hit.probability)),
             ("label", lambda hit: hit.item.label or ""),
             ("image", describe),
         ]
         calibrated = any(hit.probability is not None for hit in self.hits)
-        left_out = {"closeness"} if calibrated else {"probably same"}
+        left_out = {"closeness"} if calibrated else {probably}
         if all(hit.closeness is None for hit in self.hits):
             left_out.add("closeness")
         shown = [(name, text) for name, text in columns if name not in left_out]
         return [name for name, _ in shown], [[text(hit) for _, text in shown] for hit in self.hits[:limit]]
+
+    def describe_distance(self, hit: Hit) -> list[str]:
+        """Describe how far a hit is: its distance, and the probability of “same” if the encoder is calibrated."""
+        distance = f"distance {format_distance(hit.distance, self.metric)}"
+        if hit.probability is None:
+            return [distance]
+        return [distance, f"probably {same_or_copy(self.calibration)}: {format_probability(hit.probability)}"]
 
     def _remarks(self) -> list[str]:
         remarks = [NO_MATCH] if self.no_match else []
@@ -281,11 +293,5 @@ class Answer(Sequence[Hit]):
         return remarks
 
     def _figure(self, hit: Hit, thumbnail: Callable[[Item], bytes]) -> str:
-        caption = (", ".join(describe_distance(hit, self.metric)), hit.item.label or "")
+        caption = (", ".join(self.describe_distance(hit)), hit.item.label or "")
         return tables.html_figure(lambda: thumbnail(hit.item), caption, hit.item.uri)
-
-
-def describe_distance(hit: Hit, metric: Metric) -> list[str]:
-    """Describe how far a hit is: its distance, and the probability of “same” if the encoder is calibrated."""
-    known = [] if hit.probability is None else [f"probably the same: {format_probability(hit.probability)}"]
-    return [f"distance {format_distance(hit.distance, metric)}", *known]

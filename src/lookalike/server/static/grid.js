@@ -20,11 +20,21 @@ export function obstacle({ missing }) {
   return missing ? t("missing") : null;
 }
 
+/** Say how probably a hit shows the same thing, or is a copy of the same image. */
+export function probability(hit, { calibration }) {
+  return t(calibration === "copies" ? "copy" : "same", { probability: percent(hit.probability) });
+}
+
+/** Explain what `probability` says. */
+export function probabilityMeaning({ calibration }) {
+  return t(calibration === "copies" ? "copyMeaning" : "sameMeaning");
+}
+
 /** Make the cards of hits. A click on a hit opens it; its second button searches by it. */
-export function hitCards(hits, { metric, open, search }) {
+export function hitCards(hits, { answer, open, search }) {
   return hits.map((hit, index) => {
     const name = displayName(hit);
-    const gap = distance(hit.distance, metric);
+    const gap = distance(hit.distance, answer.metric);
     const card = makeCard(index);
     card.dataset.id = hit.id;
     const image = imageButton(hit, t("open", { name, distance: gap }));
@@ -40,7 +50,7 @@ export function hitCards(hits, { metric, open, search }) {
     const facts = make("div", "facts");
     facts.append(makeName("span", "label", hit.attributes.title || hit.label || ""), measure("distance", gap, t("distance")));
     if (hit.probability != null) {
-      facts.append(measure("probability", t("same", { probability: percent(hit.probability) }), t("sameMeaning")));
+      facts.append(measure("probability", probability(hit, answer), probabilityMeaning(answer)));
     }
     const caption = make("div", "caption");
     caption.append(makeName("span", "name", name), facts);

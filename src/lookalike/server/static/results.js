@@ -19,7 +19,7 @@ export function resultsView({ open, search, more, grown }) {
 
   function cards(from, to) {
     const hits = answer.hits.slice(from, to);
-    return isSample(answer) ? sampleCards(hits, { search }) : hitCards(hits, { metric: answer.metric, open, search });
+    return isSample(answer) ? sampleCards(hits, { search }) : hitCards(hits, { answer, open, search });
   }
 
   /** Get the hits that follow those of the answer. */

@@ -2,8 +2,8 @@
 
 import { address } from "./api.js";
 import { $ } from "./dom.js";
-import { displayName, obstacle } from "./grid.js";
-import { bytes, date, distance, percent, t } from "./i18n.js";
+import { displayName, obstacle, probability, probabilityMeaning } from "./grid.js";
+import { bytes, date, distance, t } from "./i18n.js";
 import { makeImage } from "./image.js";
 
 /**
@@ -26,8 +26,8 @@ export function viewer({ moved, closed, search }) {
     $("viewer-facts").textContent = facts(hit).join(" · ");
     $("viewer-path").textContent = hit.path ?? "";
     $("viewer-path").hidden = !hit.path;
-    $("viewer-distance").textContent = measures(hit, answer.metric).join(" · ");
-    $("viewer-distance").title = hit.probability == null ? "" : t("sameMeaning");
+    $("viewer-distance").textContent = measures(hit, answer).join(" · ");
+    $("viewer-distance").title = hit.probability == null ? "" : probabilityMeaning(answer);
     $("original").hidden = obstacle(hit) !== null;
     $("original").href = address(hit.uri);
     // Not “disabled”, which would take the focus away, and the arrow keys with it.
@@ -115,8 +115,8 @@ function facts({ label, attributes, size, modified, ...hit }) {
   return about;
 }
 
-function measures(hit, metric) {
-  const about = [t("measured", { metric: t(metric), distance: distance(hit.distance, metric) })];
-  if (hit.probability != null) about.push(t("same", { probability: percent(hit.probability) }));
+function measures(hit, answer) {
+  const about = [t("measured", { metric: t(answer.metric), distance: distance(hit.distance, answer.metric) })];
+  if (hit.probability != null) about.push(probability(hit, answer));
   return about;
 }

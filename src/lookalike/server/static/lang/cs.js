@@ -56,6 +56,8 @@ export default {
   measured: "{metric} vzdálenost {distance}",
   same: "stejné: {probability}",
   sameMeaning: "Pravděpodobnost, že oba obrázky ukazují totéž, kdyby dvojice stejných a různých věcí byly stejně časté",
+  copy: "kopie: {probability}",
+  copyMeaning: "Pravděpodobnost, že jeden obrázek je upravená kopie druhého, kdyby kopie a různé obrázky byly stejně časté",
   identical: "Totožný",
   missing: "Soubor už neexistuje",
   outside: "Tento server ho nesmí zobrazit",

@@ -56,6 +56,8 @@ export default {
   measured: "{metric} distance {distance}",
   same: "same: {probability}",
   sameMeaning: "The probability that both images show the same thing, if pairs of the same and of different things were equally frequent",
+  copy: "copy: {probability}",
+  copyMeaning: "The probability that one image is a changed copy of the other, if copies and different images were equally frequent",
   identical: "Identical",
   missing: "The file is missing",
   outside: "This server may not show it",

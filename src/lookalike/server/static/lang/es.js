@@ -56,6 +56,8 @@ export default {
   measured: "Distancia ({metric}) {distance}",
   same: "igual: {probability}",
   sameMeaning: "Probabilidad de que ambas imágenes muestren lo mismo, si los pares de cosas iguales y distintas fueran igual de frecuentes",
+  copy: "copia: {probability}",
+  copyMeaning: "Probabilidad de que una imagen sea una copia modificada de la otra, si las copias y las imágenes distintas fueran igual de frecuentes",
   identical: "Idéntica",
   missing: "El archivo ya no existe",
   outside: "Este servidor no puede mostrarla",

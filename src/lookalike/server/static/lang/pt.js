@@ -56,6 +56,8 @@ export default {
   measured: "Distância ({metric}) {distance}",
   same: "igual: {probability}",
   sameMeaning: "Probabilidade de as duas imagens mostrarem a mesma coisa, se os pares de coisas iguais e diferentes fossem igualmente frequentes",
+  copy: "cópia: {probability}",
+  copyMeaning: "Probabilidade de uma imagem ser uma cópia alterada da outra, se as cópias e as imagens diferentes fossem igualmente frequentes",
   identical: "Idêntica",
   missing: "O arquivo não existe mais",
   outside: "Este servidor não pode mostrá-la",
