@@ -40,6 +40,8 @@ _STEPS = 512
 
 # Fewer items have too few pairs to judge a calibration.
 _MIN_CHECKED = 12
+# Fewer pairs than one in a thousand are too few to count in a sample.
+_MIN_RATE = 0.001
 # Calibrations held for collections with 0.9 to 1.3 times the expected share of near pairs, and did not hold for those with
 # 2.6 times and more, or with more than half of all pairs the same (benchmarks/no_match.py).
 _MISFIT, _MOST_SAME = 2.0, 0.5
@@ -129,21 +131,26 @@ def _prior(sample: Vectors, total: int, metric: Metric, calibration: Calibration
     nearer to each other, so many more of their pairs lie within its distance.
     """
     expected = 1 / max(2, total)  # one item that shows the same
-    rates = sorted((float(rate), tar, rate) for rate, tar in calibration.true_accept_rate.items() if tar > float(rate))
+    accept = calibration.true_accept_rate
+    rates = sorted(
+        (float(rate), accept.get(rate, 1.0), distance)
+        for rate, distance in calibration.distance_at_false_accept_rate.items()
+        if _MIN_RATE <= float(rate) < accept.get(rate, 1.0)
+    )
     if len(sample) < _MIN_CHECKED or not rates:
         return expected
 
-    def share_within(rate: str) -> float:
-        radius = DistanceRange(0, calibration.distance_at_false_accept_rate[rate])
-        found = len(search.within(sample, sample, radius, metric).rows) - len(sample)
+    def share_within(distance: float) -> float:
+        found = len(search.within(sample, sample, DistanceRange(0, distance), metric).rows) - len(sample)
         return found / len(sample) / (len(sample) - 1)
 
-    (least, least_tar, first), (most, most_tar, last) = rates[0], rates[-1]
-    same = max(0.0, (share_within(first) - least) / (least_tar - least))
+    (least, least_tar, near), (most, most_tar, far) = rates[0], rates[-1]
+    same = max(0.0, (share_within(near) - least) / (least_tar - least))
     usual = same * most_tar + (1 - same) * most
-    if same > _MOST_SAME or share_within(last) > _MISFIT * usual:
+    # A card of an early version has no true accept rates, so it cannot be checked.
+    if accept and (same > _MOST_SAME or share_within(far) > _MISFIT * usual):
         return None
-    return max(expected, same)
+    return min(_MOST_SAME, max(expected, same))
 
 
 def _even_odds(calibration: Calibration, prior: float) -> float:
