@@ -19,7 +19,7 @@ demo: $(VENV)/core.stamp
 
 # All tests, in a process for each core, with the coverage of src/lookalike. pyproject.toml has the lowest coverage that passes.
 test: $(VENV)/dev.stamp lint
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --cov
 
 # The tests that are not marked slow, without lint and coverage: less than three minutes.
 test-fast: $(VENV)/dev.stamp

@@ -48,6 +48,11 @@ os.environ["XDG_STATE_HOME"] = _STATE.name
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest test, so that one process does not end minutes after the others."""
+    items.sort(key=lambda item: item.path.name != "test_snippets.py")
+
+
 @pytest.fixture(scope="session")
 def pocket(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An encoder artefact."""

@@ -38,7 +38,7 @@ _REFUSED = 0.0125  # share of the items that the rule may refuse if they are que
 _LEAST, _QUANTILES = 0.98, 161
 _STEPS = 512
 
-# Fewer items have too few pairs to judge a calibration.
+# Fewer items have too few pairs to check a calibration.
 _MIN_CHECKED = 12
 # Fewer pairs than one in a thousand are too few to count in a sample.
 _MIN_RATE = 0.001
@@ -138,7 +138,7 @@ def _prior(sample: Vectors, total: int, metric: Metric, calibration: Calibration
         if _MIN_RATE <= float(rate) < accept.get(rate, 1.0)
     )
     if len(sample) < _MIN_CHECKED or not rates:
-        return expected
+        return None if accept else expected
 
     def share_within(distance: float) -> float:
         found = len(search.within(sample, sample, DistanceRange(0, distance), metric).rows) - len(sample)
