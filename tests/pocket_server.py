@@ -26,7 +26,7 @@ def running(app: FastAPI, listener: socket.socket) -> Iterator[uvicorn.Server]:
     server = uvicorn.Server(uvicorn.Config(app, http=LimitedProtocol, ws="none", log_level="critical"))
     thread = threading.Thread(target=server.run, args=[[listener]], daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not server.started:
         assert thread.is_alive(), "the server did not start"
         assert time.monotonic() < deadline, "the server did not start in time"
@@ -35,4 +35,4 @@ def running(app: FastAPI, listener: socket.socket) -> Iterator[uvicorn.Server]:
         yield server
     finally:
         server.should_exit = True
-        thread.join(timeout=10)
+        thread.join(timeout=120)  # the building of an index stops at its next step
