@@ -28,7 +28,19 @@ from lookalike.errors import (
     RecipeError,
     StorageError,
 )
-from lookalike.learn import augment, checkpoint, data, export, recipe, schedules, stopping, validating
+from lookalike.learn import (
+    augment,
+    checkpoint,
+    data,
+    distributed,
+    export,
+    pace,
+    recipe,
+    schedules,
+    stage_run,
+    stopping,
+    validating,
+)
 from lookalike.learn.export import Training
 from lookalike.learn.losses.targets import Targets
 from lookalike.learn.losses.total import Loss
@@ -36,6 +48,7 @@ from lookalike.learn.networks import Siamese
 from lookalike.learn.run_folder import CHECKPOINT, RECIPE
 from lookalike.learn.train import resume, train
 from lookalike.progress import SILENT
+from recorder import Recorder
 
 # torch, kornia and the exporter warn about their own internals.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -663,25 +676,54 @@ def test_weights_become_float16_except_small_ones_and_those_out_of_range() -> No
 # ---- progress
 
 
-class Recorder:
-    """A `Progress` that records all calls."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.steps: list[tuple[str, int, int]] = []
-
-    def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:  # noqa: ARG002 -- the protocol has it
-        self.steps.append((stage, done, total))
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-
 def test_progress_reports_each_batch_and_notes_each_epoch(tmp_path: Path, quick: None) -> None:
     recorder = Recorder()
     train(tiny_run.write(tmp_path), tmp_path / "run", recorder)
     assert "36 images to train on, 12 to validate, 4 classes" in recorder.notes
+    assert "about a minute for 2 epochs of 36 images" in recorder.notes
     assert [note.split("  ")[0] for note in recorder.notes[-2:]] == ["epoch 1", "epoch 2"]
-    assert [step for step in recorder.steps if "epoch" in step[0]] == [
+    assert [report[:3] for report in recorder.reports if "epoch" in report.stage] == [
         (f"epoch {epoch}/2", done, 3) for epoch in (1, 2) for done in (1, 2, 3)
     ]
+
+
+# ---- pace
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"), [((1.0, 2.0), "bf16-mixed"), ((1.0, 1.05), "32-true"), ((4.0, 1.0), "32-true")]
+)
+def test_the_faster_precision_is_chosen_once_and_named_in_the_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: tuple[float, float], chosen: str
+) -> None:
+    timed = dict(zip(("bf16-mixed", "32-true"), seconds, strict=True))
+    monkeypatch.setattr(pace, "time_step", lambda _, precision: timed[precision])
+    progress = Recorder()
+    train(tiny_run.write(tmp_path, train={"epochs": 2, "precision": "auto"}), tmp_path / "run", progress)
+    assert any(line.startswith(f"precision {chosen}: ") for line in progress.notes)
+    assert any("for 2 epochs of 36 images" in line for line in progress.notes)
+    card = encoders.load(tmp_path / "run" / "encoder").card
+    assert card.provenance is not None
+    assert card.provenance.recipe["train"]["precision"] == chosen
+    monkeypatch.setattr(pace, "time_step", lambda _, precision: timed[precision] * (9 if precision == chosen else 1))
+    monkeypatch.setattr(stopping, "is_over", lambda _, history: len(history) == 3)  # one epoch more
+    resume(tmp_path / "run", again := Recorder())
+    assert not any(line.startswith("precision") for line in again.notes)
+
+
+def test_timing_a_step_changes_nothing_in_the_run(tmp_path: Path) -> None:
+    read = recipe.read(tiny_run.write(tmp_path, tiny_run.SKETCHES))
+    run = stage_run.prepare(read, 0, distributed.connect(distributed.ONE_DEVICE), SILENT)
+    before = {name: value.clone() for name, value in run.state.network.state_dict().items()}
+    state = torch.random.get_rng_state()
+    assert 0 < pace.time_step(run, "32-true") < 60
+    assert pace.time_step(run, "bf16-mixed") > 0
+    assert torch.equal(state, torch.random.get_rng_state())
+    after = run.state.network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert all(weight.grad is None for weight in run.state.network.parameters())
+
+
+@pytest.mark.parametrize(("minutes", "text"), [(0.2, "a minute"), (12.4, "12 minutes"), (150, "2.5 hours")])
+def test_times_are_said_in_minutes_or_hours(minutes: float, text: str) -> None:
+    assert pace.describe(minutes) == text

@@ -39,7 +39,7 @@ sampler: {classes: 8, items: 2}
 augment: {flip: true, shift: 2, erase: 0.5, colour: 0.1, rotate: 5, zoom: 0.1}
 optimiser: {learning_rate: 0.01}
 schedule: {kind: one_cycle}
-train: {epochs: 2, average: 0.5}
+train: {epochs: 2, precision: bf16-mixed, average: 0.5}
 """
 
 # Two stages: the photo branch as a classifier, then sketches and photos by triplets.
@@ -54,13 +54,13 @@ stages:
     data: {sources: [{kind: toyshop, count: 96, seed: 5}], validation: 0.34, size: 16}
     losses: [{kind: cross_entropy}]
     optimiser: {learning_rate: 0.05}
-    train: {epochs: 2}
+    train: {epochs: 2, precision: bf16-mixed}
   - name: triplets
     data: {sources: [{kind: toyshop, count: 96, seed: 6, sketches: 1}], validation: 0.34, size: 16}
     losses: [{kind: triplet, margin: 0.2, target: item, across: true}]
     optimiser: {kind: adam, learning_rate: 0.01}
     frozen: [photo.body.stage1]
-    train: {epochs: 3, average: 0.5}
+    train: {epochs: 3, precision: bf16-mixed, average: 0.5}
 """
 
 

@@ -22,7 +22,7 @@ from lookalike.encoders import Card, Encoder
 from lookalike.encoders.card import Input, Provenance
 from lookalike.errors import EncoderError
 from lookalike.learn.networks import Siamese, branches_of, weights
-from lookalike.learn.recipe import Recipe
+from lookalike.learn.recipe import Precision, Recipe
 from lookalike.metric import Metric
 from lookalike.query import Branch
 
@@ -42,11 +42,13 @@ class Training:
         images: trained on.
         minutes: of training.
         figures: measured on the validation split.
+        precision: that the network was trained in.
     """
 
     images: int
     minutes: float
     figures: dict[str, float]
+    precision: Precision | None = None
 
 
 def write(recipe: Recipe, network: Siamese, folder: Path, samples: LabelledImages, training: Training) -> Path:
@@ -110,7 +112,7 @@ def _card(recipe: Recipe, network: Siamese, training: Training) -> Card:
         input=Input(size=data.size, fit=data.fit, mean=data.mean, std=data.std),
         branches=branches_of(network.state_dict()),
         provenance=Provenance(
-            recipe=_without_paths(recipe),
+            recipe=_as_trained(recipe, training.precision),
             seed=recipe.seed,
             minutes=round(training.minutes, 1),
             machine=f"{torch.get_num_threads()} threads, {platform.machine()}",
@@ -122,10 +124,15 @@ def _card(recipe: Recipe, network: Siamese, training: Training) -> Card:
     )
 
 
-def _without_paths(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe for the card without the folders of this machine, because people share encoders."""
+def _as_trained(recipe: Recipe, precision: Precision | None) -> dict[str, Any]:
+    """Return the recipe for the card: in the precision that was used, and without the folders of this machine.
+
+    People share encoders, and reproduce them.
+    """
     tree = recipe.to_tree()
     for stage in tree.get("stages", [tree]):
+        if precision is not None and stage["train"]["precision"] == "auto":
+            stage["train"]["precision"] = precision
         for source in stage["data"]["sources"]:
             for key in ("path", "sketches"):
                 if isinstance(source.get(key), str):

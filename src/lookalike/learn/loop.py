@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from lookalike.errors import RecipeError
-from lookalike.learn import augment, pixels, schedules, stopping, validating
+from lookalike.learn import augment, pace, pixels, schedules, stopping, validating
 from lookalike.learn.distributed import gather, on_first, split_batch
 from lookalike.learn.sampling import Batch
 from lookalike.learn.stage_run import StageRun
@@ -28,6 +28,8 @@ def train_stage(run: StageRun, save: Callable[[], None]) -> None:
             does not measure.
     """
     state, config = run.state, run.stage.train
+    if not stopping.is_over(config, state.history):
+        pace.measure(run)
     while not stopping.is_over(config, state.history):
         figures = train_epoch(run)
         figures |= on_first(run.fabric, lambda: validate(run))
@@ -90,7 +92,7 @@ def train_batch(run: StageRun, batch: Batch, change: torch.nn.Module) -> list[fl
     x = pixels.normalise(change(pixels.to_tensor(training.images[rows], fabric.device)), stage.data)
     # A stage without sketches skips the sketch branch: an empty batch would spoil its statistics.
     sketch = torch.from_numpy(training.sketch[rows]).to(fabric.device) if stage.data.has_sketches else None
-    with pixels.autocast(stage.train, fabric.device):
+    with pixels.autocast(state.precision, fabric.device):
         embeddings = state.wrapped(x, sketch)
     targets = validating.make_targets(training, batch, fabric.device)
     loss, values = state.loss(gather(embeddings, split, fabric), targets)
@@ -109,7 +111,7 @@ def train_batch(run: StageRun, batch: Batch, change: torch.nn.Module) -> list[fl
 def validate(run: StageRun) -> dict[str, float]:
     """Measure the network on the held-out images."""
     state, held_out = run.state, run.data.validation
-    embeddings = validating.embed(state.result, held_out, run.stage)
+    embeddings = validating.embed(state.result, held_out, run.stage, state.precision)
     # Batch normalisation can keep the loss finite while the weights, and the statistics used outside training, diverge.
     if not np.isfinite(embeddings).all():
         raise RecipeError(

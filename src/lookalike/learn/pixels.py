@@ -21,6 +21,6 @@ def normalise(x: Float[Tensor, "n 3 s s"], config: recipe.Data) -> Float[Tensor,
     return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def autocast(config: recipe.Train, device: torch.device) -> AbstractContextManager[None]:
-    """Return the context in which a network computes in a stage's precision."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16-mixed")
+def autocast(precision: recipe.Precision | None, device: torch.device) -> AbstractContextManager[None]:
+    """Return the context in which a network computes in a precision; None is float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed")

@@ -28,6 +28,7 @@ class State:
         earlier: the lines of ``metrics.jsonl`` of earlier stages.
         seconds: of training, earlier stages included.
         best: the weights of the best epoch so far; None without early stopping.
+        precision: that the network computes in; None before the first epoch.
     """
 
     network: Siamese
@@ -39,6 +40,7 @@ class State:
     earlier: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     best: dict[str, Tensor] | None = None
+    precision: recipe.Precision | None = None
 
     @property
     def epoch(self) -> int:
@@ -73,10 +75,11 @@ class State:
             "seconds": self.seconds,
             "history": self.history,
             "earlier": self.earlier,
+            "precision": self.precision,
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Restore what `tree` returned; checkpoints of releases without stages lack ``earlier``.
+        """Restore what `tree` returned; those of early releases lack ``earlier`` and ``precision``.
 
         Raises:
             Exception: of any kind, if the checkpoint holds something else.
@@ -99,6 +102,7 @@ class State:
         self.seconds = TypeAdapter(float).validate_python(saved["seconds"])
         self.history = TypeAdapter(list[dict[str, float]]).validate_python(saved["history"])
         self.earlier = TypeAdapter(list[dict[str, float | str]]).validate_python(saved.get("earlier", []))
+        self.precision = TypeAdapter(recipe.Precision | None).validate_python(saved.get("precision"))
 
 
 def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:

@@ -111,9 +111,9 @@ def _train(run: StageRun, folder: RunFolder) -> Path:
     """Train the remaining stages, each from the weights of the previous one, and export the encoder."""
     _train_stage(run, folder)
     while run.index + 1 < len(run.recipe.stages):
-        weights, earlier, seconds = run.state.result_weights(), run.log(), run.state.seconds
+        weights, earlier, before = run.state.result_weights(), run.log(), run.state
         run = stage_run.prepare(run.recipe, run.index + 1, run.fabric, run.progress, weights)
-        run.state.earlier, run.state.seconds = earlier, seconds
+        run.state.earlier, run.state.seconds, run.state.precision = earlier, before.seconds, before.precision
         _train_stage(run, folder)
     # The other processes do not wait for the export, because it can take longer than their timeout.
     if is_first():

@@ -54,8 +54,10 @@ def measure(
 
 
 @torch.inference_mode()
-def embed(network: nn.Module, samples: LabelledImages, stage: recipe.Stage) -> Float32[np.ndarray, "n d"]:
-    """Embed samples by a network in training, in the stage's precision."""
+def embed(
+    network: nn.Module, samples: LabelledImages, stage: recipe.Stage, precision: recipe.Precision | None = None
+) -> Float32[np.ndarray, "n d"]:
+    """Embed samples by a network in training, in its precision."""
     was_training = network.training
     network.eval()
     device = next(network.parameters()).device
@@ -65,7 +67,7 @@ def embed(network: nn.Module, samples: LabelledImages, stage: recipe.Stage) -> F
         rows = slice(start, start + count)
         x = pixels.normalise(pixels.to_tensor(samples.images[rows], device), stage.data)
         sketch = torch.from_numpy(samples.sketch[rows]).to(device) if stage.data.has_sketches else None
-        with pixels.autocast(stage.train, device):
+        with pixels.autocast(precision, device):
             parts.append(network(x, sketch).float().cpu().numpy())
     network.train(was_training)
     return np.concatenate(parts)

@@ -81,10 +81,16 @@ class EarlyStopping(Part):
     patience: Count
 
 
+Precision = Literal["bf16-mixed", "32-true"]
+"""The numbers that a network computes in: bfloat16 where that is safe, or float32."""
+
+
 class Train(Part):
     """The length and precision of a stage, and the choice of its resulting weights."""
 
     epochs: int = Field(gt=0)
-    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
+    precision: Precision | Literal["auto"] = Field(
+        "auto", description="auto: the faster one, by timing a step before the first epoch"
+    )
     average: float = Field(0.0, ge=0, lt=1, description="decay of the exponential average of weights; 0 for none")
     early_stopping: EarlyStopping | None = None
