@@ -121,6 +121,27 @@ def test_the_health_check_has_the_last_count_while_a_collection_does_not_answer(
         assert health() == {"shop": 1}
 
 
+def test_a_request_that_stops_waiting_for_a_count_does_not_cancel_it_for_others(
+    shop: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, pool = threading.Event(), ThreadPoolExecutor(1)
+    pool.submit(release.wait, 60)  # the count has not begun when the first request stops waiting
+    monkeypatch.setattr(counts, "ThreadPoolExecutor", lambda *_: pool)
+    monkeypatch.setattr(counts, "_TIMEOUT", 0.05)
+
+    async def main() -> None:
+        numbers = counts.ItemCounts({"shop": shop})
+        first = asyncio.create_task(numbers.get())
+        await asyncio.sleep(0.01)
+        monkeypatch.setattr(counts, "_TIMEOUT", 30)
+        second = asyncio.create_task(numbers.get())
+        assert await first == {"shop": None}
+        release.set()
+        assert await second == {"shop": 1}
+
+    asyncio.run(main())
+
+
 def test_turns_come_in_order_and_a_request_that_waits_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     order = list[int]()
 

@@ -28,8 +28,8 @@ class ItemCounts:
         """
         if self._counting is None or self._counting.done():
             self._counting = self._thread.submit(self._count)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.wrap_future(self._counting), _TIMEOUT)
+        with suppress(TimeoutError):  # other requests wait for the same count, so a timeout must not cancel it
+            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._counting)), _TIMEOUT)
         return self._known
 
     def _count(self) -> None:
