@@ -12,10 +12,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
+import h11
 import httpx
 import pytest
+import uvicorn
+from fastapi import FastAPI
 from PIL import Image
 from starlette.exceptions import HTTPException
+from uvicorn.server import ServerState
 
 from lookalike.collection import Collection
 from lookalike.encoders import Encoder
@@ -241,6 +245,20 @@ def test_a_kept_connection_may_take_longer_than_headers_may(
         time.sleep(0.6)  # the body has a pace of its own
         client.sendall(json.dumps({"item": server.id}).encode().ljust(100))
         assert read_answer(client)[0] == 200
+
+
+@pytest.mark.parametrize(("setting", "size"), [(None, 16_000), (1000, 900), (100_000, 90_000)])
+def test_the_limit_of_headers_is_that_of_uvicorn(setting: int | None, size: int) -> None:
+    async def main() -> None:
+        config = uvicorn.Config(FastAPI(), h11_max_incomplete_event_size=setting, log_config=None)
+        connection = protocol.LimitedProtocol(config=config, server_state=ServerState(), app_state={}).conn
+        connection.receive_data(b"GET / HTTP/1.1\r\nX: " + b"y" * size)
+        assert connection.next_event() is h11.NEED_DATA
+        connection.receive_data(b"y" * size)
+        with pytest.raises(h11.RemoteProtocolError):
+            connection.next_event()
+
+    asyncio.run(main())
 
 
 # ---- small pieces

@@ -9,6 +9,7 @@ import asyncio
 from typing import Any
 
 import h11
+from h11._connection import DEFAULT_MAX_INCOMPLETE_EVENT_SIZE  # as Uvicorn does
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lookalike.server.problems import problem
@@ -19,7 +20,7 @@ _BUFFER = 2**16
 # Seconds in which the headers of a request must arrive.
 _HEADER_SECONDS = 10.0
 
-# A body has at most so many chunks, and one more for so many bytes. Each takes 10 µs, however small it is.
+# A body may have 1,000 chunks, and one more for each 64 bytes. A chunk takes 10 µs, however small.
 _CHUNKS, _CHUNK_BYTES = 1000, 64
 
 
@@ -28,7 +29,7 @@ class LimitedProtocol(H11Protocol, asyncio.BufferedProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 -- those of Uvicorn
         super().__init__(*args, **kwargs)
-        self.conn: _Connection = _Connection()
+        self.conn: _Connection = _Connection(self.config.h11_max_incomplete_event_size)
         self._buffer = bytearray()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -86,8 +87,9 @@ class _Connection(h11.Connection):
         has_tiny_chunks: whether there were too many.
     """
 
-    def __init__(self) -> None:
-        super().__init__(h11.SERVER)
+    def __init__(self, max_headers: int | None) -> None:
+        """Limit the headers of a request to a number of bytes, by default to h11's 16 KiB."""
+        super().__init__(h11.SERVER, DEFAULT_MAX_INCOMPLETE_EVENT_SIZE if max_headers is None else max_headers)
         self.has_tiny_chunks = False
         self._chunks = self._bytes = 0
 
