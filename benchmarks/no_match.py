@@ -108,7 +108,7 @@ def report(
     """Print the line of a collection: the share of each kind of query that is told that nothing looks like it."""
     calibration = embedder.calibration()
     measured = Chance.of(gallery[:MAX_ITEMS], embedder.metric, calibration) or Chance(np.inf, np.inf)
-    holds = "not calibrated" if calibration is None else "yes" if measured.calibrated else "no"
+    holds = "not calibrated" if calibration is None else "yes" if measured.calibration_holds else "no"
     measured = measured if branch == "photo" else measured.for_sketches()
 
     def share(sources: Sources, digits: int) -> str:

@@ -64,7 +64,7 @@ def test_people_see_a_per_cent_only_if_it_is_a_probability() -> None:
     html = replace(CALIBRATED, thumbnail=thumbnail)._repr_html_()
     assert "probably same: 94%" in html
     assert "probably same" in str(CALIBRATED)
-    of_copies = replace(CALIBRATED, calibration="copies", thumbnail=thumbnail)
+    of_copies = replace(CALIBRATED, calibrated_on="copies", thumbnail=thumbnail)
     assert "probably a copy" in str(of_copies)
     assert "probably a copy: 94%" in of_copies._repr_html_()
 
@@ -187,7 +187,7 @@ def test_json_has_the_documented_fields() -> None:
         "complete": True,
         "recall": None,
         "no_match": None,
-        "calibration": None,
+        "calibrated_on": None,
         "note": None,
     }
 

@@ -225,7 +225,7 @@ def test_separable_classes_calibrate_to_certainty(embedder: Embedder) -> None:
     result = calibrate(embedder, blobs(0.01), pairs=1000)
     assert (result.auc, result.requested) == (1, 1000)
     assert (result.calibration.genuine, result.calibration.impostors) == (1000, 10 * 20 * 9 * 20 // 2)
-    assert result.confusion.accuracy > 0.99  # the threshold is the largest genuine distance of one half
+    assert result.accuracy > 0.99  # the threshold is the largest genuine distance of one half
     assert sum(map(sum, result.confusion.matrix)) == 19_000
     assert result.calibration.probability(np.asarray([0.0, 0.05, 2.0])).round(2).tolist() == [1, 1, 0]
     assert (result.calibration.metric, result.calibration.data) == (Metric.EUCLIDEAN, "blobs")
@@ -239,8 +239,8 @@ def test_the_error_rates_of_a_threshold_are_of_pairs_that_did_not_choose_it(embe
     data = CalibrationData(LabelledVectors(blobs(1.0).vectors.vectors, chance), "")
     results = [calibrate(embedder, data, pairs=100, seed=seed) for seed in range(20)]
     # With random labels, a threshold that was judged on its own pairs would always beat chance.
-    assert min(result.confusion.accuracy for result in results) < 0.5
-    assert np.mean([result.confusion.accuracy for result in results]) == pytest.approx(0.5, abs=0.04)
+    assert min(result.accuracy for result in results) < 0.5
+    assert np.mean([result.accuracy for result in results]) == pytest.approx(0.5, abs=0.04)
 
 
 def test_too_few_pairs_are_refused(embedder: Embedder) -> None:
@@ -251,7 +251,7 @@ def test_too_few_pairs_are_refused(embedder: Embedder) -> None:
     result = calibrate(embedder, data, pairs=10**6)
     assert result.requested == 10**6
     assert result.calibration.genuine == 10 * 20 * 19 // 2
-    assert "1,000,000 pairs of the same class: 1,900, and 18,000 of different classes" in str(result.warning)
+    assert "uses 1,900 pairs of the same class, not 1,000,000, and 18,000 of different classes" in str(result.warning)
 
 
 def test_a_calibration_is_saved_into_the_encoder_or_into_a_new_copy(folder: Path, tmp_path: Path) -> None:
@@ -298,11 +298,11 @@ def test_copies_are_calibrated_without_labels_beside_classes(folder: Path, tmp_p
     result = calibrate(embedder, data)
     assert (result.calibration.kind, result.calibration.genuine) == ("copies", 20 * 3)
     assert result.auc > 0.8
-    assert "pairs of copies: 60, and 1,710 of different images" in str(result.warning)
+    assert "uses 60 pairs of copies, not 20,000, and 1,710 of different images" in str(result.warning)
     save(embedder.encoder, result.calibration)
     both = Embedder.of(Encoder.open(folder))
-    assert both.calibration() == both.calibration(kind="classes") == FITTED
-    assert both.calibration(kind="copies") == result.calibration
+    assert both.calibration() == FITTED
+    assert both.calibration(prefer="copies") == result.calibration
     again = CalibrationData.of_copies(embedder, images)
     assert (again.vectors.vectors == data.vectors.vectors).all()
     (tmp_path / "empty").mkdir()
@@ -315,7 +315,7 @@ def test_an_encoder_of_copies_says_copy_and_gives_no_probability_of_a_class(fold
     embedder = Embedder.of(Encoder.open(folder))
     image = photos(tmp_path / "photos", 1) / "0.png"
     verdict = compare.verify(embedder, image, image, compare.find_threshold(embedder))
-    assert (verdict.calibration, verdict.same) == ("copies", True)
+    assert (verdict.calibrated_on, verdict.same) == ("copies", True)
     assert str(verdict).startswith("a copy: distance 0")
     assert "probably a copy: 90%" in str(verdict)
     vector = embedder.embed([image])

@@ -126,9 +126,9 @@ def test_a_calibration_holds_for_images_like_its_own_whatever_share_is_the_same(
     for scale, holds in ((1, True), (0.5, False)):
         chance = Chance.of(vectors * np.float32(scale), Metric.EUCLIDEAN, known)
         assert chance is not None
-        assert chance.calibrated is holds
+        assert chance.calibration_holds is holds
     few = Chance.of(vectors[:11], Metric.EUCLIDEAN, known)  # too few to check
-    assert few is None or not few.calibrated
+    assert few is None or not few.calibration_holds
 
 
 def test_hits_have_no_probability_if_the_calibration_does_not_hold(tmp_path: Path) -> None:

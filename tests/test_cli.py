@@ -144,7 +144,7 @@ def test_a_calibrated_collection_gives_probabilities(indexed: Shell, image: str)
     indexed("index", "more/photos", "--to", "shop", "--labels", "folder")
     done = indexed("calibrate", "shop")
     assert done.code == 0
-    for part in ("false accept rate", "Best threshold", "AUC", "█", "open it again", "fewer than"):
+    for part in ("false accept rate", "Best threshold", "AUC", "█", "open it again", "Give more images"):
         assert part in done.out + done.err
     hits = indexed("search", "shop", image, "-k", "160", "--json").json["hits"]
     odds = [hit["probability"] for hit in hits]

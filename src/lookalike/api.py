@@ -241,7 +241,7 @@ def calibrate(
     copies: bool = False,
     progress: Progress = SILENT,
 ) -> CalibrationResult:
-    """Calibrate an encoder on labelled images, and write the calibration into the encoder's card.
+    """Calibrate an encoder on held-out images, and write the calibration into the encoder's card.
 
     Afterwards hits and verdicts have a probability, `verify` has a threshold, and ``far=`` works.
 
@@ -249,7 +249,7 @@ def calibrate(
         encoder: a name, a folder, ``hf://org/repo``, a loaded encoder, or a collection, whose copy of its encoder is
             calibrated.
         data: labelled images that the encoder was not trained on: a folder with a folder for each class, a CSV file or an
-            ``.npz`` file. A collection's own labelled items by default.
+            ``.npz`` file; with ``copies`` any folder of images. A collection's own labelled items by default.
         to: a new folder for a calibrated copy. An encoder that others share, bundled or downloaded, needs it.
         split: the split of the data to use; required if the data has splits.
         copies: calibrate on the images of the folder ``data`` and changed copies of each, so that duplicates are found;
@@ -275,8 +275,10 @@ def calibrate(
     embedder, target = _to_embedder(encoder), None if to is None else to_path(to)
     calibration.check_destination(embedder.encoder, target)
     if copies:
-        if data is None or split is not None:
-            raise UsageError("To calibrate on copies, give a folder of different images, data=, and no split.")
+        if data is None:
+            raise UsageError("To calibrate on copies, give a folder of different images: data=.")
+        if split is not None:
+            raise UsageError("copies=True takes all images of the folder; leave out split=.")
         vectors = CalibrationData.of_copies(embedder, data, progress=progress)
     elif data is not None:
         vectors = CalibrationData.open(embedder, data, split, progress)

@@ -44,7 +44,7 @@ _MIN_CHECKED = 12
 _MIN_RATE = 0.001
 # Calibrations held for collections with 0.9 to 1.3 times the expected share of near pairs, and did not hold for those with
 # 2.6 times and more, or with more than half of all pairs the same (benchmarks/no_match.py).
-_MISFIT, _MOST_SAME = 2.0, 0.5
+_MAX_EXCESS, _MAX_SAME = 2.0, 0.5
 _MAX_BYTES = 10_000
 
 # A sketch lies this much farther from its neighbours than a photo does (benchmarks/no_match.py).
@@ -59,13 +59,13 @@ class Chance:
         nearest: almost every item has another one within this distance.
         usual: half of the items do. A query with a nearer item matches, whatever its other neighbours are.
         tenth: almost every item has ten others within this distance; infinite if that is unknown.
-        calibrated: the encoder's calibration holds for these items.
+        calibration_holds: the encoder's calibration holds for these items.
     """
 
     nearest: float
     usual: float
     tenth: float = math.inf
-    calibrated: bool = False
+    calibration_holds: bool = False
 
     @classmethod
     def of(cls, vectors: Vectors, metric: Metric, calibration: Calibration | None = None) -> Self | None:
@@ -89,7 +89,7 @@ class Chance:
             if prior is not None:
                 even = _even_odds(calibration, prior)
                 nearest, usual = min(chance.nearest, even), min(chance.usual, even)
-                chance = replace(chance, nearest=nearest, usual=usual, calibrated=True)
+                chance = replace(chance, nearest=nearest, usual=usual, calibration_holds=True)
         return chance if math.isfinite(chance.nearest) else None
 
     def for_sketches(self) -> Self:
@@ -144,13 +144,13 @@ def _prior(sample: Vectors, total: int, metric: Metric, calibration: Calibration
         found = len(search.within(sample, sample, DistanceRange(0, distance), metric).rows) - len(sample)
         return found / len(sample) / (len(sample) - 1)
 
-    (least, least_tar, near), (most, most_tar, far) = rates[0], rates[-1]
-    same = max(0.0, (share_within(near) - least) / (least_tar - least))
-    usual = same * most_tar + (1 - same) * most
+    (low_far, low_tar, low_distance), (high_far, high_tar, high_distance) = rates[0], rates[-1]
+    same = max(0.0, (share_within(low_distance) - low_far) / (low_tar - low_far))
+    expected_within = same * high_tar + (1 - same) * high_far
     # A card of an early version has no true accept rates, so it cannot be checked.
-    if accept and (same > _MOST_SAME or share_within(far) > _MISFIT * usual):
+    if accept and (same > _MAX_SAME or share_within(high_distance) > _MAX_EXCESS * expected_within):
         return None
-    return min(_MOST_SAME, max(expected, same))
+    return min(_MAX_SAME, max(expected, same))
 
 
 def _even_odds(calibration: Calibration, prior: float) -> float:
@@ -182,5 +182,10 @@ def load(path: Path, key: str) -> Chance | None:
 def save(path: Path, key: str, chance: Chance) -> None:
     """Write distances in place of earlier ones. A failure is ignored, since the next process can measure them again."""
     with suppress(OSError):
-        values = [chance.nearest, chance.usual, min(chance.tenth, float(np.finfo(np.float32).max)), chance.calibrated]
+        values = [
+            chance.nearest,
+            chance.usual,
+            min(chance.tenth, float(np.finfo(np.float32).max)),
+            chance.calibration_holds,
+        ]
         atomic.write_text(path, json.dumps({key: values}) + "\n")

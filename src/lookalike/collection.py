@@ -651,15 +651,15 @@ class Collection:
             no_match = measured.no_match(distances[:1] if query.where else distances)
         distances = distances[: query.k]
         calibration = self.embedder.with_metric(answer.metric).calibration(query.branch)
-        unlike = isinstance(self.store, Sampling) and not (measured and measured.calibrated)
-        if calibration is not None and (no_match or unlike or not calibration.knots):
+        holds = not isinstance(self.store, Sampling) or (measured is not None and measured.calibration_holds)
+        if calibration is not None and (no_match or not holds or not calibration.knots):
             calibration = None
         if hits and (calibration is not None or measured is not None):
             known = [None] * len(hits) if calibration is None else calibration.probability(np.array(distances)).tolist()
             close = [None] * len(hits) if measured is None else measured.closeness(distances)
             hits = tuple(replace(hit, probability=p, closeness=c) for hit, p, c in zip(hits, known, close, strict=True))
         kind = None if calibration is None else calibration.kind
-        return replace(answer, hits=hits, no_match=no_match, calibration=kind, thumbnail=self.folder.thumbnail)
+        return replace(answer, hits=hits, no_match=no_match, calibrated_on=kind, thumbnail=self.folder.thumbnail)
 
     def _chance(self, query: Query) -> Chance | None:
         """Return the distances from which hits are no nearer than chance; measured once for each generation."""
@@ -837,7 +837,7 @@ class Collection:
             for hit in answer.hits:
                 if hit.item.label in remaining:
                     remaining.remove(hit.item.label)
-                    probability = hit.probability if answer.calibration == "classes" else None
+                    probability = hit.probability if answer.calibrated_on == "classes" else None
                     ranked.append(RankedClass(hit.item.label, hit.distance, hit.similarity, probability))
         return Ranking(tuple(ranked[:k]), query.metric or self.metric)
 

@@ -12,13 +12,13 @@ import numpy as np
 
 from lookalike import images, search
 from lookalike.embedding import Embedder
-from lookalike.encoders.card import Kind, same_or_copy
+from lookalike.encoders.card import CalibrationKind
 from lookalike.errors import DataError, NotFoundError, UsageError
 from lookalike.evaluation import fewshot
 from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.images import ImageSource
-from lookalike.metric import Metric, format_distance, format_probability, similarity
+from lookalike.metric import Metric, format_distance, format_probability, same_or_copy, similarity
 from lookalike.progress import SILENT, Progress
 from lookalike.query import Branch, Within
 from lookalike.shapes import Shaped
@@ -36,7 +36,7 @@ class Verdict:
         metric: of the distance and the threshold.
         threshold: the largest distance that counts as the same; none if it is neither given nor calibrated.
         same: whether the distance is at most the threshold; none without a threshold.
-        calibration: what “same” means: of one class, or copies of one image; none if the encoder is not calibrated.
+        calibrated_on: what the same is: images of one class, or copies of one image; none if the encoder is not calibrated.
     """
 
     distance: float
@@ -45,26 +45,27 @@ class Verdict:
     metric: Metric
     threshold: float | None
     same: bool | None
-    calibration: Kind | None = None
+    calibrated_on: CalibrationKind | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to a dictionary for JSON, as the command line and HTTP return it."""
         return dict(vars(self))
 
     def describe(self) -> str:
-        """Describe in words whether both images show the same."""
-        if self.calibration == "copies":
+        """Describe the verdict in words: the same, different, a copy, or not a copy."""
+        if self.same is None:
+            return "no verdict without a threshold"
+        if self.calibrated_on == "copies":
             return "a copy" if self.same else "not a copy"
         return "the same" if self.same else "different"
 
     def __str__(self) -> str:
         """Format the verdict as one line."""
-        verdict = "no verdict without a threshold" if self.same is None else self.describe()
         same = ""
         if self.probability is not None:
-            same = f", probably {same_or_copy(self.calibration)}: {format_probability(self.probability)}"
+            same = f", probably {same_or_copy(self.calibrated_on)}: {format_probability(self.probability)}"
         threshold = "" if self.threshold is None else f", threshold {self.threshold:.3g}"
-        return f"{verdict}: distance {self.distance:.3g} ({self.metric}){threshold}{same}"
+        return f"{self.describe()}: distance {self.distance:.3g} ({self.metric}){threshold}{same}"
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,9 @@ def rank_classes(
     examples = LabelledVectors(support.vectors, np.asarray(support.labels, dtype=str))
     result = fewshot.classify(queries, examples, embedder.metric, by)
     similarities = similarity(result.distances, embedder.metric, embedder.space.dimension)
-    probabilities = embedder.probabilities(result.distances, branch, "classes") if by == "example" else None
+    calibration = embedder.calibration(branch)
+    by_class = by == "example" and calibration is not None and calibration.kind == "classes"
+    probabilities = embedder.probabilities(result.distances, branch) if by_class else None
     order = np.argsort(result.distances, axis=1, kind="stable").tolist()
     return [
         Ranking(

@@ -16,7 +16,7 @@ import numpy as np
 from lookalike import codecs, images
 from lookalike.codecs import Codec, NoCodec
 from lookalike.encoders import Encoder
-from lookalike.encoders.card import Calibration, Kind
+from lookalike.encoders.card import Calibration, CalibrationKind
 from lookalike.errors import ImageError, LookalikeError, NotFoundError, StorageError, UsageError
 from lookalike.images import ImageSource
 from lookalike.metric import Metric, VectorSpace
@@ -226,7 +226,7 @@ class Embedder:
 
     # ---- calibration
 
-    def calibration(self, branch: Branch = "photo", kind: Kind | None = None) -> Calibration | None:
+    def calibration(self, branch: Branch = "photo", prefer: CalibrationKind = "classes") -> Calibration | None:
         """Return a calibration of the encoder, or none if none applies to these vectors.
 
         A calibration is fitted on pairs of photos, with one codec and one metric. It does not apply to sketches, which
@@ -234,37 +234,38 @@ class Embedder:
 
         Args:
             branch: of the query.
-            kind: by default classes, or copies if the encoder is calibrated on copies alone; see `Calibration.kind`.
+            prefer: the kind to return if the encoder is calibrated on both; see `Calibration.kind`.
         """
         card = self.encoder.card
-        known = {
-            calibration.kind: calibration
+        known = [
+            calibration
             for calibration in card.calibrations
             if branch == "photo"
             and calibration.codec == self.codec.name
             and (calibration.metric or card.metric) is self.metric
-        }
-        return known.get(kind) if kind else known.get("classes", known.get("copies"))
+        ]
+        return max(known, key=lambda calibration: calibration.kind == prefer, default=None)
 
     def probabilities(
-        self, distances: Shaped[np.ndarray, "*shape"], branch: Branch = "photo", kind: Kind | None = None
+        self, distances: Shaped[np.ndarray, "*shape"], branch: Branch = "photo"
     ) -> Float64[np.ndarray, "*shape"] | None:
-        """Compute P(same | distance) for equal priors, see `Calibration.probability`; none without a calibration.
-
-        ``branch`` and ``kind`` are as in `calibration`.
-        """
-        calibration = self.calibration(branch, kind)
+        """Compute P(same | distance) for equal priors, see `Calibration.probability`; none without a calibration."""
+        calibration = self.calibration(branch)
         return calibration.probability(distances) if calibration is not None and calibration.knots else None
 
-    def distance_at(self, false_accept_rate: float, branch: Branch = "photo") -> float:
+    def distance_at(
+        self, false_accept_rate: float, branch: Branch = "photo", prefer: CalibrationKind = "classes"
+    ) -> float:
         """Look up the distance within which this share of the pairs of different things lies.
+
+        ``branch`` and ``prefer`` are as in `calibration`.
 
         Raises:
             UsageError: the encoder is not calibrated for these vectors, or not for this rate.
         """
         if not isinstance(false_accept_rate, Real):
             raise UsageError(f"A false accept rate is a number, such as 0.01, not {type(false_accept_rate).__name__}.")
-        calibration = self.calibration(branch)
+        calibration = self.calibration(branch, prefer)
         if calibration is None:
             what = "sketches" if branch != "photo" else f"the {self.metric} metric with the codec “{self.codec.name}”"
             raise UsageError(

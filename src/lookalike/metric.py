@@ -203,3 +203,8 @@ def format_probability(probability: float | None) -> str:
     The result lies in 1%…99%: a few thousand pairs of a calibration cannot prove more.
     """
     return "" if probability is None else f"{min(max(probability, 0.01), 0.99):.0%}"
+
+
+def same_or_copy(kind: str | None) -> str:
+    """Say in words what a genuine pair of a calibration is; see `lookalike.encoders.card.CalibrationKind`."""
+    return "a copy" if kind == "copies" else "same"

@@ -26,7 +26,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "Measure an encoder on labelled images, and write a report."),
     "calibrate": (
         "calibrate",
-        "Calibrate an encoder on labelled images, and write the calibration into its card.",
+        "Calibrate an encoder on held-out images, and write the calibration into its card.",
     ),
     "train": ("train", "Train an encoder by a recipe, or resume a run."),
     "study": ("study", "Train variants of a recipe, evaluate each, and put the scores into one table."),

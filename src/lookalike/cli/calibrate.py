@@ -1,4 +1,4 @@
-"""The command calibrate: calibrate an encoder on labelled images."""
+"""The command calibrate: calibrate an encoder on held-out images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,8 @@ class Options:
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Labelled images: a folder of class folders, .csv or .npz. Default for a collection: its own items.",
+            help="Labelled images (a folder of class folders, .csv or .npz); with --copies any folder of images. Default for a"
+            " collection: its own items.",
         ),
     ] = None
     split: Annotated[
@@ -63,7 +64,7 @@ class Options:
 @commands.command()
 @options(Options)
 def calibrate(given: Options) -> None:
-    """Calibrate an encoder on labelled images, and write the calibration into its card.
+    """Calibrate an encoder on held-out images, and write the calibration into its card.
 
     Afterwards search, verify and classify show probabilities, verify has a threshold, and --far works. With --copies,
     duplicates knows how near copies are. A card has one calibration of each kind. Use images like those that the encoder

@@ -11,8 +11,7 @@ from lookalike.cli import output
 from lookalike.cli.options import Encoder, Json, MetricOfEncoder, check_local, note_distance, options
 from lookalike.compare import Verdict
 from lookalike.embedding import Embedder
-from lookalike.encoders.card import same_or_copy
-from lookalike.metric import format_distance, format_probability
+from lookalike.metric import format_distance, format_probability, same_or_copy
 from lookalike.query import to_branch
 
 commands = typer.Typer()
@@ -70,13 +69,13 @@ def _print_verdict(verdict: Verdict, encoder: str) -> None:
     rows = [("distance", f"{format_distance(verdict.distance, verdict.metric)} ({verdict.metric})")]
     if verdict.probability is not None:
         probability = format_probability(verdict.probability)
-        column = f"probably {same_or_copy(verdict.calibration)}"
+        column = f"probably {same_or_copy(verdict.calibrated_on)}"
         rows.append((column, f"{probability}, if same and different were equally frequent"))
     if verdict.threshold is not None:
         threshold = format_distance(verdict.threshold, verdict.metric)
         rows.append(("verdict", f"{verdict.describe()}, by the threshold {threshold}"))
     output.print_facts(rows)
-    if verdict.calibration == "copies":
+    if verdict.calibrated_on == "copies":
         output.stderr.print(
             f"“{encoder}” is calibrated on copies of images: it does not know whether two different images show the same thing."
         )

@@ -81,7 +81,8 @@ class SearchRadius:
             UsageError: the embedder is not calibrated, or not for this rate.
         """
         return cls(
-            embedder.distance_at(false_accept_rate), f"the distance of the false accept rate {false_accept_rate:g}"
+            embedder.distance_at(false_accept_rate, prefer="copies"),
+            f"the distance of the false accept rate {false_accept_rate:g}",
         )
 
     @classmethod
@@ -105,7 +106,7 @@ class SearchRadius:
         Raises:
             UsageError: the embedder is not calibrated, or its calibration separates classes, not copies.
         """
-        known, name = embedder.calibration(kind="copies") or embedder.calibration(), embedder.name
+        known, name = embedder.calibration(prefer="copies"), embedder.name
         if known is None or not known.knots:
             raise UsageError(
                 f"“{name}” is not calibrated for the {embedder.metric} metric, so the distances of duplicates are unknown."

@@ -64,13 +64,8 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 _Rate = Annotated[str, Field(max_length=40, pattern=r"^(0?\.\d+|1(\.0*)?|\d(\.\d+)?e-\d+)$")]
 
 
-Kind = Literal["classes", "copies"]
+CalibrationKind = Literal["classes", "copies"]
 """What a genuine pair of a calibration is: two images of one class, or an image and a changed copy of it."""
-
-
-def same_or_copy(kind: Kind | None) -> Literal["same", "a copy"]:
-    """Say in words what a genuine pair is."""
-    return "a copy" if kind == "copies" else "same"
 
 
 class Calibration(_Strict):
@@ -79,7 +74,9 @@ class Calibration(_Strict):
     A card of an early version may have only the distances at false accept rates.
     """
 
-    kind: Kind = Field(default="classes", description="of genuine pairs: of one class, or copies of one image")
+    kind: CalibrationKind = Field(
+        default="classes", description="of genuine pairs: of one class, or copies of one image"
+    )
 
     distance_at_false_accept_rate: dict[_Rate, _Distance] = Field(
         alias="distance_at_far", max_length=100, description="false accept rate, as a decimal, to distance"

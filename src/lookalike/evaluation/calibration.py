@@ -1,6 +1,8 @@
 """Calibration: the thresholds and probabilities of an encoder's distances, fitted on held-out images."""
 
 import os
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -10,14 +12,23 @@ import numpy as np
 from lookalike import datasets, encoders, images
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
-from lookalike.encoders.card import Calibration, Kind, write_calibration
-from lookalike.errors import AlreadyExistsError, DataError, ImageError, UsageError
+from lookalike.encoders.card import Calibration, CalibrationKind, write_calibration
+from lookalike.errors import (
+    AlreadyExistsError,
+    DataError,
+    ImageError,
+    NotFoundError,
+    StorageError,
+    UsageError,
+)
 from lookalike.evaluation import copies
 from lookalike.evaluation.embedded import embed_dataset
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.evaluation.roc import Roc
 from lookalike.evaluation.verification import ConfusionMatrix, LabelledPairs, confusion_matrix, draw_pairs
+from lookalike.images import ImageSource
 from lookalike.metric import Metric, format_distance, format_probability
+from lookalike.parallel import prefetch_map
 from lookalike.progress import SILENT, Progress
 from lookalike.shapes import Bool, Float32, Shaped
 
@@ -29,6 +40,11 @@ _IMPOSTORS = 1_000_000
 
 # Changed copies of each image, besides the image itself.
 _COPIES = 2
+
+_PAIRS_OF: Mapping[CalibrationKind, tuple[str, str]] = {
+    "classes": ("of the same class", "of different classes"),
+    "copies": ("of copies", "of different images"),
+}
 
 # Fewest pairs of either kind; a calibration on fewer is unreliable.
 _MIN_PAIRS = 10
@@ -79,7 +95,7 @@ class CalibrationData:
     vectors: LabelledVectors
     description: str
     failures: tuple[str, ...] = ()
-    kind: Kind = "classes"
+    kind: CalibrationKind = "classes"
 
     @classmethod
     def open(
@@ -131,17 +147,25 @@ class CalibrationData:
             DataError: none of the images can be decoded.
         """
         files = images.find(path)
-        vectors, failures = [], []
-        for i, file in enumerate(files):
+
+        def change(numbered: tuple[int, Path]) -> list[ImageSource] | str:
+            i, file = numbered
+            rng = np.random.default_rng((seed, i))
+            changes = rng.choice(list(copies.CHANGES), _COPIES, replace=False)
             try:
                 image = images.open_image(file)
-            except ImageError as e:
-                failures.append(str(e))
-            else:
-                rng = np.random.default_rng((seed, i))
-                changes = rng.choice(list(copies.CHANGES), _COPIES, replace=False)
-                vectors.append(embedder.embed([image, *(copies.CHANGES[name](image, rng) for name in changes)]))
-            progress.advance("embedding", i + 1, len(files))
+            except (ImageError, NotFoundError, StorageError) as e:
+                return str(e)
+            return [image, *(copies.CHANGES[name](image, rng) for name in changes)]
+
+        vectors, failures = [], []
+        with closing(prefetch_map(change, enumerate(files))) as changed:
+            for done, made in enumerate(changed, 1):
+                if isinstance(made, str):
+                    failures.append(made)
+                else:
+                    vectors.append(embedder.embed(made))
+                progress.advance("embedding", done, len(files))
         if not vectors:
             raise DataError(f"{path} has no image that can be decoded; give a folder of images.")
         description = f"{len(vectors):,} images and {_COPIES} changed copies of each, {Path(path).name}"
@@ -166,17 +190,21 @@ class CalibrationResult:
     requested: int
 
     @property
+    def accuracy(self) -> float:
+        """The share of right decisions if genuine and impostor pairs were equally frequent: ``1 - (FAR + FRR) / 2``."""
+        return 1 - (self.confusion.false_accept_rate + self.confusion.false_reject_rate) / 2
+
+    @property
     def warning(self) -> str | None:
         """A warning if the data has fewer genuine pairs than were requested; else None."""
         genuine, impostors = self.calibration.genuine, self.calibration.impostors
         if genuine >= self.requested:
             return None
-        same, different = (
-            ("of the same class", "of different classes")
-            if self.calibration.kind == "classes"
-            else ("of copies", "of different images")
+        same, different = _PAIRS_OF[self.calibration.kind]
+        return (
+            f"The calibration uses {genuine:,} pairs {same}, not {self.requested:,}, and {impostors:,} {different}. Give more"
+            " images for more pairs."
         )
-        return f"The data has fewer than {self.requested:,} pairs {same}: {genuine:,}, and {impostors:,} {different}."
 
     def __str__(self) -> str:
         """Format the distances of the rates, the error rates of the threshold, and the curve of probabilities."""
@@ -184,9 +212,9 @@ class CalibrationResult:
         metric = calibration.metric or Metric.EUCLIDEAN
         rates = calibration.distance_at_false_accept_rate.items()
         lines = ["false accept rate  distance"] if rates else []
-        lines += [f"{f'{float(rate):.1%}':>17}  {format_distance(d, metric):>8}" for rate, d in rates]
+        lines += [f"{f'{100 * float(rate):g}%':>17}  {format_distance(d, metric):>8}" for rate, d in rates]
         threshold = (
-            f"Best threshold {format_distance(confusion.threshold, metric)}: accuracy {confusion.accuracy:.1%},"
+            f"Best threshold {format_distance(confusion.threshold, metric)}: accuracy {self.accuracy:.1%},"
             f" FAR {confusion.false_accept_rate:.1%}, FRR {confusion.false_reject_rate:.1%}; AUC {self.auc:.4f}"
         )
         lines += ["", threshold, "", "distance  same"]
@@ -200,7 +228,7 @@ class CalibrationResult:
         """Return the calibration and the error rates as JSON values."""
         return {
             "calibration": self.calibration.model_dump(mode="json"),
-            "accuracy": self.confusion.accuracy,
+            "accuracy": self.accuracy,
             "false_accept_rate": self.confusion.false_accept_rate,
             "false_reject_rate": self.confusion.false_reject_rate,
             "auc": self.auc,
@@ -220,13 +248,13 @@ def calibrate(embedder: Embedder, data: CalibrationData, pairs: int = PAIRS, see
         DataError: there are fewer than ten genuine pairs, or fewer than ten impostor pairs.
         UsageError: the vectors do not fit the metric, or no pair is requested.
     """
-    labels = np.asarray(data.vectors.labels)
-    drawn = with_impostors(draw_pairs(labels, 2 * pairs, seed), labels, seed)
+    drawn = draw(np.asarray(data.vectors.labels), pairs, seed)
     genuine, impostors = int(drawn.same.sum()), int((~drawn.same).sum())
     if min(genuine, impostors) < _MIN_PAIRS:
+        of_same, of_different = _PAIRS_OF[data.kind]
         raise DataError(
-            f"The data has {genuine} pairs of the same and {impostors} of different things; a calibration needs"
-            f" at least {_MIN_PAIRS} of each. Give more images, or more --pairs."
+            f"The data has {genuine} pairs {of_same} and {impostors} {of_different}; a calibration needs at least"
+            f" {_MIN_PAIRS} of each. Give more images, or more --pairs."
         )
     distances = drawn.distances(data.vectors.vectors, embedder.metric)
     calibration = fit(distances, drawn.same, embedder.metric, data.description, data.kind)
@@ -235,17 +263,18 @@ def calibrate(embedder: Embedder, data: CalibrationData, pairs: int = PAIRS, see
     return CalibrationResult(calibration, confusion, Roc.of_pairs(distances, drawn.same).auc, pairs)
 
 
-def with_impostors(pairs: LabelledPairs, labels: Shaped[np.ndarray, " n"], seed: int) -> LabelledPairs:
-    """Replace the impostor pairs by up to a million, which small false accept rates need."""
-    rng = np.random.default_rng(seed)
-    drawn = np.sort(rng.integers(len(labels), size=(_IMPOSTORS, 2)), axis=1)
-    drawn = np.unique(drawn[labels[drawn[:, 0]] != labels[drawn[:, 1]]], axis=0)
-    left, right = (
-        np.concatenate([side[pairs.same], other])
-        for side, other in zip((pairs.left, pairs.right), drawn.T, strict=True)
-    )
-    same = np.arange(len(left)) < pairs.same.sum()
-    return LabelledPairs(left, right, same, pairs.requested)
+def draw(labels: Shaped[np.ndarray, " n"], pairs: int, seed: int) -> LabelledPairs:
+    """Draw genuine pairs, and up to a million impostor pairs, which small false accept rates need.
+
+    Args:
+        labels: the class of each row.
+        pairs: number of genuine pairs, at most.
+        seed: the same labels, pairs and seed give the same pairs.
+
+    Raises:
+        UsageError, DataError: as `draw_pairs`.
+    """
+    return draw_pairs(labels, 2 * pairs, seed, impostors=_IMPOSTORS)
 
 
 def fit(
@@ -253,7 +282,7 @@ def fit(
     same: Bool[np.ndarray, " n"],
     metric: Metric,
     data: str,
-    kind: Kind = "classes",
+    kind: CalibrationKind = "classes",
 ) -> Calibration:
     """Fit a calibration to pairs.
 

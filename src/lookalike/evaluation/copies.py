@@ -1,4 +1,4 @@
-"""Changed copies of images, as duplicates in collections of photos are: recompressed, resized, cropped, recoloured, marked."""
+"""Changed copies of images, like duplicates in photo collections: recompressed, resized, cropped, recoloured, captioned."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -54,20 +54,26 @@ def _values(change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> 
 
 CHANGES: Mapping[str, Change] = {
     "JPEG of quality 30": _recompressed,
-    "half the size": lambda p, _: p.resize((max(1, p.width // 2), max(1, p.height // 2)), Image.Resampling.LANCZOS),
+    "half the size": lambda image, _: image.resize(
+        (max(1, image.width // 2), max(1, image.height // 2)), Image.Resampling.LANCZOS
+    ),
     "cropped by 5 %": _cropped(0.05),
     "cropped by 10 %": _cropped(0.1),
     "cropped by 15 %": _cropped(0.15),
-    "brightness × 0.75 or 1.3": lambda p, rng: ImageEnhance.Brightness(p).enhance(rng.choice([0.75, 1.3])),
-    "contrast × 0.7 or 1.35": lambda p, rng: ImageEnhance.Contrast(p).enhance(rng.choice([0.7, 1.35])),
-    "saturation × 0.5 or 1.5": lambda p, rng: ImageEnhance.Color(p).enhance(rng.choice([0.5, 1.5])),
+    "brightness × 0.75 or 1.3": lambda image, rng: ImageEnhance.Brightness(image).enhance(rng.choice([0.75, 1.3])),
+    "contrast × 0.7 or 1.35": lambda image, rng: ImageEnhance.Contrast(image).enhance(rng.choice([0.7, 1.35])),
+    "saturation × 0.5 or 1.5": lambda image, rng: ImageEnhance.Color(image).enhance(rng.choice([0.5, 1.5])),
     "gamma 0.7 or 1.4": _values(lambda x, rng: 255 * (x / 255) ** rng.choice([0.7, 1.4])),
-    "grey": lambda p, _: p.convert("L").convert("RGB"),
+    "grey": lambda image, _: image.convert("L").convert("RGB"),
     "warmer": _values(lambda x, _: x * np.array([1.12, 1.0, 0.85])),
-    "blurred": lambda p, _: p.filter(ImageFilter.GaussianBlur(0.025 * min(p.size))),
+    "blurred": lambda image, _: image.filter(ImageFilter.GaussianBlur(0.025 * min(image.size))),
     "noise of 8 grey levels": _values(lambda x, rng: x + rng.normal(0, 8, x.shape)),
-    "turned by 3°": lambda p, rng: p.rotate(rng.choice([-3, 3]), Image.Resampling.BICUBIC, fillcolor=(128, 128, 128)),
-    "framed": lambda p, rng: ImageOps.expand(p, max(1, round(0.05 * min(p.size))), str(rng.choice(["white", "black"]))),
+    "turned by 3°": lambda image, rng: image.rotate(
+        rng.choice([-3, 3]), Image.Resampling.BICUBIC, fillcolor=(128, 128, 128)
+    ),
+    "framed": lambda image, rng: ImageOps.expand(
+        image, max(1, round(0.05 * min(image.size))), str(rng.choice(["white", "black"]))
+    ),
     "with a caption": _captioned,
     "with a logo": _marked,
 }

@@ -50,16 +50,20 @@ class LabelledPairs:
         return measure(gallery, gallery, self.left, self.right, metric)
 
 
-def draw_pairs(labels: Shaped[np.ndarray, " n"], count: int, seed: int) -> LabelledPairs:
-    """Draw as many genuine as impostor pairs, uniformly and without replacement, in bounded memory.
+def draw_pairs(
+    labels: Shaped[np.ndarray, " n"], count: int, seed: int, *, impostors: int | None = None
+) -> LabelledPairs:
+    """Draw genuine and impostor pairs, uniformly and without replacement, in bounded memory.
 
     Args:
         labels: the class of each row, whole numbers or strings.
-        count: number of pairs of both kinds together; an odd number is rounded down.
-        seed: the same labels, count and seed give the same pairs.
+        count: number of pairs of both kinds together, half of them genuine; an odd number is rounded down.
+        seed: the same labels, numbers and seed give the same pairs.
+        impostors: number of impostor pairs, at most; by default as many as genuine ones.
 
     Returns:
-        ``count`` pairs, or twice the number of the rarer kind if fewer exist; see `LabelledPairs.requested`.
+        ``count`` pairs, or twice the number of the rarer kind if fewer exist; see `LabelledPairs.requested`. With
+        ``impostors``, half of ``count`` genuine pairs, or all, and that many impostor pairs, or all.
 
     Raises:
         UsageError: the count is below 2, or the labels are neither whole numbers nor strings.
@@ -73,12 +77,15 @@ def draw_pairs(labels: Shaped[np.ndarray, " n"], count: int, seed: int) -> Label
     class_end = classes.offsets[1:][classes.codes[classes.order]]
     genuine_partners, impostor_partners = class_end - 1 - position, len(labels) - class_end  # at later positions
     check_both_kinds(int(genuine_partners.sum()), int(impostor_partners.sum()))
-    half = min(count // 2, int(genuine_partners.sum()), int(impostor_partners.sum()))
+    genuine = min(count // 2, int(genuine_partners.sum()))
+    if impostors is None:
+        genuine = impostors = min(genuine, int(impostor_partners.sum()))
+    impostors = min(impostors, int(impostor_partners.sum()))
     rng = random.Random(seed)  # noqa: S311 -- not for secrets; it samples a range without listing it
-    genuine = _sample_pairs(rng, half, position + 1, genuine_partners)
-    impostors = _sample_pairs(rng, half, class_end, impostor_partners)
-    pairs = np.sort(classes.order[np.concatenate([genuine, impostors])], axis=1)
-    return LabelledPairs(pairs[:, 0], pairs[:, 1], np.arange(2 * half) < half, count)
+    same = _sample_pairs(rng, genuine, position + 1, genuine_partners)
+    different = _sample_pairs(rng, impostors, class_end, impostor_partners)
+    pairs = np.sort(classes.order[np.concatenate([same, different])], axis=1)
+    return LabelledPairs(pairs[:, 0], pairs[:, 1], np.arange(len(pairs)) < genuine, count)
 
 
 @dataclass(frozen=True)

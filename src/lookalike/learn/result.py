@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
-from lookalike.encoders.card import Calibration, Kind, write_calibration
+from lookalike.encoders.card import Calibration, CalibrationKind, write_calibration
 from lookalike.errors import DataError
-from lookalike.evaluation import calibration, report, verification
+from lookalike.evaluation import calibration, report
 from lookalike.evaluation.embedded import EmbeddedDataset, embed_images
 from lookalike.evaluation.evaluate import evaluate_embeddings
 from lookalike.evaluation.protocols import EvaluationOptions
@@ -15,9 +15,6 @@ from lookalike.learn import export, stopping
 from lookalike.learn.export import Training
 from lookalike.learn.run_folder import RunFolder
 from lookalike.learn.stage_run import StageRun
-
-# Pairs that distances are calibrated on.
-_PAIRS = 40_000
 
 
 def write(run: StageRun, folder: RunFolder) -> None:
@@ -74,10 +71,9 @@ def _calibration(embedded: EmbeddedDataset, run: StageRun) -> Calibration | None
     photos = embedded.photos
     recipe = run.recipe
     try:
-        pairs = verification.draw_pairs(embedded.labels[photos], _PAIRS, recipe.seed)
-        pairs = calibration.with_impostors(pairs, embedded.labels[photos], recipe.seed)
+        pairs = calibration.draw(embedded.labels[photos], calibration.PAIRS, recipe.seed)
     except DataError:
         return None
     distances = pairs.distances(embedded.embeddings[photos], embedded.metric)
-    kind: Kind = "copies" if run.stage.data.class_per_image else "classes"
+    kind: CalibrationKind = "copies" if run.stage.data.class_per_image else "classes"
     return calibration.fit(distances, pairs.same, embedded.metric, f"the validation split of {recipe.name}", kind)

@@ -19,7 +19,7 @@ from pydantic import (
 
 from lookalike.collection import Collection
 from lookalike.compare import RankedClass, Verdict
-from lookalike.encoders.card import Kind
+from lookalike.encoders.card import CalibrationKind
 from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.metric import Metric
 from lookalike.query import DEFAULT_K, Filter
@@ -68,9 +68,9 @@ _PROBABILITY = (
     " null for sketches, if the encoder is not calibrated for the metric, and in a search if its calibration does not hold for"
     " the collection."
 )
-_CALIBRATION = (
-    "What is the same, for the probability: two images of one class, or an image and a changed copy of it; null without a"
-    " probability."
+_CALIBRATED_ON = (
+    "What is the same, for the probability: two images of one class, or an image and a changed copy of it; null if the encoder"
+    " is not calibrated for this answer."
 )
 _METRIC = "The metric; by default the collection's own."
 _PHOTO = "A photo in Base64, plain or as a data URL."
@@ -262,7 +262,7 @@ class AnswerOut(_Out):
     no_match: bool | None = Field(
         description="Whether the nearest hit is no nearer than chance: nothing here looks like the query; null if unknown."
     )
-    calibration: Kind | None = Field(description=_CALIBRATION)
+    calibrated_on: CalibrationKind | None = Field(description=_CALIBRATED_ON)
     note: str | None = Field(description="Why there are no hits, if no item passes the filter.")
     took_ms: float
 
@@ -276,7 +276,7 @@ class VerdictOut(_Out):
     metric: Metric
     threshold: float | None = Field(description="The largest distance of the same thing; null if unknown.")
     same: bool | None = Field(description="Whether the distance is at most the threshold; null without a threshold.")
-    calibration: Kind | None = Field(description=_CALIBRATION)
+    calibrated_on: CalibrationKind | None = Field(description=_CALIBRATED_ON)
 
 
 class ClassOut(_Out):

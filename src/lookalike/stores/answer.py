@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, overload
 
 from lookalike import tables
-from lookalike.encoders.card import Kind, same_or_copy
-from lookalike.metric import Metric, format_distance, format_probability
+from lookalike.encoders.card import CalibrationKind
+from lookalike.metric import Metric, format_distance, format_probability, same_or_copy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,7 +138,7 @@ class Answer(Sequence[Hit]):
         recall: of an approximate answer, the share of the 10 nearest items that the index finds, measured when it was
             built.
         no_match: whether the nearest hit is no nearer than chance, see `lookalike.chance`; none if that is unknown.
-        calibration: what the hits' probability is of: one class, or copies of one image; none if they have none.
+        calibrated_on: what the hits' probability is of: one class, or copies of one image; none if they have none.
         note: why there are no hits, if no item passes the filter.
         thumbnail: makes a small JPEG of an item, for notebooks.
 
@@ -159,7 +159,7 @@ class Answer(Sequence[Hit]):
     complete: bool = True
     recall: float | None = None
     no_match: bool | None = None
-    calibration: Kind | None = None
+    calibrated_on: CalibrationKind | None = None
     note: str | None = None
     thumbnail: Callable[[Item], bytes] | None = field(default=None, repr=False, compare=False)
 
@@ -211,7 +211,7 @@ class Answer(Sequence[Hit]):
         Example:
             >>> answer = la.open("shop").search("mug.jpg", k=3)
             >>> sorted(answer.to_dict())
-            ['calibration', 'complete', 'exact', 'hits', 'metric', 'no_match', 'note', 'recall']
+            ['calibrated_on', 'complete', 'exact', 'hits', 'metric', 'no_match', 'note', 'recall']
         """
         return {
             "hits": [hit.to_dict() for hit in self.hits],
@@ -220,7 +220,7 @@ class Answer(Sequence[Hit]):
             "complete": self.complete,
             "recall": self.recall,
             "no_match": self.no_match,
-            "calibration": self.calibration,
+            "calibrated_on": self.calibrated_on,
             "note": self.note,
         }
 
@@ -260,7 +260,7 @@ class Answer(Sequence[Hit]):
             describe: returns the text of the last column, the image.
             limit: the number of rows; none is all.
         """
-        probably = f"probably {same_or_copy(self.calibration)}"
+        probably = f"probably {same_or_copy(self.calibrated_on)}"
         columns: list[tuple[str, Callable[[Hit], str]]] = [
             ("distance", lambda hit: format_distance(hit.distance, self.metric)),
             ("closeness", lambda hit: tables.bar(hit.closeness)),
@@ -280,7 +280,7 @@ class Answer(Sequence[Hit]):
         distance = f"distance {format_distance(hit.distance, self.metric)}"
         if hit.probability is None:
             return [distance]
-        return [distance, f"probably {same_or_copy(self.calibration)}: {format_probability(hit.probability)}"]
+        return [distance, f"probably {same_or_copy(self.calibrated_on)}: {format_probability(hit.probability)}"]
 
     def _remarks(self) -> list[str]:
         remarks = [NO_MATCH] if self.no_match else []

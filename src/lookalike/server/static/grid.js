@@ -21,13 +21,13 @@ export function obstacle({ missing }) {
 }
 
 /** Say how probably a hit shows the same thing, or is a copy of the same image. */
-export function probability(hit, { calibration }) {
-  return t(calibration === "copies" ? "copy" : "same", { probability: percent(hit.probability) });
+export function probability(hit, { calibrated_on: kind }) {
+  return t(kind === "copies" ? "copy" : "same", { probability: percent(hit.probability) });
 }
 
 /** Explain what `probability` says. */
-export function probabilityMeaning({ calibration }) {
-  return t(calibration === "copies" ? "copyMeaning" : "sameMeaning");
+export function probabilityMeaning({ calibrated_on: kind }) {
+  return t(kind === "copies" ? "copyMeaning" : "sameMeaning");
 }
 
 /** Make the cards of hits. A click on a hit opens it; its second button searches by it. */
