@@ -67,17 +67,17 @@ def test_a_moved_folder_keeps_its_items(shop: Collection, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        # one is gone, one is not, one path is new
-        ({"a": "gone", "b": "stays"}, ["c"], {"c": "a", "b": "b"}),
-        # both are gone, two paths are new: by name, else in their order
-        ({"x__a": "gone", "x__b": "gone"}, ["y__a", "y__b"], {"a": "a", "b": "b"}),
-        ({"a": "gone", "b": "gone"}, ["c", "d"], {"c": "a", "d": "b"}),
-        ({"x__a": "gone", "x__b": "gone"}, ["y__a", "y__0"], {"a": "a", "0": "b"}),
-        # both are gone, one path is new
-        ({"x__a": "gone", "x__b": "gone"}, ["y__b"], {"b": "b"}),
-        # one is gone, two paths are new: one is a copy
-        ({"x__a": "gone"}, ["y__0", "y__a"], {"a": "a", "0": None}),
-        # none is gone
+        # one is missing, one is not, one path is new
+        ({"a": "missing", "b": "stays"}, ["c"], {"c": "a", "b": "b"}),
+        # both are missing, two paths are new: by name, else in their order
+        ({"x__a": "missing", "x__b": "missing"}, ["y__a", "y__b"], {"a": "a", "b": "b"}),
+        ({"a": "missing", "b": "missing"}, ["c", "d"], {"c": "a", "d": "b"}),
+        ({"x__a": "missing", "x__b": "missing"}, ["y__a", "y__0"], {"a": "a", "0": "b"}),
+        # both are missing, one path is new
+        ({"x__a": "missing", "x__b": "missing"}, ["y__b"], {"b": "b"}),
+        # one is missing, two paths are new: one is a copy
+        ({"x__a": "missing"}, ["y__0", "y__a"], {"a": "a", "0": None}),
+        # none is missing
         ({"a": "stays"}, ["c", "d"], {"a": "a", "c": None, "d": None}),
     ],
 )
@@ -87,7 +87,7 @@ def test_copies_are_told_apart_by_their_names(
     files = write(tmp_path, **dict.fromkeys(old, 1))
     shop.add([Entry(file, file.stem) for file in files])
     for file, fate in zip(files, old.values(), strict=True):
-        if fate == "gone":
+        if fate == "missing":
             file.unlink()
     write(tmp_path, **dict.fromkeys(new, 1))
     added = shop.add(tmp_path)
@@ -105,17 +105,17 @@ def test_paths_are_paired_by_name_then_in_order() -> None:
     assert OldPaths(["/o/a", "/o/c"]).pair(["/n/b", "/n/a"]) == {"/n/a": "/o/a", "/n/b": "/o/c"}
     same = {f"/new/{i}/cover.jpg": f"/old/{i}/cover.jpg" for i in range(20)}
     assert OldPaths(sorted(same.values(), reverse=True)).pair(same) == same
-    gone = OldPaths(["/o/a", "/o/b"])
-    assert gone.pair(["/n/b"]) == {"/n/b": "/o/b"}
-    assert gone.pair(["/n/c", "/n/d"]) == {"/n/c": "/o/a"}  # each is paired once
+    missing = OldPaths(["/o/a", "/o/b"])
+    assert missing.pair(["/n/b"]) == {"/n/b": "/o/b"}
+    assert missing.pair(["/n/c", "/n/d"]) == {"/n/c": "/o/a"}  # each is paired once
 
 
 def test_many_files_of_one_content_are_paired_fast() -> None:
     count = 5_000
-    gone, start = OldPaths(f"/old/{i}/cover.jpg" for i in range(count)), time.process_time()
+    missing, start = OldPaths(f"/old/{i}/cover.jpg" for i in range(count)), time.process_time()
     for first in range(0, count, 1000):
         new = [f"/new/{i}/cover.jpg" for i in range(first, first + 1000)]
-        assert gone.pair(new) == {path: path.replace("new", "old") for path in new}
+        assert missing.pair(new) == {path: path.replace("new", "old") for path in new}
     assert time.process_time() - start < 5
 
 
@@ -348,7 +348,7 @@ def test_a_file_that_overwrites_another_keeps_its_item(shop: Collection, tmp_pat
     assert names == {
         "a": (before["a"].id, "b.png", False),
         "b": (before["b"].id, "c.png", False),
-        "c": (before["c"].id, "a.png", True),  # its file is gone, and so is this path
+        "c": (before["c"].id, "a.png", True),  # its file is missing, and so is this path
     }
     write(tmp_path / "photos", d=3)  # it was in a backup
     assert counts(shop.add(tmp_path / "photos")) == (1, 0, 0, 2)

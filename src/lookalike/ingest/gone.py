@@ -1,4 +1,4 @@
-"""Items whose files are gone, and folders that are gone as a whole, such as disks that are not connected."""
+"""Items whose files are missing, and folders that are gone as a whole, such as disks that are not connected."""
 
 import os
 from collections import Counter

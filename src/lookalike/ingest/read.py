@@ -20,7 +20,7 @@ _ID_DIGITS = 20
 
 Outcome = Literal["embedded", "reused", "moved", "unchanged", "failed", "overwritten"]
 """The outcome of an entry. ``reused``: the vector of its content was known under another name. ``moved``: the file of that
-name is gone, or has the content of another item. ``overwritten``, of an item without an entry: the file of another item took
+name is missing, or has the content of another item. ``overwritten``, of an item without an entry: the file of another item took
 its place."""
 
 

@@ -69,7 +69,7 @@ class Added:
         reused: number of images whose content was known under another name.
         unchanged: number of images whose content did not change.
         failures: unusable images.
-        moved: number of images that were found under another path while the file at their old path is gone, or is another
+        moved: number of images that were found under another path while the file at their old path is missing, or is another
             known image, as when two files swap their names. Their items keep their ids, labels and attributes.
         relabelled: number of images, among those that were known, whose label or attributes changed.
         not_taken: files of the folder that show something but are not taken, such as videos, by kind.
@@ -260,7 +260,7 @@ class _Run:
         self.write_items([self.stay(each) for each in self.deferred if each.item.uri not in moved])
 
     def find_moves(self, pending: Sequence[Pending]) -> list[Pending]:
-        """Give new paths of known contents the items whose files are gone, or are the same files under other paths."""
+        """Give new paths of known contents the items whose files are missing, or are the same files under other paths."""
         items = self.known.items
         new = [
             p for p in pending if p.outcome == "reused" and p.entry.id is None and p.item.uri and p.item.id not in items
@@ -293,7 +293,7 @@ class _Run:
         content = pending.item.sha256
         if pending.outcome != "reused" or pending.entry.id is not None or content not in self.moves.contents:
             return False
-        return bool(pending.item.uri) and (pending.item.id in self.known.items or self.moves.may_have_left(content))
+        return bool(pending.item.uri) and (pending.item.id in self.known.items or self.moves.may_have_departed(content))
 
     def follow(self, pending: Pending, old: Item) -> Pending:
         """Keep the item of a file that was moved."""
