@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import image_files
+from lookalike import atomic
 from lookalike.collection import Collection
-from lookalike.state.roots import is_below, known_relocations, known_roots, record_roots
+from lookalike.state.roots import is_below, known_relocations, known_roots, record_relocation, record_roots
 
 
 @pytest.fixture(autouse=True)
@@ -190,4 +191,22 @@ def test_relocations_are_remembered_until_their_folder_is_in_use(
     image_files.write(photos, {"new.png": 9})
     shop.add(photos / "new.png")
     assert known_relocations(shop.path) == ()
+    assert known_roots(shop.path) == (photos, tmp_path / "pictures")
+
+
+def test_a_relocation_and_its_folder_are_remembered_in_one_write(
+    shop: Collection, photos: Path, tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.add(photos)
+    written: list[Path] = []
+    write_text = atomic.write_text
+
+    def count(path: Path, text: str) -> None:
+        written.append(path)
+        write_text(path, text)
+
+    monkeypatch.setattr(atomic, "write_text", count)
+    record_relocation(shop.path, str(photos), tmp_path / "pictures")
+    assert written == [state]
+    assert known_relocations(shop.path) == ((str(photos), str(tmp_path / "pictures")),)
     assert known_roots(shop.path) == (photos, tmp_path / "pictures")

@@ -85,15 +85,8 @@ def record_roots(folder: Path, roots: Iterable[Path]) -> None:
         folder: of the collection.
         roots: absolute paths of folders and files.
     """
-
-    def add(known: _Known) -> _Known:
-        before = [Path(root) for root in known.roots]
-        relocations = tuple(pair for pair in known.relocations if not _is_in_use(Path(pair[0]), new))
-        added = tuple(map(str, outermost([*before, *(root for root in new if root not in before)])))
-        return known.model_copy(update={"roots": added, "relocations": relocations})
-
     new = _name_folders(roots)
-    _change(folder, add)
+    _change(folder, lambda known: _add_roots(known, new))
 
 
 def record_relocation(folder: Path, old: str, new: Path) -> None:
@@ -106,11 +99,19 @@ def record_relocation(folder: Path, old: str, new: Path) -> None:
     """
 
     def add(known: _Known) -> _Known:
+        known = _add_roots(known, [new])
         relocations = (*known.relocations, (old, str(new)))[-_MAX_RELOCATIONS:]
         return known.model_copy(update={"relocations": relocations})
 
-    record_roots(folder, [new])
     _change(folder, add)
+
+
+def _add_roots(known: _Known, new: Sequence[Path]) -> _Known:
+    """Add roots to a collection, and drop its relocations from folders that are in use again."""
+    before = [Path(root) for root in known.roots]
+    relocations = tuple(pair for pair in known.relocations if not _is_in_use(Path(pair[0]), new))
+    added = tuple(map(str, outermost([*before, *(root for root in new if root not in before)])))
+    return known.model_copy(update={"roots": added, "relocations": relocations})
 
 
 def _is_in_use(folder: Path, roots: Sequence[Path]) -> bool:
