@@ -340,11 +340,14 @@ def restore(
 
 def _follow_relocations(records: Iterable[Record]) -> Iterator[Record]:
     """Yield the records with the places that their files have after relocations of their collections."""
-    find_path_after = cache(lambda collection: ingest.path_after(known_relocations(Path(collection))))
+    relocator_of = cache(lambda collection: ingest.relocator(known_relocations(Path(collection))))
     for record in records:
-        path_after = find_path_after(record.collection)
-        places = {"file": path_after(record.file), "kept": path_after(record.kept), "uri": path_after(record.uri)}
-        yield record if _is_own_image(record) else record.model_copy(update=places)
+        if _is_own_image(record):
+            yield record
+            continue
+        relocate = relocator_of(record.collection)
+        places = {"file": relocate(record.file), "kept": relocate(record.kept), "uri": relocate(record.uri)}
+        yield record.model_copy(update=places)
 
 
 def _with_roots(trash: Path, records: Sequence[Record]) -> Iterator[tuple[Path, Sequence[Path]]]:

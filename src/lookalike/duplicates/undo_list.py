@@ -49,20 +49,23 @@ def _check_absolute(path: str) -> str:
     return path
 
 
+def _numbered(inside: PurePath, number: int) -> str:
+    """Return a place in a trash folder: the whole path of a file without the root, with a number from 2 in its name."""
+    return (inside.with_name(f"{inside.stem} ({number}){inside.suffix}") if number > 1 else inside).as_posix()
+
+
 def _places(path: PurePath) -> Iterator[str]:
-    """Yield the places of a file in a trash folder: its whole path without the root, and that path with each number from 2."""
+    """Yield the places of a file in a trash folder, in the order of their numbers."""
     inside = PurePath(*path.parts[1:])
-    yield inside.as_posix()
-    for number in count(2):
-        yield inside.with_name(f"{inside.stem} ({number}){inside.suffix}").as_posix()
+    return (_numbered(inside, number) for number in count(1))
 
 
 def _is_place(trashed: str, path: PurePath) -> bool:
+    """Return whether a path inside a trash folder is one of the places of a file."""
     inside = PurePath(*path.parts[1:])
-    start = re.escape(inside.as_posix().removesuffix(inside.suffix))
-    return bool(
-        inside.parts and re.fullmatch(rf"{start}( \(([2-9]|[1-9][0-9]+)\))?{re.escape(inside.suffix)}", trashed)
-    )
+    found = re.search(r" \(([2-9]|[1-9][0-9]+)\)\Z", trashed.removesuffix(inside.suffix))
+    numbers = (1, int(found[1])) if found else (1,)
+    return bool(inside.parts) and any(trashed == _numbered(inside, number) for number in numbers)
 
 
 _AnyPath = Annotated[str, AfterValidator(_check_path)]

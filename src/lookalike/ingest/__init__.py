@@ -16,7 +16,7 @@ from lookalike.ingest.gone import GoneFolder, split_gone
 from lookalike.ingest.lookup import find_items
 from lookalike.ingest.paths import absolute_path, file_id, is_missing, signature
 from lookalike.ingest.plan import Entry, Labels, Plan, Source, plan, resolve_links
-from lookalike.ingest.relocate import Relocation, is_windows_path, path_after, plan_relocation
+from lookalike.ingest.relocate import Relocation, is_windows_path, plan_relocation, relocator
 from lookalike.ingest.run import Added, Failure, add
 
 __all__ = [
@@ -34,9 +34,9 @@ __all__ = [
     "find_items",
     "is_missing",
     "is_windows_path",
-    "path_after",
     "plan",
     "plan_relocation",
+    "relocator",
     "resolve_links",
     "signature",
     "split_gone",

@@ -75,12 +75,12 @@ def is_windows_path(text: str) -> bool:
     return os.name != "nt" and bool(re.match(r"[A-Za-z]:[\\/]|\\\\", text))
 
 
-def path_after(relocations: Iterable[tuple[str, str]]) -> Callable[[str], str]:
+def relocator(relocations: Iterable[tuple[str, str]]) -> Callable[[str], str]:
     """Return a function that returns where a file is after relocations from one folder to another, in their order.
 
     Example:
-        >>> from lookalike.ingest import path_after
-        >>> path_after([("/photos", "/pictures"), ("/pictures/x", "/y")])("/photos/x/1.jpg")
+        >>> from lookalike.ingest import relocator
+        >>> relocator([("/photos", "/pictures"), ("/pictures/x", "/y")])("/photos/x/1.jpg")
         '/y/1.jpg'
     """
     steps = [(_Below(old), Path(new)) for old, new in relocations]
