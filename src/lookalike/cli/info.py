@@ -19,10 +19,11 @@ _LABELS_SHOWN = 12
 def info(name: Name, json: Json = False) -> None:
     """Describe a collection: its items, encoder, metric, size, index and labels."""
     with Collection.open(name) as collection:
-        store, status = collection.store, collection.status()
+        store, status, missing = collection.store, collection.status(), len(collection.missing())
         facts: dict[str, object] = {
             "name": collection.name,
             "items": store.count(),
+            "missing": missing,
             "dimension": store.space.dimension,
             "metric": store.space.metric,
             "codec": collection.embedder.codec.name,
@@ -30,15 +31,15 @@ def info(name: Name, json: Json = False) -> None:
             "bytes": store.size(),
             "scope": collection.embedder.scope,
         }
-        labels, missing = store.labels(), len(collection.missing())
+        labels = store.labels()
     if json:
-        output.write_json(facts | {"missing": missing, "labels": labels} | (_status_to_dict(status) if status else {}))
+        output.write_json(facts | {"labels": labels} | (_status_to_dict(status) if status else {}))
         return
-    rows = [(key, f"{value:,}" if isinstance(value, int) else str(value)) for key, value in facts.items()]
     if missing:
-        rows.insert(
-            2, ("missing", f"{plural(missing, 'file')}; if a folder has moved: lookalike relocate {name} OLD NEW")
-        )
+        facts["missing"] = f"{plural(missing, 'file')}; if a folder has moved: lookalike relocate {name} OLD NEW"
+    else:
+        del facts["missing"]
+    rows = [(key, f"{value:,}" if isinstance(value, int) else str(value)) for key, value in facts.items()]
     if status:
         rows += [
             ("scan", status.precision),
