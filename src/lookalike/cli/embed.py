@@ -6,8 +6,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from lookalike import atomic, encoders, images
-from lookalike.cli import output
+from lookalike import atomic, encoders
+from lookalike.cli import output, queries
 from lookalike.cli.options import Json, Sketch, check_local
 from lookalike.embedding import Embedded, Embedder
 from lookalike.errors import NotFoundError, StorageError, UsageError
@@ -36,11 +36,9 @@ def embed(
         if not source.is_dir():
             paths.append(source)
             continue
-        found = images.survey(source)
-        paths += found.paths
-        if found.not_taken:
-            not_taken = images.describe_not_taken(found.not_taken)
-            notes.append(f"{source}: {not_taken}" if len(sources) > 1 else not_taken)
+        found, note = queries.list_images(source, several=len(sources) > 1)
+        paths += found
+        notes += [note] if note else []
     if not paths:
         raise NotFoundError(" ".join([f"There are no images under {', '.join(map(str, sources))}.", *notes]))
     if out.suffix not in ("", ".npz"):

@@ -107,7 +107,7 @@ def index(given: Options) -> None:
 
 
 def _plan(given: Options, folder: Path, on_error: Callable[[OSError], None]) -> Plan:
-    """List the images of the folder; none if it is gone or empty and the items of its files are to be removed."""
+    """List the images of the folder; none if the folder is gone or empty and `--prune` is given."""
     prunes = given.prune and is_collection(given.to)
     gone = not os.path.lexists(folder)
     if gone and not prunes and is_collection(given.to):
@@ -120,10 +120,10 @@ def _plan(given: Options, folder: Path, on_error: Callable[[OSError], None]) -> 
 
 
 def _refuse_gone(given: Options, folder: Path) -> None:
-    """Say what to do if a folder does not exist, and the collection has items of its files.
+    """Raise an error that names `relocate` if the collection has items of a folder that does not exist.
 
     Raises:
-        NotFoundError: it has.
+        NotFoundError: the collection has items of the folder.
     """
     with Collection.open(given.to) as collection:
         missing = len(collection.missing(folder))
@@ -146,7 +146,7 @@ def _add(folder: Path, collection: Collection, found: Plan) -> Added:
 
 
 def _prune_all(given: Options) -> None:
-    """Remove the items whose files are gone from all folders that still exist."""
+    """Remove the items whose files are missing from all folders that still exist."""
     if not given.prune:
         raise UsageError("Give a folder of images: lookalike index DIR --to NAME. Only --prune works without it.")
     with Collection.open(given.to) as collection:

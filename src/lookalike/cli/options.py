@@ -60,7 +60,7 @@ MetricOfEncoder = Annotated[Metric | None, typer.Option("--metric", help="Defaul
 
 _ADDRESS = re.compile(r"(?i)(https?|ftp|file|data|s3|gs):")
 
-# Distances above which a value is rather a similarity in per cent. Vectors of length 1 lie within 2 of each other.
+# A cosine distance is at most 2 and a Euclidean one is rarely above 10, so larger values up to 100 are probably per cent.
 _MAX_COSINE = 2
 _LARGE_EUCLIDEAN = 10
 _PERCENT = 100
@@ -100,16 +100,16 @@ def check_range(k: int | None, within: str | None, far: float | None, *, require
 
 
 def note_distance(within: str | None, space: VectorSpace) -> None:
-    """Say on stderr that --within is a distance, if its value looks like a similarity: 80, or 0.8 of Hamming's bits."""
+    """Print a note if a distance looks like a similarity: 80 per cent, or 0.8 bits."""
     if within is None or "%" in within:
         return
     given = DistanceRange.parse(within, space)
     end = given.max
     if space.metric is Metric.HAMMING:
-        looks_similar = 0 < end < 1
+        looks_like_similarity = 0 < end < 1
     else:
-        looks_similar = (_MAX_COSINE if space.metric is Metric.COSINE else _LARGE_EUCLIDEAN) < end <= _PERCENT
-    if looks_similar:
+        looks_like_similarity = (_MAX_COSINE if space.metric is Metric.COSINE else _LARGE_EUCLIDEAN) < end <= _PERCENT
+    if looks_like_similarity:
         scale = 1 if end >= 1 else _PERCENT
         ends = [given.min, end] if ".." in within else [end]
         similarity = "..".join(f"{scale * each:g}%" for each in ends)

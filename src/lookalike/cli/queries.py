@@ -63,6 +63,21 @@ def is_single(given: Sequence[str]) -> bool:
     return len(given) == 1 and not find_existing(Path(given[0])).is_dir()
 
 
+def list_images(folder: Path, *, several: bool) -> tuple[Sequence[Path], str]:
+    """List the images of a folder, in order of their paths.
+
+    Args:
+        folder: the folder.
+        several: whether the note names the folder, because a command has several arguments.
+
+    Returns:
+        The images, and a note that counts the other files, which is empty if there are none.
+    """
+    found = images.survey(folder)
+    note = images.describe_not_taken(found.not_taken)
+    return found.paths, f"{folder}: {note}" if note and several else note
+
+
 def find(given: Sequence[str]) -> tuple[list[Source], list[str]]:
     """Find the images that the arguments name, those of folders in order of their paths.
 
@@ -80,13 +95,11 @@ def find(given: Sequence[str]) -> tuple[list[Source], list[str]]:
         if argument == "-":
             sources.append(Source("-", sys.stdin.buffer.read()))
         elif (path := find_existing(Path(argument))).is_dir():
-            found = images.survey(path)
-            not_taken = images.describe_not_taken(found.not_taken)
-            if not found.paths:
-                raise NotFoundError(f"There are no images in the folder {argument}. {not_taken}".rstrip())
-            sources += [Source(str(path), path) for path in found.paths]
-            if not_taken:
-                notes.append(f"{argument}: {not_taken}" if len(given) > 1 else not_taken)
+            found, note = list_images(path, several=len(given) > 1)
+            if not found:
+                raise NotFoundError(f"There are no images in the folder {argument}. {note}".rstrip())
+            sources += [Source(str(image), image) for image in found]
+            notes += [note] if note else []
         else:
             sources.append(Source(argument, path))
     return sources, notes
