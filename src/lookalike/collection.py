@@ -816,7 +816,10 @@ class Collection:
         fewshot.check_classify_by(by)
         vectors, labels = self._vectors(query), self.store.labels()
         if not labels:
-            raise UsageError(f"No item of “{self.name}” has a label. Index with --labels, or give a folder of classes.")
+            raise UsageError(
+                f"No item of “{self.name}” has a label. Add images with labels, or choose other examples.",
+                "lookalike index --labels adds labels.",
+            )
         if by == "example":
             single_queries = (
                 replace(query, images=(), items=(), vectors=vectors[i : i + 1]) for i in range(len(vectors))

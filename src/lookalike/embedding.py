@@ -270,7 +270,8 @@ class Embedder:
             what = "sketches" if branch != "photo" else f"the {self.metric} metric with the codec “{self.codec.name}”"
             raise UsageError(
                 f"The encoder “{self.name}” is not calibrated for {what}, so the false accept rate of a distance is"
-                " unknown. Give a distance. To calibrate it: lookalike calibrate."
+                " unknown. Give a distance.",
+                "To calibrate it: lookalike calibrate.",
             )
         for rate, distance in calibration.distance_at_false_accept_rate.items():
             if float(rate) == false_accept_rate:

@@ -69,6 +69,11 @@ def reason_of(error: Exception) -> str:
 class LookalikeError(Exception):
     """Base class of all errors that lookalike raises.
 
+    Attributes:
+        message: what is wrong, then what to do.
+        owner_hint: what else the owner of the machine can do, with a command or a setting. A server does not send it to its
+            clients; the text of the error ends with it.
+
     Example:
         >>> try:
         ...     la.open("nowhere")
@@ -79,6 +84,14 @@ class LookalikeError(Exception):
 
     exit_code: ClassVar[int] = 1
     http_status: ClassVar[int] = 500
+
+    def __init__(self, message: str, owner_hint: str = "") -> None:
+        super().__init__(*filter(None, (message, owner_hint)))
+        self.message, self.owner_hint = message, owner_hint
+
+    def __str__(self) -> str:
+        """Return the message and the hint."""
+        return " ".join(self.args)
 
 
 class UsageError(LookalikeError):

@@ -69,8 +69,8 @@ def check_pixels(size: tuple[int, int], name: str, limits: Limits) -> None:
     width, height = size
     if count_pixels(size) > limits.pixels:
         raise ImageTooLargeError(
-            f"{name} is {width:,} by {height:,} pixels; at most {limits.pixels:,} pixels are accepted. Use a smaller image."
-            f" {MAX_PIXELS} raises the limit.",
+            f"{name} is {width:,} by {height:,} pixels; at most {limits.pixels:,} pixels are accepted. Use a smaller image.",
+            f"{MAX_PIXELS} raises the limit.",
         )
 
 

@@ -1,10 +1,12 @@
 """Errors as RFC 9457 problem details, without paths or other internals of the server.
 
-The library's messages are written for the user of the machine: they may name files, commands and settings. A client gets the
-sentences that it can use. If a message names a file, it gets a generic one, and the log has the original.
+The library's messages are written for the owner of the machine: they may name files, commands and settings. A client gets a
+message without the owner's hint. If the rest names a file, a command or a setting, it gets a generic one, and the log has the
+original.
 """
 
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -16,43 +18,44 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, TypeAdapter
 from starlette.exceptions import HTTPException
 
+from lookalike.collection import Collection
 from lookalike.errors import (
     BusyError,
     EncoderError,
     ImageError,
     LookalikeError,
+    MismatchError,
     MissingExtraError,
     NotFoundError,
     StorageError,
     UsageError,
     plain_reason,
 )
-from lookalike.server.served import ServedCollections
 from lookalike.tables import printable
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-# Replacements for messages that name a file, and for all messages about failures of the server.
+BODY_ERRORS = (400, 408, 413)
+"""Errors of every route with a body: it is malformed, too slow or too large."""
+
+_ASK = "Ask the server's owner; the server's log says why."
+
+# Replacements for messages with internals or with advice for the owner, and for all messages about failures of the server.
 _GENERIC: dict[type[LookalikeError], str] = {
     BusyError: "Another process is writing to the collection. Try again in a moment.",
-    StorageError: "The collection's disk cannot be used. Tell the server's owner: its log says why.",
-    EncoderError: "The encoder failed. Tell the server's owner: its log says why.",
-    MissingExtraError: "This server lacks a part that the request needs. Tell its owner: its log says which.",
-    NotFoundError: "This does not exist. It may have been removed.",
+    StorageError: f"The collection's disk cannot be used. {_ASK}",
+    EncoderError: f"The encoder failed. {_ASK}",
+    MissingExtraError: "This server lacks a part that the request needs. Ask the server's owner; the server's log says which.",
+    NotFoundError: "This does not exist; it may have been removed. Choose another item or collection.",
+    MismatchError: f"The collection does not fit its encoder, or another collection. {_ASK}",
     ImageError: "The image cannot be used. Send a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF file that opens elsewhere.",
     UsageError: "This collection does not support that query. GET /api/collections describes the collections.",
-    LookalikeError: "The request failed. Tell the server's owner: its log says why.",
+    LookalikeError: f"The request failed. {_ASK}",
 }
 
-# Advice of clients, if a message has none for them.
-_ADVICE: dict[type[LookalikeError], str] = {
-    ImageError: "Send another image.",
-    UsageError: "GET /api/collections describes the collections.",
-}
-
-# Commands, options and settings, which only the owner of the server can use.
+# Commands, options and settings, which only the owner can use.
 _FOR_OWNER = re.compile(r"\bLOOKALIKE_[A-Z]|(?<![\w-])--[a-z]|\blookalike [a-z]|\bpip install\b")
 
 # A list may have thousands of invalid values; an answer names the first ones.
@@ -146,6 +149,11 @@ def problem(
     )
 
 
+def busy(detail: str, seconds: float) -> HTTPException:
+    """Make the error of a request that can be sent again after some seconds: 503 with Retry-After."""
+    return HTTPException(503, detail, {"Retry-After": str(math.ceil(seconds))})
+
+
 def unexpected() -> Response:
     """Make the response to an unexpected error, which the log describes."""
     return problem(500, _GENERIC[LookalikeError])
@@ -153,8 +161,9 @@ def unexpected() -> Response:
 
 def _from_lookalike_error(request: Request, error: LookalikeError) -> Response:
     status = error.http_status
-    detail = public_message(error, request.app.state.served)
-    if not str(error).startswith(detail.partition(". ")[0]):
+    detail = public_message(error, request.app.state.served.collections)
+    if detail is None:
+        detail = next(text for kind, text in _GENERIC.items() if isinstance(error, kind))
         line = printable(f"{request.method} {request.scope['path']}: {error}")
         log.warning("%s", line, exc_info=error if status == HTTPStatus.INTERNAL_SERVER_ERROR else None)
     words = re.findall("[A-Z][a-z]+", type(error).__name__.removesuffix("Error")) or ["Problem"]
@@ -167,21 +176,15 @@ def _from_lookalike_error(request: Request, error: LookalikeError) -> Response:
     )
 
 
-def public_message(error: LookalikeError, served: ServedCollections) -> str:
-    """Return what a client can use of the message of an error, or a generic message if it contains internals."""
-    message = str(error)
-    for name, collection in served.collections.items():
+def public_message(error: LookalikeError, collections: Mapping[str, Collection]) -> str | None:
+    """Return the message of an error for a client, with names of collections instead of paths; None if it has internals."""
+    message = error.message
+    for name, collection in collections.items():
         for path in (collection.path.resolve(), collection.path.absolute(), collection.path):
             if path != Path(path.name):  # a bare name may also be a word of the message
                 message = message.replace(str(path), f"“{name}”")
-    first, *more = re.split(r"(?<=\.) (?=[A-Z])", message)
-    is_public = error.http_status < HTTPStatus.INTERNAL_SERVER_ERROR and not _INTERNAL.search(message)
-    if not is_public or _FOR_OWNER.search(first):
-        return next(text for kind, text in _GENERIC.items() if isinstance(error, kind))
-    advice = [sentence for sentence in more if not _FOR_OWNER.search(sentence)]
-    if more and not advice:
-        advice = [text for kind, text in _ADVICE.items() if isinstance(error, kind)]
-    return " ".join([first, *advice])
+    is_failure = error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return None if is_failure or _INTERNAL.search(message) or _FOR_OWNER.search(message) else message
 
 
 def _from_validation_errors(errors: Sequence[Any]) -> Response:
