@@ -870,6 +870,8 @@ def test_every_route_is_documented(server: SimpleNamespace) -> None:
         for status, answer in operation["responses"].items():
             if int(status) >= 400:
                 assert list(answer["content"]) == ["application/problem+json"], (name, status)
+        if "requestBody" in operation:
+            assert {"400", "408", "413"} <= operation["responses"].keys(), name
     assert len(routes) == 13
     documented = set(re.findall(r"^### `([A-Z]+ \S+)`$", reference, re.MULTILINE))
     assert documented == {f"{m.upper()} {path}" for m, path, _ in routes} | {"GET /docs", "GET /openapi.json", "GET /"}

@@ -1,4 +1,4 @@
-"""A busy server: requests that compute take turns, and the health check answers meanwhile."""
+"""A busy server: a limited number of requests compute at once, and the health check answers meanwhile."""
 
 import asyncio
 import io
@@ -13,13 +13,13 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import HTTPException
 from PIL import Image
+from starlette.exceptions import HTTPException
 
 from lookalike.collection import Collection
 from lookalike.encoders import Encoder
 from lookalike.parallel import available_cores
-from lookalike.server import counts, create_app, turns
+from lookalike.server import concurrency, counts, create_app
 from pocket_server import serving
 
 SHOP = "/api/collections/shop"
@@ -82,7 +82,7 @@ def test_as_many_requests_compute_at_once_as_there_are_cores(
         sent = [pool.submit(httpx.post, f"{url}{SHOP}/search", json={"item": item.id}, timeout=60) for _ in range(60)]
         for _ in range(cores):
             assert searches.inside.acquire(timeout=30)
-        for path in ("/health", "/", f"{SHOP}/items/{item.id}", f"{SHOP}/items/{item.id}/thumbnail"):  # need no turn
+        for path in ("/health", "/", f"{SHOP}/items/{item.id}", f"{SHOP}/items/{item.id}/thumbnail"):  # need no slot
             assert httpx.get(url + path, timeout=30).status_code == 200
         searches.release.set()
         assert {answer.result().status_code for answer in sent} == {200}
@@ -142,34 +142,34 @@ def test_a_request_that_stops_waiting_for_a_count_does_not_cancel_it_for_others(
     asyncio.run(main())
 
 
-def test_turns_come_in_order_and_a_request_that_waits_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slots_are_given_in_order_and_a_request_that_waits_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     order = list[int]()
 
-    async def take(among: turns.Turns, number: int) -> None:
-        async with among.take():
+    async def hold(among: concurrency.ConcurrencyLimit, number: int) -> None:
+        async with among.hold_slot():
             order.append(number)
             await asyncio.sleep(0.001)
 
     async def main() -> None:
-        among = turns.Turns(1)
-        await asyncio.gather(*(take(among, number) for number in range(5)))
-        monkeypatch.setattr(turns, "_TIMEOUT", 0.01)
-        async with among.take():
+        among = concurrency.ConcurrencyLimit(1)
+        await asyncio.gather(*(hold(among, number) for number in range(5)))
+        monkeypatch.setattr(concurrency, "_TIMEOUT", 0.01)
+        async with among.hold_slot():
             with pytest.raises(HTTPException) as refused:
-                await take(among, 5)
+                await hold(among, 5)
         assert refused.value.status_code == 503
         assert refused.value.headers == {"Retry-After": "1"}
         with pytest.raises(RuntimeError):
-            async with among.take():
+            async with among.hold_slot():
                 raise RuntimeError
-        await take(among, 6)
+        await hold(among, 6)
 
     asyncio.run(main())
     assert order == [0, 1, 2, 3, 4, 6]
 
 
 @pytest.mark.parametrize("kind", ["a body that does not end", "an answer that is not read"])
-def test_a_slow_client_keeps_no_turn(shop: Collection, kind: str) -> None:
+def test_a_slow_client_holds_no_slot(shop: Collection, kind: str) -> None:
     with serving(create_app([shop])) as url, ExitStack() as stack:
         for _ in range(available_cores() + 1):
             address = httpx.URL(url).host, httpx.URL(url).port or 80

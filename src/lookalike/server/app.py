@@ -18,10 +18,10 @@ from fastapi.staticfiles import StaticFiles
 from lookalike.collection import Collection
 from lookalike.errors import UsageError
 from lookalike.server import classify, collections, docs, images, indexing, items, problems, search, verify
+from lookalike.server.body_limit import BodyLimit
 from lookalike.server.files import FileAccess
 from lookalike.server.hosts import AllowedHosts, check_hosts
 from lookalike.server.middleware import Headers, SameSite
-from lookalike.server.reception import BodyLimit
 from lookalike.server.schemas import MAX_COUNT
 from lookalike.server.served import ServedCollections
 from lookalike.version import __version__

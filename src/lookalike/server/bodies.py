@@ -1,6 +1,6 @@
 """Request bodies that are either JSON or a form with files.
 
-The event loop receives a body. Then the request waits for its turn, and a thread reads the body.
+The event loop receives a body. Then the request waits for a slot to compute, and a thread reads the body.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from lookalike import images
 from lookalike.server.forms import Form, parse_form
 from lookalike.server.json_limits import check_json, check_texts
 from lookalike.server.problems import schema
-from lookalike.server.served import Turn
+from lookalike.server.served import ComputeSlot
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -45,7 +45,7 @@ RawBody = Annotated[bytes, Depends(_receive)]
 
 
 def _reader(max_files: int) -> Callable[[Request, bytes, None], Body]:
-    def read(request: Request, body: RawBody, _: Turn) -> Body:
+    def read(request: Request, body: RawBody, _: ComputeSlot) -> Body:
         content_type = request.headers.get("content-type", "")
         match content_type.partition(";")[0].strip().lower():
             case "application/json":

@@ -6,7 +6,7 @@ from lookalike import images
 from lookalike.errors import UsageError
 from lookalike.query import Query
 from lookalike.server import bodies
-from lookalike.server.problems import responses
+from lookalike.server.problems import BODY_ERRORS, responses
 from lookalike.server.schemas import ClassesOut, ClassifyBody, ClassifyForm, class_out
 from lookalike.server.search import BRANCHES
 from lookalike.server.served import NamedCollection, Served
@@ -16,7 +16,7 @@ router = APIRouter(tags=["compare"])
 
 @router.post(
     "/api/collections/{c}/classify",  # noqa: FAST003 -- `NamedCollection` reads it
-    responses=responses(400, 404, 413, 415, 422, 500, 503),
+    responses=responses(*BODY_ERRORS, 404, 415, 422, 500, 503),
     openapi_extra=bodies.documented(ClassifyBody, ClassifyForm, *BRANCHES),
 )
 def classify(collection: NamedCollection, served: Served, body: bodies.OneImage) -> ClassesOut:

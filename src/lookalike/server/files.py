@@ -228,5 +228,6 @@ def _suggest(uris: Iterable[str]) -> list[str]:
 def _outside() -> HTTPException:
     return HTTPException(
         403,
-        "The file of this item lies outside of the folders that this server may show. Ask its owner to show them (--root).",
+        "The file of this item lies outside of the folders that this server may show. Ask the server's owner to add the"
+        " file's folder (--root).",
     )

@@ -69,8 +69,8 @@ class AllowedHosts:
                     return
                 if not (is_loopback(host) or self.hosts & {host, "*"} or host == _own_address(scope)):
                     detail = (
-                        f"This server does not answer for the host {host}. Use its own address, or ask its owner to allow"
-                        f" the name (--allowed-host {host})."
+                        f"This server does not answer for the host {host}. Use the server's own address, or ask the server's"
+                        f" owner to allow {host} (--allowed-host {host})."
                     )
                     await problem(421, detail)(scope, receive, send)
                     return

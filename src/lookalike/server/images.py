@@ -54,7 +54,7 @@ async def get_thumbnail(
     """Return a small JPEG of an item."""
     answer = await run_in_threadpool(_cached_thumbnail, collection, served, ident, if_none_match)
     if answer is None:
-        async with served.turns.take():
+        async with served.concurrency.hold_slot():
             answer = await run_in_threadpool(_new_thumbnail, collection, served, ident)
     return answer
 

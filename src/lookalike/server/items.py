@@ -12,9 +12,9 @@ from lookalike.collection import Collection
 from lookalike.errors import NotFoundError, UsageError
 from lookalike.query import Filter
 from lookalike.server import bodies
-from lookalike.server.problems import responses
+from lookalike.server.problems import BODY_ERRORS, responses
 from lookalike.server.schemas import MAX_COUNT, ItemOut, ItemsOut, NewItemBody, NewItemForm, item_out
-from lookalike.server.served import ItemId, NamedCollection, Served, require_writable, take_turn
+from lookalike.server.served import ItemId, NamedCollection, Served, hold_slot, require_writable
 from lookalike.stores import Item
 
 router = APIRouter(prefix="/api/collections/{c}/items", tags=["items"])
@@ -30,7 +30,7 @@ _MAX_NAME = 255  # characters of a file name that are kept
 _Limit = Annotated[int, Query(ge=1, le=MAX_COUNT)]
 
 
-@router.get("", dependencies=[Depends(take_turn, scope="function")], responses=responses(404, 422, 500, 503))
+@router.get("", dependencies=[Depends(hold_slot, scope="function")], responses=responses(404, 422, 500, 503))
 def list_items(
     request: Request,
     collection: NamedCollection,
@@ -74,7 +74,7 @@ def _shuffled(collection: Collection, where: Filter, seed: int, cursor: str, lim
     "",
     status_code=201,
     dependencies=[Depends(require_writable)],
-    responses=responses(400, 403, 404, 413, 415, 422, 500, 503, 507),
+    responses=responses(*BODY_ERRORS, 403, 404, 415, 422, 500, 503, 507),
     openapi_extra=bodies.documented(NewItemBody, NewItemForm, "image"),
 )
 def add_item(

@@ -1,4 +1,4 @@
-"""ASGI middleware of all routes: a check of the origin, and response headers; see also `hosts` and `reception`."""
+"""ASGI middleware of all routes: a check of the origin, and response headers; see also `hosts` and `body_limit`."""
 
 import logging
 from collections.abc import Sequence
@@ -36,7 +36,10 @@ class SameSite:
         if is_safe or self._is_allowed(RequestHeaders(scope=scope)):
             await self.app(scope, receive, send)
         else:
-            detail = "Pages of this origin may not use this server. Open its own page, or ask its owner to allow the origin (--origin)."
+            detail = (
+                "Pages of this origin may not use this server. Open the server's own page, or ask the server's owner to allow"
+                " this origin (--origin)."
+            )
             await problem(403, detail)(scope, receive, send)
 
     def _is_allowed(self, headers: RequestHeaders) -> bool:

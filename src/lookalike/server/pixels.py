@@ -1,18 +1,16 @@
 """A budget of the pixels that a server decodes at once, over all requests."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
 from time import monotonic
 
-from fastapi import HTTPException
-
 from lookalike import images
 from lookalike.images import DEFAULT_LIMITS
+from lookalike.server.problems import busy
 
-# Seconds that a request waits for others to finish, and the number of requests that may wait: each of them keeps its turn, see
-# `turns`.
+# Seconds that a request waits for others to finish, and the number of requests that may wait: each of them holds its slot
+# to compute, see `concurrency`.
 _TIMEOUT = 2.0
 _MAX_WAITING = 12
 
@@ -57,11 +55,10 @@ class PixelBudget:
         while self._in_flight and self._in_flight + pixels > self.pixels:
             remaining = deadline - monotonic()
             if remaining <= 0 or self._waiting >= _MAX_WAITING:
-                raise HTTPException(
-                    503,
+                raise busy(
                     f"The server is decoding as many images as fit into its memory, {self.pixels:,} pixels. Try again soon,"
                     " or send a smaller image.",
-                    {"Retry-After": str(math.ceil(_TIMEOUT))},
+                    _TIMEOUT,
                 )
             self._waiting += 1
             try:

@@ -11,9 +11,9 @@ from lookalike.collection import Collection
 from lookalike.errors import UsageError
 from lookalike.query import Branch, Query
 from lookalike.server import bodies
-from lookalike.server.problems import responses
+from lookalike.server.problems import BODY_ERRORS, responses
 from lookalike.server.schemas import AnswerOut, SearchBody, SearchForm, SimpleAnswerOut, address, answer_out
-from lookalike.server.served import NamedCollection, Served, Turn
+from lookalike.server.served import ComputeSlot, NamedCollection, Served
 from lookalike.stores import Answer
 
 router = APIRouter(tags=["search"])
@@ -24,7 +24,7 @@ BRANCHES: dict[str, Branch] = {"image": "photo", "sketch": "sketch"}
 
 @router.post(
     "/api/collections/{c}/search",  # noqa: FAST003 -- `NamedCollection` reads it
-    responses=responses(400, 404, 413, 415, 422, 500, 503),
+    responses=responses(*BODY_ERRORS, 404, 415, 422, 500, 503),
     openapi_extra=bodies.documented(SearchBody, SearchForm, *BRANCHES),
 )
 def search(request: Request, collection: NamedCollection, served: Served, body: bodies.OneImage) -> AnswerOut:
@@ -55,7 +55,7 @@ def _to_query(
     try:
         within = collection.embedder.with_metric(fields.metric).distance_range(fields.within)
     except UsageError as e:
-        raise bodies.invalid_field("metric" if fields.within is None else "within", str(e)) from e
+        raise bodies.invalid_field("metric" if fields.within is None else "within", e.message) from e
     return Query(
         images=list(sources.values()),
         items=() if fields.item is None else (fields.item,),
@@ -92,7 +92,7 @@ class _SimpleBody(RootModel[str | _ImageObject]):
 
 @router.post(
     "/search",
-    responses=responses(413, 422, 500, 503),
+    responses=responses(*BODY_ERRORS, 422, 500, 503),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -110,7 +110,7 @@ class _SimpleBody(RootModel[str | _ImageObject]):
         }
     },
 )
-def search_simple(request: Request, served: Served, body: bodies.RawBody, _: Turn) -> SimpleAnswerOut:
+def search_simple(request: Request, served: Served, body: bodies.RawBody, _: ComputeSlot) -> SimpleAnswerOut:
     """Find the ten nearest items of the first collection for an image in Base64, sent with any content type."""
     collection = served.get(None)
     text: str | bytes = body.strip()

@@ -10,10 +10,10 @@ from fastapi import Depends, HTTPException, Path, Request
 
 from lookalike.collection import Collection
 from lookalike.errors import NotFoundError
+from lookalike.server.concurrency import ConcurrencyLimit
 from lookalike.server.counts import ItemCounts
 from lookalike.server.files import FileAccess
 from lookalike.server.pixels import PixelBudget
-from lookalike.server.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ServedCollections:
         max_hits: maximum number of hits of a range search.
         show_paths: whether items have the path of their file.
         pixels: the images that may be decoded at once.
-        turns: the requests that may compute at once.
+        concurrency: the limit of the requests that compute at once.
     """
 
     collections: Mapping[str, Collection]
@@ -36,7 +36,7 @@ class ServedCollections:
     max_hits: int = 1000
     show_paths: bool = False
     pixels: PixelBudget = field(default_factory=PixelBudget)
-    turns: Turns = field(default_factory=Turns)
+    concurrency: ConcurrencyLimit = field(default_factory=ConcurrencyLimit)
 
     @cached_property
     def counts(self) -> ItemCounts:
@@ -88,14 +88,14 @@ ItemId = Annotated[str, Path(description="The item's id.")]
 async def require_writable(served: Served) -> None:
     """Refuse a request that would change a collection of a read-only server."""
     if served.read_only:
-        raise HTTPException(403, "This server is read-only. Ask its owner to add or remove items.")
+        raise HTTPException(403, "This server is read-only. Ask the server's owner to add or remove items.")
 
 
-async def take_turn(served: Served) -> AsyncIterator[None]:
-    """Let a request compute when it is its turn; raises as `Turns.take`."""
-    async with served.turns.take():
+async def hold_slot(served: Served) -> AsyncIterator[None]:
+    """Let a request compute when a slot is free; raises as `ConcurrencyLimit.hold_slot`."""
+    async with served.concurrency.hold_slot():
         yield
 
 
-Turn = Annotated[None, Depends(take_turn, scope="function")]
-"""A turn to compute. It begins when the body has arrived, and ends before the answer is sent: the client may be slow."""
+ComputeSlot = Annotated[None, Depends(hold_slot, scope="function")]
+"""A slot of `ConcurrencyLimit`. It is taken when the body has arrived, and freed before the answer is sent: the client may be slow."""

@@ -7,7 +7,7 @@ from lookalike.collection import Collection
 from lookalike.errors import MismatchError, UsageError
 from lookalike.query import Branch, Vectors, to_branch
 from lookalike.server import bodies
-from lookalike.server.problems import responses
+from lookalike.server.problems import BODY_ERRORS, responses
 from lookalike.server.schemas import ItemReference, VerdictOut, VerifyBody, VerifyForm, verdict_out
 from lookalike.server.served import Served, ServedCollections
 
@@ -18,7 +18,7 @@ _SIDES = ("left", "right")
 
 @router.post(
     "/api/verify",
-    responses=responses(400, 404, 409, 413, 415, 422, 500, 503),
+    responses=responses(*BODY_ERRORS, 404, 409, 415, 422, 500, 503),
     openapi_extra=bodies.documented(VerifyBody, VerifyForm, *_SIDES),
 )
 def verify(served: Served, body: bodies.TwoImages) -> VerdictOut:
@@ -58,5 +58,7 @@ def _to_vector(
         raise UsageError("An item is a photo. Send the sketch as an image.")
     other = collection if side.collection is None else served.get(side.collection)
     if other.embedder.fingerprint != collection.embedder.fingerprint:
-        raise MismatchError("The images cannot be compared: their collections have different encoders.")
+        raise MismatchError(
+            "The images cannot be compared: their collections have different encoders. Choose items of one collection."
+        )
     return other.store.vectors([side.item])

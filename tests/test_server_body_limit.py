@@ -23,7 +23,7 @@ from uvicorn.server import ServerState
 
 from lookalike.collection import Collection
 from lookalike.encoders import Encoder
-from lookalike.server import create_app, protocol, reception
+from lookalike.server import body_limit, create_app, protocol
 from pocket_server import serving
 
 SEARCH = "/api/collections/shop/search"
@@ -38,7 +38,7 @@ def png() -> bytes:
 
 @pytest.fixture(scope="module")
 def server(pocket: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    path = tmp_path_factory.mktemp("reception") / "shop.lookalike"
+    path = tmp_path_factory.mktemp("body_limit") / "shop.lookalike"
     with Collection.create(path, Encoder.open(pocket)) as shop:
         ident = shop.add_image(png()).id
         with serving(create_app([shop], max_body=MAX_BODY)) as url, httpx.Client(base_url=url, timeout=60) as client:
@@ -84,7 +84,7 @@ def is_closed(client: socket.socket) -> bool:
 
 
 def test_bodies_on_their_way_share_a_budget(server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reception, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(body_limit, "_TIMEOUT", 0.2)
     length = MAX_BODY - 1000
     begin = head(SEARCH, "Content-Type: application/json", f"Content-Length: {length}")
     clients = list[socket.socket]()
@@ -126,14 +126,14 @@ def wait_for(condition: Callable[[], bool]) -> bool:
 
 def test_a_body_waits_a_moment_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        budget = reception.ByteBudget(100)
+        budget = body_limit.ByteBudget(100)
         await budget.hold(60)
         waiting = [asyncio.create_task(budget.hold(50)) for _ in range(2)]
         await asyncio.sleep(0.01)
         assert not any(task.done() for task in waiting)
         budget.free(60)
         await asyncio.gather(*waiting)
-        monkeypatch.setattr(reception, "_TIMEOUT", 0.01)
+        monkeypatch.setattr(body_limit, "_TIMEOUT", 0.01)
         with pytest.raises(HTTPException) as refused:
             await budget.hold(1)
         assert refused.value.status_code == 503
@@ -143,7 +143,7 @@ def test_a_body_waits_a_moment_for_memory(monkeypatch: pytest.MonkeyPatch) -> No
     asyncio.run(main())
 
 
-# ---- pace
+# ---- rate
 
 
 @pytest.mark.parametrize("more", ["Content-Length: 100000", "Transfer-Encoding: chunked"])
@@ -151,7 +151,7 @@ def test_a_body_waits_a_moment_for_memory(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_slow_sender_is_dropped(
     server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, more: str, method: str
 ) -> None:
-    monkeypatch.setattr(reception, "_PACE_SECONDS", 0.5)
+    monkeypatch.setattr(body_limit, "_MIN_RATE_SECONDS", 0.5)
     stop = threading.Event()
     with connected(server) as client:
         path = SEARCH if method == "POST" else "/health"
@@ -174,9 +174,9 @@ def test_a_slow_sender_is_dropped(
             thread.join()
 
 
-def test_a_body_at_a_moderate_pace_is_received(server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reception, "_PACE_SECONDS", 2.0)
-    monkeypatch.setattr(reception, "_PACE_BYTES", 1000)
+def test_a_body_at_a_moderate_rate_is_received(server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limit, "_MIN_RATE_SECONDS", 2.0)
+    monkeypatch.setattr(body_limit, "_MIN_RATE_BYTES", 1000)
     body = json.dumps({"item": server.id}).encode().ljust(6000)
     with connected(server) as client:
         client.sendall(head(SEARCH, "Content-Type: application/json", f"Content-Length: {len(body)}"))
@@ -242,7 +242,7 @@ def test_a_kept_connection_may_take_longer_than_headers_may(
             assert read_answer(client)[0] == 200
             time.sleep(0.5)
         client.sendall(head(SEARCH, "Content-Type: application/json", "Content-Length: 100"))
-        time.sleep(0.6)  # the body has a pace of its own
+        time.sleep(0.6)  # the body has a limit of its own
         client.sendall(json.dumps({"item": server.id}).encode().ljust(100))
         assert read_answer(client)[0] == 200
 

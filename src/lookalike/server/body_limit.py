@@ -1,13 +1,12 @@
-"""How bodies are received: limits of their size, their pace, and the memory that all of them take."""
+"""ASGI middleware that limits the size, rate and memory of request bodies."""
 
 import asyncio
-import math
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lookalike.server.problems import problem
+from lookalike.server.problems import busy, problem
 
 # Bytes of a body that take nothing from the budget: a search by item is answered while others use it up, and Uvicorn receives
 # as many anyway.
@@ -16,8 +15,8 @@ _FREE = 2**16
 # Seconds that a body waits for memory.
 _TIMEOUT = 2.0
 
-# The slowest pace of a body: so many bytes in so many seconds.
-_PACE_BYTES, _PACE_SECONDS = 2**14, 10.0
+# The lowest rate of a body: 16 KiB in 10 s.
+_MIN_RATE_BYTES, _MIN_RATE_SECONDS = 2**14, 10.0
 
 
 class ByteBudget:
@@ -43,7 +42,7 @@ class ByteBudget:
             detail = (
                 f"The server is receiving {self.size:,} bytes of other requests, as many as it keeps. Try again soon."
             )
-            raise HTTPException(503, detail, {"Retry-After": str(math.ceil(_TIMEOUT))}) from e
+            raise busy(detail, _TIMEOUT) from e
         self._held += count
 
     def free(self, count: int) -> None:
@@ -53,7 +52,7 @@ class ByteBudget:
 
 
 class BodyLimit:
-    """Refuses bodies that are too large, also if they do not state their length, or too slow, or for which memory lacks.
+    """Refuses bodies that are too large, with or without a stated length, or too slow, or that find no free memory in time.
 
     All bodies together take at most four times the largest one. Nothing is received while a body waits for memory.
     """
@@ -68,9 +67,7 @@ class BodyLimit:
             return
         headers = Headers(scope=scope)
         stated = headers.get("content-length", "0")
-        body = _Reception(receive, send, self.max_body, self.budget)
-        body.is_complete = stated == "0" and "transfer-encoding" not in headers
-        body.is_announced = headers.get("expect", "").lower() == "100-continue"
+        body = _LimitedBody(headers, receive, send, self.max_body, self.budget)
         try:
             if stated.isdecimal() and int(stated) > self.max_body:
                 await problem(413, body.too_large())(scope, body.receive, body.send)
@@ -80,19 +77,20 @@ class BodyLimit:
             body.free()
 
 
-class _Reception:
+class _LimitedBody:
     """The body of one request.
 
     Attributes:
-        is_complete: whether all of it has arrived.
-        is_announced: whether the client sends it only after it was asked for it (Expect: 100-continue).
+        is_finished: whether all of it arrived, or the rest is given up.
+        waits_for_continue: whether the client sends it only after the server asks for it (Expect: 100-continue).
     """
 
-    def __init__(self, receive: Receive, send: Send, max_body: int, budget: ByteBudget) -> None:
+    def __init__(self, headers: Headers, receive: Receive, send: Send, max_body: int, budget: ByteBudget) -> None:
         self._receive, self._send, self._max_body, self._budget = receive, send, max_body, budget
-        self._size = self._held = self._since = 0
+        self._size = self._held = self._window_start = 0
         self._deadline: float | None = None
-        self.is_complete = self.is_announced = False
+        self.is_finished = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+        self.waits_for_continue = headers.get("expect", "").lower() == "100-continue"
 
     async def receive(self) -> Message:
         """Receive a part for the application.
@@ -103,9 +101,7 @@ class _Reception:
         try:
             message = await self._next()
         except TimeoutError as e:
-            detail = (
-                f"The body is too slow: fewer than {_PACE_BYTES:,} bytes in {_PACE_SECONDS:.0f} seconds. Send it again."
-            )
+            detail = f"The body is too slow: less than {_MIN_RATE_BYTES:,} bytes in {_MIN_RATE_SECONDS:.0f} seconds. Send it again."
             raise HTTPException(408, detail, {"Connection": "close"}) from e
         if self._size > self._max_body:
             raise HTTPException(413, self.too_large())
@@ -124,9 +120,9 @@ class _Reception:
         """
         if message["type"] == "http.response.start":
             self.free()
-            if not self.is_complete and not await self._drain():
+            if not self.is_finished and not await self._drain():
                 MutableHeaders(scope=message)["Connection"] = "close"
-            self.is_complete = True
+            self.is_finished = True
         await self._send(message)
 
     def free(self) -> None:
@@ -144,25 +140,25 @@ class _Reception:
         Raises:
             TimeoutError: the last parts came too slowly.
         """
-        if self.is_complete:
+        if self.is_finished:
             return await self._receive()  # that the client has gone
-        if self._deadline is None or self._size - self._since >= _PACE_BYTES:
-            self._deadline, self._since = asyncio.get_running_loop().time() + _PACE_SECONDS, self._size
-        self.is_announced = False
+        if self._deadline is None or self._size - self._window_start >= _MIN_RATE_BYTES:
+            self._deadline, self._window_start = asyncio.get_running_loop().time() + _MIN_RATE_SECONDS, self._size
+        self.waits_for_continue = False
         async with asyncio.timeout_at(self._deadline):
             message = await self._receive()
         self._size += len(message.get("body", b""))
-        self.is_complete = not message.get("more_body", False)
+        self.is_finished = not message.get("more_body", False)
         return message
 
     async def _drain(self) -> bool:
         """Discard the rest of the body, up to the limit; return whether that was all of it."""
-        if self.is_announced:
+        if self.waits_for_continue:
             return False
         end = self._size + self._max_body
         try:
-            while self._size < end and not self.is_complete:
+            while self._size < end and not self.is_finished:
                 await self._next()
         except TimeoutError:
             pass
-        return self.is_complete
+        return self.is_finished
