@@ -472,7 +472,7 @@ def test_two_images_are_compared_as_files_base64_or_items(server: SimpleNamespac
         "metric": "euclidean",
         "threshold": 0.4,
         "same": distance <= 0.4,
-        "calibration": "classes",
+        "calibrated_on": "classes",
     }
     for body in (
         {"left": encoded(one), "right": encoded(other)},
