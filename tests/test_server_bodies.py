@@ -17,8 +17,8 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import HTTPException
 from PIL import Image
+from starlette.exceptions import HTTPException
 
 from lookalike.collection import Collection
 from lookalike.encoders import Encoder

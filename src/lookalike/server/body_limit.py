@@ -96,7 +96,7 @@ class _LimitedBody:
         """Receive a part for the application.
 
         Raises:
-            HTTPException: 408: it arrives too slowly. 413: it is too large. 503: memory lacks.
+            HTTPException: 408: it arrives too slowly. 413: it is too large. 503: no memory is free in time.
         """
         try:
             message = await self._next()
