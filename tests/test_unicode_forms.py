@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 import image_files
 import lookalike as la
 from lookalike.collection import Collection
+from lookalike.datasets import infer_source
+from lookalike.duplicates import FindOptions
 from lookalike.unicode_forms import find_existing, find_names
 from test_cli import Shell
 from test_cli_index import shell, uris
@@ -104,6 +106,9 @@ def test_python_accepts_paths_in_the_other_form(tmp_path: Path, pocket: Path) ->
         assert shop.verify(file, str(file), within=0.1).same
         assert len(shop.find([str(file)])) == 1
         assert not shop.missing(folder)
+        assert not shop.duplicates(within=0.01, options=FindOptions(references=(folder,)))
+    assert la.classify(file, {"cup": [file]}, encoder=pocket)[0].label == "cup"
+    assert infer_source(folder).path == tmp_path / DECOMPOSED
     (tmp_path / f"{COMPOSED}-shop.lookalike").rename(tmp_path / f"{DECOMPOSED}-shop.lookalike")
     with Collection.open(tmp_path / f"{COMPOSED}-shop") as shop:
         assert len(shop) == 1

@@ -25,7 +25,7 @@ from lookalike.images import ImageSource
 from lookalike.joins import JoinPairs
 from lookalike.progress import SILENT, Progress
 from lookalike.query import Within, to_branch, to_texts
-from lookalike.search_options import to_path
+from lookalike.unicode_forms import to_path
 
 DEFAULT_EVALUATION = EvaluationOptions()
 

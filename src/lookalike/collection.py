@@ -49,7 +49,7 @@ from lookalike.query import (
     to_branch,
     to_texts,
 )
-from lookalike.search_options import SearchOptions, to_metric, to_path, to_query
+from lookalike.search_options import SearchOptions, to_metric, to_query
 from lookalike.state import roots
 from lookalike.stores import (
     Answer,
@@ -68,6 +68,7 @@ from lookalike.stores import (
 )
 from lookalike.stores.answer import FILE_NAME
 from lookalike.stores.protocol import check_items
+from lookalike.unicode_forms import to_path
 
 if TYPE_CHECKING:
     from lookalike.encoders.card import Calibration

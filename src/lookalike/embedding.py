@@ -158,7 +158,7 @@ class Embedder:
         """Embed image files, and skip unusable ones.
 
         Args:
-            paths: the files, in any Unicode form.
+            paths: the files.
             branch: of the encoder.
             progress: receives the stage ``"embedding"``.
 
@@ -169,7 +169,7 @@ class Embedder:
 
         def read(path: Path) -> UInt8[np.ndarray, "s s 3"] | LookalikeError:
             try:
-                return self.preprocess(find_existing(path))
+                return self.preprocess(path)
             except (ImageError, NotFoundError, StorageError) as e:
                 return e
 
@@ -301,6 +301,7 @@ class Embedder:
 
 
 def _find_file(source: ImageSource) -> ImageSource:
+    """Find a file in any Unicode form; an ASCII path stays as it was given, so that messages show it as it was given."""
     if not isinstance(source, str | os.PathLike) or os.fsdecode(source).isascii():
         return source
     return find_existing(Path(os.fsdecode(source)))

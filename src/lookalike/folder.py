@@ -148,8 +148,7 @@ def _describe_missing(folder: Path) -> str:
 
 
 def find_folder(name: Path) -> Path:
-    """Find the folder of a collection that is named with or without its suffix, in any Unicode form."""
-    name = find_existing(name)
+    """Find the folder of a collection that is named with or without its suffix; with the suffix added, in any Unicode form."""
     if name.suffix == SUFFIX or name.name in ("", "..") or os.path.exists(name / "manifest.json"):  # noqa: PTH110 -- false for a name that is too long, too
         return name
     return find_existing(name.with_name(name.name + SUFFIX))

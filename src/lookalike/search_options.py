@@ -1,16 +1,13 @@
 """The options of `Collection.search`, and their conversion to a query."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TypedDict
 
 from lookalike.embedding import Embedder
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
 from lookalike.query import ALL, Filter, Query, Within, to_branch, to_texts
-from lookalike.unicode_forms import find_existing
 
 
 class SearchOptions(TypedDict, total=False):
@@ -64,24 +61,6 @@ def to_query(options: SearchOptions, embedder: Embedder) -> Query:
         exact=options.get("exact"),
         limit=options.get("limit"),
     )
-
-
-def to_path(path: object) -> Path:
-    """Convert a path that a user gives to a `Path`, which names an existing file or folder in any Unicode form.
-
-    Raises:
-        UsageError: it is neither a str nor path-like.
-    """
-    if not isinstance(path, str | os.PathLike):
-        raise UsageError(f"A path is a str or a Path, not {type(path).__name__}.")
-    if not os.fspath(path):
-        raise UsageError("The path is empty. Give the path of a file or a folder.")
-    try:
-        if b"\0" in os.fsencode(path):
-            raise UsageError(f"The path {str(path)!r} holds a NUL character. Check it.")
-        return find_existing(Path(path))
-    except UnicodeEncodeError as e:
-        raise UsageError(f"The path {str(path)!r} is not the name of a file. Check it.") from e
 
 
 def to_metric(metric: Metric | str | None) -> Metric | None:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from unicodedata import normalize
 
+from lookalike.errors import UsageError
+
 
 def find_names(wanted: str, names: Iterable[str]) -> list[str]:
     """Find a name among others: the name itself, or else all that differ from it only in their Unicode form.
@@ -47,3 +49,21 @@ def find_existing(path: Path) -> Path:
             return path
         found /= alike[0]
     return found
+
+
+def to_path(path: object) -> Path:
+    """Convert a path that a user gives to a `Path`, which names an existing file or folder in any Unicode form.
+
+    Raises:
+        UsageError: it is neither a str nor path-like.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError(f"A path is a str or a Path, not {type(path).__name__}.")
+    if not os.fspath(path):
+        raise UsageError("The path is empty. Give the path of a file or a folder.")
+    try:
+        if b"\0" in os.fsencode(path):
+            raise UsageError(f"The path {str(path)!r} holds a NUL character. Check it.")
+        return find_existing(Path(path))
+    except UnicodeEncodeError as e:
+        raise UsageError(f"The path {str(path)!r} is not the name of a file. Check it.") from e

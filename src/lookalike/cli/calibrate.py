@@ -16,6 +16,7 @@ from lookalike.evaluation import calibration
 from lookalike.evaluation.calibration import PAIRS, CalibrationData
 from lookalike.folder import is_collection
 from lookalike.metric import Metric
+from lookalike.unicode_forms import to_path
 
 commands = typer.Typer()
 
@@ -74,7 +75,7 @@ def calibrate(given: Options) -> None:
     """
     if given.copies and given.split is not None:
         raise UsageError("--copies takes all images of the folder; leave out --split.")
-    by_collection = given.encoder not in encoders.bundled() and is_collection(Path(given.encoder))
+    by_collection = given.encoder not in encoders.bundled() and is_collection(to_path(given.encoder))
     embedder, data = _from_collection(given) if by_collection else _from_encoder(given)
     output.print_skipped(data.failures)
     result = calibration.calibrate(embedder, data, given.pairs, given.seed)

@@ -38,6 +38,7 @@ from lookalike.folder import find_folder, is_collection
 from lookalike.metric import format_distance
 from lookalike.stores import Item
 from lookalike.tables import plural, to_csv, to_json_lines
+from lookalike.unicode_forms import to_path
 
 # Maximum number of groups or pairs that are printed; files and JSON have all of them.
 _MAX_PRINTED = 50
@@ -66,7 +67,7 @@ class DefaultToFind(TyperGroup):
                 rest = shlex.join(arg for arg in args if arg != f"--{name}")
                 raise UsageError(f"--{name} is a command, not an option. Use: lookalike duplicates {name} {rest}")
             close = get_close_matches(args[0], self.commands, 1)
-            if close and not is_collection(Path(args[0])):
+            if close and not is_collection(to_path(args[0])):
                 raise UsageError(
                     f"“{args[0]}” is neither a command nor a collection. Did you mean: lookalike duplicates {close[0]}?"
                 )

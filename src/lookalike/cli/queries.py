@@ -4,18 +4,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lookalike import images
 from lookalike.cli.options import check_local
-from lookalike.collection import Collection
 from lookalike.errors import ImageError, NotFoundError, StorageError
 from lookalike.images import ImageSource
 from lookalike.progress import Progress
 from lookalike.query import Query
 from lookalike.stores import Answer
-from lookalike.unicode_forms import find_existing
+from lookalike.unicode_forms import to_path
+
+if TYPE_CHECKING:
+    from lookalike.collection import Collection
 
 # Queries that are searched at a time: the answers of more would only take memory.
 _BATCH = 256
@@ -60,7 +63,7 @@ class Answered:
 
 def is_single(given: Sequence[str]) -> bool:
     """Return whether the arguments name one image, whose answer is not a list."""
-    return len(given) == 1 and not find_existing(Path(given[0])).is_dir()
+    return len(given) == 1 and not to_path(given[0]).is_dir()
 
 
 def list_images(folder: Path, *, several: bool) -> tuple[Sequence[Path], str]:
@@ -85,7 +88,7 @@ def find(given: Sequence[str]) -> tuple[list[Source], list[str]]:
         The images, and for each folder with other files a sentence that counts them.
 
     Raises:
-        UsageError: an argument is a web address.
+        UsageError: an argument is a web address or empty.
         NotFoundError: a folder has no images.
     """
     sources: list[Source] = []
@@ -94,7 +97,7 @@ def find(given: Sequence[str]) -> tuple[list[Source], list[str]]:
         check_local(argument)
         if argument == "-":
             sources.append(Source("-", sys.stdin.buffer.read()))
-        elif (path := find_existing(Path(argument))).is_dir():
+        elif (path := to_path(argument)).is_dir():
             found, note = list_images(path, several=len(given) > 1)
             if not found:
                 raise NotFoundError(f"There are no images in the folder {argument}. {note}".rstrip())
@@ -111,7 +114,7 @@ def with_images(query: Query, sources: Sequence[ImageSource]) -> Query:
 
 
 def answer(
-    collection: Collection, query: Query, sources: Sequence[Source], progress: Progress, *, single: bool
+    collection: "Collection", query: Query, sources: Sequence[Source], progress: Progress, *, single: bool
 ) -> list[Answered]:
     """Answer a query for each image; embed and search them together.
 
@@ -144,7 +147,7 @@ def answer(
 
 
 def _embed(
-    collection: Collection, query: Query, sources: Sequence[Source], progress: Progress
+    collection: "Collection", query: Query, sources: Sequence[Source], progress: Progress
 ) -> list[tuple[Source, np.ndarray | str]]:
     """Return the vector of each image, or the reason why it cannot be used."""
     embedder = collection.embedder

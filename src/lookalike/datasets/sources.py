@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from lookalike.errors import DataError, NotFoundError, UsageError, plain_reason
-from lookalike.unicode_forms import find_existing
+from lookalike.unicode_forms import to_path
 
 Split = Literal["train", "validation", "test"]
 """The part of a dataset that trains a network, chooses its settings, or measures it."""
@@ -115,11 +115,9 @@ def infer_source(path: str | os.PathLike[str], **settings: object) -> FolderSour
     Raises:
         NotFoundError: the path does not exist.
         DataError: the file is of another type.
-        UsageError: the path has the wrong type, or the source has no such field or does not accept the value.
+        UsageError: the path has the wrong type or is empty, or the source has no such field or does not accept the value.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise UsageError(f"The path of a dataset is a str or a Path, not {type(path).__name__}.")
-    path = find_existing(Path(path))
+    path = to_path(path)
     models: dict[str, type[FolderSource | CsvSource | NpzSource]] = {".csv": CsvSource, ".npz": NpzSource}
     if not os.path.exists(path):  # noqa: PTH110 -- false for a name that is too long, too
         raise NotFoundError(f"There is no folder and no file {path}. Check the path.")

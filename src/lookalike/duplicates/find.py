@@ -24,7 +24,7 @@ from lookalike.ingest import absolute_path
 from lookalike.metric import paired
 from lookalike.progress import SILENT, Progress
 from lookalike.stores import Item
-from lookalike.unicode_forms import find_existing
+from lookalike.unicode_forms import to_path
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _reference_ids(contents: Contents, folders: Sequence[str | os.PathLike[str]]
     """Return the ids of the items under reference folders."""
     ids: set[str] = set()
     for folder in folders:
-        root = absolute_path(find_existing(Path(folder)))
+        root = absolute_path(to_path(folder))
         under = {item.id for items in contents.items for item in items if Path(item.uri).is_relative_to(root)}
         if not under:
             raise UsageError(f"No image of the collection is under the reference folder {folder}. Check its path.")

@@ -36,7 +36,7 @@ from lookalike.progress import SILENT, Progress
 from lookalike.state.roots import is_below, known_relocations, known_roots
 from lookalike.stores import Item
 from lookalike.tables import plural
-from lookalike.unicode_forms import find_existing
+from lookalike.unicode_forms import to_path
 
 # Folders that a message names.
 _SHOWN_FOLDERS = 5
@@ -295,7 +295,7 @@ def restore(
         UsageError: files would leave these folders, and ``confirm`` does not allow it; no file was restored.
         StorageError: the undo list cannot be read.
     """
-    trash = absolute_path(find_existing(Path(trash)))
+    trash = absolute_path(to_path(trash))
     listed = read_undo_list(trash)
     records = list(_follow_relocations(listed))
     _ask(_outside(_with_roots(trash, records)), confirm, "would move to places", "restored")

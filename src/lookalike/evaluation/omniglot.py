@@ -19,7 +19,7 @@ from lookalike.evaluation.labels import LabelledVectors
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
 from lookalike.shapes import Int64, Shaped
-from lookalike.unicode_forms import find_existing
+from lookalike.unicode_forms import to_path
 from lookalike.untrusted.paths import resolve_inside
 
 _MAX_BYTES = 2**20
@@ -70,11 +70,9 @@ def read_runs(path: str | os.PathLike[str]) -> tuple[OneShotRun, ...]:
         NotFoundError: the path does not exist.
         DataError: the folder or zip has another layout, a file of a run is missing or too large, or a run names files of
             another run.
-        UsageError: the path has the wrong type.
+        UsageError: the path has the wrong type or is empty.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise UsageError(f"The path of one-shot runs is a str or a Path, not {type(path).__name__}.")
-    path = find_existing(Path(path))
+    path = to_path(path)
     if not path.exists():
         raise NotFoundError(f"{path} does not exist; give a folder or zip of one-shot runs, such as Omniglot's.")
     try:

@@ -12,7 +12,7 @@ from lookalike.images import ImageInMemory, ImageSource, NotTaken
 from lookalike.images.sources import check_source
 from lookalike.ingest.labels import read_labels
 from lookalike.ingest.paths import absolute_path
-from lookalike.unicode_forms import find_existing
+from lookalike.unicode_forms import find_existing, to_path
 
 OnError = Callable[[OSError], None]
 
@@ -76,14 +76,12 @@ def plan(source: Source, labels: Labels | None = None, on_error: OnError | None 
         NotFoundError: the folder, the file or the CSV does not exist.
         DataError: the CSV has no column ``path`` or two of one name, gives an image two different values, or names none of the
             images.
-        UsageError: a source is not an image, or the labels do not fit the source.
+        UsageError: a source is not an image, its path is empty, or the labels do not fit the source.
     """
     if isinstance(source, Plan) and labels is None:
         return source
     if isinstance(source, str | os.PathLike):
-        if not os.fspath(source):
-            raise UsageError("The path is empty. Give the path of an image or a folder.")
-        path = find_existing(Path(source))
+        path = to_path(source)
         if isinstance(labels, str | os.PathLike) or not os.path.isfile(path):  # noqa: PTH113 -- false for a name that is too long, too
             return _plan_folder(path, labels, on_error)
         source = [path]
@@ -121,7 +119,7 @@ def _plan_folder(folder: Path, labels: Labels | None, on_error: OnError | None) 
             (Entry(p, parts[0] if len(parts) > 1 else None) for p, parts in zip(paths, names, strict=True)),
             found.not_taken,
         )
-    table = read_labels(find_existing(Path(labels)), folder, paths)
+    table = read_labels(to_path(labels), folder, paths)
     planned = []
     for path in paths:
         row = dict(table.values.get(path, {}))
