@@ -131,8 +131,8 @@ def test_each_line_of_the_log_has_the_loss_and_the_validation_figures(finished: 
 def test_the_encoder_is_calibrated_on_held_out_pairs(finished: Path) -> None:
     (calibration,) = encoders.load(finished / "encoder").card.calibrations
     assert calibration.data == "the validation split of tiny"
-    # Four classes with three images each have 12 genuine pairs, and 12 impostor pairs are drawn.
-    assert calibration.genuine == calibration.impostors == 12
+    # Four classes with three images each have 12 genuine pairs and 54 impostor pairs.
+    assert (calibration.genuine, calibration.impostors) == (12, 54)
 
 
 def test_without_validation_pairs_the_encoder_has_no_calibration_and_no_report(
@@ -250,7 +250,12 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, qu
     path = tiny_run.write(
         tmp_path,
         optimiser={"kind": "adam", "learning_rate": 0.003},
-        train={"epochs": 25, "average": 0.9, "early_stopping": {"figure": "loss", "patience": 20}},
+        train={
+            "epochs": 25,
+            "precision": "32-true",
+            "average": 0.9,
+            "early_stopping": {"figure": "loss", "patience": 20},
+        },
     )
     killed = tmp_path / "killed"
     command = [sys.executable, "-m", "lookalike", "train", str(path), "--to", str(killed)]
