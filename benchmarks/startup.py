@@ -45,9 +45,7 @@ def main() -> None:
         for i in range(1 + rounds):
             for command in commands:
                 began = time.perf_counter()
-                subprocess.run(
-                    command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
-                )  # noqa: S603 -- ours
+                subprocess.run(command, check=True, capture_output=True, env=environment)  # noqa: S603 -- ours
                 if i:  # the first round compiles
                     took[" ".join(command)].append(time.perf_counter() - began)
     medians = {command: 1000 * statistics.median(times) for command, times in took.items()}

@@ -305,6 +305,8 @@ def test_copies_are_calibrated_without_labels_beside_classes(folder: Path, tmp_p
     assert both.calibration(prefer="copies") == result.calibration
     again = CalibrationData.of_copies(embedder, images)
     assert (again.vectors.vectors == data.vectors.vectors).all()
+    with pytest.raises(DataError, match="only one image"):
+        CalibrationData.of_copies(embedder, photos(tmp_path / "one", 1))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no image"):
         CalibrationData.of_copies(embedder, tmp_path / "empty")

@@ -144,7 +144,7 @@ class CalibrationData:
 
         Raises:
             NotFoundError: the folder does not exist.
-            DataError: none of the images can be decoded.
+            DataError: fewer than two images can be decoded.
         """
         files = images.find(path)
 
@@ -166,8 +166,9 @@ class CalibrationData:
                 else:
                     vectors.append(embedder.embed(made))
                 progress.advance("embedding", done, len(files))
-        if not vectors:
-            raise DataError(f"{path} has no image that can be decoded; give a folder of images.")
+        if len(vectors) < 2:  # noqa: PLR2004 -- a pair of different images
+            found = "only one image" if vectors else "no image"
+            raise DataError(f"{path} has {found} that can be decoded; give a folder of many different images.")
         description = f"{len(vectors):,} images and {_COPIES} changed copies of each, {Path(path).name}"
         same = np.repeat(np.arange(len(vectors)), 1 + _COPIES)
         return cls(LabelledVectors(np.concatenate(vectors), same), description, tuple(failures), "copies")
