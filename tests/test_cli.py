@@ -87,7 +87,17 @@ def image(shop: Path) -> str:
 
 def test_an_image_of_the_collection_comes_first_at_distance_zero(indexed: Shell, image: str) -> None:
     answer = indexed("search", "shop", image, "--json").json
-    assert list(answer) == ["query", "hits", "metric", "exact", "complete", "recall", "no_match", "note"]
+    assert list(answer) == [
+        "query",
+        "hits",
+        "metric",
+        "exact",
+        "complete",
+        "recall",
+        "no_match",
+        "calibrated_on",
+        "note",
+    ]
     assert (answer["exact"], answer["recall"]) == (True, None)
     assert len(answer["hits"]) == 10
     first = answer["hits"][0]
@@ -507,7 +517,17 @@ def test_serve_prints_its_address_and_sees_items_that_another_command_adds(index
 
 def test_a_range_search_streams_and_gives_the_same_hits(indexed: Shell, image: str) -> None:
     everything = indexed("search", "shop", image, "--within", "99", "--json").json
-    assert list(everything) == ["query", "hits", "metric", "exact", "complete", "recall", "no_match", "note"]
+    assert list(everything) == [
+        "query",
+        "hits",
+        "metric",
+        "exact",
+        "complete",
+        "recall",
+        "no_match",
+        "calibrated_on",
+        "note",
+    ]
     distances = [hit["distance"] for hit in everything["hits"]]
     assert distances == sorted(distances)
     low, high = distances[3], distances[-3]
