@@ -156,8 +156,9 @@ def test_only_the_folders_beside_a_moved_collection_are_known(shop: Collection, 
     path = move_together(shop, tmp_path)
     assert known_roots(path) == (tmp_path / "disk" / "photos",)
     shutil.move(tmp_path / "disk" / "photos", tmp_path / "other")
-    (tmp_path / "disk" / "photos").symlink_to(tmp_path / "other")
-    assert known_roots(path) == ()
+    (tmp_path / "stick").mkdir()
+    (tmp_path / "stick" / "photos").symlink_to(tmp_path / "other")
+    assert known_roots(path.rename(tmp_path / "stick" / path.name)) == ()
 
 
 def test_a_moved_collection_does_not_know_the_whole_folder_around_it(shop: Collection, tmp_path: Path) -> None:
@@ -177,6 +178,26 @@ def test_a_copy_of_a_collection_knows_no_folder_while_the_first_one_is_there(
     assert known_roots(tmp_path / "disk" / shop.path.name) == ()
     shutil.rmtree(shop.path)
     assert known_roots(tmp_path / "disk" / shop.path.name) == (tmp_path / "disk" / "photos",)
+
+
+def test_a_copy_of_a_moved_collection_knows_no_folder(shop: Collection, photos: Path, tmp_path: Path) -> None:
+    shop.add(photos)
+    path = move_together(shop, tmp_path)
+    assert known_roots(path) == (tmp_path / "disk" / "photos",)
+    shutil.copytree(tmp_path / "disk", tmp_path / "copy")
+    assert known_roots(tmp_path / "copy" / path.name) == ()
+    assert known_roots(path) == (tmp_path / "disk" / "photos",)
+
+
+def test_folders_that_were_moved_with_a_collection_are_relocated(
+    shop: Collection, photos: Path, tmp_path: Path
+) -> None:
+    shop.add(photos)
+    path = move_together(shop, tmp_path)
+    assert known_relocations(path) == ((str(photos), str(tmp_path / "disk" / "photos")),)
+    alone = tmp_path / "alone.lookalike"
+    path.rename(alone)
+    assert known_relocations(alone) == known_relocations(shop.path) == ()
 
 
 def test_relocations_are_remembered_until_their_folder_is_in_use(

@@ -5,14 +5,15 @@ files only below folders that its user named or indexed. This module remembers t
 folder, by the path of the collection and by a random identity in the collection's folder. A collection that takes the
 place of another one has another identity, so it does not inherit these folders.
 
-A collection that was moved together with its images is known by its identity, if none is left at its old path. Only folders
-beside it, or inside those, are known then: a stranger who returns a changed copy of the collection reaches no other ones.
+A collection that was moved together with its images is known by its identity, if none is left at any of its old paths; from
+then on it is remembered at its new path, too. Only folders beside it, or inside those, are known then: a stranger who returns a
+changed copy of the collection reaches no other ones.
 """
 
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -60,19 +61,53 @@ class _State(BaseModel):
 def known_roots(folder: Path) -> tuple[Path, ...]:
     """Return the folders and files that this user has indexed into a collection, as `record_roots` remembered them.
 
+    A collection that was moved is remembered at its new path, so that a later copy of it is not taken for it.
+
     Args:
         folder: of the collection.
     """
-    return tuple(map(Path, _find(_read(state_folder() / _FILE), folder).roots))
+    known = _find(_read(state_folder() / _FILE), folder)
+    _change(folder, lambda known: known)
+    return tuple(map(Path, known.roots))
 
 
 def known_relocations(folder: Path) -> tuple[tuple[str, str], ...]:
     """Return the old and the new folder of each relocation that `record_relocation` remembered, in their order.
 
+    A folder that was moved together with the collection is the last one.
+
     Args:
         folder: of the collection.
     """
     return _find(_read(state_folder() / _FILE), folder).relocations
+
+
+def read_identity(folder: Path) -> str | None:
+    """Return the random identity of a collection; none if this user has never indexed into it."""
+    try:
+        text = read_inside(folder, _IDENTITY, 64).decode("ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return text if re.fullmatch("[0-9a-f]{32}", text) else None
+
+
+def find_collection(folder: Path, identity: str | None, near: Path) -> Path:
+    """Return where a collection is now: the path itself if it is there, or if it is found nowhere else.
+
+    Args:
+        folder: of the collection, before it was moved.
+        identity: of the collection; none if only the state of this user may tell it.
+        near: a folder that may hold the collection now, besides the places that the state of this user has.
+    """
+    known = _read(state_folder() / _FILE).collections
+    if identity is None:
+        identity = next((each.identity for each in known if each.collection == _real(folder)), None)
+    if identity is None or read_identity(folder) == identity:
+        return folder
+    places = [Path(each.collection) for each in reversed(known) if each.identity == identity]
+    with suppress(OSError), os.scandir(near) as entries:
+        places += sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+    return next((place for place in places if read_identity(place) == identity), folder)
 
 
 def record_roots(folder: Path, roots: Iterable[Path]) -> None:
@@ -153,58 +188,61 @@ def outermost(roots: Iterable[Path]) -> list[Path]:
 
 def _find(state: _State, folder: Path) -> _Known:
     """Return what is known of a collection, under its path or, if it was moved, under its old path."""
-    identity, path = _read_identity(folder), _real(folder)
+    identity, path = read_identity(folder), _real(folder)
     known = _Known(collection=path, identity=identity or "")
     if identity is None:
         return known
     same = {each.collection: each for each in state.collections if each.identity == identity}
     if path in same:
         return same[path]
-    for old in reversed(same.values()):
-        if _read_identity(Path(old.collection)) != identity:
-            return known.model_copy(update={"roots": tuple(_beside(path, old))})
-    return known
+    if not same or any(read_identity(Path(old)) == identity for old in same):
+        return known
+    return _move(list(same.values())[-1], path)
 
 
-def _beside(path: str, old: _Known) -> Iterator[str]:
-    """Yield the roots beside a collection that was moved together with them."""
-    for root in map(Path, old.roots):
+def _move(old: _Known, path: str) -> _Known:
+    """Return what is known of a collection that was moved to another path: the roots beside it that were moved with it."""
+    roots: list[str] = []
+    relocations = list(old.relocations)
+    for root in old.roots:
         with suppress(OSError, ValueError):  # it is not beside the collection, or a link is on the way
-            name = root.relative_to(Path(old.collection).parent).as_posix()
-            yield str(resolve_inside(Path(path).parent, name))
+            name = Path(root).relative_to(Path(old.collection).parent).as_posix()
+            new = str(resolve_inside(Path(path).parent, name))
+            roots.append(new)
+            if os.path.lexists(new) and not os.path.lexists(root):
+                relocations.append((root, new))
+    update = {"collection": path, "roots": tuple(roots), "relocations": tuple(relocations[-_MAX_RELOCATIONS:])}
+    return old.model_copy(update=update)
 
 
 def _change(folder: Path, change: Callable[[_Known], _Known]) -> None:
     """Change what is known of a collection, if that is a change and the state and the collection can be written."""
     with suppress(OSError, ValueError, StorageError, BusyError):  # ValueError: a name that no file can have
-        before = _find(_read(state_folder() / _FILE), folder)
-        if change(before) == before:
+        state = _read(state_folder() / _FILE)
+        new = change(_find(state, folder))
+        if not new.roots or new in state.collections:
             return
-        path, identity = create_state_folder() / _FILE, _make_identity(folder)
+        path, identity = create_state_folder() / _FILE, read_identity(folder) or _make_identity(folder)
         with locks.exclusive(path.with_suffix(".lock"), timeout=5):
             state = _read(path)
             known = change(_find(state, folder)).model_copy(update={"identity": identity})
-            others = [each for each in state.collections if each.collection != known.collection]
-            new = _State(collections=(*others, known)[-_MAX_COLLECTIONS:])
-            atomic.write_text(path, new.model_dump_json(indent=1) + "\n")
+            others = [
+                each
+                for each in state.collections
+                if (each.collection, each.identity) != (known.collection, known.identity)
+            ]
+            state = _State(collections=(*others, known)[-_MAX_COLLECTIONS:])
+            atomic.write_text(path, state.model_dump_json(indent=1) + "\n")
 
 
 def _real(folder: Path) -> str:
     return os.path.realpath(folder)
 
 
-def _read_identity(folder: Path) -> str | None:
-    try:
-        text = read_inside(folder, _IDENTITY, 64).decode("ascii").strip()
-    except (OSError, ValueError):
-        return None
-    return text if re.fullmatch("[0-9a-f]{32}", text) else None
-
-
 def _make_identity(folder: Path) -> str:
     """Read the identity of a collection, or make it."""
     with locks.exclusive(folder / "images.lock", timeout=5):
-        identity = _read_identity(folder)
+        identity = read_identity(folder)
         if identity is None:
             identity = secrets.token_hex(16)
             atomic.write_text(resolve_inside(folder, _IDENTITY), f"{identity}\n")
