@@ -324,7 +324,9 @@ def test_apply_and_undo_ask_before_files_move_outside_of_the_indexed_folders(
 
     done = shell("duplicates", "apply", "a", "--within", "0.02")
     assert (done.code, done.out, count()) == (2, "", 12)
-    assert f"3 files lie outside of the folders that you indexed on this machine: {album}." in done.err
+    assert (
+        f"3 files would move from places outside of the folders that you indexed on this machine: {album}." in done.err
+    )
     assert "No file was moved. To move them anyway: lookalike duplicates apply a --within 0.02 --yes" in done.err
     assert done.err.count("\n") == 1
     monkeypatch.setattr(output.Terminal, "is_terminal", True)

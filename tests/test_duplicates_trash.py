@@ -351,7 +351,8 @@ def test_files_are_restored_without_their_collection(collection: Collection, tmp
         duplicates.restore(tmp_path / "trash", Collection.open)  # the collection knew the folders
     back = duplicates.restore(tmp_path / "trash", Collection.open, confirm=lambda _: True)
     assert len(back.files) == 4
-    assert all("not added to" in reason for _, reason in back.failures)
+    assert [path for path, _ in back.failures] == [collection.path]
+    assert "4 restored files not added to it" in back.failures[0][1]
     assert state(tmp_path / "photos") == before
 
 
@@ -743,8 +744,8 @@ def test_a_file_that_the_undo_list_cannot_record_stays(
     monkeypatch.setattr(undo_list, "_MAX_DEPTH", 3)
     moved = apply(collection, tmp_path / "trash")
     assert moved.files == ()
-    assert {reason.partition(", a")[0] for reason in reasons_by_name(moved).values()} == {
-        "it cannot be moved: the undo list cannot record it: Value error"
+    assert {reason.partition(" a path")[0] for reason in reasons_by_name(moved).values()} == {
+        "it cannot be moved: the undo list cannot record it:"
     }
     assert state(tmp_path / "photos") == before
 
@@ -853,7 +854,7 @@ def test_files_outside_of_the_known_folders_move_only_if_the_user_allows_it(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user"))
     before, groups = state(tmp_path / "photos"), duplicates.find_duplicates(collection, NEAR).groups
-    with pytest.raises(UsageError, match=r"4 files lie outside .*photos.* No file was moved.*--yes"):
+    with pytest.raises(UsageError, match=r"4 files would move from places outside .*photos.* No file was moved.*--yes"):
         duplicates.move_to_trash(collection, groups, tmp_path / "trash")
     asked: list[Path] = []
 
@@ -937,6 +938,82 @@ def test_a_place_in_the_trash_has_the_shape_that_a_move_gives_it(file: str, tmp_
 
 
 # ---- relocated collections
+
+
+def rename(collection: Collection, new: Path) -> Path:
+    """Rename the folder of a collection, or one around it; return the folder of the collection."""
+    collection.close()
+    collection.path.rename(new)
+    return new
+
+
+def check_items(collection: Path, photos: Path) -> None:
+    with Collection.open(collection) as found:
+        assert {item.uri: (item.id, item.label) for item in found} == {
+            str(photos / name): (f"id-{Path(name).name}", "label") for name in FILES
+        }
+
+
+@pytest.mark.parametrize("is_recorded", [True, False], ids=["in the list", "in the state"])
+def test_a_renamed_collection_is_found(is_recorded: bool, collection: Collection, pocket: Path, tmp_path: Path) -> None:
+    collection.remember_root(tmp_path / "photos")
+    apply(collection, tmp_path / "trash")
+    renamed = rename(collection, tmp_path / "d.lookalike")
+    path = tmp_path / "trash" / LIST
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len({record["identity"] for record in records}) == 1
+    if is_recorded:  # another collection has the place
+        with Collection.create(collection.path, pocket) as other:
+            other.add(tmp_path / "photos" / "4.png")
+    else:  # as an older version wrote it
+        path.write_text("".join(json.dumps({**record, "identity": None}) + "\n" for record in records))
+    back = duplicates.restore(tmp_path / "trash", Collection.open)
+    assert (len(back.files), len(back.added), back.failures) == (4, 4, ())
+    check_items(renamed, tmp_path / "photos")
+    assert not (tmp_path / "trash").exists()
+
+
+@pytest.mark.parametrize("is_relative", [False, True])
+def test_files_are_restored_where_the_whole_folder_is_now(
+    is_relative: bool, collection: Collection, tmp_path: Path
+) -> None:
+    photos, old, new = tmp_path / "photos", tmp_path / "c.lookalike", tmp_path / "new"
+    collection.remember_root(photos)
+    own = collection.add_image(image_files.png(4), "mug")
+    if is_relative:
+        collection.make_relative(photos)
+    groups = duplicates.find_duplicates(collection, NEAR, options=FindOptions()).groups
+    moved = duplicates.move_to_trash(collection, groups, tmp_path / "trash")
+    collection.close()
+    new.mkdir()
+    for name in ("photos", "c.lookalike", "trash"):
+        (tmp_path / name).rename(new / name)
+    back = duplicates.restore(new / "trash", Collection.open)
+    assert sorted(back.files) == sorted(new / path.relative_to(tmp_path) for path in moved.files)
+    assert (len(back.added), back.failures) == (len(moved.files), ())
+    assert not photos.exists()
+    assert not old.exists()
+    with Collection.open(new / "c.lookalike") as found:
+        uris = {item.uri for item in found}
+    assert {str(new / path.relative_to(tmp_path)) for path in moved.files} - {str(new / old.name / own.uri)} <= uris
+    assert own.uri in uris
+
+
+def test_the_undo_list_waits_for_a_collection_that_is_gone(collection: Collection, tmp_path: Path) -> None:
+    collection.remember_root(tmp_path / "photos")
+    apply(collection, tmp_path / "trash")
+    (tmp_path / "far").mkdir()
+    rename(collection, tmp_path / "far" / "c.lookalike")
+    with pytest.raises(UsageError, match=r"no collection at .*c\.lookalike any more\. Move it back, or beside .*trash"):
+        duplicates.restore(tmp_path / "trash", Collection.open)
+    back = duplicates.restore(tmp_path / "trash", Collection.open, confirm=lambda _: True)
+    assert (len(back.files), back.added) == (4, ())
+    assert [path.name for path in (tmp_path / "trash").iterdir()] == [LIST]
+    (tmp_path / "far" / "c.lookalike").rename(tmp_path / "beside.lookalike")
+    again = duplicates.restore(tmp_path / "trash", Collection.open)
+    assert (len(again.files), len(again.added), again.failures) == (0, 4, ())
+    check_items(tmp_path / "beside.lookalike", tmp_path / "photos")
+    assert not (tmp_path / "trash").exists()
 
 
 @pytest.fixture

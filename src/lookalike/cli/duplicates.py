@@ -241,7 +241,7 @@ def _move(
     def record(member: Member, reason: str | None) -> None:
         outcomes[member.item.id] = reason
 
-    confirm = _confirm("lie", "Move them?", yes=yes)
+    confirm = _confirm("would move from places", "Move them?", yes=yes)
     with output.stoppable(f"To move the files back: {_undo(trash)}"), output.progress_bar() as progress:
         duplicates.move_to_trash(collection, found, trash, progress, confirm, record)
 

@@ -27,13 +27,13 @@ from lookalike import atomic, images, ingest
 from lookalike.duplicates.result import Group, Member
 from lookalike.duplicates.source import Failure, Source
 from lookalike.duplicates.undo_list import Record, UndoList, finish, read_undo_list
-from lookalike.errors import LookalikeError, NotFoundError, StorageError, UsageError
+from lookalike.errors import LookalikeError, NotFoundError, StorageError, UsageError, plain_reason
 from lookalike.folder import is_collection
 from lookalike.images.finding import SUFFIXES, TRASH_LIST
 from lookalike.ingest import Entry, absolute_path
 from lookalike.ingest.paths import signature
 from lookalike.progress import SILENT, Progress
-from lookalike.state.roots import is_below, known_relocations, known_roots
+from lookalike.state.roots import find_collection, is_below, known_relocations, known_roots, read_identity
 from lookalike.stores import Item
 from lookalike.tables import plural
 from lookalike.unicode_forms import to_path
@@ -116,7 +116,7 @@ def move_to_trash(
     surplus = [member for group in with_surplus for member in group.surplus]
     roots = known_roots(source.folder.path)
     outside = _outside((member.path, roots) for member in surplus if not source.folder.owns(member.item))
-    _ask(outside, confirm, "lie", "moved")
+    _ask(outside, confirm, "would move from places", "moved")
     moved: list[Member] = []
     failures: list[Failure] = []
     with UndoList(Path(trash)) as undo:
@@ -161,6 +161,7 @@ def _move_member(source: Source, member: Member, kept: Path, undo: UndoList) -> 
         target = undo.place(path)
         record = Record(
             collection=str(absolute_path(source.folder.path)),
+            identity=read_identity(source.folder.path),
             file=str(path),
             trashed=target.relative_to(undo.folder).as_posix(),
             kept=str(absolute_path(kept)),
@@ -171,7 +172,7 @@ def _move_member(source: Source, member: Member, kept: Path, undo: UndoList) -> 
             attributes=dict(item.attributes),
         )
     except ValidationError as e:
-        return f"it cannot be moved: the undo list cannot record it: {e.errors()[0]['msg']}"
+        return f"it cannot be moved: the undo list cannot record it: {plain_reason(e.errors()[0]['msg'])}"
     except OSError as e:
         return f"it cannot be moved: {e.strerror}"
     try:
@@ -278,10 +279,11 @@ def restore(
 ) -> Moved:
     """Move all files of a trash folder back to their places, and add them to their collections again.
 
-    If this user has relocated the images of a collection since, the place of a file is in their new folder. A file stays in the trash, and in its list, if another file has taken its place, or if it has another content than the list
-    states. The list forgets a file that is not in the trash and has changed in its place. A file that is in its place already,
-    since an earlier call moved it, is added only if it lies below the folders that this user indexed into its collection. Items
-    that the collections have stay unchanged. An empty trash folder is removed.
+    A collection that was moved since is found by its identity. If its images were moved with it, or this user has relocated them,
+    the place of a file is in their new folder. A file stays in the trash, and in its list, if another file has taken its place, or
+    if it has another content than the list states. The list keeps restored files whose collection is gone. It forgets a file that
+    is not in the trash and has changed in its place. A file that is in its place already, since an earlier call moved it, is added
+    only if it lies below the folders that this user indexed into its collection. Items that the collections have stay unchanged. An empty trash folder is removed.
 
     Args:
         trash: the trash folder.
@@ -297,13 +299,12 @@ def restore(
     """
     trash = absolute_path(to_path(trash))
     listed = read_undo_list(trash)
-    records = list(_follow_relocations(listed))
-    _ask(_outside(_with_roots(trash, records)), confirm, "would move to places", "restored")
+    records = list(_find_places(trash, listed))
+    _ask_for_places(trash, records, confirm)
     restored: list[Record] = []  # with those that a kill or an earlier call left in their place
     forgotten: list[Record] = []  # those whose file changed in its place
     in_trash: set[str] = set()  # those that this call moved, by their place in the trash
     moved: list[Path] = []
-    added: list[Path] = []
     failures: list[Failure] = []
     size = 0
     # Of several files with one place, the last one moved comes back first.
@@ -321,15 +322,10 @@ def restore(
         except OSError as e:
             failures.append((Path(record.file), f"{e.strerror}; it stays in {trash}, as {record.trashed}"))
         progress.advance("restoring", i + 1, len(records))
-    by_collection: dict[str, list[Record]] = {}
-    for record in restored:
-        by_collection.setdefault(record.collection, []).append(record)
-    for folder, of_folder in by_collection.items():
-        here, not_added = _add_again(Path(folder), of_folder, in_trash, open_source)
-        added += here
-        failures += not_added
+    added, not_added, waiting = _add_all_again(trash, restored, in_trash, open_source)
+    failures += not_added
     finished = restored + forgotten
-    done = {record.trashed for record in finished}
+    done = {record.trashed for record in finished} - {record.trashed for record in waiting}
     if finished or not records:
         try:
             finish(trash, finished, [record for record in listed if record.trashed not in done])
@@ -338,16 +334,38 @@ def restore(
     return Moved(tuple(moved), size, tuple(failures), tuple(added))
 
 
-def _follow_relocations(records: Iterable[Record]) -> Iterator[Record]:
-    """Yield the records with the places that their files have after relocations of their collections."""
+def _ask_for_places(trash: Path, records: Sequence[Record], confirm: Confirm | None) -> None:
+    """Ask before files move to places outside of the known folders; an error names collections that are gone, too."""
+    try:
+        _ask(_outside(_with_roots(trash, records)), confirm, "would move to places", "restored")
+    except UsageError as e:
+        gone = {each.collection for each in records if not is_collection(Path(each.collection))}
+        reasons = [_describe_gone(folder, trash) for folder in sorted(gone)]
+        raise UsageError(" ".join((*reasons, e.message)), e.owner_hint) from e
+
+
+def _describe_gone(collection: str, trash: Path) -> str:
+    """Say that a collection is gone, and where `find_collection` would find it."""
+    return f"There is no collection at {collection} any more. Move it back, or beside {trash}, and undo again."
+
+
+def _find_places(trash: Path, records: Iterable[Record]) -> Iterator[Record]:
+    """Yield the records with the places of their collections and files now: after moves of both, and relocations."""
+    find = cache(lambda folder, identity: str(find_collection(Path(folder), identity, trash.parent)))
+    mover_of = cache(lambda old, new: ingest.relocator([(old, new)]))
     relocator_of = cache(lambda collection: ingest.relocator(known_relocations(Path(collection))))
     for record in records:
-        if _is_own_image(record):
-            yield record
+        now = find(record.collection, record.identity)
+        found = record
+        if now != record.collection:
+            move = mover_of(record.collection, now)
+            found = record.model_copy(update={"collection": now, "file": move(record.file)})
+        if _is_own_image(found):
+            yield found
             continue
-        relocate = relocator_of(record.collection)
+        relocate = relocator_of(now)
         places = {"file": relocate(record.file), "kept": relocate(record.kept), "uri": relocate(record.uri)}
-        yield record.model_copy(update=places)
+        yield found.model_copy(update=places)
 
 
 def _with_roots(trash: Path, records: Sequence[Record]) -> Iterator[tuple[Path, Sequence[Path]]]:
@@ -412,9 +430,32 @@ def _restore_file(trash: Path, record: Record) -> bool:
     return True
 
 
+def _add_all_again(
+    trash: Path, records: Sequence[Record], moved: AbstractSet[str], open_source: OpenSource
+) -> tuple[list[Path], list[Failure], list[Record]]:
+    """Add restored files to their collections, as `_add_again` does."""
+    by_collection: dict[str, list[Record]] = {}
+    for record in records:
+        by_collection.setdefault(record.collection, []).append(record)
+    added: list[Path] = []
+    failures: list[Failure] = []
+    waiting: list[Record] = []
+    for name, of_folder in by_collection.items():
+        folder = Path(name)
+        if is_collection(folder):
+            added_here, failed, left = _add_again(folder, of_folder, moved, open_source)
+        else:
+            text = f"{plural(len(of_folder), 'restored file')} not added to it. {_describe_gone(name, trash)}"
+            added_here, failed, left = [], [(folder, text)], of_folder
+        added += added_here
+        failures += failed
+        waiting += left
+    return added, failures, waiting
+
+
 def _add_again(
     folder: Path, records: Sequence[Record], moved: AbstractSet[str], open_source: OpenSource
-) -> tuple[list[Path], list[Failure]]:
+) -> tuple[list[Path], list[Failure], Sequence[Record]]:
     """Add restored files to their collection, unless it has them.
 
     Args:
@@ -424,7 +465,8 @@ def _add_again(
         open_source: a function that opens a collection by its folder.
 
     Returns:
-        The files that were added, and path and reason of each file that could not be added.
+        The files that were added, path and reason of each file that could not be added, and the records to try again, since the
+        collection could not be opened or written.
     """
     added: list[Path] = []
     failures: list[Failure] = []
@@ -451,11 +493,12 @@ def _add_again(
             not_added = list(ingest.add(source.store, source.embedder, entries).failures)
     except (LookalikeError, OSError, ValueError) as e:  # ValueError: a name that no file can have
         reported = {*added, *(path for path, _ in failures)}
-        left = [Path(record.file) for record in records if Path(record.file) not in reported]
-        return added, failures + [(path, f"it is restored but not added to {folder}: {e}") for path in left]
+        left = [record for record in records if Path(record.file) not in reported]
+        failures += [(Path(record.file), f"it is restored but not added to {folder}: {e}") for record in left]
+        return added, failures, left
     unusable = {path for path, _ in not_added}
     added += [entry.path for entry in entries if entry.path not in unusable]
-    return added, failures + not_added
+    return added, failures + not_added, ()
 
 
 def _uri(record: Record) -> str:

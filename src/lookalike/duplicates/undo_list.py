@@ -16,7 +16,7 @@ from typing import Annotated, BinaryIO, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lookalike import atomic
-from lookalike.errors import AlreadyExistsError, NotFoundError, StorageError, reason_of
+from lookalike.errors import AlreadyExistsError, NotFoundError, StorageError, plain_reason, reason_of
 from lookalike.images.finding import TRASH_LIST
 from lookalike.ingest import absolute_path
 from lookalike.untrusted import parsing
@@ -77,6 +77,7 @@ class Record(BaseModel):
 
     Attributes:
         collection: the path of the collection.
+        identity: the identity of the collection, by which it is found after a move; none in lists of older versions.
         file: the path of the file before the move.
         trashed: the path inside the trash folder, which follows from ``file``, and may have a number.
         kept: the path of the image that was kept instead.
@@ -90,6 +91,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     collection: _AbsolutePath
+    identity: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}\z")
     file: _AbsolutePath
     trashed: _AnyPath
     kept: _AnyPath
@@ -241,7 +243,7 @@ def _parse(line: bytes, where: str) -> Record:
         reason = str(e)
     except ValidationError as e:
         first = e.errors()[0]
-        reason = f"{'.'.join(map(repr, first['loc'][:1])) or 'the line'}: {first['msg']}"
+        reason = f"{'.'.join(map(repr, first['loc'][:1])) or 'the line'}: {plain_reason(first['msg'])}"
     raise StorageError(f"{where} is damaged, and nothing was restored: {reason}. Correct the line or delete it.")
 
 
