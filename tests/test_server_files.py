@@ -252,6 +252,20 @@ def test_a_server_says_which_images_it_cannot_show(place: SimpleNamespace) -> No
     assert "3 of the 5 images" in (FileAccess(place.shop, [place.photos]).describe_outside() or "")
 
 
+def test_a_server_names_relocate_for_a_folder_that_is_gone(place: SimpleNamespace) -> None:
+    place.shop.add(place.photos)
+    new = place.path / "new"
+    new.mkdir()
+    place.shop.close()
+    for name in (place.photos.name, place.shop.path.name):
+        (place.path / name).rename(new / name)
+    with Collection.open(new / place.shop.path.name) as moved:
+        text = FileAccess(moved).describe_outside() or ""
+    assert f"lookalike relocate {moved.path} {place.photos}" in text
+    assert text.endswith(" NEW")
+    assert "--root" not in text
+
+
 def test_the_folder_that_holds_nearly_all_images_is_suggested() -> None:
     many = [f"/home/ann/photos/{label}/{i}.jpg" for label in ("mug", "cup", "hat") for i in range(20)]
     assert files._suggest([*many, "/etc/passwd", "/x.jpg", "relative.jpg"]) == ["/home/ann/photos"]

@@ -153,7 +153,7 @@ class FileAccess:
             os.close(descriptor)
 
     def describe_outside(self) -> str | None:
-        """Describe the items whose files the server may not show, and how to name their folders; None if there are none."""
+        """Describe the items whose files the server may not show, and how to name their folders or relocate them; None if there are none."""
         checked, outside = 0, list[Item]()
         for item in islice(self.collection, _MAX_CHECKED):
             checked += 1
@@ -162,8 +162,12 @@ class FileAccess:
         if not outside:
             return None
         first = "first " if checked == _MAX_CHECKED else ""
-        folders = " ".join(f"--root {shlex.quote(folder)}" for folder in _suggest(item.uri for item in outside))
+        suggested = _suggest(item.uri for item in outside)
+        folders = " ".join(f"--root {shlex.quote(folder)}" for folder in suggested)
         advice = f"If you trust the collection: {folders}" if folders else "Remove them."
+        if gone := next((folder for folder in suggested if not os.path.isdir(folder)), None):  # noqa: PTH112 -- any name
+            place = shlex.join([str(self.collection.path), gone])
+            advice = f"The folder {gone} is gone. If it was moved: lookalike relocate {place} NEW"
         return (
             f"{len(outside):,} of the {first}{plural(checked, 'image')} of {self.collection.name} cannot be shown: they lie"
             f" outside of the folders that you indexed. {advice}"
