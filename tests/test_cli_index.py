@@ -196,6 +196,21 @@ def test_relocate_says_how_many_files_are_not_there(indexed: Shell) -> None:
     assert "b.png" in out
 
 
+def test_relocate_takes_a_folder_whose_images_are_all_in_the_trash(indexed: Shell) -> None:
+    shutil.copytree("cats", "twins")
+    indexed("index", "twins", "--to", "c")
+    assert indexed("duplicates", "apply", "c", "--keep", "path:*cats/*", "--within", "0.01").code == 0
+    assert not list(Path("twins").rglob("*.png"))
+    Path("twins").rename("new")
+    assert "no items under twins" in indexed("relocate", "c", "twins", "nowhere").err
+    assert indexed("relocate", "c", "twins", "new").out.startswith(
+        "0 items relocated; lookalike duplicates undo restores"
+    )
+    assert indexed("duplicates", "undo", "c-trash").code == 0
+    assert {Path(uri).name for uri in uris() if uri.startswith("new/")} == {"a.png", "b.png"}
+    assert not Path("twins").exists()
+
+
 def test_relocate_takes_one_file(indexed: Shell) -> None:
     Path("cats/a.png").rename("dogs/a.png")
     assert indexed("relocate", "c", "cats/a.png", "dogs/a.png").code == 0

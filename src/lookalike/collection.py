@@ -382,7 +382,7 @@ class Collection:
         """Give the items under a folder paths under another folder, to which their files were moved, in one transaction.
 
         Items keep their ids, labels and attributes. No file is read or moved. Duplicates that were moved into a trash folder before
-        are restored into the new folder.
+        are restored into the new folder, also if no item is left under the old one.
 
         Args:
             old: the folder where the files were, or a file.
@@ -391,7 +391,8 @@ class Collection:
             dry_run: change nothing.
 
         Raises:
-            NotFoundError: there is no item under the old folder, or none of the files exists under the new one.
+            NotFoundError: there is no item under the old folder, and it was never indexed or the new one does not exist; or none
+                of the files exists under the new one.
 
         Example:
             >>> shop = la.open("shop")
@@ -399,7 +400,9 @@ class Collection:
             64
         """
         planned = ingest.plan_relocation(self.store.scan(), to_path(old), self._locate(new))
-        if not planned.relocated and not planned.conflicts:
+        place = os.fspath(old)
+        place = place if ingest.is_windows_path(place) else str(absolute_path(to_path(old)))
+        if not planned.relocated and not planned.conflicts and not self._may_be_renamed(Path(place), to_path(new)):
             raise NotFoundError(f"{self.path} has no items under {os.fspath(old)}. {self._describe_places()}")
         if planned.relocated and not planned.existing and not force:
             raise NotFoundError(
@@ -412,10 +415,17 @@ class Collection:
                 if any(Path(item.uri).is_relative_to(root) for item, _ in planned.changes for root in relative):
                     self.store.add_relative_root(to_path(new))
             self.store.update(planned.changes)
-            place = os.fspath(old)
-            place = place if ingest.is_windows_path(place) else str(absolute_path(to_path(old)))
             roots.record_relocation(self.path, place, absolute_path(to_path(new)))
         return planned
+
+    def _may_be_renamed(self, old: Path, new: Path) -> bool:
+        """Return whether an indexed folder without items may have another name now; its images may be in a trash.
+
+        The images that `duplicates` keeps instead are in the collection, so it is not empty.
+        """
+        indexed = (*self.known_roots(), *(Path(before) for before, _ in roots.known_relocations(self.path)))
+        is_known = any(old.is_relative_to(root) or root.is_relative_to(old) for root in indexed)
+        return is_known and len(self) > 0 and new.is_dir() and not os.path.lexists(old)
 
     def _describe_places(self) -> str:
         """Return a sentence that names the folders of the items' files."""

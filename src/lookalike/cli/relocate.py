@@ -53,6 +53,8 @@ def relocate(given: Options) -> None:
             return
         what = "would be relocated" if given.dry_run else "relocated"
         parts = [f"{plural(done.relocated, 'item')} {what}"]
+        if not done.relocated and not done.conflicts:
+            parts.append(f"lookalike duplicates undo restores files into {given.new}")
         if missing:
             parts.append(f"{missing:,} of their files not there, such as {done.example}")
         if done.merged:
