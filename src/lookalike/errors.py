@@ -39,6 +39,7 @@ _PLAIN_REASONS = (
     (r"Input should be greater than or equal to ", "must be at least "),
     (r"Input should be less than or equal to ", "must be at most "),
     (r"Input should be ", "must be "),
+    (r"String should ", "must "),
 )
 
 

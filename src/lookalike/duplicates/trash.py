@@ -445,7 +445,7 @@ def _add_all_again(
         if is_collection(folder):
             added_here, failed, left = _add_again(folder, of_folder, moved, open_source)
         else:
-            text = f"{plural(len(of_folder), 'restored file')} not added to it. {_describe_gone(name, trash)}"
+            text = f"{plural(len(of_folder), 'restored file')} could not be added to it. {_describe_gone(name, trash)}"
             added_here, failed, left = [], [(folder, text)], of_folder
         added += added_here
         failures += failed
