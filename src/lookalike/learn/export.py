@@ -226,7 +226,7 @@ def _model_card(card: Card) -> str:
     about = card.provenance
     assert about is not None  # noqa: S101 -- `write` sets it
     figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in about.figures.items())
-    begun = f"Training began from the weights {about.weights}. " if about.weights else ""
+    start = f"Training began from the weights {about.weights}. " if about.weights else ""
     about_images = "\n\n".join(filter(None, (card.description, card.scope)))
     return f"""# {card.name}
 
@@ -236,7 +236,7 @@ An image of {card.input.size} × {card.input.size} pixels ({card.input.fit}) bec
 {card.metric} distance. Branches: {", ".join(card.branches)}. Licence of the weights: {card.licence}.
 
 Trained by lookalike {about.versions["lookalike"]} on {about.images:,} images in {about.minutes:.0f} minutes \
-({about.machine}), seed {about.seed}. {begun}The recipe is in `encoder.json`.
+({about.machine}), seed {about.seed}. {start}The recipe is in `encoder.json`.
 
 | on the validation split | |
 |---|---|
