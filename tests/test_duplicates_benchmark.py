@@ -10,6 +10,7 @@ from PIL import Image
 
 from lookalike import sample
 from lookalike.errors import NotFoundError
+from lookalike.evaluation import copies
 
 ROOT = Path(__file__).parent.parent
 
@@ -81,16 +82,15 @@ def test_a_missing_peer_is_an_error(data: Path, benchmark: ModuleType, tmp_path:
 
 
 def test_copies_are_counted_by_kind(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copies = loaded("copies")
-    monkeypatch.setattr(
-        copies, "KINDS", {kind: copies.KINDS[kind] for kind in ("half the size", "with a logo", "grey")}
-    )
-    result = copies.measure(data / "test", 3)
+    benchmark = loaded("copies")
+    kinds = {kind: copies.CHANGES[kind] for kind in ("half the size", "with a logo", "grey")}
+    monkeypatch.setattr(copies, "CHANGES", kinds)
+    result = benchmark.measure(data / "test", 3)
     assert (result["name"], result["images"]) == ("copies", 8)
-    assert {kind: shares["agree"] for kind, shares in result["kinds"].items()} == dict.fromkeys(copies.KINDS, 1)
+    assert {kind: shares["agree"] for kind, shares in result["kinds"].items()} == dict.fromkeys(kinds, 1)
     assert all(shares["duplicates"] <= shares["near"] for shares in result["kinds"].values())
     assert result["duplicates"] == 2  # the copies in the folder itself
-    assert len(copies.table(result).rows) == 4
+    assert len(benchmark.table(result).rows) == 4
     (data / "empty").mkdir()
     with pytest.raises(NotFoundError, match="no image in"):
-        copies.measure(data / "empty", 3)
+        benchmark.measure(data / "empty", 3)
