@@ -26,6 +26,7 @@ from lookalike.query import Branch
 
 _COUNT = 2000
 _STRANGERS = 100
+_SAMPLES = 50
 _SIDE = 128
 
 Sources = Sequence[ImageSource]
@@ -108,7 +109,7 @@ def report(
     """Print the line of a collection: the share of each kind of query that is told that nothing looks like it."""
     calibration = embedder.calibration()
     measured = Chance.of(gallery[:MAX_ITEMS], embedder.metric, calibration) or Chance(np.inf, np.inf)
-    holds = "not calibrated" if calibration is None else "yes" if measured.calibration_holds else "no"
+    holds = "not calibrated" if calibration is None else describe_calibration(embedder, gallery, whole=measured)
     measured = measured if branch == "photo" else measured.for_sketches()
 
     def share(sources: Sources, digits: int) -> str:
@@ -119,6 +120,21 @@ def report(
     left = ", ".join(f"{name} {share(sources, 1)}" for name, sources in near.items())
     right = ", ".join(f"{name} {share(sources, 0)}" for name, sources in away.items())
     print(f"| {embedder.name} | {collection} | {holds} | {left} | {right} |", flush=True)  # noqa: T201
+
+
+def describe_calibration(embedder: Embedder, gallery: np.ndarray, whole: Chance) -> str:
+    """Say whether the calibration holds for a collection, and for how many of 50 samples of 20 and of 60 of its images."""
+
+    def count(size: int) -> int:
+        held = 0
+        for seed in range(_SAMPLES):
+            rows = np.random.default_rng(seed).permutation(len(gallery))[:size]
+            sample = Chance.of(gallery[rows], embedder.metric, embedder.calibration())
+            held += sample is not None and sample.calibration_holds
+        return held
+
+    answer = "yes" if whole.calibration_holds else "no"
+    return f"{answer}; {count(20)} and {count(60)} of {_SAMPLES} samples of 20 and 60"
 
 
 def embed(embedder: Embedder, sources: Sources, branch: Branch = "photo") -> np.ndarray:

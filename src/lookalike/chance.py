@@ -42,8 +42,8 @@ _STEPS = 512
 _MIN_CHECKED = 20
 # Fewer pairs than one in a thousand are too few to count in a sample.
 _MIN_RATE = 0.001
-# Calibrations held for large collections with 0.9 to 1.3 times the expected share of near pairs, and did not hold for those
-# with 2.6 times and more, or with more than half of all pairs the same (benchmarks/no_match.py). A small collection varies more.
+# The largest excess of near pairs, and the largest share of the same: between those of collections like the images of a
+# calibration and those of others. ``benchmarks/no_match.py`` shows how often they are right, also in small samples.
 _MAX_EXCESS, _MAX_SAME = 1.8, 0.5
 _MAX_BYTES = 10_000
 
@@ -128,7 +128,7 @@ def _prior(sample: Vectors, total: int, metric: Metric, calibration: Calibration
 
     If a share ``g`` of the pairs is the same, the share ``g · TAR + (1 - g) · FAR`` lies within the distance of a false
     accept rate. The smallest rate estimates ``g``, and the largest one checks it: images unlike those of the calibration lie
-    nearer to each other, so many more of their pairs lie within its distance.
+    nearer to each other, so a larger share of their pairs lies within its distance.
     """
     expected = 1 / max(2, total)  # one item that shows the same
     accept = calibration.true_accept_rate

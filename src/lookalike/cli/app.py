@@ -60,7 +60,7 @@ class Commands(MutableMapping[str, Any]):
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Pause the garbage collector: it finds nothing in imported modules, and takes a tenth of the start of a command."""
+    """Pause the garbage collector, which takes time and finds nothing while modules are imported."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -9,6 +9,7 @@ from lookalike.learn import augment, pixels
 from lookalike.learn.distributed import on_first
 from lookalike.learn.recipe import Precision
 from lookalike.learn.stage_run import StageRun
+from lookalike.tables import plural
 
 # Images of a timed step: enough for the speed of a whole batch, and few enough for a large network on a CPU.
 _IMAGES = 16
@@ -17,7 +18,6 @@ _IMAGES = 16
 _MIN_GAIN = 1.1
 
 _REPEATS = 2
-_SECONDS_PER_MINUTE = 60
 
 
 def measure(run: StageRun) -> None:
@@ -37,11 +37,9 @@ def measure(run: StageRun) -> None:
     state.precision = chosen
     images = sum(len(batch.rows) for batch in run.data.batches.epoch(0))
     epochs = config.epochs - state.epoch
-    minutes = seconds[chosen] / _IMAGES * images / run.fabric.world_size * epochs / _SECONDS_PER_MINUTE
+    minutes = seconds[chosen] / _IMAGES * images / run.fabric.world_size * epochs / 60
     most = "at most " if config.early_stopping else "about "
-    run.progress.note(
-        f"{most}{describe(minutes)} for {epochs} {'epoch' if epochs == 1 else 'epochs'} of {images:,} images"
-    )
+    run.progress.note(f"{most}{describe(minutes)} for {plural(epochs, 'epoch')} of {plural(images, 'image')}")
 
 
 def time_step(run: StageRun, precision: Precision) -> float:
