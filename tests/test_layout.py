@@ -34,7 +34,7 @@ ALLOWED = {
     "markupsafe": ("evaluation.report", "duplicates.page"),
     "matplotlib": ("evaluation.report",),
     "onnx": ("learn",),
-    "onnxruntime": ("encoders",),
+    "onnxruntime": ("encoders", "learn.quantise"),
     "onnxscript": ("learn",),
     "pandas": ("tables", "joins.pairs", "stores.answer", "duplicates.result"),
     "pgvector": ("stores.postgres",),

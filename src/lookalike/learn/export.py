@@ -75,7 +75,7 @@ def write(recipe: Recipe, network: Siamese, folder: Path, samples: LabelledImage
     atomic.write_text(new / "encoder.json", card.model_dump_json(indent=2) + "\n")
     atomic.write_text(new / "README.md", _model_card(card))
     network = network.float().eval().cpu()
-    models = {name: _to_onnx(network.branch(name), size) for name in branches}
+    models = {name: to_onnx(network.branch(name), size) for name in branches}
     for name, model in models.items():
         _save(_with_float16_weights(model), new / f"{name}.onnx")
     for name, model in models.items():
@@ -149,7 +149,12 @@ def _last_parts(path: str) -> str:
     return "/".join(Path(path).parts[-2:])
 
 
-def _to_onnx(branch: nn.Module, size: int) -> onnx.ModelProto:
+def to_onnx(branch: nn.Module, size: int) -> onnx.ModelProto:
+    """Convert a network of images ``(n, 3, size, size)`` to ONNX, for any n.
+
+    Raises:
+        EncoderError: torch cannot convert it.
+    """
     example = torch.zeros(2, 3, size, size)
     log = logging.getLogger("torch.onnx")
     level = log.level

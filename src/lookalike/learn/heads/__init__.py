@@ -1,0 +1,5 @@
+"""Heads in closed form: what they compute, their fitting to embeddings, and their place in an ONNX network."""
+
+from lookalike.learn.heads.head import Classes, Head
+
+__all__ = ["Classes", "Head"]
