@@ -263,7 +263,7 @@ class Undecoded:
     def take(self, rows: np.ndarray) -> "Undecoded":
         return Undecoded(len(rows))
 
-    def load(self, row: int, size: int, fit: images.Fit) -> np.ndarray:
+    def load(self, row: int, size: int, fit: images.Fitting) -> np.ndarray:
         raise AssertionError((row, size, fit))
 
     def inspect(self, row: int) -> ImageInfo:
@@ -543,7 +543,7 @@ def test_batches_look_ahead_a_bounded_distance_and_stop_with_the_consumer() -> N
         def take(self, rows: np.ndarray) -> "Counted":
             return Counted(len(rows))
 
-        def load(self, row: int, size: int, fit: images.Fit) -> np.ndarray:
+        def load(self, row: int, size: int, fit: images.Fitting) -> np.ndarray:
             loaded.append(row)
             return images.load(Image.new("L", (1, 1), row % 256), size, fit)
 

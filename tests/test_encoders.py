@@ -1,5 +1,6 @@
 """Encoder artefacts: reading, refusals and embeddings."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -25,6 +26,7 @@ from lookalike.metric import Metric
 
 SIZE = 32
 DIMENSION = 48
+PLAIN = {"size": SIZE, "fit": "squash", "mean": [0, 0, 0], "std": [1, 1, 1]}
 
 
 @pytest.fixture
@@ -112,6 +114,66 @@ def test_bits_are_packed(folder: Path) -> None:
     assert np.array_equal(np.unpackbits(codes, axis=1), grid > 0.5)
 
 
+def grid_of(batch: np.ndarray) -> np.ndarray:
+    """Return the means of a 4 by 4 grid, shape (n, 3, 4, 4)."""
+    n = len(batch)
+    return np.asarray(batch.reshape(n, 4, 8, 4, 8, 3).mean((2, 4)).transpose(0, 3, 1, 2) / 255)
+
+
+def write_parts(folder: Path, *, images_in: str | int = "n", kind: int = TensorProto.FLOAT) -> None:
+    """A network with two outputs: maps ``(n, 3, 4, 4)``, and its cells as vectors ``(n, 16, 3)``."""
+    nodes = [
+        helper.make_node("AveragePool", ["in"], ["maps"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Reshape", ["maps", "shape"], ["columns"]),
+        helper.make_node("Transpose", ["columns"], ["parts"], perm=[0, 2, 1]),
+    ]
+    shape = helper.make_tensor("shape", TensorProto.INT64, [3], [0, 3, 16])
+    inputs = [helper.make_tensor_value_info("in", kind, [images_in, 3, SIZE, SIZE])]
+    outputs = [
+        helper.make_tensor_value_info("maps", kind, [images_in, 3, 4, 4]),
+        helper.make_tensor_value_info("parts", kind, [images_in, 16, 3]),
+    ]
+    graph = helper.make_graph(nodes, "test", inputs, outputs, [shape])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "photo.onnx"
+    )
+
+
+@pytest.mark.parametrize(
+    ("output", "pool", "expected"),
+    [
+        ("maps", "mean", lambda grid: grid.mean((2, 3))),
+        ("parts", "mean", lambda grid: grid.mean((2, 3))),
+        ("parts", "first", lambda grid: grid[:, :, 0, 0]),
+    ],
+)
+def test_a_card_says_which_output_to_read_and_how_its_parts_become_one(
+    folder: Path, output: str, pool: str, expected: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    write_card(folder, dimension=3, branches=["photo"], network_output={"name": output, "pool": pool})
+    batch = random_images(5)
+    write_parts(folder)
+    assert np.allclose(Encoder.open(folder).embed(batch), expected(grid_of(batch)), atol=1e-5)
+
+
+@pytest.mark.parametrize("images_in", [1, 2])
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.FLOAT16])
+def test_a_network_may_take_a_fixed_number_of_images_and_float16(folder: Path, images_in: int, kind: int) -> None:
+    write_card(folder, dimension=3, branches=["photo"], network_output={"name": "parts", "pool": "mean"})
+    write_parts(folder, images_in=images_in, kind=kind)
+    batch = random_images(5)
+    tolerance = 1e-5 if kind == TensorProto.FLOAT else 2e-3
+    assert np.allclose(Encoder.open(folder).embed(batch), grid_of(batch).mean((2, 3)), atol=tolerance)
+
+
+def test_a_network_that_takes_more_than_images_is_reported(folder: Path) -> None:
+    model = onnx.load(folder / "photo.onnx")
+    model.graph.input.append(helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["n", 77]))
+    onnx.save(model, folder / "photo.onnx")
+    with pytest.raises(EncoderError, match=r"2 inputs.*input_ids"):
+        Encoder.open(folder).embed(random_images(1))
+
+
 def test_threads_share_an_encoder(pocket: Path) -> None:
     encoder, batch = Encoder.open(pocket), random_images(8)
     with ThreadPoolExecutor(8) as pool:
@@ -163,6 +225,11 @@ def test_a_missing_branch_is_refused(folder: Path) -> None:
         ({"branches": ["sketch"]}, EncoderError),
         ({"branches": ["../photo"]}, EncoderError),
         ({"input": {}}, EncoderError),
+        ({"input": PLAIN | {"resize": 30}}, EncoderError),
+        ({"input": PLAIN | {"resize": 40, "fit": "pad"}}, EncoderError),
+        ({"input": PLAIN | {"interpolation": "box"}}, EncoderError),
+        ({"network_output": {"name": "a\nb"}}, EncoderError),
+        ({"network_output": {"pool": "last"}}, EncoderError),
         ({"colour": "red"}, EncoderError),
         ({"scope": "Mugs.\nCups."}, EncoderError),
         ({"scope": "\x1b[2J"}, EncoderError),
@@ -273,13 +340,25 @@ def test_the_fingerprint_changes_with_the_embeddings(folder: Path) -> None:
     changes: list[Callable[[], object]] = [
         lambda: write_card(moved, branches=["photo"]),
         lambda: write_card(moved, dimension=24),
+        lambda: write_card(moved, network_output={"pool": "mean"}),
+        lambda: write_card(moved, input=PLAIN | {"resize": SIZE}),
         lambda: (moved / "photo.onnx").write_bytes((moved / "photo.onnx").read_bytes() + b"\x32\0"),
     ]
     seen = {before}
     for change in changes:
         change()
         seen.add(Encoder.open(moved).fingerprint)
-    assert len(seen) == 4
+    assert len(seen) == 6
+
+
+def test_early_cards_keep_their_fingerprints(folder: Path) -> None:
+    write_card(folder, input=PLAIN)
+    fields = {"input": PLAIN, "dimension": DIMENSION, "output": "float", "branches": ["photo", "sketch"]}
+    floats = {"input": PLAIN | {"mean": [0.0] * 3, "std": [1.0] * 3}}
+    digest = hashlib.sha256(json.dumps(fields | floats, sort_keys=True).encode())
+    for branch in ("photo", "sketch"):
+        digest.update(hashlib.sha256((folder / f"{branch}.onnx").read_bytes()).digest())
+    assert Encoder.open(folder).fingerprint == digest.hexdigest()
 
 
 # ---- the registry

@@ -11,6 +11,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -426,6 +427,45 @@ def test_any_aspect_fits(size: tuple[int, int], how: images.Fit) -> None:
 def test_a_crop_of_the_right_height_moves_no_pixel() -> None:
     noise = np.random.default_rng(3).integers(0, 256, (32, 41, 3), np.uint8)
     np.testing.assert_array_equal(images.load(Image.fromarray(noise), 32, "crop"), noise[:, 4:36])
+
+
+def as_torchvision(image: Image.Image, size: int, how: images.Resizing) -> np.ndarray:
+    """Resize, then crop the middle, as torchvision's ``Resize`` and ``CenterCrop`` do with Pillow images."""
+    width, height = image.size
+    if how.fit == "squash":
+        resized = (how.side, how.side)
+    elif width <= height:
+        resized = (how.side, int(how.side * height / width))
+    else:
+        resized = (int(how.side * width / height), how.side)
+    whole = image.resize(resized, Image.Resampling[how.interpolation.upper()])
+    left, top = (round((side - size) / 2.0) for side in resized)
+    return np.array(whole.crop((left, top, left + size, top + size)))
+
+
+@given(
+    width=st.integers(20, 300),
+    height=st.integers(20, 300),
+    size=st.integers(8, 60),
+    more=st.integers(0, 20),
+    fit=st.sampled_from(["squash", "crop"]),
+    interpolation=st.sampled_from(["bilinear", "hamming", "bicubic", "lanczos"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_resizing_is_that_of_torchvision(
+    width: int, height: int, size: int, more: int, fit: Literal["squash", "crop"], interpolation: images.Interpolation
+) -> None:
+    coarse = np.random.default_rng(width * height).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
+    image = Image.fromarray(coarse).resize((width, height))
+    how = images.Resizing(fit, size + more, interpolation)
+    result, expected = images.load(image, size, how).astype(float), as_torchvision(image, size, how)
+    limit = 0.2 if max(image.size) < 6 * how.side else 2.5  # larger reductions average whole pixels first
+    assert np.abs(result - expected).mean() < limit
+
+
+def test_a_resizing_of_a_long_image_computes_only_its_crop() -> None:
+    long = Image.new("RGB", (60_000, 1), "red")
+    assert np.array_equal(images.load(long, 64, images.Resizing("crop", 1024)), np.full((64, 64, 3), (255, 0, 0)))
 
 
 def test_fitting_does_not_alias() -> None:

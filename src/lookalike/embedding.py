@@ -135,7 +135,7 @@ class Embedder:
             UsageError: the source is not an image.
         """
         network = self.encoder.card.input
-        return images.load(source, network.size, network.fit)
+        return images.load(source, network.size, network.fitting)
 
     def embed(self, sources: Sequence[ImageSource], branch: Branch = "photo") -> Vectors:
         """Embed images, in order.

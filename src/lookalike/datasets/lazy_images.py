@@ -7,7 +7,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from lookalike import images, sample
-from lookalike.images import Fit
+from lookalike.images import Fitting
 from lookalike.shapes import Int64, UInt8
 
 # Pixels a side at which a generated product is inspected, since it has no size of its own.
@@ -29,7 +29,7 @@ class LazyImages(Protocol):
     def __len__(self) -> int:
         """Count the images."""
 
-    def load(self, row: int, size: int, fit: Fit) -> UInt8[np.ndarray, "size size 3"]:
+    def load(self, row: int, size: int, fit: Fitting) -> UInt8[np.ndarray, "size size 3"]:
         """Decode one image and fit it to a square.
 
         Raises:
@@ -57,7 +57,7 @@ class FileImages:
         """Count the images."""
         return len(self.paths)
 
-    def load(self, row: int, size: int, fit: Fit) -> UInt8[np.ndarray, "size size 3"]:
+    def load(self, row: int, size: int, fit: Fitting) -> UInt8[np.ndarray, "size size 3"]:
         """Decode one file and fit it to a square."""
         return images.load(self.paths[row], size, fit)
 
@@ -93,7 +93,7 @@ class ArrayImages:
         """Count the images."""
         return len(self.positions)
 
-    def load(self, row: int, size: int, fit: Fit) -> UInt8[np.ndarray, "size size 3"]:
+    def load(self, row: int, size: int, fit: Fitting) -> UInt8[np.ndarray, "size size 3"]:
         """Fit one image to a square."""
         return images.load(self._pixels(row), size, fit)
 
@@ -136,7 +136,7 @@ class ToyShopImages:
         """Count the images."""
         return len(self.variants)
 
-    def load(self, row: int, size: int, fit: Fit) -> UInt8[np.ndarray, "size size 3"]:
+    def load(self, row: int, size: int, fit: Fitting) -> UInt8[np.ndarray, "size size 3"]:
         """Render one product. A product is square, so ``fit`` has no effect."""
         product, variant = self.variants[row].tolist()
         rendered = self.products[product].photo(size) if variant < 0 else self.products[product].sketch(variant, size)

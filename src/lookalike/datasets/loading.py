@@ -15,7 +15,7 @@ from lookalike.datasets.npz import open_npz
 from lookalike.datasets.sources import CsvSource, FolderSource, NpzSource, Source, ToyShopSource
 from lookalike.datasets.tables import open_table
 from lookalike.errors import DataError, ImageError, NotFoundError
-from lookalike.images import Fit
+from lookalike.images import Fit, Fitting
 from lookalike.parallel import prefetch_map
 from lookalike.progress import SILENT, Progress
 from lookalike.shapes import Int64, UInt8
@@ -63,7 +63,7 @@ class Batch:
     failures: tuple[str, ...]
 
 
-def decode_batches(dataset: Dataset, size: int, fit: Fit, count: int = 256) -> Iterator[Batch]:
+def decode_batches(dataset: Dataset, size: int, fit: Fitting, count: int = 256) -> Iterator[Batch]:
     """Decode images in order, in threads, in memory that does not grow with the dataset.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 
 from lookalike.encoders import graph, process
-from lookalike.encoders.card import Card
+from lookalike.encoders.card import Card, Output
 from lookalike.encoders.network import Contract, Network, NetworkError
 from lookalike.encoders.paths import own_file
 from lookalike.encoders.process import NetworkProcess
@@ -69,7 +69,9 @@ class Encoder:
     def fingerprint(self) -> str:
         """SHA-256 of the networks and their input, which determine the embeddings. A new calibration does not change it."""
         digest = hashlib.sha256()
-        fields = self.card.model_dump(mode="json", include={"input", "dimension", "output", "branches"})
+        # Without fields that early cards do not have, so that their fingerprints stay.
+        included = {"input", "dimension", "output", "network_output", "branches"}
+        fields = self.card.model_dump(mode="json", include=included, exclude_defaults=True)
         digest.update(json.dumps(fields, sort_keys=True).encode())
         for branch in self.card.branches:
             digest.update(self._digest(branch))
@@ -137,10 +139,7 @@ class Encoder:
         """Return a branch's network: in this process if it is bundled, else in a process of its own."""
         with self._lock:
             if branch not in self._networks:
-                card = self.card
-                contract = Contract(
-                    card.input.size, card.input.mean, card.input.std, card.dimension, bits=card.output == "bits"
-                )
+                contract = _contract(self.card)
                 bundled = _bundled_network(self._path(branch))
                 self._networks[branch] = (
                     Network(str(bundled), contract)
@@ -164,6 +163,11 @@ class Encoder:
                     raise EncoderError(f"{path} {e}") from e
             self._digests[branch] = hashlib.sha256(content).digest()
         return self._digests[branch]
+
+
+def _contract(card: Card) -> Contract:
+    of, read = card.input, card.network_output or Output()
+    return Contract(of.size, of.mean, of.std, card.dimension, card.output == "bits", read.name, read.pool)
 
 
 def _read(path: Path, limit: int) -> bytes:

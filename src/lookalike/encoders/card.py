@@ -12,7 +12,7 @@ from lookalike import atomic
 from lookalike.encoders.network import one_line
 from lookalike.encoders.paths import own_file
 from lookalike.errors import EncoderError, MismatchError, NotFoundError, StorageError, UsageError, plain_reason
-from lookalike.images import Fit
+from lookalike.images import Fit, Fitting, Interpolation, Resizing
 from lookalike.metric import Metric
 from lookalike.query import Branch
 from lookalike.shapes import Float64, Shaped
@@ -57,6 +57,47 @@ class Input(_Strict):
     fit: Fit
     mean: tuple[Mean, Mean, Mean]
     std: tuple[Std, Std, Std]
+    resize: int | None = Field(
+        default=None,
+        gt=0,
+        le=4 * MAX_SIZE,
+        description="side to resize to in whole pixels before the middle is cropped, as torchvision does; none: as `fit` says",
+    )
+    interpolation: Interpolation = Field(default="bicubic", description="the filter of `resize`")
+
+    @model_validator(mode="after")
+    def _check_resize(self) -> Self:
+        if self.resize is None:
+            if self.interpolation != "bicubic":
+                raise ValueError("interpolation needs resize")
+        elif self.fit == "pad" or self.resize < self.size:
+            raise ValueError("resize needs the fit “squash” or “crop”, and at least size pixels")
+        return self
+
+    @property
+    def fitting(self) -> Fitting:
+        """How an image becomes a square of ``size``."""
+        if self.resize is None or self.fit == "pad":
+            return self.fit
+        return Resizing(self.fit, self.resize, self.interpolation)
+
+    @property
+    def decoded_side(self) -> int:
+        """The side of the square that a decoded image is resized to."""
+        return self.resize or self.size
+
+
+TokenPool = Literal["first", "mean"]
+
+
+class Output(_Strict):
+    """The output of a network that has several, or one for each part of an image."""
+
+    name: Line | None = Field(default=None, min_length=1, description="of the output; none: the network has only one")
+    pool: TokenPool | None = Field(
+        default=None,
+        description="how the vectors of an image's parts become one: the first, or the mean; none: there is one vector",
+    )
 
 
 _Distance = Annotated[float, Field(ge=0)]
@@ -153,6 +194,9 @@ class Card(_Strict):
     output: Literal["float", "bits"]
     metric: Metric = Field(description="the metric that it was trained for")
     input: Input
+    network_output: Output | None = Field(
+        default=None, description="none: the network has one output, a vector an image"
+    )
     branches: tuple[Branch, ...] = Field(min_length=1, max_length=2)
     calibrations: tuple[Calibration, ...] = Field(default=(), max_length=2, description="at most one of each kind")
     provenance: Provenance | None = None

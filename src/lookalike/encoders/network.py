@@ -42,6 +42,8 @@ class Contract:
         std: of each channel, by which the values are then divided.
         dimension: numbers an image.
         bits: whether a positive number is the bit 1, and another one 0.
+        output: name of the output to read, if the network has several.
+        pool: how the vectors of an image's parts become one: ``first``, ``mean``, or none if there is one vector.
     """
 
     size: int
@@ -49,6 +51,8 @@ class Contract:
     std: tuple[float, float, float]
     dimension: int
     bits: bool
+    output: str | None = None
+    pool: str | None = None
 
     @property
     def width(self) -> int:
@@ -79,7 +83,7 @@ class Network:
         """
         contract, session = self._contract, self._session(threads)
         try:
-            (result,) = session.run(None, {session.get_inputs()[0].name: self._normalise(batch)})
+            result = self._pool(self._run(session, self._normalise(batch)))
             shape = np.shape(result)
             finite = np.isfinite(result).all()
         except Exception as e:  # ONNX Runtime's own errors have no public base class
@@ -91,6 +95,32 @@ class Network:
             )
         values: np.ndarray = np.packbits(result > 0, axis=1) if contract.bits else np.asarray(result, np.float32)
         return values
+
+    def _run(self, session: "InferenceSession", images: np.ndarray) -> np.ndarray:
+        """Run a network on normalised images; one for a fixed number of images gets as many at a time."""
+        (images_in,) = session.get_inputs()
+        if images_in.type == "tensor(float16)":
+            images = images.astype(np.float16)
+        fixed = images_in.shape[0] if images_in.shape and isinstance(images_in.shape[0], int) else len(images)
+        outputs = None if self._contract.output is None else [self._contract.output]
+        parts = []
+        for start in range(0, len(images), fixed):
+            part = images[start : start + fixed]
+            missing = fixed - len(part)
+            full = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
+            (result,) = session.run(outputs, {images_in.name: full})
+            parts.append(np.asarray(result)[: len(part)])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _pool(self, result: np.ndarray) -> np.ndarray:
+        """Make one vector an image of vectors ``(n, parts, d)``, or of maps ``(n, d, height, width)``."""
+        if self._contract.pool is None or result.ndim <= 2:  # noqa: PLR2004 -- n, d
+            # The means of maps are often of shape (n, d, 1, 1).
+            return result.reshape(result.shape[:2]) if result.size == np.prod(result.shape[:2]) else result
+        result = result.astype(np.float32)
+        if result.ndim == 3:  # noqa: PLR2004 -- n, parts, d
+            return result[:, 0] if self._contract.pool == "first" else np.asarray(result.mean(axis=1))
+        return np.asarray(result.mean(axis=tuple(range(2, result.ndim))))
 
     def _normalise(self, batch: np.ndarray) -> np.ndarray:
         mean, std = (np.array(v, np.float32)[:, None, None] for v in (self._contract.mean, self._contract.std))
@@ -118,6 +148,11 @@ class Network:
                     )
                 except Exception as e:  # as in `run`
                     raise NetworkError(f"cannot be loaded: {one_line(e)}") from e
+                if len(inputs := self._sessions[threads].get_inputs()) != 1:
+                    raise NetworkError(
+                        f"takes {len(inputs)} inputs, not one: {one_line(', '.join(i.name for i in inputs))}. Use a network of"
+                        " images alone."
+                    )
         return self._sessions[threads]
 
 

@@ -10,7 +10,7 @@ Colour profiles are ignored: encoders are trained on images opened the same way,
 
 from lookalike.images.decoding import claimed_pixels, dimensions, is_animated, open_image, read_bytes
 from lookalike.images.finding import SUFFIXES, Found, describe_not_taken, find, survey
-from lookalike.images.fitting import Fit, load
+from lookalike.images.fitting import Fit, Fitting, Interpolation, Resizing, load
 from lookalike.images.formats import media_type
 from lookalike.images.kinds import NotTaken
 from lookalike.images.limits import DEFAULT_LIMITS, Limits
@@ -21,11 +21,14 @@ __all__ = [
     "DEFAULT_LIMITS",
     "SUFFIXES",
     "Fit",
+    "Fitting",
     "Found",
     "ImageInMemory",
     "ImageSource",
+    "Interpolation",
     "Limits",
     "NotTaken",
+    "Resizing",
     "claimed_pixels",
     "describe_not_taken",
     "dimensions",

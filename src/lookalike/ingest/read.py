@@ -65,14 +65,16 @@ def _read_file(entry: Entry, known: Known, embedder: Embedder) -> Read:
     if item.sha256 in known:
         return Read(item)
     network = embedder.encoder.card.input
-    return Read(item, images.load(content, network.size, network.fit, name=repr(str(path))))
+    return Read(item, images.load(content, network.size, network.fitting, name=repr(str(path))))
 
 
 def _read_memory(entry: Entry, known: Known, embedder: Embedder) -> Read:
     if entry.image is None:
         raise UsageError(f"The entry {entry.path} has no image.")
     name, network = f"Image {entry.path}", embedder.encoder.card.input
-    fitted = images.load(entry.image, network.size, network.fit, name=name)  # first, since its errors name the image
+    fitted = images.load(
+        entry.image, network.size, network.fitting, name=name
+    )  # first, since its errors name the image
     content = images.read_bytes(entry.image)
     sha256 = images.fingerprint(content)
     ident = entry.id or sha256[:_ID_DIGITS]

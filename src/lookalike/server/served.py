@@ -57,7 +57,7 @@ class ServedCollections:
 
     def decode(self, collection: Collection, *contents: bytes) -> AbstractContextManager[None]:
         """Reserve memory for image files that the block embeds; raises as `PixelBudget.hold`."""
-        return self.pixels.hold(*contents, at_least=collection.embedder.encoder.card.input.size)
+        return self.pixels.hold(*contents, at_least=collection.embedder.encoder.card.input.decoded_side)
 
 
 def get_served(request: Request) -> ServedCollections:
