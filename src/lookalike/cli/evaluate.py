@@ -131,6 +131,8 @@ def _print(result: Evaluation, page: Path | None, *, json: bool) -> None:
         return
     if table := result.table():
         output.stdout.print_lines(table)
+    for line in result.protocols:
+        output.stdout.print(line)
     for reason in result.not_measured:
         output.stderr.print(f"Not measured: {reason}", style="yellow")
     if page:

@@ -4,7 +4,7 @@ The protocols keep scores honest: no query ranks itself, no threshold is judged 
 random choice follows from a seed.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -13,6 +13,7 @@ import numpy as np
 from lookalike.errors import DataError, UsageError
 from lookalike.evaluation import fewshot, retrieval, verification
 from lookalike.evaluation.embedded import EmbeddedDataset
+from lookalike.evaluation.intervals import Interval, PairDistances, verification_intervals
 from lookalike.evaluation.roc import Roc
 from lookalike.shapes import Bool, Float32, Int64
 
@@ -159,6 +160,10 @@ def _own_rows(queries: Int64[np.ndarray, " q"], gallery: Int64[np.ndarray, " g"]
     return np.searchsorted(gallery, queries).astype(np.int64)
 
 
+Unit = Literal["classes", "images"]
+"""What a verification interval draws again."""
+
+
 @dataclass(frozen=True, eq=False)
 class VerificationResult:
     """The result of the verification protocol.
@@ -168,6 +173,7 @@ class VerificationResult:
         distances: of these pairs.
         roc: of these pairs, at every threshold.
         confusion: of these pairs, at a threshold that was chosen on other pairs.
+        intervals: name of a score, or ``threshold`` → its 95 % confidence interval; see `lookalike.evaluation.intervals`.
         protocol: the protocol in a sentence.
     """
 
@@ -175,12 +181,23 @@ class VerificationResult:
     distances: Float32[np.ndarray, " n"]
     roc: Roc
     confusion: verification.ConfusionMatrix
+    intervals: Mapping[str, Interval]
     protocol: str
 
     @property
     def accepted(self) -> Bool[np.ndarray, " n"]:
         """Which pairs the threshold accepts as the same."""
         return np.asarray(self.distances <= np.float32(self.confusion.threshold))
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The scores by name."""
+        return _verification_scores(self.confusion, self.roc)
+
+
+def _verification_scores(confusion: verification.ConfusionMatrix, roc: Roc) -> dict[str, float]:
+    names = ("accuracy", "precision", "recall", "f1", "false_accept_rate", "false_reject_rate")
+    return {name: getattr(confusion, name) for name in names} | {"auc": roc.auc, "eer": roc.eer}
 
 
 def evaluate_verification(
@@ -190,29 +207,38 @@ def evaluate_verification(
 
     The threshold has the best accuracy on pairs of ``threshold_data``. Without it, the threshold is chosen on one half of
     the data and judged on the other half: on other classes if twenty or more have two images, else on other images of the
-    same classes.
+    same classes. The intervals are a bootstrap over the classes if there are so many, else over the images.
 
     Raises:
         DataError: there are too few images for genuine and impostor pairs on either side.
     """
     photos = data.photos
+    unit = threshold_unit = _choose_unit(data.labels[photos])
     if threshold_data is not None:
+        threshold_unit = _choose_unit(threshold_data.labels[threshold_data.photos])
         chosen_rows, judged_rows, description = threshold_data.photos, photos, "separate images"
     else:
         threshold_data = data
-        chosen, judged, description = _halve(data.labels[photos], options.seed)
+        chosen, judged = _halve(data.labels[photos], options.seed, unit)
         chosen_rows, judged_rows = photos[chosen], photos[judged]
+        description = f"the other half of the {unit}"
     threshold_pairs, threshold_distances = _draw_pairs(threshold_data, chosen_rows, options.pairs, options.seed + 1)
     threshold = Roc.of_pairs(threshold_distances, threshold_pairs.same).best_accuracy().threshold
     pairs, distances = _draw_pairs(data, judged_rows, options.pairs, options.seed)
-    return VerificationResult(
-        pairs,
-        distances,
+    roc, confusion = (
         Roc.of_pairs(distances, pairs.same),
         verification.confusion_matrix(distances, pairs.same, threshold),
-        f"{len(pairs):,} random pairs, half of them of the same class; the threshold has the best accuracy on"
-        f" {len(threshold_pairs):,} pairs of {description}",
     )
+    judged_pairs = _pair_distances(pairs, distances, data, unit)
+    chosen_pairs = _pair_distances(threshold_pairs, threshold_distances, threshold_data, threshold_unit)
+    intervals = verification_intervals(judged_pairs, chosen_pairs, _verification_scores(confusion, roc), options.seed)
+    protocol = (
+        f"{len(pairs):,} random pairs, half of them of the same class; the threshold has the best accuracy on"
+        f" {len(threshold_pairs):,} pairs of {description}"
+    )
+    if intervals:
+        protocol += f"; the intervals come from a bootstrap over {judged_pairs.units:,} {unit}"
+    return VerificationResult(pairs, distances, roc, confusion, intervals, protocol)
 
 
 def _draw_pairs(
@@ -223,19 +249,40 @@ def _draw_pairs(
     return pairs, pairs.distances(data.embeddings, data.metric)
 
 
-def _halve(labels: Int64[np.ndarray, " n"], seed: int) -> tuple[Int64[np.ndarray, " a"], Int64[np.ndarray, " b"], str]:
-    """Return rows to choose a threshold on, rows to judge it on, and a description of the former."""
-    rng = np.random.default_rng(seed)
+def _pair_distances(
+    pairs: verification.LabelledPairs, distances: Float32[np.ndarray, " n"], data: EmbeddedDataset, unit: Unit
+) -> PairDistances:
+    left, right = (
+        (data.labels[pairs.left], data.labels[pairs.right]) if unit == "classes" else (pairs.left, pairs.right)
+    )
+    return PairDistances(distances, pairs.same, left, right)
+
+
+def _choose_unit(labels: Int64[np.ndarray, " n"]) -> Unit:
+    """Take the classes as a sample if many have two images; take few classes as given, and their images as a sample."""
+    return "classes" if len(_paired_classes(labels)) >= 2 * _MIN_CLASSES else "images"
+
+
+def _paired_classes(labels: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " c"]:
+    """Return the classes that have two images."""
     classes, counts = np.unique(labels, return_counts=True)
-    paired = classes[counts > 1]
-    if len(paired) >= 2 * _MIN_CLASSES:
+    return classes[counts > 1]
+
+
+def _halve(
+    labels: Int64[np.ndarray, " n"], seed: int, unit: Unit
+) -> tuple[Int64[np.ndarray, " a"], Int64[np.ndarray, " b"]]:
+    """Return rows to choose a threshold on, and rows of other classes, or other images of the same classes, to judge it on."""
+    rng = np.random.default_rng(seed)
+    if unit == "classes":
+        paired = _paired_classes(labels)
         chosen = np.isin(labels, rng.permutation(paired)[: len(paired) // 2])
-        return np.flatnonzero(chosen), np.flatnonzero(~chosen), "the other half of the classes"
+        return np.flatnonzero(chosen), np.flatnonzero(~chosen)
     chosen = np.zeros(len(labels), dtype=bool)
-    for label in classes:
+    for label in np.unique(labels):
         of_class = np.flatnonzero(labels == label)
         chosen[rng.permutation(of_class)[: len(of_class) // 2]] = True
-    return np.flatnonzero(chosen), np.flatnonzero(~chosen), "the other half of the images"
+    return np.flatnonzero(chosen), np.flatnonzero(~chosen)
 
 
 def evaluate_few_shot(data: EmbeddedDataset, options: EvaluationOptions) -> tuple[fewshot.FewShotScores, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 from lookalike import tables
 from lookalike.evaluation.embedded import EmbeddedDataset
 from lookalike.evaluation.fewshot import FewShotScores
+from lookalike.evaluation.intervals import wilson_interval
 from lookalike.evaluation.protocols import RetrievalResult, VerificationResult
 from lookalike.evaluation.retrieval import RetrievalScores
 from lookalike.metric import Metric
@@ -120,9 +121,16 @@ class Evaluation:
             scores.append(Score("Omniglot one-shot runs", runs.accuracy, "share", _few_shot_interval(runs), meaning))
         return scores
 
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """For each measured task with queries or pairs, a sentence that says how it was measured."""
+        results = {"Retrieval": self.retrieval, "Verification": self.verification}
+        return tuple(f"{task}: {result.protocol}." for task, result in results.items() if result)
+
     def __str__(self) -> str:
-        """Format the scores as a table, followed by what was not measured."""
-        return "\n".join([*self.table().splitlines(), *(f"Not measured: {line}" for line in self.not_measured)])
+        """Format the scores as a table, followed by how they were measured, and by what was not measured."""
+        not_measured = (f"Not measured: {line}" for line in self.not_measured)
+        return "\n".join([*self.table().splitlines(), *self.protocols, *not_measured])
 
     def table(self) -> str:
         """Format the scores as a table; empty without scores."""
@@ -178,14 +186,6 @@ def distance_histogram(result: VerificationResult, bins: int = 60) -> Histogram:
     return Histogram(edges, genuine, impostor)
 
 
-def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """Return the 95 % confidence interval of a share of ``count`` independent trials (Wilson 1927)."""
-    z = 1.959964
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def _share(name: str, value: float, count: int | None, meaning: str) -> Score:
     return Score(name, value, "share", None if count is None else wilson_interval(value, count), meaning)
 
@@ -204,26 +204,27 @@ def _retrieval_scores(result: RetrievalResult) -> list[Score]:
 
 
 def _verification_scores(result: VerificationResult) -> list[Score]:
-    c, roc = result.confusion, result.roc
-    impostors, genuine = c.false_positives + c.true_negatives, c.false_negatives + c.true_positives
+    shares = {
+        "accuracy": ("accuracy", "pairs judged correctly at the threshold"),
+        "precision": ("precision", "share of the accepted pairs that are of the same class"),
+        "recall": ("recall", "share of the pairs of the same class that are accepted"),
+        "f1": ("F1", "harmonic mean of precision and recall"),
+        "auc": ("AUC", "chance that a pair of the same class is nearer than one of different classes"),
+        "eer": ("EER", "error rate at which false accepts equal false rejects"),
+        "false_accept_rate": ("FAR", "false accept rate: pairs of different classes accepted as the same"),
+        "false_reject_rate": ("FRR", "false reject rate: pairs of the same class rejected"),
+        "threshold": ("threshold", "largest distance of a pair accepted as the same"),
+    }
+    values = result.scores | {"threshold": result.confusion.threshold}
     return [
-        _share("accuracy", c.accuracy, len(result.pairs), "pairs judged correctly at the threshold"),
-        _share("precision", c.precision, None, "share of the accepted pairs that are of the same class"),
-        _share("recall", c.recall, None, "share of the pairs of the same class that are accepted"),
-        _share("F1", c.f1, None, "harmonic mean of precision and recall"),
         Score(
-            "AUC",
-            roc.auc,
-            "number",
-            None,
-            "chance that a pair of the same class is nearer than one of different classes",
-        ),
-        _share("EER", roc.eer, None, "error rate at which false accepts equal false rejects"),
-        _share(
-            "FAR", c.false_accept_rate, impostors, "false accept rate: pairs of different classes accepted as the same"
-        ),
-        _share("FRR", c.false_reject_rate, genuine, "false reject rate: pairs of the same class rejected"),
-        Score("threshold", c.threshold, "number", None, "largest distance of a pair accepted as the same"),
+            title,
+            values[name],
+            "number" if name in {"auc", "threshold"} else "share",
+            result.intervals.get(name),
+            meaning,
+        )
+        for name, (title, meaning) in shares.items()
     ]
 
 
@@ -277,15 +278,13 @@ def _retrieval_dict(scores: RetrievalScores, data: EmbeddedDataset | None) -> di
 def _verification_dict(result: VerificationResult) -> dict[str, Any]:
     confusion, curve = result.confusion, result.roc.curve()
     counts = ("true_negatives", "false_positives", "false_negatives", "true_positives")
-    scores = ("accuracy", "precision", "recall", "f1", "false_accept_rate", "false_reject_rate")
     return {
         "protocol": result.protocol,
         "pairs": len(result.pairs),
         "threshold": confusion.threshold,
         "confusion": {name: getattr(confusion, name) for name in counts},
-        **{name: getattr(confusion, name) for name in scores},
-        "auc": result.roc.auc,
-        "eer": result.roc.eer,
+        **result.scores,
+        "intervals": dict(result.intervals),
         "roc": {"false_accept_rate": curve[:, 0], "false_reject_rate": curve[:, 1]},
         "histogram": vars(distance_histogram(result)),
     }
