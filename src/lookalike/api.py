@@ -290,7 +290,7 @@ def calibrate(
     result = calibration.calibrate(embedder, vectors)
     calibration.save(embedder.encoder, result.calibration, target)
     if isinstance(encoder, Collection) and target is None:
-        encoder.embedder = encoder.folder.load_embedder()
+        encoder.reopen()
     return result
 
 

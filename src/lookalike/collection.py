@@ -12,10 +12,11 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, Unpack, overload
+from threading import Lock
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack, overload
 from unicodedata import normalize
 
 import numpy as np
@@ -27,11 +28,11 @@ from lookalike.duplicates import DuplicateGroups, FindOptions, SearchRadius, fin
 from lookalike.duplicates.find import DEFAULT_OPTIONS
 from lookalike.embedding import Embedder, to_batch
 from lookalike.encoders import EncoderSource
-from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, UsageError
+from lookalike.errors import AlreadyExistsError, LookalikeError, MismatchError, NotFoundError, UsageError
 from lookalike.evaluation import fewshot
 from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.evaluation.labels import LabelledVectors
-from lookalike.folder import SUFFIX, Folder, find_folder
+from lookalike.folder import SUFFIX, Folder, find_folder, manifest_stamp
 from lookalike.images import ImageSource
 from lookalike.ingest import Added, Entry, GoneFolder, Relocation, absolute_path, signature
 from lookalike.joins import Join, JoinPairs
@@ -49,6 +50,7 @@ from lookalike.query import (
     to_branch,
     to_texts,
 )
+from lookalike.reindex import Reindexed, reindex
 from lookalike.search_options import SearchOptions, to_metric, to_query
 from lookalike.state import roots
 from lookalike.stores import (
@@ -63,7 +65,6 @@ from lookalike.stores import (
     Store,
     Streaming,
     filters,
-    open_store,
     take_snapshot,
 )
 from lookalike.stores.answer import FILE_NAME
@@ -73,18 +74,43 @@ from lookalike.unicode_forms import to_path
 if TYPE_CHECKING:
     from lookalike.encoders.card import Calibration
 
-__all__ = ["SUFFIX", "Added", "Collection", "Entry", "Join", "SearchOptions", "open_collection"]
+__all__ = ["SUFFIX", "Added", "Collection", "Entry", "Join", "Reindexed", "SearchOptions", "open_collection"]
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A folder, and the store and the embedder that belong together.
+
+    Attributes:
+        folder: the folder on disk.
+        store: the items and their vectors.
+        embedder: made the vectors.
+        stamp: changes when the collection is reindexed.
+    """
+
+    folder: Folder
+    store: Store
+    embedder: Embedder
+    stamp: tuple[int, ...] = ()
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        stamp, folder = manifest_stamp(path), Folder.open(path)
+        with ExitStack() as undo:
+            store = folder.open_store()
+            undo.callback(store.close)
+            embedder = folder.load_embedder()
+            undo.pop_all()
+        return cls(folder, store, embedder, stamp)
 
 
 class Collection:
     """Images that share an encoder, a codec, a metric and a store.
 
     Safe to use from several threads, and while other processes read and write.
-
-    Attributes:
-        folder: the folder on disk.
-        store: the items and their vectors.
-        embedder: turns images into vectors.
 
     Example:
         >>> with la.Collection.open("shop") as shop:
@@ -94,9 +120,8 @@ class Collection:
 
     def __init__(self, folder: Folder, store: Store, embedder: Embedder) -> None:
         """Use `create`, `open` or `open_collection`."""
-        self.folder = folder
-        self.store = store
-        self.embedder = embedder
+        self._opened = _Opened(folder, store, embedder, manifest_stamp(folder.path))
+        self._reopening = Lock()
         self._chances: dict[Metric, tuple[tuple[str, Calibration | None], Chance | None]] = {}
 
     @classmethod
@@ -141,13 +166,79 @@ class Collection:
             MismatchError: the collection has another format, or its encoder did not make its vectors.
             StorageError, EncoderError: the collection is damaged.
         """
-        folder = Folder.open(find_folder(to_path(path)))
-        with ExitStack() as undo:
-            store = open_store(folder.manifest.store or folder.path, folder.manifest.space)
-            undo.callback(store.close)
-            embedder = folder.load_embedder()
-            undo.pop_all()
-        return cls(folder, store, embedder)
+        opened = _Opened.open(find_folder(to_path(path)))
+        return cls(opened.folder, opened.store, opened.embedder)
+
+    def reopen(self) -> None:
+        """Open the collection's folder again, after its encoder was replaced or calibrated; raises as `open`."""
+        with self._reopening:
+            before, self._opened = self._opened, _Opened.open(self.path)
+        before.store.close()
+
+    def refresh(self) -> bool:
+        """Open the folder again if the collection was reindexed since, by this or another process.
+
+        Searches do so themselves. A program that holds a collection open for long calls this before it uses the attributes.
+
+        Returns:
+            Whether the collection was reindexed.
+        """
+        if self._opened.stamp == manifest_stamp(self.path):
+            return False
+        return self._follow(self._opened)
+
+    def _follow(self, before: "_Opened") -> bool:
+        """Open the folder again if it was reindexed, unless another thread has; return whether one of them has."""
+        with self._reopening:
+            if self._opened is not before:
+                return True
+            stamp = manifest_stamp(self.path)
+            try:
+                same = Folder.open(self.path).stored_manifest == before.folder.stored_manifest
+            except LookalikeError:  # an error of another kind follows, or came before
+                return False
+            if same:
+                self._opened = replace(before, stamp=stamp)
+                return False
+            self._opened = _Opened.open(self.path)
+        before.store.close()
+        return True
+
+    def retrying(self, read: Callable[[], T]) -> T:
+        """Call a function that only reads; call it again if the collection was reindexed meanwhile.
+
+        A search uses the encoder and the vectors one after the other. This function makes sure that both belong together.
+
+        Example:
+            >>> shop = la.open("shop")
+            >>> shop.retrying(lambda: shop.search("mug.jpg", k=1))[0].item.label
+            'mug'
+        """
+        while True:
+            before = self._opened
+            try:
+                result = read()
+            except LookalikeError:
+                if not self._follow(before):
+                    raise
+            else:
+                if self._opened.store is before.store:
+                    return result
+
+    @property
+    def folder(self) -> Folder:
+        """The folder on disk."""
+        return self._opened.folder
+
+    @property
+    def store(self) -> Store:
+        """The items and their vectors."""
+        return self._opened.store
+
+    @property
+    def embedder(self) -> Embedder:
+        """Turns images into vectors."""
+        return self._opened.embedder
 
     @property
     def name(self) -> str:
@@ -242,7 +333,7 @@ class Collection:
             roots.record_roots(self.path, [absolute_path(e.path) for e in entries if e.image is None])
         if relative := self._relative_roots():
             entries = ingest.resolve_links(entries, relative)
-        return ingest.add(self.store, self.embedder, entries, progress, keeper=self.folder)
+        return self._writing(lambda it: ingest.add(it.store, it.embedder, entries, progress, keeper=it.folder))
 
     def remember_root(self, root: str | os.PathLike[str]) -> None:
         """Remember on this machine that its user took images from a folder, or a file; `add` does so.
@@ -319,14 +410,28 @@ class Collection:
         known = {FILE_NAME: filename} if filename else {}
         item = Item(sha256[:20], uri, label, {**known, **(attributes or {})}, sha256)
         check_items([item])
-        try:
-            vector = self.store.vectors([item.id])
-        except NotFoundError:
-            vector = self.embedder.embed([data])
-        with self.folder.keeping({uri: data}):
-            item = replace(item, signature=signature(self.folder.path / uri))
-            self.store.upsert([item], vector)
-        return item
+
+        def write(opened: _Opened) -> Item:
+            try:
+                vector = opened.store.vectors([item.id])
+            except NotFoundError:
+                vector = opened.embedder.embed([data])
+            with opened.folder.keeping({uri: data}):
+                kept = replace(item, signature=signature(opened.folder.path / uri))
+                opened.store.upsert([kept], vector)
+            return kept
+
+        return self._writing(write)
+
+    def _writing(self, write: Callable[["_Opened"], T]) -> T:
+        """Call a function that embeds and writes; call it again if the collection was reindexed before it wrote."""
+        while True:
+            opened = self._opened
+            try:
+                return write(opened)
+            except LookalikeError:
+                if not self._follow(opened):
+                    raise
 
     def remove(self, ids: str | Sequence[str]) -> int:
         """Remove items; return how many there were. Image files outside the collection's folder stay.
@@ -540,6 +645,15 @@ class Collection:
         """
         if sum(given is not None for given in (image, item, vector)) != 1:
             raise UsageError("Give one of them: an image, item= or vector=.")
+        return self.retrying(lambda: self._search(image, item, vector, options))
+
+    def _search(
+        self,
+        image: ImageSource | Sequence[ImageSource] | None,
+        item: str | Sequence[str] | None,
+        vector: np.ndarray | None,
+        options: SearchOptions,
+    ) -> Answer | list[Answer]:
         query = to_query(options, self.embedder)
         if image is not None:
             batch, single = to_batch(image)
@@ -690,6 +804,53 @@ class Collection:
         measured = self._chances[metric][1]
         return measured if measured is None or query.branch == "photo" else measured.for_sketches()
 
+    # ---- another encoder
+
+    def reindex(
+        self,
+        encoder: EncoderSource,
+        metric: Metric | str | None = None,
+        *,
+        prune: bool = False,
+        progress: Progress = SILENT,
+    ) -> Reindexed:
+        """Embed all images again with another encoder, and swap the encoder and all vectors at once at the end.
+
+        Until then, the collection answers with its old vectors, and this and other processes may search and add images. Items
+        keep their ids, labels and attributes. If the process is stopped, the next call continues.
+
+        Args:
+            encoder: a name, a folder, ``hf://org/repo`` or a loaded encoder.
+            metric: the encoder's own by default.
+            prune: remove the items whose images are missing or cannot be used; without it, there must be none.
+            progress: receives the stage ``"re-embedding"``.
+
+        Raises:
+            NotFoundError: images are missing or cannot be used, or there is no such encoder.
+            MismatchError: images have changed since they were indexed, or the collection has this encoder already.
+            UsageError: the metric cannot compare the encoder's vectors.
+            BusyError: another process reindexes the collection.
+            StorageError, EncoderError: the disk is full, or the encoder is damaged.
+
+        Example:
+            >>> with la.open("mine", encoder="toyshop") as mine:
+            ...     added = mine.add("photos/mug")
+            ...     mine.reindex("copies").items == len(mine)
+            True
+            >>> la.open("mine").embedder.name
+            'copies'
+        """
+        embedder = Embedder.of(encoders.load(encoder), to_metric(metric))
+        self.refresh()
+        if (embedder.fingerprint, embedder.space) == (self.embedder.fingerprint, self.embedder.space):
+            raise MismatchError(
+                f"{self.path} has the encoder “{embedder.name}” and the metric {embedder.metric} already. Choose others."
+            )
+        opened = self._opened
+        result = reindex(opened.folder, opened.store, embedder, progress, prune=prune)
+        self._follow(opened)
+        return result
+
     # ---- approximate indexes
 
     def status(self) -> Status | None:
@@ -819,7 +980,8 @@ class Collection:
                 0.97  trousers
         """
         batch, single = to_batch(image)
-        rankings = self.rank_labels(Query(images=batch, k=k, branch=to_branch(sketch)), by=by)
+        query = Query(images=batch, k=k, branch=to_branch(sketch))
+        rankings = self.retrying(lambda: self.rank_labels(query, by=by))
         return rankings[0] if single else rankings
 
     def rank_labels(self, query: Query, by: ClassifyBy = "example") -> list[Ranking]:

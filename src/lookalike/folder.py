@@ -4,16 +4,17 @@
 
     shop.lookalike/
       manifest.json      metric and dimension of the vectors, and the encoder and codec that made them
-      encoder/           a copy of the encoder's artefact
+      encoder/           a copy of the encoder's artefact; encoder-FINGERPRINT/ after the collection was reindexed
       codec/             the fitted codec, if there is one
       images/            images that were added without a file, such as uploads; named by their content
       images.lock        locked while images and their items are written or removed
       identity           a random number that tells this collection from others, see `lookalike.state.roots`
       decisions.json     pairs of images that users decided are distinct
-      catalog.sqlite     items and vectors
+      catalog.sqlite     items and vectors; the manifest, too, after the collection was reindexed
+      reindex/           the vectors of another encoder, until it has embedded all images
       cache/             can be deleted at any time
 
-A collection whose vectors are in an external database has the same folder without the last two.
+A collection whose vectors are in an external database has the same folder without the last three.
 """
 
 import errno
@@ -35,7 +36,7 @@ from lookalike.encoders import Encoder
 from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, StorageError, reason_of
 from lookalike.images.sources import quote
 from lookalike.metric import Metric, VectorSpace
-from lookalike.stores import Item, Store
+from lookalike.stores import Item, SQLiteStore, Store, open_store
 from lookalike.unicode_forms import find_existing
 from lookalike.untrusted import parsing
 from lookalike.untrusted.paths import read_inside, resolve_inside
@@ -111,12 +112,21 @@ class Manifest(BaseModel):
             MismatchError: another version wrote it.
             StorageError: it is damaged.
         """
-        path = folder / MANIFEST
         try:
-            tree = parsing.parse_json(read_inside(folder, path.name, _MAX_MANIFEST))
+            content = read_inside(folder, MANIFEST, _MAX_MANIFEST)
         except (FileNotFoundError, NotADirectoryError) as e:
             raise NotFoundError(_describe_missing(folder)) from e
-        except (OSError, ValueError) as e:
+        except OSError as e:
+            raise StorageError(f"{folder / MANIFEST} cannot be read: {reason_of(e)}.") from e
+        return cls.parse(content, folder)
+
+    @classmethod
+    def parse(cls, content: bytes, folder: Path) -> Self:
+        """Parse the text of the manifest of a collection; raises as `read`."""
+        path = folder / MANIFEST
+        try:
+            tree = parsing.parse_json(content)
+        except ValueError as e:
             raise StorageError(f"{path} cannot be read: {reason_of(e)}.") from e
         if isinstance(tree, dict) and tree.get("version", FORMAT) != FORMAT:
             raise MismatchError(
@@ -147,6 +157,20 @@ def _describe_missing(folder: Path) -> str:
     )
 
 
+def manifest_stamp(folder: Path) -> tuple[int, ...]:
+    """Return numbers that change when ``manifest.json`` is replaced; none if it cannot be read."""
+    try:
+        status = (folder / MANIFEST).stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def encoder_name(manifest: Manifest) -> str:
+    """Return the name of the folder that an encoder gets in a collection that is reindexed with it."""
+    return f"encoder-{manifest.encoder.fingerprint[:16]}"
+
+
 def find_folder(name: Path) -> Path:
     """Find the folder of a collection that is named with or without its suffix; with the suffix added, in any Unicode form."""
     if name.suffix == SUFFIX or name.name in ("", "..") or os.path.exists(name / "manifest.json"):  # noqa: PTH110 -- false for a name that is too long, too
@@ -168,11 +192,13 @@ class Folder:
 
     Attributes:
         path: of the folder.
-        manifest: the contents of its ``manifest.json``.
+        manifest: describes the vectors and what made them.
+        stored_manifest: its text in the catalogue, if the collection was ever reindexed.
     """
 
     path: Path
     manifest: Manifest
+    stored_manifest: str | None = None
 
     @classmethod
     def create(cls, path: Path, embedder: Embedder, create_store: Callable[[Path], None]) -> Self:
@@ -215,8 +241,17 @@ class Folder:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open the folder of a collection; raises as `Manifest.read`."""
-        return cls(path, Manifest.read(path))
+        """Open the folder of a collection; raises as `Manifest.read`.
+
+        The manifest in the catalogue counts if there is one: ``manifest.json`` is written after it.
+        """
+        manifest = Manifest.read(path)
+        stored = None if manifest.store else SQLiteStore.read_manifest(path)
+        return cls(path, manifest if stored is None else Manifest.parse(stored.encode(), path), stored)
+
+    def open_store(self) -> Store:
+        """Open the store of the items and vectors; raises as `lookalike.stores.open_store`."""
+        return open_store(self.manifest.store or self.path, self.manifest.space, self.stored_manifest)
 
     @property
     def name(self) -> str:
@@ -233,6 +268,12 @@ class Folder:
         """The file of decisions about duplicates; it may not exist."""
         return self.path / "decisions.json"
 
+    @property
+    def encoder(self) -> Path:
+        """The folder of the encoder that made the vectors."""
+        named = self.path / encoder_name(self.manifest)
+        return named if named.is_dir() else self.path / "encoder"
+
     def load_embedder(self) -> Embedder:
         """Load the encoder and the codec that made the vectors.
 
@@ -240,8 +281,8 @@ class Folder:
             MismatchError: they are not the ones that made the vectors.
             StorageError, EncoderError: they are missing or damaged.
         """
-        manifest, folder = self.manifest, self.path / "encoder"
-        self._refuse_links("encoder")
+        manifest, folder = self.manifest, self.encoder
+        self._refuse_links(folder.name)
         self._refuse_links("codec")
         try:
             encoder = Encoder.open(folder)

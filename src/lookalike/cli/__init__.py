@@ -14,6 +14,10 @@ COMMANDS = {
     "join": ("join", "Find all pairs of images of two collections, or of one with itself, that look alike."),
     "duplicates": ("duplicates", "Find duplicates in a collection, and move them away."),
     "tune": ("tune", "Build an index for approximate search, if exact search takes too long."),
+    "reindex": (
+        "reindex",
+        "Embed the images of a collection again with another encoder, and swap encoder and vectors at the end.",
+    ),
     "relocate": ("relocate", "Tell a collection that its image files have moved to another folder."),
     "remove": ("remove", "Remove items from a collection; their image files stay."),
     "list": ("list", "List the collections in a folder: their items, encoder, metric and size."),

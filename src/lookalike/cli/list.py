@@ -12,7 +12,6 @@ from lookalike.cli.options import Json
 from lookalike.duplicates.result import format_size
 from lookalike.errors import LookalikeError, MismatchError, NotFoundError, StorageError
 from lookalike.folder import MANIFEST, SUFFIX, Folder, is_collection
-from lookalike.stores import open_store
 
 commands = typer.Typer()
 
@@ -83,7 +82,7 @@ def _describe(path: Path) -> Listed:
         manifest = folder.manifest
         known |= {"encoder": manifest.encoder.name, "metric": str(manifest.metric)}
         folder.load_embedder()
-        store = open_store(manifest.store or path, manifest.space)
+        store = folder.open_store()
         try:
             known |= {"items": store.count(), "bytes": store.size()}
         finally:

@@ -180,8 +180,15 @@ def _read(path: Path, limit: int) -> bytes:
 
 
 def _bundled_network(path: Path) -> Path | None:
-    """Return the bundled network with the same content, which needs no limits."""
-    size = path.stat().st_size
+    """Return the bundled network with the same content, which needs no limits.
+
+    Raises:
+        EncoderError: the network cannot be read.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as e:
+        raise EncoderError(f"{path} cannot be read: {e.strerror}.") from e
     for bundled in _BUNDLED.glob(f"*/{path.name}"):
         if bundled.stat().st_size == size and bundled.read_bytes() == path.read_bytes():
             return bundled

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lookalike.embedding import BATCH, Embedder
-from lookalike.errors import BusyError, LookalikeError, StorageError, UsageError
+from lookalike.errors import BusyError, LookalikeError, MismatchError, StorageError, UsageError
 from lookalike.folder import Folder
 from lookalike.images import NotTaken
 from lookalike.ingest.embed import EmbeddingQueue
@@ -129,6 +129,7 @@ def add(
 
     Raises:
         StorageError, BusyError: the store is not writable; earlier writes stay.
+        MismatchError: another process replaced the vectors of the store by those of another encoder.
         EncoderError: the encoder fails.
         UsageError: there is an image in memory and no keeper.
     """
@@ -172,7 +173,7 @@ class _Run:
                     progress.advance("indexing", self.counts.total(), len(entries))
             self.embed()
             self.queue.collect(0)
-        except (BusyError, StorageError):  # another write would fail, too
+        except (BusyError, MismatchError, StorageError):  # another write would fail, too
             raise
         except BaseException:
             self.queue.shut_down()

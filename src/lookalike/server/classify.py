@@ -32,7 +32,7 @@ def classify(collection: NamedCollection, served: Served, body: bodies.OneImage)
         if len(uploaded) != 1 or not body.form.files.keys() <= uploaded.keys():
             raise UsageError("The form needs one file, named “image” or “sketch”.")
         ((name, data),) = uploaded.items()
-    branch, metric = BRANCHES[name], fields.metric or collection.embedder.metric
+    query = Query(images=[data], k=fields.k, metric=fields.metric, branch=BRANCHES[name])
     with served.decode(collection, data):
-        (ranked,) = collection.rank_labels(Query(images=[data], k=fields.k, metric=metric, branch=branch), fields.by)
-    return ClassesOut(classes=[class_out(entry) for entry in ranked], metric=metric, by=fields.by)
+        (ranked,) = collection.retrying(lambda: collection.rank_labels(query, fields.by))
+    return ClassesOut(classes=[class_out(entry) for entry in ranked], metric=ranked.metric, by=fields.by)

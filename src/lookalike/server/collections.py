@@ -14,7 +14,9 @@ router = APIRouter(tags=["collections"])
 @router.get("/api/collections", responses=responses(500))
 def list_collections(served: Served) -> CollectionsOut:
     """List all collections of this server; the first one is the default."""
-    return CollectionsOut(collections=[_collection_out(c, served.read_only) for c in served.collections.values()])
+    return CollectionsOut(
+        collections=[_collection_out(served.get(name), served.read_only) for name in served.collections]
+    )
 
 
 @router.get("/api/collections/{c}", responses=responses(404, 422, 500))  # noqa: FAST003 -- `NamedCollection` reads it

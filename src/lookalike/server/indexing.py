@@ -69,6 +69,7 @@ def _lower_priority() -> None:
 def _build_if_due(collection: Collection, stop: Event) -> bool:
     """Build the index of a collection if one is due; return false if the build failed."""
     try:
+        collection.refresh()
         status = collection.status()
         if status is not None and status.due:
             # A thread cannot raise its priority again, so each build gets a new one.

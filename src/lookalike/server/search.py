@@ -31,9 +31,13 @@ def search(request: Request, collection: NamedCollection, served: Served, body: 
     """Find the items nearest to an image, a sketch or an item."""
     start = time.perf_counter()
     fields, sources = _read_search(body)
-    query = _to_query(fields, sources, collection, served.max_hits)
+
+    def find() -> Answer:
+        query = _to_query(fields, sources, collection, served.max_hits)
+        return collection.answer(query)[0] if fields.cursor is None else _continue(collection, query, fields.cursor)
+
     with served.decode(collection, *sources.values()):
-        answer = collection.answer(query)[0] if fields.cursor is None else _continue(collection, query, fields.cursor)
+        answer = collection.retrying(find)
     return answer_out(request, collection, answer, round((time.perf_counter() - start) * 1000, 2))
 
 

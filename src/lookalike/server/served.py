@@ -44,16 +44,18 @@ class ServedCollections:
         return ItemCounts(self.collections)
 
     def get(self, name: str | None) -> Collection:
-        """Return a collection by name, or the default one.
+        """Return a collection by name, or the default one, with the encoder that it has now.
 
         Raises:
             NotFoundError: no collection has the name.
         """
         if name is None:
-            return next(iter(self.collections.values()))
+            name = next(iter(self.collections))
         if name not in self.collections:
             raise NotFoundError("This server has no collection of that name. Choose one from its list of collections.")
-        return self.collections[name]
+        collection = self.collections[name]
+        collection.refresh()
+        return collection
 
     def decode(self, collection: Collection, *contents: bytes) -> AbstractContextManager[None]:
         """Reserve memory for image files that the block embeds; raises as `PixelBudget.hold`."""

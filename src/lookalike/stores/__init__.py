@@ -11,6 +11,7 @@ from lookalike.stores.protocol import (
     Change,
     Indexable,
     Relative,
+    Replaceable,
     Sampling,
     Snapshot,
     Snapshotting,
@@ -29,6 +30,7 @@ __all__ = [
     "Indexable",
     "Item",
     "Relative",
+    "Replaceable",
     "SQLiteStore",
     "Sampling",
     "Snapshot",
@@ -42,12 +44,13 @@ __all__ = [
 ]
 
 
-def open_store(url: str | os.PathLike[str], space: VectorSpace) -> Store:
+def open_store(url: str | os.PathLike[str], space: VectorSpace, manifest: str | None = None) -> Store:
     """Open a store by its URL or path.
 
     Args:
         url: the path of a folder with an embedded store.
         space: metric and dimension of its vectors.
+        manifest: the manifest in the store, if its vectors were ever replaced; other vectors are neither read nor written.
 
     Raises:
         StorageError: the store is missing or damaged.
@@ -55,4 +58,4 @@ def open_store(url: str | os.PathLike[str], space: VectorSpace) -> Store:
     """
     if isinstance(url, str) and "://" in url:
         raise UsageError(f"“{url}” names an unknown kind of store; give the path of a NAME.lookalike folder.")
-    return SQLiteStore.open(Path(url), space)
+    return SQLiteStore.open(Path(url), space, manifest)

@@ -1,10 +1,12 @@
 """The protocol of a store, and the protocols of optional capabilities."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+
+import numpy as np
 
 from lookalike.errors import UsageError
 from lookalike.metric import VectorSpace
@@ -215,6 +217,27 @@ class Indexable(Protocol):
         Raises:
             UsageError: there are too few items, or their vectors are bits.
             StorageError, BusyError: the index cannot be written.
+        """
+        ...
+
+
+@runtime_checkable
+class Replaceable(Protocol):
+    """A store whose vectors can all be replaced by those of another encoder, while others read and write."""
+
+    def replace_vectors(self, find: Callable[[Sequence[Item]], Mapping[str, np.ndarray]], manifest: str) -> None:
+        """Give each item another vector in one transaction; ids, labels and attributes stay.
+
+        A store that others opened before neither reads nor writes vectors any longer: its methods raise a MismatchError.
+
+        Args:
+            find: returns the new vectors of some items by id. It leaves out items that are to be deleted. Its exceptions
+                leave the store unchanged.
+            manifest: the description of the new vectors, which `open_store` takes.
+
+        Raises:
+            MismatchError: the vectors were replaced after this store was opened.
+            StorageError, BusyError: they cannot be written.
         """
         ...
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Event
@@ -12,6 +12,7 @@ from typing import Any
 from lookalike.atomic import atomic_write
 from lookalike.errors import AlreadyExistsError, BusyError, StorageError, UsageError
 from lookalike.stores.answer import Item
+from lookalike.stores.sqlite.manifests import MANIFEST_SCHEMA
 from lookalike.stores.sqlite.relative import ROOTS_SCHEMA, resolve_items
 from lookalike.stores.sqlite.schema import CHUNK, SCHEMA, SETTINGS_SCHEMA, placeholders, to_item
 from lookalike.untrusted import databases
@@ -93,9 +94,8 @@ class Catalogue:
             # there is no log. Each connection checks this, since another user may be allowed to write.
             log = self.path.with_name(f"{self.path.name}-wal")
             mode = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
-        sql = databases.connect(
-            self.path, SCHEMA, optional=f"{SETTINGS_SCHEMA};{ROOTS_SCHEMA}", mode=mode, timeout=_TIMEOUT
-        )
+        optional = f"{SETTINGS_SCHEMA};{ROOTS_SCHEMA};{MANIFEST_SCHEMA}"
+        sql = databases.connect(self.path, SCHEMA, optional=optional, mode=mode, timeout=_TIMEOUT)
         try:
             sql.execute("PRAGMA foreign_keys = ON")
             sql.execute("PRAGMA synchronous = FULL")
@@ -113,14 +113,18 @@ class Catalogue:
             sql.execute("ROLLBACK")
 
     @contextmanager
-    def write(self, *, new_generation: bool = True) -> Iterator[Connection]:
+    def write(
+        self, *, new_generation: bool = True, check: Callable[[Connection], None] = lambda _: None
+    ) -> Iterator[Connection]:
         """Begin a write transaction; an exception rolls it back.
 
         Args:
             new_generation: increment the generation if a row changes.
+            check: called first, may raise an exception.
         """
         with self.connect() as sql:
             sql.execute("BEGIN IMMEDIATE")
+            check(sql)
             before = sql.total_changes
             yield sql
             if new_generation and sql.total_changes > before:

@@ -19,6 +19,7 @@ from lookalike.shapes import Int64
 from lookalike.stores.answer import Answer, Hit, Item
 from lookalike.stores.settings import GENERATION, IndexSettings
 from lookalike.stores.sqlite.catalogue import Catalogue, chunks, damaged
+from lookalike.stores.sqlite.manifests import check_manifest
 from lookalike.stores.sqlite.matrix import Matrix, MatrixCache, PreparedQuery
 from lookalike.stores.sqlite.relative import resolve_items
 from lookalike.stores.sqlite.schema import ITEM_COLUMNS, placeholders, to_condition, to_item
@@ -109,8 +110,10 @@ def _limit(query: Query) -> int | None:
 class Snapshots:
     """A source of read snapshots of a catalogue, which keeps the latest matrix in memory."""
 
-    def __init__(self, catalogue: Catalogue, cache: MatrixCache, space: VectorSpace) -> None:
-        self._catalogue, self._cache, self._space = catalogue, cache, space
+    def __init__(
+        self, catalogue: Catalogue, cache: MatrixCache, space: VectorSpace, manifest: str | None = None
+    ) -> None:
+        self._catalogue, self._cache, self._space, self._manifest = catalogue, cache, space, manifest
         self._matrix: Matrix | None = None
         self._lock = Lock()
 
@@ -118,6 +121,7 @@ class Snapshots:
     def open(self) -> Iterator[ReadSnapshot]:
         """Begin a read transaction, and load the matrix of its generation."""
         with self._catalogue.read() as sql:
+            check_manifest(sql, self._manifest, self._catalogue.folder)
             yield ReadSnapshot(self._catalogue.folder, sql, self._load(sql), self._space)
 
     def generation(self) -> str:

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, closing, suppress
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
@@ -29,12 +29,13 @@ from lookalike.stores.answer import Answer, Item
 from lookalike.stores.protocol import MAX_TEXT, Change, Snapshot, check_changes, check_items
 from lookalike.stores.settings import IndexSettings, Status
 from lookalike.stores.sqlite import indexes, relative
-from lookalike.stores.sqlite.catalogue import Catalogue, chunks, damaged
+from lookalike.stores.sqlite.catalogue import NAME, Catalogue, chunks, damaged
 from lookalike.stores.sqlite.indexes import IndexCache, IndexedMatrix
 from lookalike.stores.sqlite.latency import LatencyModel
+from lookalike.stores.sqlite.manifests import FindVectors, check_manifest, read_manifest, replace_vectors
 from lookalike.stores.sqlite.matrix import Matrix, MatrixCache, PreparedQuery
 from lookalike.stores.sqlite.relative import RelativeRoots
-from lookalike.stores.sqlite.schema import CHUNK, ITEM_COLUMNS, SETTINGS_SCHEMA, to_condition, to_row
+from lookalike.stores.sqlite.schema import CHUNK, ITEM_COLUMNS, SETTINGS_SCHEMA, placeholders, to_condition, to_row
 from lookalike.stores.sqlite.snapshot import (
     ReadSnapshot,
     Snapshots,
@@ -42,6 +43,7 @@ from lookalike.stores.sqlite.snapshot import (
     read_settings,
     to_vectors,
 )
+from lookalike.untrusted.databases import Connection
 
 
 class SQLiteStore:
@@ -50,13 +52,14 @@ class SQLiteStore:
     It is a `Store`, and is `Streaming`, `Snapshotting`, `Sampling` and `Indexable`.
     """
 
-    def __init__(self, folder: Path, space: VectorSpace) -> None:
+    def __init__(self, folder: Path, space: VectorSpace, manifest: str | None = None) -> None:
         """Use `create` or `open`."""
         self.folder = folder
         self.space = space
+        self._manifest = manifest
         self._catalogue = Catalogue(folder)
         cache = MatrixCache(folder / "cache", space)
-        self._snapshots = Snapshots(self._catalogue, cache, space)
+        self._snapshots = Snapshots(self._catalogue, cache, space, manifest)
         self._indexes = IndexCache(cache)
         self._indexed: IndexedMatrix | None = None
         self._latency = LatencyModel()
@@ -78,17 +81,30 @@ class SQLiteStore:
         return cls.open(folder, space)
 
     @classmethod
-    def open(cls, folder: Path, space: VectorSpace) -> Self:
+    def read_manifest(cls, folder: Path) -> str | None:
+        """Read the manifest of the store's vectors; none if they were never replaced, or there is no store.
+
+        Raises:
+            StorageError: the store is damaged.
+        """
+        if not os.path.lexists(folder / NAME):
+            return None
+        with closing(Catalogue(folder)) as catalogue, catalogue.connect() as sql:
+            return read_manifest(sql)
+
+    @classmethod
+    def open(cls, folder: Path, space: VectorSpace, manifest: str | None = None) -> Self:
         """Open the store in a folder.
 
         Args:
             folder: a folder with a store.
             space: metric and dimension of the vectors.
+            manifest: as `read_manifest` returned it; other vectors are neither read nor written.
 
         Raises:
             StorageError: the store is missing or damaged.
         """
-        store = cls(folder, space)
+        store = cls(folder, space, manifest)
         if not os.path.lexists(store._catalogue.path):
             raise StorageError(
                 f"{folder} is damaged: catalog.sqlite is missing. Put it back, or index the images again."
@@ -105,7 +121,7 @@ class SQLiteStore:
         if not items:
             return
         last = {item.id: i for i, item in enumerate(items)}
-        with self._catalogue.write() as sql:
+        with self._write_vectors() as sql:
             roots = RelativeRoots.read(sql, self.folder)
             sql.executemany("DELETE FROM items WHERE id = ?", ((i,) for i in last))
             for i in last.values():
@@ -138,7 +154,9 @@ class SQLiteStore:
         size = self.space.columns * self.space.dtype.itemsize
         vector = f"CASE length(vector) WHEN {size} THEN vector END"
         statement = f"SELECT id, {vector} FROM items LEFT JOIN vectors USING (seq) WHERE id IN (%s)"
-        blobs = dict(self._catalogue.select_in(statement, ids))
+        with self._catalogue.read() as sql:
+            check_manifest(sql, self._manifest, self.folder)
+            blobs = dict(row for part in chunks(ids) for row in sql.rows(statement % placeholders(part), part))
         if missing := [i for i in ids if i not in blobs]:
             raise NotFoundError(f"{self.folder} has no item “{missing[0]}”.")
         vectors = to_vectors([blobs[i] for i in ids], self.space, self.folder)
@@ -186,6 +204,18 @@ class SQLiteStore:
     def close(self) -> None:
         """See `Store.close`. Running searches of other threads end normally."""
         self._catalogue.close()
+
+    def replace_vectors(self, find: FindVectors, manifest: str) -> None:
+        """See `Replaceable.replace_vectors`."""
+        with self._write_vectors() as sql:
+            replace_vectors(sql, find, manifest, self.folder)
+        self._indexes.clear()
+
+    def _write_vectors(self, *, new_generation: bool = True) -> AbstractContextManager[Connection]:
+        """Begin a write transaction, and check that the vectors are still those that the store was opened for."""
+        return self._catalogue.write(
+            new_generation=new_generation, check=lambda sql: check_manifest(sql, self._manifest, self.folder)
+        )
 
     # ---- relative paths
 
@@ -266,6 +296,7 @@ class SQLiteStore:
                 part = pairs.keep(np.asarray(places))
                 # A transaction for each part, since SQLite cannot truncate its log during a long one.
                 with self._catalogue.read() as sql:
+                    check_manifest(sql, self._manifest, self.folder)
                     known = np.fromiter(read_items(sql, matrix.seqs[part.right], self.folder), np.int64)
                     part = part.keep(np.isin(matrix.seqs[part.right], known))
                     snapshot = ReadSnapshot(self.folder, sql, matrix, self.space)
@@ -298,7 +329,7 @@ class SQLiteStore:
 
     def tune(self, change: Callable[[IndexSettings], IndexSettings]) -> IndexSettings:
         """See `Indexable.tune`. The generation stays the same."""
-        with self._catalogue.write(new_generation=False) as sql:
+        with self._write_vectors(new_generation=False) as sql:
             before = read_settings(sql, self.folder)
             after = change(before)
             if after != before:
