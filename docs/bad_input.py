@@ -106,6 +106,8 @@ COMMANDS = (
     "join shop",
     "join shop -k 1 --out pairs.xlsx",
     "remove shop nothing",
+    "reindex shop --encoder toyshop",
+    "reindex shop --encoder nobody",
     "datasets nowhere",
     "datasets strange.csv",
     "datasets torn.npz",

@@ -24,6 +24,7 @@ CHECKED = [
     "lookalike.compare",
     "lookalike.folder",
     "lookalike.state.roots",
+    "lookalike.reindex",
     "lookalike.collection",
     "lookalike.api",
     "lookalike.duplicates",
