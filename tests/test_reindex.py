@@ -26,7 +26,7 @@ from lookalike.errors import BusyError, MismatchError, NotFoundError, StorageErr
 from lookalike.folder import Folder
 from lookalike.query import Query
 from lookalike.server import create_app
-from lookalike.stores import IndexSettings, Item
+from lookalike.stores import IndexSettings, Item, SQLiteStore, Store
 from pocket_server import serving
 from recorder import Recorder, Report
 
@@ -59,6 +59,11 @@ def shop(tmp_path: Path, pocket: Path, photos: Path) -> Iterator[Collection]:
         collection.add(photos, labels="folder")
         collection.add_image(save(tmp_path / "upload.png", 100).read_bytes(), "upload", {"colour": "red"})
         yield collection
+
+
+def sqlite_store(store: Store) -> SQLiteStore:
+    assert isinstance(store, SQLiteStore)
+    return store
 
 
 def items(collection: Collection) -> dict[str, Item]:
@@ -221,7 +226,7 @@ def test_collections_that_were_open_follow(shop: Collection, pocket: Path, other
 
 
 def test_a_store_of_the_old_vectors_neither_reads_nor_writes_any(shop: Collection, other: Path) -> None:
-    with closing(Folder.open(shop.path).open_store()) as store:
+    with closing(sqlite_store(Folder.open(shop.path).open_store())) as store:
         ident = next(store.scan()).id
         vector = store.vectors([ident])
         shop.reindex(other)
@@ -243,7 +248,7 @@ def test_a_store_of_the_old_vectors_neither_reads_nor_writes_any(shop: Collectio
 def test_an_index_of_the_old_vectors_is_not_used(shop: Collection, other: Path) -> None:
     built = "000000000001-0123456789abcdef"
     shop.tune(IndexSettings(budget=0, index="ivf-pq"))
-    shop.store.tune(lambda settings: settings.model_copy(update={"built": built}))
+    sqlite_store(shop.store).tune(lambda settings: settings.model_copy(update={"built": built}))
     shop.reindex(other)
     status = shop.status()
     assert status is not None
@@ -381,7 +386,7 @@ def test_links_and_damaged_manifests_are_refused(shop: Collection, other: Path, 
         shop.reindex(other)
     (shop.path / "reindex").unlink()
     shop.reindex(other)
-    shop.store._catalogue.select("UPDATE manifest SET text = '{'")
+    sqlite_store(shop.store)._catalogue.select("UPDATE manifest SET text = '{'")
     with pytest.raises(StorageError):
         Collection.open(shop.path)
 
