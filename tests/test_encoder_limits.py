@@ -17,7 +17,7 @@ from onnx import NodeProto, TensorProto, helper
 
 from lookalike import encoders
 from lookalike.encoders import Encoder, graph, network, process
-from lookalike.encoders.network import ANSWER, REQUEST, Contract, Network
+from lookalike.encoders.network import ANSWER, REQUEST, Contract, ImageInput, Network
 from lookalike.errors import EncoderError, LookalikeError, NotFoundError
 
 SIZE = 32
@@ -366,13 +366,13 @@ def test_many_threads_get_their_own_answers(folder: Path) -> None:
 
 def contract_of(encoder: Encoder) -> Contract:
     about = encoder.card.input
-    return Contract(about.size, about.mean, about.std, encoder.card.dimension, bits=False)
+    return Contract(ImageInput(about.size, about.mean, about.std), encoder.card.dimension, bits=False)
 
 
 def test_the_process_answers_requests_and_reports_errors(folder: Path) -> None:
     encoder = Encoder.open(folder)
     content = (folder / "photo.onnx").read_bytes()
-    requests = REQUEST.pack(7, 1, 1) + IMAGE.tobytes()
+    requests = REQUEST.pack(7, 1, 1, IMAGE.nbytes) + IMAGE.tobytes()
     for text, succeeded in ((content, True), (b"garbage", False)):
         source = io.BytesIO(network.settings_line(contract_of(encoder), -1, len(text)) + text + requests)
         sink = io.BytesIO()

@@ -51,6 +51,7 @@ ALLOWED = {
     "sklearn": ("evaluation.report",),
     "python_multipart": ("server.forms",),
     "starlette": ("server",),
+    "tokenizers": ("encoders.network",),
     "torch": ("learn",),
     "typer": ("cli",),
     "uvicorn": ("cli", "server.protocol"),

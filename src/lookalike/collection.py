@@ -603,20 +603,30 @@ class Collection:
     def search(self, *, item: Sequence[str], **options: Unpack[SearchOptions]) -> list[Answer]: ...
 
     @overload
+    def search(  # type: ignore[overload-overlap]  # as above
+        self, *, text: str, **options: Unpack[SearchOptions]
+    ) -> Answer: ...
+
+    @overload
+    def search(self, *, text: Sequence[str], **options: Unpack[SearchOptions]) -> list[Answer]: ...
+
+    @overload
     def search(self, *, vector: np.ndarray, **options: Unpack[SearchOptions]) -> Answer | list[Answer]: ...
 
     def search(
         self,
         image: ImageSource | Sequence[ImageSource] | None = None,
         *,
+        text: str | Sequence[str] | None = None,
         item: str | Sequence[str] | None = None,
         vector: np.ndarray | None = None,
         **options: Unpack[SearchOptions],
     ) -> Answer | list[Answer]:
-        """Find the items that look like an image, an item, or a vector.
+        """Find the items that look like an image, an item or a vector, or as a text says.
 
         Args:
             image: an image (a path, the content of a file, a Pillow image or a uint8 array), or a list of them.
+            text: what the images show, such as ``"red shoe"``, or a list of texts; the encoder needs a text branch.
             item: the id of an item, which is not among its own hits; or a list of them.
             vector: a vector ``(c,)``, or several ``(q, c)``.
             options: see `SearchOptions`: ``k``, ``within``, ``far``, ``sketch``, ``label``, ``where``, ``metric``,
@@ -627,7 +637,7 @@ class Collection:
 
         Raises:
             ImageError, NotFoundError: an image or an item cannot be used.
-            UsageError: an option is unknown, contradicts another, or has a wrong value.
+            UsageError: an option is unknown, contradicts another, or has a wrong value; or the encoder takes no texts.
 
         Example:
             >>> shop = la.open("shop")
@@ -643,21 +653,25 @@ class Collection:
             >>> shop.search(item=hits[0].item.id, k=1)[0].item.label
             'mug'
         """
-        if sum(given is not None for given in (image, item, vector)) != 1:
-            raise UsageError("Give one of them: an image, item= or vector=.")
-        return self.retrying(lambda: self._search(image, item, vector, options))
+        if sum(given is not None for given in (image, text, item, vector)) != 1:
+            raise UsageError("Give one of them: an image, text=, item= or vector=.")
+        return self.retrying(lambda: self._search(image, text, item, vector, options))
 
     def _search(
         self,
         image: ImageSource | Sequence[ImageSource] | None,
+        text: str | Sequence[str] | None,
         item: str | Sequence[str] | None,
         vector: np.ndarray | None,
         options: SearchOptions,
     ) -> Answer | list[Answer]:
-        query = to_query(options, self.embedder)
+        query = to_query(options, self.embedder, by_text=text is not None)
         if image is not None:
             batch, single = to_batch(image)
             answers = self.answer(replace(query, images=batch))
+        elif text is not None:
+            single = isinstance(text, str)
+            answers = self.answer(replace(query, texts=to_texts("A text to search for", text)))
         elif item is not None:
             single = isinstance(item, str)
             answers = self.answer(replace(query, items=to_texts("The id of an item", item)))
@@ -668,7 +682,7 @@ class Collection:
         return answers[0] if single else answers
 
     def answer(self, query: Query) -> list[Answer]:
-        """Answer a query, one answer for each of its images, items or vectors.
+        """Answer a query, one answer for each of its images, texts, items or vectors.
 
         Raises:
             ImageError, NotFoundError: an image or an item cannot be used.
@@ -692,7 +706,7 @@ class Collection:
         return self._explain_nothing(finished, query.where)
 
     def stream(self, query: Query, after: tuple[float, str] | None = None) -> Iterator[Answer]:
-        """Answer a range query of one image, item or vector exactly, in parts of bounded size, nearest first.
+        """Answer a range query of one image, text, item or vector exactly, in parts of bounded size, nearest first.
 
         It leaves out items that are removed before their part is read.
 
@@ -701,7 +715,7 @@ class Collection:
             after: distance and id of a hit; the answer begins with the next one.
 
         Raises:
-            UsageError: the query has no range, or has several images, items or vectors; the range ends before the
+            UsageError: the query has no range, or has several images, texts, items or vectors; the range ends before the
                 distance; or the store cannot stream.
         """
         _check_query(query)
@@ -738,9 +752,9 @@ class Collection:
         return Answer(hits, query.metric or self.metric, complete=complete, thumbnail=self.folder.thumbnail)
 
     def _resolve(self, query: Query) -> Query:
-        """Replace a query's images or items by vectors, and the names of its filter by the stored forms."""
+        """Replace a query's images, texts or items by vectors, and the names of its filter by the stored forms."""
         where = filters.in_stored_form(self.store, query.where)
-        return replace(query, images=(), items=(), vectors=self._vectors(query), where=where)
+        return replace(query, images=(), texts=(), items=(), vectors=self._vectors(query), where=where)
 
     def _explain_nothing(self, answers: list[Answer], where: Filter) -> list[Answer]:
         """Add a note to the answers if no item passes the filter."""
@@ -754,6 +768,8 @@ class Collection:
             return query.vectors
         if query.items:
             return self.store.vectors(query.items)
+        if query.branch == "text":
+            return self.embedder.embed_texts(query.texts)
         return self.embedder.embed(query.images, query.branch)
 
     def _finish_parts(self, parts: Iterable[Answer], query: Query, no_match: bool | None) -> Iterator[Answer]:
@@ -787,8 +803,11 @@ class Collection:
         return replace(answer, hits=hits, no_match=no_match, calibrated_on=kind, thumbnail=self.folder.thumbnail)
 
     def _chance(self, query: Query) -> Chance | None:
-        """Return the distances from which hits are no nearer than chance; measured once for each generation."""
-        if not isinstance(self.store, Sampling):
+        """Return the distances from which hits are no nearer than chance; measured once for each generation.
+
+        None for a text: it lies far from all images, and how far depends on the encoder.
+        """
+        if not isinstance(self.store, Sampling) or query.branch == "text":
             return None
         metric = query.metric or self.metric
         calibration = self.embedder.with_metric(metric).calibration()
@@ -995,7 +1014,7 @@ class Collection:
             )
         if by == "example":
             single_queries = (
-                replace(query, images=(), items=(), vectors=vectors[i : i + 1]) for i in range(len(vectors))
+                replace(query, images=(), texts=(), items=(), vectors=vectors[i : i + 1]) for i in range(len(vectors))
             )
             return [self._nearest_labels(single, set(labels)) for single in single_queries]
         embedder = self.embedder.with_metric(query.metric)

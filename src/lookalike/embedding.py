@@ -154,6 +154,18 @@ class Embedder:
             parts.append(self.embed_array(np.stack(batch), branch))
         return np.concatenate(parts)
 
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts, in order, by the encoder's text branch.
+
+        Raises:
+            UsageError: the encoder has no text branch, or a text is empty or too long.
+            MissingExtraError: the package ``tokenizers`` is not installed.
+            EncoderError: the network or the tokenizer fails.
+        """
+        batches = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)] or [texts]
+        threads = available_cores()
+        return np.concatenate([self.codec.encode(self.encoder.embed_texts(b, threads=threads)) for b in batches])
+
     def embed_files(self, paths: Sequence[Path], branch: Branch = "photo", progress: Progress = SILENT) -> Embedded:
         """Embed image files, and skip unusable ones.
 
@@ -229,8 +241,8 @@ class Embedder:
     def calibration(self, branch: Branch = "photo", prefer: CalibrationKind = "classes") -> Calibration | None:
         """Return a calibration of the encoder, or none if none applies to these vectors.
 
-        A calibration is fitted on pairs of photos, with one codec and one metric. It does not apply to sketches, which
-        lie farther from photos.
+        A calibration is fitted on pairs of photos, with one codec and one metric. It does not apply to sketches and texts,
+        which lie farther from photos.
 
         Args:
             branch: of the query.
@@ -267,7 +279,8 @@ class Embedder:
             raise UsageError(f"A false accept rate is a number, such as 0.01, not {type(false_accept_rate).__name__}.")
         calibration = self.calibration(branch, prefer)
         if calibration is None:
-            what = "sketches" if branch != "photo" else f"the {self.metric} metric with the codec “{self.codec.name}”"
+            of_photos = f"the {self.metric} metric with the codec “{self.codec.name}”"
+            what = {"photo": of_photos, "sketch": "sketches", "text": "texts"}[branch]
             raise UsageError(
                 f"The encoder “{self.name}” is not calibrated for {what}, so the false accept rate of a distance is"
                 " unknown. Give a distance.",

@@ -13,23 +13,28 @@ from lookalike.images import ImageSource
 from lookalike.metric import Metric, VectorSpace, similarity_to_distance
 from lookalike.shapes import Shaped
 
-Branch = Literal["photo", "sketch"]
-"""The branch of an encoder that an image goes through."""
+Branch = Literal["photo", "sketch", "text"]
+"""The branch of an encoder that an image or a text goes through."""
 
 
-def to_branch(sketch: bool) -> Branch:
-    """Return the branch for sketches or for photos.
+def to_branch(sketch: bool, *, by_text: bool = False) -> Branch:
+    """Return the branch for sketches, for texts or for photos.
 
     Raises:
-        UsageError: the value is neither true nor false.
+        UsageError: ``sketch`` is neither true nor false, or both are true.
     """
     if not isinstance(sketch, bool | np.bool_):
         raise UsageError(f"sketch is True or False, not {type(sketch).__name__}.")
-    return "sketch" if sketch else "photo"
+    if sketch and by_text:
+        raise UsageError("A text is not a sketch. Leave out the text or the sketch.")
+    return "text" if by_text else "sketch" if sketch else "photo"
 
 
 Vectors = Shaped[np.ndarray, "n c"]
 """Vectors: float32 ``(n, dimension)``, or packed bits uint8 ``(n, dimension / 8)``."""
+
+MAX_TEXT = 1000
+"""The limit of a text to search for, in characters. Encoders read 20 to 250 words."""
 
 DEFAULT_K = 10
 """Number of nearest items that a query without k and without a distance range finds."""
@@ -54,6 +59,29 @@ def to_texts(name: str, values: object) -> list[str]:
         if not isinstance(text, str):
             raise UsageError(f"{name} is a str, not {type(text).__name__}.")
     return texts
+
+
+def check_text(text: object) -> str:
+    """Check a text to search for.
+
+    Raises:
+        UsageError: it is not a str, is empty or too long, or is not Unicode.
+    """
+    if not isinstance(text, str):
+        raise UsageError(f"A text to search for is a str, not {type(text).__name__}.")
+    if not text.strip():
+        raise UsageError("The text to search for is empty. Describe the image, such as “red mug”.")
+    if len(text) > MAX_TEXT:
+        raise UsageError(
+            f"The text to search for has {len(text):,} characters. Give at most {MAX_TEXT:,}, such as “red mug”."
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        raise UsageError(
+            "The text to search for is not Unicode: it has half a surrogate pair. Give it in UTF-8."
+        ) from e
+    return text
 
 
 @dataclass(frozen=True)
@@ -173,14 +201,15 @@ class Query:
     """A search with its options, or a batch of searches with the same options.
 
     The command line, the server and the Python API build it, and the store answers it. Exactly one of ``images``,
-    ``items`` and ``vectors`` is given. A store takes only vectors; `lookalike.collection.Collection` turns the other two
-    into vectors.
+    ``texts``, ``items`` and ``vectors`` is given. A store takes only vectors; `lookalike.collection.Collection` turns the
+    others into vectors.
 
     Attributes:
         images: images to search for.
+        texts: descriptions of images to search for; the branch is then ``"text"``.
         items: ids of items of the collection to search for; an item is not among its own answers.
         vectors: ``(q, c)``, vectors to search for.
-        branch: the branch that embeds the images. Distances of sketches have no calibrated probability.
+        branch: the branch that embeds the query. Distances of sketches and texts have no calibrated probability.
         metric: by default the collection's metric.
         k: number of nearest items; `DEFAULT_K` if neither this nor ``within`` is given.
         within: find all items in this range of distances instead of k.
@@ -194,6 +223,7 @@ class Query:
     """
 
     images: Sequence[ImageSource] = ()
+    texts: Sequence[str] = ()
     items: Sequence[str] = ()
     vectors: Vectors | None = None
     branch: Branch = "photo"
@@ -207,8 +237,12 @@ class Query:
     def __post_init__(self) -> None:
         """Check the values as far as possible without a store."""
         self._check_types()
-        if bool(len(self.images)) + bool(len(self.items)) + (self.vectors is not None) > 1:
-            raise UsageError("A query searches for images, items or vectors: give one of them.")
+        if sum(bool(len(given)) for given in (self.images, self.texts, self.items)) + (self.vectors is not None) > 1:
+            raise UsageError("A query searches for images, texts, items or vectors: give one of them.")
+        if self.texts:
+            object.__setattr__(self, "branch", to_branch(self.branch == "sketch", by_text=True))
+        if self.images and self.branch == "text":
+            raise UsageError("The text branch embeds texts, not images.")
         if self.k is not None and self.within is not None:
             raise UsageError("Give k or a distance range, not both.")
         if self.limit is not None and self.within is None:
@@ -221,11 +255,15 @@ class Query:
 
     def _check_types(self) -> None:
         if str(self.branch) not in get_args(Branch):
-            raise UsageError(f"A branch is {' or '.join(get_args(Branch))}, not {self.branch!r}.")
-        for name in ("images", "items"):
+            raise UsageError(
+                f"A branch is {', '.join(get_args(Branch)[:-1])} or {get_args(Branch)[-1]}, not {self.branch!r}."
+            )
+        for name in ("images", "texts", "items"):
             if not isinstance(getattr(self, name), Sequence):
                 raise UsageError(f"The {name} of a query are a list, not {type(getattr(self, name)).__name__}.")
         to_texts("An item", self.items)
+        for text in to_texts("A text", self.texts):
+            check_text(text)
         for name, kind in (("metric", Metric), ("within", DistanceRange), ("exact", bool | np.bool_)):
             if not isinstance(value := getattr(self, name), kind | None):
                 raise UsageError(f"{name} of a query cannot be {value!r}.")
@@ -234,7 +272,7 @@ class Query:
 
     def __len__(self) -> int:
         """Count the queries."""
-        return len(self.images) + len(self.items) if self.vectors is None else len(self.vectors)
+        return len(self.images) + len(self.texts) + len(self.items) if self.vectors is None else len(self.vectors)
 
 
 def check_count(name: str, value: object) -> int:

@@ -37,20 +37,21 @@ class SearchOptions(TypedDict, total=False):
     limit: int | None
 
 
-def to_query(options: SearchOptions, embedder: Embedder) -> Query:
-    """Convert search options to a query without images, items or vectors.
+def to_query(options: SearchOptions, embedder: Embedder, *, by_text: bool = False) -> Query:
+    """Convert search options to a query without images, texts, items or vectors.
 
     Args:
         options: as a user gives them.
         embedder: converts a similarity or a false accept rate to a distance.
+        by_text: the query will have texts.
 
     Raises:
         UsageError: an option is unknown, contradicts another, or has a wrong value.
     """
     if unknown := sorted(set(options) - SearchOptions.__annotations__.keys()):
         known = ", ".join(SearchOptions.__annotations__)
-        raise UsageError(f"search has no option “{unknown[0]}”; it has image, item, vector, {known}.")
-    branch = to_branch(options.get("sketch", False))
+        raise UsageError(f"search has no option “{unknown[0]}”; it has image, text, item, vector, {known}.")
+    branch = to_branch(options.get("sketch", False), by_text=by_text)
     metric = to_metric(options.get("metric"))
     return Query(
         branch=branch,

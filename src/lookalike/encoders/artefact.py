@@ -1,9 +1,11 @@
 """Encoder artefacts: folders with ONNX networks, run by ONNX Runtime."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -13,19 +15,21 @@ import numpy as np
 
 from lookalike.encoders import graph, process
 from lookalike.encoders.card import Card, Output
-from lookalike.encoders.network import Contract, Network, NetworkError
+from lookalike.encoders.network import Contract, ImageInput, Network, NetworkError, TextInput
 from lookalike.encoders.paths import own_file
 from lookalike.encoders.process import NetworkProcess
-from lookalike.errors import AlreadyExistsError, EncoderError, StorageError, UsageError
-from lookalike.query import Branch, Vectors
+from lookalike.errors import AlreadyExistsError, EncoderError, MissingExtraError, StorageError, UsageError
+from lookalike.query import Branch, Vectors, check_text
 from lookalike.shapes import UInt8
 from lookalike.untrusted import parsing
 
 _BUNDLED = Path(__file__).with_name("bundled")
 
+_TOKENIZER = "tokenizer.json"
+
 
 class Encoder:
-    """An encoder, which turns images into embeddings. It loads networks at first use, and threads may share it.
+    """An encoder, which turns images, and perhaps texts, into embeddings. It loads networks at first use, and threads may share it.
 
     Attributes:
         folder: the artefact's folder.
@@ -37,7 +41,7 @@ class Encoder:
         self.folder = folder
         self.card = card
         self._networks: dict[Branch, Network | NetworkProcess] = {}
-        self._digests: dict[Branch, bytes] = {}
+        self._digests: dict[str, bytes] = {}
         self._lock = Lock()
 
     def __repr__(self) -> str:
@@ -57,12 +61,12 @@ class Encoder:
         folder = Path(folder)
         card = Card.read(folder)
         encoder = cls(folder, card)
-        for branch in card.branches:
-            path = own_file(folder, f"{branch}.onnx")
+        for name in encoder.files[1:]:
+            path = own_file(folder, name)
             if not path.is_file():
-                raise EncoderError(f"The encoder in {folder} is incomplete: {branch}.onnx is missing.")
+                raise EncoderError(f"The encoder in {folder} is incomplete: {name} is missing.")
             if _bundled_network(path) is None:
-                encoder._digest(branch)  # so that a network is refused before anything is made of the encoder
+                encoder._digest(name)  # so that a network is refused before anything is made of the encoder
         return encoder
 
     @cached_property
@@ -70,17 +74,18 @@ class Encoder:
         """SHA-256 of the networks and their input, which determine the embeddings. A new calibration does not change it."""
         digest = hashlib.sha256()
         # Without fields that early cards do not have, so that their fingerprints stay.
-        included = {"input", "dimension", "output", "network_output", "branches"}
+        included = {"input", "text", "dimension", "output", "network_output", "branches"}
         fields = self.card.model_dump(mode="json", include=included, exclude_defaults=True)
         digest.update(json.dumps(fields, sort_keys=True).encode())
-        for branch in self.card.branches:
-            digest.update(self._digest(branch))
+        for name in self.files[1:]:
+            digest.update(self._digest(name))
         return digest.hexdigest()
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names of the artefact's files."""
-        return ("encoder.json", *(f"{b}.onnx" for b in self.card.branches))
+        """Names of the artefact's files, its card first."""
+        networks = (f"{branch}.onnx" for branch in self.card.branches)
+        return ("encoder.json", *networks, *([_TOKENIZER] if self.card.text else []))
 
     def copy(self, to: Path) -> Path:
         """Copy the artefact, with its model card, into a new folder.
@@ -118,6 +123,36 @@ class Encoder:
             EncoderError: the network fails, or its output contradicts the card.
         """
         self._check(batch, branch)
+        return self._run(batch, branch, threads)
+
+    def embed_texts(self, texts: Sequence[str], *, threads: int = 1) -> Vectors:
+        """Embed texts through the text branch, in one batch; by its metric they are near the images that they describe.
+
+        Args:
+            texts: at most `lookalike.query.MAX_TEXT` characters each.
+            threads: the number of threads to use.
+
+        Returns:
+            As `embed`.
+
+        Raises:
+            UsageError: the encoder has no text branch, or a text is empty or too long.
+            MissingExtraError: the package ``tokenizers`` is not installed.
+            EncoderError: the network or the tokenizer fails.
+        """
+        for text in texts:
+            check_text(text)
+        if self.card.text is None:
+            raise UsageError(
+                f"The encoder “{self.card.name}” has no text branch, so it cannot search by text. Use one that was trained on"
+                " images with captions, such as a CLIP.",
+                "Index the images with it: lookalike index DIR --to NAME --encoder E.",
+            )
+        if importlib.util.find_spec("tokenizers") is None:
+            raise MissingExtraError("text", "Search by text")
+        return self._run(texts, "text", threads)
+
+    def _run(self, batch: np.ndarray | Sequence[str], branch: Branch, threads: int) -> Vectors:
         if len(batch) == 0:
             bits = self.card.output == "bits"
             return np.empty((0, self.card.dimension // (8 if bits else 1)), np.uint8 if bits else np.float32)
@@ -128,10 +163,11 @@ class Encoder:
 
     def _check(self, batch: np.ndarray, branch: Branch) -> None:
         size = self.card.input.size
+        if branch == "text":
+            raise UsageError("The text branch embeds texts, not images. Use embed_texts.")
         if branch not in self.card.branches:
-            raise UsageError(
-                f"The encoder “{self.card.name}” has no {branch} branch. It embeds only {' and '.join(self.card.branches)}s."
-            )
+            known = " and ".join(f"{name}s" for name in self.card.branches)
+            raise UsageError(f"The encoder “{self.card.name}” has no {branch} branch. It embeds only {known}.")
         if batch.ndim != 4 or batch.shape[1:] != (size, size, 3):  # noqa: PLR2004 -- n, height, width, channels
             raise UsageError(f"“{self.card.name}” takes images of shape (n, {size}, {size}, 3), not {batch.shape}.")
 
@@ -139,35 +175,39 @@ class Encoder:
         """Return a branch's network: in this process if it is bundled, else in a process of its own."""
         with self._lock:
             if branch not in self._networks:
-                contract = _contract(self.card)
-                bundled = _bundled_network(self._path(branch))
+                names = [f"{branch}.onnx", *([_TOKENIZER] if branch == "text" else [])]
+                contract = _contract(self.card, branch)
+                bundled = _bundled_network(self.folder / names[0]) if branch != "text" else None
                 self._networks[branch] = (
                     Network(str(bundled), contract)
                     if bundled
-                    else process.shared(self._path(branch), self._digest(branch), contract)
+                    else process.shared(tuple((self.folder / name, self._digest(name)) for name in names), contract)
                 )
             return self._networks[branch]
 
-    def _path(self, branch: Branch) -> Path:
-        return self.folder / f"{branch}.onnx"
-
-    def _digest(self, branch: Branch) -> bytes:
-        """Return the SHA-256 of a network, which is checked if it is not bundled."""
-        if branch not in self._digests:
-            path = self._path(branch)
-            content = _read(path, process.MAX_BYTES)
-            if _bundled_network(path) is None:
+    def _digest(self, name: str) -> bytes:
+        """Return the SHA-256 of a file; a network is checked if it is not bundled."""
+        if name not in self._digests:
+            path = self.folder / name
+            content = _read(path, process.MAX_TOKENIZER_BYTES if name == _TOKENIZER else process.MAX_BYTES)
+            if name != _TOKENIZER and _bundled_network(path) is None:
                 try:
                     graph.check(content)
                 except graph.GraphError as e:
                     raise EncoderError(f"{path} {e}") from e
-            self._digests[branch] = hashlib.sha256(content).digest()
-        return self._digests[branch]
+            self._digests[name] = hashlib.sha256(content).digest()
+        return self._digests[name]
 
 
-def _contract(card: Card) -> Contract:
+def _contract(card: Card, branch: Branch) -> Contract:
+    bits = card.output == "bits"
+    if branch == "text" and card.text:
+        given = card.text
+        return Contract(
+            TextInput(given.tokens, given.padding, given.ids, given.mask), card.dimension, bits, given.output
+        )
     of, read = card.input, card.network_output or Output()
-    return Contract(of.size, of.mean, of.std, card.dimension, card.output == "bits", read.name, read.pool)
+    return Contract(ImageInput(of.size, of.mean, of.std), card.dimension, bits, read.name, read.pool)
 
 
 def _read(path: Path, limit: int) -> bytes:

@@ -26,6 +26,9 @@ MAX_SIZE = 1024
 MAX_DIMENSION = 65_536
 """The limit of numbers an image; embeddings have 32 to 4,096."""
 
+MAX_TOKENS = 1024
+"""The limit of tokens a text. Networks of texts take 32 to 248."""
+
 _MAX_BYTES = 1 << 20
 
 _LINE = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$"
@@ -33,6 +36,8 @@ Line = Annotated[str, Field(max_length=200, pattern=_LINE)]
 """One line of text."""
 
 Text = Annotated[str, Field(max_length=10_000)]
+
+_Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_LINE)]
 
 Scope = Annotated[str, Field(min_length=1, max_length=300, pattern=_LINE)]
 """One line of text: what an encoder was trained on, and which images it does not know."""
@@ -97,6 +102,22 @@ class Output(_Strict):
     pool: TokenPool | None = Field(
         default=None,
         description="how the vectors of an image's parts become one: the first, or the mean; none: there is one vector",
+    )
+
+
+class TextInput(_Strict):
+    """The preprocessing of a text: tokens by ``tokenizer.json``, which also decides about case, then padding to ``tokens``."""
+
+    tokens: int = Field(
+        gt=0, le=MAX_TOKENS, description="tokens of each text; a longer text is cut, a shorter one padded"
+    )
+    padding: int = Field(default=0, ge=0, lt=2**31, description="the number of the token that pads a text")
+    ids: _Name = Field(default="input_ids", description="the network's input for the numbers of the tokens")
+    mask: _Name | None = Field(
+        default=None, description="its input that is 1 for a token and 0 for padding; none if it has no such input"
+    )
+    output: _Name | None = Field(
+        default=None, description="the output that is the embedding; none if it is the only one"
     )
 
 
@@ -195,9 +216,10 @@ class Card(_Strict):
     metric: Metric = Field(description="the metric that it was trained for")
     input: Input
     network_output: Output | None = Field(
-        default=None, description="none: the network has one output, a vector an image"
+        default=None, description="of the branches for images; none: the network has one output, a vector an image"
     )
-    branches: tuple[Branch, ...] = Field(min_length=1, max_length=2)
+    text: TextInput | None = Field(default=None, description="of the branch for texts")
+    branches: tuple[Branch, ...] = Field(min_length=1, max_length=3)
     calibrations: tuple[Calibration, ...] = Field(default=(), max_length=2, description="at most one of each kind")
     provenance: Provenance | None = None
 
@@ -218,6 +240,8 @@ class Card(_Strict):
             raise ValueError("an encoder needs the branch “photo”")
         if len(set(self.branches)) < len(self.branches):
             raise ValueError("an encoder has each branch once")
+        if ("text" in self.branches) != (self.text is not None):
+            raise ValueError("an encoder with the branch “text” describes its input in “text”, and no other one does")
         if (self.output == "bits") != (self.metric is Metric.HAMMING):
             raise ValueError(f"the metric {self.metric} does not compare {self.output}s")
         if self.output == "bits" and self.dimension % 8:

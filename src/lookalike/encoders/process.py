@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 import weakref
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock, Thread
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,11 +23,14 @@ from lookalike.untrusted import parsing
 MAX_BYTES = 1 << 30
 """The limit of a network's file, which is read whole."""
 
+MAX_TOKENIZER_BYTES = 1 << 26
+"""The limit of a ``tokenizer.json``. One for 256,000 tokens of all languages has 34 MB."""
+
 FIRST_SECONDS = 90.0
-"""The time to load a network and to embed a first image."""
+"""The time to load a network, and to embed a first image or text."""
 
 BATCH_SECONDS = 60.0
-"""The time for a later batch, and `IMAGE_SECONDS` more for each of its images."""
+"""The time for a later batch, and `IMAGE_SECONDS` more for each of its images or texts."""
 
 IMAGE_SECONDS = 30.0
 
@@ -49,20 +54,26 @@ def memory_limit(length: int) -> int:
     return min(limit, max(2 * _GIB, installed * 4 // 5))
 
 
+Batch: TypeAlias = np.ndarray | Sequence[str]
+"""Fitted images, or texts."""
+
+Files: TypeAlias = tuple[tuple[Path, bytes], ...]
+"""Path and SHA-256 of an ONNX file, and perhaps of its ``tokenizer.json``."""
+
+
 class NetworkProcess:
     """A network in a process of its own. It starts at first use, and threads may share it."""
 
-    def __init__(self, path: Path, digest: bytes, contract: Contract) -> None:
-        """Make a network of an ONNX file, whose content has this SHA-256."""
-        self._path = path
-        self._digest = digest
+    def __init__(self, files: Files, contract: Contract) -> None:
+        """Make a network of its files."""
+        self._files = files
         self._contract = contract
         self._lock = Lock()
         self._running: _Running | None = None
         self._too_slow: str | None = None
 
-    def run(self, batch: np.ndarray, threads: int) -> np.ndarray:
-        """Embed fitted images, as `Network.run` does.
+    def run(self, batch: Batch, threads: int) -> np.ndarray:
+        """Embed fitted images or texts, as `Network.run` does.
 
         Raises:
             NetworkError: as `Network.run`, or the network exceeds a limit.
@@ -76,33 +87,34 @@ class NetworkProcess:
         assert running is not None  # noqa: S101 -- `_start` sets it
         return running.call(batch, threads, BATCH_SECONDS + IMAGE_SECONDS * len(batch))
 
-    def _start(self, image: np.ndarray, threads: int) -> np.ndarray:
-        """Start the process and embed one image: a network that exceeds a limit mostly does so with any image."""
+    def _start(self, one: Batch, threads: int) -> np.ndarray:
+        """Start the process and embed one image or text: a network that exceeds a limit mostly does so with any."""
         if self._too_slow:
             raise NetworkError(self._too_slow)
-        running = _Running(self._read(), self._contract)
+        running = _Running([self._read(path, digest) for path, digest in self._files], self._contract)
         try:
-            first = running.call(image, threads, FIRST_SECONDS)
+            first = running.call(one, threads, FIRST_SECONDS)
         except _TooSlowError as e:
             self._too_slow = str(e)
             raise
         self._running = running
         return first
 
-    def _read(self) -> bytes:
+    @staticmethod
+    def _read(path: Path, digest: bytes) -> bytes:
         try:
-            content = parsing.read_bytes(self._path, MAX_BYTES)
+            content = parsing.read_bytes(path, MAX_BYTES)
         except (OSError, parsing.ParseError) as e:
             raise NetworkError(f"cannot be read: {network.one_line(e)}") from e
-        if sha256(content).digest() != self._digest:
+        if sha256(content).digest() != digest:
             raise NetworkError("changed after it was opened. Open the encoder again.")
         return content
 
 
 @lru_cache(maxsize=4)
-def shared(path: Path, digest: bytes, contract: Contract) -> NetworkProcess:
+def shared(files: Files, contract: Contract) -> NetworkProcess:
     """Return a network's process, so that a program which opens an encoder again and again starts it only once."""
-    return NetworkProcess(path, digest, contract)
+    return NetworkProcess(files, contract)
 
 
 class _Answers:
@@ -166,13 +178,13 @@ def _explain(message: str, memory: int) -> str:
 class _Running:
     """A process that runs."""
 
-    def __init__(self, model: bytes, contract: Contract) -> None:
+    def __init__(self, files: Sequence[bytes], contract: Contract) -> None:
         self._contract = contract
         self._owner = os.getpid()
         self._stopped = False
         self._lock = Lock()
         self._answers = _Answers()
-        memory = memory_limit(len(model))
+        memory = memory_limit(sum(map(len, files)))
         try:
             # In a group of its own, so that Ctrl-C reaches only this process. The other ends with its standard input.
             self._process = subprocess.Popen(  # noqa: S603 -- this interpreter, and a file of this package
@@ -189,17 +201,18 @@ class _Running:
             raise NetworkError(f"cannot be run in a process of its own: {network.one_line(e)}") from e
         weakref.finalize(self, _end, self._process)
         Thread(target=self._answers.read, args=(self._process, memory), daemon=True).start()
-        self._send(network.settings_line(contract, memory, len(model)), model)
+        self._send(network.settings_line(contract, memory, *map(len, files)), *files)
 
     @property
     def is_alive(self) -> bool:
         """Whether it can answer; the fork of a process cannot use its pipes."""
         return not self._stopped and self._process.poll() is None and self._owner == os.getpid()
 
-    def call(self, batch: np.ndarray, threads: int, seconds: float) -> np.ndarray:
-        """Embed images. If it takes longer than a number of seconds, end the process and raise a NetworkError."""
+    def call(self, batch: Batch, threads: int, seconds: float) -> np.ndarray:
+        """Embed images or texts. If it takes longer than a number of seconds, end the process and raise a NetworkError."""
         number, future = self._answers.expect()
-        self._send(REQUEST.pack(number, threads, len(batch)), np.ascontiguousarray(batch).data)
+        packed = self._contract.input.pack(batch)  # type: ignore[arg-type]  # the batch is what the contract takes
+        self._send(REQUEST.pack(number, threads, len(batch), len(packed)), packed)
         try:
             content = future.result(seconds)
         except TimeoutError as e:

@@ -47,7 +47,9 @@ def load(source: EncoderSource) -> Encoder:
         raise UsageError(f"An encoder is given by its name or its folder, not by {type(source).__name__}.")
     name = os.fspath(source)
     if name.startswith(hub.SCHEME):
-        return Encoder.open(hub.fetch(name, ["encoder.json", "*.onnx", "README.md"], "An encoder from a hub"))
+        return Encoder.open(
+            hub.fetch(name, ["encoder.json", "*.onnx", "tokenizer.json", "README.md"], "An encoder from a hub")
+        )
     known = bundled()
     if name in known:
         return Encoder.open(known[name])

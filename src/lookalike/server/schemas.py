@@ -22,7 +22,7 @@ from lookalike.compare import RankedClass, Verdict
 from lookalike.encoders.card import CalibrationKind
 from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.metric import Metric
-from lookalike.query import DEFAULT_K, Filter
+from lookalike.query import DEFAULT_K, Branch, Filter
 from lookalike.server.served import get_served
 from lookalike.stores import Answer, Item
 from lookalike.untrusted.parsing import ParseError, parse_json
@@ -65,7 +65,7 @@ Threshold = Annotated[
 _SIMILARITY = "From 0 to 1; 1 means identical."
 _PROBABILITY = (
     "The probability that both show the same thing, if pairs of the same and of different things are equally frequent;"
-    " null for sketches, if the encoder is not calibrated for the metric, and in a search if its calibration does not hold for"
+    " null for sketches and texts, if the encoder is not calibrated for the metric, and in a search if its calibration does not hold for"
     " the collection."
 )
 _CALIBRATED_ON = (
@@ -308,7 +308,7 @@ class EncoderOut(_Out):
     name: str
     description: str
     scope: str = Field(description="What the encoder was trained on, in one line.")
-    branches: list[Literal["photo", "sketch"]]
+    branches: list[Branch]
     size: int = Field(description="The side of its input, in pixels.")
 
 
