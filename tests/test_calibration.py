@@ -21,7 +21,7 @@ from lookalike.encoders import card as cards
 from lookalike.encoders.card import Calibration, Card
 from lookalike.errors import AlreadyExistsError, DataError, MismatchError, NotFoundError, StorageError, UsageError
 from lookalike.evaluation import copies
-from lookalike.evaluation.calibration import MAX_KNOTS, CalibrationData, calibrate, fit, save
+from lookalike.evaluation.calibration import MAX_KNOTS, CalibrationData, calibrate, draw, fit, save
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.metric import Metric
 
@@ -45,6 +45,17 @@ def random_pairs(genuine: int, impostors: int, seed: int = 0) -> tuple[np.ndarra
     rng = np.random.default_rng(seed)
     distances = np.concatenate([rng.gamma(4, 0.1, genuine), rng.gamma(9, 0.1, impostors)])
     return distances.astype(np.float32), np.arange(genuine + impostors) < genuine
+
+
+# ---- the pairs
+
+
+@pytest.mark.parametrize(("images", "expected"), [(40, 10 * 4 * 36 // 2), (2000, 1_000_000)])
+def test_all_impostor_pairs_are_drawn_up_to_a_million(images: int, expected: int) -> None:
+    labels = np.arange(images) % 10
+    pairs = draw(labels, 50, 0)
+    assert (pairs.same.sum(), (~pairs.same).sum()) == (50, expected)
+    assert len(np.unique(pairs.left * images + pairs.right)) == len(pairs)
 
 
 # ---- the fit
@@ -106,6 +117,7 @@ def test_no_probability_is_0_or_1() -> None:
         (1000, ["0.1", "0.01"]),
         (9999, ["0.1", "0.01"]),
         (10_000, ["0.1", "0.01", "0.001"]),
+        (1_000_000, ["0.1", "0.01", "0.001", "0.0001", "0.00001"]),
     ],
 )
 def test_only_rates_with_ten_expected_errors_are_stated(impostors: int, rates: list[str]) -> None:

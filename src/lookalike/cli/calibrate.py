@@ -49,7 +49,12 @@ class Options:
             help="Calibrate on the images of the folder and changed copies of each, to find duplicates; without labels.",
         ),
     ] = False
-    pairs: Annotated[int, typer.Option(min=1, help="Pairs of the same class to draw, at most.")] = PAIRS
+    pairs: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Pairs of the same class to draw, at most. Of different classes, all are used, up to a million."
+        ),
+    ] = PAIRS
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the pairs and copies: the same images and seed give the same ones.")
     ] = 0
@@ -87,7 +92,7 @@ def calibrate(given: Options) -> None:
         output.stderr.print(result.warning, style="yellow")
     output.stdout.print_lines(str(result))
     output.stdout.print()
-    output.stdout.print(f"Fitted on {data.description}; written into {folder}.")
+    output.stdout.print(f"Fitted on {result.pairs}, from {data.description}; written into {folder}.")
     if by_collection and given.to is None:
         output.stdout.print("Programs that have opened the collection must open it again to use the calibration.")
 

@@ -35,8 +35,8 @@ from lookalike.shapes import Bool, Float32, Shaped
 PAIRS = 20_000
 """Default number of genuine pairs, at most."""
 
-# Impostor pairs, at most: a small false accept rate needs many, since duplicates are searched among millions of pairs.
-_IMPOSTORS = 1_000_000
+IMPOSTORS = 1_000_000
+"""Number of impostor pairs, at most: the smallest of `RATES` needs as many to expect `MIN_ERRORS` of them below its distance."""
 
 # Changed copies of each image, besides the image itself.
 _COPIES = 2
@@ -207,6 +207,12 @@ class CalibrationResult:
             " images for more pairs."
         )
 
+    @property
+    def pairs(self) -> str:
+        """The numbers of pairs, in words."""
+        same, different = _PAIRS_OF[self.calibration.kind]
+        return f"{self.calibration.genuine:,} pairs {same} and {self.calibration.impostors:,} {different}"
+
     def __str__(self) -> str:
         """Format the distances of the rates, the error rates of the threshold, and the curve of probabilities."""
         calibration, confusion = self.calibration, self.confusion
@@ -242,7 +248,7 @@ def calibrate(embedder: Embedder, data: CalibrationData, pairs: int = PAIRS, see
     Args:
         embedder: made the vectors; the calibration holds for its metric and its codec.
         data: vectors and labels.
-        pairs: number of genuine pairs to draw, at most. Impostor pairs are up to a million.
+        pairs: number of genuine pairs to draw, at most. Impostor pairs are all that there are, up to a million.
         seed: the same data and seed give the same calibration.
 
     Raises:
@@ -265,7 +271,7 @@ def calibrate(embedder: Embedder, data: CalibrationData, pairs: int = PAIRS, see
 
 
 def draw(labels: Shaped[np.ndarray, " n"], pairs: int, seed: int) -> LabelledPairs:
-    """Draw genuine pairs, and up to a million impostor pairs, which small false accept rates need.
+    """Draw genuine pairs, and all impostor pairs, up to a million, which small false accept rates need.
 
     Args:
         labels: the class of each row.
@@ -275,7 +281,7 @@ def draw(labels: Shaped[np.ndarray, " n"], pairs: int, seed: int) -> LabelledPai
     Raises:
         UsageError, DataError: as `draw_pairs`.
     """
-    return draw_pairs(labels, 2 * pairs, seed, impostors=_IMPOSTORS)
+    return draw_pairs(labels, 2 * pairs, seed, impostors=IMPOSTORS)
 
 
 def fit(
@@ -384,13 +390,20 @@ def _cross_validate(
 
 def _fit_knots(roc: Roc) -> tuple[tuple[float, float], ...]:
     """Return (distance, probability) at both ends of each range of distances with one probability."""
-    genuine_shares = np.diff(roc.genuine_accepted, prepend=0) / roc.genuine
-    impostor_shares = np.diff(roc.impostors_accepted, prepend=0) / roc.impostors
+    genuine, impostors = np.diff(roc.genuine_accepted, prepend=0), np.diff(roc.impostors_accepted, prepend=0)
+    # Most distances are of impostor pairs alone; neighbours of one kind have one probability, so they are one block.
+    kind = np.where(genuine == 0, 0, np.where(impostors == 0, 1, 2))
+    starts = np.flatnonzero(np.diff(kind, prepend=-1).astype(bool) | (kind == 2))  # noqa: PLR2004 -- both kinds
+    ends = np.append(starts[1:], len(kind)) - 1
     blocks: list[_Block] = []
-    for distance, genuine, impostors in zip(
-        roc.thresholds.tolist(), genuine_shares.tolist(), impostor_shares.tolist(), strict=True
+    for first, last, genuine_share, impostor_share in zip(
+        roc.thresholds[starts].tolist(),
+        roc.thresholds[ends].tolist(),
+        (np.add.reduceat(genuine, starts) / roc.genuine).tolist(),
+        (np.add.reduceat(impostors, starts) / roc.impostors).tolist(),
+        strict=True,
     ):
-        block = _Block(distance, distance, genuine, impostors)
+        block = _Block(first, last, genuine_share, impostor_share)
         # Pool adjacent violators: the probability may not rise with the distance.
         while blocks and blocks[-1].probability <= block.probability:
             block = blocks.pop().pool(block)
@@ -400,8 +413,8 @@ def _fit_knots(roc: Roc) -> tuple[tuple[float, float], ...]:
         blocks[i : i + 2] = [blocks[i].pool(blocks[i + 1])]
     # An event that n pairs never show has at most the probability 1 / (n + 2) (Laplace's rule of succession).
     lower, upper = 1 / (roc.genuine + 2), 1 - 1 / (roc.impostors + 2)
-    ends = [(end, min(max(block.probability, lower), upper)) for block in blocks for end in (block.first, block.last)]
-    return tuple(dict.fromkeys(ends))
+    knots = [(end, min(max(block.probability, lower), upper)) for block in blocks for end in (block.first, block.last)]
+    return tuple(dict.fromkeys(knots))
 
 
 def _pooling_loss(near: _Block, far: _Block) -> float:
