@@ -14,6 +14,7 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 from typer.testing import CliRunner
 
+import image_files
 from lookalike import datasets, images
 from lookalike.cli.app import app
 from lookalike.datasets import CsvSource, FolderSource, Holdout, LabelledImages, NpzSource, ToyShopSource
@@ -85,6 +86,34 @@ def test_a_sketch_belongs_to_the_photo_that_its_name_begins_with(tmp_path: Path)
     assert samples.items.tolist()[4:6] == [2, 3]  # "0" and "1-3" show bees 0 and 1
     assert samples.items.tolist()[6] not in (0, 1, 2, 3)
     assert samples.sketch.tolist() == [False] * 4 + [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("photos", "sketches", "items"),
+    [
+        ("1 2 3", "1 2 3", "- - -"),  # counters
+        ("1 2 3 4 5", "2 3", "- -"),
+        ("101 103 108", "103 108", "103 108"),  # numbers of items
+        ("1 2 3", "1-1 1-2 3", "1 1 3"),
+        ("001 002", "001 x", "001 -"),
+        ("cup1 cup2", "cup1 cup2", "cup1 cup2"),
+        ("a/cup1 b/cup1 cup2", "cup1 cup2", "- cup2"),  # two photos of one name
+    ],
+)
+def test_sketches_that_are_only_counted_belong_to_no_photo(
+    tmp_path: Path, photos: str, sketches: str, items: str
+) -> None:
+    image_files.write(tmp_path / "photo", {f"ant/{name}.png": i for i, name in enumerate(photos.split())})
+    image_files.write(tmp_path / "photo", {f"bee/{name}.png": i for i, name in enumerate(photos.split())})
+    image_files.write(tmp_path / "sketch", {f"bee/{name}.png": 9 for name in sketches.split()})
+    notes = Notes()
+    samples = load(tmp_path / "photo", tmp_path / "sketch", notes)
+    dataset = datasets.open_dataset(FolderSource(path=tmp_path / "photo", sketches=tmp_path / "sketch"))
+    assert samples.items.tolist() == dataset.items.tolist()
+    stems = {int(item): Path(dataset.images.name(row)).stem for row, item in enumerate(dataset.items[~dataset.sketch])}
+    assert [stems.get(item, "-") for item in dataset.items[dataset.sketch].tolist()] == items.split()
+    assert dataset.labels[dataset.sketch].tolist() == [1] * len(items.split())
+    assert dataset.sketches_counted == (set(items) == {"-", " "}) == bool(notes)
 
 
 def test_data_that_cannot_train_is_refused(tmp_path: Path) -> None:
@@ -214,6 +243,8 @@ def test_a_source_selects_a_split_and_classes(tmp_path: Path) -> None:
 def test_sketches_follow_their_photos_into_splits_and_limits(tmp_path: Path) -> None:
     splits(tmp_path / "photo", train={"a": 4, "b": 4}, test={"a": 2, "b": 2})
     splits(tmp_path / "sketch", train={"a": 4, "b": 4}, test={"a": 2})
+    for path in tmp_path.rglob("*.png"):
+        path.rename(path.with_stem(f"item{path.stem}"))
     write_images(tmp_path / "strange" / "a", 1, np.random.default_rng(0))
     dataset = datasets.open_dataset(FolderSource(path=tmp_path / "photo", sketches=tmp_path / "sketch", limit=1))
     assert dataset.sketch.tolist() == [False] * 4 + [True] * 3

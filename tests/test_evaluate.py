@@ -236,6 +236,35 @@ def test_sketches_are_queries_for_their_photos(run: Shell, shop: Path, tmp_path:
     assert not (tmp_path / "reports").exists()
 
 
+@pytest.mark.parametrize(
+    ("sketches", "paired", "words"),
+    [
+        (("cup-1", "cup-2-1"), 2, "4 sketches belong to the photo of their class whose name theirs begins with."),
+        (
+            ("cup-1", "other"),
+            1,
+            "2 sketches belong to the photo of their class whose name theirs begins with, and 2 only",
+        ),
+        (("one", "two"), 0, "none to one photo"),
+        (("1", "2"), 0, "only counted"),
+    ],
+)
+def test_evaluate_says_how_sketches_belong_to_photos(
+    run: Shell, shop: Path, tmp_path: Path, sketches: tuple[str, ...], paired: int, words: str
+) -> None:
+    for label in "ab":
+        image_files.write(
+            tmp_path / "photos" / label, {f"{name}.png": i for i, name in enumerate(("1", "2", "cup-1", "cup-2"))}
+        )
+        image_files.write(tmp_path / "drawn" / label, {f"{name}.png": 9 + i for i, name in enumerate(sketches)})
+    arguments = ("--data", "photos", "--sketches", "drawn", "--on", "retrieval", "--no-report")
+    result = run(shop / "pocket", *arguments)
+    assert result.code == 0, result.err
+    assert words in " ".join(result.out.split())
+    by_item = json.loads(run(shop / "pocket", *arguments, "--json").out)["retrieval"]["by_item"]
+    assert (by_item["queries"] if by_item else 0) == 2 * paired
+
+
 def test_the_evaluation_of_a_run_includes_its_training_curves(run: Shell, shop: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     pocket_encoder.make(folder / "encoder")

@@ -13,6 +13,12 @@ from lookalike.shapes import Bool, Int64, Shaped, UInt8
 # `limit` selects items by this seed alone, so that the scores of two limited runs can be compared.
 _SEED = 0
 
+COUNTED = (
+    "the sketches are only counted (1.png, 2.png, …), so they belong to their class and to no photo: a number need not mean the"
+    " same item in both folders. To pair them, name a sketch after its photo, with more than a number: mug-7.png for mug-7.jpg"
+)
+"""Why sketches whose names are numbers without gaps have no photo."""
+
 # Names that a message lists before it counts the rest.
 _LISTED = 5
 
@@ -58,6 +64,7 @@ class Dataset:
         splits: ``train``, ``validation`` or ``test`` for each image; None if the dataset has no splits.
         is_query: the queries of a retrieval evaluation, if the source names them.
         is_gallery: the gallery of a retrieval evaluation, if the source names it.
+        sketches_counted: the sketches have only classes, since their names are numbers without gaps; see `COUNTED`.
     """
 
     name: str
@@ -69,6 +76,7 @@ class Dataset:
     splits: Shaped[np.ndarray, " n"] | None = None
     is_query: Bool[np.ndarray, " n"] | None = None
     is_gallery: Bool[np.ndarray, " n"] | None = None
+    sketches_counted: bool = False
 
     def __len__(self) -> int:
         """Count the images."""

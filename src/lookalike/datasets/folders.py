@@ -28,7 +28,11 @@ def open_folder(source: FolderSource) -> Dataset:
     _check_sketches(source, photos, sketches, classes)
     rows = _rows(photos)
     sketch_rows = _rows(sketches)
-    items = [*range(len(rows)), *_items_of_sketches(rows, sketch_rows)]
+    counted = _are_counted(sketch_rows)
+    items_of_sketches = (
+        range(len(rows), len(rows) + len(sketch_rows)) if counted else _items_of_sketches(rows, sketch_rows)
+    )
+    items = [*range(len(rows)), *items_of_sketches]
     rows_of_both = [*rows, *sketch_rows]
     position = {name: label for label, name in enumerate(classes)}
     return Dataset(
@@ -39,6 +43,7 @@ def open_folder(source: FolderSource) -> Dataset:
         items=np.asarray(items, dtype=np.int64),
         sketch=np.arange(len(rows_of_both)) >= len(rows),
         splits=None if None in photos else np.asarray([split for _, _, split in rows_of_both]),
+        sketches_counted=counted,
     )
 
 
@@ -84,9 +89,26 @@ def _rows(layout: Layout) -> list[_Row]:
     ]
 
 
+def _are_counted(sketches: list[_Row]) -> bool:
+    """Check whether the sketches of each class are only counted: ``1.png``, ``2.png``, … without gaps.
+
+    Such a number says nothing about an item: in another folder, ``7.jpg`` is the seventh photo of the class. Numbers with gaps
+    are those of items.
+    """
+    numbers: dict[tuple[Split | None, str], list[int]] = {}
+    for path, name, split in sketches:
+        if not (path.stem.isascii() and path.stem.isdigit()):
+            return False
+        numbers.setdefault((split, name), []).append(int(path.stem))
+    return bool(numbers) and all(max(n) - min(n) < len(n) for n in numbers.values())
+
+
 def _items_of_sketches(photos: list[_Row], sketches: list[_Row]) -> list[int]:
-    """Return the number of each sketch's photo, or a new number for a sketch without a photo."""
-    by_stem = {(split, name, path.stem): item for item, (path, name, split) in enumerate(photos)}
+    """Return the number of each sketch's photo, or a new number for a sketch without a photo, or with several."""
+    by_stem: dict[tuple[Split | None, str, str], int | None] = {}
+    for item, (path, name, split) in enumerate(photos):
+        key = split, name, path.stem
+        by_stem[key] = None if key in by_stem else item
     items = []
     for row, (path, name, split) in enumerate(sketches, len(photos)):
         matches = (by_stem.get((split, name, stem)) for stem in _stems(path.stem))

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from lookalike import sample
-from lookalike.datasets.dataset import Dataset, LabelledImages, select
+from lookalike.datasets.dataset import COUNTED, Dataset, LabelledImages, select
 from lookalike.datasets.folders import open_folder, open_unlabelled
 from lookalike.datasets.lazy_images import ToyShopImages
 from lookalike.datasets.npz import open_npz
@@ -122,7 +122,7 @@ def decode(dataset: Dataset, size: int, fit: Fit, progress: Progress = SILENT) -
         dataset: the images.
         size: pixels a side.
         fit: how an image becomes square.
-        progress: receives the stage “decoding”, and a note for every image that is left out.
+        progress: receives the stage “decoding”, and a note for every image that is left out, and one if sketches are only counted.
 
     Raises:
         DataError: none of the images can be decoded.
@@ -134,6 +134,8 @@ def decode_rows(
     dataset: Dataset, size: int, fit: Fit, progress: Progress = SILENT
 ) -> tuple[LabelledImages, Int64[np.ndarray, " n"]]:
     """Decode as `decode` does, and also return the row of each image in the dataset."""
+    if dataset.sketches_counted:
+        progress.note(f"{dataset.name}: {COUNTED}.")
     pixels = np.empty((len(dataset), size, size, 3), dtype=np.uint8)
     decoded, end = [], 0
     for batch in decode_batches(dataset, size, fit):

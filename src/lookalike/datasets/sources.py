@@ -51,7 +51,8 @@ class FolderSource(_Source):
     """A folder per class, or per split and class; ``sketches`` is a second folder of the same layout.
 
     A sketch belongs to the photo of its class with the same stem, or with the stem that precedes a ``-``: ``cup-7.png`` and
-    ``cup-7-2.png`` are sketches of ``cup-7.jpg``. A sketch without a photo has only a class.
+    ``cup-7-2.png`` are sketches of ``cup-7.jpg``. A sketch without a photo has only a class. So do all sketches if the names of
+    those of each class are numbers without gaps: they are counted, and their numbers mean no item.
     """
 
     kind: Literal["folder"] = "folder"

@@ -35,6 +35,7 @@ class EmbeddedDataset:
         sketch: true for sketches, false for photos.
         is_query: the queries of retrieval; by default all, or the sketches if there are some.
         is_gallery: the gallery of retrieval; by default all, or the photos.
+        sketches_counted: the sketches have only classes; see `lookalike.datasets.dataset.COUNTED`.
         image: row → its image, for a report.
         failures: for each image that could not be embedded, the reason.
     """
@@ -47,6 +48,7 @@ class EmbeddedDataset:
     sketch: Bool[np.ndarray, " n"] | None = None
     is_query: Bool[np.ndarray, " n"] | None = None
     is_gallery: Bool[np.ndarray, " n"] | None = None
+    sketches_counted: bool = False
     image: ImageOfRow | None = None
     failures: tuple[str, ...] = ()
 
@@ -100,6 +102,7 @@ def embed_dataset(embedder: Embedder, dataset: Dataset, progress: Progress = SIL
         usable.sketch,
         usable.is_query,
         usable.is_gallery,
+        usable.sketches_counted,
         image=lru_cache(_CACHED)(lambda row: usable.images.load(row, _REPORT_SIZE, "pad")),
         failures=tuple(failures),
     )

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from lookalike.datasets.dataset import COUNTED
 from lookalike.errors import DataError, UsageError
 from lookalike.evaluation import fewshot, retrieval, verification
 from lookalike.evaluation.embedded import EmbeddedDataset
@@ -138,9 +139,23 @@ def evaluate_retrieval(data: EmbeddedDataset) -> RetrievalResult:
             data.vectors(queries, labels), data.vectors(gallery, labels), data.metric, own_rows=own_rows
         )
 
-    items = data.items if has_sketches else None
-    by_item = scores(items) if items is not None and np.isin(items[queries], items[gallery]).any() else None
+    by_item = None
+    if has_sketches:
+        paired = 0 if data.items is None else int(np.isin(data.items[queries], data.items[gallery]).sum())
+        protocol += f"; {_describe_pairing(paired, len(queries), counted=data.sketches_counted)}"
+        by_item = scores(data.items) if data.items is not None and paired else None
     return RetrievalResult(queries, gallery, scores(data.labels), by_item, protocol)
+
+
+def _describe_pairing(paired: int, sketches: int, *, counted: bool) -> str:
+    """Say how sketches belong to photos."""
+    if counted:
+        return COUNTED
+    if not paired:
+        return "each sketch belongs to the photos of its class, and none to one photo, since no name begins with that of a photo"
+    rest = sketches - paired
+    others = f", and {rest:,} only to those of their class" if rest else ""
+    return f"{paired:,} sketches belong to the photo of their class whose name theirs begins with{others}"
 
 
 def _rows(mask: Bool[np.ndarray, " n"] | None, count: int) -> Int64[np.ndarray, " m"]:
