@@ -374,7 +374,7 @@ def test_the_process_answers_requests_and_reports_errors(folder: Path) -> None:
     content = (folder / "photo.onnx").read_bytes()
     requests = REQUEST.pack(7, 1, 1, IMAGE.nbytes) + IMAGE.tobytes()
     for text, succeeded in ((content, True), (b"garbage", False)):
-        source = io.BytesIO(network.settings_line(contract_of(encoder), -1, len(text)) + text + requests)
+        source = io.BytesIO(network.settings_line(contract_of(encoder), -1, len(text), gpu=False) + text + requests)
         sink = io.BytesIO()
         network.serve(source, sink, limit=lambda _: None)
         number, done, length = ANSWER.unpack(sink.getvalue()[: ANSWER.size])

@@ -5,11 +5,12 @@ files among many.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,9 +27,7 @@ from lookalike.query import Branch, DistanceRange, Vectors, Within
 from lookalike.shapes import Float64, Shaped, UInt8
 from lookalike.unicode_forms import find_existing
 
-BATCH = 16
-"""Images in a batch. More than eight are not faster on a core (``benchmarks/indexing.py``), and small batches divide evenly
-among many cores."""
+T = TypeVar("T")
 
 # Fitted images held in memory at a time.
 _IN_MEMORY = 64
@@ -162,7 +161,7 @@ class Embedder:
             MissingExtraError: the package ``tokenizers`` is not installed.
             EncoderError: the network or the tokenizer fails.
         """
-        batches = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)] or [texts]
+        batches = [*self._divide(texts, "text")] or [texts]
         threads = available_cores()
         return np.concatenate([self.codec.encode(self.encoder.embed_texts(b, threads=threads)) for b in batches])
 
@@ -185,18 +184,17 @@ class Embedder:
             except (ImageError, NotFoundError, StorageError) as e:
                 return e
 
-        def embed_group(group: Sequence[Path]) -> tuple[list[LookalikeError | None], Vectors]:
+        def embed_group(group: Sequence[Path]) -> tuple[Sequence[Path], list[LookalikeError | None], Vectors]:
             results = [read(path) for path in group]
             fitted = [result for result in results if not isinstance(result, LookalikeError)]
             errors = [result if isinstance(result, LookalikeError) else None for result in results]
-            return errors, self.embed_batch(np.stack(fitted), branch) if fitted else parts[0]
+            return group, errors, self.embed_batch(np.stack(fitted), branch) if fitted else parts[0]
 
         embedded: list[Path] = []
         failures: list[tuple[Path, str]] = []
         parts = [self.embed_array(self._no_images, branch)]
-        groups = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
-        with closing(prefetch_map(embed_group, groups)) as results:
-            for group, (errors, vectors) in zip(groups, results, strict=True):
+        with closing(prefetch_map(embed_group, self._divide(paths, branch))) as results:
+            for group, errors, vectors in results:
                 parts.append(vectors)
                 for path, error in zip(group, errors, strict=True):
                     if error is None:
@@ -222,7 +220,7 @@ class Embedder:
         """
         if len(batch) <= 1:
             return self.codec.encode(self.encoder.embed(batch, branch, threads=available_cores()))
-        size = min(BATCH, -(-len(batch) // available_cores()))
+        size = min(self.encoder.batch_size(branch), -(-len(batch) // available_cores()))
         parts = (batch[start : start + size] for start in range(0, len(batch), size))
         with closing(prefetch_map(lambda part: self.embed_batch(part, branch), parts)) as vectors:
             return np.concatenate(list(vectors))
@@ -230,6 +228,14 @@ class Embedder:
     def embed_batch(self, batch: UInt8[np.ndarray, "n s s 3"], branch: Branch = "photo") -> Vectors:
         """Embed a small batch in the calling thread, for callers that divide their work among the cores themselves."""
         return self.codec.encode(self.encoder.embed(batch, branch))
+
+    def _divide(self, sources: Sequence[T], branch: Branch) -> Iterator[Sequence[T]]:
+        """Divide files or texts into groups of a batch's size, which may change between them."""
+        start = 0
+        while start < len(sources):
+            size = self.encoder.batch_size(branch)
+            yield sources[start : start + size]
+            start += size
 
     @property
     def _no_images(self) -> UInt8[np.ndarray, "0 s s 3"]:

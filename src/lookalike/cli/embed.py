@@ -50,13 +50,17 @@ def embed(
     with output.progress_bar() as progress:
         embedded = embedder.embed_files(paths, to_branch(sketch), progress)
     output.print_skipped([reason for _, reason in embedded.failures])
+    device = embedder.encoder.device(to_branch(sketch))
+    output.print_device(device)
     if not embedded.paths:
         raise NotFoundError(f"None of the {len(paths):,} images could be used.")
     _save(embedded, out)
     count, dimension = len(embedded.paths), embedded.vectors.shape[1]
     if json:
         failed = [{"path": str(path), "reason": reason} for path, reason in embedded.failures]
-        output.write_json({"out": str(out), "embedded": count, "dimension": dimension, "failed": failed})
+        output.write_json(
+            {"out": str(out), "embedded": count, "dimension": dimension, "failed": failed, "device": device.name}
+        )
     else:
         output.stdout.print(f"Wrote {plural(count, 'embedding')} of dimension {dimension} to {out}.")
 

@@ -95,6 +95,7 @@ def index(given: Options) -> None:
         output.print_skipped([reason for _, reason in added.failures])
         for note in added.notes:
             output.stderr.print(note)
+        output.print_device(collection.embedder.encoder.device())
         if added.not_taken:
             output.stderr.print(images.describe_not_taken(added.not_taken), style="yellow")
         if given.json:
@@ -202,6 +203,7 @@ def _to_dict(collection: Collection, added: Added, missing: int, removed: int) -
         "not_taken": {each.kind: each.count for each in added.not_taken},
         "notes": list(added.notes),
         "scope": collection.embedder.scope,
+        "device": collection.embedder.encoder.device().name,
     }
 
 

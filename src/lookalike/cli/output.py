@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from lookalike.embedding import Embedder
+    from lookalike.encoders.network import Device
 
 # Characters outside ASCII that `printable` escapes are in strings of a document; JSON escapes those of ASCII itself.
 _IN_JSON = re.compile(r"[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
@@ -115,6 +116,14 @@ def print_scope(embedder: "Embedder") -> None:
     """Print on stderr, below the results, what the encoder was trained on."""
     stdout.file.flush()
     stderr.print(f"{embedder.name}: {embedder.scope}", style="dim")
+
+
+def print_device(device: "Device") -> None:
+    """Print on stderr that a GPU was used, or why it was not; nothing if there is none."""
+    if device.name != "CPU":
+        stderr.print(f"Embedded on the GPU, by {device.name}.", style="dim")
+    elif device.note:
+        stderr.print(device.note, style="yellow")
 
 
 def shown_path(path: str | Path) -> str:

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Self
 import numpy as np
 
 from lookalike.encoders import graph, process
+from lookalike.encoders.batches import ON_CPU, BatchSize
 from lookalike.encoders.card import Card, Output
-from lookalike.encoders.network import Contract, ImageInput, Network, NetworkError, TextInput
+from lookalike.encoders.network import Contract, Device, ImageInput, Network, NetworkError, TextInput
 from lookalike.encoders.paths import own_file
 from lookalike.encoders.process import NetworkProcess
 from lookalike.errors import AlreadyExistsError, EncoderError, MissingExtraError, StorageError, UsageError
@@ -42,6 +44,7 @@ class Encoder:
         self.card = card
         self._networks: dict[Branch, Network | NetworkProcess] = {}
         self._digests: dict[str, bytes] = {}
+        self._batch_sizes: dict[Branch, BatchSize] = {}
         self._lock = Lock()
 
     def __repr__(self) -> str:
@@ -156,10 +159,35 @@ class Encoder:
         if len(batch) == 0:
             bits = self.card.output == "bits"
             return np.empty((0, self.card.dimension // (8 if bits else 1)), np.uint8 if bits else np.float32)
+        network, begun = self._network(branch), time.perf_counter()
+        was_on_gpu = network.is_on_gpu
         try:
-            return self._network(branch).run(batch, threads)
+            vectors = network.run(batch, threads)
         except NetworkError as e:
             raise EncoderError(f"The network {branch}.onnx of “{self.card.name}” {e}") from e
+        if was_on_gpu:
+            self._measured(branch).record(len(batch), time.perf_counter() - begun)
+        return vectors
+
+    def batch_size(self, branch: Branch = "photo") -> int:
+        """Return how many images the next batch should have; on a GPU, by the time that earlier ones took."""
+        network = self._networks.get(branch)
+        return self._measured(branch).size if network is not None and network.is_on_gpu else ON_CPU
+
+    def device(self, branch: Branch = "photo") -> Device:
+        """Return where a network runs: on the CPU, or after the first 64 images on a GPU if one is faster.
+
+        Raises:
+            EncoderError: the process of the network fails.
+        """
+        try:
+            return self._network(branch).device
+        except NetworkError as e:
+            raise EncoderError(f"The network {branch}.onnx of “{self.card.name}” {e}") from e
+
+    def _measured(self, branch: Branch) -> BatchSize:
+        with self._lock:
+            return self._batch_sizes.setdefault(branch, BatchSize())
 
     def _check(self, batch: np.ndarray, branch: Branch) -> None:
         size = self.card.input.size

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 
 from lookalike.encoders import network
-from lookalike.encoders.network import ANSWER, REQUEST, Contract, NetworkError
+from lookalike.encoders.network import ANSWER, DONE_ON_GPU, FAILED, REQUEST, Contract, Device, NetworkError
 from lookalike.parallel import available_cores
 from lookalike.untrusted import parsing
 
@@ -40,6 +40,10 @@ _WHAT_TO_DO = "Use an encoder with a smaller network."
 
 
 class _TooSlowError(NetworkError):
+    pass
+
+
+class _EndedError(NetworkError):
     pass
 
 
@@ -71,6 +75,21 @@ class NetworkProcess:
         self._lock = Lock()
         self._running: _Running | None = None
         self._too_slow: str | None = None
+        self._gpu_failure = ""
+
+    @property
+    def device(self) -> Device:
+        """Where it runs."""
+        with self._lock:
+            running = self._running
+        if self._gpu_failure or running is None or not running.is_alive:
+            return Device(note=self._gpu_failure)
+        return running.device()
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether it runs on a GPU, as of the last answer."""
+        return self._running is not None and self._running.is_on_gpu
 
     def run(self, batch: Batch, threads: int) -> np.ndarray:
         """Embed fitted images or texts, as `Network.run` does.
@@ -85,13 +104,22 @@ class NetworkProcess:
                     return first
             running = self._running
         assert running is not None  # noqa: S101 -- `_start` sets it
-        return running.call(batch, threads, BATCH_SECONDS + IMAGE_SECONDS * len(batch))
+        try:
+            return running.call(batch, threads, BATCH_SECONDS + IMAGE_SECONDS * len(batch))
+        except (_EndedError, _TooSlowError) as e:
+            # The first image was embedded on the CPU, so the driver of the GPU may be at fault.
+            if not (running.gpu and network.has_gpu()):
+                raise
+            self._gpu_failure = f"The process that used the GPU {e} The CPU is used."
+            return self.run(batch, threads)
 
     def _start(self, one: Batch, threads: int) -> np.ndarray:
         """Start the process and embed one image or text: a network that exceeds a limit mostly does so with any."""
         if self._too_slow:
             raise NetworkError(self._too_slow)
-        running = _Running([self._read(path, digest) for path, digest in self._files], self._contract)
+        running = _Running(
+            [self._read(path, digest) for path, digest in self._files], self._contract, gpu=not self._gpu_failure
+        )
         try:
             first = running.call(one, threads, FIRST_SECONDS)
         except _TooSlowError as e:
@@ -118,9 +146,14 @@ def shared(files: Files, contract: Contract) -> NetworkProcess:
 
 
 class _Answers:
-    """Answers that callers wait for."""
+    """Answers that callers wait for.
+
+    Attributes:
+        is_on_gpu: whether the last one was computed on a GPU.
+    """
 
     def __init__(self) -> None:
+        self.is_on_gpu = False
         self._lock = Lock()
         self._futures: dict[int, Future[bytes]] = {}
         self._count = 0
@@ -142,21 +175,22 @@ class _Answers:
         assert process.stdin is not None  # noqa: S101 -- a pipe
         assert process.stdout is not None  # noqa: S101 -- a pipe
         while len(head := process.stdout.read(ANSWER.size)) == ANSWER.size:
-            number, succeeded, length = ANSWER.unpack(head)
+            number, outcome, length = ANSWER.unpack(head)
             content = process.stdout.read(length)
             with self._lock:
                 future = self._futures.pop(number)
-            if succeeded:
-                future.set_result(content)
-            else:
+            if outcome == FAILED:
                 future.set_exception(NetworkError(_explain(content.decode(errors="replace"), memory)))
+            else:
+                self.is_on_gpu = outcome == DONE_ON_GPU
+                future.set_result(content)
         process.kill()
         code = process.wait()
         process.stdout.close()
         with suppress(OSError):  # some bytes could not be sent
             process.stdin.close()
         with self._lock:
-            self._end = NetworkError(
+            self._end = _EndedError(
                 f"ended its process (exit code {code}): it is damaged, or needs more than {memory / _GIB:.0f} GiB of memory."
                 f" {_WHAT_TO_DO}"
             )
@@ -176,9 +210,14 @@ def _explain(message: str, memory: int) -> str:
 
 
 class _Running:
-    """A process that runs."""
+    """A process that runs.
 
-    def __init__(self, files: Sequence[bytes], contract: Contract) -> None:
+    Attributes:
+        gpu: whether it may use a GPU.
+    """
+
+    def __init__(self, files: Sequence[bytes], contract: Contract, *, gpu: bool) -> None:
+        self.gpu = gpu
         self._contract = contract
         self._owner = os.getpid()
         self._stopped = False
@@ -201,28 +240,44 @@ class _Running:
             raise NetworkError(f"cannot be run in a process of its own: {network.one_line(e)}") from e
         weakref.finalize(self, _end, self._process)
         Thread(target=self._answers.read, args=(self._process, memory), daemon=True).start()
-        self._send(network.settings_line(contract, memory, *map(len, files)), *files)
+        self._send(network.settings_line(contract, memory, *map(len, files), gpu=gpu), *files)
 
     @property
     def is_alive(self) -> bool:
         """Whether it can answer; the fork of a process cannot use its pipes."""
         return not self._stopped and self._process.poll() is None and self._owner == os.getpid()
 
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether the last answer was computed on a GPU."""
+        return self._answers.is_on_gpu
+
+    def device(self) -> Device:
+        """Ask where it runs."""
+        try:
+            name, note = parsing.parse_json(self._ask(0, b"", 1, BATCH_SECONDS))
+        except (parsing.ParseError, TypeError, ValueError) as e:
+            raise NetworkError("returned an answer of a wrong form.") from e
+        return Device(network.one_line(name), network.one_line(note) if note else "")
+
     def call(self, batch: Batch, threads: int, seconds: float) -> np.ndarray:
         """Embed images or texts. If it takes longer than a number of seconds, end the process and raise a NetworkError."""
-        number, future = self._answers.expect()
         packed = self._contract.input.pack(batch)  # type: ignore[arg-type]  # the batch is what the contract takes
-        self._send(REQUEST.pack(number, threads, len(batch), len(packed)), packed)
-        try:
-            content = future.result(seconds)
-        except TimeoutError as e:
-            self._stopped = True
-            _end(self._process)
-            raise _TooSlowError(f"takes longer than {seconds:.0f} s for a batch of {len(batch)}. {_WHAT_TO_DO}") from e
+        content = self._ask(len(batch), packed, threads, seconds)
         contract = self._contract
         if len(content) != len(batch) * contract.width * contract.dtype.itemsize:
             raise NetworkError("returned an answer of a wrong length.")
         return np.frombuffer(bytearray(content), contract.dtype).reshape(len(batch), contract.width)
+
+    def _ask(self, count: int, packed: bytes | memoryview, threads: int, seconds: float) -> bytes:
+        number, future = self._answers.expect()
+        self._send(REQUEST.pack(number, threads, count, len(packed)), packed)
+        try:
+            return future.result(seconds)
+        except TimeoutError as e:
+            self._stopped = True
+            _end(self._process)
+            raise _TooSlowError(f"takes longer than {seconds:.0f} s for a batch of {count}. {_WHAT_TO_DO}") from e
 
     def _send(self, *parts: bytes | memoryview) -> None:
         assert self._process.stdin is not None  # noqa: S101 -- a pipe

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from lookalike.embedding import BATCH, Embedder
+from lookalike.embedding import Embedder
 from lookalike.errors import BusyError, LookalikeError, MismatchError, StorageError, UsageError
 from lookalike.folder import Folder
 from lookalike.images import NotTaken
@@ -30,7 +30,7 @@ class Schedule:
     """The sizes of the runner's tasks, batches and transactions.
 
     Attributes:
-        batch: images in a batch.
+        batch: images in a batch; none: as many as the encoder says.
         batches_per_core: batches in flight for each core, so that no core waits during a transaction.
         task: files that a thread reads at a time; with single files, the overhead of tasks would matter.
         write_every: items after which to write: few, so that a kill loses little work, but enough that the disk is not
@@ -38,7 +38,7 @@ class Schedule:
         write_after: seconds after which to write.
     """
 
-    batch: int = BATCH
+    batch: int | None = None
     batches_per_core: int = 2
     task: int = 8
     write_every: int = 1024
@@ -208,7 +208,7 @@ class _Run:
             self.queue.put(item.sha256, result.fitted)
         if item != old:  # an unchanged content may have a new label or new times
             self.pending.append(Pending(entry, item, result.content, outcome))
-        if self.queue.waiting >= SCHEDULE.batch:
+        if self.queue.waiting >= (SCHEDULE.batch or self.embedder.encoder.batch_size()):
             self.embed()
         enough = len(self.pending) >= self.left_by_last_write + SCHEDULE.write_every
         if enough or time.monotonic() - self.last_write > SCHEDULE.write_after:
