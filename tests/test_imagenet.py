@@ -100,6 +100,16 @@ def plain_forward(weights: dict[str, Tensor], x: Tensor, strides: list[int]) -> 
     return relu6(norm(same(x, weights["_conv_head.weight"]), "_bn1")).mean(dim=(2, 3))
 
 
+def test_a_depthwise_convolution_trains_in_float32_and_embeds_in_bfloat16() -> None:
+    net = _SameConv2d(8, 8, 3, 1, groups=8)
+    x = torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        trained, embedded = net.train()(x), net.eval()(x)
+    assert (trained.dtype, embedded.dtype) == (torch.float32, torch.bfloat16)
+    assert torch.allclose(trained, embedded.float(), atol=0.05)
+    assert torch.equal(trained, net(x))
+
+
 # Only even maps, only odd maps, and both.
 @pytest.mark.parametrize(("kind", "size"), list(zip(KINDS, (64, 97, 98), strict=True)))
 def test_the_network_computes_what_tensorflow_does(kind: str, size: int) -> None:
