@@ -150,6 +150,49 @@ def test_the_layers_of_a_recipe_are_the_networks_and_sharing_begins_with_a_stage
     assert 2 not in STRIDES[kind][first + 1 :]
 
 
+@given(
+    kind=st.sampled_from(KINDS), blocks=st.integers(1, 21), grid=st.integers(1, 3), extra=st.sampled_from([0, 1, 30])
+)
+@settings(deadline=None, max_examples=8)
+def test_a_cut_network_starts_from_imagenet_and_pools_its_last_map_to_a_grid(
+    kind: str, blocks: int, grid: int, extra: int
+) -> None:
+    blocks = min(blocks, len(STRIDES[kind]))
+    cut = config(backbone=kind, weights="imagenet", blocks=blocks, grid=grid)
+    whole = networks.backbone(config(backbone=kind, weights="imagenet")).eval()
+    maps: list[Tensor] = []
+    assert isinstance(whole, EfficientNetLite)
+    whole._blocks[blocks - 1].register_forward_hook(lambda *parts: maps.append(parts[-1]))
+    side = cut.min_size + extra
+    x = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        whole(x)
+        found = networks.backbone(cut).eval()(x).unflatten(1, (-1, grid, grid))
+    (last,) = maps
+    step = last.shape[-1] // grid
+    size = last.shape[-1] - (grid - 1) * step
+    for row in range(grid):
+        for column in range(grid):
+            cell = last[:, :, row * step : row * step + size, column * step : column * step + size]
+            assert torch.allclose(found[:, :, row, column], cell.mean((2, 3)), atol=1e-4)
+    assert cut.layers[-1] == f"_blocks.{blocks - 1}"
+    assert cut.shared_from in cut.layers
+    # One pixel less, and the last map has fewer pixels than the grid.
+    assert grid == 1 or _map_side(cut.min_size - 1, STRIDES[kind][:blocks]) == grid - 1
+
+
+def _map_side(side: int, strides: list[int]) -> int:
+    for stride in (2, *strides):
+        side = -(-side // stride)
+    return side
+
+
+@kinds
+def test_a_network_cannot_have_more_blocks_than_its_kind(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"blocks: {kind} has {len(STRIDES[kind])}, not 22"):
+        config(backbone=kind, blocks=22)
+
+
 # ---- photos
 
 

@@ -43,6 +43,7 @@ EACH: list[tuple[dict[str, Any], int]] = [
     ({"backbone": "vgg16"}, 32),
     ({"backbone": "convnext_tiny"}, 32),
     ({"backbone": "efficientnet_lite0"}, 32),
+    ({"backbone": "efficientnet_lite1", "blocks": 2, "grid": 3}, 16),
 ]
 each = pytest.mark.parametrize(("network", "size"), EACH, ids=[str(n["backbone"]) for n, _ in EACH])
 

@@ -54,7 +54,7 @@ def _build(config: recipe.Network) -> Backbone:
         case recipe.ConvNeXtNetwork():
             body = ConvNeXt(config.backbone)
         case recipe.EfficientNetLiteNetwork():
-            body = EfficientNetLite(config.backbone)
+            body = EfficientNetLite(config.backbone, config.blocks, config.grid)
         case recipe.CNNetwork():
             body = SmallCNN(config.channels)
         case recipe.KochNetwork():

@@ -53,16 +53,24 @@ class InvertedBottleneck(nn.Module):
 class EfficientNetLite(nn.Module):
     """EfficientNet-Lite without its classifier: EfficientNet (Tan and Le 2019) with ReLU6, without squeeze and excitation.
 
-    ``kind`` is ``efficientnet_lite0``, ``efficientnet_lite1`` or ``efficientnet_lite2``. The public weights were trained in
-    TensorFlow: convolutions are padded as there, and batch normalisation has its constants.
+    The public weights were trained in TensorFlow: convolutions are padded as there, and batch normalisation has its
+    constants.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, blocks: int | None = None, grid: int = 1) -> None:
+        """Build the network with random weights.
+
+        Args:
+            kind: ``efficientnet_lite0``, ``efficientnet_lite1`` or ``efficientnet_lite2``.
+            blocks: leave out all layers after so many blocks.
+            grid: cells per side that the last map is pooled to.
+        """
         super().__init__()
         width, depth = KINDS[kind]
         self._conv_stem = _SameConv2d(3, _STEM, 3, 2)
         self._bn0 = _norm(_STEM)
         self._blocks = nn.ModuleList()
+        block_widths = []
         inputs = _STEM
         for i, (kernel, stride, expansion, channels, repeats) in enumerate(_STAGES):
             outputs = _round_width(channels * width)
@@ -71,10 +79,16 @@ class EfficientNetLite(nn.Module):
                 self._blocks.append(
                     InvertedBottleneck(inputs, outputs, kernel=kernel, stride=1 if j else stride, expansion=expansion)
                 )
+                block_widths.append(outputs)
                 inputs = outputs
-        self._conv_head = nn.Conv2d(inputs, _FEATURES, 1, bias=False)
-        self._bn1 = _norm(_FEATURES)
-        self.outputs = _FEATURES
+        if blocks is None:
+            self._conv_head = nn.Conv2d(inputs, _FEATURES, 1, bias=False)
+            self._bn1 = _norm(_FEATURES)
+        else:
+            self._blocks = self._blocks[:blocks]
+        self._is_whole = blocks is None
+        self._grid = grid
+        self.outputs = (_FEATURES if blocks is None else block_widths[blocks - 1]) * grid * grid
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -84,7 +98,12 @@ class EfficientNetLite(nn.Module):
         x = F.relu6(self._bn0(self._conv_stem(x)))
         for block in self._blocks:
             x = block(x)
-        return F.relu6(self._bn1(self._conv_head(x))).mean(dim=(2, 3))
+        if self._is_whole:
+            x = F.relu6(self._bn1(self._conv_head(x)))
+        if self._grid == 1:
+            return x.mean(dim=(2, 3))
+        step = x.shape[-1] // self._grid
+        return F.avg_pool2d(x, x.shape[-1] - (self._grid - 1) * step, step).flatten(1)
 
 
 class _SameConv2d(nn.Conv2d):

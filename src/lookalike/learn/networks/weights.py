@@ -77,6 +77,8 @@ def read(body: nn.Module, config: recipe.PublicNetwork) -> dict[str, Tensor]:
     where = config.weights or ""
     found = imagenet.read(config.backbone) if where == recipe.IMAGENET else convnext.rename_timms(_open(where))
     current = body.state_dict()
+    if isinstance(config, recipe.EfficientNetLiteNetwork) and config.blocks:
+        found = {name: tensor for name, tensor in found.items() if name in current}
     weights = _without_classifier(found, current)
     if problems := differences(current, weights):
         raise MismatchError(f"{where} does not fit the network: {'; '.join(problems)}. {_advise(found)}")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from lookalike.encoders.card import MAX_DIMENSION
 from lookalike.encoders.hub import SCHEME
@@ -17,6 +17,14 @@ IMAGENET = "imagenet"
 # Pixels a side of the images that these weights were trained on, and the normalisation (value - 127) / 128 of 0…255.
 _IMAGENET_SIZES = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
 _IMAGENET_MEAN, _IMAGENET_STD = (127 / 255,) * 3, (128 / 255,) * 3
+
+
+# Blocks of EfficientNet-Lite that halve the map, as its first layer does.
+_HALVING = {
+    "efficientnet_lite0": (1, 3, 5, 11),
+    "efficientnet_lite1": (1, 4, 7, 15),
+    "efficientnet_lite2": (1, 4, 7, 15),
+}
 
 
 def imagenet_input(network: Any) -> dict[str, Any]:  # noqa: ANN401 -- a YAML value has any type
@@ -180,17 +188,46 @@ class EfficientNetLiteNetwork(PublicNetwork):
 
     backbone: Literal["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
     weights: Annotated[str, AfterValidator(_check_weights)] | None = None
+    blocks: int | None = Field(
+        None,
+        gt=0,
+        description="use only so many blocks, without the layers after them, which see more than a small pattern",
+    )
+    grid: int = Field(
+        1,
+        gt=0,
+        le=64,
+        description="cells per side that the last map is pooled to; above 1, an embedding encodes positions",
+    )
+
+    @model_validator(mode="after")
+    def _check_blocks(self) -> Self:
+        if self.blocks is not None and self.blocks > self._all_blocks:
+            msg = f"blocks: {self.backbone} has {self._all_blocks}, not {self.blocks}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def _all_blocks(self) -> int:
+        return 16 if self.backbone == "efficientnet_lite0" else 21
 
     @property
     def layers(self) -> tuple[str, ...]:
         """The backbone's layers, from the image to the features."""
-        blocks = 16 if self.backbone == "efficientnet_lite0" else 21
-        return ("_conv_stem", "_bn0", *(f"_blocks.{i}" for i in range(blocks)), "_conv_head", "_bn1")
+        last = () if self.blocks else ("_conv_head", "_bn1")
+        return ("_conv_stem", "_bn0", *(f"_blocks.{i}" for i in range(self.blocks or self._all_blocks)), *last)
 
     @property
     def shared_from(self) -> str:
-        """The first layer of the last two stages."""
-        return "_blocks.11" if self.backbone == "efficientnet_lite0" else "_blocks.15"
+        """The first layer of the last two stages, or the last block if they are left out."""
+        first = _HALVING[self.backbone][-1]
+        return f"_blocks.{min(first, (self.blocks or self._all_blocks) - 1)}"
+
+    @property
+    def min_size(self) -> int:
+        """The side that gives a map of one pixel per cell."""
+        halved = sum(block < (self.blocks or self._all_blocks) for block in _HALVING[self.backbone])
+        return (self.grid - 1 << 1 + halved) + 1
 
 
 class CNNetwork(_Network):
