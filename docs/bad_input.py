@@ -93,6 +93,9 @@ COMMANDS = (
     "search shop photos/cup.png --within 120%",
     "search shop photos/cup.png --within 1 -k 2",
     "search shop photos/cup.png --metric hamming",
+    "search shop",
+    "search shop --text mug",
+    "search shop photos/cup.png --text mug",
     "search nowhere photos/cup.png",
     "search torn photos/cup.png",
     "search endless photos/cup.png",
@@ -245,7 +248,10 @@ def try_requests(client: TestClient) -> list[tuple[str, str, str]]:
 
     for name, (description, data) in bad_images().items():
         add_row(f"search by {description}", client.post(search, files={"image": (name, data)}))
-    add_row("search by text that is not Base64", client.post(search, json={"image": "?!"}))
+    add_row("search by an image that is not Base64", client.post(search, json={"image": "?!"}))
+    add_row("search by a text, with an encoder for images alone", client.post(search, json={"text": "red mug"}))
+    add_row("search by a text of 1,001 characters", client.post(search, json={"text": "x" * 1001}))
+    add_row("search by an empty text", client.post(search, json={"text": ""}))
     add_row("search without an image", client.post(search, json={}))
     add_row("search by invalid JSON", client.post(search, content=b"{", headers={"content-type": "application/json"}))
     add_row("search by an item that does not exist", client.post(search, json={"item": "../../etc/passwd"}))

@@ -3,8 +3,10 @@
 import json
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import onnx
 import pytest
@@ -14,12 +16,15 @@ from PIL import Image
 import lookalike as la
 import pocket_encoder
 import tiny_clip
+from lookalike.cli import main
 from lookalike.collection import Collection
 from lookalike.encoders import Encoder, process
 from lookalike.encoders.artefact import _contract
 from lookalike.encoders.network import Network
 from lookalike.errors import EncoderError, MissingExtraError, UsageError
 from lookalike.query import MAX_TEXT, Query
+from lookalike.server import create_app
+from pocket_server import serving
 
 
 @pytest.fixture(scope="module")
@@ -376,3 +381,96 @@ def test_labels_can_be_ranked_by_a_text(colours: Collection, tmp_path: Path) -> 
         colours.add([tmp_path / "images" / f"{name}.png"], labels=[name])
     (ranking,) = colours.rank_labels(Query(texts=["blue"]))
     assert ranking.label == "blue"
+
+
+# ---- the command line
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["lookalike", "search", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+    captured = capsys.readouterr()
+    return int(end.value.code or 0), captured.out, captured.err
+
+
+def test_the_command_line_searches_by_a_text(
+    colours: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = str(colours.path)
+    assert "red.png" in command(capsys, name, "--text", "Red", "-k", "1")[1]
+    for options in (["-k", "2"], ["--within", "0.1"]):
+        answer = json.loads(command(capsys, name, "--text", "red", *options, "--json")[1])
+        assert answer["query"] == "red"
+        assert answer["hits"][0]["name"] == "red.png"
+        assert answer["hits"][0]["probability"] is None
+    out = tmp_path / "hits.csv"
+    assert "6 hits of 1 text" in command(capsys, name, "--text", "=red", "--out", str(out))[1]
+    assert out.read_text(encoding="utf-8").count("red") > 6
+
+
+def test_a_page_of_results_shows_the_text_and_not_an_image_of_it(
+    colours: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "hits.html"
+    command(capsys, str(colours.path), "--text", "<b>red</b>", "--out", str(out))
+    page = out.read_text(encoding="utf-8")
+    assert "<h2>&lt;b&gt;red&lt;/b&gt;</h2>" in page
+    assert page.count("<figure") == 6
+    assert "1 text." in page
+
+
+def test_wrong_texts_are_usage_errors_on_the_command_line(
+    colours: Collection, pocket: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = str(colours.path)
+    for arguments, reason in (
+        ([name], "IMAGE… is missing"),
+        ([name, "mug.jpg", "--text", "red"], "not both"),
+        ([name, "--text", " "], "empty"),
+        ([name, "--text", "red", "--sketch"], "not a sketch"),
+        ([name, "--text", "red", "--far", "0.1"], "not calibrated for texts"),
+    ):
+        code, _, error = command(capsys, *arguments)
+        assert (code, error.count("\n")) == (2, 1)
+        assert reason in error
+    with Collection.create(tmp_path / "images", encoder=pocket):
+        code, _, error = command(capsys, str(tmp_path / "images"), "--text", "red")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "no text branch" in error
+
+
+# ---- the server
+
+
+@pytest.fixture
+def client(colours: Collection) -> Iterator[httpx.Client]:
+    with serving(create_app([colours])) as url, httpx.Client(base_url=url, timeout=60) as client:
+        yield client
+
+
+SEARCH = "/api/collections/colours/search"
+
+
+def test_the_server_searches_by_a_text(client: httpx.Client) -> None:
+    branches = client.get("/api/collections").json()["collections"][0]["encoder"]["branches"]
+    assert branches == ["photo", "sketch", "text"]
+    answer = client.post(SEARCH, json={"text": "green", "k": 2}).json()
+    assert answer["hits"][0]["name"] == "green.png"
+    assert (answer["no_match"], answer["hits"][0]["closeness"]) == (None, None)
+
+
+def test_the_server_continues_a_range_search_by_a_text(client: httpx.Client) -> None:
+    whole = client.post(SEARCH, json={"text": "green", "within": 2}).json()["hits"]
+    cursor = f"{whole[1]['distance']!r} {whole[1]['id']}"
+    rest = client.post(SEARCH, json={"text": "green", "within": 2, "cursor": cursor}).json()
+    assert rest["hits"] == whole[2:]
+    assert rest["complete"]
+
+
+@pytest.mark.parametrize("body", [{"text": ""}, {"text": "x" * 1001}, {"text": 7}, {"text": "red", "item": "a"}])
+def test_the_server_refuses_wrong_texts(client: httpx.Client, body: dict[str, object]) -> None:
+    answer = client.post(SEARCH, json=body)
+    assert answer.status_code == 422
+    assert "text" in answer.text

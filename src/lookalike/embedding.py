@@ -290,7 +290,7 @@ class Embedder:
             raise UsageError(
                 f"The encoder “{self.name}” is not calibrated for {what}, so the false accept rate of a distance is"
                 " unknown. Give a distance.",
-                "To calibrate it: lookalike calibrate.",
+                "" if branch == "text" else "To calibrate it: lookalike calibrate.",
             )
         for rate, distance in calibration.distance_at_false_accept_rate.items():
             if float(rate) == false_accept_rate:

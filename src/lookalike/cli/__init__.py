@@ -10,7 +10,7 @@ from lookalike.version import __version__
 
 COMMANDS = {
     "index": ("index", "Add a folder of images to a collection."),
-    "search": ("search", "Find the images of a collection that look like an image."),
+    "search": ("search", "Find the images of a collection that look like an image, or that a text describes."),
     "join": ("join", "Find all pairs of images of two collections, or of one with itself, that look alike."),
     "duplicates": ("duplicates", "Find duplicates in a collection, and move them away."),
     "tune": ("tune", "Build an index for approximate search, if exact search takes too long."),

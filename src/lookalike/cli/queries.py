@@ -1,4 +1,4 @@
-"""The images that a command searches for: files, folders and standard input."""
+"""What a command searches for: images in files, folders and standard input, or a text."""
 
 import sys
 from collections.abc import Sequence
@@ -11,7 +11,6 @@ import numpy as np
 from lookalike import images
 from lookalike.cli.options import check_local
 from lookalike.errors import ImageError, NotFoundError, StorageError
-from lookalike.images import ImageSource
 from lookalike.progress import Progress
 from lookalike.query import Query
 from lookalike.stores import Answer
@@ -26,25 +25,31 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class Source:
-    """An image to search for.
+    """An image or a text to search for.
 
     Attributes:
-        name: its path as it was given, or found in a folder; “-” for standard input.
-        image: its path, or its content from standard input.
+        name: path of the image as it was given, or found in a folder; “-” for standard input; or the text.
+        image: its path, or its content from standard input; none for a text.
     """
 
     name: str
-    image: Path | bytes
+    image: Path | bytes | None
 
     @property
     def path(self) -> Path | None:
         """Its path, if it has one."""
         return self.image if isinstance(self.image, Path) else None
 
+    def to_query(self, query: Query) -> Query:
+        """Return the query for this image or text."""
+        if self.image is None:
+            return replace(query, texts=[self.name])
+        return replace(query, images=[self.image])
+
 
 @dataclass(frozen=True)
 class Answered:
-    """An image that was searched for, with its answer or with the reason why it has none."""
+    """An image or a text that was searched for, with its answer or with the reason why it has none."""
 
     source: Source
     answer: Answer | None = None
@@ -52,7 +57,7 @@ class Answered:
 
     @property
     def name(self) -> str:
-        """The name of the image."""
+        """The name of the image, or the text."""
         return self.source.name
 
     @property
@@ -108,11 +113,6 @@ def find(given: Sequence[str]) -> tuple[list[Source], list[str]]:
     return sources, notes
 
 
-def with_images(query: Query, sources: Sequence[ImageSource]) -> Query:
-    """Return the query for these images."""
-    return replace(query, images=list(sources))
-
-
 def answer(
     collection: "Collection", query: Query, sources: Sequence[Source], progress: Progress, *, single: bool
 ) -> list[Answered]:
@@ -120,10 +120,10 @@ def answer(
 
     Args:
         collection: is searched.
-        query: the query without images.
-        sources: the images.
+        query: the query without images and texts.
+        sources: the images, or one text.
         progress: receives the stages ``"embedding"`` and ``"searching"``.
-        single: raise the error of the only image.
+        single: raise the error of the only image or text.
 
     Returns:
         An answer for each image, or the reason why it cannot be used.
@@ -132,7 +132,7 @@ def answer(
         ImageError, NotFoundError: the only image cannot be used.
     """
     if single:
-        (only,) = collection.answer(with_images(query, [sources[0].image]))
+        (only,) = collection.answer(sources[0].to_query(query))
         return [Answered(sources[0], only)]
     results = _embed(collection, query, sources, progress)
     found = [Answered(source, error=result if isinstance(result, str) else "") for source, result in results]
@@ -155,7 +155,8 @@ def _embed(
     embedded = embedder.embed_files(paths, query.branch, progress)
     failures, vectors = dict(embedded.failures), iter(embedded.vectors)
 
-    def embed(image: Path | bytes) -> np.ndarray | str:
+    def embed(image: Path | bytes | None) -> np.ndarray | str:
+        assert image is not None  # noqa: S101 -- a text is the only source
         if isinstance(image, Path):
             return failures[image] if image in failures else np.asarray(next(vectors))
         try:

@@ -157,7 +157,7 @@ def _write_page(part: Path, collection: Collection, found: Sequence[Answered], p
     )
     page = environment.get_template("results.html").generate(
         title=f"Search in {collection.name}",
-        count=tables.plural(len(found), "image"),
+        count=tables.plural(len(found), "text" if any(one.source.image is None for one in found) else "image"),
         encoder=collection.embedder,
         sections=_sections(collection, found, progress),
     )
@@ -170,7 +170,7 @@ def _sections(collection: Collection, found: Sequence[Answered], progress: Progr
     for done, one in enumerate(found, 1):
         answer = one.answer
         if answer is None:
-            yield {"name": one.name, "note": one.error, "query": None}
+            yield {"name": one.name, "note": one.error, "query": None, "hits": []}
         else:
             note = "Nothing found." if not answer else NO_MATCH if answer.no_match else None
             hits = [_hit_figure(collection, answer, hit) for hit in answer]
@@ -178,9 +178,9 @@ def _sections(collection: Collection, found: Sequence[Answered], progress: Progr
         progress.advance("writing", done, len(found))
 
 
-def _query_figure(source: Source) -> _Figure:
-    name = source.path.name if source.path else "standard input"
-    return _Figure(name, _image_uri(lambda: images.thumbnail(source.image, _SIDE)), ["query"])
+def _query_figure(source: Source) -> _Figure | None:
+    image, name = source.image, source.path.name if source.path else "standard input"
+    return None if image is None else _Figure(name, _image_uri(lambda: images.thumbnail(image, _SIDE)), ["query"])
 
 
 def _hit_figure(collection: Collection, answer: Answer, hit: Hit) -> _Figure:

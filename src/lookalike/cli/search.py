@@ -1,4 +1,4 @@
-"""The command search: find the images of a collection that look like an image."""
+"""The command search: find the images of a collection that look like an image, or that a text describes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from lookalike.cli.options import (
 )
 from lookalike.cli.queries import Answered, Source
 from lookalike.collection import Collection
+from lookalike.errors import UsageError
 from lookalike.query import Query, to_branch
 from lookalike.tables import plural
 
@@ -38,8 +39,18 @@ class Options:
 
     name: Name
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE…", help="Image files or folders of them; - is standard input.")
-    ]
+        list[str] | None,
+        typer.Argument(
+            metavar="IMAGE…", help="Image files or folders of them; - is standard input.", show_default=False
+        ),
+    ] = None
+    text: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Search for what a text describes, such as “red shoe”, instead of an image; needs an encoder for texts.",
+        ),
+    ] = None
     k: K = None
     within: Within = None
     far: Far = None
@@ -67,12 +78,16 @@ class Options:
     def __post_init__(self) -> None:
         """Refuse contradictory options."""
         check_range(self.k, self.within, self.far)
+        if not self.images and self.text is None:
+            raise UsageError("IMAGE… is missing. Give an image to search for, or a text: --text “red shoe”.")
+        if self.images and self.text is not None:
+            raise UsageError("Give images or --text, not both.")
 
 
 @commands.command()
 @options(Options)
 def search(given: Options) -> None:
-    """Find the images of a collection that look like an image.
+    """Find the images of a collection that look like an image, or that a text describes.
 
     It answers for each image of a folder, too; --out writes all answers into one file.
 
@@ -87,12 +102,13 @@ def search(given: Options) -> None:
 
 def _search(given: Options) -> None:
     write = results.find_writer(given.out) if given.out else None
-    sources, notes = queries.find(given.images)
+    images = given.images or []
+    sources, notes = queries.find(images) if given.text is None else ([Source(given.text, None)], [])
     for note in notes:
         output.stderr.print(note, style="yellow")
     with Collection.open(given.name) as collection:
         query = _query(collection, given)
-        single = queries.is_single(given.images)
+        single = given.text is not None or queries.is_single(images)
         if single and write is None and query.within is not None and collection.searches_exactly(query.exact):
             _stream(collection, query, sources[0], given)
             return
@@ -117,7 +133,8 @@ def _search(given: Options) -> None:
 
 def _query(collection: Collection, given: Options) -> Query:
     """Return the query, still without images."""
-    embedder, branch = collection.embedder.with_metric(given.metric), to_branch(given.sketch)
+    embedder = collection.embedder.with_metric(given.metric)
+    branch = to_branch(given.sketch, by_text=given.text is not None)
     note_distance(given.within, embedder.space)
     where = parse_filter(given.label, given.where, given.id)
     check_filter(collection, where, json=given.json)
@@ -133,7 +150,7 @@ def _query(collection: Collection, given: Options) -> Query:
 
 def _stream(collection: Collection, query: Query, source: Source, given: Options) -> None:
     """Print an answer that may be too large for memory."""
-    parts = collection.stream(queries.with_images(query, [source.image]))
+    parts = collection.stream(source.to_query(query))
     _suggest_index(collection, given)
     if given.json:
         answers.write_json_stream(collection, parts, query.metric or collection.metric, source.name)
@@ -168,7 +185,8 @@ def _print_written(written: results.Written, given: Options) -> None:
             }
         )
     else:
-        output.stdout.print(f"{written.hits:,} hits of {plural(written.queries, 'image')} in {given.out}.")
+        what = "image" if given.text is None else "text"
+        output.stdout.print(f"{written.hits:,} hits of {plural(written.queries, what)} in {given.out}.")
 
 
 def _suggest_index(collection: Collection, given: Options) -> None:

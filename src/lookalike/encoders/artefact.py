@@ -149,7 +149,7 @@ class Encoder:
             raise UsageError(
                 f"The encoder “{self.card.name}” has no text branch, so it cannot search by text. Use one that was trained on"
                 " images with captions, such as a CLIP.",
-                "Index the images with it: lookalike index DIR --to NAME --encoder E.",
+                "To change the encoder of a collection: lookalike reindex NAME --encoder E.",
             )
         if importlib.util.find_spec("tokenizers") is None:
             raise MissingExtraError("text", "Search by text")

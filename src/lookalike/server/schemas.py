@@ -22,7 +22,7 @@ from lookalike.compare import RankedClass, Verdict
 from lookalike.encoders.card import CalibrationKind
 from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.metric import Metric
-from lookalike.query import DEFAULT_K, Branch, Filter
+from lookalike.query import DEFAULT_K, MAX_TEXT, Branch, Filter
 from lookalike.server.served import get_served
 from lookalike.stores import Answer, Item
 from lookalike.untrusted.parsing import ParseError, parse_json
@@ -133,16 +133,21 @@ class SearchForm(_Search):
 
 
 class SearchBody(_Search):
-    """A search as JSON: one of image, sketch and item; k or within."""
+    """A search as JSON: one of image, sketch, text and item; k or within."""
 
     image: str | None = Field(None, description=_PHOTO)
     sketch: str | None = Field(None, description=_SKETCH)
+    text: str | None = Field(
+        None,
+        description="What the images show, such as “red shoe”, if the branches of the collection's encoder include text.",
+        max_length=MAX_TEXT,
+    )
     filter: Where = Field(default_factory=Where)
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
-        if sum(v is not None for v in (self.image, self.sketch, self.item)) != 1:
-            raise ValueError("Give one of image, sketch and item.")
+        if sum(v is not None for v in (self.image, self.sketch, self.text, self.item)) != 1:
+            raise ValueError("Give one of image, sketch, text and item.")
         return self
 
 

@@ -28,7 +28,7 @@ BRANCHES: dict[str, Branch] = {"image": "photo", "sketch": "sketch"}
     openapi_extra=bodies.documented(SearchBody, SearchForm, *BRANCHES),
 )
 def search(request: Request, collection: NamedCollection, served: Served, body: bodies.OneImage) -> AnswerOut:
-    """Find the items nearest to an image, a sketch or an item."""
+    """Find the items nearest to an image, a sketch, a text or an item."""
     start = time.perf_counter()
     fields, sources = _read_search(body)
 
@@ -56,12 +56,14 @@ def _continue(collection: Collection, query: Query, cursor: str) -> Answer:
 def _to_query(
     fields: SearchBody | SearchForm, sources: dict[str, bytes], collection: Collection, max_hits: int
 ) -> Query:
+    text = fields.text if isinstance(fields, SearchBody) else None
     try:
         within = collection.embedder.with_metric(fields.metric).distance_range(fields.within)
     except UsageError as e:
         raise bodies.invalid_field("metric" if fields.within is None else "within", e.message) from e
     return Query(
         images=list(sources.values()),
+        texts=() if text is None else (text,),
         items=() if fields.item is None else (fields.item,),
         branch=next((BRANCHES[name] for name in sources), "photo"),
         metric=fields.metric,
@@ -74,11 +76,11 @@ def _to_query(
 
 
 def _read_search(body: bodies.Body) -> tuple[SearchBody | SearchForm, dict[str, bytes]]:
-    """Read a search, and its image by the name of the field; a search for an item has no image."""
+    """Read a search, and its image by the name of the field; a search for a text or an item has no image."""
     if body.json is not None:
         fields = bodies.validate_json(SearchBody, body.json)
-        texts = {"image": fields.image, "sketch": fields.sketch}
-        return fields, {name: images.from_base64(text) for name, text in texts.items() if text is not None}
+        encoded = {"image": fields.image, "sketch": fields.sketch}
+        return fields, {name: images.from_base64(data) for name, data in encoded.items() if data is not None}
     uploaded = bodies.form_images(body, *BRANCHES)
     form = bodies.form_fields(body, SearchForm, *BRANCHES)
     if len(uploaded) + (form.item is not None) != 1 or len(uploaded) < len(body.form.files):
