@@ -4,6 +4,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import image_files
@@ -426,3 +427,28 @@ def test_commands_with_a_distance_point_out_a_similarity(indexed: Shell) -> None
         ["verify", "cats/a.png", "dogs/c.png", "--encoder", "pocket"],
     ):
         assert "--within 80%" in indexed(*command, "--within", "80").err
+
+
+# ---- crops
+
+
+def test_the_crops_of_a_collection_are_decided_when_it_is_made(shell: Shell) -> None:
+    assert shell("index", "cats", "--to", "c", "--encoder", "pocket", "--crops", "2").code == 0
+    assert shell("index", "dogs", "--to", "c", "--crops", "2").code == 0
+    assert shell("index", "dogs", "--to", "c").code == 0
+    refused = shell("index", "dogs", "--to", "c", "--crops", "5")
+    assert (refused.code, "--crops 2, not 5" in refused.err) == (1, True)
+    command = advised(refused.err)
+    assert command[:2] == ["reindex", "c"]
+    assert shell(*["pocket" if word == "E" else word for word in command]).code == 0
+    assert shell("index", "dogs", "--to", "c", "--crops", "5").code == 0
+    assert shell("index", "dogs", "--to", "d", "--encoder", "pocket", "--crops", "3").code == 2
+
+
+def test_embeddings_may_be_means_of_crops(shell: Shell) -> None:
+    arrays = []
+    for count in ("1", "2"):
+        assert shell("embed", "cats", "--encoder", "pocket", "--crops", count, "--out", f"{count}.npz").code == 0
+        arrays.append(np.load(f"{count}.npz")["embeddings"])
+    assert arrays[0].shape == arrays[1].shape == (2, 48)
+    assert not np.allclose(arrays[0], arrays[1], atol=1e-3)

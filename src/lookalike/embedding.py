@@ -134,7 +134,7 @@ class Embedder:
             UsageError: the source is not an image.
         """
         network = self.encoder.card.input
-        return images.load(source, network.size, network.fitting)
+        return images.load(source, network.side, network.fitting)
 
     def embed(self, sources: Sequence[ImageSource], branch: Branch = "photo") -> Vectors:
         """Embed images, in order.
@@ -211,7 +211,7 @@ class Embedder:
         bit-identical embeddings for every batch size and number of cores. Those of the bundled encoders on x86-64 are.
 
         Args:
-            batch: RGB; s is ``encoder.card.input.size``.
+            batch: RGB; s is ``encoder.card.input.side``.
             branch: of the encoder.
 
         Raises:
@@ -239,7 +239,7 @@ class Embedder:
 
     @property
     def _no_images(self) -> UInt8[np.ndarray, "0 s s 3"]:
-        size = self.encoder.card.input.size
+        size = self.encoder.card.input.side
         return np.empty((0, size, size, 3), np.uint8)
 
     # ---- calibration

@@ -219,8 +219,7 @@ class Folder:
             if path.exists():
                 raise AlreadyExistsError(f"{path} already exists. Open it, or choose another name.")
             (new / "encoder").mkdir(parents=True)
-            for name in embedder.encoder.files:
-                (new / "encoder" / name).write_bytes((embedder.encoder.folder / name).read_bytes())
+            embedder.encoder.write_files(new / "encoder")
             (new / "codec").mkdir()
             embedder.codec.save(new / "codec")
             with suppress(OSError):  # a codec without files needs no folder

@@ -8,7 +8,7 @@ import typer
 
 from lookalike import atomic, encoders
 from lookalike.cli import output, queries
-from lookalike.cli.options import Json, Sketch, check_local
+from lookalike.cli.options import Crops, Json, Sketch, check_local
 from lookalike.embedding import Embedded, Embedder
 from lookalike.errors import NotFoundError, StorageError, UsageError
 from lookalike.query import to_branch
@@ -23,6 +23,7 @@ def embed(
     out: Annotated[Path, typer.Option(metavar="X.npz", help="File for the arrays `paths` and `embeddings`.")],
     encoder: Annotated[str, typer.Option(help="A bundled name, a folder, or hf://org/repo.")] = encoders.DEFAULT,
     sketch: Sketch = False,
+    crops: Crops = None,
     json: Json = False,
 ) -> None:
     """Embed images into a NumPy file, to measure an encoder with your own tools.
@@ -44,7 +45,8 @@ def embed(
     if out.suffix not in ("", ".npz"):
         raise UsageError(f"{out} should end in .npz.")
     out = out.with_suffix(".npz")
-    embedder = Embedder.of(encoders.load(encoder))
+    loaded = encoders.load(encoder)
+    embedder = Embedder.of(loaded if crops is None else loaded.with_crops(crops))
     for note in notes:
         output.stderr.print(note, style="yellow")
     with output.progress_bar() as progress:

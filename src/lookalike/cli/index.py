@@ -12,9 +12,9 @@ import typer
 
 from lookalike import encoders, images
 from lookalike.cli import output
-from lookalike.cli.options import Json, check_local, options
+from lookalike.cli.options import Crops, Json, check_local, options
 from lookalike.collection import Added, Collection, open_collection
-from lookalike.errors import NotFoundError, StorageError, UsageError
+from lookalike.errors import MismatchError, NotFoundError, StorageError, UsageError
 from lookalike.folder import find_folder, is_collection
 from lookalike.ingest import GoneFolder, Plan, plan
 from lookalike.metric import Metric
@@ -46,6 +46,7 @@ class Options:
         ),
     ] = None
     metric: Annotated[Metric | None, typer.Option(help="For a new collection; default: the encoder's own.")] = None
+    crops: Crops = None
     prune: Annotated[
         bool,
         typer.Option(
@@ -185,7 +186,18 @@ def _parse_labels(text: str | None) -> Literal["folder"] | Path | None:
 
 def _open(given: Options) -> Collection:
     encoder = given.encoder or (None if find_folder(given.to).exists() else encoders.DEFAULT)
-    return open_collection(given.to, encoder, given.metric)
+    if given.crops is None:
+        return open_collection(given.to, encoder, given.metric)
+    if encoder is not None:
+        return open_collection(given.to, encoders.load(encoder).with_crops(given.crops), given.metric)
+    collection = open_collection(given.to, metric=given.metric)
+    if (own := collection.embedder.encoder.card.input.crops) != given.crops:
+        collection.close()
+        raise MismatchError(
+            f"{collection.path} was made with --crops {own}, not {given.crops}. Leave --crops out, or embed its images again:"
+            f" lookalike reindex {shlex.quote(str(given.to))} --encoder E --crops {given.crops}"
+        )
+    return collection
 
 
 def _to_dict(collection: Collection, added: Added, missing: int, removed: int) -> dict[str, object]:

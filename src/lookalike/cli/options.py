@@ -55,6 +55,15 @@ Sketch = Annotated[bool, typer.Option("--sketch", help="The images are sketches.
 Encoder = Annotated[
     str | None, typer.Option(help="A bundled name, a folder, or hf://org/repo.", show_default="toyshop")
 ]
+Crops = Annotated[
+    int | None,
+    typer.Option(
+        metavar="1|2|5|10",
+        help="Average the embeddings of so many crops of each image: 2 are the image and its mirror image, 5 its corners and"
+        " its middle, 10 these and their mirror images. The time grows likewise.",
+        show_default="the encoder's own, mostly 1",
+    ),
+]
 MetricOfEncoder = Annotated[Metric | None, typer.Option("--metric", help="Default: the encoder's own.")]
 
 

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from lookalike import encoders
 from lookalike.cli import output
-from lookalike.cli.options import Json, Name, options
+from lookalike.cli.options import Crops, Json, Name, options
 from lookalike.collection import Collection
 from lookalike.metric import Metric
 from lookalike.tables import plural
@@ -25,6 +26,7 @@ class Options:
     name: Name
     encoder: Annotated[str, typer.Option(help="The new encoder: a bundled name, a folder, or hf://org/repo.")]
     metric: Annotated[Metric | None, typer.Option(help="Default: the new encoder's own.")] = None
+    crops: Crops = None
     prune: Annotated[bool, typer.Option("--prune", help="Remove items whose images are missing or cannot be used.")] = (
         False
     )
@@ -43,10 +45,13 @@ def reindex(given: Options) -> None:
     """
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
+    encoder = encoders.load(given.encoder)
+    if given.crops is not None:
+        encoder = encoder.with_crops(given.crops)
     with Collection.open(given.name) as collection:
         advice = "The collection keeps its encoder; run the same command to continue."
         with output.stoppable(advice), output.progress_bar() as progress:
-            done = collection.reindex(given.encoder, given.metric, prune=given.prune, progress=progress)
+            done = collection.reindex(encoder, given.metric, prune=given.prune, progress=progress)
         for item in done.removed:
             output.stderr.print(f"removed: {item.uri}", style="yellow")
         if given.json:

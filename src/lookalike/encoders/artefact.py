@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Self
+from typing import Self, get_args
 
 import numpy as np
 
-from lookalike.encoders import graph, process
+from lookalike.encoders import crops, graph, process
 from lookalike.encoders.batches import ON_CPU, BatchSize
 from lookalike.encoders.card import Card, Output
 from lookalike.encoders.network import Contract, Device, ImageInput, Network, NetworkError, TextInput
@@ -90,6 +90,40 @@ class Encoder:
         networks = (f"{branch}.onnx" for branch in self.card.branches)
         return ("encoder.json", *networks, *([_TOKENIZER] if self.card.text else []))
 
+    def with_crops(self, count: int) -> "Encoder":
+        """Return this encoder with the mean of several crops of each image, see `lookalike.encoders.crops.Crops`.
+
+        It has another fingerprint, and no calibration: distances differ. `copy` and collections save it.
+
+        Raises:
+            UsageError: the number is not 1, 2, 5 or 10, or the encoder's output is bits.
+
+        Example:
+            >>> la.load_encoder("toyshop").with_crops(2).card.input.crops
+            2
+        """
+        if count not in get_args(crops.Crops):
+            raise UsageError(f"Crops are {', '.join(map(str, get_args(crops.Crops)))}, not {count!r}.")
+        card = self.card
+        if count == card.input.crops:
+            return self
+        if card.output == "bits":
+            raise UsageError(f"“{card.name}” makes bits, and the bits of several crops have no mean. Use one crop.")
+        given = card.input.model_copy(update={"crops": count})
+        return Encoder(self.folder, card.model_copy(update={"input": given, "calibrations": ()}))
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the folder's card has the same input."""
+        return self.card.input == Card.read(self.folder).input
+
+    def write_files(self, folder: Path) -> None:
+        """Write the artefact's files into a folder; raises an OSError."""
+        for name in self.files:
+            shutil.copyfile(self.folder / name, folder / name)
+        if not self.is_saved:
+            (folder / "encoder.json").write_text(self.card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
     def copy(self, to: Path) -> Path:
         """Copy the artefact, with its model card, into a new folder.
 
@@ -99,9 +133,9 @@ class Encoder:
         """
         try:
             to.mkdir(parents=True)
-            for name in (*self.files, "README.md"):
-                if own_file(self.folder, name).is_file():
-                    shutil.copyfile(self.folder / name, to / name)
+            self.write_files(to)
+            if own_file(self.folder, "README.md").is_file():
+                shutil.copyfile(self.folder / "README.md", to / "README.md")
         except FileExistsError as e:
             raise AlreadyExistsError(f"{to} already exists. Choose another folder.") from e
         except OSError as e:
@@ -114,7 +148,7 @@ class Encoder:
         `lookalike.embedding.Embedder` divides many images into batches, and batches among the cores.
 
         Args:
-            batch: RGB; s is ``card.input.size``.
+            batch: RGB; s is ``card.input.side``.
             branch: the network to run.
             threads: the number of threads to use.
 
@@ -126,7 +160,11 @@ class Encoder:
             EncoderError: the network fails, or its output contradicts the card.
         """
         self._check(batch, branch)
-        return self._run(batch, branch, threads)
+        given = self.card.input
+        if given.crops == 1 or len(batch) == 0:
+            return self._run(batch, branch, threads)
+        cut = crops.cut(batch, given.size, given.crops)
+        return crops.mean_direction(self._run(crop, branch, threads) for crop in cut)
 
     def embed_texts(self, texts: Sequence[str], *, threads: int = 1) -> Vectors:
         """Embed texts through the text branch, in one batch; by its metric they are near the images that they describe.
@@ -190,7 +228,7 @@ class Encoder:
             return self._batch_sizes.setdefault(branch, BatchSize())
 
     def _check(self, batch: np.ndarray, branch: Branch) -> None:
-        size = self.card.input.size
+        size = self.card.input.side
         if branch == "text":
             raise UsageError("The text branch embeds texts, not images. Use embed_texts.")
         if branch not in self.card.branches:

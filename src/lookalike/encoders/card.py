@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lookalike import atomic
+from lookalike.encoders.crops import Crops, source_side
 from lookalike.encoders.network import one_line
 from lookalike.encoders.paths import own_file
 from lookalike.errors import EncoderError, MismatchError, NotFoundError, StorageError, UsageError, plain_reason
@@ -69,6 +70,7 @@ class Input(_Strict):
         description="side to resize to in whole pixels before the middle is cropped, as torchvision does; none: as `fit` says",
     )
     interpolation: Interpolation = Field(default="bicubic", description="the filter of `resize`")
+    crops: Crops = Field(default=1, description="how many embeddings of an image are averaged")
 
     @model_validator(mode="after")
     def _check_resize(self) -> Self:
@@ -80,16 +82,21 @@ class Input(_Strict):
         return self
 
     @property
+    def side(self) -> int:
+        """Pixels a side of a fitted image: ``size``, or more if crops are cut from it."""
+        return source_side(self.size, self.crops)
+
+    @property
     def fitting(self) -> Fitting:
-        """How an image becomes a square of ``size``."""
+        """How an image becomes a square of ``side``."""
         if self.resize is None or self.fit == "pad":
             return self.fit
-        return Resizing(self.fit, self.resize, self.interpolation)
+        return Resizing(self.fit, max(self.resize, self.side), self.interpolation)
 
     @property
     def decoded_side(self) -> int:
         """The side of the square that a decoded image is resized to."""
-        return self.resize or self.size
+        return max(self.resize or 0, self.side)
 
 
 TokenPool = Literal["first", "mean"]
@@ -246,6 +253,8 @@ class Card(_Strict):
             raise ValueError(f"the metric {self.metric} does not compare {self.output}s")
         if self.output == "bits" and self.dimension % 8:
             raise ValueError(f"the dimension of bits must be a multiple of 8, not {self.dimension}")
+        if self.output == "bits" and self.input.crops > 1:
+            raise ValueError("the bits of several crops have no mean")
         # The codes of a codec may have another metric than the encoder's output.
         for known in self.calibrations:
             if known.codec == "none" and known.metric and (known.metric is Metric.HAMMING) != (self.output == "bits"):

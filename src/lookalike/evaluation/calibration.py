@@ -338,6 +338,10 @@ def check_destination(encoder: Encoder, to: Path | None) -> None:
     """
     if to is not None and os.path.exists(to):  # noqa: PTH110 -- false for a name that is too long, too
         raise AlreadyExistsError(f"{to} already exists; give --to a new folder.")
+    if to is None and not encoder.is_saved:
+        raise UsageError(
+            f"“{encoder.card.name}” was changed in memory. Give a folder for a calibrated copy with --to DIR (in Python, to=)."
+        )
     if to is None and encoders.is_shared(encoder):
         raise UsageError(
             f"“{encoder.card.name}” is shared and stays unchanged. Give a folder for a calibrated copy with --to DIR (in Python, to=)."

@@ -86,7 +86,7 @@ def embed_dataset(embedder: Embedder, dataset: Dataset, progress: Progress = SIL
     rows: list[np.ndarray] = []
     vectors: list[np.ndarray] = []
     failures: list[str] = []
-    for batch in datasets.decode_batches(dataset, spec.size, spec.fitting):
+    for batch in datasets.decode_batches(dataset, spec.side, spec.fitting):
         failures += batch.failures
         if len(batch.rows):
             vectors.append(_embed(embedder, batch.images, dataset.sketch[batch.rows]))

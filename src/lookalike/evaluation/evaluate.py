@@ -167,7 +167,8 @@ def describe(embedder: Embedder, data: str, seed: int) -> About:
     """Describe an embedder for a report."""
     card = embedder.encoder.card
     facts = {
-        "input": f"{card.input.size} px, {card.input.fit}",
+        "input": f"{card.input.size} px, {card.input.fit}"
+        + (f", {card.input.crops} crops" if card.input.crops > 1 else ""),
         "embedding": f"{card.dimension} {card.output}s",
         "fingerprint": embedder.fingerprint[:16],
     }

@@ -65,7 +65,7 @@ def _read_file(entry: Entry, known: Known, embedder: Embedder) -> Read:
     if item.sha256 in known:
         return Read(item)
     network = embedder.encoder.card.input
-    return Read(item, images.load(content, network.size, network.fitting, name=repr(str(path))))
+    return Read(item, images.load(content, network.side, network.fitting, name=repr(str(path))))
 
 
 def _read_memory(entry: Entry, known: Known, embedder: Embedder) -> Read:
@@ -73,7 +73,7 @@ def _read_memory(entry: Entry, known: Known, embedder: Embedder) -> Read:
         raise UsageError(f"The entry {entry.path} has no image.")
     name, network = f"Image {entry.path}", embedder.encoder.card.input
     fitted = images.load(
-        entry.image, network.size, network.fitting, name=name
+        entry.image, network.side, network.fitting, name=name
     )  # first, since its errors name the image
     content = images.read_bytes(entry.image)
     sha256 = images.fingerprint(content)
