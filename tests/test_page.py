@@ -20,7 +20,7 @@ from lookalike import sample
 from lookalike.collection import Collection
 from lookalike.encoders import Encoder
 from lookalike.server import create_app
-from pocket_encoder import calibrated, make
+from pocket_encoder import COLOURS, calibrated, make
 from pocket_server import serving
 
 pytestmark = pytest.mark.slow  # the tests need Chromium
@@ -36,7 +36,10 @@ AWKWARD = (
 
 @dataclass
 class Shop:
-    """A server with four collections: of photos and sketches, of photos only, empty, and of a person's own images."""
+    """A server with five collections.
+
+    They are of photos and sketches, of photos only, empty, of a person's own images, and of colours that texts describe.
+    """
 
     url: str
     photos: list[Path]
@@ -64,6 +67,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     made.append(Collection.create(folder / "own.lookalike", photos))
     made[-1].add(own)
     (own / "gone.png").unlink()
+    (folder / "colours").mkdir()
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (32, 32), tuple(255 * c for c in colour)).save(folder / "colours" / f"{name}.png")
+    reader = Encoder.open(make(folder / "reader", ("photo", "sketch", "text")))
+    made.append(Collection.create(folder / "colours.lookalike", reader))
+    made[-1].add(folder / "colours")
     with serving(create_app(made, max_hits=MAX_HITS)) as url:
         yield Shop(url, sorted((folder / "toys" / "photos").rglob("*.jpg")), own, made)
     for one in made:
@@ -820,6 +829,81 @@ def test_a_collection_without_a_sketch_branch_offers_no_drawing(visit: Visit, sh
     expect(page.locator("#drop, #query").locator("visible=true")).to_have_count(1)
 
 
+def test_a_text_finds_images(visit: Visit) -> None:
+    page = visit("#c=colours")
+    ready(page)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Describe it, show it, or draw it.")
+    field = page.get_by_role("search").get_by_role("searchbox", name="Describe it")
+    field.fill("  Red ")
+    field.press("Enter")
+    expect(page.get_by_role("heading", name="Closest to “Red”")).to_be_visible()
+    assert hits(page)[0] == "red.png"
+    assert "text=Red" in page.url
+    expect(field).to_be_focused()
+    field.fill("blue")
+    page.get_by_role("button", name="Search by this text").click()
+    expect(page.get_by_role("heading", name="Closest to “blue”")).to_be_visible()
+    assert hits(page)[0] == "blue.png"
+    page.go_back()
+    expect(field).to_have_value("Red")
+    expect(page.locator("#grid .name").first).to_have_text("red.png")
+    page.reload()
+    expect(field).to_have_value("Red")
+    assert hits(page)[0] == "red.png"
+    page.get_by_label("Metric", exact=True).select_option("cosine")
+    expect(page).to_have_url(re.compile("metric=cosine"))
+    assert hits(page)[0] == "red.png"
+    page.locator("#grid .search-again").nth(1).click()
+    expect(page.get_by_role("heading", name="Looks alike")).to_be_visible()
+    expect(field).to_have_value("")
+    assert "text=" not in page.url
+    page.go_back()
+    expect(field).to_have_value("Red")
+    field.fill("")
+    expect(page.get_by_role("heading", name="Or start from one of these")).to_be_visible()
+    field.press("Enter")  # searches for nothing
+    assert "text=" not in page.url
+
+
+def test_a_range_around_a_text_continues(visit: Visit) -> None:
+    page = visit("#c=colours&text=red&within=1.2")
+    names = hits(page)
+    assert names[0] == "red.png"
+    assert 1 < len(names) < 6
+
+
+def test_a_text_that_is_no_name_of_anything_is_shown_as_it_is(visit: Visit) -> None:
+    page = visit("#c=colours")
+    text = "<img src=x onerror=alert(1)> $& {text} 100%+red"
+    page.locator("#text").fill(text)
+    page.locator("#text").press("Enter")
+    expect(page.locator("#results-heading")).to_have_text(f"Closest to “{text}”")
+    hits(page)
+    page.locator("#text").fill("[" + "red " * 400)
+    page.locator("#text").press("Enter")
+    expect(page.locator("#results-heading")).to_contain_text("…”")
+    assert hits(page)[0] == "red.png"
+
+
+def test_a_collection_without_a_text_branch_has_no_field_for_text(visit: Visit) -> None:
+    page = visit("#c=colours&text=red")
+    hits(page)
+    page.locator("#collection").select_option("shop")
+    expect(page.get_by_role("heading", name="Or start from one of these")).to_be_visible()
+    expect(page.get_by_role("searchbox")).to_have_count(0)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Show it, or draw it.")
+
+
+@pytest.mark.parametrize(
+    ("locale", "words"), [("pt-BR", "sapato vermelho"), ("es-ES", "zapato rojo"), ("cs-CZ", "červená bota")]
+)
+def test_the_field_for_text_is_translated(visit: Visit, locale: str, words: str) -> None:
+    page = visit("#c=colours", locale=locale)
+    ready(page)
+    expect(page.locator("#text")).to_have_attribute("placeholder", re.compile(words))
+    expect(page.get_by_role("searchbox")).not_to_have_accessible_name("")
+
+
 def test_errors_are_shown(visit: Visit, shop: Shop, tmp_path: Path) -> None:
     page = visit("#c=empty", complain=False)
     expect(page.locator("#empty")).to_contain_text("empty")
@@ -893,9 +977,12 @@ def test_all_languages_have_the_same_texts() -> None:
 
 @pytest.mark.parametrize(("width", "text"), [(320, 16), (375, 16), (640, 32), (768, 16), (1280, 32), (1920, 16)])
 def test_nothing_is_wider_than_the_screen(visit: Visit, shop: Shop, width: int, text: int) -> None:
-    page = visit(size=(width, 844))
+    page = visit("#c=colours&text=" + "x" * 900, size=(width, 844))
     page.evaluate("(size) => (document.documentElement.style.fontSize = `${size}px`)", text)  # 200 % zoom of text
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    hits(page)
+    assert page.evaluate(overflow) == 0
+    page.locator("#collection").select_option("shop")
     expect(page.locator("#grid .card:not(.skeleton)").first).to_be_visible()
     assert page.evaluate(overflow) == 0
     page.set_input_files("#file", shop.photos[0])
@@ -1000,8 +1087,11 @@ def test_axe_finds_no_violation(visit: Visit, tmp_path: Path, locale: str, size:
         results = axe.run(page, options={"rules": rules, "resultTypes": ["violations"]})
         assert results.violations_count == 0, f"{state}: {results.generate_report()}"
 
-    page = visit("#c=empty", size, locale=locale, complain=False)
+    page = visit("#c=colours&text=red", size, locale=locale, complain=False)
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    hits(page)
+    check("text")
+    page.locator("#collection").select_option("empty")
     expect(page.locator("#empty")).to_be_visible()
     check("empty")
     page.locator("#collection").select_option("shop")

@@ -37,16 +37,21 @@ export function sample(collection, { seed, labels, limit, cursor }, signal) {
 }
 
 /**
- * Search by `{item}`, `{image: Blob}` or `{sketch: Blob}`. The options are `k` or `within`, `metric` and `labels`, and the
+ * Search by `{item}`, `{text}`, `{image: Blob}` or `{sketch: Blob}`. The options are `k` or `within`, `metric` and `labels`, and the
  * `cursor` of the previous answer.
  */
 export function search(collection, source, { labels, cursor, ...options }, signal) {
-  const form = new FormData();
   const fields = { ...options, ...source };
   if (cursor) fields.cursor = cursor;
+  const path = `${collectionPath(collection)}/search`;
+  if (source.text) {
+    const body = JSON.stringify({ ...fields, filter: labels.length ? { labels } : {} });
+    return call(path, { method: "POST", headers: { "Content-Type": "application/json" }, body, signal });
+  }
+  const form = new FormData();
   if (labels.length) fields.filter = JSON.stringify({ labels });
   for (const [name, value] of Object.entries(fields)) form.append(name, value);
-  return call(`${collectionPath(collection)}/search`, { method: "POST", body: form, signal });
+  return call(path, { method: "POST", body: form, signal });
 }
 
 async function call(path, options = {}) {

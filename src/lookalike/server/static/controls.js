@@ -7,7 +7,9 @@ import { t } from "./i18n.js";
 export function renderControls({ collection, within, k, metric, labels }, chooseLabels) {
   const { encoder } = collection;
   const sketches = canSketch(collection);
-  $("heading").textContent = t(sketches ? "heading" : "headingPhoto");
+  const texts = canDescribe(collection);
+  $("heading").textContent = t(`heading${texts ? "Text" : ""}${sketches ? "" : "Photo"}`);
+  $("text-form").hidden = !texts;
   document.querySelector(".tabs").hidden = !sketches;
   if (!sketches) chooseTab("photo");
   $("collection").value = collection.name;
@@ -30,6 +32,8 @@ export function renderControls({ collection, within, k, metric, labels }, choose
 }
 
 export const canSketch = (collection) => collection.encoder.branches.includes("sketch");
+
+export const canDescribe = (collection) => collection.encoder.branches.includes("text");
 
 /** Read a distance, with a point or a comma; null if it is not one. */
 export function parseDistance(text) {

@@ -36,7 +36,7 @@ export async function setLanguage(code, { remember = false } = {}) {
   }
   document.documentElement.lang = code;
   for (const element of document.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
-  for (const attribute of ["aria-label", "title"]) {
+  for (const attribute of ["aria-label", "title", "placeholder"]) {
     for (const element of document.querySelectorAll(`[data-t-${attribute}]`)) {
       element.setAttribute(attribute, t(element.getAttribute(`data-t-${attribute}`)));
     }

@@ -16,6 +16,7 @@ import { viewer } from "./viewer.js";
 const SAMPLE = 30; // images; fills rows of 2, 3, 5 and 6
 const SKELETON_DELAY = 150; // milliseconds; before it, an answer needs no placeholders
 const REMEMBERED_ANSWERS = 20;
+const LONGEST_HEADING = 60; // characters
 const MOVE_INTERVAL = 400; // milliseconds; browsers refuse more than about 100 changes of the address in 30 seconds
 
 let collections = [];
@@ -41,7 +42,8 @@ async function show({ traversed = false, again = false } = {}) {
   const state = await readState(collections, seed);
   if (thisTurn !== turn) return;
   const same = state.key === shown.key && !stale;
-  const newQuery = state.item !== shown.item || state.upload?.id !== shown.upload?.id || state.collection !== shown.collection;
+  const newQuery =
+    state.item !== shown.item || state.text !== shown.text || state.upload?.id !== shown.upload?.id || state.collection !== shown.collection;
   const isSketch = Boolean(state.upload?.sketch);
   shown = state;
   showViewer(state, same);
@@ -91,20 +93,27 @@ async function show({ traversed = false, again = false } = {}) {
   }
 }
 
-function heading({ hasQuery, collection }, answer) {
+function heading({ hasQuery, collection, text }, answer) {
+  if (text) return t("closestTo", { text: shorten(text) });
   if (hasQuery) return t(answer?.no_match ? "noMatch" : "lookAlike");
   return collection.items ? t("startFrom") : collection.name;
 }
 
+/** Cut a text that is too long for a heading. */
+function shorten(text) {
+  const characters = [...text.replace(/\s+/g, " ")];
+  return characters.length <= LONGEST_HEADING ? characters.join("") : `${characters.slice(0, LONGEST_HEADING).join("")}…`;
+}
+
 /** Search, or get a sample; with a cursor, what follows it. */
 async function getAnswer(state, cursor, signal) {
-  const { collection, item, upload, within, k, metric, labels } = state;
+  const { collection, item, text, upload, within, k, metric, labels } = state;
   if (!state.hasQuery) {
     const { seed } = state;
     const { items, total, cursor: next } = await api.sample(collection.name, { seed, labels, limit: SAMPLE, cursor }, signal);
     return { hits: items, total, cursor: next };
   }
-  const source = item ? { item } : upload.sketch ? { sketch: upload.sketch } : { image: upload.image };
+  const source = item ? { item } : text ? { text } : upload.sketch ? { sketch: upload.sketch } : { image: upload.image };
   const extent = within === null ? { k } : { within: parseDistance(within) };
   return api.search(collection.name, source, { ...extent, metric, labels, cursor }, signal);
 }
@@ -161,11 +170,11 @@ function scrollToResults() {
 
 function searchByItem(item) {
   query.abandonStrokes();
-  address.navigate({ item: item.id, upload: null, open: null }, { replace: shown.open !== null });
+  address.navigate({ item: item.id, upload: null, text: null, open: null }, { replace: shown.open !== null });
 }
 
 function startOver() {
-  address.navigate({ item: null, upload: null, open: null });
+  address.navigate({ item: null, upload: null, text: null, open: null });
 }
 
 const chooseFile = listenForFiles((file) => (isSketching() ? openDrawing(file) : searchByFile(file)));
@@ -179,7 +188,7 @@ async function searchByFile(file) {
     return;
   }
   const { id } = remember({ image: file, name: file.name });
-  address.navigate({ upload: id, item: null, open: null });
+  address.navigate({ upload: id, item: null, text: null, open: null });
 }
 
 async function openDrawing(file) {
@@ -202,8 +211,12 @@ const results = resultsView({
 });
 
 const query = queryPanel({
+  described: (text) => {
+    query.abandonStrokes();
+    address.navigate({ text, upload: null, item: null, open: null });
+  },
   // All strokes of one drawing share one entry of the history.
-  drew: (id, before) => address.navigate({ upload: id, item: null, open: null }, { replace: before !== null }),
+  drew: (id, before) => address.navigate({ upload: id, item: null, text: null, open: null }, { replace: before !== null }),
   cleared: startOver,
 });
 

@@ -1,4 +1,4 @@
-// The query beside its results: an image of the collection, a file of the user, or a drawing.
+// The query beside its results: a text, an image of the collection, a file of the user, or a drawing.
 
 import * as api from "./api.js";
 import { chooseTab } from "./controls.js";
@@ -14,10 +14,11 @@ const PAUSE_AFTER_STROKE = 350; // milliseconds
 /**
  * Set up the query.
  *
+ * @param described called with a text to search by
  * @param drew called with the id of a drawing to search by, and that of the drawing that it replaces, if any
- * @param cleared called when the user cleared the drawing of the last search
+ * @param cleared called when the user cleared the text or the drawing of the last search
  */
-export function queryPanel({ drew, cleared }) {
+export function queryPanel({ described, drew, cleared }) {
   let shown = {}; // the state
   let drawn = null; // the id of the drawing on the board
   let strokeTimer;
@@ -67,14 +68,25 @@ export function queryPanel({ drew, cleared }) {
     }
   }
 
+  $("text-form").addEventListener("submit", (event) => {
+    event.preventDefault(); // the address holds the state
+    const text = $("text").value.trim();
+    if (matchMedia("(hover: none)").matches) $("text").blur(); // hides the keyboard of a phone
+    if (text) described(text);
+    else if (shown.text) cleared();
+  });
+  $("text").addEventListener("input", () => {
+    if (!$("text").value && shown.text) cleared();
+  });
   $("undo").addEventListener("click", () => board.undo());
   $("clear").addEventListener("click", () => board.clear());
   $("brush").addEventListener("input", () => (board.width = Number($("brush").value)));
 
   return {
     render(state) {
+      const { item, text, upload } = state;
+      if (text !== shown.text) $("text").value = text ?? ""; // otherwise the user may be writing another one
       shown = state;
-      const { item, upload } = state;
       const isImage = Boolean(item || upload?.image);
       const focused = $("query").contains(document.activeElement);
       $("drop").hidden = isImage;

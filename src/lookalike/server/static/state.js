@@ -1,7 +1,7 @@
 // The state of the page, read from its address.
 
 import { parameters, place, notePlace } from "./address.js";
-import { canSketch } from "./controls.js";
+import { canDescribe, canSketch } from "./controls.js";
 import { recall } from "./memory.js";
 
 /**
@@ -22,6 +22,7 @@ export async function readState(collections, seed) {
     upload: kept?.sketch && !canSketch(collection) ? null : kept,
     lost: Boolean(id && !kept),
     item: read.get("item"),
+    text: canDescribe(collection) ? read.get("text")?.trim() || null : null,
     within: read.get("within"),
     k: Number.isInteger(k) && k >= 1 && k <= 1000 ? String(k) : "10",
     metric: collection.metrics.includes(metric) ? metric : collection.metric,
@@ -29,8 +30,8 @@ export async function readState(collections, seed) {
     open: read.get("open"),
     seed: place().seed ?? seed,
   };
-  state.hasQuery = Boolean(state.item || state.upload);
+  state.hasQuery = Boolean(state.item || state.upload || state.text);
   if (!state.hasQuery) notePlace({ seed: state.seed });
-  const query = state.hasQuery ? [state.upload?.id, state.item, state.within, state.k, state.metric] : [state.seed];
+  const query = state.hasQuery ? [state.upload?.id, state.item, state.text, state.within, state.k, state.metric] : [state.seed];
   return { ...state, key: JSON.stringify([collection.name, state.labels, ...query]) };
 }
