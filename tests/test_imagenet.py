@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import tarfile
 from importlib.metadata import PackageNotFoundError, distribution
@@ -292,6 +293,73 @@ def test_a_read_recipe_states_everything() -> None:
     tree = read().to_tree()
     assert tree["data"]["size"] == 240
     assert recipe.parse(tree) == read()
+
+
+# ---- self-distillation and heads in closed form
+
+DISTILLED: dict[str, Any] = {
+    "data": {
+        "sources": [{"kind": "toyshop", "count": 96, "seed": 5}],
+        "size": 48,
+        "validation": 0.34,
+        "validation_by": "class",
+    },
+    "network": {"backbone": "efficientnet_lite0", "weights": "imagenet", "dimension": 24},
+    "head": {"kind": "prototypes", "copies": True},
+    "int8": True,
+    "losses": [{"kind": "self_distillation", "size": 64}],
+    "sampler": {"classes": 8, "items": 2},
+    "augment": {"crop": 0.2, "colour": 0.2},
+    "frozen": [f"body._blocks.{i}" for i in range(10)],
+    "optimiser": {"kind": "adam", "learning_rate": 1e-4},
+    "train": {"epochs": 2, "precision": "32-true", "statistics": "kept"},
+}
+
+
+@pytest.mark.slow
+def test_a_distilled_encoder_has_a_head_in_closed_form_and_int8(tmp_path: Path) -> None:
+    made = read(**DISTILLED)
+    encoder = encoders.load(train.train(made, tmp_path / "run"))
+
+    card = encoder.card
+    assert card.dimension == 24
+    assert len(card.calibrations) == 1
+    assert card.provenance is not None
+    assert card.provenance.figures["validation.top_1"] > 0.5
+    graph = onnx.load(encoder.folder / "photo.onnx").graph
+    types = {t.name: t.data_type for t in graph.initializer}
+    assert onnx.TensorProto.INT8 in types.values()
+    assert types["head.projection.half"] == onnx.TensorProto.FLOAT16
+    assert (encoder.folder / "photo.onnx").stat().st_size < 6.5e6
+
+    samples = datasets.load(made.stages[0].data.sources, 48, "squash")
+    embeddings = encoder.embed(samples.images[:64])
+    assert np.linalg.norm(embeddings, axis=1) == pytest.approx(np.ones(64), abs=1e-4)
+
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert losses[1] < losses[0]
+    trained, public = run_folder.read_weights(tmp_path / "run"), features("efficientnet_lite0")
+    same = {name for name, value in public.items() if torch.equal(value, trained[f"branches.photo.body.{name}"])}
+    assert all(("running" in name or "_blocks.9." in name) <= (name in same) for name in public)
+    assert "_conv_head.weight" not in same
+
+
+@pytest.mark.parametrize(
+    ("parts", "problem"),
+    [
+        ({"network": {"backbone": "efficientnet_lite0", "dimension": 24}}, "the head prototypes needs the classifier"),
+        ({"head": None}, "the loss self_distillation needs network.weights: imagenet, and a head"),
+        (
+            {"network": {"backbone": "efficientnet_lite0", "weights": "imagenet", "mirror": True}},
+            "leave out network.unit, network.neck and network.mirror",
+        ),
+        ({"data": DISTILLED["data"] | {"validation_by": "item"}}, "set data.validation_by: class"),
+        ({"data": DISTILLED["data"] | {"quarter_turns": True}}, "leave out sketches and data.quarter_turns"),
+    ],
+)
+def test_recipes_that_cannot_distil_are_refused(parts: dict[str, Any], problem: str) -> None:
+    with pytest.raises(RecipeError, match=problem):
+        read(**DISTILLED | parts)
 
 
 # ---- encoders

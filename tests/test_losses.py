@@ -19,7 +19,7 @@ from torch.nn.functional import normalize, softplus
 from lookalike.errors import RecipeError
 from lookalike.learn import recipe
 from lookalike.learn.losses import BinaryCrossEntropyTerm, TripletTerm
-from lookalike.learn.losses.targets import Targets
+from lookalike.learn.losses.targets import Targets, Teacher
 from lookalike.learn.losses.total import Loss
 
 TERMS: TypeAdapter[recipe.LossTerm] = TypeAdapter(recipe.LossTerm)
@@ -541,3 +541,43 @@ def test_a_recipe_with_any_loss_and_suitable_sampler_can_be_written_and_read_aga
     read = recipe.read(tmp_path / "small.yaml", [f"sampler={sampler}", f"losses=[{json.dumps(settings)}]"])
     (tmp_path / "again.yaml").write_text(read.to_yaml())
     assert recipe.read(tmp_path / "again.yaml") == read
+
+
+# ---- self-distillation
+
+
+def test_self_distillation_is_its_formula() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 6, 5))
+    centre, whitening, weight, bias = (
+        rng.normal(size=5),
+        rng.normal(size=(5, 5)),
+        rng.normal(size=(7, 5)),
+        rng.normal(size=7),
+    )
+
+    def cosine(a: np.ndarray, b: np.ndarray) -> float:
+        return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+    def shares(features: np.ndarray) -> np.ndarray:
+        powers = np.exp((weight @ features + bias) / 2)
+        return np.asarray(powers / powers.sum())
+
+    expected = []
+    for a, b in zip(x, y, strict=True):
+        plain, whitened = cosine(a - centre, b - centre), cosine((a - centre) @ whitening, (b - centre) @ whitening)
+        divergence = float((shares(b) * np.log(shares(b) / shares(a))).sum())
+        expected.append(1 - plain + 1 - whitened + 0.3 * divergence)
+
+    teacher = Teacher(*(torch.from_numpy(a) for a in (y, centre, whitening, weight, bias)))
+    known = dataclasses.replace(targets(torch.arange(6)), teacher=teacher)
+    settings = {"kind": "self_distillation", "size": 32, "classes": 0.3, "temperature": 2.0}
+    made = Loss((TERMS.validate_python(settings),), 5, 4)
+    assert value(made, torch.from_numpy(x), known) == pytest.approx(mean(expected), rel=1e-9)
+    assert value(made, torch.from_numpy(y), known) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_teacher_of_a_batch_has_the_features_of_its_rows() -> None:
+    ones = torch.ones(3)
+    teacher = Teacher(torch.arange(12.0).view(4, 3), ones, torch.eye(3), ones, ones).take(torch.tensor([3, 1, 3]))
+    assert teacher.features.tolist() == [[9, 10, 11], [3, 4, 5], [9, 10, 11]]

@@ -36,11 +36,13 @@ from lookalike.learn import (
     export,
     pace,
     recipe,
+    sampling,
     schedules,
     stage_run,
     stopping,
     validating,
 )
+from lookalike.learn.data import StageData
 from lookalike.learn.export import Training
 from lookalike.learn.losses.targets import Targets
 from lookalike.learn.losses.total import Loss
@@ -629,7 +631,8 @@ def test_two_branches_are_exported_as_float16_or_float32(tmp_path: Path, monkeyp
     net = Siamese(read.network, ("photo", "sketch")).eval()
 
     def write(folder: Path) -> Path:
-        return export.write(read, net, folder, samples, Training(1, 1, {}))
+        drawn = sampling.batches(samples, read.stages[0].sampler, 0)
+        return export.write(read, net, folder, StageData(samples, samples, drawn), Training(1, 1, {}))
 
     made = write(tmp_path / "good")
     assert (made / "README.md").read_text().startswith("# sketches")

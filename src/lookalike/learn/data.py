@@ -51,8 +51,7 @@ def load(recipe: Recipe, index: int, progress: Progress) -> StageData:
     """
     stage = recipe.stages[index]
     data = stage.data
-    holdout = datasets.Holdout(data.validation, data.held_out, recipe.seed, data.class_per_image)
-    training, validation = datasets.split_for_training(data.sources, holdout, data.size, data.fit, progress)
+    training, validation = read(recipe, index, data.size, progress)
     if data.quarter_turns:
         training = quarter_turns(training)
     if data.class_per_image:
@@ -65,6 +64,17 @@ def load(recipe: Recipe, index: int, progress: Progress) -> StageData:
     for term in stage.losses:
         check_comparisons(drawn, training, term)
     return StageData(training, validation, drawn)
+
+
+def read(recipe: Recipe, index: int, size: int, progress: Progress) -> tuple[LabelledImages, LabelledImages]:
+    """Read the training and the validation images of a stage, fitted to squares of ``size`` pixels.
+
+    Raises:
+        DataError: a source cannot be read or is empty.
+    """
+    data = recipe.stages[index].data
+    holdout = datasets.Holdout(data.validation, data.held_out, recipe.seed, data.class_per_image)
+    return datasets.split_for_training(data.sources, holdout, size, data.fit, progress)
 
 
 def _check_validation(validation: LabelledImages, stage: Stage, progress: Progress) -> None:

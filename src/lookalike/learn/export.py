@@ -4,6 +4,7 @@ import logging
 import platform
 import shutil
 import warnings
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,13 +19,19 @@ from torch import nn
 
 from lookalike import atomic
 from lookalike.datasets import LabelledImages
+from lookalike.embedding import Embedder
 from lookalike.encoders import Card, Encoder
 from lookalike.encoders.card import Input, Provenance
 from lookalike.errors import EncoderError
+from lookalike.evaluation.embedded import embed_images
+from lookalike.learn import quantise, validating
+from lookalike.learn.data import StageData
+from lookalike.learn.heads import Head, fitting, onnx_graph
 from lookalike.learn.networks import Siamese, branches_of, weights
 from lookalike.learn.recipe import Precision, Recipe
 from lookalike.metric import Metric
 from lookalike.query import Branch
+from lookalike.shapes import Float32, UInt8
 
 # The largest difference between the embeddings of torch and of ONNX Runtime with float16 weights, relative to their length.
 _TOLERANCE = 1e-2
@@ -32,6 +39,12 @@ _TOLERANCE = 1e-2
 # Smaller tensors stay float32: some are shapes and scales, and the first layers change embeddings most. In EfficientNet-Lite0
 # they are 1 % of the file, and float16 weights then move an embedding by 0.3 % of its length, not by 0.9 %.
 _SMALL = 4_096
+
+# Training images that determine the scales of int8 activations.
+_CALIBRATED = 128
+
+# Networks that int8 suits keep 0.95 to 0.99.
+_MIN_COSINE = 0.9
 
 
 @dataclass(frozen=True)
@@ -51,14 +64,16 @@ class Training:
     precision: Precision | None = None
 
 
-def write(recipe: Recipe, network: Siamese, folder: Path, samples: LabelledImages, training: Training) -> Path:
+def write(recipe: Recipe, network: Siamese, folder: Path, data: StageData, training: Training) -> Path:
     """Write the artefact, and check that its embeddings are those of the network.
+
+    A head in closed form is fitted here, to the features of the network as it is exported.
 
     Args:
         recipe: the run's recipe; the artefact has the input size and normalisation of its last stage.
         network: the trained network.
         folder: the artefact's folder; an existing one is replaced.
-        samples: images to compare on, photos and sketches.
+        data: the images of the last stage: those of training for int8 and for the head, the held-out ones to compare on.
         training: facts for the card.
 
     Returns:
@@ -66,32 +81,84 @@ def write(recipe: Recipe, network: Siamese, folder: Path, samples: LabelledImage
 
     Raises:
         EncoderError: ONNX and torch disagree.
+        DataError: the head cannot be fitted.
     """
     new = folder.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     card = _card(recipe, network, training)
-    branches, size = card.branches, card.input.size
-    atomic.write_text(new / "encoder.json", card.model_dump_json(indent=2) + "\n")
-    atomic.write_text(new / "README.md", _model_card(card))
     network = network.float().eval().cpu()
-    models = {name: to_onnx(network.branch(name), size) for name in branches}
+    models = {name: to_onnx(network.branch(name), card.input.size) for name in card.branches}
+    if recipe.int8:
+        models = {name: quantise.static(model, _calibration_images(data, card, name)) for name, model in models.items()}
+    _write(new, card, models)
+    head = None
+    if recipe.head:
+        head = fitting.fit(recipe, Encoder.open(new), data.training)
+        card = card.model_copy(update={"dimension": recipe.network.dimension})
+        models = {name: onnx_graph.append(model, head) for name, model in models.items()}
+        _write(new, card, models)
+    if head or recipe.int8:
+        # The figures of the epochs are those of the features in float32.
+        card = _with_figures(card, data.validation, Encoder.open(new))
+        _write(new, card, models)
     for name, model in models.items():
-        _save(_with_float16_weights(model), new / f"{name}.onnx")
-    for name, model in models.items():
-        if _difference(network, Encoder.open(new), name, samples) > _TOLERANCE:
-            # The embeddings of a deep network after little training depend on the last bits of its weights.
-            _save(model, new / f"{name}.onnx")
-        difference = _difference(network, Encoder.open(new), name, samples)
-        if difference > _TOLERANCE:
-            raise EncoderError(
-                f"ONNX and torch disagree on {name} embeddings by {difference:.4f} of their length (limit {_TOLERANCE}). "
-                "Train longer, or try another network."
-            )
+        if recipe.int8:
+            _check_int8(network, Encoder.open(new), name, data.validation, head)
+        else:
+            _check(network, new, name, model, data.validation, head)
     shutil.rmtree(folder, ignore_errors=True)
     new.replace(folder)
     atomic.sync(folder.parent)
     return folder
+
+
+def _write(folder: Path, card: Card, models: Mapping[Branch, onnx.ModelProto]) -> None:
+    atomic.write_text(folder / "encoder.json", card.model_dump_json(indent=2) + "\n")
+    atomic.write_text(folder / "README.md", _model_card(card))
+    for name, model in models.items():
+        _save(_with_float16_weights(model), folder / f"{name}.onnx")
+
+
+def _check(
+    network: Siamese, folder: Path, name: Branch, model: onnx.ModelProto, samples: LabelledImages, head: Head | None
+) -> None:
+    """Check a branch's embeddings; store its weights in float32 if float16 changes them too much."""
+    if _difference(network, Encoder.open(folder), name, samples, head) > _TOLERANCE:
+        # The embeddings of a deep network after little training depend on the last bits of its weights.
+        _save(model, folder / f"{name}.onnx")
+    difference = _difference(network, Encoder.open(folder), name, samples, head)
+    if difference > _TOLERANCE:
+        raise EncoderError(
+            f"ONNX and torch disagree on {name} embeddings by {difference:.4f} of their length (limit {_TOLERANCE}). "
+            "Train longer, or try another network."
+        )
+
+
+def _check_int8(network: Siamese, encoder: Encoder, name: Branch, samples: LabelledImages, head: Head | None) -> None:
+    found, expected = _embeddings(network, encoder, name, samples, head)
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    cosine = float(((found * expected).sum(axis=1) / lengths).mean())
+    if not cosine >= _MIN_COSINE:
+        raise EncoderError(
+            f"In int8 the {name} embeddings have a cosine of only {cosine:.2f} with those of float32 (at least {_MIN_COSINE}). "
+            "Leave out int8, or train longer."
+        )
+
+
+def _calibration_images(data: StageData, card: Card, branch: Branch) -> Float32[np.ndarray, "n 3 s s"]:
+    """Choose training images of a branch, evenly, and normalise them."""
+    rows = np.flatnonzero(data.training.sketch == (branch == "sketch"))
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _CALIBRATED)).astype(int))]
+    return _normalise(data.training.images[rows], card).numpy()
+
+
+def _with_figures(card: Card, samples: LabelledImages, encoder: Encoder) -> Card:
+    """Return a card with the figures of an encoder on the held-out images."""
+    assert card.provenance is not None  # noqa: S101 -- `_card` sets it
+    embeddings = embed_images(Embedder.of(encoder), samples).embeddings
+    figures = {k: round(v, 5) for k, v in validating.figures(samples, embeddings, card.provenance.seed).items()}
+    return card.model_copy(update={"provenance": card.provenance.model_copy(update={"figures": figures})})
 
 
 def _save(model: onnx.ModelProto, path: Path) -> None:
@@ -106,7 +173,7 @@ def _card(recipe: Recipe, network: Siamese, training: Training) -> Card:
         description=recipe.description,
         scope=recipe.scope,
         licence=recipe.licence,
-        dimension=recipe.network.dimension,
+        dimension=network.dimension,
         output="float",
         metric=Metric.EUCLIDEAN,
         input=Input(size=data.size, fit=data.fit, mean=data.mean, std=data.std),
@@ -214,17 +281,27 @@ def _with_float16_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @torch.inference_mode()
-def _difference(network: Siamese, encoder: Encoder, branch: Branch, samples: LabelledImages) -> float:
+def _embeddings(
+    network: Siamese, encoder: Encoder, branch: Branch, samples: LabelledImages, head: Head | None
+) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n d"]]:
+    """Return embeddings of up to 64 images by the artefact, and by the network in float32."""
+    images = samples.images[np.flatnonzero(samples.sketch == (branch == "sketch"))[:64]]
+    expected = network.branch(branch)(_normalise(images, encoder.card)).numpy()
+    return encoder.embed(images, branch), expected if head is None else head.apply(expected)
+
+
+def _difference(
+    network: Siamese, encoder: Encoder, branch: Branch, samples: LabelledImages, head: Head | None
+) -> float:
     """Return the largest distance between embeddings of the artefact and of the network, relative to their length."""
-    spec = encoder.card.input
-    rows = np.flatnonzero(samples.sketch == (branch == "sketch"))[:64]
-    images = samples.images[rows]
-    x = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - torch.tensor(spec.mean).view(3, 1, 1)) / torch.tensor(
-        spec.std
-    ).view(3, 1, 1)
-    expected = network.branch(branch)(x).numpy()
+    found, expected = _embeddings(network, encoder, branch, samples, head)
     length = float(np.linalg.norm(expected, axis=1).mean())
-    return float(np.linalg.norm(encoder.embed(images, branch) - expected, axis=1).max()) / length
+    return float(np.linalg.norm(found - expected, axis=1).max()) / length
+
+
+def _normalise(images: UInt8[np.ndarray, "n s s 3"], card: Card) -> torch.Tensor:
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (card.input.mean, card.input.std))
+    return (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - mean) / std
 
 
 def _model_card(card: Card) -> str:

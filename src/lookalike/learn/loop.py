@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from lookalike.errors import RecipeError
-from lookalike.learn import augment, pace, pixels, schedules, stopping, validating
+from lookalike.learn import augment, pace, pixels, schedules, stopping, teaching, validating
 from lookalike.learn.distributed import gather, on_first, split_batch
+from lookalike.learn.losses.targets import Teacher
 from lookalike.learn.sampling import Batch
 from lookalike.learn.stage_run import StageRun
 
@@ -28,10 +29,12 @@ def train_stage(run: StageRun, save: Callable[[], None]) -> None:
             does not measure.
     """
     state, config = run.state, run.stage.train
+    teacher = None
     if not stopping.is_over(config, state.history):
+        teacher = teaching.make(run)
         pace.measure(run)
     while not stopping.is_over(config, state.history):
-        figures = train_epoch(run)
+        figures = train_epoch(run, teacher)
         figures |= on_first(run.fabric, lambda: validate(run))
         state.history.append(figures)
         _check_learning(run)
@@ -59,7 +62,7 @@ def _check_learning(run: StageRun) -> None:
             run.progress.note(f"{name} is 0 in all batches of epoch {len(history)}: it trains nothing there.")
 
 
-def train_epoch(run: StageRun) -> dict[str, float]:
+def train_epoch(run: StageRun, teacher: Teacher | None = None) -> dict[str, float]:
     """Train for one epoch, and return its figures.
 
     All random choices follow from the seed and the epoch, so a resumed run repeats them.
@@ -75,7 +78,7 @@ def train_epoch(run: StageRun) -> dict[str, float]:
         rate = schedules.factor(stage.schedule, state.epoch + i / len(batches), stage.train.epochs)
         for group in state.optimiser.param_groups:
             group["lr"] = stage.optimiser.learning_rate * rate
-        sums += train_batch(run, batch, change)
+        sums += train_batch(run, batch, change, teacher)
         run.progress.advance(title, i + 1, len(batches))
     state.seconds += time.monotonic() - began
     loss, *parts = (sums / len(batches)).tolist()
@@ -84,7 +87,7 @@ def train_epoch(run: StageRun) -> dict[str, float]:
     return {"epoch": float(epoch), "minutes": state.seconds / 60, "loss": loss} | dict(zip(names, parts, strict=True))
 
 
-def train_batch(run: StageRun, batch: Batch, change: torch.nn.Module) -> list[float]:
+def train_batch(run: StageRun, batch: Batch, change: torch.nn.Module, teacher: Teacher | None = None) -> list[float]:
     """Update the weights by one batch, and return its loss and the value of each term."""
     stage, state, fabric, training = run.stage, run.state, run.fabric, run.data.training
     split = split_batch(training.sketch[batch.rows], fabric.world_size)
@@ -94,7 +97,7 @@ def train_batch(run: StageRun, batch: Batch, change: torch.nn.Module) -> list[fl
     sketch = torch.from_numpy(training.sketch[rows]).to(fabric.device) if stage.data.has_sketches else None
     with pixels.autocast(state.precision, fabric.device):
         embeddings = state.wrapped(x, sketch)
-    targets = validating.make_targets(training, batch, fabric.device)
+    targets = teaching.make_targets(training, batch, fabric.device, teacher)
     loss, values = state.loss(gather(embeddings, split, fabric), targets)
     if not torch.isfinite(loss):
         raise RecipeError(

@@ -31,7 +31,7 @@ def write(run: StageRun, folder: RunFolder) -> None:
     exported = state.history[stopping.best_epoch(state.history, stop) - 1] if stop else state.history[-1]
     figures = {k: v for k, v in exported.items() if k.startswith("validation")}
     training = Training(len(run.data.training), state.seconds / 60, figures, state.precision)
-    artefact = export.write(recipe, state.result, folder.encoder, held_out, training)
+    artefact = export.write(recipe, state.result, folder.encoder, run.data, training)
     encoder = Encoder.open(artefact)
     embedded = embed_images(Embedder.of(encoder), held_out)
     if fitted := _calibration(embedded, run):

@@ -73,7 +73,7 @@ def prepare(
             _fit_whitening(network, images, recipe)
     stage = recipe.stages[index]
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out of its types
-    loss = Loss(stage.losses, recipe.network.dimension, len(images.training.classes))
+    loss = Loss(stage.losses, network.dimension, len(images.training.classes))
     optimiser = make_optimiser(stage.optimiser, (*network.parameters(), *loss.parameters()))
     average = make_average(stage.train, network, fabric.device)
     wrapped, optimiser = fabric.setup(network, optimiser)
@@ -93,10 +93,12 @@ def build(recipe: Recipe, index: int, weights: Mapping[str, Tensor] | None = Non
         branches = max(branches, branches_of(weights), key=len)
         if isinstance(config, PublicNetwork):
             config = config.model_copy(update={"weights": None})
-    network = Siamese(config, branches, stage.shared)
+    network = Siamese(config, branches, stage.shared, features=recipe.head is not None)
     if weights is not None:
         network.load_weights(weights, f"the stage {recipe.stages[index - 1].name}" if index else f"{recipe.start}")
     network.freeze(stage.frozen, stage.branches)
+    if stage.train.statistics == "kept":
+        network.freeze_statistics()
     return network
 
 

@@ -38,9 +38,14 @@ def measure(
         ``validation.loss``, if a term of the loss has a value for these classes; top-1 among the photos, and the area under
         the ROC curve of their pairs; with sketches, the shares that find their class and their photo.
     """
+    return _loss(stage, seed, loss, samples, embeddings) | figures(samples, embeddings, seed)
+
+
+def figures(samples: LabelledImages, embeddings: Float32[np.ndarray, "n d"], seed: int) -> dict[str, float]:
+    """Measure what `measure` does but for the loss."""
     photos = np.flatnonzero(~samples.sketch)
     gallery, labels = embeddings[photos], samples.labels[photos]
-    out = _loss(stage, seed, loss, samples, embeddings)
+    out: dict[str, float] = {}
     out["validation.top_1"] = retrieval.top_1(gallery, labels, Metric.EUCLIDEAN)
     out |= _auc(gallery, labels, seed)
     if samples.sketch.any():

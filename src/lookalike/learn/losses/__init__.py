@@ -13,6 +13,7 @@ from lookalike.learn.losses.contrastive import ContrastiveTerm
 from lookalike.learn.losses.cross_entropy import CrossEntropyTerm
 from lookalike.learn.losses.multi_similarity import MultiSimilarityTerm
 from lookalike.learn.losses.proxy_anchor import ProxyAnchorTerm
+from lookalike.learn.losses.self_distillation import SelfDistillationTerm
 from lookalike.learn.losses.supervised_contrastive import SupervisedContrastiveTerm
 from lookalike.learn.losses.term import Comparison, Term
 from lookalike.learn.losses.triplet import TripletTerm
@@ -24,7 +25,8 @@ LossTerm = Annotated[
     | CrossEntropyTerm
     | SupervisedContrastiveTerm
     | MultiSimilarityTerm
-    | ProxyAnchorTerm,
+    | ProxyAnchorTerm
+    | SelfDistillationTerm,
     Field(discriminator="kind"),
 ]
 
@@ -36,6 +38,7 @@ __all__ = [
     "LossTerm",
     "MultiSimilarityTerm",
     "ProxyAnchorTerm",
+    "SelfDistillationTerm",
     "SupervisedContrastiveTerm",
     "Term",
     "TripletTerm",

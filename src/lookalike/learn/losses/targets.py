@@ -1,9 +1,32 @@
 """Labels of a batch, and the pairs that follow from them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lookalike.learn.losses.term import Comparison, Tensor
 from lookalike.shapes import Bool, Float, Int64
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Features for a network to reproduce, and how they are compared.
+
+    Attributes:
+        features: of the images.
+        centre: the mean of the features of all training images.
+        whitening: the matrix that whitens them within classes.
+        weight: of a public classifier of these features.
+        bias: of that classifier.
+    """
+
+    features: Float[Tensor, "b f"]
+    centre: Float[Tensor, " f"]
+    whitening: Float[Tensor, "f f"]
+    weight: Float[Tensor, "c f"]
+    bias: Float[Tensor, " c"]
+
+    def take(self, rows: Int64[Tensor, " b"]) -> "Teacher":
+        """Select the images at these rows."""
+        return replace(self, features=self.features[rows])
 
 
 @dataclass(frozen=True)
@@ -16,12 +39,14 @@ class Targets:
         sketch: whether each image is a sketch.
         tuples: pairs or triplets of positions that the sampler drew, as in `sampling.Batch`; None to compare all images of
             the batch.
+        teacher: the features to reproduce, if a loss term needs them.
     """
 
     labels: Int64[Tensor, " b"]
     items: Int64[Tensor, " b"]
     sketch: Bool[Tensor, " b"]
     tuples: Int64[Tensor, "t w"] | None = None
+    teacher: Teacher | None = None
 
     def groups(self, term: Comparison) -> Int64[Tensor, " b"]:
         """Return the number of each image's class or item: two images are a positive pair if their numbers are equal."""

@@ -26,7 +26,8 @@ class Term(Part):
     """A loss term: its settings, its learned parameters and its formula.
 
     Attributes:
-        per_class: the term has parameters for each training class, so it has no value for images of other classes.
+        per_class: the term has parameters for each training class, or targets for each training image, so it has no value for
+            images of other classes.
     """
 
     per_class: ClassVar[bool] = False

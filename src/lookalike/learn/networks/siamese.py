@@ -50,20 +50,30 @@ class Siamese(nn.Module):
 
     Attributes:
         shared: the modules that branches share: layers of the backbone, and ``head``.
+        dimension: numbers of an embedding.
     """
 
-    def __init__(self, config: recipe.Network, branches: Sequence[Branch], shared_from: str | None = None) -> None:
+    def __init__(
+        self,
+        config: recipe.Network,
+        branches: Sequence[Branch],
+        shared_from: str | None = None,
+        *,
+        features: bool = False,
+    ) -> None:
         """Build the network with random weights, or with the public weights that the recipe names.
 
         Args:
             config: the network of a recipe.
             branches: ``photo``, and perhaps ``sketch``; they start with the same weights.
             shared_from: the first layer that branches share, ``head`` or ``none``; by default that of the backbone.
+            features: embeddings are the backbone's features, for a head that is fitted later.
         """
         super().__init__()
         body = backbone(config)
-        head = _head(config, body.outputs)
-        first = BranchNetwork(body, head, unit=config.unit, mirror=config.mirror)
+        head = nn.Sequential() if features else _head(config, body.outputs)
+        first = BranchNetwork(body, head, unit=config.unit and not features, mirror=config.mirror)
+        self.dimension = body.outputs if features else config.dimension
         self.branches = nn.ModuleDict({branches[0]: first})
         self.shared = config.shared_layers(shared_from)
         self._frozen: list[nn.Module] = []
@@ -123,6 +133,10 @@ class Siamese(nn.Module):
             if wrong := differences(self.branches[name].state_dict(), own):
                 raise MismatchError(f"The weights of {source} do not fit the network: {'; '.join(wrong)}.")
             self.branches[name].load_state_dict(own)
+
+    def freeze_statistics(self) -> None:
+        """Keep the statistics of batch normalisation, which training then uses as evaluation does."""
+        self._frozen += [m for m in self.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
 
     def freeze(self, prefixes: Sequence[str], branches: Sequence[Branch]) -> None:
         """Exclude parts of the network from training.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -58,6 +59,16 @@ def load(body: nn.Module, config: recipe.PublicNetwork) -> None:
     # The batch count matters only for batch normalisation without momentum; files often leave it out.
     counts = {name: tensor for name, tensor in body.state_dict().items() if _is_count(name)}
     body.load_state_dict(counts | read(body, config))
+
+
+def classifier(config: recipe.PublicNetwork) -> tuple[np.ndarray, np.ndarray]:
+    """Read the weight and the bias of the classifier that was trained with a network's ImageNet weights.
+
+    Raises:
+        LookalikeError: as for `read`.
+    """
+    found = imagenet.read(config.backbone)
+    return found["_fc.weight"].numpy(), found["_fc.bias"].numpy()
 
 
 def read(body: nn.Module, config: recipe.PublicNetwork) -> dict[str, Tensor]:

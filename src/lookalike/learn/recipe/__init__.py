@@ -9,11 +9,13 @@ from lookalike.learn.losses import (
     LossTerm,
     MultiSimilarityTerm,
     ProxyAnchorTerm,
+    SelfDistillationTerm,
     SupervisedContrastiveTerm,
     TripletTerm,
 )
 from lookalike.learn.recipe.augment import Augment
 from lookalike.learn.recipe.data import Data
+from lookalike.learn.recipe.head import ClosedForm, PrototypesHead, WhiteningHead
 from lookalike.learn.recipe.network import (
     IMAGENET,
     CNNetwork,
@@ -52,6 +54,7 @@ __all__ = [
     "Augment",
     "BinaryCrossEntropyTerm",
     "CNNetwork",
+    "ClosedForm",
     "Comparison",
     "ConstantSchedule",
     "ContrastiveTerm",
@@ -72,12 +75,14 @@ __all__ = [
     "PKSampler",
     "PairSampler",
     "Precision",
+    "PrototypesHead",
     "ProxyAnchorTerm",
     "PublicNetwork",
     "Recipe",
     "ResNetwork",
     "Sampler",
     "Schedule",
+    "SelfDistillationTerm",
     "Source",
     "Stage",
     "StepSchedule",
@@ -87,6 +92,7 @@ __all__ = [
     "TripletSampler",
     "TripletTerm",
     "VGGNetwork",
+    "WhiteningHead",
     "override",
     "parse",
     "read",

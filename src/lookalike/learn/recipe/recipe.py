@@ -9,9 +9,10 @@ from pydantic import Field, model_validator
 
 from lookalike.encoders.card import Line, Scope, Text
 from lookalike.errors import RecipeError
-from lookalike.learn.losses import TripletTerm
+from lookalike.learn.losses import SelfDistillationTerm, TripletTerm
 from lookalike.learn.part import Part
-from lookalike.learn.recipe.network import Network, PublicNetwork, imagenet_input
+from lookalike.learn.recipe.head import ClosedForm, PrototypesHead
+from lookalike.learn.recipe.network import IMAGENET, Network, PublicNetwork, imagenet_input
 from lookalike.learn.recipe.stage import Stage
 from lookalike.query import Branch
 
@@ -42,6 +43,10 @@ class Recipe(Part):
     start: Path | None = Field(
         None, description="weights to start from: a run's folder, or a file in its stages/; by default none"
     )
+    head: ClosedForm | None = Field(
+        None, description="fitted in closed form to the features after the last stage; by default a layer is trained"
+    )
+    int8: bool = Field(False, description="export the network, but for its head, in int8 instead of float16")
     stages: tuple[Stage, ...] = Field(min_length=1)
 
     @model_validator(mode="before")
@@ -61,9 +66,23 @@ class Recipe(Part):
         if len(names) > 1 and ("" in names or len(set(names)) < len(names)):
             msg = "each of several stages needs a unique name"
             raise ValueError(msg)
+        self._check_head()
         for stage in self.stages:
             self._check_network(stage)
         return self
+
+    def _check_head(self) -> None:
+        net, public = self.network, getattr(self.network, "weights", None) == IMAGENET
+        if self.head and not (net.unit and net.neck and not net.mirror):
+            msg = "head gives embeddings of length 1; leave out network.unit, network.neck and network.mirror"
+            raise ValueError(msg)
+        if isinstance(self.head, PrototypesHead) and not public:
+            msg = f"the head prototypes needs the classifier of network.weights: {IMAGENET}"
+            raise ValueError(msg)
+        distils = any(isinstance(t, SelfDistillationTerm) for stage in self.stages for t in stage.losses)
+        if distils and not (public and self.head):
+            msg = f"the loss self_distillation needs network.weights: {IMAGENET}, and a head"
+            raise ValueError(msg)
 
     def _check_network(self, stage: Stage) -> None:
         net, size = self.network, stage.data.size

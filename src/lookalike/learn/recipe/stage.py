@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from lookalike.learn.losses import Comparison, LossTerm
+from lookalike.learn.losses import Comparison, LossTerm, SelfDistillationTerm
 from lookalike.learn.part import Part
 from lookalike.learn.recipe.augment import Augment
 from lookalike.learn.recipe.data import Data
@@ -51,6 +51,12 @@ class Stage(Part):
         )
         if isinstance(self.optimiser, SGD) and self.optimiser.nesterov and not self.optimiser.momentum:
             msg = "optimiser.nesterov needs a momentum above 0"
+            raise ValueError(msg)
+        if any(isinstance(t, SelfDistillationTerm) for t in self.losses) and self.data.validation_by != "class":
+            msg = "the loss self_distillation has no value for validation images; set data.validation_by: class"
+            raise ValueError(msg)
+        if any(isinstance(t, SelfDistillationTerm) for t in self.losses) and (self.data.quarter_turns or has_sketches):
+            msg = "the loss self_distillation needs the images as they are; leave out sketches and data.quarter_turns"
             raise ValueError(msg)
         if self.augment.shift >= self.data.size:
             msg = "augment.shift must be smaller than data.size"

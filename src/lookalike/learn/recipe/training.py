@@ -94,3 +94,6 @@ class Train(Part):
     )
     average: float = Field(0.0, ge=0, lt=1, description="decay of the exponential average of weights; 0 for none")
     early_stopping: EarlyStopping | None = None
+    statistics: Literal["batch", "kept"] = Field(
+        "batch", description="of batch normalisation; kept: those that the stage starts with, also in training"
+    )

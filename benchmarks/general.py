@@ -1,0 +1,103 @@
+"""The images of the encoder `general`: those that it learns from, and those that it is measured on.
+
+::
+
+    python benchmarks/general.py data        writes the tables data/general.csv, data/fashion-300-articles.csv, data/sketchy-unseen.csv
+
+``data`` has the folders ``fashion-60``, ``fashion-300`` and ``sketchy-128``, and the tables ``fashion-60.csv`` and ``fashion-300.csv``.
+
+Held out are all of fashion-300, and 42 classes of Sketchy's photos: the 21 unseen ones of the literature (Yelamarthi et al. 2018) and every
+fifth of the other 104. Of the rest, every sixth class is for validation, and a fashion article has at most 60 images.
+"""
+
+import argparse
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+UNSEEN = [
+    "bat",
+    "cabin",
+    "cow",
+    "dolphin",
+    "door",
+    "giraffe",
+    "helicopter",
+    "mouse",
+    "pear",
+    "raccoon",
+    "rhinoceros",
+    "saw",
+    "scissors",
+    "seagull",
+    "skyscraper",
+    "songbird",
+    "sword",
+    "tree",
+    "wheelchair",
+    "windmill",
+    "window",
+]
+
+_EACH = 60
+
+Row = tuple[str, str]
+"""The path of an image, and its class."""
+
+
+def main() -> None:
+    """Write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    data = parser.parse_args().data
+    held = held_out_classes(data)
+    sketchy = photos(data)
+    learned = [*_at_most(articles(data, "fashion-60"), _EACH), *(row for row in sketchy if row[1] not in held)]
+    classes = sorted({name for _, name in learned})
+    validation = set(classes[2::6])
+    rows = [(path, name, "validation" if name in validation else "train") for path, name in learned]
+    _write(data / "general.csv", ("path", "label", "split"), rows)
+    _write(data / "fashion-300-articles.csv", ("path", "label"), articles(data, "fashion-300"))
+    _write(data / "sketchy-21.csv", ("path", "label"), [row for row in sketchy if row[1] in UNSEEN])
+    _write(data / "sketchy-42.csv", ("path", "label"), [row for row in sketchy if row[1] in held])
+
+
+def held_out_classes(data: Path) -> set[str]:
+    """Return the 42 classes of Sketchy that nothing is fitted on."""
+    names = sorted({name for _, name in photos(data)})
+    return {*UNSEEN, *[name for name in names if name not in UNSEEN][::5]}
+
+
+def photos(data: Path) -> list[Row]:
+    """List the photos of Sketchy."""
+    found = sorted((data / "sketchy-128" / "photo").glob("*/*.jpg"))
+    return [(path.relative_to(data).as_posix(), path.parent.name) for path in found]
+
+
+def articles(data: Path, name: str) -> list[Row]:
+    """List the products of a set of fashion whose images exist, by article."""
+    with (data / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        rows = [(f"{name}/{row['file']}", row["article"]) for row in csv.DictReader(file)]
+    return [row for row in rows if (data / row[0]).is_file()]
+
+
+def _at_most(rows: list[Row], limit: int) -> list[Row]:
+    """Keep the first rows of each class."""
+    counts: dict[str, int] = {}
+    kept = []
+    for row in rows:
+        counts[row[1]] = counts.get(row[1], 0) + 1
+        if counts[row[1]] <= limit:
+            kept.append(row)
+    return kept
+
+
+def _write(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
