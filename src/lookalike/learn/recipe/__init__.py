@@ -27,6 +27,7 @@ from lookalike.learn.recipe.network import (
     PublicNetwork,
     ResNetwork,
     VGGNetwork,
+    imagenet_input,
 )
 from lookalike.learn.recipe.overrides import override
 from lookalike.learn.recipe.reading import parse, read
@@ -93,6 +94,7 @@ __all__ = [
     "TripletTerm",
     "VGGNetwork",
     "WhiteningHead",
+    "imagenet_input",
     "override",
     "parse",
     "read",
