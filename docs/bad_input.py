@@ -111,6 +111,12 @@ COMMANDS = (
     "remove shop nothing",
     "reindex shop --encoder toyshop",
     "reindex shop --encoder nobody",
+    "encoders --fetch nobody",
+    "encoders --fetch hf://org",
+    "encoders --fetch sscd",
+    "encoders --fetch padded",
+    "encoders --fetch outside",
+    "encoders --accept-licence",
     "datasets nowhere",
     "datasets strange.csv",
     "datasets torn.npz",
@@ -275,12 +281,23 @@ def try_requests(client: TestClient) -> list[tuple[str, str, str]]:
     return rows
 
 
+def write_public_encoders() -> None:
+    """Write configurations of public encoders that lookalike does not follow."""
+    for folder, name, tree in (
+        ("padded", "preprocessor_config.json", {"do_pad": True, "size": {"height": 224, "width": 224}}),
+        ("outside", "lookalike.json", {"network": "../model.onnx", "size": 224, "mean": [0, 0, 0], "std": [1, 1, 1]}),
+    ):
+        Path(folder).mkdir()
+        Path(folder, name).write_text(json.dumps(tree))
+        Path(folder, "model.onnx").touch()
+
+
 def render() -> str:
     """Try everything in a temporary folder, and return the page."""
     home = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        os.environ["XDG_STATE_HOME"] = folder  # and not in this user's own state
+        os.environ["XDG_STATE_HOME"] = os.environ["XDG_CACHE_HOME"] = folder  # and not in this user's own
         try:
             Path("photos").mkdir()
             sample.catalogue(21)[20].photo().save("photos/cup.png")
@@ -300,6 +317,7 @@ def render() -> str:
             Path("strange.csv").write_text("image,label\ncup.png,cup\n")
             write_recipes()
             write_labelled_images()
+            write_public_encoders()
             commands = try_commands()
             with (
                 Collection.open("shop.lookalike") as collection,

@@ -41,9 +41,10 @@ jaxtyping.install_import_hook(CHECKED, "shapes.checked")
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-# Tests, and the processes that they start, do not write into the user's own state folder.
+# Tests, and the processes that they start, do not write into the user's own state folder and cache.
 _STATE = tempfile.TemporaryDirectory(prefix="lookalike-state-")
 os.environ["XDG_STATE_HOME"] = _STATE.name
+os.environ["XDG_CACHE_HOME"] = f"{_STATE.name}/cache"
 
 # A shell lets background processes ignore Ctrl-C; the processes that tests start must not inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -330,10 +330,16 @@ def test_info_describes_the_collection(indexed: Shell) -> None:
     assert "40" in indexed("info", "shop").out
 
 
-def test_the_bundled_encoders_are_listed(shell: Shell) -> None:
-    names = [card["name"] for card in shell("encoders", "--json").json]
-    assert names == ["cifar10-triplet", "copies", "toyshop"]
-    assert all(name in shell("encoders").out for name in names)
+def test_bundled_and_known_encoders_are_listed(shell: Shell) -> None:
+    listed = shell("encoders", "--json").json
+    names = [each["name"] for each in listed]
+    assert names == [*encoders.bundled(), *encoders.KNOWN]
+    keys = {"dimension", "bytes", "licence", "finds", "scope", "state", "input", "metric"}
+    assert all(keys <= set(each) for each in listed)
+    assert {each["state"] for each in listed} == {"bundled", "to fetch", "to export"}
+    lines = shell("encoders").out.splitlines()
+    assert all(any(line.startswith(f"{name} ") for line in lines) for name in names)
+    assert shell("encoders", "--accept-licence").code == 2
 
 
 def test_version_and_help_are_printed_without_loading_a_command(shell: Shell) -> None:

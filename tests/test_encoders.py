@@ -397,24 +397,3 @@ def test_the_hub_is_an_extra(address: str, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtraError, match=r"lookalike\[hub\]"):
         encoders.load(address)
-
-
-def test_the_hub_gets_the_repository_and_the_revision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[str, str | None]] = []
-
-    def snapshot_download(repo: str, *, revision: str | None, allow_patterns: list[str]) -> str:
-        assert "*.onnx" in allow_patterns
-        calls.append((repo, revision))
-        if repo == "org/missing":
-            raise OSError("404")
-        return str(folder)
-
-    hub = type("Hub", (), {"snapshot_download": staticmethod(snapshot_download)})
-    errors = type("Errors", (), {"HfHubHTTPError": OSError})
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
-    assert encoders.load("hf://org/repo").card.name == "pocket"
-    assert encoders.load("hf://org/repo@v1.0").card.name == "pocket"
-    assert calls == [("org/repo", None), ("org/repo", "v1.0")]
-    with pytest.raises(NotFoundError, match="404"):
-        encoders.load("hf://org/missing")

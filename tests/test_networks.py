@@ -555,12 +555,15 @@ def test_weights_come_from_a_hub_by_repository_revision_and_file(
         (tmp_path / name).symlink_to(resnet18)
     requests: list[tuple[str, str | None, list[str]]] = []
 
-    def snapshot_download(repo: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+    def snapshot_download(
+        repo: str, *, revision: str | None, allow_patterns: list[str], tqdm_class: type[object]
+    ) -> str:
         requests.append((repo, revision, allow_patterns))
         return str(tmp_path)
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
-    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", types.SimpleNamespace(HfHubHTTPError=OSError))
+    for name in ("huggingface_hub.utils", "huggingface_hub.utils.tqdm"):
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(tqdm=object))
     want = public("resnet18")["conv1.weight"]
     for address in ("hf://timm/resnet18.a1_in1k", "hf://timm/resnet18@v2", "hf://org/repo@v2/sub/other.safetensors"):
         assert torch.equal(start_from(address).get_parameter("conv1.weight"), want)

@@ -1,7 +1,7 @@
 """The functions of ``import lookalike as la``: one for each task that needs no open collection."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -11,7 +11,7 @@ from lookalike import compare, encoders
 from lookalike.collection import Collection
 from lookalike.compare import Ranking, Verdict
 from lookalike.embedding import Embedder, to_batch
-from lookalike.encoders import Encoder, EncoderSource
+from lookalike.encoders import Encoder, EncoderSource, public
 from lookalike.errors import MissingExtraError, UsageError
 from lookalike.evaluation import calibration
 from lookalike.evaluation import evaluate as evaluation
@@ -34,11 +34,12 @@ def load_encoder(name: EncoderSource = encoders.DEFAULT) -> Encoder:
     """Load an encoder.
 
     Args:
-        name: the name of a bundled encoder; the folder of an encoder, a training run or a collection; or
-            ``hf://org/repo``.
+        name: the name of a bundled or known encoder; the folder of an encoder, a training run or a collection; or
+            ``hf://org/repo``. A public encoder is fetched at first, and opened from the cache later.
 
     Raises:
-        NotFoundError: there is no such encoder.
+        NotFoundError: there is no such encoder, or it cannot be fetched.
+        UsageError: its licence must be accepted, or its weights must be exported: see `fetch_encoder`.
         EncoderError: its files are damaged.
 
     Example:
@@ -46,6 +47,35 @@ def load_encoder(name: EncoderSource = encoders.DEFAULT) -> Encoder:
         128
     """
     return _to_embedder(name).encoder
+
+
+def fetch_encoder(name: str, *, accept_licence: bool | Callable[[str], bool] = False) -> Encoder:
+    """Fetch a public encoder, or fetch it again, and prepare it for use without a network connection.
+
+    Args:
+        name: of a known encoder, ``hf://org/repo[@revision]``, or the folder of a public encoder.
+        accept_licence: whether you accept a licence that does not allow every use; or a function that gets a description of
+            it, and returns whether you do.
+
+    Raises:
+        UsageError: the licence is not accepted, the encoder is gated, or lookalike does not read its form.
+        MissingExtraError: the hub's client, or the extra ``learn`` for weights without a graph, is not installed.
+        NotFoundError: there is no such encoder, or it cannot be fetched.
+        EncoderError: its files are damaged, or refused.
+
+    Example:
+        >>> la.fetch_encoder("toyshop").card.name
+        'toyshop'
+    """
+    if name in encoders.bundled():
+        return encoders.load(name)
+    found = encoders.find(name)
+    if isinstance(found, Path):
+        return Encoder.open(found)
+    question = public.licence_question(found)
+    accepted = accept_licence if isinstance(accept_licence, bool) or question is None else accept_licence(question)
+    public.check_licence(found, accepted=bool(accepted))
+    return Encoder.open(public.make(found))
 
 
 def embed(

@@ -24,7 +24,7 @@ COMMANDS = {
     "info": ("info", "Describe a collection: its items, encoder, metric, size, index and labels."),
     "verify": ("verify", "Decide whether two images show the same thing."),
     "classify": ("classify", "Classify images from a few labelled examples per class."),
-    "encoders": ("encoders", "List the encoders that ship with lookalike."),
+    "encoders": ("encoders", "List the encoders that ship with lookalike, and public ones that it knows by name."),
     "embed": ("embed", "Embed images into a NumPy file, to measure an encoder with your own tools."),
     "datasets": ("datasets", "Check labelled images before training or evaluation."),
     "evaluate": ("evaluate", "Measure an encoder on labelled images, and write a report."),

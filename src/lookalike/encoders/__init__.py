@@ -2,6 +2,18 @@
 
 from lookalike.encoders.artefact import Encoder
 from lookalike.encoders.card import Card
-from lookalike.encoders.registry import DEFAULT, EncoderSource, bundled, is_shared, load
+from lookalike.encoders.known import KNOWN, Known
+from lookalike.encoders.registry import DEFAULT, EncoderSource, bundled, find, is_shared, load
 
-__all__ = ["DEFAULT", "Card", "Encoder", "EncoderSource", "bundled", "is_shared", "load"]
+__all__ = [
+    "DEFAULT",
+    "KNOWN",
+    "Card",
+    "Encoder",
+    "EncoderSource",
+    "Known",
+    "bundled",
+    "find",
+    "is_shared",
+    "load",
+]

@@ -69,7 +69,7 @@ class Encoder:
             if not path.is_file():
                 raise EncoderError(f"The encoder in {folder} is incomplete: {name} is missing.")
             if _bundled_network(path) is None:
-                encoder._digest(name)  # so that a network is refused before anything is made of the encoder
+                encoder._check_record(name)  # so that a network is refused before anything is made of the encoder
         return encoder
 
     @cached_property
@@ -250,6 +250,15 @@ class Encoder:
                     else process.shared(tuple((self.folder / name, self._digest(name)) for name in names), contract)
                 )
             return self._networks[branch]
+
+    def _check_record(self, name: str) -> None:
+        """Check a file, and that it is the one that was made of a public encoder, if the card has a record of it."""
+        found = self._digest(name).hex()
+        recorded = self.card.origin and self.card.origin.networks.get(name)
+        if recorded and recorded != found:
+            raise EncoderError(
+                f"{self.folder / name} is not the file that was fetched: its SHA-256 is {found}, not {recorded}."
+            )
 
     def _digest(self, name: str) -> bytes:
         """Return the SHA-256 of a file; a network is checked if it is not bundled."""

@@ -210,6 +210,21 @@ class Provenance(_Strict):
     )
 
 
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Origin(_Strict):
+    """The record of a public encoder: what was fetched, and what the network must still be."""
+
+    source: Line = Field(description="address on the hub, or name of the folder")
+    commit: Line | None = Field(default=None, description="of the repository on the hub; none: it was a folder")
+    layout: Line = Field(description="the tool whose layout its files have")
+    files: dict[Line, _Sha256] = Field(max_length=100, description="name and SHA-256 of each file that was read")
+    networks: dict[Line, _Sha256] = Field(
+        max_length=10, description="name and SHA-256 of each network and tokenizer in this folder"
+    )
+
+
 class Card(_Strict):
     """The contents of ``encoder.json``."""
 
@@ -229,6 +244,7 @@ class Card(_Strict):
     branches: tuple[Branch, ...] = Field(min_length=1, max_length=3)
     calibrations: tuple[Calibration, ...] = Field(default=(), max_length=2, description="at most one of each kind")
     provenance: Provenance | None = None
+    origin: Origin | None = Field(default=None, description="of a public encoder that was fetched or converted")
 
     @model_validator(mode="before")
     @classmethod

@@ -39,9 +39,6 @@ class Resizing:
 Fitting = Fit | Resizing
 """How an image is fitted to the square input of an encoder."""
 
-# Larger reductions first average whole pixels to this many times the size.
-_REDUCING_GAP = 3.0
-
 
 def load(
     source: ImageSource,
@@ -105,8 +102,7 @@ def _resize_and_crop(image: Image.Image, size: int, how: Resizing) -> UInt8[np.n
     # Only the crop is computed: of a long and narrow image, the rest could fill the memory.
     across, down = width / resized[0], height / resized[1]
     box = (left * across, top * down, min((left + size) * across, width), min((top + size) * down, height))
-    gap = None if how.interpolation in ("nearest", "box") else _REDUCING_GAP  # these have hard edges
-    return np.array(image.resize((size, size), Image.Resampling[how.interpolation.upper()], box, gap))
+    return np.array(image.resize((size, size), Image.Resampling[how.interpolation.upper()], box))
 
 
 def check_size(size: int) -> None:
@@ -134,4 +130,4 @@ def resize(
     """Resize an image, or a box of it, as `load` does."""
     if image.size == size and box is None:
         return image
-    return image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=_REDUCING_GAP)
+    return image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)

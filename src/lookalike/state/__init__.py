@@ -1,4 +1,4 @@
-"""The user's state folder: the signing key, and the folders that the user indexed; no stranger writes into it."""
+"""The user's state folder: the signing key, and the folders that the user indexed; no stranger writes into it. And the cache."""
 
 import os
 import secrets
@@ -16,6 +16,13 @@ def state_folder() -> Path:
     from platformdirs import user_state_path  # noqa: PLC0415 -- the import takes 30 ms, and most commands do without
 
     return user_state_path("lookalike", appauthor=False)
+
+
+def cache_folder() -> Path:
+    """Return the path of the folder for what can be made or fetched again, such as ``~/.cache/lookalike``; it may not exist."""
+    from platformdirs import user_cache_path  # noqa: PLC0415 -- as in `state_folder`
+
+    return user_cache_path("lookalike", appauthor=False)
 
 
 def create_state_folder() -> Path:
