@@ -48,6 +48,7 @@ ALLOWED = {
     "rawpy": ("images",),
     "rich": ("cli",),
     "safetensors": ("codecs", "learn"),
+    "scipy": ("search.sparse",),
     "sklearn": ("evaluation.report",),
     "python_multipart": ("server.forms",),
     "starlette": ("server",),
