@@ -646,7 +646,7 @@ def test_a_hub_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_backbone_is_exported_and_onnx_runtime_agrees(network: dict[str, Any], size: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = networks.Siamese(config(**network), ("photo",)).eval()
-    onnx.save(export._with_float16_weights(export.to_onnx(net.branch("photo"), size)), tmp_path / "photo.onnx")
+    onnx.save(export.with_float16_weights(export.to_onnx(net.branch("photo"), size)), tmp_path / "photo.onnx")
     graph.check((tmp_path / "photo.onnx").read_bytes())
     # Three images, because the program was traced with two.
     x = noise(3, 3, size, size)

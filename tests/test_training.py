@@ -638,7 +638,7 @@ def test_two_branches_are_exported_as_float16_or_float32(tmp_path: Path, monkeyp
     assert (made / "README.md").read_text().startswith("# sketches")
     assert Encoder.open(made).card.branches == ("photo", "sketch")
     with monkeypatch.context() as patch:
-        patch.setattr(export, "_with_float16_weights", blurred)
+        patch.setattr(export, "with_float16_weights", blurred)
         exact = write(tmp_path / "exact")
     photos = samples.images[~samples.sketch][:8]
     assert np.allclose(Encoder.open(exact).embed(photos), Encoder.open(made).embed(photos), atol=1e-2)
@@ -669,7 +669,7 @@ def test_weights_become_float16_except_small_ones_and_those_out_of_range() -> No
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     before = model.SerializeToString()
-    halved = export._with_float16_weights(model)
+    halved = export.with_float16_weights(model)
     assert model.SerializeToString() == before
     stored = {tensor.name: tensor.data_type for tensor in halved.graph.initializer}
     kinds["large.half"] = TensorProto.FLOAT16

@@ -33,6 +33,7 @@ COMMANDS = {
         "Calibrate an encoder on held-out images, and write the calibration into its card.",
     ),
     "train": ("train", "Train an encoder by a recipe, or resume a run."),
+    "export": ("export", "Convert trained weights (a state dict) to an encoder."),
     "study": ("study", "Train variants of a recipe, evaluate each, and put the scores into one table."),
     "serve": ("serve", "Serve collections over HTTP, with a web page."),
     "demo": ("demo", "Draw a toy shop, index it, search it by photo and by sketch, and serve it; download nothing."),

@@ -117,7 +117,7 @@ def _write(folder: Path, card: Card, models: Mapping[Branch, onnx.ModelProto]) -
     atomic.write_text(folder / "encoder.json", card.model_dump_json(indent=2) + "\n")
     atomic.write_text(folder / "README.md", _model_card(card))
     for name, model in models.items():
-        _save(_with_float16_weights(model), folder / f"{name}.onnx")
+        _save(with_float16_weights(model), folder / f"{name}.onnx")
 
 
 def _check(
@@ -254,7 +254,7 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _with_float16_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+def with_float16_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Store large weights as float16 with a cast after each: half the file size; the arithmetic stays float32."""
     model = deepcopy(model)
     kept, casts = [], []

@@ -29,14 +29,14 @@ _CLASSIFIERS = ("fc.", "_fc.", "classifier.", "head.", "pre_logits.")
 # Differences that a message lists; a wrong network has hundreds.
 _SHOWN = 3
 
-# Settings of a recipe → their backbone.
-_KNOWN: dict[str, Callable[[], nn.Module]] = {
-    **{f"backbone: {kind}, stem: imagenet": partial(ResNet, kind, small=False) for kind in resnet.KINDS},
-    **{f"backbone: {kind}, stem: small": partial(ResNet, kind, small=True) for kind in resnet.KINDS},
-    "backbone: vgg16": VGG16,
-    **{f"backbone: {kind}": partial(ConvNeXt, kind) for kind in convnext.KINDS},
-    **{f"backbone: {kind}": partial(EfficientNetLite, kind) for kind in efficientnet_lite.KINDS},
-}
+# Settings of a recipe's network, and their backbone.
+_KNOWN: tuple[tuple[dict[str, str], Callable[[], nn.Module]], ...] = (
+    *(({"backbone": kind, "stem": "imagenet"}, partial(ResNet, kind, small=False)) for kind in resnet.KINDS),
+    *(({"backbone": kind, "stem": "small"}, partial(ResNet, kind, small=True)) for kind in resnet.KINDS),
+    ({"backbone": "vgg16"}, VGG16),
+    *(({"backbone": kind}, partial(ConvNeXt, kind)) for kind in convnext.KINDS),
+    *(({"backbone": kind}, partial(EfficientNetLite, kind)) for kind in efficientnet_lite.KINDS),
+)
 
 
 def origin(config: recipe.Network) -> str | None:
@@ -86,13 +86,11 @@ def read(body: nn.Module, config: recipe.PublicNetwork) -> dict[str, Tensor]:
         StorageError: the package's file cannot be read.
     """
     where = config.weights or ""
-    found = imagenet.read(config.backbone) if where == recipe.IMAGENET else convnext.rename_timms(_open(where))
+    found = imagenet.read(config.backbone) if where == recipe.IMAGENET else convnext.rename_timms(read_file(where))
     current = body.state_dict()
-    if isinstance(config, recipe.EfficientNetLiteNetwork) and config.blocks:
-        found = {name: tensor for name, tensor in found.items() if name in current}
-    weights = _without_classifier(found, current)
+    weights = select(found, current, config)
     if problems := differences(current, weights):
-        raise MismatchError(f"{where} does not fit the network: {'; '.join(problems)}. {_advise(found)}")
+        raise MismatchError(f"{where} does not fit the network: {'; '.join(problems)}. {advise(found)}")
     return weights
 
 
@@ -112,14 +110,30 @@ def _locate(where: str) -> Path:
     return path
 
 
-def _open(where: str) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file by name."""
+def read_file(where: str) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file by name.
+
+    Args:
+        where: a path, or ``hf://org/repo[@revision][/file]``.
+
+    Raises:
+        NotFoundError, MissingExtraError, RecipeError: as for `read`.
+    """
     try:
         return load_file(_locate(where))
     except OSError as e:
         raise NotFoundError(f"The weights {where} cannot be read: {reason_of(e)}.") from e
     except SafetensorError as e:
         raise RecipeError(f"The weights {where} are not a safetensors file, or are damaged: {e}.") from e
+
+
+def select(
+    weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], config: recipe.Network | recipe.PublicNetwork
+) -> dict[str, Tensor]:
+    """Leave out the weights that a network does not have by its settings: those of a classifier, or of blocks that are cut."""
+    if isinstance(config, recipe.EfficientNetLiteNetwork) and config.blocks:
+        return {name: tensor for name, tensor in weights.items() if name in expected}
+    return _without_classifier(weights, expected)
 
 
 def _without_classifier(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -161,14 +175,21 @@ def _abbreviate(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _advise(weights: Mapping[str, Tensor]) -> str:
-    """Name the settings that the weights fit, or say what is wrong with their names."""
-    for settings, make in _KNOWN.items():
+def find_settings(weights: Mapping[str, Tensor]) -> dict[str, str] | None:
+    """Find the settings of the network whose backbone weights fit, perhaps beside a classifier; None if none fits."""
+    for settings, make in _KNOWN:
         # Only shapes are compared, so no memory is needed.
         with torch.device("meta"):
             candidate = make().state_dict()
         if not differences(candidate, _without_classifier(weights, candidate)):
-            return f"It fits the recipe's network with {settings}."
+            return settings
+    return None
+
+
+def advise(weights: Mapping[str, Tensor]) -> str:
+    """Name the settings that the weights fit, or say what is wrong with their names."""
+    if settings := find_settings(weights):
+        return f"It fits the recipe's network with {', '.join(f'{k}: {v}' for k, v in settings.items())}."
     prefix = next(iter(weights), "").partition(".")[0]
     if prefix in {"module", "model"} and all(name.startswith(f"{prefix}.") for name in weights):
         return f"Its names begin with “{prefix}.”: write the file again without this prefix."
