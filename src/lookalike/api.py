@@ -75,7 +75,13 @@ def fetch_encoder(name: str, *, accept_licence: bool | Callable[[str], bool] = F
     question = public.licence_question(found)
     accepted = accept_licence if isinstance(accept_licence, bool) or question is None else accept_licence(question)
     public.check_licence(found, accepted=bool(accepted))
-    return Encoder.open(public.make(found))
+    if not found.layout.needs_learn:
+        return Encoder.open(public.make(found))
+    try:
+        from lookalike.learn.public import make as export  # noqa: PLC0415 -- as in `train`
+    except ImportError as e:
+        raise MissingExtraError("learn", f"The export of “{found.name}” ({e})") from e
+    return Encoder.open(export(found))
 
 
 def embed(
