@@ -42,7 +42,7 @@ def describe(data: datasets.Dataset, size: int = 224) -> np.ndarray:
     parts = []
     with torch.inference_mode():
         for batch in datasets.decode_batches(data, size, "squash", 32):
-            pixels = torch.from_numpy(batch.images).permute(0, 3, 1, 2)
+            pixels = torch.from_numpy(batch.images).float().permute(0, 3, 1, 2)
             parts.append(network((pixels - 127) / 128).numpy())
     return np.concatenate(parts)
 
