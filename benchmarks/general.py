@@ -2,7 +2,10 @@
 
 ::
 
-    python benchmarks/general.py data        writes the tables data/general.csv, data/fashion-300-articles.csv, data/sketchy-unseen.csv
+    python benchmarks/general.py data
+
+It writes tables of paths and classes, data/general.csv, data/fashion-300-articles.csv, data/sketchy-21.csv and data/sketchy-42.csv, and copies
+the validation images of the first to data/general-validation, for `lookalike calibrate --copies`.
 
 ``data`` has the folders ``fashion-60``, ``fashion-300`` and ``sketchy-128``, and the tables ``fashion-60.csv`` and ``fashion-300.csv``.
 
@@ -12,6 +15,7 @@ fifth of the other 104. Of the rest, every sixth class is for validation, and a 
 
 import argparse
 import csv
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -57,6 +61,11 @@ def main() -> None:
     validation = set(classes[2::6])
     rows = [(path, name, "validation" if name in validation else "train") for path, name in learned]
     _write(data / "general.csv", ("path", "label", "split"), rows)
+    for path, _, split in rows:
+        if split == "validation":
+            to = data / "general-validation" / path.replace("/", "-")
+            to.parent.mkdir(exist_ok=True)
+            shutil.copyfile(data / path, to)
     _write(data / "fashion-300-articles.csv", ("path", "label"), articles(data, "fashion-300"))
     _write(data / "sketchy-21.csv", ("path", "label"), [row for row in sketchy if row[1] in UNSEEN])
     _write(data / "sketchy-42.csv", ("path", "label"), [row for row in sketchy if row[1] in held])

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lookalike import encoders, sample
+from lookalike import sample
 from lookalike.cli import answers, output, serve
 from lookalike.collection import Collection, Entry, open_collection
 
@@ -31,7 +31,7 @@ def demo(
         products = sample.write(to, count, _SEED, progress)
     output.stdout.print(f"{count:,} products drawn in {time.monotonic() - began:.1f} s: {to}/photos, {to}/sketches")
     path = to / "shop.lookalike"
-    with open_collection(path, encoders.DEFAULT) as collection:
+    with open_collection(path, "toyshop") as collection:
         _index(collection, [_entry(product, to) for product in products])
 
         catalogue = sample.catalogue(len(sample.CLASSES), _QUERY_SEED)

@@ -10,7 +10,7 @@ from lookalike.encoders.known import KNOWN
 from lookalike.errors import NotFoundError, UsageError
 from lookalike.unicode_forms import find_existing
 
-DEFAULT = "toyshop"
+DEFAULT = "general"
 """The encoder of a new collection if the user names none."""
 
 EncoderSource = str | os.PathLike[str] | Encoder
