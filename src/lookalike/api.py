@@ -103,9 +103,9 @@ def embed(
 
     Example:
         >>> la.embed("mug.jpg").shape
-        (128,)
+        (256,)
         >>> la.embed(["mug.jpg", "other.jpg"]).shape
-        (2, 128)
+        (2, 256)
     """
     batch, single = to_batch(image)
     vectors = _to_embedder(encoder).embed(batch, to_branch(sketch))
@@ -139,7 +139,7 @@ def verify(
     Example:
         >>> la.verify("mug.jpg", "mug.jpg", encoder="copies").same
         True
-        >>> print(la.verify("mug.jpg", "other.jpg", within="80%"))
+        >>> print(la.verify("mug.jpg", "other.jpg", encoder="toyshop", within="80%"))
         different: distance 0.757 (euclidean), threshold 0.25
     """
     embedder, branch = _to_embedder(encoder), to_branch(sketch)
