@@ -78,7 +78,7 @@ def _describe_known(known: registry.Known) -> dict[str, Any]:
         "dimension": known.dimension,
         "output": "float",
         "metric": "cosine",
-        "branches": ["photo"],
+        "branches": ["photo", "text"] if "texts" in known.purpose else ["photo"],
         "input": {"size": known.size},
         "scope": f"Trained on {known.data}.",
         "finds": known.purpose,

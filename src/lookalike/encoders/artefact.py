@@ -186,8 +186,8 @@ class Encoder:
         if self.card.text is None:
             raise UsageError(
                 f"The encoder “{self.card.name}” has no text branch, so it cannot search by text. Use one that was trained on"
-                " images with captions, such as a CLIP.",
-                "To change the encoder of a collection: lookalike reindex NAME --encoder E.",
+                " images with captions, such as “clip-vit-b32”.",
+                "To change the encoder of a collection: lookalike reindex NAME --encoder clip-vit-b32.",
             )
         if importlib.util.find_spec("tokenizers") is None:
             raise MissingExtraError("text", "Search by text")

@@ -34,6 +34,7 @@ class Known:
         data: what it was trained on.
         pooling: how the parts of an image become one vector.
         settings: the preprocessing, if the repository does not state it.
+        text: the network of texts, if it is not the counterpart of ``network``.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Known:
     pooling: str
     terms: str = ""
     settings: Settings | None = None
+    text: str | None = None
 
     @property
     def address(self) -> str:
@@ -123,6 +125,7 @@ _ALL = (
         megabytes=371.8,
         licence="Apache-2.0",
         purpose="what looks alike, and texts",
+        text="onnx/text_model_int8.onnx",  # the whole one has more than 1 GiB
         data="10 billion images with texts in 109 languages (WebLI)",
         pooling="attention (pooler_output)",
     ),
@@ -138,7 +141,7 @@ _ALL = (
         size=224,
         megabytes=375,
         licence="Apache-2.0",
-        purpose="what looks alike, and texts",
+        purpose="what looks alike",
         data="5.4 billion pairs of an image and a text, and 22 million videos",
         pooling="attention, projected",
         settings=Settings(

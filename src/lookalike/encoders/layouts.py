@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lookalike.encoders import graph, preprocessing
+from lookalike.encoders import graph, preprocessing, texts
 from lookalike.encoders.card import MAX_DIMENSION, Input, Line, Mean, Output, Std, Text, TokenPool
 from lookalike.encoders.network import one_line
 from lookalike.encoders.paths import own_file
 from lookalike.encoders.preprocessing import ConfigurationError
+from lookalike.encoders.texts import TextFiles
 from lookalike.errors import EncoderError, UsageError, plain_reason
 from lookalike.images import Fit, Interpolation
 from lookalike.metric import Metric
@@ -88,12 +89,14 @@ class Layout:
         network: the ONNX file or the safetensors file.
         configuration: the file that describes the preprocessing.
         others: more files that describe it.
+        text: the files of its text branch, if it has one.
     """
 
     kind: Kind
     network: str
     configuration: str
     others: tuple[str, ...] = ()
+    text: TextFiles | None = None
 
     @property
     def needs_learn(self) -> bool:
@@ -114,7 +117,7 @@ def find(names: Collection[str], network: str | None = None) -> Layout | None:
         return Layout("lookalike.json", "", SETTINGS)
     for kind, file, configuration in (*_ONNX, *_SAFETENSORS):
         if file in names and configuration in names:
-            return Layout(kind, file, configuration, _others(names, configuration))
+            return Layout(kind, file, configuration, _others(names, configuration), texts.find(names, file))
     return None
 
 
@@ -125,7 +128,8 @@ def _around(names: Collection[str], network: str) -> Layout | None:
     for folder in PurePosixPath(network).parents:
         for file, kind in _BY_CONFIGURATION.items():
             if (configuration := (folder / file).as_posix()) in names:
-                return Layout(kind, network, configuration, _others(names, configuration))
+                others = _others(names, configuration)
+                return Layout(kind, network, configuration, others, texts.find(names, network))
     return None
 
 

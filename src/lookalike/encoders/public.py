@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from lookalike import atomic, state
-from lookalike.encoders import graph, hub, layouts, licences, process
+from lookalike.encoders import graph, hub, layouts, licences, process, texts
 from lookalike.encoders.artefact import Encoder
 from lookalike.encoders.card import Card, Origin, Output
 from lookalike.encoders.hub import Address
@@ -25,7 +25,16 @@ from lookalike.encoders.known import KNOWN, Known
 from lookalike.encoders.layouts import Description, Layout
 from lookalike.encoders.network import one_line
 from lookalike.encoders.paths import own_file
-from lookalike.errors import EncoderError, MismatchError, NotFoundError, StorageError, UsageError
+from lookalike.encoders.preprocessing import ConfigurationError
+from lookalike.encoders.texts import TOKENIZER, TextBranch
+from lookalike.errors import (
+    EncoderError,
+    MismatchError,
+    MissingExtraError,
+    NotFoundError,
+    StorageError,
+    UsageError,
+)
 from lookalike.metric import Metric
 from lookalike.untrusted import parsing
 
@@ -117,7 +126,8 @@ def find_known(known: Known) -> Found:
     else:
         one_of_several = known.network if known.network.endswith(".onnx") else None
         layout = _require_layout(listing.names, one_of_several, known.address)
-        layout = replace(layout, kind=known.layout or layout.kind)
+        text = texts.find(listing.names, known.network, known.text)
+        layout = replace(layout, kind=known.layout or layout.kind, text=text)
         folder = _fetch_configuration(pinned, layout)
         description = layouts.describe(folder, layout)
     return Found(
@@ -141,6 +151,8 @@ def find_on_hub(address: Address) -> Found | Path:
         files = [name for name in listing.names if "/" not in name and Path(name).suffix in (".onnx", ".json", ".md")]
         return hub.fetch(address.whole, files, _PURPOSE)  # so that the cache knows the revision by this name
     layout = _require_layout(listing.names, address.file, str(address))
+    if address.file is not None:  # this network alone
+        layout = replace(layout, text=None)
     folder = _fetch_configuration(pinned, layout)
     return _found(address.repository, str(address), folder, layout, listing.commit)
 
@@ -186,7 +198,7 @@ def _fetch_configuration(pinned: Address, layout: Layout) -> Path:
 
 def _list(folder: Path) -> list[str]:
     """List the files that a layout may have: of the folder and of those of its folders that layouts name."""
-    places = [folder, *(folder / name for name in ("onnx", "visual"))]
+    places = [folder, *(folder / name for name in ("onnx", "visual", "textual"))]
     try:
         return [
             path.relative_to(folder).as_posix()
@@ -275,7 +287,42 @@ def make(found: Found) -> Path:
     dimension = found.description.dimension or stated
     if dimension is None:
         raise UsageError(f"{path} does not state its dimension. State it as “dimension” in a {layouts.SETTINGS}.")
-    return write(found, content, output, dimension, files)
+    text = None
+    if found.layout.text:
+        text, more = _make_text(found)
+        files |= more
+    return write(found, content, output, dimension, files, text)
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A text branch, and the content of its network."""
+
+    branch: TextBranch
+    network: bytes
+
+
+def _make_text(found: Found) -> tuple[_Text, dict[str, str]]:
+    """Fetch the text branch of a public encoder; return it, and the SHA-256 of each of its files by name."""
+    about = found.layout.text
+    assert about is not None  # noqa: S101 -- the caller checks it
+    folder, graphs = _fetch_graph(found, about.network)
+    names = [*graphs, about.tokenizer, about.configuration]
+    folder = _fetch(found, names)
+    files, path = _digests(found, folder, names), own_file(folder, about.network)
+    content = _read_network(path)
+    tokenizer = _read(own_file(folder, about.tokenizer), process.MAX_TOKENIZER_BYTES)
+    configuration = layouts.read_json(folder, about.configuration)
+    try:
+        branch = texts.describe(_describe(path, content), tokenizer, configuration, found.description.model)
+    except ConfigurationError as e:
+        raise EncoderError(
+            f"{folder / about.configuration} {e}",
+            f"To use the images alone, name their network: hf://org/repo/{found.layout.network}."
+            if found.commit
+            else "",
+        ) from e
+    return _Text(branch, content), files
 
 
 def fetch_network(found: Found) -> tuple[Path, dict[str, str]]:
@@ -289,21 +336,8 @@ def fetch_network(found: Found) -> tuple[Path, dict[str, str]]:
         NotFoundError: it cannot be fetched.
     """
     network, layout = found.description.network, found.layout
-    wanted, folder = [network], _fetch(found, [network])
-    path = own_file(folder, network)
-    if path.is_file() and not layout.needs_learn:
-        wanted += [(PurePosixPath(network).parent / name).as_posix() for name in _weights_beside(path)]
-        if wanted[1:]:
-            folder = _fetch(found, wanted)
-    files = {}
-    for name in filter(None, (layout.configuration, *layout.others, *wanted)):
-        path = own_file(folder, name)
-        if not path.is_file():
-            raise EncoderError(f"{found.source} is incomplete: {one_line(name)} is missing.")
-        try:
-            files[name] = hub.digest(path)
-        except OSError as e:
-            raise EncoderError(f"{path} cannot be read: {e.strerror}.") from e
+    folder, wanted = _fetch_graph(found, network)
+    files = _digests(found, folder, [*filter(None, (layout.configuration, *layout.others)), *wanted])
     pinned = found.known.sha256 if found.known else None
     if pinned is not None and files[network] != pinned:
         raise EncoderError(
@@ -311,6 +345,31 @@ def fetch_network(found: Found) -> tuple[Path, dict[str, str]]:
             f" {pinned}. Update lookalike, or fetch hf://{found.known.repository if found.known else ''} instead."
         )
     return folder, files
+
+
+def _fetch_graph(found: Found, network: str) -> tuple[Path, list[str]]:
+    """Fetch a network and the weights beside it; return the folder and the names of the files."""
+    wanted, folder = [network], _fetch(found, [network])
+    path = own_file(folder, network)
+    if path.is_file() and not found.layout.needs_learn:
+        wanted += [(PurePosixPath(network).parent / name).as_posix() for name in _weights_beside(path)]
+        if wanted[1:]:
+            folder = _fetch(found, wanted)
+    return folder, wanted
+
+
+def _digests(found: Found, folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Return the SHA-256 of files by name."""
+    files = {}
+    for name in names:
+        path = own_file(folder, name)
+        if not path.is_file():
+            raise EncoderError(f"{found.source} is incomplete: {one_line(name)} is missing.")
+        try:
+            files[name] = hub.digest(path)
+        except OSError as e:
+            raise EncoderError(f"{path} cannot be read: {e.strerror}.") from e
+    return files
 
 
 def _fetch(found: Found, names: Sequence[str]) -> Path:
@@ -360,17 +419,24 @@ def _read_network(path: Path) -> bytes:
         raise EncoderError(f"The weights of {path} cannot be read: {e.strerror}.") from e
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limit: int = process.MAX_BYTES) -> bytes:
     try:
-        return parsing.read_bytes(path, process.MAX_BYTES)
+        return parsing.read_bytes(path, limit)
     except parsing.ParseError as e:
         raise EncoderError(f"{path} cannot be used: {e}.") from e
     except OSError as e:
         raise EncoderError(f"{path} cannot be read: {e.strerror}.") from e
 
 
-def write(found: Found, content: bytes, output: Output | None, dimension: int, files: dict[str, str]) -> Path:
-    """Write the artefact of a public encoder, and try it on an image.
+def write(
+    found: Found,
+    content: bytes,
+    output: Output | None,
+    dimension: int,
+    files: dict[str, str],
+    text: _Text | None = None,
+) -> Path:
+    """Write the artefact of a public encoder, and try it on an image and a text.
 
     Args:
         found: the encoder.
@@ -378,6 +444,7 @@ def write(found: Found, content: bytes, output: Output | None, dimension: int, f
         output: the output that is the embedding; none: the only one.
         dimension: numbers an image.
         files: name and SHA-256 of each file that it was made of.
+        text: its text branch, if it has one.
 
     Returns:
         The artefact's folder.
@@ -386,17 +453,26 @@ def write(found: Found, content: bytes, output: Output | None, dimension: int, f
         EncoderError: the network is refused, or contradicts its configuration.
         StorageError: the cache cannot be written.
     """
-    card = _card(found, content, output, dimension, files)
+    contents = {"photo.onnx": content}
+    if text:
+        contents |= {"text.onnx": text.network, TOKENIZER: text.branch.tokenizer}
+    card = _card(found, contents, output, dimension, files)
+    if text:
+        card = card.model_copy(update={"branches": ("photo", "text"), "text": text.branch.input})
     place = found.place if found.commit else _home() / f"{_UNSAFE.sub('--', found.name)}-{_key(card)}"
     try:
         _home().mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=".new-", dir=_home()))
         try:
-            atomic.write_bytes(new / "photo.onnx", content)
+            for name, each in contents.items():
+                atomic.write_bytes(new / name, each)
             atomic.write_text(new / _README, _model_card(card))
             atomic.write_text(new / ARTEFACT, card.model_dump_json(indent=2) + "\n")
-            side = card.input.size
-            Encoder.open(new).embed(np.zeros((1, side, side, 3), np.uint8))
+            encoder, side = Encoder.open(new), card.input.size
+            encoder.embed(np.zeros((1, side, side, 3), np.uint8))
+            if text:
+                with suppress(MissingExtraError):  # which a search by text reports
+                    encoder.embed_texts(["a photo"])
             _put(new, place)
         finally:
             shutil.rmtree(new, ignore_errors=True)
@@ -421,7 +497,9 @@ def _key(card: Card) -> str:
     return sha256(card.model_dump_json().encode()).hexdigest()[:16]
 
 
-def _card(found: Found, content: bytes, output: Output | None, dimension: int, files: dict[str, str]) -> Card:
+def _card(
+    found: Found, contents: dict[str, bytes], output: Output | None, dimension: int, files: dict[str, str]
+) -> Card:
     known, settings = found.known, found.description.settings
     source = found.source if found.commit else os.path.basename(os.path.normpath(found.source))  # noqa: PTH119 -- of “.” too
     about = f"{known.title}. Finds {known.purpose}." if known else f"The network of {one_line(source)}."
@@ -441,7 +519,7 @@ def _card(found: Found, content: bytes, output: Output | None, dimension: int, f
             commit=found.commit,
             layout=found.layout.kind,
             files={one_line(name): digest for name, digest in files.items()},
-            networks={"photo.onnx": sha256(content).hexdigest()},
+            networks={name: sha256(content).hexdigest() for name, content in contents.items()},
         ),
     )
 
