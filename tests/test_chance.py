@@ -65,6 +65,16 @@ def test_bits_have_one() -> None:
     assert 8 < chance.nearest < 32
 
 
+def test_a_calibration_that_is_never_sure_enough_does_not_shorten_it() -> None:
+    vectors = np.random.default_rng(0).normal(size=(5_000, 8)).astype(np.float32)
+    unsure = calibration().model_copy(update={"knots": ((0.0, 0.99), (2.0, 0.0))})
+    without, chance = (Chance.of(vectors, Metric.EUCLIDEAN, known) for known in (None, unsure))
+    assert without is not None
+    assert chance is not None
+    assert chance.nearest == without.nearest
+    assert chance.closeness([0.0, 1e9]) == [1, 0]
+
+
 def test_a_calibration_shortens_it_the_more_the_rarer_the_same_is() -> None:
     rng = np.random.default_rng(0)
     apart = rng.normal(size=(2000, 8)).astype(np.float32) * 10

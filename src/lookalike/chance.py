@@ -154,11 +154,14 @@ def _prior(sample: Vectors, total: int, metric: Metric, calibration: Calibration
 
 
 def _even_odds(calibration: Calibration, prior: float) -> float:
-    """Return the distance from which a pair is more probably different than the same, if a share of pairs is the same."""
+    """Return the distance from which a pair is more probably different than the same, if a share of pairs is the same.
+
+    It is infinite if a calibration of few pairs is never so sure: then it says nothing about distances.
+    """
     distances = np.linspace(0, calibration.knots[-1][0], _STEPS)
     probabilities = calibration.probability(distances)
     unlikely = probabilities * prior < (1 - probabilities) * (1 - prior)
-    return float(distances[np.argmax(unlikely)]) if unlikely.any() else math.inf
+    return (float(distances[np.argmax(unlikely)]) if unlikely.any() else 0) or math.inf
 
 
 def cache_key(generation: str, calibration: Calibration | None, metric: Metric) -> str:
