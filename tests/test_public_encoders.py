@@ -499,6 +499,7 @@ def test_errors_of_the_hub_are_one_line(hub: Path, tmp_path: Path) -> None:
     assert "cannot be reached" in offline[0]["message"]
 
 
+@pytest.mark.slow
 def test_a_licence_is_accepted_once(hub: Path, tmp_path: Path) -> None:
     client = Client(tmp_path, digest(hub / "org/dino/onnx/model.onnx"))
     with serving(hub_of(hub)) as server:
@@ -531,6 +532,7 @@ def test_a_licence_can_be_asked_for(hub: Path, tmp_path: Path, monkeypatch: pyte
         la.fetch_encoder("hf://org/research", accept_licence=lambda _: True)
 
 
+@pytest.mark.slow
 def test_an_interrupted_download_is_resumed(hub: Path, tmp_path: Path) -> None:
     client = Client(tmp_path, digest(hub / "org/dino/onnx/model.onnx"))
     sent: list[str] = []
