@@ -336,7 +336,7 @@ def train(
     overrides: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> Encoder:
-    """Train an encoder by a recipe; see `lookalike.learn.train` for stages and several devices.
+    """Train an encoder by a recipe, or fit a head to one; see `lookalike.learn.train` for stages and several devices.
 
     Args:
         recipe: a YAML file.
@@ -361,10 +361,16 @@ def train(
     if isinstance(overrides, str):
         raise UsageError(f"overrides is a list of changes, such as [{overrides!r}], not one text.")
     try:
-        from lookalike.learn.train import train as run  # noqa: PLC0415 -- torch takes a second to import, and is an extra
+        # torch takes a second to import, and is an extra.
+        from lookalike.learn import recipe as recipes  # noqa: PLC0415
+        from lookalike.learn.head_run import train_head  # noqa: PLC0415
+        from lookalike.learn.train import train as run  # noqa: PLC0415
     except ImportError as e:
         raise MissingExtraError("learn", f"Training ({e})") from e
-    return encoders.load(run(to_path(recipe), to_path(to), progress, overrides))
+    read = recipes.read_any(to_path(recipe), overrides)
+    if isinstance(read, recipes.HeadRecipe):
+        return encoders.load(train_head(read, to_path(to), progress).encoder)
+    return encoders.load(run(read, to_path(to), progress))
 
 
 def _to_embedder(source: EncoderSource | Collection) -> Embedder:

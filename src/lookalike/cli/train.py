@@ -1,14 +1,21 @@
-"""The command train: train an encoder by a recipe, or resume a run."""
+"""The command train: train an encoder by a recipe or from an encoder and labelled images, or resume a run."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lookalike import datasets
 from lookalike.cli import output
 from lookalike.cli.options import Json, options
-from lookalike.errors import MissingExtraError, UsageError
+from lookalike.errors import MissingExtraError, NotFoundError, RecipeError, UsageError
+
+if TYPE_CHECKING:
+    from lookalike.datasets import Source
+    from lookalike.learn.head_run import HeadRun
+    from lookalike.learn.recipe import HeadRecipe, Recipe
 
 commands = typer.Typer()
 
@@ -18,8 +25,27 @@ class Options:
     """Options of train."""
 
     recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE|RUN", help="A recipe in YAML, or the folder of a run to resume.")
+        Path,
+        typer.Argument(
+            metavar="RECIPE|RUN|IMAGES",
+            help="A recipe in YAML, or the folder of a run to resume; with --from labelled images, such as a folder for each class.",
+        ),
     ]
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="ENCODER",
+            help="Fit a head to this encoder, without a recipe: a bundled name, a folder, or hf://org/repo.",
+        ),
+    ] = None
+    labels: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="With --from: labels of the images in a folder, as path,label.")
+    ] = None
+    whole: Annotated[
+        bool,
+        typer.Option("--whole", help="With --from: train the network, too; from a run, or from ImageNet weights."),
+    ] = False
     to: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run's folder.", show_default="runs/ and the recipe's name")
     ] = None
@@ -40,13 +66,16 @@ class Options:
 @commands.command()
 @options(Options)
 def train(given: Options) -> None:
-    """Train an encoder by a recipe, or resume a run.
+    """Train an encoder by a recipe, or from an encoder and labelled images; or resume a run.
 
-    The run's folder gets the recipe with all defaults, metrics.jsonl with a line per epoch, a checkpoint after each epoch,
-    and at the end report.html and encoder/, which index --encoder takes. You can stop the command at any time; to resume
-    the run, give its folder.
+    With --from, the command embeds the images once, chooses and fits a head in seconds, says what it gains on images that
+    it held out, and writes the recipe that it used. --whole trains the network, too.
 
-    Example: lookalike train recipes/cifar10-triplet.yaml -o data.sources.0.path=cifar10/train
+    The run's folder gets the recipe with all defaults, and encoder/, which index and reindex --encoder take; a run that trains a
+    network also gets metrics.jsonl with a line per epoch, a checkpoint after each epoch, and report.html. You can stop the
+    command at any time; to resume the run of a network, give its folder.
+
+    Example: lookalike train --from toyshop photos --to runs/mine
     """
     try:
         # Importing torch takes a second, and other commands do not need it.
@@ -56,14 +85,21 @@ def train(given: Options) -> None:
     except ImportError as e:
         raise MissingExtraError("learn", f"Training ({e})") from e
     devices = Devices(given.devices, given.nodes)
-    if given.recipe.is_dir():
+    if given.start is None and (given.labels or given.whole):
+        raise UsageError("--labels and --whole go with --from: lookalike train --from ENCODER IMAGES")
+    if given.start is None and given.recipe.is_dir():
         if given.to or given.override or given.stage:
             raise UsageError("A run resumes as it began: leave out --to, --stage and -o.")
         with output.stoppable(f"Resume with: lookalike train {given.recipe}"), output.progress_bar() as progress:
             encoder = training.resume(given.recipe, progress, devices)
     else:
-        recipe = recipes.read(given.recipe, given.override or [])
+        recipe = _recipe_of_images(given) if given.start else recipes.read_any(given.recipe, given.override or [])
         folder = given.to or Path("runs") / recipe.name
+        if isinstance(recipe, recipes.HeadRecipe):
+            if given.stage or devices != Devices(1, 1):
+                raise UsageError("A head is fitted at once, on one device: leave out --stage, --devices and --nodes.")
+            _fit_head(recipe, folder, json=given.json)
+            return
         advice = f"After the first epoch, resume with: lookalike train {folder}"
         with output.stoppable(advice), output.progress_bar() as progress:
             encoder = training.train(recipe, folder, progress, stages=given.stage or [], devices=devices)
@@ -75,3 +111,68 @@ def train(given: Options) -> None:
         output.stdout.print(
             f"The encoder is in {encoder}. Use it: lookalike index IMAGES --to NAME --encoder {encoder}"
         )
+
+
+def _recipe_of_images(given: Options) -> "Recipe | HeadRecipe":
+    """Make the recipe for labelled images and the encoder of --from."""
+    from lookalike.learn import recipe as recipes  # noqa: PLC0415 -- as above
+    from lookalike.learn.whole import whole_recipe  # noqa: PLC0415 -- as above
+
+    source = _source(given)
+    stem = given.recipe.resolve().stem
+    name = (given.to or Path(re.sub("[^a-z0-9]+", "-", stem.lower()).strip("-")[:80] or "mine")).name
+    name = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")[:80] or "mine"
+    if given.whole:
+        return recipes.parse(whole_recipe(given.start or "", name, source), given.override or [])
+    tree = {"name": name, "from": given.start, "data": {"sources": [source.model_dump(mode="json")]}}
+    return recipes.parse_head(tree, given.override or [])
+
+
+def _source(given: Options) -> "Source":
+    if not given.recipe.exists():
+        raise NotFoundError(f"There is no folder and no file {given.recipe}. Check the path.")
+    if given.recipe.suffix in (".yaml", ".yml"):
+        raise RecipeError(
+            f"{given.recipe} is a recipe; --from takes labelled images. Leave out --from, or give a folder."
+        )
+    if given.labels is None:
+        return datasets.infer_source(given.recipe)
+    if not given.recipe.is_dir():
+        raise UsageError(f"--labels goes with a folder of images; {given.recipe} is a file, which has its own labels.")
+    return datasets.table_of_folder(given.labels, given.recipe)
+
+
+def _fit_head(recipe: "HeadRecipe", folder: Path, *, json: bool) -> None:
+    from lookalike.learn.head_run import train_head  # noqa: PLC0415 -- as above
+
+    with output.stoppable("Nothing was written; run the command again."), output.progress_bar() as progress:
+        run = train_head(recipe, folder, progress)
+    if json:
+        output.write_json(run.to_dict())
+    else:
+        _print_head(run)
+
+
+def _print_head(run: "HeadRun") -> None:
+    if run.trials:
+        rows = [(t.name, _score(t.classes), _score(t.images)) for t in run.trials]
+        output.print_table(rows, ("head", "mAP, new classes", "mAP, new images"))
+    if run.top_1 is None or run.map is None:
+        output.stdout.print("There are too few images to hold some out, so the gain is unknown.")
+    else:
+        output.stdout.print(f"{run.held_out}: top-1 {run.top_1}; mAP {run.map}")
+    known = "calibrated on the held-out images" if run.calibrated else "not calibrated: too few images were held out"
+    what = (
+        f"has the head “{run.head_name}”"
+        if run.improved
+        else f"equals “{run.recipe.encoder}”, since no head was better"
+    )
+    output.stdout.print(f"The encoder in {run.encoder} {what}; it is {known}.")
+    output.stdout.print(
+        f"Use it: lookalike index IMAGES --to NAME --encoder {run.encoder}; for a collection that exists: lookalike reindex NAME"
+        f" --encoder {run.encoder}"
+    )
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -14,6 +14,7 @@ from lookalike.datasets.sources import (
     infer_source,
 )
 from lookalike.datasets.splitting import Holdout, SplitBy, hold_out, split_for_training
+from lookalike.datasets.tables import table_of_folder
 
 __all__ = [
     "LAYOUTS",
@@ -39,4 +40,5 @@ __all__ = [
     "load",
     "open_dataset",
     "split_for_training",
+    "table_of_folder",
 ]

@@ -63,11 +63,12 @@ class FolderSource(_Source):
 class CsvSource(_Source):
     """A table with the columns ``path`` and ``label``, and optionally ``split``, ``is_query`` and ``is_gallery``.
 
-    Paths are relative to the table's folder. Other columns are ignored.
+    Paths are relative to the table's folder, or to ``folder``. Other columns are ignored.
     """
 
     kind: Literal["csv"] = "csv"
     path: Path
+    folder: Path | None = None
 
 
 class NpzSource(_Source):

@@ -51,7 +51,7 @@ def open_table(source: CsvSource) -> Dataset:
     position = {name: label for label, name in enumerate(classes)}  # an array of text would be as wide as its longest
     return Dataset(
         name=str(path),
-        images=FileImages(tuple(_find_file(path.parent, name) for name in line_of_path)),
+        images=FileImages(tuple(_find_file(source.folder or path.parent, name) for name in line_of_path)),
         labels=np.asarray([position[row["label"]] for _, row in rows], np.int64),
         classes=tuple(classes),
         items=np.arange(len(rows)),
@@ -60,6 +60,26 @@ def open_table(source: CsvSource) -> Dataset:
         is_query=_flags(path, columns, rows, "is_query"),
         is_gallery=_flags(path, columns, rows, "is_gallery"),
     )
+
+
+def table_of_folder(path: Path, folder: Path) -> CsvSource:
+    """Return the source of a table whose paths are relative to a folder of images or to its own, whichever fits more of them.
+
+    Raises:
+        DataError: the file cannot be read, or names no image.
+    """
+    columns, rows = _read(path)
+    if "path" not in columns:  # `open_table` explains it
+        return CsvSource(path=path)
+    names = [row["path"] for _, row in rows if "\0" not in row["path"]]
+    found = {base: sum(os.path.lexists(_find_file(base, name)) for name in names) for base in (folder, path.parent)}
+    base = max(found, key=lambda base: found[base])
+    if names and not found[base]:
+        raise DataError(
+            f"{path} names {len(names):,} images that do not exist, such as “{names[0]}”. Correct its column “path”: paths are"
+            f" relative to {folder} or to {path.parent}."
+        )
+    return CsvSource(path=path, folder=None if base == path.parent else base)
 
 
 def _read(path: Path) -> tuple[tuple[str, ...], _Rows]:

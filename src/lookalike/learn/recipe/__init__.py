@@ -16,6 +16,14 @@ from lookalike.learn.losses import (
 from lookalike.learn.recipe.augment import Augment
 from lookalike.learn.recipe.data import Data
 from lookalike.learn.recipe.head import ClosedForm, PrototypesHead, WhiteningHead
+from lookalike.learn.recipe.head_recipe import (
+    Discriminant,
+    HeadData,
+    HeadRecipe,
+    LinearMetric,
+    Unchanged,
+    Whitening,
+)
 from lookalike.learn.recipe.network import (
     IMAGENET,
     CNNetwork,
@@ -30,7 +38,7 @@ from lookalike.learn.recipe.network import (
     imagenet_input,
 )
 from lookalike.learn.recipe.overrides import override
-from lookalike.learn.recipe.reading import parse, read
+from lookalike.learn.recipe.reading import parse, parse_head, read, read_any
 from lookalike.learn.recipe.recipe import Recipe
 from lookalike.learn.recipe.sampling import PairSampler, PKSampler, Sampler, TripletSampler
 from lookalike.learn.recipe.stage import Stage
@@ -63,11 +71,15 @@ __all__ = [
     "CosineSchedule",
     "CrossEntropyTerm",
     "Data",
+    "Discriminant",
     "EarlyStopping",
     "EfficientNetLiteNetwork",
     "FastNetwork",
     "FolderSource",
+    "HeadData",
+    "HeadRecipe",
     "KochNetwork",
+    "LinearMetric",
     "LossTerm",
     "MultiSimilarityTerm",
     "Network",
@@ -92,10 +104,14 @@ __all__ = [
     "Train",
     "TripletSampler",
     "TripletTerm",
+    "Unchanged",
     "VGGNetwork",
+    "Whitening",
     "WhiteningHead",
     "imagenet_input",
     "override",
     "parse",
+    "parse_head",
     "read",
+    "read_any",
 ]

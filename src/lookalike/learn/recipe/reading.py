@@ -7,9 +7,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from lookalike.errors import NotFoundError, RecipeError, plain_reason
+from lookalike.learn.recipe.head_recipe import HeadRecipe
 from lookalike.learn.recipe.overrides import override
 from lookalike.learn.recipe.recipe import Recipe
 from lookalike.untrusted import parsing
+
+HEAD_KEY = "from"
+"""The key by which a recipe of a head differs from one of a network."""
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -40,12 +44,33 @@ def parse(tree: dict[str, Any], overrides: Sequence[str] = (), source: str = "Th
     """
     for change in overrides:
         override(tree, change)
+    if HEAD_KEY in tree:
+        raise RecipeError(
+            f"{source} fits a head to an encoder (it has “{HEAD_KEY}”), in seconds and without epochs, so it is neither resumed nor"
+            " part of a study. Run it as a new run: lookalike train RECIPE --to DIR"
+        )
     try:
         return Recipe.model_validate(tree)
     except ValidationError as e:
         # Errors of the flat form are located in its one stage, which the file does not show.
         hidden = () if "stages" in tree else ("stages", 0)
         raise RecipeError(f"{source} is invalid:\n{describe_errors(e, 'recipe', hidden)}") from e
+
+
+def read_any(path: Path, overrides: Sequence[str] = ()) -> Recipe | HeadRecipe:
+    """Read a recipe that trains a network, or one that fits a head; arguments and errors as for `read`."""
+    tree = read_mapping(path, "recipe", ("name", "network", "data"))
+    return (parse_head if HEAD_KEY in tree else parse)(tree, overrides, str(path))
+
+
+def parse_head(tree: dict[str, Any], overrides: Sequence[str] = (), source: str = "The recipe") -> HeadRecipe:
+    """Make a recipe of a head of plain values; arguments and errors as for `parse`."""
+    for change in overrides:
+        override(tree, change)
+    try:
+        return HeadRecipe.model_validate(tree)
+    except ValidationError as e:
+        raise RecipeError(f"{source} is invalid:\n{describe_errors(e, 'recipe')}") from e
 
 
 def read_mapping(path: Path, kind: str, keys: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,389 @@
+"""A run that fits a head: embed once, choose a head, say what it gains, and write the encoder."""
+
+import json
+import platform
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from lookalike import atomic, datasets, encoders
+from lookalike.datasets.dataset import Dataset, abbreviate
+from lookalike.embedding import Embedder
+from lookalike.encoders import Card, Encoder
+from lookalike.encoders.card import Calibration, Provenance
+from lookalike.encoders.network import one_line
+from lookalike.errors import DataError, EncoderError, MismatchError, RecipeError, StorageError
+from lookalike.evaluation import calibration
+from lookalike.evaluation.embedded import EmbeddedDataset, embed_dataset
+from lookalike.learn.heads import Head, choice, onnx_graph
+from lookalike.learn.heads.choice import Trial
+from lookalike.learn.heads.features import reduce_output
+from lookalike.learn.heads.scores import Gain, measure_gain, score_queries
+from lookalike.learn.recipe.head_recipe import CANDIDATES, HeadRecipe, Unchanged
+from lookalike.learn.run_folder import RunFolder
+from lookalike.metric import Metric
+from lookalike.progress import SILENT, Progress
+from lookalike.query import Branch
+from lookalike.shapes import Bool, Float32, Int64
+from lookalike.tables import plural
+
+MIN_IMAGES = 20
+"""Fewest images that a head is fitted to."""
+
+# Fewest held-out pairs of each kind for a calibration.
+_MIN_PAIRS = 100
+
+# The largest difference of an embedding's length between ONNX Runtime and NumPy.
+_TOLERANCE = 1e-2
+
+# Queries that measure the gain, at most.
+_QUERIES = 2_000
+
+
+@dataclass(frozen=True)
+class HeadRun:
+    """The result of fitting a head.
+
+    Attributes:
+        encoder: the folder of the encoder.
+        recipe: with the head that was chosen.
+        trials: the heads that were compared, the best one first; empty if the recipe names one.
+        images: number of images that the head was fitted to.
+        classes: number of their classes.
+        held_out: what measured the gain, such as “725 held-out images of 98 classes”; empty if there was too little.
+        top_1: the gain; none if there was too little to hold out.
+        map: the gain in mean average precision.
+        calibrated: whether the encoder is calibrated on the held-out images.
+        seconds: of embedding, choosing and choice.
+    """
+
+    encoder: Path
+    recipe: HeadRecipe
+    trials: tuple[Trial, ...]
+    images: int
+    classes: int
+    held_out: str
+    top_1: Gain | None
+    map: Gain | None
+    calibrated: bool
+    seconds: float
+
+    @property
+    def head_name(self) -> str:
+        """The kind of head, and its most important setting."""
+        return choice.head_name(self.recipe.head) if self.recipe.head != "auto" else ""
+
+    @property
+    def improved(self) -> bool:
+        """Whether a head was better than none."""
+        return not isinstance(self.recipe.head, Unchanged)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        tree = {name: None if (gain := getattr(self, name)) is None else asdict(gain) for name in ("top_1", "map")}
+        head = self.recipe.to_tree()["head"]
+        return {
+            "encoder": str(self.encoder),
+            "from": self.recipe.encoder,
+            "head": head,
+            "images": self.images,
+            "classes": self.classes,
+            "held_out": self.held_out,
+            **tree,
+            "trials": [
+                {"head": trial.settings.model_dump(mode="json"), "classes": trial.classes, "images": trial.images}
+                for trial in self.trials
+            ],
+            "calibrated": self.calibrated,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def train_head(recipe: HeadRecipe, folder: Path, progress: Progress = SILENT) -> HeadRun:
+    """Fit a head to labelled images, on the embeddings of an existing encoder.
+
+    Args:
+        recipe: the encoder, the images and the head.
+        folder: of the run, which must be empty or not exist. It gets ``recipe.yaml`` with the head that was chosen,
+            ``result.json`` and ``encoder/``.
+        progress: receives the stages ``"embedding"`` and ``"choosing"``.
+
+    Raises:
+        AlreadyExistsError, StorageError: the folder is not empty, or cannot be written.
+        DataError: there are too few images or classes.
+        MismatchError: the recipe names the fingerprint of another encoder.
+        NotFoundError, EncoderError: the encoder does not exist, or its network cannot be changed.
+        RecipeError: the encoder gives bits.
+    """
+    start = time.monotonic()
+    recipe = recipe.absolute()
+    base = _load_base(recipe)
+    RunFolder(folder).check_new()
+    embedded = _embed(recipe, Embedder.of(base), progress)
+    features, labels = embedded.embeddings, embedded.labels
+    held_out = hold_out(labels, recipe.data.held_out, recipe.seed)
+    settings, trials = recipe.head, list[Trial]()
+    if settings == "auto":
+        trials = choice.choose(
+            features[~held_out], labels[~held_out], CANDIDATES, recipe.seed, progress, by=recipe.choose_by
+        )
+        settings = trials[0].settings if trials else Unchanged()
+    fitted = choice.fit(features[~held_out], labels[~held_out], settings, recipe.seed)
+    kept = features[held_out], choice.apply(fitted, features)[held_out], labels[held_out]
+    gains = _gains(*kept, recipe.seed)
+    final = choice.fit(features, labels, settings, recipe.seed)
+    recipe = recipe.model_copy(update={"head": settings, "fingerprint": base.fingerprint})
+    known = _calibrate(kept[1], kept[2], base.card.metric, recipe)
+    classes = len(np.unique(labels))
+    result = HeadRun(
+        encoder=folder / "encoder",
+        recipe=recipe,
+        trials=tuple(trials),
+        images=len(labels),
+        classes=classes,
+        held_out=f"{int(held_out.sum()):,} held-out images of {_classes(len(np.unique(kept[2])))}",
+        top_1=gains[0] if gains else None,
+        map=gains[1] if gains else None,
+        calibrated=known is not None,
+        seconds=time.monotonic() - start,
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if final is not None and "text" in base.card.branches:
+            progress.note("The head is for images, so the new encoder has no branch for texts.")
+        _write_encoder(result, base, final, known)
+        atomic.write_text(folder / "result.json", json.dumps(result.to_dict(), indent=2) + "\n")
+        atomic.write_text(folder / "recipe.yaml", recipe.to_yaml())
+    except OSError as e:
+        raise StorageError(f"The run in {folder} cannot be written: {e}.") from e
+    return result
+
+
+def hold_out(labels: Int64[np.ndarray, " n"], share: float, seed: int) -> Bool[np.ndarray, " n"]:
+    """Draw images that measure a gain: a share of each class that has four images or more, or else of whole classes.
+
+    Every class keeps two images, or none. Nothing is drawn if there is too little.
+    """
+    rng = np.random.default_rng(seed)
+    held_out = np.zeros(len(labels), bool)
+    classes, counts = np.unique(labels, return_counts=True)
+    large = classes[counts >= 4]  # noqa: PLR2004 -- a pair to fit, and a pair to measure
+    if 2 * np.isin(labels, large).sum() >= len(labels) and len(large) > 1:
+        for label in large:
+            rows = rng.permutation(np.flatnonzero(labels == label))
+            held_out[rows[: min(max(2, round(share * len(rows))), len(rows) - 2)]] = True
+    elif len(classes) >= 4:  # noqa: PLR2004 -- as above
+        drawn = rng.permutation(classes)[: min(max(2, round(share * len(classes))), len(classes) - 2)]
+        held_out = np.isin(labels, drawn)
+    return held_out
+
+
+def _load_base(recipe: HeadRecipe) -> Encoder:
+    base = encoders.load(recipe.encoder)
+    if base.card.output == "bits":
+        raise RecipeError(
+            f"“{base.card.name}” gives bits, to which no head can be fitted. Begin from an encoder of floats."
+        )
+    if recipe.fingerprint not in (None, base.fingerprint):
+        raise MismatchError(
+            f"The recipe is for another encoder than “{base.card.name}” in {base.folder}: its fingerprint is"
+            f" {base.fingerprint[:12]}…, not {str(recipe.fingerprint)[:12]}…. Leave fingerprint out to use this one."
+        )
+    return base
+
+
+def _embed(recipe: HeadRecipe, embedder: Embedder, progress: Progress) -> EmbeddedDataset:
+    """Embed the images of all sources but their test splits, and leave out sketches and classes of one image.
+
+    Raises:
+        DataError: there are too few images or classes.
+    """
+    parts = []
+    for source in recipe.data.sources:
+        dataset = datasets.open_dataset(source)
+        rows = ~dataset.sketch if dataset.splits is None else ~dataset.sketch & (dataset.splits != "test")
+        dataset = _without_single(dataset.take(rows), progress)
+        parts.append(embed_dataset(embedder, dataset, progress))
+    for failure in (failure for part in parts for failure in part.failures):
+        progress.note(f"left out: {failure}")
+    first = np.cumsum([0, *(len(part.classes) for part in parts)])
+    labels = np.concatenate([part.labels + n for part, n in zip(parts, first, strict=False)])
+    embeddings = np.concatenate([part.embeddings for part in parts])
+    counts = np.bincount(labels)
+    kept = counts[labels] > 1  # again, since some images may not be readable
+    embeddings, labels = embeddings[kept].astype(np.float32), labels[kept]
+    if len(labels) < MIN_IMAGES:
+        raise DataError(
+            f"{plural(len(labels), 'image')} in classes of two or more are too few for a head; give at least {MIN_IMAGES}."
+        )
+    if len(np.unique(labels)) < 2:  # noqa: PLR2004 -- a pair of classes
+        name = [name for part in parts for name in part.classes][labels[0]]
+        raise DataError(f"There is only one class with two images or more, “{name}”; a head needs at least two.")
+    if embedder.metric is Metric.COSINE:
+        embeddings /= np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    return EmbeddedDataset(embeddings, labels, embedder.metric)
+
+
+def _without_single(dataset: Dataset, progress: Progress) -> Dataset:
+    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    if single := [name for name, count in zip(dataset.classes, counts.tolist(), strict=True) if count == 1]:
+        progress.note(f"{_classes(len(single))} of {dataset.name} with one image left out: {abbreviate(single)}.")
+    kept = dataset.take(counts[dataset.labels] > 1)
+    if not len(kept):
+        raise DataError(
+            f"No class of {dataset.name} has two images, so nothing can be learned. Add images to the classes."
+        )
+    return kept
+
+
+def _gains(
+    before: Float32[np.ndarray, "n f"], after: Float32[np.ndarray, "n d"], labels: Int64[np.ndarray, " n"], seed: int
+) -> tuple[Gain, Gain] | None:
+    """Compare embeddings of held-out images without and with the head: top-1 and mAP."""
+    queries = np.random.default_rng(seed).permutation(len(labels))[:_QUERIES]
+    old, new = score_queries(before, labels, queries), score_queries(after, labels, queries)
+    if not len(old.queries):
+        return None
+    units = labels[old.queries]
+    return (
+        measure_gain(old.top_1, new.top_1, units, seed),
+        measure_gain(old.average_precision, new.average_precision, units, seed),
+    )
+
+
+def _calibrate(
+    embeddings: Float32[np.ndarray, "n d"], labels: Int64[np.ndarray, " n"], metric: Metric, recipe: HeadRecipe
+) -> Calibration | None:
+    """Calibrate distances on held-out images, which the head of these embeddings was not fitted to; none if they are few."""
+    try:
+        pairs = calibration.draw(labels, calibration.PAIRS, recipe.seed)
+    except DataError:
+        return None
+    if min(pairs.same.sum(), (~pairs.same).sum()) < _MIN_PAIRS:
+        return None
+    data = f"{len(labels):,} images that were held out of the training of {recipe.name}"
+    return calibration.fit(pairs.distances(embeddings, metric), pairs.same, metric, data)
+
+
+# ---- the encoder
+
+
+def _write_encoder(run: HeadRun, base: Encoder, head: Head | None, known: Calibration | None) -> None:
+    """Write the artefact, and check that its embeddings are those of the head.
+
+    Raises:
+        EncoderError: the head cannot be appended to the network.
+    """
+    folder = run.encoder
+    new = folder.with_suffix(".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    dimension = base.card.dimension if head is None else head.projection.shape[1]
+    card = _card(run, base.card, dimension, known, unchanged=head is None)
+    atomic.write_text(new / "encoder.json", card.model_dump_json(indent=2) + "\n")
+    atomic.write_text(new / "README.md", _model_card(run, card, base.card))
+    if head is None:
+        for name in base.files[1:]:
+            shutil.copyfile(base.folder / name, new / name)
+    else:
+        for branch in card.branches:
+            _append(base, branch, head, new)
+        _check(Encoder.open(new), base, head)
+    shutil.rmtree(folder, ignore_errors=True)
+    new.replace(folder)
+    atomic.sync(folder.parent)
+
+
+def _append(base: Encoder, branch: Branch, head: Head, folder: Path) -> None:
+    try:
+        model = onnx.load(base.folder / f"{branch}.onnx")
+        model = onnx_graph.append(reduce_output(model, base.card), head)
+    except (onnx.checker.ValidationError, RuntimeError, ValueError) as e:  # also those of the converter of versions
+        raise EncoderError(f"No head can be appended to {branch}.onnx of “{base.card.name}”: {one_line(e)}") from e
+    with atomic.atomic_write(folder / f"{branch}.onnx") as part:
+        onnx.save(model, part)
+
+
+def _check(encoder: Encoder, base: Encoder, head: Head) -> None:
+    """Compare ONNX Runtime with NumPy on noise.
+
+    Raises:
+        EncoderError: they disagree.
+    """
+    size = base.card.input.size
+    noise = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+    for branch in encoder.card.branches:
+        features = base.embed(noise, branch)
+        if base.card.metric is Metric.COSINE:
+            features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+        difference = float(np.abs(encoder.embed(noise, branch) - head.apply(features)).max())
+        if difference > _TOLERANCE:
+            raise EncoderError(
+                f"The network {branch}.onnx with a head gives other embeddings than expected, by {difference:.4f}."
+                " Begin from another encoder."
+            )
+
+
+def _card(run: HeadRun, base: Card, dimension: int, known: Calibration | None, *, unchanged: bool) -> Card:
+    recipe = run.recipe
+    figures = dict[str, float]()
+    for name, gain in (("top_1", run.top_1), ("map", run.map)):
+        if gain is not None:
+            figures |= {f"validation.{name}": round(gain.after, 5), f"validation.{name}.before": round(gain.before, 5)}
+    tree = recipe.to_tree()
+    for source in tree["data"]["sources"]:  # people share encoders, and paths are of this machine
+        for key in ("path", "sketches", "folder"):
+            if isinstance(source.get(key), str):
+                source[key] = "/".join(Path(source[key]).parts[-2:])
+    tree["from"] = base.name
+    fields = base.model_dump() | {
+        "name": recipe.name,
+        "description": recipe.description or _describe(run, base),
+        "scope": recipe.scope,
+        "dimension": dimension,
+        "calibrations": () if known is None else (known.model_dump(),),
+        "provenance": Provenance(
+            recipe=tree,
+            seed=recipe.seed,
+            minutes=round(run.seconds / 60, 2),
+            machine=platform.machine(),
+            versions={p: version(p) for p in ("lookalike", "torch", "numpy", "onnx")},
+            images=run.images,
+            figures=figures,
+            weights=f"the encoder “{base.name}”, fingerprint {recipe.fingerprint}, licence {base.licence}"[:400],
+        ).model_dump(),
+    }
+    if not unchanged:
+        fields |= {"network_output": None, "text": None, "branches": [b for b in base.branches if b != "text"]}
+    return Card.model_validate(fields)
+
+
+def _classes(count: int) -> str:
+    return "1 class" if count == 1 else f"{count:,} classes"
+
+
+def _describe(run: HeadRun, base: Card) -> str:
+    what = "with a new calibration" if not run.improved else f"with a head ({run.head_name})"
+    return f"“{base.name}” {what}, from {run.images:,} images of {_classes(run.classes)}."
+
+
+def _model_card(run: HeadRun, card: Card, base: Card) -> str:
+    rows = [f"| {name} | {gain} |" for name, gain in (("top-1", run.top_1), ("mAP", run.map)) if gain is not None]
+    scores = "\n".join([f"On {run.held_out}:", "", "| score | before → after |", "|---|---|", *rows]) if rows else ""
+    origin = " ".join(base.description.split())
+    return f"""# {card.name}
+
+{card.description}
+
+{scores}
+
+It began from the encoder “{base.name}” ({run.recipe.fingerprint}), licence {base.licence}: {origin}
+
+The recipe is in `encoder.json`.
+"""

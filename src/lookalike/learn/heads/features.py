@@ -1,0 +1,65 @@
+"""ONNX networks of encoders, reduced to one output that a head can follow."""
+
+from copy import deepcopy
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from lookalike.encoders import Card
+from lookalike.errors import EncoderError
+from lookalike.metric import Metric
+
+_MAPS, _TOKENS = 4, 3
+_MIN_OPSET = 18
+
+
+def reduce_output(model: onnx.ModelProto, card: Card) -> onnx.ModelProto:
+    """Return a network whose one output is the embedding ``(n, dimension)`` of a card, as float32.
+
+    Embeddings that are compared by cosine get length 1, as a head is fitted to directions.
+
+    Raises:
+        EncoderError: the network has not the output that the card names.
+    """
+    model = _with_opset(model)
+    graph = model.graph
+    wanted = card.network_output.name if card.network_output else None
+    found = [output for output in graph.output if wanted in (None, output.name)]
+    if len(found) != 1:
+        raise EncoderError(
+            f"The network of “{card.name}” has {len(found)} outputs that could be its embedding, not one."
+        )
+    (output,) = found
+    nodes, rank = (
+        [helper.make_node("Cast", [output.name], ["features.float"], to=TensorProto.FLOAT)],
+        len(output.type.tensor_type.shape.dim),
+    )
+    name, pool = "features.float", card.network_output.pool if card.network_output else None
+    if pool and rank in (_TOKENS, _MAPS):
+        axes = [1] if rank == _TOKENS else [2, 3]
+        if rank == _TOKENS and pool == "first":
+            graph.initializer.append(numpy_helper.from_array(np.array(0, np.int64), "features.first"))
+            nodes.append(helper.make_node("Gather", [name, "features.first"], ["features.pooled"], axis=1))
+        else:
+            graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), "features.axes"))
+            nodes.append(helper.make_node("ReduceMean", [name, "features.axes"], ["features.pooled"], keepdims=0))
+        name = "features.pooled"
+    nodes.append(helper.make_node("Flatten", [name], ["features.flat"], axis=1))
+    name = "features.flat"
+    if card.metric is Metric.COSINE:
+        nodes.append(helper.make_node("LpNormalization", [name], ["features.unit"], axis=1, p=2))
+        name = "features.unit"
+    graph.node.extend(nodes)
+    count = output.type.tensor_type.shape.dim[0] if rank else None
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, card.dimension]))
+    if count is not None:
+        graph.output[0].type.tensor_type.shape.dim[0].CopyFrom(count)
+    onnx.checker.check_model(model)
+    return model
+
+
+def _with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    version = next(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx"))
+    return deepcopy(model) if version >= _MIN_OPSET else onnx.version_converter.convert_version(model, _MIN_OPSET)
