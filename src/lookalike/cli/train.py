@@ -161,6 +161,12 @@ def _print_head(run: "HeadRun") -> None:
         output.stdout.print("There are too few images to hold some out, so the gain is unknown.")
     else:
         output.stdout.print(f"{run.held_out}: top-1 {run.top_1}; mAP {run.map}")
+    if run.better_for_images is not None:
+        output.stderr.print(
+            f"A collection that will have only these classes gains more from “{run.better_for_images.name}”, at the cost of new classes:"
+            " -o choose_by=images",
+            style="yellow",
+        )
     known = "calibrated on the held-out images" if run.calibrated else "not calibrated: too few images were held out"
     what = (
         f"has the head “{run.head_name}”"

@@ -76,7 +76,8 @@ def find(name: str) -> public.Found | Path:
             f"There is no encoder {name!r}. Bundled: {', '.join(bundled())}; or give a folder, or hf://org/repo.",
             "lookalike encoders lists public ones, too.",
         )
-    for place in (folder / "encoder", folder):
+    # A collection that was reindexed has its encoder in a folder with the fingerprint in its name.
+    for place in (folder / "encoder", *sorted(folder.glob("encoder-*")), folder):
         if (place / public.ARTEFACT).is_file():
             return place
     return public.find_in_folder(folder) or folder

@@ -42,6 +42,9 @@ _MIN_PAIRS = 100
 # The largest difference of an embedding's length between ONNX Runtime and NumPy.
 _TOLERANCE = 1e-2
 
+# A difference of mAP that is worth a hint.
+_CLEARLY = 0.01
+
 # Queries that measure the gain, at most.
 _QUERIES = 2_000
 
@@ -83,6 +86,15 @@ class HeadRun:
     def improved(self) -> bool:
         """Whether a head was better than none."""
         return not isinstance(self.recipe.head, Unchanged)
+
+    @property
+    def better_for_images(self) -> Trial | None:
+        """A head that retrieves new images of the same classes clearly better than the chosen one; none if there is no such head."""
+        measured = [trial for trial in self.trials if trial.images is not None]
+        best = max(measured, key=lambda trial: trial.images or 0, default=None)
+        if best is None or (best.images or 0) - (self.trials[0].images or 0) < _CLEARLY:
+            return None
+        return best
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON values."""
