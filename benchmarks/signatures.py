@@ -4,7 +4,7 @@ The dataset has ten Chinese names, each written four times by each of 93 writers
 A class is (writer, name). A genuine pair is the same name by the same writer, an impostor pair the same name by another
 writer; different names would be too easy to distinguish. Writers 1-60 train, 61-70 validate, 71-93 test.
 
-python benchmarks/signatures.py prepare data/signatures          write signatures.csv into the folder, for the recipe
+python benchmarks/signatures.py prepare data/signatures          write the images and signatures.csv that the recipe reads
 lookalike train recipes/signatures.yaml
 python benchmarks/signatures.py measure data/signatures --encoder runs/signatures/encoder
 """
@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageFilter, ImageOps
 
 from lookalike import datasets, encoders
 from lookalike.embedding import Embedder
@@ -26,20 +27,32 @@ from lookalike.evaluation.roc import Roc
 
 NAMES = 10
 TABLE = "signatures.csv"
+HEIGHT = 152
 SPLITS = {"train": range(1, 61), "validation": range(61, 71), "test": range(71, 94)}
 
 
 def prepare(folder: Path) -> None:
-    """Write the table of labels and splits."""
-    rows = [
-        (path.relative_to(folder), f"{writer}-{int(path.stem) % NAMES}", split)
-        for split, writers in SPLITS.items()
-        for writer in writers
-        for path in sorted((folder / "skel" / str(writer)).glob("*.png"), key=lambda p: int(p.stem))
-    ]
+    """Write thickened and centred copies of the images into ``prepared``, and the table of labels and splits."""
+    rows = []
+    for split, writers in SPLITS.items():
+        for writer in writers:
+            for path in sorted((folder / "skel" / str(writer)).glob("*.png"), key=lambda p: int(p.stem)):
+                new = folder / "prepared" / str(writer) / path.name
+                new.parent.mkdir(parents=True, exist_ok=True)
+                thicken_and_centre(Image.open(path).convert("L")).save(new)
+                rows.append((new.relative_to(folder), f"{writer}-{int(path.stem) % NAMES}", split))
     with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("path", "label", "split"), *rows])
     sys.stdout.write(f"{len(rows):,} signatures in {folder / TABLE}\n")
+
+
+def thicken_and_centre(signature: Image.Image) -> Image.Image:
+    """Widen lines of one pixel to three, and centre them in a lower image, since a name is wider than high."""
+    thick = signature.filter(ImageFilter.MinFilter(3))
+    left, top, right, bottom = ImageOps.invert(thick).getbbox() or (0, 0, *thick.size)
+    centred = Image.new("L", (thick.width, HEIGHT), 255)
+    centred.paste(thick, ((thick.width - left - right) // 2, (HEIGHT - top - bottom) // 2))
+    return centred
 
 
 def by_name(data: EmbeddedDataset) -> list[LabelledVectors]:
