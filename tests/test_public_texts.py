@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from lookalike import encoders
-from lookalike.encoders import texts
+from lookalike.encoders import public, texts
 from lookalike.errors import EncoderError
-from pocket_hub import hub_of
+from pocket_hub import COMMIT, hub_of
 from pocket_server import serving
 from public_encoders import DIMENSION, WIDTH, Weights, examples
 
@@ -225,6 +226,18 @@ def test_a_text_branch_that_cannot_be_used_is_refused(
     with pytest.raises(EncoderError, match=reason) as error:
         encoders.load(clip)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("damage", [set_network(ids="words"), set_network(dimension=WIDTH - 1)])
+def test_an_error_says_how_to_use_the_images_alone(
+    clip: Path, damage: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage(clip)
+    in_folder = public.find_in_folder(clip)
+    assert in_folder is not None
+    monkeypatch.setattr(public, "_fetch", lambda *_: clip)
+    with pytest.raises(EncoderError, match=r"hf://org/clip@v1/onnx/vision_model\.onnx$"):
+        public.make(replace(in_folder, commit=COMMIT, source="hf://org/clip@v1"))
 
 
 def test_a_tokenizer_elsewhere_is_not_read(clip: Path, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -289,7 +289,8 @@ def make(found: Found) -> Path:
         raise UsageError(f"{path} does not state its dimension. State it as “dimension” in a {layouts.SETTINGS}.")
     text = None
     if found.layout.text:
-        text, more = _make_text(found)
+        with _suggesting_images_alone(found):
+            text, more = _make_text(found)
         files |= more
     return write(found, content, output, dimension, files, text)
 
@@ -316,13 +317,20 @@ def _make_text(found: Found) -> tuple[_Text, dict[str, str]]:
     try:
         branch = texts.describe(_describe(path, content), tokenizer, configuration, found.description.model)
     except ConfigurationError as e:
-        raise EncoderError(
-            f"{folder / about.configuration} {e}",
-            f"To use the images alone, name their network: hf://org/repo/{found.layout.network}."
-            if found.commit
-            else "",
-        ) from e
+        raise EncoderError(f"{folder / about.configuration} {e}") from e
     return _Text(branch, content), files
+
+
+@contextmanager
+def _suggesting_images_alone(found: Found) -> Iterator[None]:
+    """Add to the error of a text branch how to use the encoder without it."""
+    try:
+        yield
+    except EncoderError as e:
+        alone = found.commit and replace(Address.parse(found.source), file=found.description.network)
+        raise EncoderError(
+            e.message, f"To use it for images alone, name their network: {alone}" if alone else e.owner_hint
+        ) from e
 
 
 def fetch_network(found: Found) -> tuple[Path, dict[str, str]]:
@@ -471,7 +479,8 @@ def write(
             encoder, side = Encoder.open(new), card.input.size
             encoder.embed(np.zeros((1, side, side, 3), np.uint8))
             if text:
-                with suppress(MissingExtraError):  # which a search by text reports
+                # A search by text reports that the extra is missing.
+                with suppress(MissingExtraError), _suggesting_images_alone(found):
                     encoder.embed_texts(["a photo"])
             _put(new, place)
         finally:
