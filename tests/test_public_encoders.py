@@ -75,8 +75,10 @@ def test_a_jpeg_is_embedded_as_its_pixels(folder: Path) -> None:
 
 
 def test_an_artefact_is_made_once_and_records_what_it_was_made_of(folder: Path) -> None:
-    first, again = encoders.load(folder), encoders.load(folder)
-    assert first.folder == again.folder
+    first = encoders.load(folder)
+    written = (first.folder / "photo.onnx").stat()
+    assert encoders.load(folder).folder == first.folder
+    assert (first.folder / "photo.onnx").stat() == written
     assert encoders.is_shared(first)
     origin = first.card.origin
     assert origin is not None

@@ -139,6 +139,7 @@ def test_weights_of_timm_are_exported(tmp_path: Path) -> None:
     encoder = la.fetch_encoder(str(folder))
     assert encoder.card.origin is not None
     assert (encoder.card.dimension, encoder.card.origin.layout) == (512, "timm")
+    assert encoders.load(folder).folder == encoder.folder  # it was exported
     embeddings = Embedder.of(encoder).embed(photos())
     expected = expect(network, photos(), IMAGENET, side=36, fit="crop", interpolation="bilinear")
     assert cosines(embeddings, expected).min() > 0.9999

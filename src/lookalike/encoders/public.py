@@ -37,6 +37,7 @@ from lookalike.errors import (
 )
 from lookalike.metric import Metric
 from lookalike.untrusted import parsing
+from lookalike.version import __version__
 
 _README = "README.md"
 _PURPOSE = "An encoder from a hub"
@@ -167,17 +168,34 @@ def find_in_folder(folder: Path) -> Found | None:
     layout = layouts.find(names)
     if layout is None:
         return None
-    return _found(folder.resolve().name or "encoder", str(folder), folder, layout, None)
+    found = _found(folder.resolve().name or "encoder", str(folder), folder, layout, None)
+    return replace(found, place=_home() / f"{_UNSAFE.sub('--', found.name)}-{_key(found)}")
 
 
 def _found(name: str, source: str, folder: Path, layout: Layout, commit: str | None) -> Found:
     description = layouts.describe(folder, layout)
     settings = description.settings
     licence = (settings and settings.licence) or _licence_in(folder)
-    place = _place(source) if commit else Path()  # that of a folder depends on its content
     return Found(
-        (settings and settings.name) or name, place, source, folder, layout, description, licence, commit=commit
+        (settings and settings.name) or name,
+        _place(source),
+        source,
+        folder,
+        layout,
+        description,
+        licence,
+        commit=commit,
     )
+
+
+def _key(found: Found) -> str:
+    """Return a short name of the content of a folder, and of the lookalike that makes an artefact of it."""
+    layout, text = found.layout, found.layout.text
+    names = [layout.configuration, *layout.others, *_fetch_graph(found, found.description.network)[1]]
+    if text:
+        names += [*_fetch_graph(found, text.network)[1], text.tokenizer, text.configuration]
+    parts = [__version__, found.name, found.licence, *_digests(found, found.folder, names).values()]
+    return sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _require_layout(names: Sequence[str], network: str | None, source: str) -> Layout:
@@ -467,7 +485,7 @@ def write(
     card = _card(found, contents, output, dimension, files)
     if text:
         card = card.model_copy(update={"branches": ("photo", "text"), "text": text.branch.input})
-    place = found.place if found.commit else _home() / f"{_UNSAFE.sub('--', found.name)}-{_key(card)}"
+    place = found.place
     try:
         _home().mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=".new-", dir=_home()))
@@ -499,11 +517,6 @@ def _put(new: Path, place: Path) -> None:
             return
         shutil.rmtree(place, ignore_errors=True)
     new.rename(place)
-
-
-def _key(card: Card) -> str:
-    """Return a short name of what an artefact is made of."""
-    return sha256(card.model_dump_json().encode()).hexdigest()[:16]
 
 
 def _card(

@@ -56,6 +56,8 @@ def load(source: EncoderSource) -> Encoder:
     found = find(name)
     if isinstance(found, Path):
         return Encoder.open(found)
+    if found.commit is None and (found.place / public.ARTEFACT).is_file():
+        return public.open_artefact(found.place, name)
     public.check_licence(found, accepted=False)
     return Encoder.open(public.make(found))
 
