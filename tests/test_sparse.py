@@ -13,7 +13,7 @@ from scipy import sparse
 import image_files
 from lookalike import search
 from lookalike.cli import embed as embed_command
-from lookalike.errors import UsageError
+from lookalike.errors import MissingExtraError, UsageError
 from lookalike.metric import Metric
 from lookalike.query import DistanceRange
 from lookalike.search import bounds
@@ -107,6 +107,12 @@ def test_entries_given_twice_are_added() -> None:
 def test_a_search_that_makes_no_sense_is_refused(call: object, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         call(sparse.csr_array(np.eye(3, dtype=np.float32)))  # type: ignore[operator]
+
+
+def test_scipy_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.sparse", None)
+    with pytest.raises(MissingExtraError, match="sparse"):
+        sparse_search.prepare(np.eye(2))
 
 
 # ---- files

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from lookalike.errors import UsageError
+from lookalike.errors import MissingExtraError, UsageError
 from lookalike.metric import Metric, paired
 from lookalike.query import DistanceRange
 from lookalike.search import bounds
@@ -67,11 +67,14 @@ def prepare(vectors: Vectors) -> SparseGallery:
 
     Raises:
         UsageError: they have another shape or type, or values that are infinite or NaN in float32.
+        MissingExtraError: SciPy is not installed.
     """
     if isinstance(vectors, SparseGallery):
         return vectors
-    from scipy.sparse import csr_array  # noqa: PLC0415 -- an extra
-
+    try:
+        from scipy.sparse import csr_array  # noqa: PLC0415 -- an extra
+    except ImportError as e:
+        raise MissingExtraError("sparse", "Search of sparse vectors") from e
     shape, kind = np.shape(vectors), np.dtype(getattr(vectors, "dtype", float)).kind
     if len(shape) != 2 or kind not in "fiu":  # noqa: PLR2004
         raise UsageError(f"Sparse vectors are real numbers of shape (n, d), not {kind} of shape {shape}.")
