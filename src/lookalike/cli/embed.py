@@ -49,7 +49,7 @@ class Options:
 def embed(given: Options) -> None:
     """Embed images into a NumPy file, to measure an encoder with your own tools.
 
-    Example: lookalike embed photos --encoder toyshop --out photos.npz
+    Example: lookalike embed photos --encoder general --out photos.npz
     """
     paths: list[Path] = []
     notes: list[str] = []

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import typer
 
+from lookalike import encoders
 from lookalike.cli import output
 from lookalike.cli.usage import MAX_SHOWN
 from lookalike.errors import NotFoundError, UsageError
@@ -53,7 +54,7 @@ Id = Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this item
 Sketch = Annotated[bool, typer.Option("--sketch", help="The images are sketches.")]
 
 Encoder = Annotated[
-    str | None, typer.Option(help="A bundled name, a folder, or hf://org/repo.", show_default="toyshop")
+    str | None, typer.Option(help="A bundled name, a folder, or hf://org/repo.", show_default=encoders.DEFAULT)
 ]
 Crops = Annotated[
     int | None,

@@ -75,7 +75,7 @@ def train(given: Options) -> None:
     network also gets metrics.jsonl with a line per epoch, a checkpoint after each epoch, and report.html. You can stop the
     command at any time; to resume the run of a network, give its folder.
 
-    Example: lookalike train --from toyshop photos --to runs/mine
+    Example: lookalike train --from general photos --to runs/mine
     """
     try:
         # Importing torch takes a second, and other commands do not need it.
