@@ -209,6 +209,18 @@ def test_the_recipe_that_is_written_gives_the_same_encoder(fitted: HeadRun, tmp_
         la.train(path, to=tmp_path / "again")
 
 
+def test_a_head_follows_another_head(fitted: HeadRun, photos: Path, tmp_path: Path) -> None:
+    encoder: Path = fitted.encoder
+    for number in range(2):
+        encoder = train_head(recipe(photos, encoder, head={"kind": "whitening"}), tmp_path / str(number)).encoder
+    names = [tensor.name for tensor in onnx.load(encoder / "photo.onnx").graph.initializer]
+    assert len(names) == len(set(names))
+    assert la.embed(sorted(photos.rglob("*.png"))[:2], encoder=encoder).shape == (
+        2,
+        Encoder.open(encoder).card.dimension,
+    )
+
+
 def test_the_run_of_a_head_is_not_resumed(fitted: HeadRun, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train", fitted.encoder.parent) == 2
     assert "fits a head" in capsys.readouterr().err

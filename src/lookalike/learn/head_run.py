@@ -4,6 +4,7 @@ import json
 import platform
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -174,6 +175,10 @@ def train_head(recipe: HeadRecipe, folder: Path, progress: Progress = SILENT) ->
         atomic.write_text(folder / "recipe.yaml", recipe.to_yaml())
     except OSError as e:
         raise StorageError(f"The run in {folder} cannot be written: {e}.") from e
+    finally:
+        shutil.rmtree(folder / "encoder.new", ignore_errors=True)
+        with suppress(OSError):  # it has files, unless the encoder could not be written
+            folder.rmdir()
     return result
 
 

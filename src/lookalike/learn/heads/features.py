@@ -13,6 +13,8 @@ from lookalike.metric import Metric
 _MAPS, _TOKENS = 4, 3
 _MIN_OPSET = 18
 
+_EARLIER = "earlier."
+
 
 def reduce_output(model: onnx.ModelProto, card: Card) -> onnx.ModelProto:
     """Return a network whose one output is the embedding ``(n, dimension)`` of a card, as float32.
@@ -24,8 +26,9 @@ def reduce_output(model: onnx.ModelProto, card: Card) -> onnx.ModelProto:
     """
     model = _with_opset(model)
     graph = model.graph
-    wanted = card.network_output.name if card.network_output else None
-    found = [output for output in graph.output if wanted in (None, output.name)]
+    _rename(graph)
+    wanted = _renamed(card.network_output.name or "") if card.network_output else ""
+    found = [output for output in graph.output if wanted in ("", output.name)]
     if len(found) != 1:
         raise EncoderError(
             f"The network of “{card.name}” has {len(found)} outputs that could be its embedding, not one."
@@ -58,6 +61,20 @@ def reduce_output(model: onnx.ModelProto, card: Card) -> onnx.ModelProto:
         graph.output[0].type.tensor_type.shape.dim[0].CopyFrom(count)
     onnx.checker.check_model(model)
     return model
+
+
+def _renamed(name: str) -> str:
+    return f"{_EARLIER}{name}" if name.startswith((_EARLIER, "head.", "features.")) else name
+
+
+def _rename(graph: onnx.GraphProto) -> None:
+    """Rename the parts of an earlier head, since a network has each name once."""
+    for named in (*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        named.name = _renamed(named.name)
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for i, name in enumerate(names):
+                names[i] = _renamed(name)
 
 
 def _with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
