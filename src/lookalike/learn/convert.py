@@ -27,8 +27,9 @@ from lookalike.errors import (
 from lookalike.evaluation import retrieval
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.learn import quantise, recipe, state_dict
-from lookalike.learn.export import to_onnx, with_float16_weights
+from lookalike.learn.export import save_network, to_onnx, with_float16_weights
 from lookalike.learn.networks import BranchNetwork
+from lookalike.learn.pixels import normalise, to_tensor
 from lookalike.learn.recipe.network import IMAGENET, imagenet_input
 from lookalike.learn.state_dict import StateDict
 from lookalike.metric import Metric
@@ -290,7 +291,7 @@ def _write(
     for done, (name, branch) in enumerate(branches.items()):
         progress.advance("exporting", done, len(branches), name)
         models[name] = to_onnx(branch, card.input.size)
-        _save(with_float16_weights(models[name]), folder / f"{name}.onnx")
+        save_network(with_float16_weights(models[name]), folder / f"{name}.onnx")
     difference = max(_check(folder, name, branches[name], models[name], data.measured) for name in branches)
     progress.advance("measuring", 0, 2)
     before, exact = _measure(folder, data)
@@ -299,9 +300,12 @@ def _write(
         return result
     for name, model in models.items():
         if options.int8 == "dynamic":
-            _save(quantise.dynamic(model), folder / f"{name}.onnx")
+            save_network(quantise.dynamic(model), folder / f"{name}.onnx")
         elif name == "photo":
-            _save(quantise.static(model, _normalise(data.calibrated, card.input).numpy()), folder / f"{name}.onnx")
+            save_network(
+                quantise.static(model, normalise(to_tensor(data.calibrated), card.input).numpy()),
+                folder / f"{name}.onnx",
+            )
         else:
             progress.note(f"The {name} branch stays in float: the images to calibrate with are photos.")
     progress.advance("measuring", 1, 2)
@@ -309,11 +313,6 @@ def _write(
     lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(rounded, axis=1)
     cosines = np.sum(exact * rounded, axis=1) / np.maximum(lengths, np.finfo(np.float32).tiny)
     return replace(result, in_int8=after, cosine=float(cosines.mean()), min_cosine=float(cosines.min()))
-
-
-def _save(model: onnx.ModelProto, path: Path) -> None:
-    with atomic.atomic_write(path) as part:
-        onnx.save(model, part)
 
 
 def _check(
@@ -326,13 +325,13 @@ def _check(
     """
     encoder = Encoder.open(folder)
     with torch.inference_mode():
-        expected = branch(_normalise(pixels[:_COMPARED], encoder.card.input)).numpy()
+        expected = branch(normalise(to_tensor(pixels[:_COMPARED]), encoder.card.input)).numpy()
     length = float(np.linalg.norm(expected, axis=1).mean())
     if not np.isfinite(length) or length == 0:
         raise EncoderError(f"The {name} branch gives embeddings of length {length}; are the weights trained?")
     for attempt in (None, model):
         if attempt is not None:
-            _save(attempt, folder / f"{name}.onnx")
+            save_network(attempt, folder / f"{name}.onnx")
             encoder = Encoder.open(folder)
         difference = float(np.linalg.norm(encoder.embed(pixels[:_COMPARED], name) - expected, axis=1).max()) / length
         if difference <= _TOLERANCE:
@@ -364,8 +363,3 @@ def _measure(folder: Path, data: _Images) -> tuple[Measured, Float32[np.ndarray,
 
 def _batches(pixels: UInt8[np.ndarray, "n s s 3"]) -> Iterator[UInt8[np.ndarray, "b s s 3"]]:
     return (pixels[start : start + _TIMED] for start in range(0, len(pixels), _TIMED))
-
-
-def _normalise(pixels: UInt8[np.ndarray, "n s s 3"], spec: Input) -> torch.Tensor:
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (spec.mean, spec.std))
-    return (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std

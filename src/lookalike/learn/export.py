@@ -4,7 +4,7 @@ import logging
 import platform
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -28,10 +28,11 @@ from lookalike.learn import quantise, validating
 from lookalike.learn.data import StageData
 from lookalike.learn.heads import Head, fitting, onnx_graph
 from lookalike.learn.networks import Siamese, branches_of, weights
+from lookalike.learn.pixels import normalise, to_tensor
 from lookalike.learn.recipe import Precision, Recipe
 from lookalike.metric import Metric
 from lookalike.query import Branch
-from lookalike.shapes import Float32, UInt8
+from lookalike.shapes import Float32
 
 # The largest difference between the embeddings of torch and of ONNX Runtime with float16 weights, relative to their length.
 _TOLERANCE = 1e-2
@@ -117,7 +118,7 @@ def _write(folder: Path, card: Card, models: Mapping[Branch, onnx.ModelProto]) -
     atomic.write_text(folder / "encoder.json", card.model_dump_json(indent=2) + "\n")
     atomic.write_text(folder / "README.md", _model_card(card))
     for name, model in models.items():
-        _save(with_float16_weights(model), folder / f"{name}.onnx")
+        save_network(with_float16_weights(model), folder / f"{name}.onnx")
 
 
 def _check(
@@ -126,7 +127,7 @@ def _check(
     """Check a branch's embeddings; store its weights in float32 if float16 changes them too much."""
     if _difference(network, Encoder.open(folder), name, samples, head) > _TOLERANCE:
         # The embeddings of a deep network after little training depend on the last bits of its weights.
-        _save(model, folder / f"{name}.onnx")
+        save_network(model, folder / f"{name}.onnx")
     difference = _difference(network, Encoder.open(folder), name, samples, head)
     if difference > _TOLERANCE:
         raise EncoderError(
@@ -150,7 +151,7 @@ def _calibration_images(data: StageData, card: Card, branch: Branch) -> Float32[
     """Choose training images of a branch, evenly, and normalise them."""
     rows = np.flatnonzero(data.training.sketch == (branch == "sketch"))
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _CALIBRATED)).astype(int))]
-    return _normalise(data.training.images[rows], card).numpy()
+    return normalise(to_tensor(data.training.images[rows]), card.input).numpy()
 
 
 def _with_figures(card: Card, samples: LabelledImages, encoder: Encoder) -> Card:
@@ -161,7 +162,8 @@ def _with_figures(card: Card, samples: LabelledImages, encoder: Encoder) -> Card
     return card.model_copy(update={"provenance": card.provenance.model_copy(update={"figures": figures})})
 
 
-def _save(model: onnx.ModelProto, path: Path) -> None:
+def save_network(model: onnx.ModelProto, path: Path) -> None:
+    """Write an ONNX file atomically; raises an OSError."""
     with atomic.atomic_write(path) as part:
         onnx.save(model, part)
 
@@ -200,16 +202,21 @@ def _as_trained(recipe: Recipe, precision: Precision | None) -> dict[str, Any]:
     for stage in tree.get("stages", [tree]):
         if precision is not None and stage["train"]["precision"] == "auto":
             stage["train"]["precision"] = precision
-        for source in stage["data"]["sources"]:
-            for key in ("path", "sketches"):
-                if isinstance(source.get(key), str):
-                    source[key] = _last_parts(source[key])
+        shorten_paths(stage["data"]["sources"])
     if tree["start"]:
         tree["start"] = _last_parts(tree["start"])
     public = tree["network"].get("weights")
     if public and not public.startswith("hf://"):
         tree["network"]["weights"] = Path(public).name
     return tree
+
+
+def shorten_paths(sources: Sequence[dict[str, Any]]) -> None:
+    """Cut the paths of a recipe's sources to two parts: people share encoders, and whole paths are of this machine."""
+    for source in sources:
+        for key in ("path", "sketches", "folder"):
+            if isinstance(source.get(key), str):
+                source[key] = _last_parts(source[key])
 
 
 def _last_parts(path: str) -> str:
@@ -286,7 +293,7 @@ def _embeddings(
 ) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n d"]]:
     """Return embeddings of up to 64 images by the artefact, and by the network in float32."""
     images = samples.images[np.flatnonzero(samples.sketch == (branch == "sketch"))[:64]]
-    expected = network.branch(branch)(_normalise(images, encoder.card)).numpy()
+    expected = network.branch(branch)(normalise(to_tensor(images), encoder.card.input)).numpy()
     return encoder.embed(images, branch), expected if head is None else head.apply(expected)
 
 
@@ -297,11 +304,6 @@ def _difference(
     found, expected = _embeddings(network, encoder, branch, samples, head)
     length = float(np.linalg.norm(expected, axis=1).mean())
     return float(np.linalg.norm(found - expected, axis=1).max()) / length
-
-
-def _normalise(images: UInt8[np.ndarray, "n s s 3"], card: Card) -> torch.Tensor:
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (card.input.mean, card.input.std))
-    return (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - mean) / std
 
 
 def _model_card(card: Card) -> str:

@@ -22,9 +22,11 @@ from lookalike.encoders.network import one_line
 from lookalike.errors import DataError, EncoderError, MismatchError, RecipeError, StorageError
 from lookalike.evaluation import calibration
 from lookalike.evaluation.embedded import EmbeddedDataset, embed_dataset
+from lookalike.learn.export import save_network, shorten_paths
 from lookalike.learn.heads import Head, choice, onnx_graph
 from lookalike.learn.heads.choice import Trial
 from lookalike.learn.heads.features import reduce_output
+from lookalike.learn.heads.head import unit_vectors
 from lookalike.learn.heads.scores import Gain, measure_gain, score_queries
 from lookalike.learn.recipe.head_recipe import CANDIDATES, HeadRecipe, Unchanged
 from lookalike.learn.run_folder import RunFolder
@@ -40,7 +42,7 @@ MIN_IMAGES = 20
 # Fewest held-out pairs of each kind for a calibration.
 _MIN_PAIRS = 100
 
-# The largest difference of an embedding's length between ONNX Runtime and NumPy.
+# The largest difference of a number of an embedding of length 1 between ONNX Runtime and NumPy.
 _TOLERANCE = 1e-2
 
 # A difference of mAP that is worth a hint.
@@ -61,10 +63,10 @@ class HeadRun:
         images: number of images that the head was fitted to.
         classes: number of their classes.
         held_out: what measured the gain, such as “725 held-out images of 98 classes”; empty if there was too little.
-        top_1: the gain; none if there was too little to hold out.
+        top_1: the gain in top-1; none if there was too little to hold out.
         map: the gain in mean average precision.
         calibrated: whether the encoder is calibrated on the held-out images.
-        seconds: of embedding, choosing and choice.
+        seconds: of embedding, choosing and fitting.
     """
 
     encoder: Path
@@ -85,7 +87,7 @@ class HeadRun:
 
     @property
     def improved(self) -> bool:
-        """Whether a head was better than none."""
+        """Whether the encoder has a head: the recipe names one, or one was better than none."""
         return not isinstance(self.recipe.head, Unchanged)
 
     @property
@@ -243,7 +245,7 @@ def _embed(recipe: HeadRecipe, embedder: Embedder, progress: Progress) -> Embedd
         name = [name for part in parts for name in part.classes][labels[0]]
         raise DataError(f"There is only one class with two images or more, “{name}”; a head needs at least two.")
     if embedder.metric is Metric.COSINE:
-        embeddings /= np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+        embeddings = unit_vectors(embeddings)
     return EmbeddedDataset(embeddings, labels, embedder.metric)
 
 
@@ -323,8 +325,7 @@ def _append(base: Encoder, branch: Branch, head: Head, folder: Path) -> None:
         model = onnx_graph.append(reduce_output(model, base.card), head)
     except (onnx.checker.ValidationError, RuntimeError, ValueError) as e:  # also those of the converter of versions
         raise EncoderError(f"No head can be appended to {branch}.onnx of “{base.card.name}”: {one_line(e)}") from e
-    with atomic.atomic_write(folder / f"{branch}.onnx") as part:
-        onnx.save(model, part)
+    save_network(model, folder / f"{branch}.onnx")
 
 
 def _check(encoder: Encoder, base: Encoder, head: Head) -> None:
@@ -338,7 +339,7 @@ def _check(encoder: Encoder, base: Encoder, head: Head) -> None:
     for branch in encoder.card.branches:
         features = base.embed(noise, branch)
         if base.card.metric is Metric.COSINE:
-            features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+            features = unit_vectors(features)
         difference = float(np.abs(encoder.embed(noise, branch) - head.apply(features)).max())
         if difference > _TOLERANCE:
             raise EncoderError(
@@ -354,10 +355,7 @@ def _card(run: HeadRun, base: Card, dimension: int, known: Calibration | None, *
         if gain is not None:
             figures |= {f"validation.{name}": round(gain.after, 5), f"validation.{name}.before": round(gain.before, 5)}
     tree = recipe.to_tree()
-    for source in tree["data"]["sources"]:  # people share encoders, and paths are of this machine
-        for key in ("path", "sketches", "folder"):
-            if isinstance(source.get(key), str):
-                source[key] = "/".join(Path(source[key]).parts[-2:])
+    shorten_paths(tree["data"]["sources"])
     tree["from"] = base.name
     fields = base.model_dump() | {
         "name": recipe.name,

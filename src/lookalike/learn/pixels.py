@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lookalike.encoders.card import Input
 from lookalike.learn import recipe
 from lookalike.shapes import Float, UInt8
 
@@ -15,8 +16,8 @@ def to_tensor(images: UInt8[np.ndarray, "n s s 3"], device: torch.device | None 
     return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(255)
 
 
-def normalise(x: Float[Tensor, "n 3 s s"], config: recipe.Data) -> Float[Tensor, "n 3 s s"]:
-    """Normalise by the recipe's mean and standard deviation."""
+def normalise(x: Float[Tensor, "n 3 s s"], config: recipe.Data | Input) -> Float[Tensor, "n 3 s s"]:
+    """Normalise by the mean and standard deviation of a recipe or of an encoder's card."""
     mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (config.mean, config.std))
     return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
 

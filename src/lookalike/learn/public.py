@@ -32,6 +32,7 @@ _VISUAL = "visual."
 # The limits of a vision transformer; the largest of OpenCLIP has 1,664 numbers a token and 48 layers.
 _MOST = {"width": 2048, "layers": 64, "patch_size": 64, "head_width": 256, "embed_dim": 4096}
 
+# Settings of vision transformers that `networks.clip` does not have.
 _DIFFERENT = (
     "timm_model_name",
     "attentional_pool",

@@ -1,4 +1,4 @@
-"""Heads in closed form: what they compute, their fitting to embeddings, and their place in an ONNX network."""
+"""Heads, the last layers of encoders: what they compute, their fitting to embeddings, and their place in an ONNX network."""
 
 from lookalike.learn.heads.head import Classes, Head
 

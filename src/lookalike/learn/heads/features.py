@@ -1,17 +1,16 @@
 """ONNX networks of encoders, reduced to one output that a head can follow."""
 
-from copy import deepcopy
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from lookalike.encoders import Card
 from lookalike.errors import EncoderError
+from lookalike.learn.heads.onnx_graph import with_opset
 from lookalike.metric import Metric
 
+# Axes of an output: of maps (n, d, height, width), and of tokens (n, tokens, d).
 _MAPS, _TOKENS = 4, 3
-_MIN_OPSET = 18
 
 _EARLIER = "earlier."
 
@@ -22,9 +21,9 @@ def reduce_output(model: onnx.ModelProto, card: Card) -> onnx.ModelProto:
     Embeddings that are compared by cosine get length 1, as a head is fitted to directions.
 
     Raises:
-        EncoderError: the network has not the output that the card names.
+        EncoderError: the network does not have the output that the card names.
     """
-    model = _with_opset(model)
+    model = with_opset(model)
     graph = model.graph
     _rename(graph)
     wanted = _renamed(card.network_output.name or "") if card.network_output else ""
@@ -32,12 +31,11 @@ def reduce_output(model: onnx.ModelProto, card: Card) -> onnx.ModelProto:
     if len(found) != 1:
         raise EncoderError(
             f"The network of “{card.name}” has {len(found)} outputs that could be its embedding, not one."
+            " Begin from another encoder."
         )
     (output,) = found
-    nodes, rank = (
-        [helper.make_node("Cast", [output.name], ["features.float"], to=TensorProto.FLOAT)],
-        len(output.type.tensor_type.shape.dim),
-    )
+    nodes = [helper.make_node("Cast", [output.name], ["features.float"], to=TensorProto.FLOAT)]
+    rank = len(output.type.tensor_type.shape.dim)
     name, pool = "features.float", card.network_output.pool if card.network_output else None
     if pool and rank in (_TOKENS, _MAPS):
         axes = [1] if rank == _TOKENS else [2, 3]
@@ -75,8 +73,3 @@ def _rename(graph: onnx.GraphProto) -> None:
         for names in (node.input, node.output):
             for i, name in enumerate(names):
                 names[i] = _renamed(name)
-
-
-def _with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    version = next(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx"))
-    return deepcopy(model) if version >= _MIN_OPSET else onnx.version_converter.convert_version(model, _MIN_OPSET)

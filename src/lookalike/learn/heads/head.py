@@ -42,11 +42,11 @@ class Head:
 
     def apply(self, features: Float32[np.ndarray, "n f"]) -> Float32[np.ndarray, "n d"]:
         """Compute embeddings with NumPy; a row of zeros stays zero."""
-        out = _unit((features - self.centre) @ self.projection)
+        out = unit_vectors((features - self.centre) @ self.projection)
         if self.classes is None:
             return out
         shares = softmax(features @ self.classes.weight.T + self.classes.bias)
-        return _unit(np.float32(self.scale) * out + shares @ self.classes.prototypes)
+        return unit_vectors(np.float32(self.scale) * out + shares @ self.classes.prototypes)
 
 
 def softmax(logits: Float32[np.ndarray, "n c"]) -> Float32[np.ndarray, "n c"]:
@@ -56,6 +56,7 @@ def softmax(logits: Float32[np.ndarray, "n c"]) -> Float32[np.ndarray, "n c"]:
     return shares
 
 
-def _unit(x: np.ndarray) -> np.ndarray:
+def unit_vectors(x: np.ndarray) -> np.ndarray:
+    """Scale rows to length 1; a row of zeros stays zero."""
     scaled: np.ndarray = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     return scaled

@@ -13,7 +13,7 @@ from lookalike.learn.heads.head import Head
 _PREFIX = "head."
 _FEATURES = "head.features"
 
-# Opset 18 gives ReduceL2 its axes as an input.
+# Opset 18 gives ReduceL2 and ReduceMean their axes as an input.
 _MIN_OPSET = 18
 
 
@@ -24,7 +24,7 @@ def append(model: onnx.ModelProto, head: Head) -> onnx.ModelProto:
         model: a network with one output, features ``(n, f)``.
         head: of f features.
     """
-    model = _with_opset(model)
+    model = with_opset(model)
     graph = model.graph
     (output,) = graph.output
     _rename_earlier_head(graph)
@@ -41,7 +41,8 @@ def append(model: onnx.ModelProto, head: Head) -> onnx.ModelProto:
     return model
 
 
-def _with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+def with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a network in the opset that the nodes of heads need, or in its own newer one."""
     version = next(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx"))
     return deepcopy(model) if version >= _MIN_OPSET else onnx.version_converter.convert_version(model, _MIN_OPSET)
 

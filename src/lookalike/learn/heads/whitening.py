@@ -3,7 +3,7 @@
 import numpy as np
 
 from lookalike.errors import DataError
-from lookalike.learn.heads.head import Classes, Head, softmax
+from lookalike.learn.heads.head import Classes, Head, softmax, unit_vectors
 from lookalike.learn.recipe.head import PrototypesHead
 from lookalike.shapes import Float32, Float64, Int64
 
@@ -73,8 +73,7 @@ def fit_prototypes(
     prototypes = settings.weight * centred
     centre = features.mean(axis=0, dtype=np.float64)
     matrix = _whitening(features, labels, settings.shrinkage, copies)
-    whitened = (features - centre) @ matrix
-    whitened /= np.maximum(np.linalg.norm(whitened, axis=1, keepdims=True), 1e-12)
+    whitened = unit_vectors((features - centre) @ matrix)
     both = whitened + softmax(features @ scores.T + bias) @ prototypes
     moment = _second_moment(both) + _PROTOTYPES * _second_moment(centred)
     axes = main_axes(moment, dimension)
