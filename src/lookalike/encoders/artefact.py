@@ -18,16 +18,14 @@ from lookalike.encoders import crops, graph, process
 from lookalike.encoders.batches import ON_CPU, BatchSize
 from lookalike.encoders.card import Card, Output
 from lookalike.encoders.network import Contract, Device, ImageInput, Network, NetworkError, TextInput
-from lookalike.encoders.paths import own_file
+from lookalike.encoders.paths import own_file, read_file
 from lookalike.encoders.process import NetworkProcess
+from lookalike.encoders.texts import TOKENIZER
 from lookalike.errors import AlreadyExistsError, EncoderError, MissingExtraError, StorageError, UsageError
 from lookalike.query import Branch, Vectors, check_text
 from lookalike.shapes import UInt8
-from lookalike.untrusted import parsing
 
 _BUNDLED = Path(__file__).with_name("bundled")
-
-_TOKENIZER = "tokenizer.json"
 
 
 class Encoder:
@@ -88,7 +86,7 @@ class Encoder:
     def files(self) -> tuple[str, ...]:
         """Names of the artefact's files, its card first."""
         networks = (f"{branch}.onnx" for branch in self.card.branches)
-        return ("encoder.json", *networks, *([_TOKENIZER] if self.card.text else []))
+        return ("encoder.json", *networks, *([TOKENIZER] if self.card.text else []))
 
     def with_crops(self, count: int) -> "Encoder":
         """Return this encoder with the mean of several crops of each image, see `lookalike.encoders.crops.Crops`.
@@ -241,7 +239,7 @@ class Encoder:
         """Return a branch's network: in this process if it is bundled, else in a process of its own."""
         with self._lock:
             if branch not in self._networks:
-                names = [f"{branch}.onnx", *([_TOKENIZER] if branch == "text" else [])]
+                names = [f"{branch}.onnx", *([TOKENIZER] if branch == "text" else [])]
                 contract = _contract(self.card, branch)
                 bundled = _bundled_network(self.folder / names[0]) if branch != "text" else None
                 self._networks[branch] = (
@@ -264,8 +262,8 @@ class Encoder:
         """Return the SHA-256 of a file; a network is checked if it is not bundled."""
         if name not in self._digests:
             path = self.folder / name
-            content = _read(path, process.MAX_TOKENIZER_BYTES if name == _TOKENIZER else process.MAX_BYTES)
-            if name != _TOKENIZER and _bundled_network(path) is None:
+            content = read_file(path, process.MAX_TOKENIZER_BYTES if name == TOKENIZER else process.MAX_BYTES)
+            if name != TOKENIZER and _bundled_network(path) is None:
                 try:
                     graph.check(content)
                 except graph.GraphError as e:
@@ -283,15 +281,6 @@ def _contract(card: Card, branch: Branch) -> Contract:
         )
     of, read = card.input, card.network_output or Output()
     return Contract(ImageInput(of.size, of.mean, of.std), card.dimension, bits, read.name, read.pool)
-
-
-def _read(path: Path, limit: int) -> bytes:
-    try:
-        return parsing.read_bytes(path, limit)
-    except parsing.ParseError as e:
-        raise EncoderError(f"{path} cannot be used: {e}.") from e
-    except OSError as e:
-        raise EncoderError(f"{path} cannot be read: {e.strerror}.") from e
 
 
 def _bundled_network(path: Path) -> Path | None:

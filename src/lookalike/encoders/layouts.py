@@ -27,7 +27,6 @@ WEIGHTS = ".safetensors"
 
 _MAX_JSON = 1 << 20
 
-# A repository without a graph has safetensors weights, which `lookalike.learn` makes a graph of.
 _ONNX: tuple[tuple[Kind, str, str], ...] = (
     ("Immich", "visual/model.onnx", "visual/preprocess_cfg.json"),
     ("transformers.js", "onnx/vision_model.onnx", "preprocessor_config.json"),
@@ -35,6 +34,8 @@ _ONNX: tuple[tuple[Kind, str, str], ...] = (
     ("fastembed", "vision_model.onnx", "preprocessor_config.json"),
     ("fastembed", "model.onnx", "preprocessor_config.json"),
 )
+
+# Weights without a graph, which `lookalike.learn` exports.
 _SAFETENSORS: tuple[tuple[Kind, str, str], ...] = (
     ("OpenCLIP", "open_clip_model.safetensors", "open_clip_config.json"),
     ("timm", "model.safetensors", "config.json"),
@@ -50,8 +51,8 @@ _SCORES = ("logits", "logits_per_image")
 # Models of transformers whose pooler is a layer for a task, or the class token itself: the class token is the embedding.
 _CLASS_TOKEN = ("vit", "deit", "dinov2", "dinov3_vit")
 
-_MAPS = 4
-_VECTORS = 3
+# Axes of an output: of maps (n, d, height, width), and of tokens (n, tokens, d).
+_MAPS, _VECTORS = 4, 3
 
 
 class Settings(BaseModel):
@@ -221,7 +222,6 @@ def of_settings(settings: Settings) -> Description:
 
 def _settings(tree: Mapping[str, Any]) -> Settings:
     try:
-        # Of JSON, in which a list is a tuple.
         return Settings.model_validate(tree)
     except ValidationError as e:
         raise ConfigurationError(_reason(e)) from e

@@ -24,7 +24,7 @@ from lookalike.encoders.hub import Address
 from lookalike.encoders.known import KNOWN, Known
 from lookalike.encoders.layouts import Description, Layout
 from lookalike.encoders.network import one_line
-from lookalike.encoders.paths import own_file
+from lookalike.encoders.paths import own_file, read_file
 from lookalike.encoders.preprocessing import ConfigurationError
 from lookalike.encoders.texts import TOKENIZER, TextBranch
 from lookalike.errors import (
@@ -330,7 +330,7 @@ def _make_text(found: Found) -> tuple[_Text, dict[str, str]]:
     folder = _fetch(found, names)
     files, path = _digests(found, folder, names), own_file(folder, about.network)
     content = _read_network(path)
-    tokenizer = _read(own_file(folder, about.tokenizer), process.MAX_TOKENIZER_BYTES)
+    tokenizer = read_file(own_file(folder, about.tokenizer), process.MAX_TOKENIZER_BYTES)
     configuration = layouts.read_json(folder, about.configuration)
     try:
         branch = texts.describe(_describe(path, content), tokenizer, configuration, found.description.model)
@@ -409,7 +409,7 @@ def _fetch(found: Found, names: Sequence[str]) -> Path:
 def _weights_beside(path: Path) -> list[str]:
     """Return the names of the files beside a network that hold its weights."""
     try:
-        return sorted(graph.external_files(_read(path)))
+        return sorted(graph.external_files(read_file(path, process.MAX_BYTES)))
     except graph.GraphError as e:
         raise EncoderError(f"{path} {e}") from e
 
@@ -438,20 +438,11 @@ def _read_network(path: Path) -> bytes:
             return opened.read(length)
 
     try:
-        return graph.embed_weights(_read(path), read)
+        return graph.embed_weights(read_file(path, process.MAX_BYTES), read)
     except graph.GraphError as e:
         raise EncoderError(f"{path} {e}") from e
     except OSError as e:
         raise EncoderError(f"The weights of {path} cannot be read: {e.strerror}.") from e
-
-
-def _read(path: Path, limit: int = process.MAX_BYTES) -> bytes:
-    try:
-        return parsing.read_bytes(path, limit)
-    except parsing.ParseError as e:
-        raise EncoderError(f"{path} cannot be used: {e}.") from e
-    except OSError as e:
-        raise EncoderError(f"{path} cannot be read: {e.strerror}.") from e
 
 
 def write(
