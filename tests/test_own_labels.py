@@ -22,6 +22,7 @@ from lookalike.errors import AlreadyExistsError, DataError, LookalikeError, Mism
 from lookalike.evaluation import retrieval
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.learn import recipe as recipes
+from lookalike.learn.export import shorten_paths
 from lookalike.learn.head_run import HeadRun, hold_out, train_head
 from lookalike.learn.heads import choice
 from lookalike.learn.heads.features import reduce_output
@@ -397,3 +398,9 @@ def test_the_recipe_of_a_whole_network_begins_from_imagenet_or_a_run(photos: Pat
         whole_recipe("toyshop", "mine", source)
     with pytest.raises(LookalikeError, match="two classes or more"):
         whole_recipe("efficientnet_lite0", "mine", la.datasets.infer_source(write(tmp_path / "few", {"a": 2, "b": 1})))
+
+
+def test_a_card_has_no_whole_path_of_this_machine() -> None:
+    sources = [{"kind": "csv", "path": "/home/ann/shop/shop.csv", "folder": "/home/ann/shop/photos", "sketches": None}]
+    shorten_paths(sources)
+    assert sources == [{"kind": "csv", "path": "shop/shop.csv", "folder": "shop/photos", "sketches": None}]

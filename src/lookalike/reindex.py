@@ -228,7 +228,7 @@ class _Counted:
     def __init__(self, progress: Progress, before: int) -> None:
         self.progress, self.before = progress, before
 
-    def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:  # noqa: ARG002 -- it has another name
+    def advance(self, stage: str, done: int, total: int, detail: str = "") -> None:  # noqa: ARG002 -- replaced by one of its own
         """Pass the report on."""
         self.progress.advance("re-embedding", self.before + done, self.before + total, detail)
 

@@ -20,7 +20,6 @@ from lookalike.tables import plural
 
 commands = typer.Typer()
 
-
 # Images whose dense embeddings are in memory at once, for sparse ones.
 _ROWS = 1024
 

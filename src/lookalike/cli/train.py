@@ -119,8 +119,7 @@ def _recipe_of_images(given: Options) -> "Recipe | HeadRecipe":
     from lookalike.learn.whole import whole_recipe  # noqa: PLC0415 -- as above
 
     source = _source(given)
-    stem = given.recipe.resolve().stem
-    name = (given.to or Path(re.sub("[^a-z0-9]+", "-", stem.lower()).strip("-")[:80] or "mine")).name
+    name = given.to.name if given.to else given.recipe.resolve().stem
     name = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")[:80] or "mine"
     if given.whole:
         return recipes.parse(whole_recipe(given.start or "", name, source), given.override or [])
