@@ -371,7 +371,7 @@ def test_answers_to_texts_have_no_probability(own: Path) -> None:
 def test_contradictory_options_are_refused(colours: Collection) -> None:
     with pytest.raises(UsageError, match="not a sketch"):
         colours.search(text="red", sketch=True)
-    with pytest.raises(UsageError, match="Give one of them"):
+    with pytest.raises(UsageError, match="Give exactly one"):
         colours.search("mug.jpg", text="red")  # type: ignore[call-overload]
     with pytest.raises(UsageError, match="not a sketch"):
         Query(texts=["red"], branch="sketch")

@@ -188,14 +188,14 @@ class Collection:
         return self._follow(self._opened)
 
     def _follow(self, before: "_Opened") -> bool:
-        """Open the folder again if it was reindexed, unless another thread has; return whether one of them has."""
+        """Open the folder again if it was reindexed, unless another thread did so; return whether `before` is out of date."""
         with self._reopening:
             if self._opened is not before:
                 return True
             stamp = manifest_stamp(self.path)
             try:
                 same = Folder.open(self.path).stored_manifest == before.folder.stored_manifest
-            except LookalikeError:  # an error of another kind follows, or came before
+            except LookalikeError:  # the next search or write reports it
                 return False
             if same:
                 self._opened = replace(before, stamp=stamp)
@@ -333,7 +333,9 @@ class Collection:
             roots.record_roots(self.path, [absolute_path(e.path) for e in entries if e.image is None])
         if relative := self._relative_roots():
             entries = ingest.resolve_links(entries, relative)
-        return self._writing(lambda it: ingest.add(it.store, it.embedder, entries, progress, keeper=it.folder))
+        return self._writing(
+            lambda opened: ingest.add(opened.store, opened.embedder, entries, progress, keeper=opened.folder)
+        )
 
     def remember_root(self, root: str | os.PathLike[str]) -> None:
         """Remember on this machine that its user took images from a folder, or a file; `add` does so.
@@ -654,7 +656,7 @@ class Collection:
             'mug'
         """
         if sum(given is not None for given in (image, text, item, vector)) != 1:
-            raise UsageError("Give one of them: an image, text=, item= or vector=.")
+            raise UsageError("A search takes one of an image, text=, item= and vector=. Give exactly one.")
         return self.retrying(lambda: self._search(image, text, item, vector, options))
 
     def _search(
