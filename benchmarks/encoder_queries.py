@@ -25,7 +25,7 @@ _RIGHT, _WRONG = "#1a7f37", "#cf222e"
 
 
 def main() -> None:
-    """Write a picture for each set."""
+    """Write a figure for each set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path())
@@ -83,7 +83,7 @@ def draw(
                 right = labels[row] == labels[query]
                 box = (left - 2, top - 2, left + _SIDE + 1, top + _SIDE + 1)
                 pen.rectangle(box, outline=_RIGHT if right else _WRONG, width=3)
-                if not right:  # for readers who do not tell the colours apart
+                if not right:  # for readers who cannot distinguish the colours
                     pen.rectangle((left + _SIDE - 14, top + _SIDE - 14, left + _SIDE, top + _SIDE), _WRONG)
                     pen.text((left + _SIDE - 7, top + _SIDE - 8), "×", "white", font, anchor="mm")
     return sheet

@@ -60,8 +60,8 @@ Crops = Annotated[
     int | None,
     typer.Option(
         metavar="1|2|5|10",
-        help="Average the embeddings of so many crops of each image: 2 are the image and its mirror image, 5 its corners and"
-        " its middle, 10 these and their mirror images. The time grows likewise.",
+        help="Average the embeddings of several crops of each image: 2 are the image and its mirror image, 5 its corners and"
+        " its middle, 10 these and their mirror images. Embedding takes as many times as long.",
         show_default="the encoder's own, mostly 1",
     ),
 ]

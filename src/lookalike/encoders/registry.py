@@ -40,7 +40,8 @@ def load(source: EncoderSource) -> Encoder:
 
     Raises:
         NotFoundError: the encoder does not exist, or cannot be fetched.
-        UsageError: the hub's address is invalid, or the encoder needs an answer of the user or an export: see `fetch`.
+        UsageError: the hub's address is invalid, or the encoder has a licence to accept or needs an export: see
+            `lookalike.fetch_encoder`.
         MissingExtraError: the hub's client is not installed.
         EncoderError: its files are damaged.
     """

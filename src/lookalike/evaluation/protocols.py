@@ -222,7 +222,7 @@ def evaluate_verification(
 
     The threshold has the best accuracy on pairs of ``threshold_data``. Without it, the threshold is chosen on one half of
     the data and judged on the other half: on other classes if twenty or more have two images, else on other images of the
-    same classes. The intervals are a bootstrap over the classes if there are so many, else over the images.
+    same classes. The intervals are a bootstrap over the classes in the first case, and over the images in the second.
 
     Raises:
         DataError: there are too few images for genuine and impostor pairs on either side.

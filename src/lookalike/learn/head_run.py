@@ -92,7 +92,7 @@ class HeadRun:
 
     @property
     def better_for_images(self) -> Trial | None:
-        """A head that retrieves new images of the same classes clearly better than the chosen one; none if there is no such head."""
+        """A head that retrieves new images of the same classes clearly better than the chosen one; none if no head does."""
         measured = [trial for trial in self.trials if trial.images is not None]
         best = max(measured, key=lambda trial: trial.images or 0, default=None)
         if best is None or (best.images or 0) - (self.trials[0].images or 0) < _CLEARLY:

@@ -27,8 +27,8 @@ def fit_whitening(
     Args:
         features: of labelled images.
         labels: the class of each.
-        shrinkage: 0 for the covariance as it is, 1 for plain centring.
-        dimension: keep only so many main axes of the whitened features; by default all.
+        shrinkage: 0 whitens by the covariance alone, 1 only centres.
+        dimension: the number of main axes of the whitened features to keep; by default all.
         copies: the covariance of copies around their image; it then makes half of the covariance.
 
     Raises:

@@ -62,7 +62,7 @@ class EfficientNetLite(nn.Module):
 
         Args:
             kind: ``efficientnet_lite0``, ``efficientnet_lite1`` or ``efficientnet_lite2``.
-            blocks: leave out all layers after so many blocks.
+            blocks: how many blocks to keep, without the layers after them; none for the whole network.
             grid: cells per side that the last map is pooled to.
         """
         super().__init__()

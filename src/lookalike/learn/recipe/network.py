@@ -191,7 +191,7 @@ class EfficientNetLiteNetwork(PublicNetwork):
     blocks: int | None = Field(
         None,
         gt=0,
-        description="use only so many blocks, without the layers after them, which see more than a small pattern",
+        description="how many of the blocks to use, from the first on, without the layers after them, which see more than a small pattern",
     )
     grid: int = Field(
         1,
