@@ -122,18 +122,6 @@ def test_a_head_is_appended_to_a_network_whose_nodes_use_its_output() -> None:
     np.testing.assert_allclose(_run(onnx_graph.append(model, head), x), head.apply(np.maximum(x, 0)), atol=1e-5)
 
 
-def test_a_head_is_appended_to_a_head() -> None:
-    first, x = _prototypes(3)
-    y = first.apply(x)
-    labels = np.repeat(np.arange(5), 8)
-    second = whitening.fit_whitening(y, labels, shrinkage=0.3, dimension=4)
-    third = whitening.fit_whitening(second.apply(y), labels, shrinkage=0.3, dimension=3)
-    model = _identity(20)
-    for head in (first, second, third):
-        model = onnx_graph.append(model, head)
-    np.testing.assert_allclose(_run(model, x), third.apply(second.apply(y)), atol=1e-4)
-
-
 def test_classes_of_one_image_cannot_be_whitened() -> None:
     x, _ = _features(0)
     with pytest.raises(DataError, match="No class has two images"):

@@ -2,7 +2,6 @@
 
 from collections.abc import MutableSequence
 from copy import deepcopy
-from itertools import count
 
 import numpy as np
 import onnx
@@ -10,7 +9,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lookalike.learn.heads.head import Head
 
-_PREFIX = "head."
 _FEATURES = "head.features"
 
 # Opset 18 gives ReduceL2 and ReduceMean their axes as an input.
@@ -27,15 +25,14 @@ def append(model: onnx.ModelProto, head: Head) -> onnx.ModelProto:
     model = with_opset(model)
     graph = model.graph
     (output,) = graph.output
-    _rename_earlier_head(graph)
     for node in graph.node:
         _replace(node.input, output.name)
         _replace(node.output, output.name)
     graph.node.extend(_nodes(head, output.name))
     graph.initializer.extend(numpy_helper.from_array(array, f"head.{name}") for name, array in _arrays(head).items())
-    images = output.type.tensor_type.shape.dim[0]
+    count = output.type.tensor_type.shape.dim[0]
     new = helper.make_tensor_value_info(output.name, TensorProto.FLOAT, [None, head.projection.shape[1]])
-    new.type.tensor_type.shape.dim[0].CopyFrom(images)
+    new.type.tensor_type.shape.dim[0].CopyFrom(count)
     output.CopyFrom(new)
     onnx.checker.check_model(model)
     return model
@@ -45,22 +42,6 @@ def with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of a network in the opset that the nodes of heads need, or in its own newer one."""
     version = next(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx"))
     return deepcopy(model) if version >= _MIN_OPSET else onnx.version_converter.convert_version(model, _MIN_OPSET)
-
-
-def _rename_earlier_head(graph: onnx.GraphProto) -> None:
-    """Give the parts of a head that was appended before the names ``head1.…``, or ``head2.…`` if there are those."""
-    parts = [*graph.node, *graph.initializer, *graph.value_info]
-    names = {part.name for part in parts}
-    number = next(n for n in count(1) if not any(name.startswith(f"head{n}.") for name in names))
-
-    def rename(name: str) -> str:
-        return f"head{number}.{name.removeprefix(_PREFIX)}" if name.startswith(_PREFIX) else name
-
-    for part in parts:
-        part.name = rename(part.name)
-    for node in graph.node:
-        node.input[:] = [rename(name) for name in node.input]
-        node.output[:] = [rename(name) for name in node.output]
 
 
 def _replace(names: MutableSequence[str], old: str) -> None:
