@@ -388,6 +388,16 @@ def test_embed_names_the_files_that_it_does_not_take(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
+    ("out", "error"), [("none/x.npz", "does not exist. Make it"), ("cats.npz", "is a folder"), ("", "is a folder")]
+)
+def test_embed_checks_where_it_writes_before_it_embeds(shell: Shell, out: str, error: str) -> None:
+    Path("cats.npz").mkdir()
+    done = shell("embed", "cats", "--encoder", "none", "--out", out)
+    assert done.code in {1, 2}
+    assert error in done.err
+
+
+@pytest.mark.parametrize(
     ("metric", "within", "hint"),
     [
         ("euclidean", "80", "80%"),

@@ -214,6 +214,7 @@ def test_list_shows_collections_and_what_is_damaged(home: Path) -> None:
     assert "version" in listed["old"]["state"]
     assert run(home, "list").stdout.decode().count("\n") == 5
     assert b"no collections" in run(home, "list", "photos").stdout
+    assert [one["state"] for one in json.loads(run(home, "list", "shop", "--json").stdout)] == ["ok"]
 
 
 def test_list_leaves_out_a_folder_beside_a_collection_of_its_name(home: Path) -> None:

@@ -206,6 +206,14 @@ def test_a_state_dict_becomes_an_encoder_with_the_same_embeddings(weights: Path,
         convert.convert(str(weights), tmp_path / "mine", fast())
 
 
+def test_a_folder_of_a_similar_name_stays(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.new").mkdir()
+    (tmp_path / "mine.new/notes.txt").touch()
+    convert.convert(str(weights), tmp_path / "mine", fast())
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "mine.new"}
+    assert (tmp_path / "mine.new/notes.txt").is_file()
+
+
 def test_images_too_few_and_weights_of_zeros_are_refused_and_leave_no_folder(weights: Path, tmp_path: Path) -> None:
     image_files.write(tmp_path / "few", {f"{i}.png": i for i in range(6)})
     with pytest.raises(DataError, match="static int8 needs 16"):

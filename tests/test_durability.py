@@ -224,6 +224,16 @@ def test_an_upload_to_a_full_disk_changes_nothing(shop: Collection, monkeypatch:
     check(shop.path)
 
 
+def test_no_collection_on_a_full_disk(pocket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(StorageError, match=r"No space left on device\. Free some space"):
+        Collection.create(tmp_path / "new.lookalike", pocket)
+    assert not (tmp_path / "new.lookalike").exists()
+
+
 def test_an_upload_to_a_full_catalogue_leaves_no_item(shop: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.add_image(image_files.png(1))
     with shop.store._catalogue.connect() as sql:  # type: ignore[attr-defined]

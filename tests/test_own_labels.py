@@ -260,6 +260,21 @@ def test_too_few_images_or_classes_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("override", "error"),
+    [
+        ("head.shrinkage=7", "head.whitening.shrinkage: must be at most 1"),
+        ("head.kind=x", "head: 'kind' must be one of"),
+    ],
+)
+def test_an_invalid_head_is_explained_by_its_key_alone(photos: Path, override: str, error: str) -> None:
+    tree = recipe(photos, "pocket", head=Whitening(kind="whitening")).to_tree()
+    with pytest.raises(RecipeError) as e:
+        recipes.parse_head(tree, [override])
+    (line,) = str(e.value).splitlines()[1:]
+    assert line.strip().startswith(error)
+
+
 def test_bits_are_refused(photos: Path, pocket: Path, tmp_path: Path) -> None:
     folder = pocket_encoder.make(tmp_path / "bits")
     tree = json.loads((folder / "encoder.json").read_text()) | {"output": "bits", "metric": "hamming"}

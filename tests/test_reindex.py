@@ -385,6 +385,10 @@ def test_links_and_damaged_manifests_are_refused(shop: Collection, other: Path, 
     with pytest.raises(StorageError, match="reindex cannot be used"):
         shop.reindex(other)
     (shop.path / "reindex").unlink()
+    (shop.path / "reindex").touch()
+    with pytest.raises(StorageError, match="reindex is a file"):
+        shop.reindex(other)
+    (shop.path / "reindex").unlink()
     shop.reindex(other)
     sqlite_store(shop.store)._catalogue.select("UPDATE manifest SET text = '{'")
     with pytest.raises(StorageError):

@@ -233,7 +233,8 @@ class Folder:
         except OSError as e:
             if e.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR) and path.exists():
                 raise AlreadyExistsError(f"{path} already exists. Open it, or choose another name.") from e
-            raise StorageError(f"{path} cannot be created: {reason_of(e)}. Choose another place.") from e
+            advice = "Free some space" if e.errno == errno.ENOSPC else "Choose another place"
+            raise StorageError(f"{path} cannot be created: {reason_of(e)}. {advice}.") from e
         finally:
             shutil.rmtree(new, ignore_errors=True)
         return cls(path, manifest)

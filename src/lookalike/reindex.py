@@ -244,12 +244,14 @@ def _open_staging(folder: Folder, embedder: Embedder) -> Folder:
     """Open the folder of new vectors, or make it; one of another encoder is removed.
 
     Raises:
-        StorageError: it is a link, or cannot be written.
+        StorageError: it is a link or a file, or cannot be written.
     """
     try:
         path = resolve_inside(folder.path, _STAGING)
     except OSError as e:
         raise StorageError(f"{folder.path / _STAGING} cannot be used: {e.strerror}. Remove it.") from e
+    if path.is_file():
+        raise StorageError(f"{path} is a file, where the folder of the new vectors belongs. Remove it.")
     with suppress(LookalikeError):  # none yet, or a damaged one
         staging = Folder.open(path)
         staging.open_store().close()

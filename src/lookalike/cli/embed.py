@@ -65,6 +65,7 @@ def embed(given: Options) -> None:
     if given.out.suffix not in ("", ".npz"):
         raise UsageError(f"{given.out} should end in .npz.")
     out = given.out.with_suffix(".npz")
+    _check_place(out)
     loaded = encoders.load(given.encoder)
     embedder = Embedder.of(loaded if given.crops is None else loaded.with_crops(given.crops))
     if given.sparse and embedder.metric is Metric.HAMMING:
@@ -131,6 +132,19 @@ def _embed_sparse(embedder: Embedder, paths: Sequence[Path], branch: Branch, pro
         "format": np.array(b"csr"),
     }
     return _Embedded(used, failures, arrays)
+
+
+def _check_place(out: Path) -> None:
+    """Check, before long work, that its result can be written.
+
+    Raises:
+        StorageError, UsageError: it cannot.
+    """
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder. Give --out the name of a file.")
+    if not out.absolute().parent.is_dir():
+        raise StorageError(f"The folder {out.absolute().parent} does not exist. Make it, or give another path.")
+    output.check_folder(out.absolute().parent)
 
 
 def _save(embedded: _Embedded, out: Path) -> None:

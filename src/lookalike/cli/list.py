@@ -11,7 +11,7 @@ from lookalike.cli import output
 from lookalike.cli.options import Json
 from lookalike.duplicates.result import format_size
 from lookalike.errors import LookalikeError, MismatchError, NotFoundError, StorageError
-from lookalike.folder import MANIFEST, SUFFIX, Folder, is_collection
+from lookalike.folder import MANIFEST, SUFFIX, Folder, find_folder, is_collection
 
 commands = typer.Typer()
 
@@ -61,7 +61,7 @@ def list_collections(
 
 def _find(folder: Path) -> list[Path]:
     if is_collection(folder):
-        return [folder]
+        return [find_folder(folder)]
     try:
         paths = sorted(path for path in folder.iterdir() if path.is_dir())
     except (FileNotFoundError, NotADirectoryError) as e:

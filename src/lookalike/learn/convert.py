@@ -1,6 +1,6 @@
 """Conversion of a state dict to an encoder artefact, checked against its network, and perhaps in int8."""
 
-import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -157,15 +157,14 @@ def convert(where: str, to: Path, options: ConvertOptions, progress: Progress = 
     branches = {name: branch.eval() for name, branch in state_dict.build(state, network).items()}
     card = _card(state, to.name, branches, _input(state, network, options.input))
     data = _open_images(options, card)
-    new = to.with_name(f"{to.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
     try:
-        result = _write(new, card, branches, data, options, progress)
-        new.rename(to)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=to.parent) as part:
+            new = Path(part) / "encoder"
+            result = _write(new, card, branches, data, options, progress)
+            new.rename(to)
     except OSError as e:
         raise StorageError(f"{to} cannot be written: {reason_of(e)}. Choose another folder.") from e
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
     atomic.sync(to.parent)
     return replace(result, folder=to)
 
@@ -284,7 +283,7 @@ def _write(
     options: ConvertOptions,
     progress: Progress,
 ) -> Conversion:
-    folder.mkdir(parents=True)
+    folder.mkdir()
     atomic.write_text(folder / "encoder.json", card.model_dump_json(indent=2) + "\n")
     atomic.write_text(folder / "README.md", f"# {card.name}\n\n{card.description}\n")
     models = {}

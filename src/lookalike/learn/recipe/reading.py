@@ -15,6 +15,10 @@ from lookalike.untrusted import parsing
 HEAD_KEY = "from"
 """The key by which a recipe of a head differs from one of a network."""
 
+# Beginnings of what pydantic adds to the place of an error in a value that may be a word or a mapping.
+_WORD = "literal["
+_ALTERNATIVES = (_WORD, "tagged-union[")
+
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe from a YAML file, with overrides of single values.
@@ -111,7 +115,10 @@ def describe_errors(error: ValidationError, root: str, hidden: tuple[int | str, 
         # pydantic leaves invalid entries out of a list, and then also reports that the list is too short.
         if e["type"] == "too_short" and any(o["loc"][: len(place)] == place and o is not e for o in errors):
             continue
+        if place and str(place[-1]).startswith(_WORD) and isinstance(e["input"], dict):
+            continue  # a mapping is not meant as a word, and its own errors are here, too
         if hidden and place[: len(hidden)] == hidden:
             place = place[len(hidden) :]
-        lines.append(f"  {'.'.join(map(str, place)) or root}: {plain_reason(e['msg'])}")
+        keys = [str(key) for key in place if not str(key).startswith(_ALTERNATIVES)]
+        lines.append(f"  {'.'.join(keys) or root}: {plain_reason(e['msg'])}")
     return "\n".join(lines)
