@@ -388,7 +388,13 @@ def test_embed_names_the_files_that_it_does_not_take(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
-    ("out", "error"), [("none/x.npz", "does not exist. Make it"), ("cats.npz", "is a folder"), ("", "is a folder")]
+    ("out", "error"),
+    [
+        ("none/x.npz", "does not exist. Make it"),
+        ("cats.npz", "is a folder"),
+        ("", "names no file"),
+        ("..", "names no file"),
+    ],
 )
 def test_embed_checks_where_it_writes_before_it_embeds(shell: Shell, out: str, error: str) -> None:
     Path("cats.npz").mkdir()

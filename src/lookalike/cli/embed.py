@@ -64,6 +64,8 @@ def embed(given: Options) -> None:
         raise NotFoundError(" ".join([f"There are no images under {', '.join(map(str, given.sources))}.", *notes]))
     if given.out.suffix not in ("", ".npz"):
         raise UsageError(f"{given.out} should end in .npz.")
+    if given.out.name in ("", ".."):
+        raise UsageError("--out names no file. Give it a name that ends in .npz.")
     out = given.out.with_suffix(".npz")
     _check_place(out)
     loaded = encoders.load(given.encoder)
