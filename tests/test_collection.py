@@ -208,8 +208,8 @@ def test_every_form_of_a_range_gives_the_same_hits(shop: Collection, photos: Pat
         ({"metric": "manhattan"}, "manhattan"),
         ({"metric": "hamming"}, "floats"),
         ({"number": 3}, "number"),
-        ({"item": "cat-1"}, "one of them"),
-        ({"vector": np.zeros(48)}, "one of them"),
+        ({"item": "cat-1"}, "Give exactly one"),
+        ({"vector": np.zeros(48)}, "Give exactly one"),
     ],
 )
 def test_invalid_options_are_refused(shop: Collection, photos: Path, options: dict[str, Any], word: str) -> None:

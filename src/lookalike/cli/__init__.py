@@ -32,7 +32,7 @@ COMMANDS = {
         "calibrate",
         "Calibrate an encoder on held-out images, and write the calibration into its card.",
     ),
-    "train": ("train", "Train an encoder by a recipe, or resume a run."),
+    "train": ("train", "Train an encoder by a recipe, or from an encoder and labelled images; or resume a run."),
     "export": ("export", "Convert trained weights (a state dict) to an encoder."),
     "study": ("study", "Train variants of a recipe, evaluate each, and put the scores into one table."),
     "serve": ("serve", "Serve collections over HTTP, with a web page."),
