@@ -41,7 +41,7 @@ def main() -> None:
     given = parser.parse_args()
     print("| encoder | collection | calibration holds | belongs: “nothing” | does not belong: “nothing” |")  # noqa: T201
     print("|---|---|---|---|---|")  # noqa: T201
-    for measure in (shops, fashion, cifar, copies):
+    for measure in (shops, fashion, cifar, copies, photographs):
         measure(given.data, choose=given.choose)
 
 
@@ -96,6 +96,19 @@ def copies(data: Path, *, choose: bool) -> None:
         photos = take(data / folder)
         away = {**strangers(), "other images: CIFAR-10": take(data / "cifar10" / "test")}
         report(embedder, folder, embed(embedder, photos), {"changed copies": changed(photos[:500])}, away)
+
+
+def photographs(data: Path, *, choose: bool) -> None:
+    """Measure one half of photographs in the other half, with the encoder general, for which nothing was chosen."""
+    if choose:
+        return
+    embedder = Embedder.of(encoders.load("general"))
+    outside = {"Sketchy": data / "sketchy-128" / "photo", "photos of fashion": data / "fashion-60"}
+    for folder, others in (("fashion-300", "Sketchy"), ("sketchy-128/photo", "photos of fashion")):
+        photos = take(data / folder, 2 * _COUNT)
+        away = {**strangers(), "CIFAR-10": take(data / "cifar10" / "test"), others: take(outside[others])}
+        gallery = embed(embedder, photos[::2])
+        report(embedder, f"half of {folder}", gallery, {"the other half": photos[1::2]}, away)
 
 
 def report(
