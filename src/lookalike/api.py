@@ -38,7 +38,7 @@ def load_encoder(name: EncoderSource = encoders.DEFAULT) -> Encoder:
             ``hf://org/repo``. A public encoder is fetched at first, and opened from the cache later.
 
     Raises:
-        NotFoundError: there is no such encoder, or it cannot be fetched.
+        NotFoundError: the encoder does not exist, or cannot be fetched.
         UsageError: its licence must be accepted, or its weights must be exported: see `fetch_encoder`.
         EncoderError: its files are damaged.
 

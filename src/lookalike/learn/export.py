@@ -101,8 +101,7 @@ def write(recipe: Recipe, network: Siamese, folder: Path, data: StageData, train
         _write(new, card, models)
     if head or recipe.int8:
         # The figures of the epochs are those of the features in float32.
-        card = _with_figures(card, data.validation, Encoder.open(new))
-        _write(new, card, models)
+        _write_card(new, _with_figures(card, data.validation, Encoder.open(new)))
     for name, model in models.items():
         if recipe.int8:
             _check_int8(network, Encoder.open(new), name, data.validation, head)
@@ -115,10 +114,14 @@ def write(recipe: Recipe, network: Siamese, folder: Path, data: StageData, train
 
 
 def _write(folder: Path, card: Card, models: Mapping[Branch, onnx.ModelProto]) -> None:
-    atomic.write_text(folder / "encoder.json", card.model_dump_json(indent=2) + "\n")
-    atomic.write_text(folder / "README.md", _model_card(card))
+    _write_card(folder, card)
     for name, model in models.items():
         save_network(with_float16_weights(model), folder / f"{name}.onnx")
+
+
+def _write_card(folder: Path, card: Card) -> None:
+    atomic.write_text(folder / "encoder.json", card.model_dump_json(indent=2) + "\n")
+    atomic.write_text(folder / "README.md", _model_card(card))
 
 
 def _check(
