@@ -67,7 +67,7 @@ def test_bits_have_one() -> None:
 
 def test_a_calibration_that_is_never_sure_enough_does_not_shorten_it() -> None:
     vectors = np.random.default_rng(0).normal(size=(5_000, 8)).astype(np.float32)
-    unsure = calibration().model_copy(update={"knots": ((0.0, 0.99), (2.0, 0.0))})
+    unsure = calibration().model_copy(update={"kind": "copies", "knots": ((0.0, 0.99), (2.0, 0.0))})
     without, chance = (Chance.of(vectors, Metric.EUCLIDEAN, known) for known in (None, unsure))
     assert without is not None
     assert chance is not None
@@ -75,7 +75,8 @@ def test_a_calibration_that_is_never_sure_enough_does_not_shorten_it() -> None:
     assert chance.closeness([0.0, 1e9]) == [1, 0]
 
 
-def test_a_calibration_shortens_it_the_more_the_rarer_the_same_is() -> None:
+def test_a_calibration_on_copies_shortens_it_the_more_the_rarer_they_are() -> None:
+    copies = calibration().model_copy(update={"kind": "copies"})
     rng = np.random.default_rng(0)
     apart = rng.normal(size=(2000, 8)).astype(np.float32) * 10
 
@@ -86,11 +87,13 @@ def test_a_calibration_shortens_it_the_more_the_rarer_the_same_is() -> None:
         return chance.nearest
 
     assert nearest(apart) > 2
-    rare = nearest(apart, calibration())  # of one pair in 2,000
+    assert nearest(apart, calibration()) == nearest(apart)  # one on classes says nothing about enough items
+    rare = nearest(apart, copies)  # of one pair in 2,000
     assert rare == pytest.approx(2 / 2000, abs=0.01)
     classes = np.repeat(apart[:4], 500, axis=0) + rng.normal(size=(2000, 8)).astype(np.float32) * 0.001
-    assert rare < nearest(np.concatenate([classes, apart]), calibration()) < 0.5
-    assert nearest(apart[:2], calibration()) == pytest.approx(1, abs=0.01)
+    assert rare < nearest(np.concatenate([classes, apart]), copies) < 0.5
+    for known in (copies, calibration()):
+        assert nearest(apart[:2], known) == pytest.approx(1, abs=0.01)
 
 
 def test_a_file_of_the_cache_is_read_only_if_it_is_of_the_same_vectors(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_a_calibrated_collection_gives_probabilities(indexed: Shell, image: str)
     odds = [hit["probability"] for hit in hits]
     assert odds == sorted(odds, reverse=True)
     assert odds[0] > 0.5 > odds[-1]
-    assert re.search(r"^ *0\.00 +\d\d% ", indexed("search", "shop", image, "-k", "1").out, re.MULTILINE)
+    assert "%" not in indexed("search", "shop", image, "-k", "1").out
     card = json.loads(Path("shop.lookalike/encoder/encoder.json").read_text(encoding="utf-8"))
     near = indexed("search", "shop", image, "--far", "0.1", "--json").json["hits"]
     assert near == [hit for hit in hits if hit["distance"] <= card["calibrations"][0]["distance_at_far"]["0.1"]]

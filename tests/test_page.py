@@ -205,19 +205,13 @@ def test_an_uploaded_image_finds_itself_first(visit: Visit, shop: Shop) -> None:
     expect(page.get_by_role("heading", name="Or start from one of these")).to_be_visible()
 
 
-def test_probabilities_are_shown_if_the_encoder_is_calibrated(visit: Visit, shop: Shop) -> None:
+def test_people_see_distances_and_bars_but_no_per_cent(visit: Visit, shop: Shop) -> None:
     page = visit()
     page.set_input_files("#file", shop.photos[7])
     hits(page)
-    expect(page.locator("#grid .probability")).to_have_count(10)
-    expect(page.locator("#grid .probability").first).to_have_text("same: >99%")
-    expect(page.locator("#grid .bar")).to_have_count(0)
-    expect(page.locator("#grid .probability").first).to_have_attribute("title", re.compile("equally frequent"))
-    page.locator("#grid .image").nth(1).click()
-    expect(page.locator("#viewer-distance")).to_contain_text(page.locator("#grid .probability").nth(1).inner_text())
-    page.keyboard.press("Escape")
+    expect(page.locator("#grid .bar")).to_have_count(10)
     page.get_by_label("Metric", exact=True).select_option("cosine")
-    expect(page.locator("#grid .probability")).to_have_count(0)
+    expect(page.locator("#grid .distance").nth(1)).to_have_attribute("title", "Distance")
     page.locator("#grid .image").first.click()
     expect(page.locator("#viewer-distance")).to_have_text("Cosine distance 0.00")
     assert "%" not in page.locator("body").inner_text()

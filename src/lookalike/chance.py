@@ -2,8 +2,9 @@
 
 The neighbours of a query that belongs to a collection are about as near as those of the collection's own items; the neighbours
 of an outlier are farther (Ramaswamy, Rastogi and Shim, SIGMOD 2000; Sun et al., ICML 2022, for embeddings). An outlier may lie
-near a single odd item by accident, so the tenth neighbour counts as well. Where the encoder is calibrated, the nearest item
-must also show the same thing more probably than not. A calibration that was fitted on images unlike these does not count.
+near a single odd item by accident, so the tenth neighbour counts as well. A calibration on copies says more: the nearest item
+must be a copy more probably than not. A calibration on classes decides only where the items are too few to say how near a
+neighbour usually is, since classes differ in how alike their images are. A calibration on images unlike these does not count.
 ``benchmarks/no_match.py`` measures how often this is right; see ``docs/reference/measures.md``.
 """
 
@@ -87,9 +88,10 @@ class Chance:
         if calibration is not None and calibration.knots:
             prior = _prior(sample, len(vectors), metric, calibration)
             if prior is not None:
-                even = _even_odds(calibration, prior)
-                nearest, usual = min(chance.nearest, even), min(chance.usual, even)
-                chance = replace(chance, nearest=nearest, usual=usual, calibration_holds=True)
+                if calibration.kind == "copies" or not math.isfinite(chance.nearest):
+                    even = _even_odds(calibration, prior)
+                    chance = replace(chance, nearest=min(chance.nearest, even), usual=min(chance.usual, even))
+                chance = replace(chance, calibration_holds=True)
         return chance if math.isfinite(chance.nearest) else None
 
     def for_sketches(self) -> Self:

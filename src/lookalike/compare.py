@@ -3,7 +3,7 @@
 A distance has a probability if the encoder is calibrated; see `Embedder.calibration`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -128,14 +128,8 @@ class Ranking(Sequence[RankedClass]):
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return the column names and the rows of a table for people; see `lookalike.stores.Answer.table`."""
-        columns: list[tuple[str, Callable[[RankedClass], str]]] = [
-            ("distance", lambda ranked: format_distance(ranked.distance, self.metric)),
-            ("probably same", lambda ranked: format_probability(ranked.probability)),
-            ("class", lambda ranked: ranked.label),
-        ]
-        if all(ranked.probability is None for ranked in self.classes):
-            del columns[1]
-        return [name for name, _ in columns], [[text(ranked) for _, text in columns] for ranked in self.classes]
+        rows = [[format_distance(ranked.distance, self.metric), ranked.label] for ranked in self.classes]
+        return ["distance", "class"], rows
 
 
 def find_threshold(

@@ -72,7 +72,7 @@ class Options:
 def calibrate(given: Options) -> None:
     """Calibrate an encoder on held-out images, and write the calibration into its card.
 
-    Afterwards search, verify and classify show probabilities, verify has a threshold, and --far works. With --copies,
+    Afterwards verify shows a probability and has a threshold, and --far works. With --copies,
     duplicates knows how near copies are. A card has one calibration of each kind. Use images like those that the encoder
     will see, but not images that it was trained on.
 

@@ -184,12 +184,12 @@ def _query_figure(source: Source) -> _Figure | None:
 
 
 def _hit_figure(collection: Collection, answer: Answer, hit: Hit) -> _Figure:
-    lines = answer.describe_distance(hit)
+    lines = [answer.describe_distance(hit)]
     if hit.item.label:
         lines.append(hit.item.label)
     if answers.is_missing(collection, hit.item):
         lines.append("The file is missing.")
-    bar = None if hit.closeness is None or hit.probability is not None else f"{hit.closeness:.0%}"
+    bar = None if hit.closeness is None else f"{hit.closeness:.0%}"
     return _Figure(hit.item.name, _image_uri(lambda: collection.folder.thumbnail(hit.item)), lines, bar)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from lookalike import tables
 from lookalike.encoders.card import CalibrationKind
-from lookalike.metric import Metric, format_distance, format_probability, same_or_copy
+from lookalike.metric import Metric, format_distance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -253,34 +253,26 @@ class Answer(Sequence[Hit]):
     def table(self, describe: Callable[[Hit], str], limit: int | None = _PRINTED) -> tuple[list[str], list[list[str]]]:
         """Return the column names and the rows of a table for people.
 
-        It has the distance, and the probability of “same” if the encoder is calibrated; otherwise a bar, which is empty if
-        a hit is no nearer than chance. A similarity in per cent would look like a probability.
+        It has the distance, and a bar, which is empty if a hit is no nearer than chance. It has no per cent: a similarity
+        would look like a probability, and `Hit.probability` is of equal priors, which the items of a collection do not have.
 
         Args:
             describe: returns the text of the last column, the image.
             limit: the number of rows; none is all.
         """
-        probably = f"probably {same_or_copy(self.calibrated_on)}"
         columns: list[tuple[str, Callable[[Hit], str]]] = [
             ("distance", lambda hit: format_distance(hit.distance, self.metric)),
             ("closeness", lambda hit: tables.bar(hit.closeness)),
-            (probably, lambda hit: format_probability(hit.probability)),
             ("label", lambda hit: hit.item.label or ""),
             ("image", describe),
         ]
-        calibrated = any(hit.probability is not None for hit in self.hits)
-        left_out = {"closeness"} if calibrated else {probably}
         if all(hit.closeness is None for hit in self.hits):
-            left_out.add("closeness")
-        shown = [(name, text) for name, text in columns if name not in left_out]
-        return [name for name, _ in shown], [[text(hit) for _, text in shown] for hit in self.hits[:limit]]
+            del columns[1]
+        return [name for name, _ in columns], [[text(hit) for _, text in columns] for hit in self.hits[:limit]]
 
-    def describe_distance(self, hit: Hit) -> list[str]:
-        """Describe how far a hit is: its distance, and the probability of “same” if the encoder is calibrated."""
-        distance = f"distance {format_distance(hit.distance, self.metric)}"
-        if hit.probability is None:
-            return [distance]
-        return [distance, f"probably {same_or_copy(self.calibrated_on)}: {format_probability(hit.probability)}"]
+    def describe_distance(self, hit: Hit) -> str:
+        """Say how far a hit is."""
+        return f"distance {format_distance(hit.distance, self.metric)}"
 
     def _remarks(self) -> list[str]:
         remarks = [NO_MATCH] if self.no_match else []
@@ -293,5 +285,5 @@ class Answer(Sequence[Hit]):
         return remarks
 
     def _figure(self, hit: Hit, thumbnail: Callable[[Item], bytes]) -> str:
-        caption = (", ".join(self.describe_distance(hit)), hit.item.label or "")
+        caption = (self.describe_distance(hit), hit.item.label or "")
         return tables.html_figure(lambda: thumbnail(hit.item), caption, hit.item.uri)

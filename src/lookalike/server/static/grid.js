@@ -2,7 +2,7 @@
 
 import { address } from "./api.js";
 import { icon, make, makeName } from "./dom.js";
-import { distance, percent, t } from "./i18n.js";
+import { distance, t } from "./i18n.js";
 import { makeImage } from "./image.js";
 
 const KEPT_NAME = /^[0-9a-f]{64}\./; // the server's own name for an upload
@@ -18,16 +18,6 @@ export function displayName({ name, attributes, id }) {
 export function obstacle({ missing }) {
   if (missing === null) return t("outside"); // of the folders that the server may show
   return missing ? t("missing") : null;
-}
-
-/** Say how probably a hit shows the same thing, or is a copy of the same image. */
-export function probability(hit, { calibrated_on: kind }) {
-  return t(kind === "copies" ? "copy" : "same", { probability: percent(hit.probability) });
-}
-
-/** Explain what `probability` says. */
-export function probabilityMeaning({ calibrated_on: kind }) {
-  return t(kind === "copies" ? "copyMeaning" : "sameMeaning");
 }
 
 /** Make the cards of hits. A click on a hit opens it; its second button searches by it. */
@@ -46,12 +36,9 @@ export function hitCards(hits, { answer, open, search }) {
     searchAgain.addEventListener("click", () => search(hit));
     card.append(image, searchAgain);
     if (hit.distance === 0) card.append(make("span", "badge", t("identical")));
-    if (hit.probability == null && hit.closeness != null) card.append(bar(hit.closeness));
+    if (hit.closeness != null) card.append(bar(hit.closeness));
     const facts = make("div", "facts");
     facts.append(makeName("span", "label", hit.attributes.title || hit.label || ""), measure("distance", gap, t("distance")));
-    if (hit.probability != null) {
-      facts.append(measure("probability", probability(hit, answer), probabilityMeaning(answer)));
-    }
     const caption = make("div", "caption");
     caption.append(makeName("span", "name", name), facts);
     card.append(caption);

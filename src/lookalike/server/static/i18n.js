@@ -58,13 +58,6 @@ export function number(value, digits = 2) {
   return new Intl.NumberFormat(locale, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 }
 
-/** Format a probability in whole per cent, never as 0 % or 100 %. */
-export function percent(value) {
-  const format = new Intl.NumberFormat(locale, { style: "percent" });
-  if (value > 0.99) return `>${format.format(0.99)}`;
-  return value < 0.01 ? `<${format.format(0.01)}` : format.format(value);
-}
-
 /** Format a distance: whole for bits, else with two digits. */
 export function distance(value, metric) {
   return number(value, metric === "hamming" ? 0 : 2);

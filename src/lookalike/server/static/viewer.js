@@ -2,7 +2,7 @@
 
 import { address } from "./api.js";
 import { $ } from "./dom.js";
-import { displayName, obstacle, probability, probabilityMeaning } from "./grid.js";
+import { displayName, obstacle } from "./grid.js";
 import { bytes, date, distance, t } from "./i18n.js";
 import { makeImage } from "./image.js";
 
@@ -26,8 +26,7 @@ export function viewer({ moved, closed, search }) {
     $("viewer-facts").textContent = facts(hit).join(" · ");
     $("viewer-path").textContent = hit.path ?? "";
     $("viewer-path").hidden = !hit.path;
-    $("viewer-distance").textContent = measures(hit, answer).join(" · ");
-    $("viewer-distance").title = hit.probability == null ? "" : probabilityMeaning(answer);
+    $("viewer-distance").textContent = t("measured", { metric: t(answer.metric), distance: distance(hit.distance, answer.metric) });
     $("original").hidden = obstacle(hit) !== null;
     $("original").href = address(hit.uri);
     // Not “disabled”, which would take the focus away, and the arrow keys with it.
@@ -112,11 +111,5 @@ function facts({ label, attributes, size, modified, ...hit }) {
   const about = [attributes.title, label].filter((text) => text && text !== name);
   if (size != null) about.push(bytes(size));
   if (modified) about.push(date(modified));
-  return about;
-}
-
-function measures(hit, answer) {
-  const about = [t("measured", { metric: t(answer.metric), distance: distance(hit.distance, answer.metric) })];
-  if (hit.probability != null) about.push(probability(hit, answer));
   return about;
 }
