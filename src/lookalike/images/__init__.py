@@ -15,6 +15,7 @@ from lookalike.images.formats import media_type
 from lookalike.images.kinds import NotTaken
 from lookalike.images.limits import DEFAULT_LIMITS, Limits
 from lookalike.images.sources import ImageInMemory, ImageSource, fingerprint, from_base64
+from lookalike.images.strokes import Stroke, Strokes, is_drawing, read_strokes, render_strokes
 from lookalike.images.thumbnails import thumbnail
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "Limits",
     "NotTaken",
     "Resizing",
+    "Stroke",
+    "Strokes",
     "claimed_pixels",
     "describe_not_taken",
     "dimensions",
@@ -36,10 +39,13 @@ __all__ = [
     "fingerprint",
     "from_base64",
     "is_animated",
+    "is_drawing",
     "load",
     "media_type",
     "open_image",
     "read_bytes",
+    "read_strokes",
+    "render_strokes",
     "survey",
     "thumbnail",
 ]

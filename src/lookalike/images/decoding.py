@@ -18,6 +18,7 @@ from lookalike.images.kinds import HEAD_BYTES
 from lookalike.images.limits import DEFAULT_LIMITS, Limits, check_pixels, count_pixels
 from lookalike.images.orientation import read_orientation, turn_upright, upright_size
 from lookalike.images.sources import ImageSource, check_regular, check_source, name_source, read_file, to_png
+from lookalike.images.strokes import SIDE, is_drawing, open_strokes, read_strokes
 
 
 def open_image(
@@ -30,7 +31,8 @@ def open_image(
     """Open an image as upright RGB, transparency on white, or on black if the image is nearly white.
 
     A JPEG file without its end marker is accepted, with a warning in the log, if all its pixels are there. A Pillow image is
-    treated like its file: EXIF orientation and limits apply. It is not changed.
+    treated like its file: EXIF orientation and limits apply. It is not changed. The JSON of a drawing is drawn; see
+    `lookalike.images.strokes`.
 
     Args:
         source: the image.
@@ -62,6 +64,8 @@ def open_image(
             checked.load()
             return _convert(checked.copy())
     data = read_file(checked, limits)
+    if is_drawing(data):
+        return open_strokes(read_strokes(data, name), at_least)
     media = media_type(data, name=name)
     with _errors_translated(name):
         return _convert(Content(data, media, name, limits).decode(at_least))
@@ -84,6 +88,8 @@ def claimed_pixels(source: ImageSource, at_least: int | None = None) -> int:
     if isinstance(checked, Image.Image):
         return count_pixels(checked.size)
     data = read_file(checked)
+    if is_drawing(data):
+        return SIDE**2
     media = media_type(data, name=name)
     with _errors_translated(name):
         return Content(data, media, name, DEFAULT_LIMITS).claimed_pixels(at_least)
