@@ -72,7 +72,20 @@ def test_a_calibration_that_is_never_sure_enough_does_not_shorten_it() -> None:
     assert without is not None
     assert chance is not None
     assert chance.nearest == without.nearest
-    assert chance.closeness([0.0, 1e9]) == [1, 0]
+    assert chance.closeness([0.0, 1e9], Metric.EUCLIDEAN) == [1, 0]
+
+
+def test_vectors_of_length_1_are_as_close_by_euclidean_as_by_cosine_distance() -> None:
+    vectors = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = []
+    for metric in (Metric.EUCLIDEAN, Metric.COSINE):
+        chance = Chance.of(vectors, metric)
+        assert chance is not None
+        found.append(chance.closeness(knn(vectors[:1], vectors, 20, metric).distances.tolist(), metric))
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+    assert found[0][0] == pytest.approx(1, abs=1e-5)
+    assert len({round(one, 3) for one in found[0]}) > 3
 
 
 def test_a_calibration_on_copies_shortens_it_the_more_the_rarer_they_are() -> None:

@@ -108,9 +108,14 @@ class Chance:
         tenth = distances[NEIGHBOURS - 1] if len(distances) >= NEIGHBOURS else 0
         return distances[0] > self.nearest or (tenth > self.tenth and distances[0] > self.usual)
 
-    def closeness(self, distances: Sequence[float]) -> list[float]:
-        """Convert distances to 1 at distance 0, and to 0 from the distance of `nearest` on."""
-        return [max(0.0, 1 - distance / self.nearest) for distance in distances]
+    def closeness(self, distances: Sequence[float], metric: Metric) -> list[float]:
+        """Convert distances to 1 at distance 0, and to 0 from the distance of `nearest` on.
+
+        Euclidean distances are squared, so that vectors of length 1 get the same values as by cosine distance: most lie in
+        a narrow range below `nearest`, which squares widen.
+        """
+        power = 2 if metric is Metric.EUCLIDEAN else 1
+        return [max(0.0, 1 - (distance / self.nearest) ** power) for distance in distances]
 
 
 def _limits(nearest: np.ndarray, tenth: np.ndarray) -> tuple[float, float, float]:

@@ -799,7 +799,7 @@ class Collection:
             calibration = None
         if hits and (calibration is not None or measured is not None):
             known = [None] * len(hits) if calibration is None else calibration.probability(np.array(distances)).tolist()
-            close = [None] * len(hits) if measured is None else measured.closeness(distances)
+            close = [None] * len(hits) if measured is None else measured.closeness(distances, answer.metric)
             hits = tuple(replace(hit, probability=p, closeness=c) for hit, p, c in zip(hits, known, close, strict=True))
         kind = None if calibration is None else calibration.kind
         return replace(answer, hits=hits, no_match=no_match, calibrated_on=kind, thumbnail=self.folder.thumbnail)
