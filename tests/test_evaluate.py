@@ -121,6 +121,35 @@ def test_images_rank_all_others_and_sketches_rank_photos() -> None:
     assert ranking.by_item.queries == 10
 
 
+@pytest.mark.parametrize(
+    ("photos", "names"), [(210, {"precision@100", "mAP@200"}), (120, {"precision@100"}), (99, set())]
+)
+def test_scores_of_sketches_equal_a_plain_loop(photos: int, names: set[str]) -> None:
+    rng = np.random.default_rng(photos)
+    labels = np.concatenate([np.arange(photos) % 3, np.arange(30) % 3])
+    items = np.concatenate([np.arange(photos), np.arange(30)])
+    sketch = np.arange(photos + 30) >= photos
+    vectors = (rng.normal(size=(photos + 30, 4)) + labels[:, None]).astype(np.float32)
+    data = EmbeddedDataset(vectors, labels, Metric.EUCLIDEAN, items=items, sketch=sketch)
+    expected: dict[str, list[float]] = {
+        name: [] for name in ("precision@100", "mAP@200", "item top-1", "item in 10", "item MRR")
+    }
+    for query in range(photos, photos + 30):
+        order = np.argsort(np.linalg.norm(vectors[:photos] - vectors[query], axis=1))
+        relevant = labels[order] == labels[query]
+        precision = np.cumsum(relevant) / np.arange(1, photos + 1)
+        rank = 1 + order.tolist().index(query - photos)
+        expected["precision@100"].append(float(relevant[:100].mean()))
+        expected["mAP@200"].append(float((precision * relevant)[:200].sum() / min(200, relevant.sum())))
+        expected["item top-1"].append(rank == 1)
+        expected["item in 10"].append(rank <= 10)
+        expected["item MRR"].append(1 / rank)
+    scores = {s.name: s.value for s in evaluate_embeddings(data, EvaluationOptions(tasks=("retrieval",))).scores}
+    assert names == scores.keys() & {"precision@100", "mAP@200"}
+    for name in names | {"item top-1", "item in 10", "item MRR"}:
+        assert scores[name] == pytest.approx(np.mean(expected[name])), name
+
+
 def test_the_data_can_name_queries_and_gallery() -> None:
     data = clouds(4, 10)
     queries = np.arange(40) < 8

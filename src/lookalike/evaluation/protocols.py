@@ -24,6 +24,9 @@ TASKS: tuple[Task, ...] = get_args(Task)
 # Fewest classes with two images on either side, to choose a threshold on some classes and judge it on the others.
 _MIN_CLASSES = 10
 
+# Ranks of the measures at k in the literature on sketches, if the gallery has as many photos: precision@100 and mAP@200.
+_SKETCH_KS = (100, 200)
+
 # Largest number of queries of a class in an episode.
 _EPISODE_QUERIES = 15
 
@@ -113,7 +116,8 @@ def evaluate_retrieval(data: EmbeddedDataset) -> RetrievalResult:
     """Rank the gallery for each query, without the query itself.
 
     Queries and gallery are those that the data names. Without these, sketches are the queries and photos the gallery;
-    without sketches, each image is a query against all others.
+    without sketches, each image is a query against all others. Sketches have scores at the ranks 100 and 200, too, if the
+    gallery is as large.
 
     Raises:
         DataError: there are no queries, or the gallery is empty.
@@ -133,10 +137,11 @@ def evaluate_retrieval(data: EmbeddedDataset) -> RetrievalResult:
     own_rows = _own_rows(queries, gallery)
     if own_rows is not None:
         protocol += "; no query is in its own ranking"
+    ks = retrieval.KS + (tuple(k for k in _SKETCH_KS if k <= len(gallery)) if has_sketches else ())
 
     def scores(labels: Int64[np.ndarray, " n"]) -> retrieval.RetrievalScores:
         return retrieval.evaluate(
-            data.vectors(queries, labels), data.vectors(gallery, labels), data.metric, own_rows=own_rows
+            data.vectors(queries, labels), data.vectors(gallery, labels), data.metric, ks=ks, own_rows=own_rows
         )
 
     by_item = None

@@ -23,6 +23,9 @@ from lookalike.shapes import Float64, Int64
 FORMAT = 2
 """Version of the JSON document."""
 
+# Ranks of the summary's scores of sketches.
+_NEAR, _FAR, _FARTHER = 10, 100, 200
+
 
 def installed_versions() -> dict[str, str]:
     """Return the versions that scores may depend on."""
@@ -198,8 +201,26 @@ def _retrieval_scores(result: RetrievalResult) -> list[Score]:
         _share("R-precision", by_class.r_precision, None, "precision at R, the number of relevant items"),
         Score("MRR", by_class.mrr, "number", None, "mean of 1 / rank of the first relevant item"),
     ]
+    if _FAR in by_class.precision_at:
+        scores.append(
+            _share(
+                f"precision@{_FAR}",
+                by_class.precision_at[_FAR],
+                None,
+                f"share of the {_FAR} nearest photos that is of the query's class",
+            )
+        )
+    if _FARTHER in by_class.map_at:
+        scores.append(
+            _share(f"mAP@{_FARTHER}", by_class.map_at[_FARTHER], None, f"mAP over the {_FARTHER} nearest photos")
+        )
     if by_item:
-        scores.append(_share("item top-1", by_item.top_1, by_item.queries, "the nearest photo is the sketched item"))
+        near = by_item.hit_rate_at[_NEAR]
+        scores += [
+            _share("item top-1", by_item.top_1, by_item.queries, "the nearest photo is the sketched item"),
+            _share(f"item in {_NEAR}", near, by_item.queries, f"the sketched item is among the {_NEAR} nearest photos"),
+            Score("item MRR", by_item.mrr, "number", None, "mean of 1 / rank of the sketched item"),
+        ]
     return scores
 
 
