@@ -420,3 +420,70 @@ def test_the_command(shop: Collection, photos: Path, other: Path, capsys: pytest
     assert run("reindex", shop.path, "--encoder", "toyshop", "--json") == 0
     written = json.loads(capsys.readouterr().out)
     assert (written["encoder"], written["items"], written["embedded"]) == ("toyshop", COUNT, COUNT)
+
+
+# ---- an encoder with the same network for photos
+
+
+@pytest.fixture
+def drawn(tmp_path: Path, photos: Path) -> Iterator[Collection]:
+    """A collection of an encoder for photos alone, whose images are gone."""
+    one = pocket_encoder.make(tmp_path / "one", ("photo",))
+    with la.open(tmp_path / "drawn", encoder=one, metric="cosine") as collection:
+        collection.add(photos, labels="folder")
+        shutil.rmtree(photos)
+        yield collection
+
+
+def test_an_encoder_with_a_new_sketch_branch_keeps_all_vectors(drawn: Collection, pocket: Path) -> None:
+    stored, ids = items(drawn), [item.id for item in drawn]
+    vectors = drawn.store.vectors(ids)
+    with Collection.open(drawn.path) as other:
+        result = drawn.reindex(pocket)
+        assert (result.items, result.embedded, result.removed) == (COUNT, 0, ())
+        for collection in (drawn, other):
+            collection.refresh()
+            assert collection.embedder.fingerprint == Encoder.open(pocket).fingerprint
+            assert collection.metric == "cosine"
+            assert items(collection) == stored
+            assert (collection.store.vectors(ids) == vectors).all()
+        assert other.search(save(drawn.path.parent / "query.png", 3), sketch=True, k=1)[0].distance == pytest.approx(
+            0, abs=1e-6
+        )
+    assert {path.name for path in drawn.path.iterdir() if path.name.startswith("encoder")} == {
+        drawn.folder.encoder.name
+    }
+    drawn.add_image(png(50), "later")
+    assert len(drawn) == COUNT + 1
+
+
+def test_a_search_follows_an_adopted_encoder(drawn: Collection, pocket: Path) -> None:
+    with Collection.open(drawn.path) as other:
+        drawn.reindex(pocket)
+        assert len(other.search(save(drawn.path.parent / "query.png", 3), k=3)) == 3
+        assert other.embedder.encoder.card.branches == ("photo", "sketch")
+
+
+def test_another_metric_embeds_again_with_the_same_photo_network(drawn: Collection, pocket: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"no usable image|gone or empty"):
+        drawn.reindex(pocket, "euclidean")
+    assert drawn.metric == "cosine"
+
+
+@pytest.mark.parametrize("failing", ["write_files", "replace_manifest"])
+def test_a_failed_adoption_leaves_the_old_encoder(
+    drawn: Collection, pocket: Path, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = drawn.embedder.fingerprint
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Encoder if failing == "write_files" else SQLiteStore, failing, fail)
+    with pytest.raises(StorageError, match="No space left"):
+        drawn.reindex(pocket)
+    monkeypatch.undo()
+    with Collection.open(drawn.path) as again:
+        assert again.embedder.fingerprint == before
+        again.reindex(pocket)
+        assert again.embedder.encoder.card.branches == ("photo", "sketch")

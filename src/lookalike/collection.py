@@ -50,7 +50,7 @@ from lookalike.query import (
     to_branch,
     to_texts,
 )
-from lookalike.reindex import Reindexed, reindex
+from lookalike.reindex import Reindexed, adopt, reindex
 from lookalike.search_options import SearchOptions, to_metric, to_query
 from lookalike.state import roots
 from lookalike.stores import (
@@ -194,7 +194,11 @@ class Collection:
                 return True
             stamp = manifest_stamp(self.path)
             try:
-                same = Folder.open(self.path).stored_manifest == before.folder.stored_manifest
+                found = Folder.open(self.path)
+                same = (found.stored_manifest, found.manifest) == (
+                    before.folder.stored_manifest,
+                    before.folder.manifest,
+                )
             except LookalikeError:  # the next search or write reports it
                 return False
             if same:
@@ -837,6 +841,9 @@ class Collection:
     ) -> Reindexed:
         """Embed all images again with another encoder, and swap the encoder and all vectors at once at the end.
 
+        An encoder with the same network for photos, such as one with a new sketch branch, replaces only the encoder: vectors,
+        codec and metric stay, unless another metric is given.
+
         Until then, the collection answers with its old vectors, and this and other processes may search and add images. Items
         keep their ids, labels and attributes. If the process is stopped, the next call continues.
 
@@ -861,14 +868,23 @@ class Collection:
             >>> la.open("mine").embedder.name
             'copies'
         """
-        embedder = Embedder.of(encoders.load(encoder), to_metric(metric))
+        loaded = encoders.load(encoder)
         self.refresh()
+        before = self.embedder
+        keeps_vectors = (
+            to_metric(metric) in (None, before.metric) and before.encoder.photo_fingerprint == loaded.photo_fingerprint
+        )
+        embedder = replace(before, encoder=loaded) if keeps_vectors else Embedder.of(loaded, to_metric(metric))
         if (embedder.fingerprint, embedder.space) == (self.embedder.fingerprint, self.embedder.space):
             raise MismatchError(
                 f"{self.path} has the encoder “{embedder.name}” and the metric {embedder.metric} already. Choose others."
             )
         opened = self._opened
-        result = reindex(opened.folder, opened.store, embedder, progress, prune=prune)
+        if keeps_vectors:
+            adopt(opened.folder, opened.store, embedder)
+            result = Reindexed(len(self), 0)
+        else:
+            result = reindex(opened.folder, opened.store, embedder, progress, prune=prune)
         self._follow(opened)
         return result
 

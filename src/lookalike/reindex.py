@@ -6,8 +6,8 @@ collection answers with its old vectors until all images have new ones. Other pr
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
@@ -36,6 +36,7 @@ from lookalike.untrusted.paths import resolve_inside
 
 _STAGING = "reindex"
 _LOCK = "reindex.lock"
+_NEW_ENCODER = "encoder.new"
 _ENCODERS = re.compile("encoder(-[0-9a-f]{16})?")
 
 
@@ -78,10 +79,7 @@ def reindex(
     if not isinstance(store, Replaceable):
         raise UsageError(f"The store of “{folder.name}” is not in its folder. Index the images into a new collection.")
     with ExitStack() as stack:
-        try:
-            stack.enter_context(locks.exclusive(folder.path / _LOCK, timeout=0))
-        except BusyError as e:
-            raise BusyError(f"Another process is reindexing {folder.path}. Wait until it ends.") from e
+        stack.enter_context(_locked(folder))
         staging = _open_staging(folder, embedder)
         staged = stack.enter_context(closing(staging.open_store()))
         run = _Run(folder, store, staged, embedder, progress, prune=prune)
@@ -95,7 +93,62 @@ def reindex(
                 run.embed()
         result = Reindexed(run.found, run.embedded, tuple(run.lost.values()))
     _clean_up(folder, staging.manifest, encoder)
+    shutil.rmtree(folder.path / _STAGING, ignore_errors=True)
     return result
+
+
+def adopt(folder: Folder, store: Store, embedder: Embedder) -> None:
+    """Replace the encoder of a collection by one that embeds photos alike, and keep all vectors.
+
+    A process that is killed leaves the old encoder or the new one.
+
+    Args:
+        folder: of the collection.
+        store: of the collection.
+        embedder: the new one, with the photo network, codec and metric of the collection's.
+
+    Raises:
+        BusyError: another process reindexes the collection.
+        MismatchError: the collection was reindexed meanwhile.
+        StorageError: the disk is full, or read-only.
+    """
+    manifest = folder.manifest.model_copy(update={"encoder": Manifest.of(embedder).encoder})
+    with _locked(folder):
+        encoder = folder.path / encoder_name(manifest)
+        new = folder.path / _NEW_ENCODER
+        try:
+            shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
+            new.mkdir()
+            embedder.encoder.write_files(new)
+            for file in (*new.iterdir(), new):
+                atomic.sync(file)
+            shutil.rmtree(resolve_inside(folder.path, encoder.name), ignore_errors=True)  # as above
+            new.rename(encoder)
+            atomic.sync(folder.path)
+            if isinstance(store, Replaceable):
+                store.replace_manifest(manifest.to_json())
+            else:
+                atomic.write_text(folder.path / MANIFEST, manifest.to_json())
+        except OSError as e:
+            raise StorageError(f"The encoder cannot be written into {folder.path}: {reason_of(e)}.") from e
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+        _clean_up(folder, manifest, encoder)
+
+
+@contextmanager
+def _locked(folder: Folder) -> Iterator[None]:
+    """Hold the lock of the collection's encoder in the block.
+
+    Raises:
+        BusyError: another process has it.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locks.exclusive(folder.path / _LOCK, timeout=0))
+        except BusyError as e:
+            raise BusyError(f"Another process is reindexing {folder.path}. Wait until it ends.") from e
+        yield
 
 
 class _NotEmbeddedError(Exception):
@@ -275,12 +328,12 @@ def _install_encoder(folder: Folder, staging: Folder) -> Path:
 
 
 def _clean_up(folder: Folder, manifest: Manifest, encoder: Path) -> None:
-    """Write the new manifest, and remove what is not needed any longer.
+    """Write the new manifest, and remove the encoders that are not needed any longer.
 
     The catalogue has the manifest, too, so a kill here does no harm.
     """
     with suppress(OSError):
         atomic.write_text(folder.path / MANIFEST, manifest.to_json())
         for path in folder.path.iterdir():
-            if path == folder.path / _STAGING or (_ENCODERS.fullmatch(path.name) and path != encoder):
+            if _ENCODERS.fullmatch(path.name) and path != encoder:
                 shutil.rmtree(path, ignore_errors=True)

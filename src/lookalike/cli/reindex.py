@@ -38,6 +38,8 @@ class Options:
 def reindex(given: Options) -> None:
     """Embed the images of a collection again with another encoder, and swap encoder and vectors at the end.
 
+    If the new encoder has the same network for photos, the vectors stay.
+
     The collection answers with its old encoder until then, also on a running server, and other commands may add images. Items
     keep their ids, labels and attributes. You can stop the command at any time; the same command continues.
 

@@ -82,6 +82,16 @@ class Encoder:
             digest.update(self._digest(name))
         return digest.hexdigest()
 
+    @cached_property
+    def photo_fingerprint(self) -> str:
+        """SHA-256 of the network for photos and its input. Encoders with the same one embed photos alike."""
+        digest = hashlib.sha256()
+        included = {"input", "dimension", "output", "network_output"}
+        fields = self.card.model_dump(mode="json", include=included, exclude_defaults=True)
+        digest.update(json.dumps(fields, sort_keys=True).encode())
+        digest.update(self._digest("photo.onnx"))
+        return digest.hexdigest()
+
     @property
     def files(self) -> tuple[str, ...]:
         """Names of the artefact's files, its card first."""

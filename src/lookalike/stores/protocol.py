@@ -241,6 +241,10 @@ class Replaceable(Protocol):
         """
         ...
 
+    def replace_manifest(self, manifest: str) -> None:
+        """Describe the same vectors otherwise, in one transaction; as `replace_vectors` for stores that others opened before."""
+        ...
+
 
 def take_snapshot(store: Store) -> Snapshot:
     """Return all vectors of a store at one moment.

@@ -30,6 +30,13 @@ def read_manifest(sql: Connection) -> str | None:
     return None if row is None or not isinstance(row[0], str) else row[0]
 
 
+def write_manifest(sql: Connection, manifest: str) -> None:
+    """Write the manifest in an open write transaction."""
+    sql.execute(MANIFEST_SCHEMA)
+    sql.execute("DELETE FROM manifest")
+    sql.execute("INSERT INTO manifest VALUES (?)", (manifest,))
+
+
 def check_manifest(sql: Connection, known: str | None, folder: Path) -> None:
     """Check that the vectors are still those of the manifest that was read when the store was opened.
 
@@ -61,8 +68,6 @@ def replace_vectors(sql: Connection, find: FindVectors, manifest: str, folder: P
         sql.executemany("INSERT INTO vectors VALUES (?, ?)", [(new, vector) for new, _, vector in kept])
     if last:  # as for any other new item: no seq of a deleted item is used again
         sql.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'items'", (last + shift,))
-    sql.execute(MANIFEST_SCHEMA)
-    sql.execute("DELETE FROM manifest")
-    sql.execute("INSERT INTO manifest VALUES (?)", (manifest,))
+    write_manifest(sql, manifest)
     sql.execute(SETTINGS_SCHEMA)
     sql.execute("UPDATE tuning SET settings = json_set(settings, '$.built', '')")  # the index is of the old vectors

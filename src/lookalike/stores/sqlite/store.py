@@ -32,7 +32,13 @@ from lookalike.stores.sqlite import indexes, relative
 from lookalike.stores.sqlite.catalogue import NAME, Catalogue, chunks, damaged
 from lookalike.stores.sqlite.indexes import IndexCache, IndexedMatrix
 from lookalike.stores.sqlite.latency import LatencyModel
-from lookalike.stores.sqlite.manifests import FindVectors, check_manifest, read_manifest, replace_vectors
+from lookalike.stores.sqlite.manifests import (
+    FindVectors,
+    check_manifest,
+    read_manifest,
+    replace_vectors,
+    write_manifest,
+)
 from lookalike.stores.sqlite.matrix import Matrix, MatrixCache, PreparedQuery
 from lookalike.stores.sqlite.relative import RelativeRoots
 from lookalike.stores.sqlite.schema import CHUNK, ITEM_COLUMNS, SETTINGS_SCHEMA, placeholders, to_condition, to_row
@@ -210,6 +216,11 @@ class SQLiteStore:
         with self._write_vectors() as sql:
             replace_vectors(sql, find, manifest, self.folder)
         self._indexes.clear()
+
+    def replace_manifest(self, manifest: str) -> None:
+        """See `Replaceable.replace_manifest`."""
+        with self._write_vectors(new_generation=False) as sql:
+            write_manifest(sql, manifest)
 
     def _write_vectors(self, *, new_generation: bool = True) -> AbstractContextManager[Connection]:
         """Begin a write transaction, and check that the vectors are still those that the store was opened for."""
