@@ -20,7 +20,10 @@ from lookalike import encoders, images, search
 from lookalike.embedding import Embedder
 
 _QUERIES, _HITS = 12, 5
-_SIDE, _GAP, _HEADER = 72, 8, 28
+SIDE = 72
+"""Of a thumbnail, in pixels."""
+
+_GAP, _HEADER = 8, 28
 _RIGHT, _WRONG = "#1a7f37", "#cf222e"
 
 
@@ -67,7 +70,7 @@ def draw(
     paths: Sequence[Path], labels: np.ndarray, queries: Sequence[int], columns: dict[str, list[list[int]]]
 ) -> Image.Image:
     """Draw a line for each query: the query, then the hits of each encoder."""
-    step = _SIDE + _GAP
+    step = SIDE + _GAP
     starts = [_GAP, *(_GAP + step + 2 * _GAP + i * (_HITS * step + 2 * _GAP) for i in range(len(columns)))]
     sheet = Image.new("RGB", (starts[-1] + _HITS * step, _HEADER + len(queries) * step), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
@@ -75,22 +78,28 @@ def draw(
         pen.text((start, 6), title, "black", font)
     for line, query in enumerate(queries):
         top = _HEADER + line * step
-        sheet.paste(_thumbnail(paths[query]), (starts[0], top))
+        sheet.paste(thumbnail(paths[query]), (starts[0], top))
         for start, found in zip(starts[1:], columns.values(), strict=True):
             for place, row in enumerate(found[line]):
-                left = start + place * step
-                sheet.paste(_thumbnail(paths[row]), (left, top))
-                right = labels[row] == labels[query]
-                box = (left - 2, top - 2, left + _SIDE + 1, top + _SIDE + 1)
-                pen.rectangle(box, outline=_RIGHT if right else _WRONG, width=3)
-                if not right:  # for readers who cannot distinguish the colours
-                    pen.rectangle((left + _SIDE - 14, top + _SIDE - 14, left + _SIDE, top + _SIDE), _WRONG)
-                    pen.text((left + _SIDE - 7, top + _SIDE - 8), "×", "white", font, anchor="mm")
+                framed = frame(thumbnail(paths[row]), right=labels[row] == labels[query])
+                sheet.paste(framed, (start + place * step - 2, top - 2))
     return sheet
 
 
-def _thumbnail(path: Path) -> Image.Image:
-    return ImageOps.pad(images.open_image(path), (_SIDE, _SIDE), color="white")
+def thumbnail(path: Path) -> Image.Image:
+    """Fit an image into a square of 72 pixels."""
+    return ImageOps.pad(images.open_image(path), (SIDE, SIDE), color="white")
+
+
+def frame(image: Image.Image, *, right: bool) -> Image.Image:
+    """Frame a hit: green, or red with a cross, for readers who cannot distinguish the colours."""
+    framed = ImageOps.expand(image, 2)
+    pen, corner = ImageDraw.Draw(framed), SIDE + 2
+    pen.rectangle((0, 0, SIDE + 3, SIDE + 3), outline=_RIGHT if right else _WRONG, width=3)
+    if not right:
+        pen.rectangle((corner - 14, corner - 14, corner, corner), _WRONG)
+        pen.text((corner - 7, corner - 8), "×", "white", ImageFont.load_default(15), anchor="mm")
+    return framed
 
 
 if __name__ == "__main__":
