@@ -23,6 +23,7 @@ ALLOWED = {
     "PIL": ("images", "sample", "evaluation.copies", "evaluation.report"),
     "boto3": ("cloud",),
     "click": ("cli",),
+    "cv2": ("learn.pseudo_sketches",),
     "faiss": ("search", "ann"),
     "fastapi": ("server",),
     "h11": ("server.protocol",),

@@ -10,6 +10,7 @@ from lookalike import datasets
 from lookalike.datasets import LabelledImages
 from lookalike.errors import DataError
 from lookalike.learn import augment
+from lookalike.learn.pseudo_sketches import with_pseudo_sketches
 from lookalike.learn.recipe import Recipe, Stage
 from lookalike.learn.sampling import Batches, batches, check_comparisons
 from lookalike.progress import Progress
@@ -52,6 +53,10 @@ def load(recipe: Recipe, index: int, progress: Progress) -> StageData:
     stage = recipe.stages[index]
     data = stage.data
     training, validation = read(recipe, index, data.size, progress)
+    if style := data.pseudo_sketches:
+        training = with_pseudo_sketches(training, style, style.count, recipe.seed)
+        if not validation.sketch.any():
+            validation = with_pseudo_sketches(validation, style, 1, recipe.seed)
     if data.quarter_turns:
         training = quarter_turns(training)
     if data.class_per_image:

@@ -38,6 +38,7 @@ from lookalike.learn.recipe.network import (
     imagenet_input,
 )
 from lookalike.learn.recipe.overrides import override
+from lookalike.learn.recipe.pseudo_sketches import PseudoSketches, PseudoSketchKind, PseudoSketchStyle
 from lookalike.learn.recipe.reading import parse, parse_head, read, read_any
 from lookalike.learn.recipe.recipe import Recipe
 from lookalike.learn.recipe.sampling import PairSampler, PKSampler, Sampler, TripletSampler
@@ -90,6 +91,9 @@ __all__ = [
     "Precision",
     "PrototypesHead",
     "ProxyAnchorTerm",
+    "PseudoSketchKind",
+    "PseudoSketchStyle",
+    "PseudoSketches",
     "PublicNetwork",
     "Recipe",
     "ResNetwork",

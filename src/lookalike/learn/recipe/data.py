@@ -9,6 +9,7 @@ from lookalike.datasets import FolderSource, Source, SplitBy, ToyShopSource
 from lookalike.encoders.card import MAX_SIZE, Mean, Std
 from lookalike.images import Fit
 from lookalike.learn.part import Part
+from lookalike.learn.recipe.pseudo_sketches import PseudoSketches
 
 
 def _as_image(value: object) -> object:
@@ -30,6 +31,9 @@ class Data(Part):
     quarter_turns: bool = Field(
         False, description="train on each class turned by 90°, 180° and 270° as another class (Santoro et al. 2016)"
     )
+    pseudo_sketches: PseudoSketches | None = Field(
+        None, description="line drawings traced from the photos; none by default"
+    )
     size: int = Field(ge=8, le=MAX_SIZE, description="pixels per side")
     fit: Fit = "squash"
     mean: tuple[Mean, Mean, Mean] = (0.5, 0.5, 0.5)
@@ -37,8 +41,10 @@ class Data(Part):
 
     @property
     def has_sketches(self) -> bool:
-        """Whether a source has sketches beside its photos."""
-        return any(isinstance(s, FolderSource | ToyShopSource) and s.sketches for s in self.sources)
+        """Whether a source has sketches beside its photos, or they are traced from photos."""
+        return self.pseudo_sketches is not None or any(
+            isinstance(s, FolderSource | ToyShopSource) and s.sketches for s in self.sources
+        )
 
     @property
     def class_per_image(self) -> bool:

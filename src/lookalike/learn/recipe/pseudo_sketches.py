@@ -1,0 +1,41 @@
+"""Pseudo-sketches: how many drawings to make of a photo, and their style."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from lookalike.learn.part import Count, Part
+
+PseudoSketchKind = Literal["edges", "regions", "lines"]
+"""What a pseudo-sketch traces: strong edges, the borders of regions of similar colour, or dark lines."""
+
+
+class PseudoSketchStyle(Part):
+    """The style of pseudo-sketches: what they trace, and how far strokes differ from what they trace."""
+
+    kinds: tuple[PseudoSketchKind, ...] = Field(
+        ("edges", "regions", "lines"),
+        min_length=1,
+        description="each drawing traces one of them: edges, regions or lines",
+    )
+    thickness: tuple[Annotated[float, Field(gt=0, le=10)], Annotated[float, Field(gt=0, le=10)]] = Field(
+        (0.5, 1.8), description="least and largest width of a stroke, in percent of the image's side"
+    )
+    drop: float = Field(0.3, ge=0, lt=1, description="largest share of the strokes that are left out")
+    deform: float = Field(
+        3.0, ge=0, le=20, description="how far a stroke is bent and shifted, in percent of the image's side"
+    )
+
+    @model_validator(mode="after")
+    def _check_thickness(self) -> Self:
+        least, largest = self.thickness
+        if least > largest:
+            msg = f"the least width, {least}, is above the largest, {largest}; write the smaller number first"
+            raise ValueError(msg)
+        return self
+
+
+class PseudoSketches(PseudoSketchStyle):
+    """Pseudo-sketches of each training photo."""
+
+    count: Count = Field(1, le=100, description="drawings of each photo")
