@@ -1,6 +1,7 @@
 """Pseudo-sketches: what they trace, how they depend on style and seed, and their place in a run."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import tiny_run
+from lookalike.datasets import LabelledImages
 from lookalike.errors import RecipeError
 from lookalike.learn import data, recipe
 from lookalike.learn.pseudo_sketches import pseudo_sketch, with_pseudo_sketches
-from lookalike.learn.recipe.pseudo_sketches import PseudoSketchKind, PseudoSketchStyle
+from lookalike.learn.recipe.pseudo_sketches import PseudoSketches, PseudoSketchKind, PseudoSketchStyle
 from lookalike.progress import SILENT
 from lookalike.shapes import UInt8
 
@@ -89,14 +91,14 @@ def test_without_deformation_two_drawings_of_one_style_differ_less() -> None:
 def test_each_photo_gets_drawings_of_its_class_and_item(tmp_path: Path) -> None:
     path = tiny_run.write(tmp_path)
     samples = data.load(recipe.read(path), 0, SILENT).training
-    both = with_pseudo_sketches(samples, PseudoSketchStyle(), 2, seed=1)
+    both = with_pseudo_sketches(samples, PseudoSketches(count=2), seed=1)
     n = len(samples)
     assert len(both) == 3 * n
     assert (both.images[:n] == samples.images).all()
     assert (both.sketch == (np.arange(3 * n) >= n)).all()
     for column in ("labels", "items"):
         assert (getattr(both, column)[n:] == np.repeat(getattr(samples, column), 2)).all()
-    again = with_pseudo_sketches(samples, PseudoSketchStyle(), 2, seed=1)
+    again = with_pseudo_sketches(samples, PseudoSketches(count=2), seed=1)
     assert (both.images == again.images).all()
 
 
@@ -112,6 +114,20 @@ def test_real_sketches_validate_alone(tmp_path: Path) -> None:
     run = data.load(recipe.read(path, ["data.pseudo_sketches={count: 2}"]), 0, SILENT)
     for samples, drawings in ((run.training, 3), (run.validation, 1)):
         assert int(samples.sketch.sum()) == drawings * int((~samples.sketch).sum())
+
+
+@pytest.mark.parametrize("without", ["class", "item"])
+def test_photos_of_drawn_classes_or_items_get_no_drawings(without: Literal["class", "item"]) -> None:
+    photos = np.repeat(product(16)[None], 5, axis=0)
+    samples = LabelledImages(
+        photos,
+        labels=np.array([0, 0, 0, 1, 1]),
+        items=np.array([0, 0, 1, 2, 3]),
+        sketch=np.array([False, True, False, False, False]),
+        classes=("mug", "hat"),
+    )
+    both = with_pseudo_sketches(samples, PseudoSketches(without=without), seed=0)
+    assert both.items[5:].tolist() == {"class": [2, 3], "item": [1, 2, 3]}[without]
 
 
 def test_an_upside_down_range_of_widths_is_refused(tmp_path: Path) -> None:

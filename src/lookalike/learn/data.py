@@ -54,9 +54,8 @@ def load(recipe: Recipe, index: int, progress: Progress) -> StageData:
     data = stage.data
     training, validation = read(recipe, index, data.size, progress)
     if style := data.pseudo_sketches:
-        training = with_pseudo_sketches(training, style, style.count, recipe.seed)
-        if not validation.sketch.any():
-            validation = with_pseudo_sketches(validation, style, 1, recipe.seed)
+        training = with_pseudo_sketches(training, style, recipe.seed)
+        validation = trace_held_out(validation, recipe, index)
     if data.quarter_turns:
         training = quarter_turns(training)
     if data.class_per_image:
@@ -80,6 +79,14 @@ def read(recipe: Recipe, index: int, size: int, progress: Progress) -> tuple[Lab
     data = recipe.stages[index].data
     holdout = datasets.Holdout(data.validation, data.held_out, recipe.seed, data.class_per_image)
     return datasets.split_for_training(data.sources, holdout, size, data.fit, progress)
+
+
+def trace_held_out(validation: LabelledImages, recipe: Recipe, index: int) -> LabelledImages:
+    """Add a pseudo-sketch of each held-out photo if the stage trains on pseudo-sketches and no real sketch is held out."""
+    style = recipe.stages[index].data.pseudo_sketches
+    if style is None or validation.sketch.any():
+        return validation
+    return with_pseudo_sketches(validation, style.model_copy(update={"count": 1}), recipe.seed)
 
 
 def _check_validation(validation: LabelledImages, stage: Stage, progress: Progress) -> None:

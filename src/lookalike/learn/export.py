@@ -16,6 +16,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+from torch.nn import functional
 
 from lookalike import atomic
 from lookalike.datasets import LabelledImages
@@ -28,6 +29,7 @@ from lookalike.learn import quantise, validating
 from lookalike.learn.data import StageData
 from lookalike.learn.heads import Head, fitting, onnx_graph
 from lookalike.learn.networks import Siamese, branches_of, weights
+from lookalike.learn.photo_branch import PhotoBranch
 from lookalike.learn.pixels import normalise, to_tensor
 from lookalike.learn.recipe import Precision, Recipe
 from lookalike.metric import Metric
@@ -65,10 +67,18 @@ class Training:
     precision: Precision | None = None
 
 
-def write(recipe: Recipe, network: Siamese, folder: Path, data: StageData, training: Training) -> Path:
+def write(
+    recipe: Recipe,
+    network: Siamese,
+    folder: Path,
+    data: StageData,
+    training: Training,
+    photos: PhotoBranch | None = None,
+) -> Path:
     """Write the artefact, and check that its embeddings are those of the network.
 
-    A head in closed form is fitted here, to the features of the network as it is exported.
+    A head in closed form is fitted here, to the features of the network as it is exported. A fixed photo branch is copied, and
+    the artefact has its input.
 
     Args:
         recipe: the run's recipe; the artefact has the input size and normalisation of its last stage.
@@ -76,6 +86,7 @@ def write(recipe: Recipe, network: Siamese, folder: Path, data: StageData, train
         folder: the artefact's folder; an existing one is replaced.
         data: the images of the last stage: those of training for int8 and for the head, the held-out ones to compare on.
         training: facts for the card.
+        photos: the fixed photo branch of the run, if it has one.
 
     Returns:
         The folder.
@@ -87,9 +98,13 @@ def write(recipe: Recipe, network: Siamese, folder: Path, data: StageData, train
     new = folder.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    card = _card(recipe, network, training)
+    card = _card(recipe, network, training, photos)
     network = network.float().eval().cpu()
-    models = {name: to_onnx(network.branch(name), card.input.size) for name in card.branches}
+    held_out = photos.held_out if photos else data.validation
+    trained = branches_of(network.state_dict())
+    models = {name: to_onnx(network.branch(name), card.input.size) for name in trained}
+    if photos:
+        shutil.copyfile(photos.encoder.folder / "photo.onnx", new / "photo.onnx")
     if recipe.int8:
         models = {name: quantise.static(model, _calibration_images(data, card, name)) for name, model in models.items()}
     _write(new, card, models)
@@ -101,12 +116,12 @@ def write(recipe: Recipe, network: Siamese, folder: Path, data: StageData, train
         _write(new, card, models)
     if head or recipe.int8:
         # The figures of the epochs are those of the features in float32.
-        _write_card(new, _with_figures(card, data.validation, Encoder.open(new)))
+        _write_card(new, _with_figures(card, held_out, Encoder.open(new)))
     for name, model in models.items():
         if recipe.int8:
-            _check_int8(network, Encoder.open(new), name, data.validation, head)
+            _check_int8(network, Encoder.open(new), name, held_out, head)
         else:
-            _check(network, new, name, model, data.validation, head)
+            _check(network, new, name, model, held_out, head)
     shutil.rmtree(folder, ignore_errors=True)
     new.replace(folder)
     atomic.sync(folder.parent)
@@ -154,7 +169,9 @@ def _calibration_images(data: StageData, card: Card, branch: Branch) -> Float32[
     """Choose training images of a branch, evenly, and normalise them."""
     rows = np.flatnonzero(data.training.sketch == (branch == "sketch"))
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _CALIBRATED)).astype(int))]
-    return normalise(to_tensor(data.training.images[rows]), card.input).numpy()
+    x = normalise(to_tensor(data.training.images[rows]), card.input)
+    # Beside a fixed photo branch, the artefact's input may be larger than the images that its sketch branch is trained on.
+    return functional.interpolate(x, card.input.size, mode="bilinear").numpy()
 
 
 def _with_figures(card: Card, samples: LabelledImages, encoder: Encoder) -> Card:
@@ -171,8 +188,9 @@ def save_network(model: onnx.ModelProto, path: Path) -> None:
         onnx.save(model, part)
 
 
-def _card(recipe: Recipe, network: Siamese, training: Training) -> Card:
+def _card(recipe: Recipe, network: Siamese, training: Training, photos: PhotoBranch | None) -> Card:
     data = recipe.stages[-1].data
+    given = photos.encoder.card.input if photos else Input(size=data.size, fit=data.fit, mean=data.mean, std=data.std)
     return Card(
         name=recipe.name,
         description=recipe.description,
@@ -181,8 +199,8 @@ def _card(recipe: Recipe, network: Siamese, training: Training) -> Card:
         dimension=network.dimension,
         output="float",
         metric=Metric.EUCLIDEAN,
-        input=Input(size=data.size, fit=data.fit, mean=data.mean, std=data.std),
-        branches=branches_of(network.state_dict()),
+        input=given,
+        branches=("photo", "sketch") if photos else branches_of(network.state_dict()),
         provenance=Provenance(
             recipe=_as_trained(recipe, training.precision),
             seed=recipe.seed,
@@ -206,6 +224,8 @@ def _as_trained(recipe: Recipe, precision: Precision | None) -> dict[str, Any]:
         if precision is not None and stage["train"]["precision"] == "auto":
             stage["train"]["precision"] = precision
         shorten_paths(stage["data"]["sources"])
+    if tree["photos"]:
+        tree["photos"] = _last_parts(tree["photos"])
     if tree["start"]:
         tree["start"] = _last_parts(tree["start"])
     public = tree["network"].get("weights")

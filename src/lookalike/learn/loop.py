@@ -12,6 +12,7 @@ from lookalike.learn.distributed import gather, on_first, split_batch
 from lookalike.learn.losses.targets import Teacher
 from lookalike.learn.sampling import Batch
 from lookalike.learn.stage_run import StageRun
+from lookalike.shapes import Float, Float32, Int64
 
 # A loss that is 0 in this many first epochs stays 0.
 _IDLE_EPOCHS = 3
@@ -89,14 +90,10 @@ def train_epoch(run: StageRun, teacher: Teacher | None = None) -> dict[str, floa
 
 def train_batch(run: StageRun, batch: Batch, change: torch.nn.Module, teacher: Teacher | None = None) -> list[float]:
     """Update the weights by one batch, and return its loss and the value of each term."""
-    stage, state, fabric, training = run.stage, run.state, run.fabric, run.data.training
+    state, fabric, training = run.state, run.fabric, run.data.training
     split = split_batch(training.sketch[batch.rows], fabric.world_size)
     rows = batch.rows[split[fabric.global_rank]]
-    x = pixels.normalise(change(pixels.to_tensor(training.images[rows], fabric.device)), stage.data)
-    # A stage without sketches skips the sketch branch: an empty batch would spoil its statistics.
-    sketch = torch.from_numpy(training.sketch[rows]).to(fabric.device) if stage.data.has_sketches else None
-    with pixels.autocast(state.precision, fabric.device):
-        embeddings = state.wrapped(x, sketch)
+    embeddings = _embed_fixed(run, rows, change) if run.photos else _embed(run, rows, change)
     targets = teaching.make_targets(training, batch, fabric.device, teacher)
     loss, values = state.loss(gather(embeddings, split, fabric), targets)
     if not torch.isfinite(loss):
@@ -111,10 +108,31 @@ def train_batch(run: StageRun, batch: Batch, change: torch.nn.Module, teacher: T
     return [float(loss.detach()), *values]
 
 
+def _embed(run: StageRun, rows: Int64[np.ndarray, " b"], change: torch.nn.Module) -> Float[torch.Tensor, "b d"]:
+    """Embed changed training images by the network in training."""
+    stage, training, device = run.stage, run.data.training, run.fabric.device
+    x = pixels.normalise(change(pixels.to_tensor(training.images[rows], device)), stage.data)
+    # A stage without sketches skips the sketch branch: an empty batch would spoil its statistics.
+    sketch = torch.from_numpy(training.sketch[rows]).to(device) if stage.data.has_sketches else None
+    with pixels.autocast(run.state.precision, device):
+        embeddings: torch.Tensor = run.state.wrapped(x, sketch)
+    return embeddings
+
+
+def _embed_fixed(run: StageRun, rows: Int64[np.ndarray, " b"], change: torch.nn.Module) -> Float[torch.Tensor, "b d"]:
+    """Embed the sketches among training images, and look the vectors of the photos up."""
+    assert run.photos is not None  # noqa: S101 -- the caller checks
+    sketch = run.data.training.sketch[rows]
+    embeddings = run.photos.training[torch.from_numpy(rows)].to(run.fabric.device)
+    if sketch.any():
+        embeddings[torch.from_numpy(sketch)] = _embed(run, rows[sketch], change)
+    return embeddings
+
+
 def validate(run: StageRun) -> dict[str, float]:
     """Measure the network on the held-out images."""
     state, held_out = run.state, run.data.validation
-    embeddings = validating.embed(state.result, held_out, run.stage, state.precision)
+    embeddings = _embed_held_out(run)
     # Batch normalisation can keep the loss finite while the weights, and the statistics used outside training, diverge.
     if not np.isfinite(embeddings).all():
         raise RecipeError(
@@ -122,3 +140,13 @@ def validate(run: StageRun) -> dict[str, float]:
             f"{state.epoch + 1}. Lower optimiser.learning_rate."
         )
     return validating.measure(run.stage, run.recipe.seed, state.loss, held_out, embeddings)
+
+
+def _embed_held_out(run: StageRun) -> Float32[np.ndarray, "n d"]:
+    state, held_out = run.state, run.data.validation
+    if run.photos is None:
+        return validating.embed(state.result, held_out, run.stage, state.precision)
+    embeddings = run.photos.validation.copy()
+    sketches = held_out.take(held_out.sketch)
+    embeddings[held_out.sketch] = validating.embed(state.result, sketches, run.stage, state.precision)
+    return embeddings

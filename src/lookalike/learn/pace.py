@@ -8,6 +8,7 @@ import torch
 from lookalike.learn import augment, pixels
 from lookalike.learn.distributed import on_first
 from lookalike.learn.recipe import Precision
+from lookalike.learn.sampling import Batch
 from lookalike.learn.stage_run import StageRun
 from lookalike.tables import plural
 
@@ -35,11 +36,16 @@ def measure(run: StageRun) -> None:
         ratio = seconds["32-true"] / seconds["bf16-mixed"]
         run.progress.note(f"precision {chosen}: bf16-mixed is {ratio:.1f} times as fast as 32-true here")
     state.precision = chosen
-    images = sum(len(batch.rows) for batch in run.data.batches.epoch(0))
+    images = sum(_embedded(run, batch) for batch in run.data.batches.epoch(0))
     epochs = config.epochs - state.epoch
     minutes = seconds[chosen] / _IMAGES * images / run.fabric.world_size * epochs / 60
     most = "at most " if config.early_stopping else "about "
     run.progress.note(f"{most}{describe(minutes)} for {plural(epochs, 'epoch')} of {plural(images, 'image')}")
+
+
+def _embedded(run: StageRun, batch: Batch) -> int:
+    """Count the images of a batch that the network embeds: only sketches beside a fixed photo branch."""
+    return int(run.data.training.sketch[batch.rows].sum()) if run.photos else len(batch.rows)
 
 
 def time_step(run: StageRun, precision: Precision) -> float:

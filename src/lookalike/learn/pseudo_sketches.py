@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from lookalike.datasets import LabelledImages
-from lookalike.learn.recipe.pseudo_sketches import PseudoSketchKind, PseudoSketchStyle
-from lookalike.shapes import Float32, UInt8
+from lookalike.learn.recipe.pseudo_sketches import PseudoSketches, PseudoSketchKind, PseudoSketchStyle
+from lookalike.shapes import Bool, Float32, UInt8
 
 # The side of an image, in pixels, for which the scales of the filters are given.
 _REFERENCE = 128
@@ -43,19 +43,18 @@ def pseudo_sketch(
     return _draw(found, image, style, rng)
 
 
-def with_pseudo_sketches(samples: LabelledImages, style: PseudoSketchStyle, count: int, seed: int) -> LabelledImages:
-    """Return the samples, and pseudo-sketches of each photo: of the photo's class, and of the same item.
+def with_pseudo_sketches(samples: LabelledImages, config: PseudoSketches, seed: int) -> LabelledImages:
+    """Return the samples, and pseudo-sketches of photos: each of the photo's class, and of the same item.
 
     Args:
         samples: photos, and perhaps sketches, which stay.
-        style: of the drawings.
-        count: drawings of each photo.
+        config: how many drawings of which photos, and their style.
         seed: with a photo's position it determines its drawings.
     """
-    rows = np.repeat(np.flatnonzero(~samples.sketch), count)
+    rows = np.repeat(np.flatnonzero(~samples.sketch & ~_drawn(samples, config)), config.count)
     drawings = np.empty((len(rows), *samples.images.shape[1:]), np.uint8)
     for i, row in enumerate(rows.tolist()):
-        drawings[i] = pseudo_sketch(samples.images[row], style, np.random.default_rng((seed, i)))
+        drawings[i] = pseudo_sketch(samples.images[row], config, np.random.default_rng((seed, i)))
     return replace(
         samples,
         images=np.concatenate([samples.images, drawings]),
@@ -63,6 +62,17 @@ def with_pseudo_sketches(samples: LabelledImages, style: PseudoSketchStyle, coun
         items=np.concatenate([samples.items, samples.items[rows]]),
         sketch=np.concatenate([samples.sketch, np.ones(len(rows), bool)]),
     )
+
+
+def _drawn(samples: LabelledImages, config: PseudoSketches) -> Bool[np.ndarray, " n"]:
+    """Mark the images whose class or item has sketches, if these get no pseudo-sketches."""
+    match config.without:
+        case "class":
+            return np.isin(samples.labels, samples.labels[samples.sketch])
+        case "item":
+            return np.isin(samples.items, samples.items[samples.sketch])
+        case None:
+            return np.zeros(len(samples), bool)
 
 
 def _edge_map(
@@ -82,7 +92,8 @@ def _edge_map(
 def _grey(image: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator) -> Float32[np.ndarray, "h w"]:
     """Mix the channels at random: no fixed mix shows the borders between all colours."""
     weights = rng.uniform(0.2, 1.2, 3)
-    return image.astype(np.float32) @ (weights / weights.sum()).astype(np.float32)
+    mixed: Float32[np.ndarray, "h w"] = image.astype(np.float32) @ (weights / weights.sum()).astype(np.float32)
+    return mixed
 
 
 def _canny(grey: Float32[np.ndarray, "h w"], scale: float, rng: np.random.Generator) -> UInt8[np.ndarray, "h w"]:
@@ -94,8 +105,8 @@ def _canny(grey: Float32[np.ndarray, "h w"], scale: float, rng: np.random.Genera
     to_int16 = 16_384 / largest  # a pixel's two gradients then have a length that fits
     high = max(float(np.quantile(np.hypot(dx, dy), rng.uniform(0.86, 0.96))), largest / 20) * to_int16
     low = high * rng.uniform(0.3, 0.6)
-    gradients = ((gradient * to_int16).astype(np.int16) for gradient in (dx, dy))
-    return np.asarray(cv2.Canny(*gradients, low, high, L2gradient=True))
+    right, down = ((gradient * to_int16).astype(np.int16) for gradient in (dx, dy))
+    return np.asarray(cv2.Canny(right, down, low, high, L2gradient=True), np.uint8)
 
 
 def _borders(image: UInt8[np.ndarray, "h w 3"], scale: float, rng: np.random.Generator) -> UInt8[np.ndarray, "h w"]:

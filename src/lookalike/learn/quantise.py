@@ -42,7 +42,7 @@ def static(model: onnx.ModelProto, images: Float32[np.ndarray, "n 3 s s"]) -> on
             reduce_range=True,
             weight_type=QuantType.QInt8,
             activation_type=QuantType.QUInt8,
-            nodes_to_exclude=_head(onnx.load(prepared)),
+            nodes_to_exclude=_float_nodes(onnx.load(prepared)),
         )
         return onnx.load(quantised)
 
@@ -98,11 +98,15 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime leav
         return None if start is None else {self._name: self._images[start : start + _BATCH]}
 
 
-def _head(model: onnx.ModelProto) -> list[str]:
-    """Return the names of the nodes after the last pooling; none if the network does not pool."""
+def _float_nodes(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the nodes before the first convolution, and of those after the last pooling, if there is one.
+
+    Before the first convolution are coordinates of a crop, which 8 bits would shift by pixels.
+    """
     nodes = model.graph.node
+    first = min((i for i, node in enumerate(nodes) if node.op_type == "Conv"), default=0)
     last = max((i for i, node in enumerate(nodes) if node.op_type in _POOLING), default=len(nodes))
-    return [node.name for node in nodes[last + 1 :]]
+    return [node.name for node in (*nodes[:first], *nodes[last + 1 :])]
 
 
 def _depthwise(model: onnx.ModelProto) -> list[str]:

@@ -25,13 +25,14 @@ def write(run: StageRun, folder: RunFolder) -> None:
     Raises:
         EncoderError: ONNX and torch disagree.
     """
-    recipe, state, held_out = run.recipe, run.state, run.data.validation
+    recipe, state = run.recipe, run.state
+    held_out = run.photos.held_out if run.photos else run.data.validation
     state.result.load_state_dict(state.result_weights())
     stop = run.stage.train.early_stopping
     exported = state.history[stopping.best_epoch(state.history, stop) - 1] if stop else state.history[-1]
     figures = {k: v for k, v in exported.items() if k.startswith("validation")}
     training = Training(len(run.data.training), state.seconds / 60, figures, state.precision)
-    artefact = export.write(recipe, state.result, folder.encoder, run.data, training)
+    artefact = export.write(recipe, state.result, folder.encoder, run.data, training, run.photos)
     encoder = Encoder.open(artefact)
     embedded = embed_images(Embedder.of(encoder), held_out)
     if fitted := _calibration(embedded, run):

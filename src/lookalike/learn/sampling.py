@@ -105,25 +105,30 @@ class PKBatches:
 
     Within an epoch each item of a class is drawn once before any is drawn again. A class with fewer than K items repeats
     some of them in a batch. An item with sketches gives its photo and one of its sketches. An epoch has as many item
-    draws as there are items.
+    draws as there are items. With ``draw: sketches``, sketches take the place of items, each with its photo, and classes without
+    sketches are left out: an item with many sketches then counts for as many.
     """
 
     def __init__(self, samples: LabelledImages, config: recipe.PKSampler, seed: int) -> None:
         """Group the items by class. Raises RecipeError if there are fewer classes than P."""
-        present = np.unique(samples.labels)
+        drawn = np.flatnonzero(samples.sketch) if config.draw == "sketches" else np.arange(len(samples))
+        present = np.unique(samples.labels[drawn])
         if config.classes > len(present):
             raise RecipeError(
                 f"sampler.classes needs {config.classes} classes per batch, but the data has {len(present)}. Lower it."
             )
         self._p, self._k, self._seed = config.classes, config.items, seed
-        by_class = np.argsort(samples.labels, kind="stable")
+        by_class = drawn[np.argsort(samples.labels[drawn], kind="stable")]
         ends = np.searchsorted(samples.labels[by_class], present[1:])
-        self._items = [np.unique(items) for items in np.split(samples.items[by_class], ends)]
+        # What is drawn: numbers of items, or rows of sketches.
+        self._by_sketch = config.draw == "sketches"
+        values = by_class if self._by_sketch else samples.items[by_class]
+        self._items = [np.unique(own) for own in np.split(values, ends)]
         order = np.argsort(samples.items, kind="stable")
         numbers, starts = np.unique(samples.items[order], return_index=True)
         self._rows: dict[int, np.ndarray] = dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
-        self._sketch = samples.sketch
-        self._count = len(numbers)
+        self._sketch, self._item_of = samples.sketch, samples.items
+        self._count = len(drawn) if self._by_sketch else len(numbers)
 
     def __len__(self) -> int:
         """Return the number of batches per epoch."""
@@ -141,8 +146,12 @@ class PKBatches:
             # Batch normalisation needs two images, so a single sketch is left out.
             yield Batch(rows[~sketch] if sketch.sum() == 1 else rows)
 
-    def _draw_rows(self, item: int, rng: np.random.Generator) -> np.ndarray:
-        rows = self._rows[item]
+    def _draw_rows(self, drawn: int, rng: np.random.Generator) -> np.ndarray:
+        if self._by_sketch:
+            rows = self._rows[int(self._item_of[drawn])]
+            photos = rows[~self._sketch[rows]]
+            return np.append(rng.choice(photos, min(1, len(photos))), drawn)
+        rows = self._rows[drawn]
         if len(rows) == 1:
             return rows
         sketch = self._sketch[rows]

@@ -8,11 +8,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from lookalike.learn import data, pixels
+from lookalike.learn import data, photo_branch, pixels
 from lookalike.learn.data import StageData
 from lookalike.learn.distributed import fail_together
 from lookalike.learn.losses.total import Loss
 from lookalike.learn.networks import FastNet, Siamese, branches_of, check_weights
+from lookalike.learn.photo_branch import PhotoBranch
 from lookalike.learn.recipe import PublicNetwork, Recipe, Stage
 from lookalike.learn.state import State, make_average, make_optimiser
 from lookalike.progress import Progress
@@ -31,6 +32,7 @@ class StageRun:
     progress: Progress
     data: StageData
     state: State
+    photos: PhotoBranch | None = None
 
     @property
     def stage(self) -> Stage:
@@ -66,11 +68,15 @@ def prepare(
         MismatchError: the weights do not fit the network.
     """
     with fail_together(fabric):
+        encoder = photo_branch.load(recipe)
         images = data.load(recipe, index, progress)
         torch.manual_seed(recipe.stage_seed(index))
         network = build(recipe, index, weights)
+        photos = photo_branch.make(recipe, index, encoder, images, progress) if encoder else None
         if weights is None:
             _fit_whitening(network, images, recipe)
+            if photos:
+                photo_branch.fit_projection(network, recipe, index, images, photos)
     stage = recipe.stages[index]
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out of its types
     loss = Loss(stage.losses, network.dimension, len(images.training.classes))
@@ -78,7 +84,7 @@ def prepare(
     average = make_average(stage.train, network, fabric.device)
     wrapped, optimiser = fabric.setup(network, optimiser)
     state = State(network, wrapped, loss.to(fabric.device), optimiser, average)
-    return StageRun(recipe, index, fabric, progress, images, state)
+    return StageRun(recipe, index, fabric, progress, images, state, photos)
 
 
 def build(recipe: Recipe, index: int, weights: Mapping[str, Tensor] | None = None) -> Siamese:
@@ -96,7 +102,7 @@ def build(recipe: Recipe, index: int, weights: Mapping[str, Tensor] | None = Non
     network = Siamese(config, branches, stage.shared, features=recipe.head is not None)
     if weights is not None:
         network.load_weights(weights, f"the stage {recipe.stages[index - 1].name}" if index else f"{recipe.start}")
-    network.freeze(stage.frozen, stage.branches)
+    network.freeze(stage.frozen, branches if recipe.photos else stage.branches)
     if stage.train.statistics == "kept":
         network.freeze_statistics()
     return network
@@ -115,6 +121,7 @@ def check(recipe: Recipe) -> None:
     if recipe.start is None:
         check_weights(recipe.network)
     data.check_sources(recipe)
+    photo_branch.load(recipe)
     if len(recipe.stages) > 1:
         bare = recipe.network
         if isinstance(bare, PublicNetwork):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lookalike.errors import MismatchError, RecipeError
 from lookalike.learn import recipe
 from lookalike.learn.networks.backbone import Backbone, backbone
+from lookalike.learn.networks.ink_crop import InkCrop
 from lookalike.learn.networks.plain import init_as_koch
 from lookalike.learn.networks.weights import differences
 from lookalike.query import Branch
@@ -22,11 +23,15 @@ class BranchNetwork(nn.Module):
     """One branch: a backbone, and a head that projects its features.
 
     With ``unit``, embeddings have length 1. With ``mirror``, an embedding outside training is the mean of the embeddings
-    of an image and its mirror image (with ``unit``, scaled to length 1).
+    of an image and its mirror image (with ``unit``, scaled to length 1). ``crop`` is the first layer of a sketch branch, if it
+    has one.
     """
 
-    def __init__(self, body: Backbone, head: nn.Sequential, *, unit: bool, mirror: bool) -> None:
+    def __init__(
+        self, body: Backbone, head: nn.Sequential, *, unit: bool, mirror: bool, crop: InkCrop | None = None
+    ) -> None:
         super().__init__()
+        self.crop = crop or nn.Identity()
         self.body = body
         self.head = head
         self._unit = unit
@@ -34,6 +39,7 @@ class BranchNetwork(nn.Module):
 
     def forward(self, x: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n d"]:
         """Embed normalised images as float32."""
+        x = self.crop(x)
         out = self._embed(x)
         if not self._mirror or self.training:
             return out
@@ -65,7 +71,7 @@ class Siamese(nn.Module):
 
         Args:
             config: the network of a recipe.
-            branches: ``photo``, and perhaps ``sketch``; they start with the same weights.
+            branches: ``photo``, ``sketch`` or both; they start with the same weights.
             shared_from: the first layer that branches share, ``head`` or ``none``; by default that of the backbone.
             features: embeddings are the backbone's features, for a head that is fitted later.
         """
@@ -83,6 +89,8 @@ class Siamese(nn.Module):
                 place = layer if layer == "head" else f"body.{layer}"
                 other.set_submodule(place, first.get_submodule(place))
             self.branches[name] = other
+        if config.crop_ink and "sketch" in self.branches:
+            self.branch("sketch").crop = InkCrop(config.crop_ink)
 
     def branch(self, name: Branch) -> BranchNetwork:
         """Return one branch."""
@@ -95,10 +103,11 @@ class Siamese(nn.Module):
 
         Args:
             x: normalised images.
-            sketch: whether each image is a sketch, bool (n,); by default all are photos.
+            sketch: whether each image is a sketch, bool (n,); by default all are of the first branch. A network of one branch
+                embeds all images by it.
         """
-        if sketch is None or "sketch" not in self.branches:
-            embeddings: Tensor = self.branches["photo"](x)
+        if sketch is None or len(self.branches) == 1:
+            embeddings: Tensor = next(iter(self.branches.values()))(x)
             return embeddings
         photos: Tensor = self.branches["photo"](x[~sketch])
         sketches: Tensor = self.branches["sketch"](x[sketch])
@@ -154,7 +163,8 @@ class Siamese(nn.Module):
         for prefix in prefixes:
             matching = [module for name, module in modules.items() if prefix in (name, name.partition(".")[2])]
             if not matching or not prefix:
-                layers = [f"body.{name}" for name, _ in self.branch("photo").body.named_children()]
+                first = self.branch("photo" if "photo" in self.branches else "sketch")
+                layers = [f"body.{name}" for name, _ in first.body.named_children()]
                 choices = ", ".join((*self.branches, "head", "body", *layers))
                 raise RecipeError(
                     f"frozen: “{prefix}” is not part of the network; use one of {choices}, or a part of it."

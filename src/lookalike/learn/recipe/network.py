@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from lookalike.encoders.card import MAX_DIMENSION
+from lookalike.encoders.card import MAX_DIMENSION, MAX_SIZE
 from lookalike.encoders.hub import SCHEME
 from lookalike.learn.part import Part
 
@@ -75,6 +75,13 @@ class _Network(Part):
     )
     mirror: bool = Field(
         False, description="embed an image as the mean of itself and its mirror image: better, at twice the work"
+    )
+
+    crop_ink: int | None = Field(
+        None,
+        ge=8,
+        le=MAX_SIZE,
+        description="the sketch branch sees the square around a drawing's ink, resampled to these pixels per side",
     )
 
     @property

@@ -39,3 +39,6 @@ class PseudoSketches(PseudoSketchStyle):
     """Pseudo-sketches of each training photo."""
 
     count: Count = Field(1, le=100, description="drawings of each photo")
+    without: Literal["class", "item"] | None = Field(
+        None, description="only of photos whose class, or whose item, has no sketch; by default of all photos"
+    )

@@ -43,6 +43,11 @@ class Recipe(Part):
     start: Path | None = Field(
         None, description="weights to start from: a run's folder, or a file in its stages/; by default none"
     )
+    photos: str | None = Field(
+        None,
+        min_length=1,
+        description="an encoder whose photo branch stays as it is; the run trains only a sketch branch, towards its vectors",
+    )
     head: ClosedForm | None = Field(
         None, description="fitted in closed form to the features after the last stage; by default a layer is trained"
     )
@@ -67,6 +72,7 @@ class Recipe(Part):
             msg = "each of several stages needs a unique name"
             raise ValueError(msg)
         self._check_head()
+        self._check_photos()
         for stage in self.stages:
             self._check_network(stage)
         return self
@@ -84,6 +90,17 @@ class Recipe(Part):
             msg = f"the loss self_distillation needs network.weights: {IMAGENET}, and a head"
             raise ValueError(msg)
 
+    def _check_photos(self) -> None:
+        if self.photos is None:
+            return
+        if self.head or self.network.neck or not self.network.unit:
+            msg = "photos fits the network's last layer to vectors of length 1; set network.neck: false, and leave out network.unit and head"
+            raise ValueError(msg)
+        for stage in self.stages:
+            if not stage.data.has_sketches or stage.data.quarter_turns:
+                msg = "photos trains a sketch branch; add sketches or data.pseudo_sketches, and leave out data.quarter_turns"
+                raise ValueError(msg)
+
     def _check_network(self, stage: Stage) -> None:
         net, size = self.network, stage.data.size
         if any(isinstance(t, TripletTerm) and t.miner == "distance" for t in stage.losses) and not net.unit:
@@ -99,7 +116,9 @@ class Recipe(Part):
             raise ValueError(msg)
 
     def branches_until(self, index: int) -> tuple[Branch, ...]:
-        """Return the branches that have images in the stages up to this one: ``photo``, and perhaps ``sketch``."""
+        """Return the branches to train in the stages up to this one: ``photo``, ``sketch`` or both."""
+        if self.photos is not None:
+            return ("sketch",)
         return max((stage.branches for stage in self.stages[: index + 1]), key=len)
 
     def stage_seed(self, index: int) -> int:

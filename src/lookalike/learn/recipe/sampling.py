@@ -15,6 +15,9 @@ class PKSampler(Part):
     kind: Literal["pk"] = "pk"
     classes: int = Field(gt=0, description="P")
     items: int = Field(gt=1, le=10_000, description="K")
+    draw: Literal["items", "sketches"] = Field(
+        "items", description="sketches: K sketches of each class, each with its photo, instead of K items"
+    )
 
 
 class PairSampler(Part):

@@ -1,0 +1,58 @@
+"""The crop of a drawing to its ink, as the first layer of a sketch branch."""
+
+import torch
+import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
+from torch import Tensor, nn
+
+from lookalike.shapes import Bool, Float
+
+# A pixel is ink if it is darker than the paper by this share of the difference to the darkest pixel.
+_INK = 0.25
+
+# White around the ink, as a share of the square that holds it.
+_MARGIN = 0.1
+
+
+class InkCrop(nn.Module):
+    """Resamples the square around a drawing's ink to a fixed size, so that place and size of a drawing do not matter.
+
+    People draw small in a corner, or fill the sheet. The paper is the brightest value of the image. A blank sheet stays whole.
+    """
+
+    def __init__(self, size: int) -> None:
+        """Set the pixels per side of the result."""
+        super().__init__()
+        self._size = size
+
+    def forward(self, x: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 t t"]:
+        """Crop normalised images of any size."""
+        n, _, height, width = x.shape
+        grey = x.mean(dim=1)
+        paper, darkest = grey.amax(dim=(1, 2)), grey.amin(dim=(1, 2))
+        ink = grey < (paper - _INK * (paper - darkest))[:, None, None]
+        left, right = _extent(ink.any(dim=1), width)
+        above, below = _extent(ink.any(dim=2), height)
+        half = torch.maximum(right - left, below - above) / 2 * (1 + _MARGIN)
+        # Twice the resolution, and then the mean of 2 × 2: a thin line of a large drawing does not fall between samples.
+        side = 2 * self._size
+        steps = (torch.arange(side, device=x.device, dtype=torch.float32) + 0.5) / self._size - 1
+        across = ((left + right) / 2)[:, None] + half[:, None] * steps
+        down = ((above + below) / 2)[:, None] + half[:, None] * steps
+        grid = torch.stack(
+            [
+                (2 * across / width - 1)[:, None, :].expand(n, side, side),
+                (2 * down / height - 1)[:, :, None].expand(n, side, side),
+            ],
+            dim=3,
+        )
+        white = paper[:, None, None, None]
+        return F.avg_pool2d(F.grid_sample(x.float() - white, grid, align_corners=False), 2) + white
+
+
+def _extent(marked: Bool[Tensor, "n s"], size: int) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Return the first marked place, and the place after the last one; the whole row if none is marked."""
+    places = torch.arange(size, device=marked.device, dtype=torch.float32)
+    first = torch.where(marked, places, float(size)).amin(dim=1)
+    last = torch.where(marked, places, -1.0).amax(dim=1) + 1
+    blank = last == 0
+    return torch.where(blank, 0.0, first), torch.where(blank, float(size), last)
