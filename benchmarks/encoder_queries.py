@@ -98,7 +98,8 @@ def frame(image: Image.Image, *, right: bool) -> Image.Image:
     pen.rectangle((0, 0, SIDE + 3, SIDE + 3), outline=_RIGHT if right else _WRONG, width=3)
     if not right:
         pen.rectangle((corner - 14, corner - 14, corner, corner), _WRONG)
-        pen.text((corner - 7, corner - 8), "×", "white", ImageFont.load_default(15), anchor="mm")
+        pen.line((corner - 11, corner - 11, corner - 3, corner - 3), "white", 2)
+        pen.line((corner - 11, corner - 3, corner - 3, corner - 11), "white", 2)
     return framed
 
 

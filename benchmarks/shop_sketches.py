@@ -114,7 +114,7 @@ def main() -> None:
     for model in models:
         found.append(find(model, (drawings, articles), (gallery, labels)))
         print(line(found[-1], articles), flush=True)  # noqa: T201
-    if len(names) > 1:
+    if given.encoder and len(names) > 1:
         print(gain(found[-len(names)], found[-1], articles))  # noqa: T201
     print(by_article(found, articles))  # noqa: T201
     if given.save:
