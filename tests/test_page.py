@@ -28,6 +28,7 @@ pytestmark = pytest.mark.slow  # the tests need Chromium
 STATIC = Path(__file__).parent.parent / "src" / "lookalike" / "server" / "static"
 QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 DESKTOP, PHONE = (1280, 900), (390, 844)
+PATIENCE = 30_000  # milliseconds; the machine may be busy
 MAX_HITS = 15  # of a range search, so that 40 images need three answers
 AWKWARD = (
     "<img src=x onerror=alert(1)> & “a very long name of a picture from the holidays in the mountains” (copy 2).png"
@@ -84,6 +85,7 @@ def browser() -> Iterator[Browser]:
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None and not os.environ.get("CI"):
         pytest.skip("there is no Chromium")
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=QUIET.split())
         yield browser
@@ -112,7 +114,7 @@ def visit(browser: Browser, shop: Shop) -> Iterator[Visit]:
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE)
         if complain:
             page.on("console", lambda m: complaints.append(m.text) if m.type in {"error", "warning"} else None)
             page.on("pageerror", lambda e: complaints.append(str(e)))
