@@ -147,7 +147,7 @@ def models(data: Path) -> dict[str, Callable[[str], Model]]:
         "16 × 16 pixels": lambda name: Model(name, _pixels),
         "colour histogram": lambda name: Model(name, _histogram),
         "perceptual hash": lambda name: Model(name, _hash),
-        "HOG": lambda name: Model(name, _hog),
+        "HOG": lambda name: Model(name, hog),
         **dict.fromkeys(encoders.bundled(), _bundled),
         "EfficientNet-Lite0, pooled": lambda name: _pooled(name, "efficientnet_lite0"),
         "EfficientNet-Lite2, pooled": lambda name: _pooled(name, "efficientnet_lite2"),
@@ -234,7 +234,7 @@ def _hash(batch: Sequence[Image.Image]) -> np.ndarray:
     return np.where(grey[:, :, 1:] > grey[:, :, :-1], 1, -1).reshape(len(batch), -1).astype(np.float32)
 
 
-def _hog(batch: Sequence[Image.Image]) -> np.ndarray:
+def hog(batch: Sequence[Image.Image]) -> np.ndarray:
     """Compute histograms of gradients (Dalal and Triggs 2005): 8 × 8 cells of 16 pixels, 9 directions, blocks of 2 × 2 cells."""
     grey = np.stack([images.load(image, 128) for image in batch]).astype(np.float32).mean(axis=3)
     dy, dx = np.gradient(np.sqrt(grey), axis=(1, 2))

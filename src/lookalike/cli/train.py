@@ -10,6 +10,7 @@ import typer
 from lookalike import datasets
 from lookalike.cli import output
 from lookalike.cli.options import Json, options
+from lookalike.cli.sketches_for import fit_sketches, recipe_of_collection
 from lookalike.errors import MissingExtraError, NotFoundError, RecipeError, UsageError
 
 if TYPE_CHECKING:
@@ -25,12 +26,20 @@ class Options:
     """Options of train."""
 
     recipe: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="RECIPE|RUN|IMAGES",
             help="A recipe in YAML, or the folder of a run to resume; with --from labelled images, such as a folder for each class.",
         ),
-    ]
+    ] = None
+    sketches_for: Annotated[
+        str | None,
+        typer.Option(
+            "--sketches-for",
+            metavar="NAME",
+            help="Fit a sketch branch to this collection's own images; no sketches are needed.",
+        ),
+    ] = None
     start: Annotated[
         str | None,
         typer.Option(
@@ -75,6 +84,9 @@ def train(given: Options) -> None:
     network also gets metrics.jsonl with a line per epoch, a checkpoint after each epoch, and report.html. You can stop the
     command at any time; to resume the run of a network, give its folder.
 
+    With --sketches-for, the command draws the images of a collection by their edges, and fits the sketch branch of its encoder to
+    these drawings: in minutes, without a sketch by a person. The vectors of the collection stay. To resume, give the run's folder.
+
     Example: lookalike train --from general photos --to runs/mine
     """
     try:
@@ -85,15 +97,18 @@ def train(given: Options) -> None:
     except ImportError as e:
         raise MissingExtraError("learn", f"Training ({e})") from e
     devices = Devices(given.devices, given.nodes)
+    path = _fit_sketches(given)
+    if path is None:
+        return
     if given.start is None and (given.labels or given.whole):
         raise UsageError("--labels and --whole go with --from: lookalike train --from ENCODER IMAGES")
-    if given.start is None and given.recipe.is_dir():
+    if given.start is None and path.is_dir():
         if given.to or given.override or given.stage:
             raise UsageError("A run resumes as it began: leave out --to, --stage and -o.")
-        with output.stoppable(f"Resume with: lookalike train {given.recipe}"), output.progress_bar() as progress:
-            encoder = training.resume(given.recipe, progress, devices)
+        with output.stoppable(f"Resume with: lookalike train {path}"), output.progress_bar() as progress:
+            encoder = training.resume(path, progress, devices)
     else:
-        recipe = _recipe_of_images(given) if given.start else recipes.read_any(given.recipe, given.override or [])
+        recipe = _recipe_of_images(given, path) if given.start else recipes.read_any(path, given.override or [])
         folder = given.to or Path("runs") / recipe.name
         if isinstance(recipe, recipes.HeadRecipe):
             if given.stage or devices != Devices(1, 1):
@@ -113,13 +128,13 @@ def train(given: Options) -> None:
         )
 
 
-def _recipe_of_images(given: Options) -> "Recipe | HeadRecipe":
+def _recipe_of_images(given: Options, path: Path) -> "Recipe | HeadRecipe":
     """Make the recipe for labelled images and the encoder of --from."""
     from lookalike.learn import recipe as recipes  # noqa: PLC0415 -- as above
     from lookalike.learn.whole import whole_recipe  # noqa: PLC0415 -- as above
 
-    source = _source(given)
-    name = given.to.name if given.to else given.recipe.resolve().stem
+    source = _source(path, given.labels)
+    name = given.to.name if given.to else path.resolve().stem
     name = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")[:80] or "mine"
     if given.whole:
         return recipes.parse(whole_recipe(given.start or "", name, source), given.override or [])
@@ -127,18 +142,44 @@ def _recipe_of_images(given: Options) -> "Recipe | HeadRecipe":
     return recipes.parse_head(tree, given.override or [])
 
 
-def _source(given: Options) -> "Source":
-    if not given.recipe.exists():
-        raise NotFoundError(f"There is no folder and no file {given.recipe}. Check the path.")
-    if given.recipe.suffix in (".yaml", ".yml"):
-        raise RecipeError(
-            f"{given.recipe} is a recipe; --from takes labelled images. Leave out --from, or give a folder."
-        )
-    if given.labels is None:
-        return datasets.infer_source(given.recipe)
-    if not given.recipe.is_dir():
-        raise UsageError(f"--labels goes with a folder of images; {given.recipe} is a file, which has its own labels.")
-    return datasets.table_of_folder(given.labels, given.recipe)
+def _source(path: Path, labels: Path | None) -> "Source":
+    if not path.exists():
+        raise NotFoundError(f"There is no folder and no file {path}. Check the path.")
+    if path.suffix in (".yaml", ".yml"):
+        raise RecipeError(f"{path} is a recipe; --from takes labelled images. Leave out --from, or give a folder.")
+    if labels is None:
+        return datasets.infer_source(path)
+    if not path.is_dir():
+        raise UsageError(f"--labels goes with a folder of images; {path} is a file, which has its own labels.")
+    return datasets.table_of_folder(labels, path)
+
+
+def _fit_sketches(given: Options) -> Path | None:
+    """Fit a sketch branch if the options, the recipe or the run say so; otherwise return the recipe, the run or the images."""
+    from lookalike.learn import recipe as recipes  # noqa: PLC0415 -- as above
+    from lookalike.learn.run_folder import RECIPE  # noqa: PLC0415 -- as above
+
+    path, overrides = given.recipe, given.override or []
+    if given.sketches_for is not None:
+        others = path or given.start or given.labels or given.whole or given.stage
+        if others or (given.devices, given.nodes) != (1, 1):
+            raise UsageError(
+                "--sketches-for NAME takes its images from the collection, on one device: give only --to, -o and --json with it."
+            )
+        recipe = recipe_of_collection(given.sketches_for, given.to, overrides)
+        fit_sketches(recipe, given.to or Path("runs") / recipe.name, resume=False, json=given.json)
+        return None
+    if path is None:
+        raise UsageError("Give a recipe, the folder of a run, or --from ENCODER and images, or --sketches-for NAME.")
+    resume = path.is_dir()
+    file = path / RECIPE if resume else path
+    if given.start is not None or (resume and not file.is_file()):
+        return path
+    found = recipes.read_sketches(file, [] if resume else overrides)
+    if found is None:
+        return path
+    fit_sketches(found, path if resume else given.to or Path("runs") / found.name, resume=resume, json=given.json)
+    return None
 
 
 def _fit_head(recipe: "HeadRecipe", folder: Path, *, json: bool) -> None:

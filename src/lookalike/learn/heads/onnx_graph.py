@@ -1,4 +1,4 @@
-"""Append a head to an ONNX network."""
+"""Append a head or a correction to an ONNX network."""
 
 from collections.abc import MutableSequence
 from copy import deepcopy
@@ -7,9 +7,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from lookalike.learn.heads.correction import Correction
 from lookalike.learn.heads.head import Head
 
 _FEATURES = "head.features"
+
+# Constants of `_unit`.
+_OF_UNIT: dict[str, np.ndarray] = {"axis": np.array([1], np.int64), "least": np.array(1e-12, np.float32)}
 
 # Opset 18 gives ReduceL2 and ReduceMean their axes as an input.
 _MIN_OPSET = 18
@@ -30,12 +34,97 @@ def append(model: onnx.ModelProto, head: Head) -> onnx.ModelProto:
         _replace(node.output, output.name)
     graph.node.extend(_nodes(head, output.name))
     graph.initializer.extend(numpy_helper.from_array(array, f"head.{name}") for name, array in _arrays(head).items())
-    count = output.type.tensor_type.shape.dim[0]
-    new = helper.make_tensor_value_info(output.name, TensorProto.FLOAT, [None, head.projection.shape[1]])
-    new.type.tensor_type.shape.dim[0].CopyFrom(count)
-    output.CopyFrom(new)
+    _replace_output(graph, output.name, head.projection.shape[1])
     onnx.checker.check_model(model)
     return model
+
+
+def find_features(model: onnx.ModelProto) -> tuple[str, int]:
+    """Find the features before the last layers: what enters the first matrix product after all convolutions.
+
+    A network without one, such as a transformer, has its output as features.
+
+    Args:
+        model: a network with one output ``(n, d)``.
+
+    Returns:
+        The name of the value, and its numbers an image.
+    """
+    (output,) = model.graph.output
+    known = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in (*known.value_info, *known.output)}
+    last = max((i for i, node in enumerate(model.graph.node) if node.op_type == "Conv"), default=0)
+    for node in model.graph.node[last:]:
+        if node.op_type == "Gemm" and len(dims := shapes.get(node.input[0], ())) == 2 and dims[1].dim_value:  # noqa: PLR2004 -- n, f
+            return node.input[0], dims[1].dim_value
+    return output.name, shapes[output.name][1].dim_value
+
+
+def with_features(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
+    """Return a network that gives features and embedding of an image as one vector, and the number of features."""
+    model = with_opset(model)
+    name, count = find_features(model)
+    (output,) = model.graph.output
+    model.graph.node.extend(
+        [
+            helper.make_node("Cast", [name], ["head.features"], to=TensorProto.FLOAT),
+            helper.make_node("Concat", ["head.features", output.name], ["head.both"], axis=1),
+        ]
+    )
+    both = count + output.type.tensor_type.shape.dim[1].dim_value
+    _replace_output(model.graph, "head.both", both)
+    onnx.checker.check_model(model)
+    return model, count
+
+
+def append_correction(
+    model: onnx.ModelProto, correction: Correction, output_name: str | None = None
+) -> onnx.ModelProto:
+    """Return a network whose embeddings are corrected.
+
+    Args:
+        model: a network with one output, embeddings ``(n, d)``, and the features of the correction, see `find_features`.
+        correction: of its embeddings.
+        output_name: of the new output; by default any.
+    """
+    model = with_opset(model)
+    new = output_name or "head.embeddings"
+    for node in model.graph.node:  # the name may be one inside of the network
+        for names in (node.input, node.output):
+            _replace(names, new, f"earlier.{new}")
+    if model.graph.output[0].name == new:
+        model.graph.output[0].name = f"earlier.{new}"
+    name, _ = find_features(model)
+    (output,) = model.graph.output
+    model.graph.node.extend(
+        [
+            helper.make_node("Identity", [output.name], ["head.embedding"]),
+            *_unit("embedding", "head.direction"),
+            helper.make_node("Cast", [name], [_FEATURES], to=TensorProto.FLOAT),
+            _node("Gemm", _FEATURES, "projection", "bias", to="correction"),
+            _node("Add", "head.direction", "head.correction", to="sum"),
+            *_unit("sum", "head.corrected"),
+            helper.make_node("Mul", ["head.corrected", "head.length"], [new], name="head.embeddings"),
+        ]
+    )
+    arrays: dict[str, np.ndarray] = {
+        "projection": np.ascontiguousarray(correction.projection),
+        "bias": correction.bias,
+        "length": np.array(correction.length, np.float32),
+        **_OF_UNIT,
+    }
+    model.graph.initializer.extend(numpy_helper.from_array(array, f"head.{key}") for key, array in arrays.items())
+    _replace_output(model.graph, new, correction.projection.shape[1])
+    onnx.checker.check_model(model)
+    return model
+
+
+def _replace_output(graph: onnx.GraphProto, name: str, dimension: int) -> None:
+    """Make a value of a graph its one output; the number of images stays fixed or free."""
+    count = graph.output[0].type.tensor_type.shape.dim[0]
+    new = helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, dimension])
+    new.type.tensor_type.shape.dim[0].CopyFrom(count)
+    graph.output[0].CopyFrom(new)
 
 
 def with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -44,18 +133,17 @@ def with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     return deepcopy(model) if version >= _MIN_OPSET else onnx.version_converter.convert_version(model, _MIN_OPSET)
 
 
-def _replace(names: MutableSequence[str], old: str) -> None:
+def _replace(names: MutableSequence[str], old: str, new: str = _FEATURES) -> None:
     for i, name in enumerate(names):
         if name == old:
-            names[i] = _FEATURES
+            names[i] = new
 
 
 def _arrays(head: Head) -> dict[str, np.ndarray]:
     arrays = {
         "projection": head.projection,
         "bias": -(head.centre @ head.projection),
-        "axis": np.array([1], np.int64),
-        "least": np.array(1e-12, np.float32),
+        **_OF_UNIT,
     }
     if head.classes is not None:
         arrays |= {

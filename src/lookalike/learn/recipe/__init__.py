@@ -39,9 +39,10 @@ from lookalike.learn.recipe.network import (
 )
 from lookalike.learn.recipe.overrides import override
 from lookalike.learn.recipe.pseudo_sketches import PseudoSketches, PseudoSketchKind, PseudoSketchStyle
-from lookalike.learn.recipe.reading import parse, parse_head, read, read_any
+from lookalike.learn.recipe.reading import parse, parse_head, parse_sketches, read, read_any, read_sketches
 from lookalike.learn.recipe.recipe import Recipe
 from lookalike.learn.recipe.sampling import PairSampler, PKSampler, Sampler, TripletSampler
+from lookalike.learn.recipe.sketch_recipe import SketchRecipe
 from lookalike.learn.recipe.stage import Stage
 from lookalike.learn.recipe.training import (
     SGD,
@@ -100,6 +101,7 @@ __all__ = [
     "Sampler",
     "Schedule",
     "SelfDistillationTerm",
+    "SketchRecipe",
     "Source",
     "Stage",
     "StepSchedule",
@@ -116,6 +118,8 @@ __all__ = [
     "override",
     "parse",
     "parse_head",
+    "parse_sketches",
     "read",
     "read_any",
+    "read_sketches",
 ]

@@ -10,10 +10,14 @@ from lookalike.errors import NotFoundError, RecipeError, plain_reason
 from lookalike.learn.recipe.head_recipe import HeadRecipe
 from lookalike.learn.recipe.overrides import override
 from lookalike.learn.recipe.recipe import Recipe
+from lookalike.learn.recipe.sketch_recipe import SketchRecipe
 from lookalike.untrusted import parsing
 
 HEAD_KEY = "from"
 """The key by which a recipe of a head differs from one of a network."""
+
+SKETCH_KEY = "sketches_for"
+"""The key by which a recipe of a sketch branch for a collection differs from others."""
 
 # Beginnings of what pydantic adds to the place of an error in a value that may be a word or a mapping.
 _WORD = "literal["
@@ -53,6 +57,11 @@ def parse(tree: dict[str, Any], overrides: Sequence[str] = (), source: str = "Th
             f"{source} fits a head to an encoder (it has “{HEAD_KEY}”), in seconds and without epochs, so it is neither resumed nor"
             " part of a study. Run it as a new run: lookalike train RECIPE --to DIR"
         )
+    if SKETCH_KEY in tree:
+        raise RecipeError(
+            f"{source} fits a sketch branch to a collection (it has “{SKETCH_KEY}”), without epochs, so it is not part of a study. Run"
+            " it: lookalike train RECIPE --to DIR"
+        )
     try:
         return Recipe.model_validate(tree)
     except ValidationError as e:
@@ -73,6 +82,22 @@ def parse_head(tree: dict[str, Any], overrides: Sequence[str] = (), source: str 
         override(tree, change)
     try:
         return HeadRecipe.model_validate(tree)
+    except ValidationError as e:
+        raise RecipeError(f"{source} is invalid:\n{describe_errors(e, 'recipe')}") from e
+
+
+def read_sketches(path: Path, overrides: Sequence[str] = ()) -> SketchRecipe | None:
+    """Read a recipe that fits a sketch branch to a collection; none if it is another recipe. Arguments and errors as for `read`."""
+    tree = read_mapping(path, "recipe", ("name", "network", "data"))
+    return parse_sketches(tree, overrides, str(path)) if SKETCH_KEY in tree else None
+
+
+def parse_sketches(tree: dict[str, Any], overrides: Sequence[str] = (), source: str = "The recipe") -> SketchRecipe:
+    """Make a recipe of a sketch branch of plain values; arguments and errors as for `parse`."""
+    for change in overrides:
+        override(tree, change)
+    try:
+        return SketchRecipe.model_validate(tree)
     except ValidationError as e:
         raise RecipeError(f"{source} is invalid:\n{describe_errors(e, 'recipe')}") from e
 

@@ -1,0 +1,52 @@
+"""The option --sketches-for of train: fit a sketch branch to the images of a collection."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from lookalike.cli import output
+from lookalike.folder import find_folder
+from lookalike.tables import plural
+
+if TYPE_CHECKING:
+    from lookalike.learn.recipe import SketchRecipe
+    from lookalike.learn.sketch_run import SketchRun
+
+
+def recipe_of_collection(name: str, to: Path | None, overrides: Sequence[str]) -> "SketchRecipe":
+    """Make the recipe for a collection."""
+    from lookalike.learn import recipe as recipes  # noqa: PLC0415 -- importing torch takes a second
+
+    own = to.name if to else f"{find_folder(Path(name)).stem}-sketches"
+    slug = re.sub("[^a-z0-9]+", "-", own.lower()).strip("-")[:80] or "sketches"
+    return recipes.parse_sketches({"name": slug, "sketches_for": name}, overrides)
+
+
+def fit_sketches(recipe: "SketchRecipe", folder: Path, *, resume: bool, json: bool) -> None:
+    """Fit a sketch branch, and print what it gains."""
+    from lookalike.learn.sketch_run import resume_sketches, train_sketches  # noqa: PLC0415 -- as above
+
+    with output.stoppable(f"Resume with: lookalike train {quote(str(folder))}"), output.progress_bar() as progress:
+        run = (resume_sketches if resume else train_sketches)(recipe, folder, progress)
+    if json:
+        output.write_json(run.to_dict())
+    else:
+        _print(run)
+
+
+def _print(run: "SketchRun") -> None:
+    rows = [("MRR", str(run.mrr)), ("first", str(run.top_1)), ("among ten", str(run.top_10))]
+    output.print_table(rows, ("its own image", "before → after"))
+    output.stdout.print(
+        f"Measured with drawings of {plural(run.held_out, 'image')} that were held out; then fitted to all {run.images:,}."
+    )
+    if run.mrr.after <= run.mrr.before:
+        output.stderr.print(
+            "The encoder finds images no better than before. Keep the one that you have.", style="yellow"
+        )
+    output.stdout.print(
+        f"The encoder is in {run.encoder}. The collection takes it in a moment, and keeps its vectors: lookalike reindex"
+        f" {quote(str(run.collection))} --encoder {quote(str(run.encoder))}"
+    )

@@ -1,0 +1,544 @@
+"""A run that fits the sketch branch of a collection's encoder to the collection's own images, by pseudo-sketches of them.
+
+The vectors of the photos are in the collection and stay. Sketches get a linear correction after the network, which is a
+copy of the photo network if the encoder has no sketch branch.
+"""
+
+import hashlib
+import json
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from lookalike import atomic, images
+from lookalike.encoders import Card, Encoder
+from lookalike.encoders.card import Provenance
+from lookalike.encoders.network import one_line
+from lookalike.errors import (
+    DataError,
+    EncoderError,
+    ImageError,
+    MismatchError,
+    NotFoundError,
+    RecipeError,
+    StorageError,
+)
+from lookalike.evaluation import retrieval
+from lookalike.evaluation.labels import LabelledVectors
+from lookalike.folder import Folder, find_folder
+from lookalike.learn.export import save_network
+from lookalike.learn.heads import onnx_graph
+from lookalike.learn.heads.correction import Correction, fit_correction
+from lookalike.learn.heads.features import reduce_output
+from lookalike.learn.heads.scores import Gain, measure_gain
+from lookalike.learn.pseudo_sketches import pseudo_sketch
+from lookalike.learn.recipe import PseudoSketchStyle
+from lookalike.learn.recipe.sketch_recipe import SketchRecipe
+from lookalike.learn.run_folder import ENCODER, RECIPE, RunFolder
+from lookalike.metric import Metric
+from lookalike.parallel import prefetch_map
+from lookalike.progress import SILENT, Progress
+from lookalike.query import Branch
+from lookalike.shapes import Bool, Float32, Float64, Int64, UInt8
+from lookalike.stores import Item
+from lookalike.tables import plural
+
+MIN_IMAGES = 50
+"""Fewest images that a sketch branch is fitted to."""
+
+_RESULT = "result.json"
+_PARTS = "drawings"
+_PART = 16
+
+# Sides of the images that are drawn: of smaller ones, strokes merge.
+_DRAWN = 160
+
+_PAPER = 255
+
+# Reasons that are shown, of those why images cannot be read.
+_SHOWN = 5
+
+# The largest difference of a number of an embedding of length 1 between ONNX Runtime and NumPy.
+_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class SketchRun:
+    """The result of fitting a sketch branch.
+
+    Attributes:
+        encoder: the folder of the encoder.
+        collection: the folder of the collection.
+        base: the name of its encoder.
+        images: number of images that the branch was fitted to.
+        held_out: number of images that measured the gain.
+        mrr: mean of 1 / rank of a pseudo-sketch's own image among the held-out images.
+        top_1: share of pseudo-sketches whose own image is the first.
+        top_10: share of pseudo-sketches whose own image is among the first ten.
+        seconds: of this command.
+    """
+
+    encoder: Path
+    collection: Path
+    base: str
+    images: int
+    held_out: int
+    mrr: Gain
+    top_1: Gain
+    top_10: Gain
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return asdict(self) | {
+            "encoder": str(self.encoder),
+            "collection": str(self.collection),
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def train_sketches(recipe: SketchRecipe, folder: Path, progress: Progress = SILENT) -> SketchRun:
+    """Fit a sketch branch to the images of a collection, and measure what it gains.
+
+    The collection is only read: `lookalike.collection.Collection.reindex` gives it the new encoder, and keeps its vectors.
+
+    Args:
+        recipe: the collection, and how much of it.
+        folder: of the run, which must be empty or not exist. It gets ``recipe.yaml``, ``result.json`` and ``encoder/``.
+        progress: receives the stage ``"drawing"``.
+
+    Raises:
+        AlreadyExistsError, StorageError: the folder is not empty, or cannot be written.
+        DataError: the collection has too few images that can be read.
+        MismatchError: the recipe names the fingerprint of another encoder.
+        NotFoundError: there is no collection.
+        RecipeError: the collection's encoder gives bits.
+        EncoderError: no correction can be appended to its network.
+    """
+    RunFolder(folder).check_new()
+    source = _Source.open(recipe.absolute())
+    recipe = source.recipe
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic.write_text(folder / RECIPE, recipe.to_yaml())
+    except OSError as e:
+        raise _not_written(folder, e) from e
+    return _run(source, folder, progress)
+
+
+def resume_sketches(recipe: SketchRecipe, folder: Path, progress: Progress = SILENT) -> SketchRun:
+    """Resume a run that was stopped, with the drawings that it had made; arguments and errors as for `train_sketches`."""
+    return _run(_Source.open(recipe), folder, progress)
+
+
+def _run(source: "_Source", folder: Path, progress: Progress) -> SketchRun:
+    start = time.monotonic()
+    recipe = source.recipe
+    try:
+        with _Extractor.making(source, folder / "features") as extractor:
+            drawn = _draw_all(source, extractor, folder / _PARTS, progress)
+            rows = np.repeat(np.arange(len(drawn.photos)), recipe.drawings)
+            held_out = _hold_out(len(drawn.photos), recipe)
+            run = SketchRun(
+                folder / ENCODER,
+                source.folder.path,
+                source.encoder.card.name,
+                len(drawn.photos),
+                int(held_out.sum()),
+                *_gains(drawn, rows, held_out, source),
+                seconds=time.monotonic() - start,
+            )
+            final = fit_correction(drawn.features, drawn.embeddings, rows, drawn.photos)
+            _write_encoder(run, source, final, extractor)
+        atomic.write_text(folder / _RESULT, json.dumps(run.to_dict(), indent=2) + "\n")
+        shutil.rmtree(folder / _PARTS, ignore_errors=True)
+    except OSError as e:
+        raise _not_written(folder, e) from e
+    return run
+
+
+def _hold_out(count: int, recipe: SketchRecipe) -> Bool[np.ndarray, " n"]:
+    held_out = np.zeros(count, bool)
+    held_out[np.random.default_rng(recipe.seed).permutation(count)[: max(2, round(recipe.held_out * count))]] = True
+    return held_out
+
+
+def _not_written(folder: Path, error: OSError) -> StorageError:
+    return StorageError(f"The run in {folder} cannot be written: {error}. Free some space, or choose another folder.")
+
+
+# ---- the collection
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """The images of a collection, and their vectors.
+
+    Attributes:
+        recipe: with the fingerprint of the encoder.
+        folder: of the collection.
+        encoder: of the collection.
+        items: those to learn from, each with another content.
+        vectors: of the items; None if they are codes, which are not embeddings.
+    """
+
+    recipe: SketchRecipe
+    folder: Folder
+    encoder: Encoder
+    items: Sequence[Item]
+    vectors: Float32[np.ndarray, "n d"] | None
+
+    @classmethod
+    def open(cls, recipe: SketchRecipe) -> "_Source":
+        """Open a collection, and draw images.
+
+        Raises:
+            DataError, MismatchError, RecipeError: see `train_sketches`.
+        """
+        folder = Folder.open(find_folder(Path(recipe.sketches_for)))
+        encoder = folder.load_embedder().encoder
+        if encoder.card.output == "bits":
+            raise RecipeError(
+                f"“{encoder.card.name}”, the encoder of {folder.path}, gives bits, which no sketch branch can be fitted to. Use"
+                " a collection of an encoder of floats."
+            )
+        if recipe.fingerprint not in (None, encoder.fingerprint):
+            raise MismatchError(
+                f"{folder.path} has another encoder than when this run began. Begin another run: lookalike train --sketches-for"
+                f" {folder.path} --to DIR"
+            )
+        with closing(folder.open_store()) as store:
+            different = {item.sha256 or item.id: item for item in store.scan()}
+            items = [different[key] for key in sorted(different)]
+            order = np.random.default_rng(recipe.seed).permutation(len(items))[: recipe.images]
+            items = [items[i] for i in np.sort(order).tolist()]
+            is_raw = folder.manifest.codec == "none"
+            vectors = store.vectors([item.id for item in items]) if is_raw and items else None
+        _check_count(len(items), folder.path, "")
+        recipe = recipe.model_copy(update={"fingerprint": encoder.fingerprint})
+        return cls(recipe, folder, encoder, items, vectors)
+
+    @property
+    def metric(self) -> Metric:
+        """The metric of the embeddings."""
+        return self.encoder.card.metric if self.vectors is None else self.folder.manifest.metric
+
+    @property
+    def branch(self) -> Branch:
+        """The branch of the encoder that reads sketches until now."""
+        return "sketch" if "sketch" in self.encoder.card.branches else "photo"
+
+
+def _check_count(count: int, collection: Path, reason: str) -> None:
+    if count < MIN_IMAGES:
+        raise DataError(
+            f"{collection} has {plural(count, 'different image')} that can be read, and at least {MIN_IMAGES} are needed to learn from.{reason}"
+            " Index more images."
+        )
+
+
+# ---- drawings
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """Embeddings of the images that can be read, and features and embeddings of their drawings, image by image."""
+
+    photos: Float32[np.ndarray, "n d"]
+    features: Float32[np.ndarray, "m f"]
+    embeddings: Float32[np.ndarray, "m d"]
+
+
+def _draw_all(source: _Source, extractor: "_Extractor", parts: Path, progress: Progress) -> _Drawn:
+    """Draw all images and embed the drawings, in parts that are kept on disk until the run ends.
+
+    Raises:
+        DataError: too few images can be read.
+    """
+    parts.mkdir(exist_ok=True)
+    starts = range(0, len(source.items), _PART)
+    photos, both, failures, done = [], [], list[str](), 0
+    work = (slice(start, start + _PART) for start in starts)
+    with closing(prefetch_map(lambda part: _draw_part(source, extractor, parts, part), work)) as results:
+        for part in results:
+            photos.append(part.photos)
+            both.append(part.both)
+            failures += part.failures
+            done += len(part.photos) + len(part.failures)
+            progress.advance("drawing", done, len(source.items))
+    for failure in failures[:_SHOWN]:
+        progress.note(f"left out: {failure}")
+    if len(failures) > _SHOWN:
+        progress.note(f"left out: {len(failures) - _SHOWN:,} more")
+    reason = f" {plural(len(failures), 'other')} cannot be read, the first of them: {failures[0]}" if failures else ""
+    _check_count(len(source.items) - len(failures), source.folder.path, reason)
+    drawn = np.concatenate(both)
+    return _Drawn(np.concatenate(photos), drawn[:, : extractor.features], drawn[:, extractor.features :])
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Embeddings of some images, features and embedding of each drawing in one row, and why images cannot be read."""
+
+    photos: Float32[np.ndarray, "n d"]
+    both: Float32[np.ndarray, "m both"]
+    failures: tuple[str, ...]
+
+
+def _draw_part(source: _Source, extractor: "_Extractor", parts: Path, part: slice) -> _Part:
+    items = source.items[part]
+    key = hashlib.sha256(json.dumps([[item.id, item.sha256] for item in items]).encode()).hexdigest()
+    path = parts / f"{key[:32]}.npz"
+    if (known := _read_part(path, source.encoder.card.dimension, extractor.encoder.card.dimension)) is not None:
+        return known
+    photos, drawings, failures = list[np.ndarray](), list[np.ndarray](), list[str]()
+    for row, item in enumerate(items, part.start):
+        try:
+            made = list(_drawings(source, item, row))
+            photos.append(_photo(source, item, row))
+        except (ImageError, NotFoundError, StorageError) as e:
+            failures.append(str(e))
+        else:
+            drawings += made
+    d = source.encoder.card.dimension
+    result = _Part(
+        np.stack(photos) if photos else np.empty((0, d), np.float32),
+        extractor.embed(np.stack(drawings))
+        if drawings
+        else np.empty((0, extractor.encoder.card.dimension), np.float32),
+        tuple(failures),
+    )
+    if not failures:  # a file may be back when the run resumes
+        with atomic.atomic_write(path) as new, new.open("wb") as file:
+            np.savez(file, photos=result.photos, both=result.both)
+    return result
+
+
+def _read_part(path: Path, dimension: int, both: int) -> _Part | None:
+    """Read the part of an earlier run; None if there is none, or it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            part = _Part(arrays["photos"], arrays["both"], ())
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+    fits = part.photos.shape[1:] == (dimension,) and part.both.shape[1:] == (both,)
+    return part if fits and part.photos.dtype == part.both.dtype == np.float32 else None
+
+
+def _photo(source: _Source, item: Item, row: int) -> Float32[np.ndarray, " d"]:
+    """Return the embedding of an image: that of the collection, unless it has codes."""
+    if source.vectors is not None:
+        return np.asarray(source.vectors[row])
+    given = source.encoder.card.input
+    fitted = images.load(source.folder.file(item), given.side, given.fitting)
+    (vector,) = source.encoder.embed(fitted[None])
+    return np.asarray(vector)
+
+
+def _drawings(source: _Source, item: Item, row: int) -> Iterator[UInt8[np.ndarray, "s s 3"]]:
+    """Draw an image several times on white paper, and fit the drawings to the network's input as those of people are."""
+    given = source.encoder.card.input
+    image = images.open_image(source.folder.file(item))
+    side = max(_DRAWN, given.size)
+    padded = images.load(image, side, "pad")
+    width, height = (max(1, round(side * length / max(image.size))) for length in image.size)
+    frame = np.s_[(side - height) // 2 : (side + height) // 2, (side - width) // 2 : (side + width) // 2]
+    for number in range(source.recipe.drawings):
+        paper = np.full_like(padded, _PAPER)
+        rng = np.random.default_rng((source.recipe.seed, row, number))
+        paper[frame] = pseudo_sketch(padded[frame], PseudoSketchStyle(), rng)
+        yield images.load(paper, given.size, given.fitting)
+
+
+# ---- the gain
+
+
+def _gains(
+    drawn: _Drawn, rows: Int64[np.ndarray, " m"], held_out: Bool[np.ndarray, " n"], source: _Source
+) -> tuple[Gain, Gain, Gain]:
+    """Compare drawings of held-out images with and without a correction that was fitted without them: MRR, first and among ten."""
+    test, learned = held_out[rows], ~held_out[rows]
+    positions = np.cumsum(~held_out) - 1
+    fitted = fit_correction(
+        drawn.features[learned], drawn.embeddings[learned], positions[rows[learned]], drawn.photos[~held_out]
+    )
+    gallery = LabelledVectors(drawn.photos[held_out], np.flatnonzero(held_out))
+    metric = source.metric
+    before, after = (
+        # With one relevant item, average precision is 1 / rank.
+        1 / retrieval.evaluate(LabelledVectors(queries, rows[test]), gallery, metric).average_precision
+        for queries in (drawn.embeddings[test], fitted.apply(drawn.features[test], drawn.embeddings[test]))
+    )
+
+    def gain(score: Callable[[Float64[np.ndarray, " q"]], np.ndarray]) -> Gain:
+        return measure_gain(score(before), score(after), rows[test], source.recipe.seed)
+
+    return (
+        gain(lambda rank: 1 / rank),
+        gain(lambda rank: 1.0 * (rank < _AFTER_FIRST)),
+        gain(lambda rank: 1.0 * (rank < _AFTER_TEN)),
+    )
+
+
+# Between ranks, since 1 / (1 / rank) is not whole.
+_AFTER_FIRST, _AFTER_TEN = 1.5, 10.5
+
+
+# ---- the encoder
+
+
+@dataclass(frozen=True, eq=False)
+class _Extractor:
+    """An artefact that gives features and embedding of a sketch in one vector.
+
+    Attributes:
+        encoder: the artefact.
+        features: number of features.
+        network: of the branch that reads sketches until now, with one output.
+    """
+
+    encoder: Encoder
+    features: int
+    network: onnx.ModelProto
+
+    @classmethod
+    @contextmanager
+    def making(cls, source: "_Source", folder: Path) -> "Iterator[_Extractor]":
+        """Make the artefact in a folder, which is removed after the block.
+
+        Raises:
+            EncoderError: the encoder's network cannot be followed by another layer.
+        """
+        base = source.encoder
+        try:
+            network = reduce_output(onnx.load(base.folder / f"{source.branch}.onnx"), base.card)
+            both, count = onnx_graph.with_features(network)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as e:
+            raise EncoderError(
+                f"The network {source.branch}.onnx of “{base.card.name}” cannot be followed by another layer: {one_line(e)}"
+            ) from e
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+        folder.mkdir()
+        try:
+            save_network(both, folder / "photo.onnx")
+            card = Card(
+                name="features",
+                description="",
+                licence=base.card.licence,
+                dimension=count + base.card.dimension,
+                output="float",
+                metric=Metric.EUCLIDEAN,
+                input=base.card.input.model_copy(update={"crops": 1}),
+                branches=("photo",),
+            )
+            atomic.write_text(folder / "encoder.json", card.model_dump_json() + "\n")
+            yield cls(Encoder.open(folder), count, network)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def embed(self, drawings: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n both"]:
+        """Embed drawings that are fitted to the network's input."""
+        return np.concatenate([self.encoder.embed(drawings[i : i + _PART]) for i in range(0, len(drawings), _PART)])
+
+
+def _write_encoder(run: SketchRun, source: _Source, correction: Correction, extractor: _Extractor) -> None:
+    """Write the artefact: the base's own networks, and another sketch branch.
+
+    Raises:
+        EncoderError: the network with its correction gives other embeddings than expected.
+    """
+    base = source.encoder
+    new = run.encoder.with_suffix(".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    card = _card(run, source)
+    atomic.write_text(new / "encoder.json", card.model_dump_json(indent=2) + "\n")
+    atomic.write_text(new / "README.md", _model_card(run, card, base.card))
+    for name in base.files[1:]:
+        if name != "sketch.onnx":
+            shutil.copyfile(base.folder / name, new / name)
+    output = card.network_output.name if card.network_output else None
+    save_network(onnx_graph.append_correction(extractor.network, correction, output), new / "sketch.onnx")
+    _check(Encoder.open(new), extractor, correction)
+    shutil.rmtree(run.encoder, ignore_errors=True)
+    new.replace(run.encoder)
+    atomic.sync(run.encoder.parent)
+
+
+def _check(encoder: Encoder, extractor: _Extractor, correction: Correction) -> None:
+    """Compare ONNX Runtime with NumPy on noise.
+
+    Raises:
+        EncoderError: they disagree.
+    """
+    size = extractor.encoder.card.input.size
+    noise = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+    both = extractor.embed(noise)
+    expected = correction.apply(both[:, : extractor.features], both[:, extractor.features :])
+    card = encoder.card.model_copy(update={"input": extractor.encoder.card.input})  # one crop
+    found = Encoder(encoder.folder, card).embed(noise, "sketch")
+    difference = float(np.abs(found - expected).max()) / correction.length
+    if difference > _TOLERANCE:
+        raise EncoderError(
+            f"The corrected network sketch.onnx gives other embeddings than expected, by {difference:.4f} of their length."
+            " Use a collection of another encoder."
+        )
+
+
+def _card(run: SketchRun, source: _Source) -> Card:
+    base, recipe = source.encoder.card, source.recipe
+    figures = dict[str, float]()
+    for name, gain in (("mrr", run.mrr), ("top_1", run.top_1), ("top_10", run.top_10)):
+        figures |= {f"validation.{name}": round(gain.after, 5), f"validation.{name}.before": round(gain.before, 5)}
+    tree = recipe.to_tree() | {
+        "sketches_for": source.folder.path.name
+    }  # people share encoders, and paths are of this machine
+    branches = [branch for branch in base.branches if branch != "sketch"]
+    return Card.model_validate(
+        base.model_dump()
+        | {
+            "name": recipe.name,
+            "scope": base.scope if source.branch == "sketch" else None,
+            "description": f"“{base.name}”, whose sketch branch was fitted to {run.images:,} images of “{source.folder.name}” by"
+            " pseudo-sketches of them.",
+            "branches": [*branches[:1], "sketch", *branches[1:]],
+            "provenance": Provenance(
+                recipe=tree,
+                seed=recipe.seed,
+                minutes=round(run.seconds / 60, 2),
+                machine=platform.machine(),
+                versions={p: version(p) for p in ("lookalike", "numpy", "onnx")},
+                images=run.images,
+                figures=figures,
+                weights=f"the encoder “{base.name}”, fingerprint {recipe.fingerprint}, licence {base.licence}"[:400],
+            ).model_dump(),
+        }
+    )
+
+
+def _model_card(run: SketchRun, card: Card, base: Card) -> str:
+    rows = (("MRR", run.mrr), ("first", run.top_1), ("among the first ten", run.top_10))
+    scores = "\n".join(f"| {name} | {gain} |" for name, gain in rows)
+    return f"""# {card.name}
+
+{card.description}
+
+How often a pseudo-sketch of one of {run.held_out:,} held-out images finds its image among them:
+
+| | before → after |
+|---|---|
+{scores}
+
+The photo network is that of “{base.name}”, licence {base.licence}: {" ".join(base.description.split())}
+
+The recipe is in `encoder.json`.
+"""
