@@ -1,3 +1,4 @@
+import base64
 import json
 import os
 import re
@@ -10,14 +11,16 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pillow_heif
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
-from lookalike import sample
+from lookalike import encoders, images, sample
 from lookalike.collection import Collection
+from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.server import create_app
 from pocket_encoder import COLOURS, calibrated, make
@@ -134,6 +137,7 @@ def ready(page: Page) -> None:
 def hits(page: Page) -> list[str]:
     """Wait for the answer of a search, and return the names of its hits."""
     expect(page.locator("#status")).to_have_text(re.compile(r"\d"))
+    expect(page.locator("#grid:not([aria-busy])")).to_be_visible()
     expect(page.locator("#grid .card:not(.skeleton) .distance").first).to_be_visible()
     return page.locator("#grid .name").all_inner_texts()
 
@@ -166,7 +170,9 @@ def ink(page: Page) -> int:
     """Count the dark pixels of the canvas."""
     count = """() => {
       const canvas = document.getElementById("canvas");
-      const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+      const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
+      copy.drawImage(canvas, 0, 0);
+      const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
       return data.filter((value, i) => i % 4 === 0 && value < 128).length;
     }"""
     return int(page.evaluate(count))
@@ -271,7 +277,7 @@ def test_a_sketch_is_searched_and_undone(visit: Visit) -> None:
     draw(page)
     assert len(hits(page)) == 10
     before = page.locator("#grid .distance").all_inner_texts()
-    page.get_by_label("Width of the brush").fill("20")
+    page.get_by_label("Width of the brush").fill("40")
     draw(page)
     expect(page.locator("#grid .distance").first).not_to_have_text(before[0])
     page.get_by_role("button", name="Undo the last stroke").click()
@@ -279,6 +285,112 @@ def test_a_sketch_is_searched_and_undone(visit: Visit) -> None:
     page.get_by_role("button", name="Clear the drawing").click()
     expect(page.get_by_role("heading", name="Or start from one of these")).to_be_visible()
     expect(page.get_by_role("button", name="Clear the drawing")).to_be_disabled()
+
+
+def saved(page: Page, folder: Path) -> Path:
+    """Save the drawing on the page as a file."""
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save").click()
+    path = folder / f"{len(list(folder.iterdir()))}-{download.value.suggested_filename}"
+    download.value.save_as(path)
+    return path
+
+
+def test_strokes_are_erased_redone_and_cleared(visit: Visit) -> None:
+    page = visit()
+    draw(page)
+    hits(page)
+    dark = ink(page)
+    page.get_by_role("button", name="Eraser").click()
+    page.mouse.move(*spot(page, 0.3, 0.2))
+    page.mouse.down()
+    page.mouse.move(*spot(page, 0.3, 0.8), steps=4)
+    page.mouse.up()
+    erased = ink(page)
+    assert erased < 0.85 * dark  # the left side of the square
+    page.get_by_role("button", name="Clear the drawing").click()
+    expect(page.get_by_role("heading", name="Or start from one of these")).to_be_visible()
+    page.locator("#canvas").focus()
+    for keys, expected in (("Control+z", erased), ("Control+z", dark), ("Control+Shift+z", erased), ("Control+y", 0)):
+        page.keyboard.press(keys)
+        assert ink(page) == expected
+    expect(page.get_by_role("button", name="Redo the last stroke")).to_be_disabled()
+
+
+def test_a_drawing_is_made_by_keyboard(visit: Visit) -> None:
+    page = visit()
+    page.get_by_role("tab", name="Sketch").click()
+    page.locator("#canvas").focus()
+    for key in ("ArrowLeft", "Space", "Shift+ArrowUp", "ArrowUp", "ArrowUp"):
+        page.keyboard.press(key)
+    expect(page.locator("#cursor")).to_have_class("cursor down")
+    page.keyboard.press("Space")
+    hits(page)
+    column = (
+        "canvas.getContext('2d').getImageData(492, 0, 1, 1024).data.filter((v, i) => i % 4 === 0 && v < 128).length"
+    )
+    assert page.locator("#canvas").evaluate(f"(canvas) => {column}") == pytest.approx(0.14 * 1024, abs=20)
+
+
+def test_results_follow_a_stroke_that_goes_on(visit: Visit) -> None:
+    page = visit()
+    draw(page)
+    hits(page)
+    first = page.locator("#grid .distance").first.inner_text()
+    page.get_by_label("Width of the brush").fill("40")
+    page.mouse.move(*spot(page, 0.1, 0.5))
+    page.mouse.down()
+    page.mouse.move(*spot(page, 0.9, 0.5), steps=8)
+    expect(page.locator("#grid .distance").first).not_to_have_text(first)
+    assert page.get_by_role("button", name="Undo the last stroke").is_enabled()
+    page.mouse.up()
+
+
+def test_every_screen_and_python_see_the_same_drawing(visit: Visit, tmp_path: Path) -> None:
+    encoder = Embedder.of(encoders.load("toyshop"))
+    queries: list[images.ImageSource] = []
+    shapes: list[images.ImageSource] = []
+    for size, touch in ((DESKTOP, False), (PHONE, True)):
+        page = visit(size=size, touch=touch)
+        ready(page)
+        draw(page)
+        path = saved(page, tmp_path)
+        shown = base64.b64decode(page.locator("#canvas").evaluate("(canvas) => canvas.toDataURL().split(',')[1]"))
+        queries.append(path)
+        shapes += [shown, images.render_strokes(images.read_strokes(path.read_bytes()), 512)]
+    for vectors in (encoder.embed(queries, "sketch"), encoder.embed(shapes, "sketch")):
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        assert (unit @ unit.T).min() > 0.99
+
+
+def test_a_saved_drawing_is_opened_again(visit: Visit, tmp_path: Path) -> None:
+    page = visit()
+    draw(page)
+    names, dark = hits(page), ink(page)
+    path = saved(page, tmp_path)
+    page = visit()
+    ready(page)
+    page.set_input_files("#file", path)  # as a file that is dropped on the page
+    assert (hits(page), ink(page)) == (names, dark)
+    (tmp_path / "bad.json").write_text('{"strokes": [{"points": []}]}')
+    page.set_input_files("#file", tmp_path / "bad.json")
+    expect(page.locator("#alert")).to_contain_text("bad.json")
+
+
+def test_an_image_is_traced_and_not_searched_for(visit: Visit, shop: Shop) -> None:
+    page = visit()
+    ready(page)
+    page.get_by_role("tab", name="Sketch").click()
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Trace").click()
+    chooser.value.set_files(shop.photos[0])
+    expect(page.locator("#traced")).to_be_visible()
+    assert ink(page) == 0
+    expect(page.get_by_role("heading", name="Or start from one of these")).to_be_visible()
+    draw(page)
+    hits(page)
+    page.get_by_role("button", name="Trace").click()
+    expect(page.locator("#traced")).to_be_hidden()
 
 
 def test_a_drawing_is_opened_from_a_file(visit: Visit, shop: Shop) -> None:
@@ -500,7 +612,8 @@ def test_the_canvas_stays_in_its_place_while_the_user_draws(visit: Visit, size: 
     assert box
     assert page.locator("#canvas").evaluate("(canvas) => getComputedStyle(canvas).touchAction") == "none"
     waiting: list[Route] = []
-    page.route("**/search", lambda route: waiting.append(route))  # noqa: PLW0108 -- Playwright refuses a method of a list
+    holds = True
+    page.route("**/search", lambda route: waiting.append(route) if holds else route.continue_())
     finger = Finger(page)
     with page.expect_request("**/search"):
         finger.down(0.2, 0.2)
@@ -510,21 +623,22 @@ def test_the_canvas_stays_in_its_place_while_the_user_draws(visit: Visit, size: 
     finger.down(0.8, 0.2)
     for step in range(1, 4):
         finger.move(0.8, 0.2 + step / 10)
-    waiting[0].continue_()  # the first answer arrives in the middle of the second stroke
+    holds = False
+    for route in waiting:
+        route.continue_()  # the answer to the first stroke arrives in the middle of the second one
     hits(page)
     assert page.locator("#canvas").bounding_box() == box
     for step in range(4, 7):
         finger.move(0.8, 0.2 + step / 10)
-    page.unroute("**/search")
     with page.expect_response("**/search"):
         finger.up()
     column = """() => {
-      const { data } = document.getElementById("canvas").getContext("2d").getImageData(410, 0, 1, 512);
-      return [...Array(512).keys()].filter((y) => data[y * 4] < 128);
+      const { data } = document.getElementById("canvas").getContext("2d").getImageData(819, 0, 1, 1024);
+      return [...Array(1024).keys()].filter((y) => data[y * 4] < 128);
     }"""
     dark = page.evaluate(column)
     assert dark == list(range(dark[0], dark[-1] + 1))  # one unbroken, straight stroke
-    assert dark[-1] - dark[0] == pytest.approx(0.6 * 512, abs=12)
+    assert dark[-1] - dark[0] == pytest.approx(0.6 * 1024, abs=24)
     hits(page)
     assert page.locator("#canvas").bounding_box() == box
     assert page.evaluate("history.length") <= 3  # a drawing is one entry, however many strokes it has

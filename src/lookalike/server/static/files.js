@@ -2,7 +2,7 @@
 
 const $ = (id) => document.getElementById(id);
 
-/** Listen for files and pass each to `handle`. Returns a function that opens the file chooser. */
+/** Listen for files and pass each to `handle`. Returns a function that opens the file chooser for a handler and types of files. */
 export function listenForFiles(handle) {
   const chooser = $("file");
   let chosenHandler = handle;
@@ -42,8 +42,9 @@ export function listenForFiles(handle) {
     handle(file);
   });
 
-  return (handler = handle) => {
+  return (handler = handle, accepted = "image/*") => {
     chosenHandler = handler;
+    chooser.accept = accepted;
     chooser.click();
   };
 }

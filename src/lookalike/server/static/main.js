@@ -2,7 +2,7 @@
 
 import * as address from "./address.js";
 import * as api from "./api.js";
-import { isSketching, listenToTabs, parseDistance, renderControls, showDistanceError } from "./controls.js";
+import { canSketch, chooseTab, isSketching, listenToTabs, parseDistance, renderControls, showDistanceError } from "./controls.js";
 import { $ } from "./dom.js";
 import { errorText } from "./failures.js";
 import { listenForFiles } from "./files.js";
@@ -10,6 +10,7 @@ import { LANGUAGES, number, preferredLanguage, setLanguage, t } from "./i18n.js"
 import { remember } from "./memory.js";
 import { queryPanel } from "./query.js";
 import { resultsView } from "./results.js";
+import { isDrawing } from "./sketch.js";
 import { readState } from "./state.js";
 import { viewer } from "./viewer.js";
 
@@ -45,6 +46,7 @@ async function show({ traversed = false, again = false } = {}) {
   const newQuery =
     state.item !== shown.item || state.text !== shown.text || state.upload?.id !== shown.upload?.id || state.collection !== shown.collection;
   const isSketch = Boolean(state.upload?.sketch);
+  const refreshes = isSketch && Boolean(shown.upload?.sketch) && state.collection === shown.collection;
   shown = state;
   showViewer(state, same);
   if (same) return;
@@ -63,6 +65,7 @@ async function show({ traversed = false, again = false } = {}) {
     status: state.hasQuery && !old ? t("searching") : "",
     count: state.hasQuery ? Math.min(state.within ? 10 : Number(state.k), 50) : SAMPLE,
     delay: $("grid").children.length ? SKELETON_DELAY : 0,
+    refreshes,
   });
   if (state.hasQuery && newQuery && !traversed && !isSketch) scrollToResults();
   try {
@@ -78,6 +81,7 @@ async function show({ traversed = false, again = false } = {}) {
       heading: heading(state, answer),
       empty: t(state.hasQuery && state.collection.items ? "nothingFound" : "empty"),
       count: place.shown,
+      refreshes,
     });
     if (signal.aborted) return;
     if (!answer.hits.length) $("shuffle").hidden = true;
@@ -177,7 +181,10 @@ function startOver() {
   address.navigate({ item: null, upload: null, text: null, open: null });
 }
 
-const chooseFile = listenForFiles((file) => (isSketching() ? openDrawing(file) : searchByFile(file)));
+const chooseFile = listenForFiles((file) => {
+  const isSketch = isSketching() || (isDrawing(file) && canSketch(shown.collection));
+  return isSketch ? openDrawing(file) : searchByFile(file);
+});
 
 async function searchByFile(file) {
   query.abandonStrokes();
@@ -193,7 +200,17 @@ async function searchByFile(file) {
 
 async function openDrawing(file) {
   try {
+    chooseTab("sketch");
     await query.openDrawing(file);
+  } catch {
+    refuseFile(file);
+  }
+}
+
+async function trace(file) {
+  try {
+    (await createImageBitmap(file)).close();
+    query.trace(file);
   } catch {
     refuseFile(file);
   }
@@ -266,7 +283,8 @@ function listen() {
   listenToTabs();
   on("drop", "click", () => chooseFile(searchByFile));
   on("change", "click", () => chooseFile(searchByFile));
-  on("open-drawing", "click", () => chooseFile(openDrawing));
+  on("open-drawing", "click", () => chooseFile(openDrawing, "image/*,application/json,.json"));
+  on("trace", "click", () => ($("traced").hidden ? chooseFile(trace) : query.trace(null)));
   on("clear-query", "click", startOver);
   on("home", "click", (event) => {
     event.preventDefault();

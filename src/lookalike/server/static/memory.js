@@ -51,8 +51,12 @@ async function prune() {
 
 async function inStore(mode, act) {
   opening ??= new Promise((resolve, reject) => {
-    const request = indexedDB.open("lookalike", 1);
-    request.addEventListener("upgradeneeded", () => request.result.createObjectStore("uploads", { keyPath: "id" }));
+    const request = indexedDB.open("lookalike", 2);
+    request.addEventListener("upgradeneeded", () => {
+      // Version 1 had strokes of another form.
+      if (request.result.objectStoreNames.contains("uploads")) request.result.deleteObjectStore("uploads");
+      request.result.createObjectStore("uploads", { keyPath: "id" });
+    });
     request.addEventListener("success", () => resolve(request.result));
     request.addEventListener("error", () => reject(request.error));
   });

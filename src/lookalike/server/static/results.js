@@ -5,6 +5,9 @@ import { hitCards, sampleCards, skeletons } from "./grid.js";
 import { t } from "./i18n.js";
 
 const PAGE = 100; // cards that are added at once
+const LONG_REFRESH = 1000; // milliseconds until the status says that a drawing is searched for
+const LOADED_FIRST = 20; // images that are loaded before a refresh shows them
+const LONGEST_LOAD = 400; // milliseconds
 
 /**
  * Set up the results. An answer is `{hits, cursor, …}` as the API gives it, or `{hits, cursor, total}` for a sample.
@@ -60,8 +63,12 @@ export function resultsView({ open, search, more, grown }) {
     get answer() {
       return answer;
     },
-    /** Prepare for other results: move the focus out of those that go, and show placeholders if they take long. */
-    wait({ count, heading, status, delay }) {
+    /**
+     * Prepare for other results: move the focus out of those that go, and show placeholders if they take long. If they only
+     * refresh those of a drawing that goes on, those stay until then.
+     */
+    wait({ count, heading, status, delay, refreshes }) {
+      if (refreshes && answer) return setTimeout(() => ($("status").textContent = status), LONG_REFRESH);
       answer = null;
       const leaves = ["grid", "alert", "more-row"].some((id) => $(id).contains(document.activeElement));
       if (leaves) $("results-heading").focus({ preventScroll: true });
@@ -75,13 +82,20 @@ export function resultsView({ open, search, more, grown }) {
       }, delay);
     },
     /** Show an answer: `count` cards or more, if it has as many. */
-    async show(shown, { heading, empty, count = 0 }) {
+    async show(shown, { heading, empty, count = 0, refreshes = false }) {
       answer = shown;
       while (answer.hits.length < count && answer.cursor) await extend();
       if (shown !== answer) return;
+      const next = cards(0, Math.max(count, PAGE));
+      if (refreshes) {
+        await loadImages(next);
+        if (shown !== answer) return;
+        keepImages(next);
+      }
+      for (const id of ["alert", "empty"]) $(id).hidden = true;
       $("results-heading").textContent = heading;
       $("grid").classList.toggle("unlike", Boolean(answer.no_match));
-      fill(cards(0, Math.max(count, PAGE)));
+      fill(next);
       renderCounts();
       if (!answer.hits.length) this.showEmpty(empty);
     },
@@ -118,6 +132,29 @@ function describe({ hits, complete, exact, no_match: noMatch, took_ms: took }) {
   if (!exact) parts.push(t("inexact"));
   if (noMatch) parts.push(t("noMatchNote"));
   return parts.join(" · ");
+}
+
+const byId = () => new Map([...$("grid").children].map((card) => [card.dataset.id, card]));
+
+/** Load the first new images of cards, for at most `LONGEST_LOAD`. */
+async function loadImages(cards) {
+  const before = byId();
+  const images = cards.slice(0, LOADED_FIRST).filter(({ dataset }) => !before.has(dataset.id)).map((card) => card.querySelector("img"));
+  const loads = images.filter(Boolean).map((img) => {
+    img.loading = "eager";
+    return img.decode().catch(() => {}); // the card then shows a tile
+  });
+  await Promise.race([Promise.all(loads), new Promise((done) => setTimeout(done, LONGEST_LOAD))]);
+}
+
+/** Move the images that the grid shows to the cards that replace it, so that they do not flicker. */
+function keepImages(cards) {
+  const before = byId();
+  for (const card of cards) {
+    const [old, next] = [before.get(card.dataset.id), card].map((one) => one?.querySelector("img"));
+    if (old?.complete && next && old.src === next.src) next.replaceWith(old);
+    card.classList.add("refreshed");
+  }
 }
 
 function fill(cards) {
