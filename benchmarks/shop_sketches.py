@@ -4,7 +4,7 @@
 
     python benchmarks/shop_sketches.py data                                      prints tables
     python benchmarks/shop_sketches.py data --encoder before --encoder after     says what the second gained
-    python benchmarks/shop_sketches.py data --save                               writes results/shop-sketches.json and docs/images/sketch-results.jpg
+    python benchmarks/shop_sketches.py data --save                               writes results/encoders/shop-sketches.json and docs/images/sketch-results.jpg
 
 ``data`` has the folder ``fashion-300`` and the table ``fashion-300.csv``. A product is relevant if its article is exactly that of the drawing: a sports
 shoe is wrong for a casual shoe. An encoder with a sketch branch embeds the drawings with it, any other embeds them as photos. The intervals (95 %)
@@ -35,7 +35,7 @@ from lookalike.metric import Metric
 ROOT = Path(__file__).parent.parent
 DRAWINGS = ROOT / "tests" / "drawings"
 RESULTS, FIGURE = (
-    ROOT / "benchmarks" / "results" / "shop-sketches.json",
+    ROOT / "benchmarks" / "results" / "encoders" / "shop-sketches.json",
     ROOT / "docs" / "images" / "sketch-results.jpg",
 )
 

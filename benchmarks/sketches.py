@@ -5,7 +5,7 @@
     python benchmarks/sketches.py data [--only general] [--encoder runs/mine/encoder] [--sets unseen,among-all,seen]
 
 ``data`` has the folder ``sketchy-128``. The script prints a line for each encoder, and writes all measures, also by class and at eleven recalls, into
-benchmarks/results/sketches.json, in place of earlier ones of the same encoder and set.
+benchmarks/results/encoders/sketches.json, in place of earlier ones of the same encoder and set.
 
 - *unseen*: the sketches of the 21 unseen classes of the literature (Yelamarthi et al. 2018) rank the photos of these classes.
 - *among-all*: the same sketches rank the photos of all 125 classes (the generalised protocol).
@@ -41,7 +41,7 @@ from lookalike.learn.pseudo_sketches import pseudo_sketch
 from lookalike.learn.recipe import PseudoSketchStyle
 from lookalike.metric import Metric
 
-RESULTS = Path(__file__).parent / "results" / "sketches.json"
+RESULTS = Path(__file__).parent / "results" / "encoders" / "sketches.json"
 SETS = ("unseen", "among-all", "seen")
 
 _EVERY = 5
@@ -102,7 +102,7 @@ def held_out(whole: Dataset) -> np.ndarray:
 
 def choose(whole: Dataset, of: str) -> Dataset:
     """Choose the images of a set."""
-    unseen = np.isin(whole.labels, [whole.classes.index(name) for name in general.UNSEEN])
+    unseen = np.isin(np.array(whole.classes)[whole.labels], general.UNSEEN)
     chosen = {
         "unseen": unseen,
         "among-all": unseen | ~whole.sketch,
@@ -140,6 +140,7 @@ def _scores(dataset: Dataset, photos: np.ndarray, sketches: np.ndarray) -> dict[
 
 def store(name: str, of: str, record: dict[str, Any]) -> None:
     """Write the measures of an encoder and a set, in place of earlier ones."""
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     rounded = json.loads(json.dumps(record), parse_float=lambda text: round(float(text), 4))
     known.setdefault(Path(name).name if "/" in name else name, {})[of] = rounded
@@ -166,8 +167,9 @@ def pairs(data: Path) -> dict[str, Callable[[str], Pair]]:
 
 def _of_encoder(encoder: encoders.Encoder) -> Pair:
     embedder = Embedder.of(encoder)
-    branch = "sketch" if "sketch" in encoder.card.branches else "photo"
-    return Pair(embedder.embed, lambda batch: embedder.embed(batch, branch))
+    if "sketch" not in encoder.card.branches:
+        return Pair(embedder.embed, embedder.embed)
+    return Pair(embedder.embed, lambda batch: embedder.embed(batch, "sketch"))
 
 
 def _pooled(name: str, make: Callable[[str], models.Model]) -> dict[str, Callable[[str], Pair]]:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import image_files
+
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "benchmarks"))
 
@@ -24,6 +26,7 @@ import peers  # noqa: E402
 import run  # noqa: E402
 import scans  # noqa: E402
 import showing  # noqa: E402
+import sketches  # noqa: E402
 from data import Source  # noqa: E402
 
 from lookalike.metric import Metric, pairwise  # noqa: E402
@@ -307,3 +310,29 @@ def test_results_are_plain_json_of_known_sections() -> None:
         assert saved["section"] == path.stem
         assert saved["environment"]["versions"]["numpy"]
         assert path.stem in showing.ORDER
+
+
+# ---- sketches
+
+
+def test_sketches_are_measured_by_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sketches, "RESULTS", tmp_path / "results" / "sketches.json")
+    sketchy = tmp_path / "sketchy-128"
+    for label in ("bat", "cow", "dog", "cat"):  # two unseen classes, and two others
+        names = {f"{label}-photo{i}": 10 * len(label) + i for i in range(6)}
+        image_files.write(sketchy / "photo" / label, {f"{name}.png": number for name, number in names.items()})
+        image_files.write(sketchy / "sketch" / label, {f"{name}-1.png": number for name, number in names.items()})
+    whole = sketches.open_sketchy(tmp_path)
+    sizes = {}
+    for of in sketches.SETS:
+        chosen = sketches.choose(whole, of)
+        sizes[of] = (int(chosen.sketch.sum()), int((~chosen.sketch).sum()))
+    assert sizes == {"unseen": (12, 12), "among-all": (12, 24), "seen": (4, 4)}
+    pair = sketches.pairs(tmp_path)["edges + HOG"]("edges + HOG")
+    record = sketches.measure(pair, sketches.choose(whole, "unseen"))
+    assert (record["queries"], record["gallery"], set(record["classes"])) == (12, 12, {"bat", "cow"})
+    assert len(record["eleven_points"]) == 11
+    assert 0 <= record["centred"]["mAP"] <= 1
+    for of in ("unseen", "seen"):
+        sketches.store("edges + HOG", of, record)
+    assert set(json.loads(sketches.RESULTS.read_text(encoding="utf-8"))["edges + HOG"]) == {"unseen", "seen"}
