@@ -26,7 +26,7 @@ from lookalike.shapes import Float32
 _CLASS_SHARE = 0.7
 
 # Ridge penalty, as a share of the features' mean variance.
-_PENALTY = 0.5
+_PENALTY = 1.0
 
 _CHUNK = 256
 
@@ -111,39 +111,38 @@ def _embed(encoder: Encoder, samples: LabelledImages, progress: Progress) -> Flo
 def fit_projection(network: Siamese, recipe: Recipe, index: int, images: StageData, photos: PhotoBranch) -> None:
     """Fit the last layer in closed form, so that training starts near the photos (Kumar et al. 2022, LP-FT).
 
-    A ridge regression maps a sketch's features to a mix of its photo's vector and the mean of its class. The mean of all
-    photos is left out: it is the same for all sketches, and would draw them to the same photos.
+    A ridge regression maps the features of a sketch to a mix of its photo's vector and the mean of its class, and those of a
+    photo, seen by the sketch branch, to its own vector: this keeps what the public weights know of things that nobody drew. The
+    mean of all photos is left out of the vectors: it is the same for all sketches, and would draw them to the same photos.
     """
-    training, stage = images.training, recipe.stages[index]
-    sketches = np.flatnonzero(training.sketch)
-    head = network.branch("sketch").head
+    training, branch = images.training, network.branch("sketch")
+    head, branch.head = branch.head, nn.Sequential()
+    features = validating.embed(network, training, recipe.stages[index]).astype(np.float64)
+    branch.head = head
+    vectors = photos.training.numpy().astype(np.float64)
+    targets = _targets(training, vectors - vectors[~training.sketch].mean(axis=0))
+    centre = features[training.sketch].mean(axis=0)
+    features[training.sketch] -= centre
+    features[~training.sketch] -= features[~training.sketch].mean(axis=0)
+    gram = features.T @ features
+    penalty = _PENALTY * np.trace(gram) / len(gram)
+    weight = np.linalg.solve(gram + penalty * np.eye(len(gram)), features.T @ targets)
     projection = head[0]
     assert isinstance(projection, nn.Linear)  # noqa: S101 -- the head of a network begins with it
-    network.branch("sketch").head = nn.Sequential()
-    features = validating.embed(network, training.take(sketches), stage).astype(np.float64)
-    network.branch("sketch").head = head
-    vectors = photos.training.numpy().astype(np.float64)
-    centred = vectors - vectors[~training.sketch].mean(axis=0)
-    targets = _targets(training, centred)[sketches]
-    mean = features.mean(axis=0)
-    x = features - mean
-    gram = x.T @ x
-    penalty = _PENALTY * np.trace(gram) / len(gram) * np.eye(len(gram))
-    weight = np.linalg.solve(gram + penalty, x.T @ targets)
     projection.weight.copy_(torch.from_numpy(weight.T))
-    projection.bias.copy_(torch.from_numpy(-mean @ weight))
+    projection.bias.copy_(torch.from_numpy(-centre @ weight))
 
 
 def _targets(training: LabelledImages, vectors: np.ndarray) -> np.ndarray:
-    """Return for each image the mix of its item's photo and the mean photo of its class; a sketch without photo has the mean."""
-    out = np.zeros_like(vectors)
-    photo = ~training.sketch
-    items, first = np.unique(training.items[photo], return_index=True)
-    own = dict(zip(items.tolist(), np.flatnonzero(photo)[first].tolist(), strict=True))
-    for label in np.unique(training.labels):
-        rows = np.flatnonzero(training.labels == label)
-        mean = vectors[rows[photo[rows]]].mean(axis=0)
-        for row in rows.tolist():
-            place = own.get(int(training.items[row]))
-            out[row] = mean if place is None else _CLASS_SHARE * mean + (1 - _CLASS_SHARE) * vectors[place]
+    """Return a photo's own vector; for a sketch a mix of its photo's and the mean of its class, or that mean alone."""
+    out = vectors.copy()
+    photos = np.flatnonzero(~training.sketch)
+    own = dict(zip(training.items[photos].tolist(), photos.tolist(), strict=True))
+    means = {
+        label: vectors[photos[training.labels[photos] == label]].mean(axis=0)
+        for label in np.unique(training.labels).tolist()
+    }
+    for row in np.flatnonzero(training.sketch).tolist():
+        mean, photo = means[int(training.labels[row])], own.get(int(training.items[row]))
+        out[row] = mean if photo is None else _CLASS_SHARE * mean + (1 - _CLASS_SHARE) * vectors[photo]
     return out
