@@ -359,3 +359,56 @@ def test_drawn_batches_never_have_one_class_by_chance() -> None:
         for epoch in range(30):
             for batch in sampling.batches(images, config, 0).epoch(epoch):
                 assert len(np.unique(images.labels[batch.rows])) > 1
+
+
+# ---- sketches
+
+
+def test_drawing_sketches_counts_an_item_once_for_each_of_its_sketches() -> None:
+    shop = samples([4] * 6, [2] * 6)
+    more = LabelledImages(
+        shop.images, shop.labels, np.where(shop.sketch, shop.items // 4 * 4, shop.items), shop.sketch, shop.classes
+    )  # both sketches of a class are of its first photo
+    config = recipe.PKSampler(classes=3, items=2, draw="sketches")
+    batches = sampling.batches(more, config, seed=0)
+    assert len(batches) == 2
+    rows = np.concatenate([batch.rows for batch in batches.epoch(0)])
+    assert sorted(rows[more.sketch[rows]]) == np.flatnonzero(more.sketch).tolist()
+    assert more.sketch[rows].tolist() == [False, True] * 12
+    assert np.array_equal(more.items[rows][::2], more.items[rows][1::2])
+
+
+def test_classes_without_sketches_are_left_out_when_sketches_are_drawn() -> None:
+    shop = samples([4, 4, 4], [2, 0, 2])
+    config = recipe.PKSampler(classes=2, items=2, draw="sketches")
+    for batch in sampling.batches(shop, config, seed=0).epoch(0):
+        assert set(shop.labels[batch.rows]) == {0, 2}
+    with pytest.raises(RecipeError, match="the data has 2"):
+        sampling.batches(shop, recipe.PKSampler(classes=3, items=2, draw="sketches"), seed=0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_fine_triplets_have_the_drawn_photo_and_negatives_by_their_rule(share: float) -> None:
+    shop = samples([5] * 4, [5] * 4)
+    config = recipe.TripletSampler(kind="triplets", triplets=10, positive="item", same_class=share)
+    anchors, positives, negatives = drawn(shop, config, epochs=40).T
+    assert shop.sketch[anchors].all()
+    assert not shop.sketch[positives].any()
+    assert not shop.sketch[negatives].any()
+    assert (shop.items[anchors] == shop.items[positives]).all()
+    assert (negatives != positives).all()
+    found = float((shop.labels[anchors] == shop.labels[negatives]).mean())
+    assert found == pytest.approx(share, abs=0.06)  # of 800 triplets: three standard deviations
+    assert sorted(np.unique(anchors)) == np.flatnonzero(shop.sketch).tolist()
+
+
+def test_a_class_of_one_photo_has_fine_negatives_of_other_classes() -> None:
+    shop = samples([1, 3], [1, 0])
+    config = recipe.TripletSampler(kind="triplets", triplets=1, positive="item", same_class=1.0)
+    _, _, negatives = drawn(shop, config, epochs=20).T
+    assert set(shop.labels[negatives]) == {1}
+
+
+def test_negatives_of_the_same_class_need_the_drawn_photo_as_positive() -> None:
+    with pytest.raises(ValidationError, match=r"needs sampler\.positive: item"):
+        recipe.TripletSampler(kind="triplets", triplets=1, same_class=0.5)

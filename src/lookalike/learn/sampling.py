@@ -50,6 +50,8 @@ def batches(samples: LabelledImages, config: recipe.Sampler, seed: int) -> Batch
         case recipe.PairSampler():
             same = min(max(round(config.same * config.pairs), 1), config.pairs - 1)
             return PairBatches(samples, same, config.pairs - same, seed)
+        case recipe.TripletSampler(positive="item"):
+            return ItemTripletBatches(samples, config, seed)
         case recipe.TripletSampler():
             return TripletBatches(samples, config.triplets, seed)
 
@@ -226,6 +228,44 @@ class TripletBatches:
             yield self._pool.batch(rows, rng)
 
 
+class ItemTripletBatches:
+    """Batches of a sketch, the photo that it was drawn from, and another photo (R4, stage 3).
+
+    The negative is another photo of the sketch's class with the probability ``same_class``, and otherwise a photo of another class. A
+    class with one photo has only negatives of other classes. Each sketch is drawn once before any is drawn again.
+    """
+
+    def __init__(self, samples: LabelledImages, config: recipe.TripletSampler, seed: int) -> None:
+        """Pair each sketch with its photo. Raises DataError if no sketch has one, or if there is only one class."""
+        photos = np.flatnonzero(~samples.sketch)
+        numbers, first = np.unique(samples.items[photos], return_index=True)
+        sketches = np.flatnonzero(samples.sketch & np.isin(samples.items, numbers))
+        if not len(sketches):
+            raise DataError("No sketch belongs to a photo. Name a sketch after its photo: mug-a.jpg, mug-a-1.png.")
+        self._sketches = sketches
+        self._own = photos[first[np.searchsorted(numbers, samples.items[sketches])]]
+        self._pool = _Pool(samples)
+        self._labels = np.unique(samples.labels, return_inverse=True)[1]
+        self._triplets, self._same_class, self._seed = config.triplets, config.same_class, seed
+
+    def __len__(self) -> int:
+        """Return the number of batches per epoch."""
+        return max(1, len(self._sketches) // self._triplets)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch."""
+        rng = np.random.default_rng((self._seed, number))
+        cycle = _Cycle(np.arange(len(self._sketches)), rng)
+        for _ in range(len(self)):
+            drawn = cycle.draw(min(self._triplets, len(self._sketches)))
+            anchors, positives = self._sketches[drawn], self._own[drawn]
+            classes = self._labels[anchors]
+            same = self._pool.same_class(classes, positives, rng)
+            chosen = (same >= 0) & (rng.random(len(drawn)) < self._same_class)
+            negatives = np.where(chosen, same, self._pool.negatives(classes, rng))
+            yield self._pool.batch(np.stack([anchors, positives, negatives], 1), rng)
+
+
 class _Pool:
     """Draws anchors, positives and negatives. It holds the rows of each class in one array."""
 
@@ -266,6 +306,14 @@ class _Pool:
         others = rng.integers(self.classes - 1, size=len(classes))
         others += others >= classes
         return self._others.at(others, rng.integers(self._others.counts[others]))
+
+    def same_class(self, classes: np.ndarray, photos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draw, for each of these photos, another photo of its class; -1 if there is none."""
+        counts = self._others.counts[classes]
+        drawn = self._others.at(classes, rng.integers(counts))
+        while (again := (drawn == photos) & (counts > 1)).any():
+            drawn[again] = self._others.at(classes[again], rng.integers(counts[again]))
+        return np.where(counts > 1, drawn, -1)
 
     def batch(self, tuples: Int64[np.ndarray, "t w"], rng: np.random.Generator) -> Batch:
         """Make a batch that has each row once, even if it is in several tuples."""

@@ -1,9 +1,9 @@
 """Samplers: the composition of batches."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from lookalike.learn.losses import Comparison, LossTerm, TripletTerm
 from lookalike.learn.part import Part
@@ -35,6 +35,24 @@ class TripletSampler(Part):
 
     kind: Literal["triplets"]
     triplets: int = Field(gt=0, le=1_000_000, description="per batch")
+    positive: Literal["class", "item"] = Field(
+        "class", description="item: the anchor is a sketch, and the positive the photo that it was drawn from"
+    )
+    same_class: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="with positive item, the share of negatives that are another photo of the anchor's class",
+    )
+
+    @model_validator(mode="after")
+    def _check_same_class(self) -> Self:
+        if self.same_class and self.positive == "class":
+            msg = (
+                "sampler.same_class needs sampler.positive: item; a photo of the anchor's class is a positive otherwise"
+            )
+            raise ValueError(msg)
+        return self
 
 
 def _kind(sampler: Any) -> str:  # noqa: ANN401 -- a mapping read from YAML, or a model
@@ -80,6 +98,13 @@ def check_suits(
     if isinstance(sampler, PairSampler) and any(isinstance(t, TripletTerm) for t in terms):
         msg = "a triplet loss cannot be computed from pairs; use the sampler pk or triplets"
         raise ValueError(msg)
-    if not isinstance(sampler, PKSampler) and any(isinstance(t, Comparison) and t.target == "item" for t in terms):
-        msg = f"the sampler {sampler.kind} draws by class; a loss whose target is the item needs the sampler pk"
+    draws_items = isinstance(sampler, PKSampler) or (isinstance(sampler, TripletSampler) and sampler.positive == "item")
+    if not draws_items and any(isinstance(t, Comparison) and t.target == "item" for t in terms):
+        msg = (
+            f"the sampler {sampler.kind} draws by class; a loss whose target is the item needs the sampler pk, or triplets with"
+            " positive: item"
+        )
+        raise ValueError(msg)
+    if isinstance(sampler, TripletSampler) and sampler.positive == "item" and not has_sketches:
+        msg = "sampler.positive: item needs sketches; add them, or data.pseudo_sketches"
         raise ValueError(msg)

@@ -1,0 +1,123 @@
+"""Sketch branches that are trained towards the photos of an existing encoder, and the crop of drawings to their ink."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import pocket_encoder
+import tiny_run
+from lookalike.encoders import Encoder
+from lookalike.errors import MismatchError, RecipeError
+from lookalike.learn import recipe, stage_run
+from lookalike.learn.distributed import ONE_DEVICE, connect
+from lookalike.learn.networks.ink_crop import InkCrop
+from lookalike.progress import SILENT
+
+# torch and its exporter warn about their own internals, which lookalike cannot change.
+pytestmark = [pytest.mark.filterwarnings("default")]
+
+NETWORK = {"backbone": "cnn", "channels": 3, "dimension": 48, "unit": True, "neck": False, "crop_ink": 12}
+LOSSES = [{"kind": "triplet", "margin": 0.2, "miner": "all", "across": True, "target": "item"}]
+
+
+def write(folder: Path, **parts: object) -> Path:
+    """Write a recipe of pseudo-sketches beside the pocket encoder; returns its path."""
+    path = tiny_run.write(folder)
+    data = {
+        "sources": [{"kind": "npz", "path": str(folder / "images.npz")}],
+        "validation": 0.25,
+        "size": 12,
+        "mean": [0, 0, 0],
+        "std": [1, 1, 1],
+        "pseudo_sketches": {"count": 1},
+    }
+    encoder = pocket_encoder.make(folder / "pocket", branches=("photo",))
+    given_parts = {"photos": str(encoder), "network": NETWORK, "data": data, "losses": LOSSES} | parts
+    return tiny_run.write(path.parent, tiny_run.PLAIN, **given_parts)
+
+
+def test_the_result_has_the_photo_branch_unchanged_and_a_sketch_branch_of_its_input(tmp_path: Path) -> None:
+    trained = Encoder.open(tiny_run.start(write(tmp_path), tmp_path / "run"))
+    given_encoder = Encoder.open(tmp_path / "pocket")
+    assert trained.card.branches == ("photo", "sketch")
+    assert trained.card.input == given_encoder.card.input
+    assert (trained.folder / "photo.onnx").read_bytes() == (given_encoder.folder / "photo.onnx").read_bytes()
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    assert np.allclose(np.linalg.norm(trained.embed(images, "sketch"), axis=1), 1, atol=1e-3)
+
+
+def test_training_begins_nearer_to_the_photos_than_random_weights(tmp_path: Path) -> None:
+    run = stage_run.prepare(recipe.read(write(tmp_path)), 0, connect(ONE_DEVICE), SILENT)
+    samples, photos = run.data.training, run.photos
+    assert photos is not None
+    x = torch.from_numpy(samples.images[samples.sketch]).permute(0, 3, 1, 2) / 255
+    vectors = photos.training[torch.from_numpy(~samples.sketch)]
+    with torch.inference_mode():
+        fitted = run.state.network.eval()(x)
+        network = stage_run.build(run.recipe, 0).eval()
+        random = network(x)
+    centred = vectors - vectors.mean(dim=0)
+
+    def nearness(y: Tensor) -> float:
+        return float(torch.nn.functional.cosine_similarity(y, centred).mean())
+
+    assert nearness(fitted) > nearness(random) + 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("network.dimension=32", "set network.dimension: 48"),
+        ("data.mean=[0.5, 0.5, 0.5]", "data.mean"),
+        ("network.crop_ink=null", "set data.size: 32, or network.crop_ink"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_photos_is_refused(tmp_path: Path, change: str, message: str) -> None:
+    with pytest.raises(MismatchError, match=message):
+        stage_run.check(recipe.read(write(tmp_path), [change]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [("network.neck=true", "network.neck: false"), ("data.pseudo_sketches=null", "add sketches")]
+)
+def test_a_recipe_without_a_sketch_branch_to_fit_is_refused(tmp_path: Path, change: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipe.read(write(tmp_path, losses=[{"kind": "cross_entropy"}]), [change])
+
+
+# ---- ink
+
+
+def drawing(side: int, left: float, above: float, size: float) -> Tensor:
+    """Draw a black L on white; place and size are shares of the side."""
+    sheet = torch.ones(1, 3, side, side)
+    x, y, s = (round(v * side) for v in (left, above, size))
+    pen = max(2, s // 8)
+    sheet[:, :, y : y + s, x : x + pen] = -1
+    sheet[:, :, y + s - pen : y + s, x : x + s] = -1
+    return sheet
+
+
+@settings(max_examples=25, deadline=None)
+@given(left=st.floats(0, 0.5), above=st.floats(0, 0.5), size=st.floats(0.25, 0.5), side=st.sampled_from([64, 128, 208]))
+def test_place_and_size_of_a_drawing_do_not_matter(left: float, above: float, size: float, side: int) -> None:
+    crop = InkCrop(32)
+    expected = crop(drawing(128, 0.2, 0.3, 0.5))
+    found = crop(drawing(side, left, above, size))
+    assert found.shape == (1, 3, 32, 32)
+    assert float((found - expected).abs().mean()) < 0.25  # of 2 between ink and paper; widths of the pen are rounded
+    assert float(found.max()) == pytest.approx(1, abs=1e-4)
+
+
+def test_drawings_of_a_batch_are_cropped_alone_and_a_blank_sheet_stays_blank() -> None:
+    crop = InkCrop(16)
+    one, two, blank = drawing(64, 0.1, 0.1, 0.3), drawing(64, 0.5, 0.4, 0.5), torch.ones(1, 3, 64, 64)
+    together = crop(torch.cat([one, two, blank]))
+    for i, alone in enumerate((one, two, blank)):
+        assert torch.allclose(together[i], crop(alone)[0], atol=1e-5)
+    assert torch.allclose(together[2], torch.ones(3, 16, 16))
