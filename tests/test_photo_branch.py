@@ -41,6 +41,7 @@ def write(folder: Path, **parts: object) -> Path:
     return tiny_run.write(path.parent, tiny_run.PLAIN, **given_parts)
 
 
+@pytest.mark.slow
 def test_the_result_has_the_photo_branch_unchanged_and_a_sketch_branch_of_its_input(tmp_path: Path) -> None:
     trained = Encoder.open(tiny_run.start(write(tmp_path), tmp_path / "run"))
     given_encoder = Encoder.open(tmp_path / "pocket")
@@ -103,8 +104,8 @@ def drawing(side: int, left: float, above: float, size: float) -> Tensor:
     return sheet
 
 
-@settings(max_examples=25, deadline=None)
-@given(left=st.floats(0, 0.5), above=st.floats(0, 0.5), size=st.floats(0.25, 0.5), side=st.sampled_from([64, 128, 208]))
+@settings(max_examples=12, deadline=None)
+@given(left=st.floats(0, 0.5), above=st.floats(0, 0.5), size=st.floats(0.25, 0.5), side=st.sampled_from([64, 128]))
 def test_place_and_size_of_a_drawing_do_not_matter(left: float, above: float, size: float, side: int) -> None:
     crop = InkCrop(32)
     expected = crop(drawing(128, 0.2, 0.3, 0.5))
