@@ -29,9 +29,9 @@ from lookalike.learn.heads.features import reduce_output
 from lookalike.learn.heads.lda import fit_lda
 from lookalike.learn.heads.scores import measure_gain, score_queries
 from lookalike.learn.losses import ProxyAnchorTerm, SupervisedContrastiveTerm
+from lookalike.learn.own_labels import whole_recipe
 from lookalike.learn.recipe import Discriminant, HeadRecipe, LinearMetric, Unchanged, Whitening
 from lookalike.learn.recipe.head_recipe import CANDIDATES
-from lookalike.learn.whole import whole_recipe
 from lookalike.metric import Metric
 
 CLASSES, EACH = 8, 8
@@ -386,6 +386,29 @@ def test_wrong_options_are_explained(
 def test_labels_and_whole_need_from(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train", photos, "--whole") == 2
     assert "go with --from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("images", ["folder", "source"])
+def test_the_python_function_fits_a_head_to_labelled_images(
+    images: str, photos: Path, pocket: Path, tmp_path: Path
+) -> None:
+    data = photos if images == "folder" else la.datasets.infer_source(photos)
+    encoder = la.train(data, to=tmp_path / "Our run", overrides=["head.kind=whitening"], start=pocket)
+    assert encoder.card.name == "our-run"
+    assert encoder.card.provenance is not None
+    assert {"validation.map", "validation.map.before"} <= set(encoder.card.provenance.figures)
+    assert "from: " in (tmp_path / "Our run" / "recipe.yaml").read_text()
+
+
+def test_labelled_images_need_an_encoder_to_begin_from(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="start="):
+        la.train(la.datasets.infer_source(photos), to=tmp_path / "a")
+    with pytest.raises(UsageError, match="start="):
+        la.train(photos, to=tmp_path / "a", whole=True)
+    with pytest.raises(UsageError, match="weights of ImageNet"):
+        la.train(photos, to=tmp_path / "a", start="toyshop", whole=True)
+    with pytest.raises(LookalikeError, match="There is no folder"):
+        la.train(tmp_path / "nowhere", to=tmp_path / "a", start="toyshop")
 
 
 # ---- the whole network

@@ -10,6 +10,7 @@ import numpy as np
 from lookalike import compare, encoders
 from lookalike.collection import Collection
 from lookalike.compare import Ranking, Verdict
+from lookalike.datasets import Source, infer_source
 from lookalike.embedding import Embedder, to_batch
 from lookalike.encoders import Encoder, EncoderSource, public
 from lookalike.errors import MissingExtraError, UsageError
@@ -331,46 +332,68 @@ def calibrate(
 
 
 def train(
-    recipe: str | os.PathLike[str],
+    recipe: str | os.PathLike[str] | Source,
     to: str | os.PathLike[str],
     overrides: Sequence[str] = (),
     progress: Progress = SILENT,
+    *,
+    start: str | os.PathLike[str] | None = None,
+    whole: bool = False,
 ) -> Encoder:
-    """Train an encoder by a recipe, or fit a head to one; see `lookalike.learn.train` for stages and several devices.
+    """Train an encoder by a recipe, or from another encoder and labelled images.
+
+    `lookalike.learn.train` has stages and several devices.
 
     Args:
-        recipe: a YAML file.
+        recipe: a YAML file; with ``start`` labelled images: a folder with a folder for each class, a CSV file, an ``.npz``
+            file, or a source of `lookalike.datasets`, such as ``table_of_folder("labels.csv", "photos")``.
         to: the run's folder, which must not exist or be empty.
         overrides: values that replace those of the recipe, as ``"train.epochs=3"``.
         progress: receives each batch, and the scores of each epoch.
+        start: fit a head to this encoder, without a recipe: a bundled name, a folder, or ``hf://org/repo``. With ``whole``
+            a run, or a network with weights of ImageNet, as ``"efficientnet_lite0"``.
+        whole: train the network of ``start``, too.
 
     Returns:
-        The encoder; the run's folder has it too.
+        The encoder; the run's folder has it too, and the recipe that was used. The figures in ``card.provenance`` are those
+        of held-out images; those of a head have its gain, as ``validation.map`` and ``validation.map.before``.
 
     Raises:
         MissingExtraError: the extra ``learn`` is not installed.
         RecipeError: the recipe is invalid or does not suit the data, or the run diverges.
         NotFoundError, DataError: the data does not exist, or cannot be trained on.
+        EncoderError: a head cannot be appended to the encoder.
         AlreadyExistsError, StorageError: the folder is not empty, or cannot be written.
 
     Example:
-        >>> encoder = la.train("tiny.yaml", to="runs/mine", overrides=["train.epochs=1"])
+        >>> encoder = la.train("tiny.yaml", to="runs/tiny", overrides=["train.epochs=1"])
         >>> encoder.card.name
         'tiny'
+        >>> encoder = la.train("photos", to="runs/mine", start="toyshop")
+        >>> encoder.card.name
+        'mine'
     """
     if isinstance(overrides, str):
         raise UsageError(f"overrides is a list of changes, such as [{overrides!r}], not one text.")
+    if start is None and (whole or not isinstance(recipe, str | os.PathLike)):
+        raise UsageError("To train on labelled images without a recipe, give an encoder to begin from: start=.")
     try:
         # torch takes a second to import, and is an extra.
         from lookalike.learn import recipe as recipes  # noqa: PLC0415
         from lookalike.learn.head_run import train_head  # noqa: PLC0415
+        from lookalike.learn.own_labels import recipe_of_images  # noqa: PLC0415
         from lookalike.learn.train import train as run  # noqa: PLC0415
     except ImportError as e:
         raise MissingExtraError("learn", f"Training ({e})") from e
-    read = recipes.read_any(to_path(recipe), overrides)
+    folder = to_path(to)
+    if start is None:
+        read = recipes.read_any(to_path(recipe), overrides)
+    else:
+        images = infer_source(recipe) if isinstance(recipe, str | os.PathLike) else recipe
+        read = recipe_of_images(os.fspath(start), images, folder, overrides, whole=whole)
     if isinstance(read, recipes.HeadRecipe):
-        return encoders.load(train_head(read, to_path(to), progress).encoder)
-    return encoders.load(run(read, to_path(to), progress))
+        return encoders.load(train_head(read, folder, progress).encoder)
+    return encoders.load(run(read, folder, progress))
 
 
 def _to_embedder(source: EncoderSource | Collection) -> Embedder:

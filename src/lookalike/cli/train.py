@@ -1,6 +1,5 @@
 """The command train: train an encoder by a recipe or from an encoder and labelled images, or resume a run."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -130,16 +129,11 @@ def train(given: Options) -> None:
 
 def _recipe_of_images(given: Options, path: Path) -> "Recipe | HeadRecipe":
     """Make the recipe for labelled images and the encoder of --from."""
-    from lookalike.learn import recipe as recipes  # noqa: PLC0415 -- as above
-    from lookalike.learn.whole import whole_recipe  # noqa: PLC0415 -- as above
+    from lookalike.learn.own_labels import recipe_of_images  # noqa: PLC0415 -- as above
 
+    to = given.to or Path(path.resolve().stem)
     source = _source(path, given.labels)
-    name = given.to.name if given.to else path.resolve().stem
-    name = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")[:80] or "mine"
-    if given.whole:
-        return recipes.parse(whole_recipe(given.start or "", name, source), given.override or [])
-    tree = {"name": name, "from": given.start, "data": {"sources": [source.model_dump(mode="json")]}}
-    return recipes.parse_head(tree, given.override or [])
+    return recipe_of_images(given.start or "", source, to, given.override or [], whole=given.whole)
 
 
 def _source(path: Path, labels: Path | None) -> "Source":

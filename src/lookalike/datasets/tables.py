@@ -11,6 +11,7 @@ from lookalike.datasets.dataset import Dataset
 from lookalike.datasets.lazy_images import FileImages
 from lookalike.datasets.sources import CsvSource, parse_split
 from lookalike.errors import DataError
+from lookalike.unicode_forms import to_path
 
 _YES = {"1", "true", "t", "yes", "y"}
 _NO = {"", "0", "false", "f", "no", "n"}
@@ -62,12 +63,13 @@ def open_table(source: CsvSource) -> Dataset:
     )
 
 
-def table_of_folder(path: Path, folder: Path) -> CsvSource:
+def table_of_folder(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> CsvSource:
     """Return the source of a table whose paths are relative to a folder of images or to its own, whichever fits more of them.
 
     Raises:
         DataError: the file cannot be read, or names no image.
     """
+    path, folder = to_path(path), to_path(folder)
     columns, rows = _read(path)
     if "path" not in columns:  # `open_table` explains it
         return CsvSource(path=path)

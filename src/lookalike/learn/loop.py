@@ -13,6 +13,7 @@ from lookalike.learn.losses.targets import Teacher
 from lookalike.learn.sampling import Batch
 from lookalike.learn.stage_run import StageRun
 from lookalike.shapes import Float, Float32, Int64
+from lookalike.tables import plural
 
 # A loss that is 0 in this many first epochs stays 0.
 _IDLE_EPOCHS = 3
@@ -54,7 +55,7 @@ def _check_learning(run: StageRun) -> None:
     history, terms = run.state.history, [f"loss.{term.kind}.{i}" for i, term in enumerate(run.stage.losses)]
     if len(history) >= min(_IDLE_EPOCHS, run.stage.train.epochs) and not any(line.get("loss", 1) for line in history):
         raise RecipeError(
-            f"The loss is 0 in all batches of {len(history)} epochs, so nothing is trained: no pair or triplet violates its"
+            f"The loss is 0 in all batches of {plural(len(history), 'epoch')}, so nothing is trained: no pair or triplet violates its"
             " margin, or the miner chooses none. Raise the margin, choose another miner or loss, or check the images and"
             " labels."
         )

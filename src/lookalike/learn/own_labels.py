@@ -1,6 +1,8 @@
-"""The recipe that trains a whole network on labelled images, from the weights of a run or of ImageNet."""
+"""Recipes for labelled images and an encoder, a run or ImageNet weights to begin from."""
 
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,13 +11,35 @@ import numpy as np
 from lookalike import datasets
 from lookalike.datasets import Source
 from lookalike.errors import DataError, UsageError
-from lookalike.learn.recipe import IMAGENET, EfficientNetLiteNetwork
+from lookalike.learn.recipe import IMAGENET, EfficientNetLiteNetwork, HeadRecipe, Recipe, parse, parse_head
 from lookalike.learn.run_folder import CHECKPOINT, RECIPE, RunFolder
 
 IMAGENET_NETWORKS: tuple[str, ...] = get_args(EfficientNetLiteNetwork.model_fields["backbone"].annotation)
 """Networks with weights of ImageNet, which can be named like encoders."""
 
 _CLASSES, _ITEMS = 16, 4
+
+
+def recipe_of_images(
+    start: str, images: Source, to: Path, overrides: Sequence[str] = (), *, whole: bool = False
+) -> Recipe | HeadRecipe:
+    """Make the recipe that fits a head to an encoder, or trains a network, on labelled images.
+
+    Args:
+        start: the encoder; with ``whole`` as the base of `whole_recipe`.
+        images: labelled.
+        to: the run's folder, after which the new encoder is named.
+        overrides: of values of the recipe, as ``"choose_by=images"``.
+        whole: train the network, too.
+
+    Raises:
+        RecipeError: an override is invalid.
+        DataError, UsageError: as `whole_recipe`.
+    """
+    name = re.sub("[^a-z0-9]+", "-", to.resolve().name.lower()).strip("-")[:80].strip("-") or "mine"
+    if whole:
+        return parse(whole_recipe(start, name, images), overrides)
+    return parse_head({"name": name, "from": start, "data": {"sources": [images.model_dump(mode="json")]}}, overrides)
 
 
 def whole_recipe(base: str, name: str, source: Source) -> dict[str, Any]:
