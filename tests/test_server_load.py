@@ -179,4 +179,4 @@ def test_a_slow_client_holds_no_slot(shop: Collection, kind: str) -> None:
             head = f"GET {SHOP}/items HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
             client.sendall(head.encode() * (1 if length else 1000))
         time.sleep(0.2)
-        assert httpx.get(f"{url}{SHOP}/items", timeout=30).status_code == 200
+        assert httpx.get(f"{url}{SHOP}/items", timeout=8).status_code == 200  # less than a slow body may take
