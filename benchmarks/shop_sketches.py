@@ -3,8 +3,13 @@
 ::
 
     python benchmarks/shop_sketches.py data                                      prints tables
+<<<<<<< Updated upstream
     python benchmarks/shop_sketches.py data --encoder before --encoder after     says what the second gained
     python benchmarks/shop_sketches.py data --save                               writes results/encoders/shop-sketches.json and docs/images/sketch-results.jpg
+=======
+    python benchmarks/shop_sketches.py data --encoder before --encoder after     also says what each gains over the one before it
+    python benchmarks/shop_sketches.py data --save                               writes results/shop-sketches.json and docs/images/sketch-results.jpg
+>>>>>>> Stashed changes
 
 ``data`` has the folder ``fashion-300`` and the table ``fashion-300.csv``. A product is relevant if its article is exactly that of the drawing: a sports
 shoe is wrong for a casual shoe. An encoder with a sketch branch embeds the drawings with it, any other embeds them as photos. The intervals (95 %)
@@ -14,6 +19,7 @@ The baselines are those of `encoders.py`.
 """
 
 import argparse
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -109,13 +115,14 @@ def main() -> None:
     products = general.articles(given.data, "fashion-300")
     gallery, labels = [given.data / path for path, _ in products], [label for _, label in products]
     names = given.encoder or _ENCODERS
-    models = [*([] if given.encoder else simple_models(given.data)), *map(encoder, names)]
+    known: dict[str, np.ndarray] = {}
+    models = [*([] if given.encoder else simple_models(given.data)), *(encoder(name, known) for name in names)]
     found = []
     for model in models:
         found.append(find(model, (drawings, articles), (gallery, labels)))
         print(line(found[-1], articles), flush=True)  # noqa: T201
-    if given.encoder and len(names) > 1:
-        print(gain(found[-len(names)], found[-1], articles))  # noqa: T201
+    for before, after in itertools.pairwise(found if given.encoder else []):
+        print(gain(before, after, articles))  # noqa: T201
     print(by_article(found, articles))  # noqa: T201
     if given.save:
         save(RESULTS, {each.name: summary(each, articles) for each in found})
@@ -148,11 +155,18 @@ def _baseline(model: baselines.Model) -> Model:
     return Model(model.name, embed, embed)
 
 
-def encoder(name: str) -> Model:
-    """Make a model of an encoder."""
+def encoder(name: str, known: dict[str, np.ndarray]) -> Model:
+    """Make a model of an encoder; ``known`` keeps the vectors of products, for encoders that differ only in their sketch branch."""
     embedder = Embedder.of(encoders.load(name))
     branch: Any = "sketch" if "sketch" in embedder.encoder.card.branches else "photo"
-    return Model(name, embedder.embed, lambda paths: embedder.embed(paths, branch), embedder.metric)
+    network = embedder.encoder.photo_fingerprint
+
+    def photos(paths: Paths) -> np.ndarray:
+        if network not in known:
+            known[network] = embedder.embed(paths)
+        return known[network]
+
+    return Model(embedder.name, photos, lambda paths: embedder.embed(paths, branch), embedder.metric)
 
 
 def find(model: Model, queries: tuple[Paths, Sequence[str]], products: tuple[Paths, Sequence[str]]) -> Found:
