@@ -3,13 +3,8 @@
 ::
 
     python benchmarks/shop_sketches.py data                                      prints tables
-<<<<<<< Updated upstream
-    python benchmarks/shop_sketches.py data --encoder before --encoder after     says what the second gained
-    python benchmarks/shop_sketches.py data --save                               writes results/encoders/shop-sketches.json and docs/images/sketch-results.jpg
-=======
     python benchmarks/shop_sketches.py data --encoder before --encoder after     also says what each gains over the one before it
-    python benchmarks/shop_sketches.py data --save                               writes results/shop-sketches.json and docs/images/sketch-results.jpg
->>>>>>> Stashed changes
+    python benchmarks/shop_sketches.py data --save                               writes results/encoders/shop-sketches.json and docs/images/sketch-results.jpg
 
 ``data`` has the folder ``fashion-300`` and the table ``fashion-300.csv``. A product is relevant if its article is exactly that of the drawing: a sports
 shoe is wrong for a casual shoe. An encoder with a sketch branch embeds the drawings with it, any other embeds them as photos. The intervals (95 %)
