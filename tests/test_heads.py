@@ -1,5 +1,7 @@
 """Heads in closed form: against plain formulas, and the same in NumPy and in ONNX."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -101,12 +103,17 @@ def test_prototypes_of_all_axes_are_centred_rows_of_the_classifier() -> None:
     np.testing.assert_allclose(head.classes.prototypes @ head.classes.prototypes.T, centred @ centred.T, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["whitening", "prototypes"])
+@pytest.mark.parametrize("kind", ["whitening", "prototypes", "beside"])
 @pytest.mark.parametrize("opset", [13, 20])
 def test_onnx_computes_the_same_as_numpy(kind: str, opset: int) -> None:
     head, x = _prototypes(3)
     if kind == "whitening":
         head = whitening.fit_whitening(*_features(3), shrinkage=0.3, dimension=5)
+    if kind == "beside":
+        features, labels = _features(3)
+        head = whitening.fit_whitening(features[:, 4:], labels, shrinkage=0.3, dimension=5)
+        head = replace(head, axes=np.eye(9, 6, dtype=np.float32))
+        assert (head.kept, head.dimension) == (4, 6)
     x = np.concatenate([x, np.zeros((1, 12), np.float32)])
     embeddings = _run(onnx_graph.append(_identity(opset), head), x)
     np.testing.assert_allclose(embeddings, head.apply(x), atol=1e-5)

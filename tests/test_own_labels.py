@@ -21,17 +21,19 @@ from lookalike.encoders.card import Output
 from lookalike.errors import AlreadyExistsError, DataError, LookalikeError, MismatchError, RecipeError, UsageError
 from lookalike.evaluation import retrieval
 from lookalike.evaluation.labels import LabelledVectors
+from lookalike.learn import head_run
 from lookalike.learn import recipe as recipes
 from lookalike.learn.export import shorten_paths
 from lookalike.learn.head_run import HeadRun, hold_out, train_head
-from lookalike.learn.heads import choice
+from lookalike.learn.heads import Features, choice
 from lookalike.learn.heads.features import reduce_output
+from lookalike.learn.heads.head import unit_vectors
 from lookalike.learn.heads.lda import fit_lda
 from lookalike.learn.heads.scores import measure_gain, score_queries
 from lookalike.learn.losses import ProxyAnchorTerm, SupervisedContrastiveTerm
 from lookalike.learn.own_labels import whole_recipe
 from lookalike.learn.recipe import Discriminant, HeadRecipe, LinearMetric, Unchanged, Whitening
-from lookalike.learn.recipe.head_recipe import CANDIDATES
+from lookalike.learn.recipe.head_recipe import BESIDE, CANDIDATES
 from lookalike.metric import Metric
 
 CLASSES, EACH = 8, 8
@@ -124,13 +126,13 @@ def test_a_head_finds_the_directions_that_matter(
     settings: Whitening | Discriminant | LinearMetric,
 ) -> None:
     features, labels = noisy(0, each=40)
-    head = choice.fit(features[::2], labels[::2], settings, 0)
+    head = choice.fit(Features(features[::2]), labels[::2], settings, 0)
     assert head is not None
     rows = np.arange(len(labels) // 2)
     before = score_queries(features[1::2], labels[1::2], rows).average_precision.mean()
     after = score_queries(head.apply(features[1::2]), labels[1::2], rows).average_precision.mean()
     assert after > before + 0.05
-    again = choice.fit(features[::2], labels[::2], settings, 0)
+    again = choice.fit(Features(features[::2]), labels[::2], settings, 0)
     assert again is not None
     np.testing.assert_array_equal(head.projection, again.projection)
     np.testing.assert_allclose(np.linalg.norm(head.apply(features), axis=1), 1, rtol=1e-5)
@@ -138,20 +140,24 @@ def test_a_head_finds_the_directions_that_matter(
 
 def test_the_best_head_comes_first_and_none_if_no_head_helps() -> None:
     features, labels = noisy(1, each=12)
-    trials = choice.choose(features, labels, CANDIDATES[:6], 0)
+    trials = choice.choose(Features(features), labels, CANDIDATES[:6], 0)
     assert not isinstance(trials[0].settings, Unchanged)
     assert {trial.classes is None or trial.images is None for trial in trials} == {False}
     unit = np.random.default_rng(0).normal(0, 1, features.shape).astype(np.float32)
     for by in ("both", "classes", "images"):
         trials = choice.choose(
-            np.eye(CLASSES, dtype=np.float32)[labels] + 0.01 * unit[:, :CLASSES], labels, CANDIDATES[:6], 0, by=by
+            Features(np.eye(CLASSES, dtype=np.float32)[labels] + 0.01 * unit[:, :CLASSES]),
+            labels,
+            CANDIDATES[:6],
+            0,
+            by=by,
         )
         assert trials[0].settings == Unchanged()
 
 
 def test_few_classes_are_compared_by_images_alone() -> None:
     features, labels = noisy(0, classes=3, each=12)
-    trials = choice.choose(features, labels, CANDIDATES[:6], 0)
+    trials = choice.choose(Features(features), labels, CANDIDATES[:6], 0)
     assert {trial.classes for trial in trials} == {None}
     assert not isinstance(trials[0].settings, Unchanged)
 
@@ -220,6 +226,48 @@ def test_a_head_follows_another_head(fitted: HeadRun, photos: Path, tmp_path: Pa
         2,
         Encoder.open(encoder).card.dimension,
     )
+
+
+@pytest.mark.parametrize(
+    "settings", [{"kind": "whitening"}, {"kind": "linear", "loss": {"kind": "supervised_contrastive"}, "epochs": 1}]
+)
+def test_a_head_is_beside_the_embedding_of_another_head(
+    settings: dict[str, object], fitted: HeadRun, photos: Path, tmp_path: Path
+) -> None:
+    base = Encoder.open(fitted.encoder)
+    # train_head compares the encoder with NumPy.
+    result = train_head(recipe(photos, fitted.encoder, head=settings | {"beside": True}), tmp_path / "beside")
+    encoder = Encoder.open(result.encoder)
+    assert encoder.card.dimension == base.card.dimension
+    assert result.head_name.endswith(", beside")
+    smaller = recipe(photos, result.encoder, head=settings | {"beside": True, "dimension": 5})
+    again = Encoder.open(train_head(smaller, tmp_path / "again").encoder)
+    assert again.embed(np.zeros((1, *[again.card.input.size] * 2, 3), np.uint8)).shape == (1, 5)
+
+
+def test_auto_compares_heads_beside_the_embedding(
+    fitted: HeadRun, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head_run, "CANDIDATES", CANDIDATES[:1])
+    monkeypatch.setattr(head_run, "BESIDE", BESIDE[:1])
+    result = train_head(recipe(photos, fitted.encoder), tmp_path / "auto")
+    assert {trial.name for trial in result.trials} == {"none", "whitening, shrinkage 0.3, beside"}
+
+
+def test_a_projection_beside_the_embedding_adds_what_its_head_left_out() -> None:
+    features, labels = noisy(0, each=40)
+    earlier = unit_vectors(features[:, :4])
+    both = Features(earlier, features)
+    head = choice.fit(both.take(np.arange(len(labels))[::2]), labels[::2], Whitening(kind="whitening", beside=True), 0)
+    after = both.take(np.arange(len(labels))[1::2]).apply(head)
+    assert after.shape == earlier[1::2].shape
+    rows = np.arange(len(after))
+    gain = [score_queries(x, labels[1::2], rows).average_precision.mean() for x in (earlier[1::2], after)]
+    assert gain[1] > gain[0] + 0.05
+    with pytest.raises(DataError, match=r"Leave out head\.beside"):
+        choice.fit(Features(features), labels, Whitening(kind="whitening", beside=True), 0)
+    with pytest.raises(DataError, match="of 9 numbers"):
+        choice.fit(both, labels, Whitening(kind="whitening", beside=True, dimension=9), 0)
 
 
 def test_the_run_of_a_head_is_not_resumed(fitted: HeadRun, capsys: pytest.CaptureFixture[str]) -> None:
@@ -355,7 +403,12 @@ def test_the_command_reads_labels_of_a_table(
     assert "whitening, shrinkage 0.3" in shown
     assert Encoder.open(tmp_path / "runs" / "flat-photos" / "encoder").card.dimension == 8
     assert run(*arguments, "--json", "--to", "other") == 0
-    assert json.loads(capsys.readouterr().out)["head"] == {"kind": "whitening", "shrinkage": 0.3, "dimension": 8}
+    assert json.loads(capsys.readouterr().out)["head"] == {
+        "kind": "whitening",
+        "shrinkage": 0.3,
+        "dimension": 8,
+        "beside": False,
+    }
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 import json
 import platform
 import shutil
+import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,12 +25,12 @@ from lookalike.errors import DataError, EncoderError, MismatchError, RecipeError
 from lookalike.evaluation import calibration
 from lookalike.evaluation.embedded import EmbeddedDataset, embed_dataset
 from lookalike.learn.export import save_network, shorten_paths
-from lookalike.learn.heads import Head, choice, onnx_graph
+from lookalike.learn.heads import Features, Head, choice, onnx_graph
 from lookalike.learn.heads.choice import Trial
-from lookalike.learn.heads.features import reduce_output
+from lookalike.learn.heads.features import reduce_output, widen_output
 from lookalike.learn.heads.head import unit_vectors
 from lookalike.learn.heads.scores import Gain, measure_gain, score_queries
-from lookalike.learn.recipe.head_recipe import CANDIDATES, HeadRecipe, Unchanged
+from lookalike.learn.recipe.head_recipe import BESIDE, CANDIDATES, HeadRecipe, Unchanged
 from lookalike.learn.run_folder import RunFolder
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
@@ -136,25 +138,32 @@ def train_head(recipe: HeadRecipe, folder: Path, progress: Progress = SILENT) ->
         NotFoundError, EncoderError: the encoder does not exist, or its network cannot be changed.
         RecipeError: the encoder gives bits.
     """
-    start = time.monotonic()
     recipe = recipe.absolute()
     base = _load_base(recipe)
     RunFolder(folder).check_new()
-    embedded = _embed(recipe, Embedder.of(base), progress)
-    features, labels = embedded.embeddings, embedded.labels
+    with tempfile.TemporaryDirectory() as part:
+        return _fit_and_write(recipe, _widen(base, Path(part)), folder, progress)
+
+
+def _fit_and_write(recipe: HeadRecipe, base: "_Base", folder: Path, progress: Progress) -> HeadRun:
+    start = time.monotonic()
+    card = base.encoder.card
+    embedded = _embed(recipe, Embedder.of(base.wide), progress)
+    features, labels = base.split(embedded.embeddings), embedded.labels
     held_out = hold_out(labels, recipe.data.held_out, recipe.seed)
     settings, trials = recipe.head, list[Trial]()
     if settings == "auto":
+        candidates = CANDIDATES if features.inner is None else (*CANDIDATES, *BESIDE)
         trials = choice.choose(
-            features[~held_out], labels[~held_out], CANDIDATES, recipe.seed, progress, by=recipe.choose_by
+            features.take(~held_out), labels[~held_out], candidates, recipe.seed, progress, by=recipe.choose_by
         )
         settings = trials[0].settings if trials else Unchanged()
-    fitted = choice.fit(features[~held_out], labels[~held_out], settings, recipe.seed)
-    kept = features[held_out], choice.apply(fitted, features)[held_out], labels[held_out]
+    fitted = choice.fit(features.take(~held_out), labels[~held_out], settings, recipe.seed)
+    kept = features.embeddings[held_out], features.take(held_out).apply(fitted), labels[held_out]
     gains = _gains(*kept, recipe.seed)
     final = choice.fit(features, labels, settings, recipe.seed)
-    recipe = recipe.model_copy(update={"head": settings, "fingerprint": base.fingerprint})
-    known = _calibrate(kept[1], kept[2], base.card.metric, recipe)
+    recipe = recipe.model_copy(update={"head": settings, "fingerprint": base.encoder.fingerprint})
+    known = _calibrate(kept[1], kept[2], card.metric, recipe)
     classes = len(np.unique(labels))
     result = HeadRun(
         encoder=folder / "encoder",
@@ -170,7 +179,7 @@ def train_head(recipe: HeadRecipe, folder: Path, progress: Progress = SILENT) ->
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if final is not None and "text" in base.card.branches:
+        if final is not None and "text" in card.branches:
             progress.note("The head is for images, so the new encoder has no branch for texts.")
         _write_encoder(result, base, final, known)
         atomic.write_text(folder / "result.json", json.dumps(result.to_dict(), indent=2) + "\n")
@@ -217,6 +226,44 @@ def _load_base(recipe: HeadRecipe) -> Encoder:
     return base
 
 
+@dataclass(frozen=True)
+class _Base:
+    """The encoder to improve.
+
+    Attributes:
+        encoder: the encoder.
+        wide: the same, whose embeddings are followed by the features before its last layers; the encoder itself if it has none.
+    """
+
+    encoder: Encoder
+    wide: Encoder
+
+    def split(self, embeddings: Float32[np.ndarray, "n w"]) -> Features:
+        """Split embeddings of the wide encoder."""
+        dimension = self.encoder.card.dimension
+        own, inner = embeddings[:, :dimension], embeddings[:, dimension:]
+        if self.encoder.card.metric is Metric.COSINE:  # a head is fitted to directions
+            own = unit_vectors(own)
+        return Features(own, inner if inner.shape[1] else None)
+
+
+def _widen(base: Encoder, folder: Path) -> _Base:
+    """Make the wide encoder in a folder, if each branch for images has as many features before its last layers."""
+    branches = [branch for branch in base.card.branches if branch != "text"]
+    sizes = set[int]()
+    for branch in branches:
+        with _explain_failure(base, branch):
+            model, size = widen_output(onnx.load(base.folder / f"{branch}.onnx"), base.card)
+        save_network(model, folder / f"{branch}.onnx")
+        sizes.add(size)
+    if len(sizes) != 1 or 0 in sizes:
+        return _Base(base, base)
+    changes = {"dimension": base.card.dimension + sizes.pop(), "network_output": None, "calibrations": ()}
+    card = Card.model_validate(base.card.model_dump() | changes | {"branches": branches, "text": None})
+    atomic.write_text(folder / "encoder.json", card.model_dump_json() + "\n")
+    return _Base(base, Encoder.open(folder))
+
+
 def _embed(recipe: HeadRecipe, embedder: Embedder, progress: Progress) -> EmbeddedDataset:
     """Embed the images of all sources but their test splits, and leave out sketches and classes of one image.
 
@@ -244,8 +291,6 @@ def _embed(recipe: HeadRecipe, embedder: Embedder, progress: Progress) -> Embedd
     if len(np.unique(labels)) < 2:  # noqa: PLR2004 -- a pair of classes
         name = [name for part in parts for name in part.classes][labels[0]]
         raise DataError(f"There is only one class with two images or more, “{name}”; a head needs at least two.")
-    if embedder.metric is Metric.COSINE:
-        embeddings = unit_vectors(embeddings)
     return EmbeddedDataset(embeddings, labels, embedder.metric)
 
 
@@ -293,54 +338,59 @@ def _calibrate(
 # ---- the encoder
 
 
-def _write_encoder(run: HeadRun, base: Encoder, head: Head | None, known: Calibration | None) -> None:
+def _write_encoder(run: HeadRun, base: _Base, head: Head | None, known: Calibration | None) -> None:
     """Write the artefact, and check that its embeddings are those of the head.
 
     Raises:
         EncoderError: the head cannot be appended to the network.
     """
-    folder = run.encoder
+    folder, old = run.encoder, base.encoder
     new = folder.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    dimension = base.card.dimension if head is None else head.projection.shape[1]
-    card = _card(run, base.card, dimension, known, unchanged=head is None)
+    dimension = old.card.dimension if head is None else head.dimension
+    card = _card(run, old.card, dimension, known, unchanged=head is None)
     atomic.write_text(new / "encoder.json", card.model_dump_json(indent=2) + "\n")
-    atomic.write_text(new / "README.md", _model_card(run, card, base.card))
+    atomic.write_text(new / "README.md", _model_card(run, card, old.card))
     if head is None:
-        for name in base.files[1:]:
-            shutil.copyfile(base.folder / name, new / name)
+        for name in old.files[1:]:
+            shutil.copyfile(old.folder / name, new / name)
     else:
         for branch in card.branches:
-            _append(base, branch, head, new)
+            _append(old, branch, head, new)
         _check(Encoder.open(new), base, head)
     shutil.rmtree(folder, ignore_errors=True)
     new.replace(folder)
     atomic.sync(folder.parent)
 
 
-def _append(base: Encoder, branch: Branch, head: Head, folder: Path) -> None:
+@contextmanager
+def _explain_failure(base: Encoder, branch: Branch) -> Iterator[None]:
     try:
-        model = onnx.load(base.folder / f"{branch}.onnx")
-        model = onnx_graph.append(reduce_output(model, base.card), head)
+        yield
     except (onnx.checker.ValidationError, RuntimeError, ValueError) as e:  # also those of the converter of versions
         raise EncoderError(f"No head can be appended to {branch}.onnx of “{base.card.name}”: {one_line(e)}") from e
+
+
+def _append(base: Encoder, branch: Branch, head: Head, folder: Path) -> None:
+    with _explain_failure(base, branch):
+        model = onnx.load(base.folder / f"{branch}.onnx")
+        model = widen_output(model, base.card)[0] if head.kept else reduce_output(model, base.card)
+        model = onnx_graph.append(model, head)
     save_network(model, folder / f"{branch}.onnx")
 
 
-def _check(encoder: Encoder, base: Encoder, head: Head) -> None:
+def _check(encoder: Encoder, base: _Base, head: Head) -> None:
     """Compare ONNX Runtime with NumPy on noise.
 
     Raises:
         EncoderError: they disagree.
     """
-    size = base.card.input.size
+    size = encoder.card.input.size
     noise = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
     for branch in encoder.card.branches:
-        features = base.embed(noise, branch)
-        if base.card.metric is Metric.COSINE:
-            features = unit_vectors(features)
-        difference = float(np.abs(encoder.embed(noise, branch) - head.apply(features)).max())
+        expected = base.split(base.wide.embed(noise, branch)).apply(head)
+        difference = float(np.abs(encoder.embed(noise, branch) - expected).max())
         if difference > _TOLERANCE:
             raise EncoderError(
                 f"The network {branch}.onnx with a head gives other embeddings than expected, by {difference:.4f}."

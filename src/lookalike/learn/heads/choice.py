@@ -1,20 +1,20 @@
 """Fit a head by its settings, and choose the best one by cross-validation over classes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeGuard
 
 import numpy as np
 
 from lookalike.errors import DataError
-from lookalike.learn.heads.head import Head
+from lookalike.learn.heads.head import Features, Head, unit_vectors
 from lookalike.learn.heads.lda import fit_lda
 from lookalike.learn.heads.linear import fit_linear
 from lookalike.learn.heads.scores import score_queries
-from lookalike.learn.heads.whitening import fit_whitening
+from lookalike.learn.heads.whitening import check_dimension, fit_whitening, main_axes
 from lookalike.learn.recipe.head_recipe import Discriminant, HeadSettings, LinearMetric, Unchanged, Whitening
 from lookalike.progress import SILENT, Progress
-from lookalike.shapes import Float32, Int64
+from lookalike.shapes import Int64
 
 _FOLDS = 3
 
@@ -65,39 +65,63 @@ def head_name(settings: HeadSettings) -> str:
     """Name a head by its kind and its most important setting."""
     match settings:
         case LinearMetric(loss=loss):
-            return f"linear, {loss.kind}"
+            name = f"linear, {loss.kind}"
         case Whitening(shrinkage=shrinkage) | Discriminant(shrinkage=shrinkage):
-            return f"{settings.kind}, shrinkage {shrinkage:g}"
+            name = f"{settings.kind}, shrinkage {shrinkage:g}"
         case Unchanged():
-            return settings.kind
+            name = settings.kind
+    return f"{name}, beside" if _is_beside(settings) else name
 
 
-def fit(
-    features: Float32[np.ndarray, "n f"], labels: Int64[np.ndarray, " n"], settings: HeadSettings, seed: int
-) -> Head | None:
+def _is_beside(settings: HeadSettings) -> TypeGuard[Whitening | LinearMetric]:
+    return isinstance(settings, Whitening | LinearMetric) and settings.beside
+
+
+def fit(features: Features, labels: Int64[np.ndarray, " n"], settings: HeadSettings, seed: int) -> Head | None:
     """Fit a head; none if embeddings stay as they are.
 
     Raises:
-        DataError: no class has two images, or they do not suffice for the dimension of the settings.
+        DataError: no class has two images, they do not suffice for the dimension of the settings, or the settings need features
+            that the network does not have.
     """
+    x = features.embeddings
+    if _is_beside(settings):
+        return _fit_beside(features, labels, settings, seed)
     match settings:
         case Unchanged():
             return None
         case Whitening(shrinkage=shrinkage, dimension=dimension):
-            return fit_whitening(features, labels, shrinkage=shrinkage, dimension=dimension)
+            return fit_whitening(x, labels, shrinkage=shrinkage, dimension=dimension)
         case Discriminant(shrinkage=shrinkage, dimension=dimension):
-            return fit_lda(features, labels, shrinkage=shrinkage, dimension=dimension)
+            return fit_lda(x, labels, shrinkage=shrinkage, dimension=dimension)
         case LinearMetric():
-            return fit_linear(features, labels, settings, seed)
+            return fit_linear(x, labels, settings, seed)
 
 
-def apply(head: Head | None, features: Float32[np.ndarray, "n f"]) -> Float32[np.ndarray, "n d"]:
-    """Compute embeddings; without a head, the features."""
-    return features if head is None else head.apply(features)
+def _fit_beside(
+    features: Features, labels: Int64[np.ndarray, " n"], settings: Whitening | LinearMetric, seed: int
+) -> Head:
+    """Fit a projection of the inner features, and the main axes of the embeddings with it.
+
+    Raises:
+        DataError: as `fit`.
+    """
+    if features.inner is None:
+        raise DataError(
+            "The network has no last layers after features, so no head can be beside them. Leave out head.beside."
+        )
+    before = features.embeddings.shape[1]
+    alone = settings.model_copy(update={"beside": False, "dimension": min(before, features.inner.shape[1])})
+    head = fit(Features(features.inner), labels, alone, seed)
+    assert head is not None  # noqa: S101 -- only `Unchanged` gives none
+    both = np.concatenate([unit_vectors(features.embeddings), head.apply(features.inner)], axis=1).astype(np.float64)
+    dimension = settings.dimension or before
+    check_dimension(dimension, both.shape[1])
+    return replace(head, axes=main_axes(both.T @ both / len(both), dimension).astype(np.float32))
 
 
 def choose(
-    features: Float32[np.ndarray, "n f"],
+    features: Features,
     labels: Int64[np.ndarray, " n"],
     candidates: Sequence[HeadSettings],
     seed: int,
@@ -120,7 +144,7 @@ def choose(
     rng = np.random.default_rng(seed)
     if len(labels) > MOST_IMAGES:
         rows = np.sort(rng.permutation(len(labels))[:MOST_IMAGES])
-        features, labels = features[rows], labels[rows]
+        features, labels = features.take(rows), labels[rows]
     labels = np.unique(labels, return_inverse=True)[1].astype(np.int64)
     by_class, by_image = _folds_of_classes(labels, rng), _folds_of_images(labels, rng)
     steps, done = len(candidates) * (len(by_class) + len(by_image)), 0
@@ -141,18 +165,18 @@ def choose(
 
 
 def _score(
-    features: np.ndarray, labels: np.ndarray, fold: np.ndarray, settings: HeadSettings, seed: int, *, among_all: bool
+    features: Features, labels: np.ndarray, fold: np.ndarray, settings: HeadSettings, seed: int, *, among_all: bool
 ) -> float | None:
     """Fit a head without the rows of a fold, and return its mAP for them; none if it cannot be fitted."""
     rest = np.setdiff1d(np.arange(len(labels)), fold)
     try:
-        head = fit(features[rest], labels[rest], settings, seed)
+        head = fit(features.take(rest), labels[rest], settings, seed)
     except DataError:  # it needs more classes or images
         return None
     if among_all:
-        scores = score_queries(apply(head, features), labels, fold)
+        scores = score_queries(features.apply(head), labels, fold)
     else:
-        scores = score_queries(apply(head, features[fold]), labels[fold], np.arange(len(fold)))
+        scores = score_queries(features.take(fold).apply(head), labels[fold], np.arange(len(fold)))
     return float(scores.average_precision.mean()) if len(scores.queries) else None
 
 

@@ -1,4 +1,4 @@
-"""ONNX networks of encoders, reduced to one output that a head can follow."""
+"""ONNX networks of encoders, with the output that a head can follow."""
 
 import numpy as np
 import onnx
@@ -6,13 +6,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lookalike.encoders import Card
 from lookalike.errors import EncoderError
-from lookalike.learn.heads.onnx_graph import with_opset
+from lookalike.learn.heads.onnx_graph import find_features, replace_output, with_opset
 from lookalike.metric import Metric
 
 # Axes of an output: of maps (n, d, height, width), and of tokens (n, tokens, d).
 _MAPS, _TOKENS = 4, 3
 
 _EARLIER = "earlier."
+
+# More features before the last layers would make their covariance slow.
+_MOST = 2_048
 
 
 def reduce_output(model: onnx.ModelProto, card: Card) -> onnx.ModelProto:
@@ -59,6 +62,27 @@ def reduce_output(model: onnx.ModelProto, card: Card) -> onnx.ModelProto:
         graph.output[0].type.tensor_type.shape.dim[0].CopyFrom(count)
     onnx.checker.check_model(model)
     return model
+
+
+def widen_output(model: onnx.ModelProto, card: Card) -> tuple[onnx.ModelProto, int]:
+    """Return a network whose output is the embedding of a card, and beside it the features before its last layers.
+
+    Returns:
+        The network, and the number of features; 0 if it has no last layers, or too many features, and gives the embedding alone.
+
+    Raises:
+        EncoderError: the network does not have the output that the card names.
+    """
+    model = reduce_output(model, card)
+    (output,) = model.graph.output
+    features, count = find_features(model)
+    if features == output.name or count > _MOST:
+        return model, 0
+    model.graph.node.append(helper.make_node("Cast", [features], ["features.inner"], to=TensorProto.FLOAT))
+    model.graph.node.append(helper.make_node("Concat", [output.name, "features.inner"], ["features.wide"], axis=1))
+    replace_output(model.graph, "features.wide", card.dimension + count)
+    onnx.checker.check_model(model)
+    return model, count
 
 
 def _renamed(name: str) -> str:

@@ -34,7 +34,7 @@ def append(model: onnx.ModelProto, head: Head) -> onnx.ModelProto:
         _replace(node.output, output.name)
     graph.node.extend(_nodes(head, output.name))
     graph.initializer.extend(numpy_helper.from_array(array, f"head.{name}") for name, array in _arrays(head).items())
-    _replace_output(graph, output.name, head.projection.shape[1])
+    replace_output(graph, output.name, head.dimension)
     onnx.checker.check_model(model)
     return model
 
@@ -72,7 +72,7 @@ def with_features(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
         ]
     )
     both = count + output.type.tensor_type.shape.dim[1].dim_value
-    _replace_output(model.graph, "head.both", both)
+    replace_output(model.graph, "head.both", both)
     onnx.checker.check_model(model)
     return model, count
 
@@ -114,12 +114,12 @@ def append_correction(
         **_OF_UNIT,
     }
     model.graph.initializer.extend(numpy_helper.from_array(array, f"head.{key}") for key, array in arrays.items())
-    _replace_output(model.graph, new, correction.projection.shape[1])
+    replace_output(model.graph, new, correction.projection.shape[1])
     onnx.checker.check_model(model)
     return model
 
 
-def _replace_output(graph: onnx.GraphProto, name: str, dimension: int) -> None:
+def replace_output(graph: onnx.GraphProto, name: str, dimension: int) -> None:
     """Make a value of a graph its one output; the number of images stays fixed or free."""
     count = graph.output[0].type.tensor_type.shape.dim[0]
     new = helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, dimension])
@@ -145,6 +145,8 @@ def _arrays(head: Head) -> dict[str, np.ndarray]:
         "bias": -(head.centre @ head.projection),
         **_OF_UNIT,
     }
+    if head.axes is not None:
+        arrays |= {"lengths": np.array([head.kept, len(head.centre)], np.int64), "axes": head.axes}
     if head.classes is not None:
         arrays |= {
             "scale": np.array(head.scale, np.float32),
@@ -156,6 +158,16 @@ def _arrays(head: Head) -> dict[str, np.ndarray]:
 
 
 def _nodes(head: Head, output: str) -> list[onnx.NodeProto]:
+    if head.axes is not None:
+        return [
+            helper.make_node("Split", [_FEATURES, "head.lengths"], ["head.earlier", "head.inner"], axis=1),
+            _node("Gemm", "head.inner", "projection", "bias", to="projected"),
+            *_unit("projected", "head.directions"),
+            *_unit("earlier", "head.earlier_direction"),
+            helper.make_node("Concat", ["head.earlier_direction", "head.directions"], ["head.both"], axis=1),
+            _node("MatMul", "head.both", "axes", to="main"),
+            *_unit("main", output),
+        ]
     nodes = [_node("Gemm", _FEATURES, "projection", "bias", to="projected")]
     if head.classes is None:
         return [*nodes, *_unit("projected", output)]

@@ -15,6 +15,14 @@ _Shrinkage = Annotated[float, Field(ge=0, le=1)]
 _Dimension = Annotated[int, Field(gt=0, le=MAX_DIMENSION)]
 
 
+_Beside = Annotated[
+    bool,
+    Field(
+        description="keep the encoder's embedding, beside a projection of the features before the network's last layers"
+    ),
+]
+
+
 class Unchanged(Part):
     """The encoder's own embeddings."""
 
@@ -27,6 +35,7 @@ class Whitening(Part):
     kind: Literal["whitening"]
     shrinkage: _Shrinkage = 0.3
     dimension: _Dimension | None = Field(None, description="numbers of an embedding; by default as many as before")
+    beside: _Beside = False
 
 
 class Discriminant(Part):
@@ -46,6 +55,7 @@ class LinearMetric(Part):
     loss: Annotated[ProxyAnchorTerm | SupervisedContrastiveTerm, Field(discriminator="kind")]
     shrinkage: _Shrinkage = Field(0.8, description="of the whitening that training begins from")
     dimension: _Dimension | None = None
+    beside: _Beside = False
     epochs: Count = 15
     batch: Count = 512
     learning_rate: Positive = 1e-3
@@ -65,6 +75,12 @@ CANDIDATES: tuple[Unchanged | Whitening | Discriminant | LinearMetric, ...] = (
     LinearMetric(kind="linear", loss=SupervisedContrastiveTerm(kind="supervised_contrastive")),
 )
 """The heads that ``auto`` compares."""
+
+BESIDE: tuple[Whitening | LinearMetric, ...] = (
+    Whitening(kind="whitening", shrinkage=0.3, beside=True),
+    LinearMetric(kind="linear", loss=SupervisedContrastiveTerm(kind="supervised_contrastive"), beside=True),
+)
+"""Those that it compares, too, if a network has features before its last layers."""
 
 
 class HeadData(Part):
