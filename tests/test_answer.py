@@ -181,6 +181,7 @@ def test_json_has_the_documented_fields() -> None:
         "recall": None,
         "no_match": None,
         "calibrated_on": None,
+        "branch": None,
         "note": None,
     }
 

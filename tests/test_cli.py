@@ -96,6 +96,7 @@ def test_an_image_of_the_collection_comes_first_at_distance_zero(indexed: Shell,
         "recall",
         "no_match",
         "calibrated_on",
+        "branch",
         "note",
     ]
     assert (answer["exact"], answer["recall"]) == (True, None)
@@ -532,6 +533,7 @@ def test_a_range_search_streams_and_gives_the_same_hits(indexed: Shell, image: s
         "recall",
         "no_match",
         "calibrated_on",
+        "branch",
         "note",
     ]
     distances = [hit["distance"] for hit in everything["hits"]]

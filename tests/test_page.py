@@ -287,6 +287,14 @@ def test_a_sketch_is_searched_and_undone(visit: Visit) -> None:
     expect(page.get_by_role("button", name="Clear the drawing")).to_be_disabled()
 
 
+def test_an_image_that_looks_drawn_is_searched_for_as_a_sketch(visit: Visit, shop: Shop) -> None:
+    page = visit()
+    search(page, next((shop.photos[0].parents[2] / "sketches").rglob("*.png")))
+    expect(page.locator("#status")).to_contain_text("searched for as a sketch")
+    search(page, shop.photos[7])
+    expect(page.locator("#status")).not_to_contain_text("sketch")
+
+
 def saved(page: Page, folder: Path) -> Path:
     """Save the drawing on the page as a file."""
     with page.expect_download() as download:

@@ -155,6 +155,7 @@ def classify(  # type: ignore[overload-overlap]  # a str is one image, though it
     encoder: EncoderSource = ...,
     by: ClassifyBy = ...,
     sketch: bool = ...,
+    sketched_support: bool = ...,
 ) -> Ranking: ...
 
 
@@ -166,6 +167,7 @@ def classify(
     encoder: EncoderSource = ...,
     by: ClassifyBy = ...,
     sketch: bool = ...,
+    sketched_support: bool = ...,
 ) -> list[Ranking]: ...
 
 
@@ -176,6 +178,7 @@ def classify(
     encoder: EncoderSource = encoders.DEFAULT,
     by: ClassifyBy = "example",
     sketch: bool = False,
+    sketched_support: bool = False,
 ) -> Ranking | list[Ranking]:
     """Classify images from a few labelled examples per class (k-way n-shot); see `lookalike.compare.classify`.
 
@@ -186,6 +189,7 @@ def classify(
         encoder: a name, a folder, ``hf://org/repo``, or a loaded encoder. It need not have seen the classes.
         by: compare with every example, or with the mean of a class's examples (``"prototype"``).
         sketch: the images are sketches.
+        sketched_support: the examples are sketches.
 
     Returns:
         The classes, nearest first; a list of rankings if a list was given.
@@ -199,9 +203,14 @@ def classify(
         'mug'
     """
     embedder = _to_embedder(encoder)
-    examples = _to_examples(support) if isinstance(support, Mapping) else compare.find_examples(to_path(support))
+    branches = to_branch(sketch), to_branch(sketched_support)
+    examples = (
+        _to_examples(support)
+        if isinstance(support, Mapping)
+        else compare.find_examples(to_path(support), drawings=sketched_support)
+    )
     queries, single = to_batch(image)
-    answers = compare.classify(embedder, queries, examples, by=by, branch=to_branch(sketch)).answers
+    answers = compare.classify(embedder, queries, examples, by=by, branches=branches).answers
     return answers[0] if single else list(answers)
 
 

@@ -694,7 +694,7 @@ class Collection:
             ImageError, NotFoundError: an image or an item cannot be used.
             UsageError: the query does not fit the collection.
         """
-        _check_query(query)
+        query = self._decide_branch(query)
         # Each item finds itself, and the distance of the tenth hit shows whether the nearest ones are near by chance.
         own = 1 if query.items else 0
         deeper = replace(
@@ -724,7 +724,7 @@ class Collection:
             UsageError: the query has no range, or has several images, texts, items or vectors; the range ends before the
                 distance; or the store cannot stream.
         """
-        _check_query(query)
+        query = self._decide_branch(query)
         if not isinstance(self.store, Streaming):
             raise UsageError(f"The store of “{self.name}” cannot stream answers; search with a limit.")
         no_match = None
@@ -757,6 +757,13 @@ class Collection:
         hits, complete = found[: query.limit], len(found) <= (query.limit or len(found))
         return Answer(hits, query.metric or self.metric, complete=complete, thumbnail=self.folder.thumbnail)
 
+    def _decide_branch(self, query: Query) -> Query:
+        """Return the query with a branch, which its images decide if it has none."""
+        _check_query(query)
+        if query.branch != "auto":
+            return query
+        return replace(query, branch=self.embedder.decide_branch(query.images))
+
     def _resolve(self, query: Query) -> Query:
         """Replace a query's images, texts or items by vectors, and the names of its filter by the stored forms."""
         where = filters.in_stored_form(self.store, query.where)
@@ -776,7 +783,7 @@ class Collection:
             return self.store.vectors(query.items)
         if query.branch == "text":
             return self.embedder.embed_texts(query.texts)
-        return self.embedder.embed(query.images, query.branch)
+        return self.embedder.embed(query.images, query.known_branch)
 
     def _finish_parts(self, parts: Iterable[Answer], query: Query, no_match: bool | None) -> Iterator[Answer]:
         """Finish the parts of an answer; the part with the nearest hit decides whether something looks like the query."""
@@ -797,7 +804,7 @@ class Collection:
             # Few items pass a filter, so the tenth may be far although the nearest matches.
             no_match = measured.no_match(distances[:1] if query.where else distances)
         distances = distances[: query.k]
-        calibration = self.embedder.with_metric(answer.metric).calibration(query.branch)
+        calibration = self.embedder.with_metric(answer.metric).calibration(query.known_branch)
         holds = not isinstance(self.store, Sampling) or (measured is not None and measured.calibration_holds)
         if calibration is not None and (no_match or not holds or not calibration.knots):
             calibration = None
@@ -806,7 +813,15 @@ class Collection:
             close = [None] * len(hits) if measured is None else measured.closeness(distances, answer.metric)
             hits = tuple(replace(hit, probability=p, closeness=c) for hit, p, c in zip(hits, known, close, strict=True))
         kind = None if calibration is None else calibration.kind
-        return replace(answer, hits=hits, no_match=no_match, calibrated_on=kind, thumbnail=self.folder.thumbnail)
+        branch = query.known_branch if query.images or query.texts else None
+        return replace(
+            answer,
+            hits=hits,
+            no_match=no_match,
+            calibrated_on=kind,
+            branch=branch,
+            thumbnail=self.folder.thumbnail,
+        )
 
     def _chance(self, query: Query) -> Chance | None:
         """Return the distances from which hits are no nearer than chance; measured once for each generation.
@@ -1024,6 +1039,7 @@ class Collection:
     def rank_labels(self, query: Query, by: ClassifyBy = "example") -> list[Ranking]:
         """Rank the ``query.k`` nearest labels for each image, item or vector of a query; see `classify`."""
         fewshot.check_classify_by(by)
+        query = self._decide_branch(query)
         vectors, labels = self._vectors(query), self.store.labels()
         if not labels:
             raise UsageError(
@@ -1036,7 +1052,7 @@ class Collection:
             )
             return [self._nearest_labels(single, set(labels)) for single in single_queries]
         embedder = self.embedder.with_metric(query.metric)
-        rankings = compare.rank_classes(embedder, vectors, self.labelled(), by=by, branch=query.branch)
+        rankings = compare.rank_classes(embedder, vectors, self.labelled(), by=by, branch=query.known_branch)
         return [ranking[: query.k] for ranking in rankings]
 
     def _nearest_labels(self, query: Query, remaining: set[str]) -> Ranking:

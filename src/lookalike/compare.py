@@ -275,7 +275,7 @@ def classify(
     support: Mapping[str, Sequence[Path]],
     *,
     by: ClassifyBy = "example",
-    branch: Branch = "photo",
+    branches: tuple[Branch, Branch] = ("photo", "photo"),
     progress: Progress = SILENT,
 ) -> Classified:
     """Classify images from a few labelled examples per class (k-way n-shot).
@@ -286,9 +286,9 @@ def classify(
     Args:
         embedder: embeds the images.
         queries: images.
-        support: class → image files of its examples, photos. Unusable files are reported and skipped.
+        support: class → image files of its examples. Unusable files are reported and skipped.
         by: compare with every example, or with the mean of a class's examples.
-        branch: of the queries.
+        branches: of the queries, and of the examples.
         progress: receives the stage ``"embedding"`` of the examples.
 
     Raises:
@@ -296,27 +296,34 @@ def classify(
         DataError: there are no classes, or one has no usable example.
         UsageError: the encoder does not have the branch.
     """
-    vectors = embedder.embed(queries, branch)
+    of_queries, of_examples = branches
+    vectors = embedder.embed(queries, of_queries)
     if not support:
         raise DataError("There are no classes to choose from; give at least one example of each class.")
     examples = [(label, path) for label, paths in support.items() for path in paths]
-    embedded = embedder.embed_files([path for _, path in examples], progress=progress)
+    embedded = embedder.embed_files([path for _, path in examples], of_examples, progress)
     failed = {path for path, _ in embedded.failures}
     labels = [label for label, path in examples if path not in failed]
     if empty := sorted(support.keys() - set(labels)):
         raise DataError(f"The class “{empty[0]}” has no usable image; each class needs at least one.")
+    # A calibration holds for photos only, on both sides.
+    branch = of_queries if of_examples == "photo" else of_examples
     answers = rank_classes(embedder, vectors, LabelledVectors(embedded.vectors, labels), by=by, branch=branch)
     return Classified(tuple(answers), embedded.failures)
 
 
-def find_examples(folder: Path) -> dict[str, list[Path]]:
+def find_examples(folder: Path, *, drawings: bool = False) -> dict[str, list[Path]]:
     """Find the examples of each class in a folder with a folder for each class.
+
+    Args:
+        folder: the folder.
+        drawings: also take JSON files, which may hold strokes.
 
     Raises:
         NotFoundError: the folder does not exist, or holds no folders.
     """
     folder = folder.absolute()
-    paths = images.find(folder)
+    paths = images.find(folder, drawings=drawings)
     classes: dict[str, list[Path]] = {
         inner.name: [] for inner in sorted(folder.iterdir()) if inner.is_dir() and not inner.name.startswith(".")
     }

@@ -136,6 +136,28 @@ class Embedder:
         network = self.encoder.card.input
         return images.load(source, network.side, network.fitting)
 
+    def decide_branch(self, sources: Sequence[ImageSource]) -> Branch:
+        """Return the sketch branch if the encoder has it and all images look drawn, and else the photo branch.
+
+        Images that cannot be used do not count.
+        """
+
+        def looks_drawn(source: ImageSource) -> bool | None:
+            try:
+                return images.looks_drawn(_find_file(source))
+            except (ImageError, NotFoundError, StorageError):
+                return None
+
+        if "sketch" not in self.encoder.card.branches:
+            return "photo"
+        drawn = False
+        for source in sources:
+            looks = looks_drawn(source)
+            if looks is False:
+                return "photo"
+            drawn = drawn or looks is True
+        return "sketch" if drawn else "photo"
+
     def embed(self, sources: Sequence[ImageSource], branch: Branch = "photo") -> Vectors:
         """Embed images, in order.
 

@@ -209,7 +209,8 @@ class Query:
         texts: descriptions of images to search for; the branch is then ``"text"``.
         items: ids of items of the collection to search for; an item is not among its own answers.
         vectors: ``(q, c)``, vectors to search for.
-        branch: the branch that embeds the query. Distances of sketches and texts have no calibrated probability.
+        branch: the branch that embeds the query. Distances of sketches and texts have no calibrated probability. “auto” lets
+            the images decide: they are sketches if all of them look drawn and the encoder takes sketches.
         metric: by default the collection's metric.
         k: number of nearest items; `DEFAULT_K` if neither this nor ``within`` is given.
         within: find all items in this range of distances instead of k.
@@ -226,7 +227,7 @@ class Query:
     texts: Sequence[str] = ()
     items: Sequence[str] = ()
     vectors: Vectors | None = None
-    branch: Branch = "photo"
+    branch: Branch | Literal["auto"] = "photo"
     metric: Metric | None = None
     k: int | None = None
     within: DistanceRange | None = None
@@ -254,7 +255,7 @@ class Query:
                 object.__setattr__(self, name, check_count(name, number))
 
     def _check_types(self) -> None:
-        if str(self.branch) not in get_args(Branch):
+        if str(self.branch) not in (*get_args(Branch), "auto"):
             raise UsageError(
                 f"A branch is {', '.join(get_args(Branch)[:-1])} or {get_args(Branch)[-1]}, not {self.branch!r}."
             )
@@ -269,6 +270,11 @@ class Query:
                 raise UsageError(f"{name} of a query cannot be {value!r}.")
         if not isinstance(self.where, Filter):
             raise UsageError(f"where of a query is a Filter, not {type(self.where).__name__}.")
+
+    @property
+    def known_branch(self) -> Branch:
+        """The branch, or that of photos if the images are to decide."""
+        return "photo" if self.branch == "auto" else self.branch
 
     def __len__(self) -> int:
         """Count the queries."""

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from lookalike.embedding import Embedder
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
-from lookalike.query import ALL, Filter, Query, Within, to_branch, to_texts
+from lookalike.query import ALL, Branch, Filter, Query, Within, to_branch, to_texts
 
 
 class SearchOptions(TypedDict, total=False):
@@ -17,7 +17,8 @@ class SearchOptions(TypedDict, total=False):
         k: number of nearest items; 10 by default.
         within: find all items in this range instead of k: ``0.35``, ``"0.1..0.3"`` or ``"80%"``.
         far: find all items within the distance of this false accept rate, such as ``0.01``.
-        sketch: the images are sketches.
+        sketch: whether the images are sketches. By default the images decide: they are sketches if all of them are thin
+            dark lines on white paper and the encoder takes sketches; `Answer.branch` says so.
         label: search only items with this label, or with one of these labels.
         where: search only items with these attributes, or items that pass this `Filter`.
         metric: by default the collection's metric.
@@ -29,7 +30,7 @@ class SearchOptions(TypedDict, total=False):
     k: int | None
     within: Within | None
     far: float | None
-    sketch: bool
+    sketch: bool | None
     label: str | Sequence[str] | None
     where: Filter | Mapping[str, str] | None
     metric: Metric | str | None
@@ -51,13 +52,20 @@ def to_query(options: SearchOptions, embedder: Embedder, *, by_text: bool = Fals
     if unknown := sorted(set(options) - SearchOptions.__annotations__.keys()):
         known = ", ".join(SearchOptions.__annotations__)
         raise UsageError(f"search has no option “{unknown[0]}”; it has image, text, item, vector, {known}.")
-    branch = to_branch(options.get("sketch", False), by_text=by_text)
+    sketch, far = options.get("sketch"), options.get("far")
+    # Only photos have false accept rates.
+    decided = by_text or sketch is not None or far is not None
+    branch: Branch | Literal["auto"] = (
+        to_branch(bool(sketch) if sketch is None else sketch, by_text=by_text) if decided else "auto"
+    )
     metric = to_metric(options.get("metric"))
     return Query(
         branch=branch,
         metric=metric,
         k=options.get("k"),
-        within=embedder.with_metric(metric).distance_range(options.get("within"), options.get("far"), branch),
+        within=embedder.with_metric(metric).distance_range(
+            options.get("within"), far, "photo" if branch == "auto" else branch
+        ),
         where=_to_filter(options.get("where"), options.get("label")),
         exact=options.get("exact"),
         limit=options.get("limit"),

@@ -36,6 +36,9 @@ class Options:
     k: Annotated[int, typer.Option("-k", min=1, help="Number of classes to show.")] = 5
     metric: MetricOfEncoder = None
     sketch: Sketch = False
+    sketched_support: Annotated[
+        bool, typer.Option("--sketched-support", help="The examples are sketches: a folder of images or of drawings.")
+    ] = False
     json: Json = False
 
 
@@ -68,6 +71,10 @@ def classify(given: Options) -> None:
 def _by_collection(given: Options) -> list[Ranking]:
     if given.encoder is not None:
         raise UsageError("A collection has an encoder of its own; leave --encoder out.")
+    if given.sketched_support:
+        raise UsageError(
+            "The items of a collection are photos; leave --sketched-support out, or give a folder of sketches."
+        )
     with Collection.open(given.support) as collection:
         query = Query(images=given.images, k=given.k, metric=given.metric, branch=to_branch(given.sketch))
         return collection.rank_labels(query, given.by)
@@ -79,9 +86,9 @@ def _by_folder(given: Options) -> list[Ranking]:
         classified = compare.classify(
             embedder,
             given.images,
-            compare.find_examples(given.support),
+            compare.find_examples(given.support, drawings=given.sketched_support),
             by=given.by,
-            branch=to_branch(given.sketch),
+            branches=(to_branch(given.sketch), to_branch(given.sketched_support)),
             progress=progress,
         )
     output.print_skipped([reason for _, reason in classified.failures])

@@ -71,23 +71,28 @@ def is_single(given: Sequence[str]) -> bool:
     return len(given) == 1 and not to_path(given[0]).is_dir()
 
 
-def list_images(folder: Path, *, several: bool) -> tuple[Sequence[Path], str]:
+def list_images(folder: Path, *, several: bool, drawings: bool = False) -> tuple[Sequence[Path], str]:
     """List the images of a folder, in order of their paths.
 
     Args:
         folder: the folder.
         several: whether the note names the folder, because a command has several arguments.
+        drawings: also list JSON files, which may hold strokes.
 
     Returns:
         The images, and a note that counts the other files, which is empty if there are none.
     """
-    found = images.survey(folder)
+    found = images.survey(folder, drawings=drawings)
     note = images.describe_not_taken(found.not_taken)
     return found.paths, f"{folder}: {note}" if note and several else note
 
 
-def find(given: Sequence[str]) -> tuple[list[Source], list[str]]:
+def find(given: Sequence[str], *, drawings: bool = False) -> tuple[list[Source], list[str]]:
     """Find the images that the arguments name, those of folders in order of their paths.
+
+    Args:
+        given: files and folders.
+        drawings: also find the JSON files of folders, which may hold strokes.
 
     Returns:
         The images, and for each folder with other files a sentence that counts them.
@@ -103,7 +108,7 @@ def find(given: Sequence[str]) -> tuple[list[Source], list[str]]:
         if argument == "-":
             sources.append(Source("-", sys.stdin.buffer.read()))
         elif (path := to_path(argument)).is_dir():
-            found, note = list_images(path, several=len(given) > 1)
+            found, note = list_images(path, several=len(given) > 1, drawings=drawings)
             if not found:
                 raise NotFoundError(f"There are no images in the folder {argument}. {note}".rstrip())
             sources += [Source(str(image), image) for image in found]
@@ -141,7 +146,7 @@ def answer(
         batch = usable[start : start + _BATCH]
         vectors = np.stack([vector for _, vector in batch])
         for (i, _), one in zip(batch, collection.answer(replace(query, vectors=vectors)), strict=True):
-            found[i] = Answered(sources[i], one)
+            found[i] = Answered(sources[i], replace(one, branch=query.known_branch))
         progress.advance("searching", start + len(batch), len(usable))
     return found
 
@@ -152,7 +157,7 @@ def _embed(
     """Return the vector of each image, or the reason why it cannot be used."""
     embedder = collection.embedder
     paths = [source.image for source in sources if isinstance(source.image, Path)]
-    embedded = embedder.embed_files(paths, query.branch, progress)
+    embedded = embedder.embed_files(paths, query.known_branch, progress)
     failures, vectors = dict(embedded.failures), iter(embedded.vectors)
 
     def embed(image: Path | bytes | None) -> np.ndarray | str:
@@ -160,7 +165,7 @@ def _embed(
         if isinstance(image, Path):
             return failures[image] if image in failures else np.asarray(next(vectors))
         try:
-            return np.asarray(embedder.embed([image], query.branch)[0])
+            return np.asarray(embedder.embed([image], query.known_branch)[0])
         except (ImageError, NotFoundError, StorageError) as e:
             return str(e)
 

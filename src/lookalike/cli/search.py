@@ -1,5 +1,6 @@
 """The command search: find the images of a collection that look like an image, or that a text describes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,6 @@ from lookalike.cli.options import (
     Label,
     MetricOfCollection,
     Name,
-    Sketch,
     Where,
     Within,
     check_filter,
@@ -26,8 +26,9 @@ from lookalike.cli.options import (
 )
 from lookalike.cli.queries import Answered, Source
 from lookalike.collection import Collection
+from lookalike.embedding import Embedder
 from lookalike.errors import UsageError
-from lookalike.query import Query, to_branch
+from lookalike.query import Branch, Query, to_branch
 from lookalike.tables import plural
 
 commands = typer.Typer()
@@ -55,7 +56,15 @@ class Options:
     within: Within = None
     far: Far = None
     metric: MetricOfCollection = None
-    sketch: Sketch = False
+    sketch: Annotated[
+        bool | None,
+        typer.Option(
+            "--sketch/--photo",
+            help="The images are sketches, or photos. Default: sketches if all are thin dark lines on white paper, and the encoder"
+            " takes sketches.",
+            show_default=False,
+        ),
+    ] = None
     label: Label = None
     where: Where = None
     id: Id = None
@@ -103,11 +112,12 @@ def search(given: Options) -> None:
 def _search(given: Options) -> None:
     write = results.find_writer(given.out) if given.out else None
     images = given.images or []
-    sources, notes = queries.find(images) if given.text is None else ([Source(given.text, None)], [])
+    drawings = given.sketch is True
+    sources, notes = queries.find(images, drawings=drawings) if given.text is None else ([Source(given.text, None)], [])
     for note in notes:
         output.stderr.print(note, style="yellow")
     with Collection.open(given.name) as collection:
-        query = _query(collection, given)
+        query = _query(collection, given, sources)
         single = given.text is not None or queries.is_single(images)
         if single and write is None and query.within is not None and collection.searches_exactly(query.exact):
             _stream(collection, query, sources[0], given)
@@ -131,10 +141,10 @@ def _search(given: Options) -> None:
         raise typer.Exit(1)
 
 
-def _query(collection: Collection, given: Options) -> Query:
+def _query(collection: Collection, given: Options, sources: Sequence[Source]) -> Query:
     """Return the query, still without images."""
     embedder = collection.embedder.with_metric(given.metric)
-    branch = to_branch(given.sketch, by_text=given.text is not None)
+    branch = _branch(embedder, given, sources)
     note_distance(given.within, embedder.space)
     where = parse_filter(given.label, given.where, given.id)
     check_filter(collection, where, json=given.json)
@@ -146,6 +156,18 @@ def _query(collection: Collection, given: Options) -> Query:
         where=where,
         exact=given.exact,
     )
+
+
+def _branch(embedder: Embedder, given: Options, sources: Sequence[Source]) -> Branch:
+    """Return the branch of the query; if the images decide that they are sketches, say so."""
+    by_text = given.text is not None
+    if by_text or given.sketch is not None or given.far is not None:  # only photos have false accept rates
+        return to_branch(bool(given.sketch), by_text=by_text)
+    branch = embedder.decide_branch([source.image for source in sources if source.image is not None])
+    if branch == "sketch":
+        what = "a sketch" if len(sources) == 1 else "sketches"
+        output.stderr.print(f"Searching as {what}, by thin dark lines on white. Otherwise add --photo.", style="yellow")
+    return branch
 
 
 def _stream(collection: Collection, query: Query, source: Source, given: Options) -> None:

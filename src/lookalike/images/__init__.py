@@ -9,6 +9,7 @@ Colour profiles are ignored: encoders are trained on images opened the same way,
 """
 
 from lookalike.images.decoding import claimed_pixels, dimensions, is_animated, open_image, read_bytes
+from lookalike.images.drawn import looks_drawn
 from lookalike.images.finding import SUFFIXES, Found, describe_not_taken, find, survey
 from lookalike.images.fitting import Fit, Fitting, Interpolation, Resizing, load
 from lookalike.images.formats import media_type
@@ -41,6 +42,7 @@ __all__ = [
     "is_animated",
     "is_drawing",
     "load",
+    "looks_drawn",
     "media_type",
     "open_image",
     "read_bytes",

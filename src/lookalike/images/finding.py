@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 SUFFIXES: frozenset[str] = frozenset(suffix for form in FORMATS.values() for suffix in form.suffixes)
 """Lower-case suffixes of image files, those included that only an extra reads."""
 
+_DRAWING = ".json"
+
 _MEDIA = {suffix: media for media, form in FORMATS.items() for suffix in form.suffixes}
 _EXTRAS = {form.name: form.extra for form in FORMATS.values()}
 
@@ -49,12 +51,12 @@ def describe_not_taken(not_taken: Sequence[NotTaken]) -> str:
     return f"Not taken: {', '.join(map(str, not_taken))}." if not_taken else ""
 
 
-def find(folder: str | os.PathLike[str], on_error: OnError | None = None) -> list[Path]:
+def find(folder: str | os.PathLike[str], on_error: OnError | None = None, *, drawings: bool = False) -> list[Path]:
     """List the image files under a folder: the paths of `survey`, which says more about the folder and the errors."""
-    return list(survey(folder, on_error).paths)
+    return list(survey(folder, on_error, drawings=drawings).paths)
 
 
-def survey(folder: str | os.PathLike[str], on_error: OnError | None = None) -> Found:
+def survey(folder: str | os.PathLike[str], on_error: OnError | None = None, *, drawings: bool = False) -> Found:
     """List the image files under a folder, and count the files of other kinds, such as videos.
 
     A file with the suffix of an image is taken unseen. The first bytes decide on a file with an unknown suffix, with none,
@@ -69,6 +71,7 @@ def survey(folder: str | os.PathLike[str], on_error: OnError | None = None) -> F
         folder: the folder; it may itself be hidden or a link. ``~`` is not expanded.
         on_error: called with the error (its `filename` is set) for each sub-folder that cannot be listed and each broken
             link; by default these are logged as warnings. Neither stops the search.
+        drawings: also take JSON files, which may hold strokes; see `lookalike.images.strokes`.
 
     Returns:
         The files; their paths begin with ``folder``.
@@ -81,8 +84,8 @@ def survey(folder: str | os.PathLike[str], on_error: OnError | None = None) -> F
     report = on_error or (lambda error: log.warning("Skipped: %s", error))
     images: list[Path] = []
     others: Counter[str] = Counter()
-    for path in _files(Path(folder), report):
-        kind = _kind(path, report)
+    for path in _files(Path(folder), report, drawings=drawings):
+        kind = "image" if drawings and path.suffix.lower() == _DRAWING else _kind(path, report)
         if kind == "image":
             images.append(path)
         elif kind is not None:
@@ -92,8 +95,8 @@ def survey(folder: str | os.PathLike[str], on_error: OnError | None = None) -> F
     )
 
 
-def _files(folder: Path, report: OnError) -> Iterator[Path]:
-    """Yield the files under a folder that may be images."""
+def _files(folder: Path, report: OnError, *, drawings: bool) -> Iterator[Path]:
+    """Yield the files under a folder that may be images, or drawings."""
     seen: set[tuple[int, int]] = set()
     # Links come after all real folders, so that a folder gets its real path.
     folders, links = [folder], list[Path]()
@@ -110,7 +113,7 @@ def _files(folder: Path, report: OnError) -> Iterator[Path]:
             continue
         for entry in entries:
             path = current / entry.name
-            match _type(entry, report):
+            match _type(entry, report, drawings=drawings):
                 case "folder":
                     folders.append(path)
                 case "link":
@@ -130,7 +133,7 @@ def _list(folder: Path, seen: set[tuple[int, int]], *, is_root: bool) -> list[os
     return [] if not is_root and any(entry.name == TRASH_LIST for entry in entries) else entries
 
 
-def _type(entry: os.DirEntry[str], report: OnError) -> Literal["folder", "link", "file"] | None:
+def _type(entry: os.DirEntry[str], report: OnError, *, drawings: bool) -> Literal["folder", "link", "file"] | None:
     name = entry.name.lower()
     suffix = os.path.splitext(name)[1]  # noqa: PTH122 -- a Path takes longer, and there may be 100,000
     if name.startswith(".") or name in _SYSTEM_NAMES or name.endswith(".lookalike"):
@@ -138,7 +141,7 @@ def _type(entry: os.DirEntry[str], report: OnError) -> Literal["folder", "link",
     try:
         if entry.is_dir():
             return "link" if entry.is_symlink() else "folder"
-        if is_plain(suffix):
+        if is_plain(suffix) and not (drawings and suffix == _DRAWING):
             return None
         if entry.is_file():
             return "file"

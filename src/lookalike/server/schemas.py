@@ -116,6 +116,11 @@ class _Search(_In):
         None, description="Whether to compare every item; by default the collection's budget decides."
     )
     metric: Metric | None = Field(None, description=_METRIC)
+    branch: Literal["photo", "sketch"] | None = Field(
+        None,
+        description="Whether the image is a photo or a sketch. By default the image decides: it is a sketch if it is thin dark lines on"
+        " white paper and the collection's encoder takes sketches.",
+    )
 
     @model_validator(mode="after")
     def _check_count(self) -> Self:
@@ -268,6 +273,9 @@ class AnswerOut(_Out):
         description="Whether the nearest hit is no nearer than chance: nothing here looks like the query; null if unknown."
     )
     calibrated_on: CalibrationKind | None = Field(description=_CALIBRATED_ON)
+    branch: Branch | None = Field(
+        description="Whether the query was searched for as a photo, a sketch or a text; null for an item."
+    )
     note: str | None = Field(description="Why there are no hits, if no item passes the filter.")
     took_ms: float
 

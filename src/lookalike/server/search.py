@@ -57,6 +57,8 @@ def _to_query(
     fields: SearchBody | SearchForm, sources: dict[str, bytes], collection: Collection, max_hits: int
 ) -> Query:
     text = fields.text if isinstance(fields, SearchBody) else None
+    if fields.branch == "photo" and "sketch" in sources:
+        raise bodies.invalid_field("branch", "photo, but the field “sketch” has the image; send it as “image”")
     try:
         within = collection.embedder.with_metric(fields.metric).distance_range(fields.within)
     except UsageError as e:
@@ -65,7 +67,7 @@ def _to_query(
         images=list(sources.values()),
         texts=() if text is None else (text,),
         items=() if fields.item is None else (fields.item,),
-        branch=next((BRANCHES[name] for name in sources), "photo"),
+        branch="sketch" if "sketch" in sources else fields.branch or "auto",
         metric=fields.metric,
         k=fields.k,
         within=within,

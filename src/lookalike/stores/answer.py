@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 from lookalike import tables
 from lookalike.encoders.card import CalibrationKind
 from lookalike.metric import Metric, format_distance
+from lookalike.query import Branch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,6 +140,7 @@ class Answer(Sequence[Hit]):
             built.
         no_match: whether the nearest hit is no nearer than chance, see `lookalike.chance`; none if that is unknown.
         calibrated_on: what the hits' probability is of: one class, or copies of one image; none if they have none.
+        branch: the branch of the encoder that embedded the image or the text; none for an item or a vector.
         note: why there are no hits, if no item passes the filter.
         thumbnail: makes a small JPEG of an item, for notebooks.
 
@@ -160,6 +162,7 @@ class Answer(Sequence[Hit]):
     recall: float | None = None
     no_match: bool | None = None
     calibrated_on: CalibrationKind | None = None
+    branch: Branch | None = None
     note: str | None = None
     thumbnail: Callable[[Item], bytes] | None = field(default=None, repr=False, compare=False)
 
@@ -211,7 +214,7 @@ class Answer(Sequence[Hit]):
         Example:
             >>> answer = la.open("shop").search("mug.jpg", k=3)
             >>> sorted(answer.to_dict())
-            ['calibrated_on', 'complete', 'exact', 'hits', 'metric', 'no_match', 'note', 'recall']
+            ['branch', 'calibrated_on', 'complete', 'exact', 'hits', 'metric', 'no_match', 'note', 'recall']
         """
         return {
             "hits": [hit.to_dict() for hit in self.hits],
@@ -221,6 +224,7 @@ class Answer(Sequence[Hit]):
             "recall": self.recall,
             "no_match": self.no_match,
             "calibrated_on": self.calibrated_on,
+            "branch": self.branch,
             "note": self.note,
         }
 

@@ -119,7 +119,8 @@ async function getAnswer(state, cursor, signal) {
   }
   const source = item ? { item } : text ? { text } : upload.sketch ? { sketch: upload.sketch } : { image: upload.image };
   const extent = within === null ? { k } : { within: parseDistance(within) };
-  return api.search(collection.name, source, { ...extent, metric, labels, cursor }, signal);
+  const answer = await api.search(collection.name, source, { ...extent, metric, labels, cursor }, signal);
+  return { ...answer, asSketch: Boolean(upload?.image) && answer.branch === "sketch" };
 }
 
 function rememberAnswer(key, answer) {

@@ -10,7 +10,7 @@ const LOADED_FIRST = 20; // images that are loaded before a refresh shows them
 const LONGEST_LOAD = 400; // milliseconds
 
 /**
- * Set up the results. An answer is `{hits, cursor, …}` as the API gives it, or `{hits, cursor, total}` for a sample.
+ * Set up the results. An answer is `{hits, cursor, …}` as the API gives it, with `asSketch` if it takes the user's image for a sketch; or `{hits, cursor, total}` for a sample.
  *
  * @param open called with a hit that the user opens
  * @param search called with an item that the user searches by
@@ -126,9 +126,10 @@ export function resultsView({ open, search, more, grown }) {
 
 const isSample = (answer) => answer.total !== undefined;
 
-function describe({ hits, complete, exact, no_match: noMatch, took_ms: took }) {
+function describe({ hits, complete, exact, asSketch, no_match: noMatch, took_ms: took }) {
   const parts = [t(complete ? "results" : "resultsAndMore", { n: hits.length })];
   if (took !== undefined) parts[0] += ` ${t("took", { ms: Math.max(1, Math.round(took)) })}`;
+  if (asSketch) parts.push(t("asSketch"));
   if (!exact) parts.push(t("inexact"));
   if (noMatch) parts.push(t("noMatchNote"));
   return parts.join(" · ");

@@ -55,6 +55,7 @@ export default {
   showMore: "Zobrazit další",
   shownOf: "{shown} z {known}",
   shownOfMore: "{shown} z více než {known}",
+  asSketch: "hledáno jako kresba",
   inexact: "přibližně",
   lookAlike: "Podobné",
   closestTo: "Nejblíže k „{text}“",

@@ -55,6 +55,7 @@ export default {
   showMore: "Show more",
   shownOf: "{shown} of {known}",
   shownOfMore: "{shown} of more than {known}",
+  asSketch: "searched for as a sketch",
   inexact: "approximate",
   lookAlike: "Looks alike",
   closestTo: "Closest to “{text}”",

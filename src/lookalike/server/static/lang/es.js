@@ -55,6 +55,7 @@ export default {
   showMore: "Mostrar más",
   shownOf: "{shown} de {known}",
   shownOfMore: "{shown} de más de {known}",
+  asSketch: "buscado como dibujo",
   inexact: "aproximado",
   lookAlike: "Se parecen",
   closestTo: "Lo más cercano a «{text}»",

@@ -55,6 +55,7 @@ export default {
   showMore: "Mostrar mais",
   shownOf: "{shown} de {known}",
   shownOfMore: "{shown} de mais de {known}",
+  asSketch: "pesquisado como desenho",
   inexact: "aproximado",
   lookAlike: "Parecidas",
   closestTo: "Mais próximas de “{text}”",

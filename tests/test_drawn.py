@@ -1,0 +1,131 @@
+"""Queries that are drawings: recognised by the image, or given as strokes; and sketches as examples of classes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+import lookalike as la
+import pocket_encoder
+from lookalike import images, sample
+from lookalike.collection import Collection
+from lookalike.errors import UsageError
+from lookalike.metric import Metric
+from lookalike.query import Query
+
+MUG = {
+    "strokes": [
+        {"points": [[300, 300, 0.5], [310, 700, 0.5], [590, 700, 0.5], [600, 300, 0.5], [300, 300, 0.5]]},
+        {"points": [[600, 400, 0.5], [720, 420, 0.5], [720, 580, 0.5], [598, 600, 0.5]]},
+    ]
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with photos and sketches, and collections of the photos by encoders with and without a sketch branch."""
+    folder = tmp_path_factory.mktemp("drawn")
+    sample.write(folder, 40, 3)
+    for name, branches in (("both", ("photo", "sketch")), ("one", ("photo",))):
+        pocket_encoder.make(folder / name, branches)  # type: ignore[arg-type]  # mypy widens the tuples
+        with Collection.create(folder / f"{name}.lookalike", folder / name) as shop:
+            shop.add(folder / "photos", labels="folder")
+    (folder / "mug.json").write_text(json.dumps(MUG), encoding="utf-8")
+    return folder
+
+
+def first(home: Path, kind: str) -> Path:
+    return min((home / kind).rglob("*.*g"))
+
+
+def test_sketches_look_drawn_and_photos_do_not(home: Path) -> None:
+    for kind, expected in (("sketches", True), ("photos", False)):
+        for path in sorted((home / kind).rglob("*.*g"))[:15]:
+            assert images.looks_drawn(path) is expected, path
+    assert images.looks_drawn(home / "mug.json")
+
+
+def test_what_only_resembles_a_drawing_does_not_look_drawn() -> None:
+    sheet = Image.new("RGB", (300, 300), "white")
+    assert not images.looks_drawn(sheet)
+    pen = ImageDraw.Draw(sheet)
+    pen.ellipse((50, 50, 250, 250), outline="black", width=4)
+    assert images.looks_drawn(sheet)
+    red = sheet.copy()
+    ImageDraw.Draw(red).ellipse((60, 60, 240, 240), outline="red", width=4)
+    assert not images.looks_drawn(red)
+    dark = sheet.point(lambda value: 255 - value)  # chalk on a board
+    assert not images.looks_drawn(dark)
+    pen.rectangle((100, 100, 200, 200), fill="black")  # a silhouette
+    assert not images.looks_drawn(sheet)
+
+
+@pytest.mark.parametrize("metric", [Metric.EUCLIDEAN, Metric.COSINE])
+def test_the_image_decides_whether_a_query_is_a_sketch_and_the_answer_says_so(home: Path, metric: Metric) -> None:
+    sketch, photo = first(home, "sketches"), first(home, "photos")
+    with Collection.open(home / "both") as shop:
+        decided = shop.search(sketch, metric=metric)
+        assert decided.branch == "sketch"
+        assert decided.hits == shop.search(sketch, metric=metric, sketch=True).hits
+        assert shop.search(sketch, metric=metric, sketch=False).branch == "photo"
+        assert shop.search(photo, metric=metric).branch == "photo"
+        assert [answer.branch for answer in shop.search([sketch, photo], metric=metric)] == ["photo", "photo"]
+        assert shop.search(home / "mug.json", metric=metric).to_dict()["branch"] == "sketch"
+        assert shop.search(item=decided[0].item.id).branch is None
+        (part,) = shop.stream(Query(images=[sketch], within=la.query.DistanceRange(0, 99), branch="auto"))
+        assert part.branch == "sketch"
+    with Collection.open(home / "one") as plain:
+        assert plain.search(sketch, metric=metric).branch == "photo"
+
+
+@pytest.mark.slow
+def test_the_command_line_takes_strokes_and_says_how_it_searches(home: Path) -> None:
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "lookalike", "search", "both", *arguments]
+        return subprocess.run(command, cwd=home, capture_output=True, text=True, check=True)
+
+    decided = run("mug.json", "--json")
+    assert "Searching as a sketch" in decided.stderr
+    given = run("mug.json", "--sketch", "--json")
+    assert given.stderr == ""
+    assert json.loads(given.stdout) == json.loads(decided.stdout)
+    assert json.loads(given.stdout)["branch"] == "sketch"
+    (home / "queries").mkdir()
+    (home / "queries" / "a.json").write_text((home / "mug.json").read_text())
+    (home / "queries" / "bad.json").write_text("{}")
+    one, bad = json.loads(run("queries", "--sketch", "--json").stdout)
+    assert one["hits"] == json.loads(given.stdout)["hits"]
+    assert "not a drawing" in bad["error"]
+
+
+@pytest.mark.slow
+def test_sketches_are_the_examples_or_the_queries_of_a_classification(home: Path, tmp_path: Path) -> None:
+    of = sample.catalogue(400, 77)
+    for label in ("mug", "chair", "guitar"):
+        products = [product for product in of if product.label == label][:3]
+        for kind in ("sketches", "photos"):
+            (tmp_path / kind / label).mkdir(parents=True)
+            for i, product in enumerate(products):
+                image = product.sketch() if kind == "sketches" else product.photo(160)
+                image.save(tmp_path / kind / label / f"{i}.png")
+    for support, queries in (("photos", "sketches"), ("sketches", "photos")):
+        paths = sorted((tmp_path / queries).rglob("*.png"))
+        drawn = {"sketch": queries == "sketches", "sketched_support": support == "sketches"}
+        rankings = la.classify(paths, tmp_path / support, encoder="toyshop", by="prototype", **drawn)
+        right = [one.label == path.parent.name for one, path in zip(rankings, paths, strict=True)]
+        assert np.mean(right) >= 0.85, support
+    (tmp_path / "sketches" / "mug" / "mug.json").write_text(json.dumps(MUG))
+    command = ["classify", str(first(home, "photos")), "--support", str(tmp_path / "sketches"), "--sketched-support"]
+    done = subprocess.run(
+        [sys.executable, "-m", "lookalike", *command, "--encoder", "toyshop", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(json.loads(done.stdout)["classes"]) == 3
+    with pytest.raises(UsageError, match="sketch"):
+        la.classify(first(home, "photos"), home / "photos", encoder=home / "one", sketched_support=True)
