@@ -25,7 +25,7 @@ from lookalike.learn import head_run
 from lookalike.learn import recipe as recipes
 from lookalike.learn.export import shorten_paths
 from lookalike.learn.head_run import HeadRun, hold_out, train_head
-from lookalike.learn.heads import Features, choice
+from lookalike.learn.heads import Features, choice, fitting
 from lookalike.learn.heads.features import reduce_output
 from lookalike.learn.heads.head import unit_vectors
 from lookalike.learn.heads.lda import fit_lda
@@ -126,13 +126,13 @@ def test_a_head_finds_the_directions_that_matter(
     settings: Whitening | Discriminant | LinearMetric,
 ) -> None:
     features, labels = noisy(0, each=40)
-    head = choice.fit(Features(features[::2]), labels[::2], settings, 0)
+    head = fitting.fit(Features(features[::2]), labels[::2], settings, 0)
     assert head is not None
     rows = np.arange(len(labels) // 2)
     before = score_queries(features[1::2], labels[1::2], rows).average_precision.mean()
     after = score_queries(head.apply(features[1::2]), labels[1::2], rows).average_precision.mean()
     assert after > before + 0.05
-    again = choice.fit(Features(features[::2]), labels[::2], settings, 0)
+    again = fitting.fit(Features(features[::2]), labels[::2], settings, 0)
     assert again is not None
     np.testing.assert_array_equal(head.projection, again.projection)
     np.testing.assert_allclose(np.linalg.norm(head.apply(features), axis=1), 1, rtol=1e-5)
@@ -258,16 +258,16 @@ def test_a_projection_beside_the_embedding_adds_what_its_head_left_out() -> None
     features, labels = noisy(0, each=40)
     earlier = unit_vectors(features[:, :4])
     both = Features(earlier, features)
-    head = choice.fit(both.take(np.arange(len(labels))[::2]), labels[::2], Whitening(kind="whitening", beside=True), 0)
+    head = fitting.fit(both.take(np.arange(len(labels))[::2]), labels[::2], Whitening(kind="whitening", beside=True), 0)
     after = both.take(np.arange(len(labels))[1::2]).apply(head)
     assert after.shape == earlier[1::2].shape
     rows = np.arange(len(after))
     gain = [score_queries(x, labels[1::2], rows).average_precision.mean() for x in (earlier[1::2], after)]
     assert gain[1] > gain[0] + 0.05
     with pytest.raises(DataError, match=r"Leave out head\.beside"):
-        choice.fit(Features(features), labels, Whitening(kind="whitening", beside=True), 0)
+        fitting.fit(Features(features), labels, Whitening(kind="whitening", beside=True), 0)
     with pytest.raises(DataError, match="of 9 numbers"):
-        choice.fit(both, labels, Whitening(kind="whitening", beside=True, dimension=9), 0)
+        fitting.fit(both, labels, Whitening(kind="whitening", beside=True, dimension=9), 0)
 
 
 def test_the_run_of_a_head_is_not_resumed(fitted: HeadRun, capsys: pytest.CaptureFixture[str]) -> None:

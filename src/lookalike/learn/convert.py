@@ -26,8 +26,9 @@ from lookalike.errors import (
 )
 from lookalike.evaluation import retrieval
 from lookalike.evaluation.labels import LabelledVectors
-from lookalike.learn import quantise, recipe, state_dict
-from lookalike.learn.export import save_network, to_onnx, with_float16_weights
+from lookalike.learn import agreement, quantise, recipe, state_dict
+from lookalike.learn.agreement import save_network
+from lookalike.learn.export import to_onnx, with_float16_weights
 from lookalike.learn.networks import BranchNetwork
 from lookalike.learn.pixels import normalise, to_tensor
 from lookalike.learn.recipe.network import IMAGENET, imagenet_input
@@ -40,11 +41,7 @@ from lookalike.shapes import Float32, Int64, UInt8
 Int8 = Literal["dynamic", "static"]
 """How activations become int8: scaled as they are computed, or by scales that images determined."""
 
-# The largest difference of an embedding by torch and by ONNX Runtime, relative to the mean length.
-_TOLERANCE = 1e-2
-
-# Images to compare embeddings on, and, of a batch, to time.
-_COMPARED = 64
+# Images of a batch to time.
 _TIMED = 16
 
 # Images that determine the scales of activations, at most and at least, and those that measure what int8 changes.
@@ -252,7 +249,7 @@ class _Images:
 def _open_images(options: ConvertOptions, card: Card) -> _Images:
     spec = card.input
     if options.images is None:
-        drawn = [product.photo() for product in sample.catalogue(_COMPARED)]
+        drawn = [product.photo() for product in sample.catalogue(agreement.COMPARED)]
         fitted = [images.load(np.asarray(image), spec.size, spec.fitting) for image in drawn]
         return _Images(np.stack(fitted)[:0], np.stack(fitted), None)
     dataset = datasets.open_dataset(datasets.infer_source(options.images), labelled=options.labelled)
@@ -309,8 +306,7 @@ def _write(
             progress.note(f"The {name} branch stays in float: the images to calibrate with are photos.")
     progress.advance("measuring", 1, 2)
     after, rounded = _measure(folder, data)
-    lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(rounded, axis=1)
-    cosines = np.sum(exact * rounded, axis=1) / np.maximum(lengths, np.finfo(np.float32).tiny)
+    cosines = agreement.cosines(rounded, exact)
     return replace(result, in_int8=after, cosine=float(cosines.mean()), min_cosine=float(cosines.min()))
 
 
@@ -322,23 +318,14 @@ def _check(
     Raises:
         EncoderError: both are too far, or the network gives no numbers.
     """
-    encoder = Encoder.open(folder)
+    images = pixels[: agreement.COMPARED]
     with torch.inference_mode():
-        expected = branch(normalise(to_tensor(pixels[:_COMPARED]), encoder.card.input)).numpy()
+        expected = branch(normalise(to_tensor(images), Encoder.open(folder).card.input)).numpy()
     length = float(np.linalg.norm(expected, axis=1).mean())
     if not np.isfinite(length) or length == 0:
         raise EncoderError(f"The {name} branch gives embeddings of length {length}; are the weights trained?")
-    for attempt in (None, model):
-        if attempt is not None:
-            save_network(attempt, folder / f"{name}.onnx")
-            encoder = Encoder.open(folder)
-        difference = float(np.linalg.norm(encoder.embed(pixels[:_COMPARED], name) - expected, axis=1).max()) / length
-        if difference <= _TOLERANCE:
-            return difference
-    raise EncoderError(
-        f"ONNX and torch disagree on {name} embeddings by {difference:.4f} of their length (limit {_TOLERANCE})."
-        " Check that the weights are trained, and that input.mean and input.std are those of the training."
-    )
+    advice = "Check that the weights are trained, and that input.mean and input.std are those of the training."
+    return agreement.check_float(folder, name, model, images, expected, advice)
 
 
 def _measure(folder: Path, data: _Images) -> tuple[Measured, Float32[np.ndarray, "n d"]]:

@@ -25,7 +25,8 @@ from lookalike.encoders import Card, Encoder
 from lookalike.encoders.card import Input, Provenance
 from lookalike.errors import EncoderError
 from lookalike.evaluation.embedded import embed_images
-from lookalike.learn import quantise, validating
+from lookalike.learn import agreement, quantise, validating
+from lookalike.learn.agreement import save_network
 from lookalike.learn.data import StageData
 from lookalike.learn.heads import Head, fitting, onnx_graph
 from lookalike.learn.networks import Siamese, branches_of, weights
@@ -34,10 +35,7 @@ from lookalike.learn.pixels import normalise, to_tensor
 from lookalike.learn.recipe import Precision, Recipe
 from lookalike.metric import Metric
 from lookalike.query import Branch
-from lookalike.shapes import Float32
-
-# The largest difference between the embeddings of torch and of ONNX Runtime with float16 weights, relative to their length.
-_TOLERANCE = 1e-2
+from lookalike.shapes import Float32, UInt8
 
 # Smaller tensors stay float32: some are shapes and scales, and the first layers change embeddings most. In EfficientNet-Lite0
 # they are 1 % of the file, and float16 weights then move an embedding by 0.3 % of its length, not by 0.9 %.
@@ -110,7 +108,7 @@ def write(
     _write(new, card, models)
     head = None
     if recipe.head:
-        head = fitting.fit(recipe, Encoder.open(new), data.training)
+        head = fitting.fit_of_run(recipe, Encoder.open(new), data.training)
         card = card.model_copy(update={"dimension": recipe.network.dimension})
         models = {name: onnx_graph.append(model, head) for name, model in models.items()}
         _write(new, card, models)
@@ -118,10 +116,12 @@ def write(
         # The figures of the epochs are those of the features in float32.
         _write_card(new, _with_figures(card, held_out, Encoder.open(new)))
     for name, model in models.items():
+        images = held_out.images[np.flatnonzero(held_out.sketch == (name == "sketch"))[: agreement.COMPARED]]
+        expected = _embed_by_torch(network, card.input, name, images, head)
         if recipe.int8:
-            _check_int8(network, Encoder.open(new), name, held_out, head)
+            _check_int8(float(agreement.cosines(Encoder.open(new).embed(images, name), expected).mean()), name)
         else:
-            _check(network, new, name, model, held_out, head)
+            agreement.check_float(new, name, model, images, expected, "Train longer, or try another network.")
     shutil.rmtree(folder, ignore_errors=True)
     new.replace(folder)
     atomic.sync(folder.parent)
@@ -139,28 +139,10 @@ def _write_card(folder: Path, card: Card) -> None:
     atomic.write_text(folder / "README.md", _model_card(card))
 
 
-def _check(
-    network: Siamese, folder: Path, name: Branch, model: onnx.ModelProto, samples: LabelledImages, head: Head | None
-) -> None:
-    """Check a branch's embeddings; store its weights in float32 if float16 changes them too much."""
-    if _difference(network, Encoder.open(folder), name, samples, head) > _TOLERANCE:
-        # The embeddings of a deep network after little training depend on the last bits of its weights.
-        save_network(model, folder / f"{name}.onnx")
-    difference = _difference(network, Encoder.open(folder), name, samples, head)
-    if difference > _TOLERANCE:
-        raise EncoderError(
-            f"ONNX and torch disagree on {name} embeddings by {difference:.4f} of their length (limit {_TOLERANCE}). "
-            "Train longer, or try another network."
-        )
-
-
-def _check_int8(network: Siamese, encoder: Encoder, name: Branch, samples: LabelledImages, head: Head | None) -> None:
-    found, expected = _embeddings(network, encoder, name, samples, head)
-    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
-    cosine = float(((found * expected).sum(axis=1) / lengths).mean())
+def _check_int8(cosine: float, branch: Branch) -> None:
     if not cosine >= _MIN_COSINE:
         raise EncoderError(
-            f"In int8 the {name} embeddings have a cosine of only {cosine:.2f} with those of float32 (at least {_MIN_COSINE}). "
+            f"In int8 the {branch} embeddings have a cosine of only {cosine:.2f} with those of float32 (at least {_MIN_COSINE}). "
             "Leave out int8, or train longer."
         )
 
@@ -180,12 +162,6 @@ def _with_figures(card: Card, samples: LabelledImages, encoder: Encoder) -> Card
     embeddings = embed_images(Embedder.of(encoder), samples).embeddings
     figures = {k: round(v, 5) for k, v in validating.figures(samples, embeddings, card.provenance.seed).items()}
     return card.model_copy(update={"provenance": card.provenance.model_copy(update={"figures": figures})})
-
-
-def save_network(model: onnx.ModelProto, path: Path) -> None:
-    """Write an ONNX file atomically; raises an OSError."""
-    with atomic.atomic_write(path) as part:
-        onnx.save(model, part)
 
 
 def _card(recipe: Recipe, network: Siamese, training: Training, photos: PhotoBranch | None) -> Card:
@@ -311,22 +287,11 @@ def with_float16_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @torch.inference_mode()
-def _embeddings(
-    network: Siamese, encoder: Encoder, branch: Branch, samples: LabelledImages, head: Head | None
-) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "n d"]]:
-    """Return embeddings of up to 64 images by the artefact, and by the network in float32."""
-    images = samples.images[np.flatnonzero(samples.sketch == (branch == "sketch"))[:64]]
-    expected = network.branch(branch)(normalise(to_tensor(images), encoder.card.input)).numpy()
-    return encoder.embed(images, branch), expected if head is None else head.apply(expected)
-
-
-def _difference(
-    network: Siamese, encoder: Encoder, branch: Branch, samples: LabelledImages, head: Head | None
-) -> float:
-    """Return the largest distance between embeddings of the artefact and of the network, relative to their length."""
-    found, expected = _embeddings(network, encoder, branch, samples, head)
-    length = float(np.linalg.norm(expected, axis=1).mean())
-    return float(np.linalg.norm(found - expected, axis=1).max()) / length
+def _embed_by_torch(
+    network: Siamese, spec: Input, branch: Branch, images: UInt8[np.ndarray, "n s s 3"], head: Head | None
+) -> Float32[np.ndarray, "n d"]:
+    features = network.branch(branch)(normalise(to_tensor(images), spec)).numpy()
+    return features if head is None else head.apply(features)
 
 
 def _model_card(card: Card) -> str:

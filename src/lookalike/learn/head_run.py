@@ -24,8 +24,9 @@ from lookalike.encoders.network import one_line
 from lookalike.errors import DataError, EncoderError, MismatchError, RecipeError, StorageError
 from lookalike.evaluation import calibration
 from lookalike.evaluation.embedded import EmbeddedDataset, embed_dataset
-from lookalike.learn.export import save_network, shorten_paths
-from lookalike.learn.heads import Features, Head, choice, onnx_graph
+from lookalike.learn.agreement import save_network
+from lookalike.learn.export import shorten_paths
+from lookalike.learn.heads import Features, Head, choice, fitting, onnx_graph
 from lookalike.learn.heads.choice import Trial
 from lookalike.learn.heads.features import reduce_output, widen_output
 from lookalike.learn.heads.head import unit_vectors
@@ -158,10 +159,10 @@ def _fit_and_write(recipe: HeadRecipe, base: "_Base", folder: Path, progress: Pr
             features.take(~held_out), labels[~held_out], candidates, recipe.seed, progress, by=recipe.choose_by
         )
         settings = trials[0].settings if trials else Unchanged()
-    fitted = choice.fit(features.take(~held_out), labels[~held_out], settings, recipe.seed)
+    fitted = fitting.fit(features.take(~held_out), labels[~held_out], settings, recipe.seed)
     kept = features.embeddings[held_out], features.take(held_out).apply(fitted), labels[held_out]
     gains = _gains(*kept, recipe.seed)
-    final = choice.fit(features, labels, settings, recipe.seed)
+    final = fitting.fit(features, labels, settings, recipe.seed)
     recipe = recipe.model_copy(update={"head": settings, "fingerprint": base.encoder.fingerprint})
     known = _calibrate(kept[1], kept[2], card.metric, recipe)
     classes = len(np.unique(labels))

@@ -35,7 +35,7 @@ from lookalike.errors import (
 from lookalike.evaluation import retrieval
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.folder import Folder, find_folder
-from lookalike.learn.export import save_network
+from lookalike.learn.agreement import save_network
 from lookalike.learn.heads import onnx_graph
 from lookalike.learn.heads.correction import Correction, fit_correction
 from lookalike.learn.heads.features import reduce_output

@@ -1,17 +1,16 @@
-"""Fit a head by its settings, and choose the best one by cross-validation over classes."""
+"""Choose the best of several heads by cross-validation over classes and images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, TypeGuard
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from lookalike.errors import DataError
-from lookalike.learn.heads.head import Features, Head, unit_vectors
-from lookalike.learn.heads.lda import fit_lda
-from lookalike.learn.heads.linear import fit_linear
+from lookalike.learn.heads import fitting
+from lookalike.learn.heads.fitting import is_beside
+from lookalike.learn.heads.head import Features
 from lookalike.learn.heads.scores import score_queries
-from lookalike.learn.heads.whitening import check_dimension, fit_whitening, main_axes
 from lookalike.learn.recipe.head_recipe import Discriminant, HeadSettings, LinearMetric, Unchanged, Whitening
 from lookalike.progress import SILENT, Progress
 from lookalike.shapes import Int64
@@ -70,54 +69,7 @@ def head_name(settings: HeadSettings) -> str:
             name = f"{settings.kind}, shrinkage {shrinkage:g}"
         case Unchanged():
             name = settings.kind
-    return f"{name}, beside" if _is_beside(settings) else name
-
-
-def _is_beside(settings: HeadSettings) -> TypeGuard[Whitening | LinearMetric]:
-    return isinstance(settings, Whitening | LinearMetric) and settings.beside
-
-
-def fit(features: Features, labels: Int64[np.ndarray, " n"], settings: HeadSettings, seed: int) -> Head | None:
-    """Fit a head; none if embeddings stay as they are.
-
-    Raises:
-        DataError: no class has two images, they do not suffice for the dimension of the settings, or the settings need features
-            that the network does not have.
-    """
-    x = features.embeddings
-    if _is_beside(settings):
-        return _fit_beside(features, labels, settings, seed)
-    match settings:
-        case Unchanged():
-            return None
-        case Whitening(shrinkage=shrinkage, dimension=dimension):
-            return fit_whitening(x, labels, shrinkage=shrinkage, dimension=dimension)
-        case Discriminant(shrinkage=shrinkage, dimension=dimension):
-            return fit_lda(x, labels, shrinkage=shrinkage, dimension=dimension)
-        case LinearMetric():
-            return fit_linear(x, labels, settings, seed)
-
-
-def _fit_beside(
-    features: Features, labels: Int64[np.ndarray, " n"], settings: Whitening | LinearMetric, seed: int
-) -> Head:
-    """Fit a projection of the inner features, and the main axes of the embeddings with it.
-
-    Raises:
-        DataError: as `fit`.
-    """
-    if features.inner is None:
-        raise DataError(
-            "The network has no last layers after features, so no head can be beside them. Leave out head.beside."
-        )
-    before = features.embeddings.shape[1]
-    alone = settings.model_copy(update={"beside": False, "dimension": min(before, features.inner.shape[1])})
-    head = fit(Features(features.inner), labels, alone, seed)
-    assert head is not None  # noqa: S101 -- only `Unchanged` gives none
-    both = np.concatenate([unit_vectors(features.embeddings), head.apply(features.inner)], axis=1).astype(np.float64)
-    dimension = settings.dimension or before
-    check_dimension(dimension, both.shape[1])
-    return replace(head, axes=main_axes(both.T @ both / len(both), dimension).astype(np.float32))
+    return f"{name}, beside" if is_beside(settings) else name
 
 
 def choose(
@@ -170,7 +122,7 @@ def _score(
     """Fit a head without the rows of a fold, and return its mAP for them; none if it cannot be fitted."""
     rest = np.setdiff1d(np.arange(len(labels)), fold)
     try:
-        head = fit(features.take(rest), labels[rest], settings, seed)
+        head = fitting.fit(features.take(rest), labels[rest], settings, seed)
     except DataError:  # it needs more classes or images
         return None
     if among_all:

@@ -1,24 +1,80 @@
-"""Fit the head of a recipe to the features of its training images."""
+"""Fit heads: by settings to embeddings, and the head of a recipe to its training images."""
+
+from dataclasses import replace
+from typing import TypeGuard
 
 import numpy as np
 
 from lookalike.datasets import LabelledImages
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
+from lookalike.errors import DataError
 from lookalike.evaluation.embedded import embed_images
 from lookalike.learn import augment
 from lookalike.learn.heads import whitening
-from lookalike.learn.heads.head import Head
+from lookalike.learn.heads.head import Features, Head, unit_vectors
+from lookalike.learn.heads.lda import fit_lda
+from lookalike.learn.heads.linear import fit_linear
+from lookalike.learn.heads.whitening import check_dimension, fit_whitening, main_axes
 from lookalike.learn.networks import weights
 from lookalike.learn.recipe import PrototypesHead, PublicNetwork, Recipe
-from lookalike.shapes import Float32, Float64
+from lookalike.learn.recipe.head_recipe import Discriminant, HeadSettings, LinearMetric, Unchanged, Whitening
+from lookalike.shapes import Float32, Float64, Int64
 
 # Images whose copies are embedded, twice each.
 _COPIED = 1000
 
 
-def fit(recipe: Recipe, encoder: Encoder, training: LabelledImages) -> Head:
-    """Fit the head of a recipe.
+def fit(features: Features, labels: Int64[np.ndarray, " n"], settings: HeadSettings, seed: int) -> Head | None:
+    """Fit a head; none if embeddings stay as they are.
+
+    Raises:
+        DataError: no class has two images, they do not suffice for the dimension of the settings, or the settings need features
+            that the network does not have.
+    """
+    x = features.embeddings
+    if is_beside(settings):
+        return _fit_beside(features, labels, settings, seed)
+    match settings:
+        case Unchanged():
+            return None
+        case Whitening(shrinkage=shrinkage, dimension=dimension):
+            return fit_whitening(x, labels, shrinkage=shrinkage, dimension=dimension)
+        case Discriminant(shrinkage=shrinkage, dimension=dimension):
+            return fit_lda(x, labels, shrinkage=shrinkage, dimension=dimension)
+        case LinearMetric():
+            return fit_linear(x, labels, settings, seed)
+
+
+def _fit_beside(
+    features: Features, labels: Int64[np.ndarray, " n"], settings: Whitening | LinearMetric, seed: int
+) -> Head:
+    """Fit a projection of the inner features, and the main axes of the embeddings with it.
+
+    Raises:
+        DataError: as `fit`.
+    """
+    if features.inner is None:
+        raise DataError(
+            "The network has no last layers after features, so no head can be beside them. Leave out head.beside."
+        )
+    before = features.embeddings.shape[1]
+    alone = settings.model_copy(update={"beside": False, "dimension": min(before, features.inner.shape[1])})
+    head = fit(Features(features.inner), labels, alone, seed)
+    assert head is not None  # noqa: S101 -- only `Unchanged` gives none
+    both = np.concatenate([unit_vectors(features.embeddings), head.apply(features.inner)], axis=1).astype(np.float64)
+    dimension = settings.dimension or before
+    check_dimension(dimension, both.shape[1])
+    return replace(head, axes=main_axes(both.T @ both / len(both), dimension).astype(np.float32))
+
+
+def is_beside(settings: HeadSettings) -> TypeGuard[Whitening | LinearMetric]:
+    """Return whether a head keeps the embedding beside a projection of the features before the last layers."""
+    return isinstance(settings, Whitening | LinearMetric) and settings.beside
+
+
+def fit_of_run(recipe: Recipe, encoder: Encoder, training: LabelledImages) -> Head:
+    """Fit the head of a recipe that trains a network.
 
     Args:
         recipe: has a head.
@@ -38,9 +94,7 @@ def fit(recipe: Recipe, encoder: Encoder, training: LabelledImages) -> Head:
         assert isinstance(recipe.network, PublicNetwork)  # noqa: S101 -- the recipe is checked
         classifier = weights.classifier(recipe.network)
         return whitening.fit_prototypes(features, photos.labels, classifier, settings, dimension, copies)
-    return whitening.fit_whitening(
-        features, photos.labels, shrinkage=settings.shrinkage, dimension=dimension, copies=copies
-    )
+    return fit_whitening(features, photos.labels, shrinkage=settings.shrinkage, dimension=dimension, copies=copies)
 
 
 def _copies(
