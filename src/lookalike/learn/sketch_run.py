@@ -9,6 +9,7 @@ import json
 import platform
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -298,7 +299,8 @@ def _draw_part(source: _Source, extractor: "_Extractor", parts: Path, part: slic
     items = source.items[part]
     key = hashlib.sha256(json.dumps([[item.id, item.sha256] for item in items]).encode()).hexdigest()
     path = parts / f"{key[:32]}.npz"
-    if (known := _read_part(path, source.encoder.card.dimension, extractor.encoder.card.dimension)) is not None:
+    d, both = source.encoder.card.dimension, extractor.encoder.card.dimension
+    if (known := _read_part(path, (len(items), d), (len(items) * source.recipe.drawings, both))) is not None:
         return known
     photos, drawings, failures = list[np.ndarray](), list[np.ndarray](), list[str]()
     for row, item in enumerate(items, part.start):
@@ -309,12 +311,9 @@ def _draw_part(source: _Source, extractor: "_Extractor", parts: Path, part: slic
             failures.append(str(e))
         else:
             drawings += made
-    d = source.encoder.card.dimension
     result = _Part(
         np.stack(photos) if photos else np.empty((0, d), np.float32),
-        extractor.embed(np.stack(drawings))
-        if drawings
-        else np.empty((0, extractor.encoder.card.dimension), np.float32),
+        extractor.embed(np.stack(drawings)) if drawings else np.empty((0, both), np.float32),
         tuple(failures),
     )
     if not failures:  # a file may be back when the run resumes
@@ -323,14 +322,14 @@ def _draw_part(source: _Source, extractor: "_Extractor", parts: Path, part: slic
     return result
 
 
-def _read_part(path: Path, dimension: int, both: int) -> _Part | None:
-    """Read the part of an earlier run; None if there is none, or it is damaged."""
+def _read_part(path: Path, photos: tuple[int, int], both: tuple[int, int]) -> _Part | None:
+    """Read the part of an earlier run with arrays of these shapes; None if there is none, or it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             part = _Part(arrays["photos"], arrays["both"], ())
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    fits = part.photos.shape[1:] == (dimension,) and part.both.shape[1:] == (both,)
+    fits = part.photos.shape == photos and part.both.shape == both
     return part if fits and part.photos.dtype == part.both.dtype == np.float32 else None
 
 
