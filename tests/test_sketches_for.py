@@ -25,7 +25,7 @@ from lookalike.learn import pseudo_sketches, sketch_run
 from lookalike.learn import recipe as recipes
 from lookalike.learn.heads import onnx_graph
 from lookalike.learn.heads.correction import Correction, fit_correction
-from lookalike.learn.heads.features import reduce_output
+from lookalike.learn.heads.features import reduce_output, widen_output
 from lookalike.learn.recipe import SketchRecipe
 from lookalike.learn.sketch_run import SketchRun, resume_sketches, train_sketches
 from lookalike.metric import Metric
@@ -149,17 +149,19 @@ def test_a_corrected_network_computes_the_correction(tmp_path: Path, gemm: bool,
     pixels = rng.normal(size=(3, 3, 16, 16)).astype(np.float32)
     card = Card.read(save(tmp_path / "card", model))
     for _ in range(1 + twice):
+        both, count = widen_output(model, card)
         model = reduce_output(model, card)
-        both, count = onnx_graph.with_features(model)
         values = compute(both, pixels)
+        embeddings = values[:, : card.dimension]
+        features = values[:, card.dimension :] if count else embeddings
         correction = Correction(
-            rng.normal(size=(count, card.dimension)).astype(np.float32),
+            rng.normal(size=(features.shape[1], card.dimension)).astype(np.float32),
             rng.normal(size=card.dimension).astype(np.float32),
             2.5,
         )
-        model = onnx_graph.append_correction(model, correction, "out")
+        model = onnx_graph.append_correction(model, correction, inner=count > 0, output_name="out")
         assert model.graph.output[0].name == "out"
-        expected = correction.apply(values[:, :count], values[:, count:])
+        expected = correction.apply(features, embeddings)
         assert compute(model, pixels) == pytest.approx(expected, abs=1e-5)
 
 

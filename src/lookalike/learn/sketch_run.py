@@ -39,7 +39,7 @@ from lookalike.folder import Folder, find_folder
 from lookalike.learn.agreement import save_network
 from lookalike.learn.heads import onnx_graph
 from lookalike.learn.heads.correction import Correction, fit_correction
-from lookalike.learn.heads.features import reduce_output
+from lookalike.learn.heads.features import reduce_output, widen_output
 from lookalike.learn.heads.scores import Gain, measure_gain
 from lookalike.learn.pseudo_sketches import pseudo_sketch
 from lookalike.learn.recipe import PseudoSketchStyle
@@ -282,8 +282,7 @@ def _draw_all(source: _Source, extractor: "_Extractor", parts: Path, progress: P
         progress.note(f"left out: {len(failures) - _SHOWN:,} more")
     reason = f" {plural(len(failures), 'other')} cannot be read, the first of them: {failures[0]}" if failures else ""
     _check_count(len(source.items) - len(failures), source.folder.path, reason)
-    drawn = np.concatenate(both)
-    return _Drawn(np.concatenate(photos), drawn[:, : extractor.features], drawn[:, extractor.features :])
+    return _Drawn(np.concatenate(photos), *extractor.split(np.concatenate(both)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -397,11 +396,11 @@ _AFTER_FIRST, _AFTER_TEN = 1.5, 10.5
 
 @dataclass(frozen=True, eq=False)
 class _Extractor:
-    """An artefact that gives features and embedding of a sketch in one vector.
+    """An artefact that gives embedding and features of a sketch in one vector.
 
     Attributes:
         encoder: the artefact.
-        features: number of features.
+        features: number of features before the last layers; 0 if the network has none.
         network: of the branch that reads sketches until now, with one output.
     """
 
@@ -419,8 +418,9 @@ class _Extractor:
         """
         base = source.encoder
         try:
-            network = reduce_output(onnx.load(base.folder / f"{source.branch}.onnx"), base.card)
-            both, count = onnx_graph.with_features(network)
+            network = onnx.load(base.folder / f"{source.branch}.onnx")
+            both, count = widen_output(network, base.card)
+            network = reduce_output(network, base.card)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as e:
             raise EncoderError(
                 f"The network {source.branch}.onnx of “{base.card.name}” cannot be followed by another layer: {one_line(e)}"
@@ -448,6 +448,14 @@ class _Extractor:
         """Embed drawings that are fitted to the network's input."""
         return np.concatenate([self.encoder.embed(drawings[i : i + _PART]) for i in range(0, len(drawings), _PART)])
 
+    def split(
+        self, both: Float32[np.ndarray, "n both"]
+    ) -> tuple[Float32[np.ndarray, "n f"], Float32[np.ndarray, "n d"]]:
+        """Return features and embeddings; the embeddings are the features of a network that has no others."""
+        dimension = both.shape[1] - self.features
+        embeddings = both[:, :dimension]
+        return (both[:, dimension:] if self.features else embeddings), embeddings
+
 
 def _write_encoder(run: SketchRun, source: _Source, correction: Correction, extractor: _Extractor) -> None:
     """Write the artefact: the base's own networks, and another sketch branch.
@@ -466,7 +474,10 @@ def _write_encoder(run: SketchRun, source: _Source, correction: Correction, extr
         if name != "sketch.onnx":
             shutil.copyfile(base.folder / name, new / name)
     output = card.network_output.name if card.network_output else None
-    save_network(onnx_graph.append_correction(extractor.network, correction, output), new / "sketch.onnx")
+    corrected = onnx_graph.append_correction(
+        extractor.network, correction, inner=extractor.features > 0, output_name=output
+    )
+    save_network(corrected, new / "sketch.onnx")
     _check(Encoder.open(new), extractor, correction)
     shutil.rmtree(run.encoder, ignore_errors=True)
     new.replace(run.encoder)
@@ -481,8 +492,7 @@ def _check(encoder: Encoder, extractor: _Extractor, correction: Correction) -> N
     """
     size = extractor.encoder.card.input.size
     noise = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
-    both = extractor.embed(noise)
-    expected = correction.apply(both[:, : extractor.features], both[:, extractor.features :])
+    expected = correction.apply(*extractor.split(extractor.embed(noise)))
     card = encoder.card.model_copy(update={"input": extractor.encoder.card.input})  # one crop
     found = Encoder(encoder.folder, card).embed(noise, "sketch")
     difference = float(np.abs(found - expected).max()) / correction.length

@@ -60,31 +60,15 @@ def find_features(model: onnx.ModelProto) -> tuple[str, int]:
     return output.name, shapes[output.name][1].dim_value
 
 
-def with_features(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
-    """Return a network that gives features and embedding of an image as one vector, and the number of features."""
-    model = with_opset(model)
-    name, count = find_features(model)
-    (output,) = model.graph.output
-    model.graph.node.extend(
-        [
-            helper.make_node("Cast", [name], ["head.features"], to=TensorProto.FLOAT),
-            helper.make_node("Concat", ["head.features", output.name], ["head.both"], axis=1),
-        ]
-    )
-    both = count + output.type.tensor_type.shape.dim[1].dim_value
-    replace_output(model.graph, "head.both", both)
-    onnx.checker.check_model(model)
-    return model, count
-
-
 def append_correction(
-    model: onnx.ModelProto, correction: Correction, output_name: str | None = None
+    model: onnx.ModelProto, correction: Correction, *, inner: bool, output_name: str | None = None
 ) -> onnx.ModelProto:
     """Return a network whose embeddings are corrected.
 
     Args:
-        model: a network with one output, embeddings ``(n, d)``, and the features of the correction, see `find_features`.
+        model: a network with one output, embeddings ``(n, d)``.
         correction: of its embeddings.
+        inner: whether the correction is of the features before the last layers, see `find_features`, or of the embeddings.
         output_name: of the new output; by default any.
     """
     model = with_opset(model)
@@ -94,8 +78,8 @@ def append_correction(
             _replace(names, new, f"earlier.{new}")
     if model.graph.output[0].name == new:
         model.graph.output[0].name = f"earlier.{new}"
-    name, _ = find_features(model)
     (output,) = model.graph.output
+    name = find_features(model)[0] if inner else output.name
     model.graph.node.extend(
         [
             helper.make_node("Identity", [output.name], ["head.embedding"]),
