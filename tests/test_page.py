@@ -28,6 +28,7 @@ from pocket_server import serving
 
 pytestmark = pytest.mark.slow  # the tests need Chromium
 
+DRAWINGS = Path(__file__).parent / "drawings"
 STATIC = Path(__file__).parent.parent / "src" / "lookalike" / "server" / "static"
 QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 DESKTOP, PHONE = (1280, 900), (390, 844)
@@ -293,6 +294,29 @@ def test_an_image_that_looks_drawn_is_searched_for_as_a_sketch(visit: Visit, sho
     expect(page.locator("#status")).to_contain_text("searched for as a sketch")
     search(page, shop.photos[7])
     expect(page.locator("#status")).not_to_contain_text("sketch")
+
+
+def test_the_strokes_of_three_products_find_their_types(browser: Browser, tmp_path: Path) -> None:
+    sample.write(tmp_path, 160, seed=5)
+    with Collection.create(tmp_path / "toys.lookalike", encoders.load("toyshop")) as toys:
+        toys.add(tmp_path / "photos", labels="folder")
+        with serving(create_app([toys])) as url:
+            page = browser.new_page(viewport={"width": DESKTOP[0], "height": DESKTOP[1]})
+            page.goto(url)
+            for drawing, label in (("heel-1", "shoe"), ("sunglasses-1", "glasses"), ("tshirt-1", "t-shirt")):
+                ready(page)
+                page.get_by_role("tab", name="Sketch").click()
+                for stroke in images.read_strokes((DRAWINGS / f"{drawing}.json").read_bytes()).strokes:
+                    places = [spot(page, x / 1000, y / 1000) for x, y, _ in stroke.points.tolist()]
+                    page.mouse.move(*places[0])
+                    page.mouse.down()
+                    for place in places[1:]:
+                        page.mouse.move(*place)
+                    page.mouse.up()
+                assert len(hits(page)) == 10
+                assert label in page.locator("#grid .label").all_inner_texts(), drawing
+                page.get_by_role("button", name="Clear the drawing").click()
+            page.close()
 
 
 def saved(page: Page, folder: Path) -> Path:
