@@ -472,11 +472,12 @@ def test_the_recipe_of_a_whole_network_begins_from_imagenet_or_a_run(photos: Pat
     made = recipes.parse(whole_recipe("efficientnet_lite0", "mine", source))
     assert made.network.backbone == "efficientnet_lite0"
     assert made.stages[0].data.size == 160
+    assert made.head is not None
     assert made.stages[0].sampler.model_dump()["classes"] == CLASSES
     folder = tmp_path / "before"
     folder.mkdir()
     small = {"backbone": "fast", "dimension": 16, "stride": 2, "widths": [4, 4, 4]}
-    tree = whole_recipe("efficientnet_lite0", "before", source) | {"network": small}
+    tree = whole_recipe("efficientnet_lite0", "before", source) | {"network": small, "head": None}
     tree["data"] |= {"size": 32}
     (folder / "recipe.yaml").write_text(recipes.parse(tree).to_yaml())
     (folder / "checkpoint.safetensors").write_bytes(b"")
@@ -484,6 +485,7 @@ def test_the_recipe_of_a_whole_network_begins_from_imagenet_or_a_run(photos: Pat
         made = recipes.parse(whole_recipe(str(start), "mine", source))
         assert made.start == folder
         assert made.network.backbone == "fast"
+        assert made.head is None
         assert made.stages[0].data.size == 32
     with pytest.raises(UsageError, match="--from efficientnet_lite0"):
         whole_recipe("toyshop", "mine", source)

@@ -733,6 +733,8 @@ def test_timing_a_step_changes_nothing_in_the_run(tmp_path: Path) -> None:
     assert all(weight.grad is None for weight in run.state.network.parameters())
 
 
-@pytest.mark.parametrize(("minutes", "text"), [(0.2, "a minute"), (12.4, "12 minutes"), (150, "2.5 hours")])
+@pytest.mark.parametrize(
+    ("minutes", "text"), [(0.2, "a minute"), (1.4, "a minute"), (12.4, "12 minutes"), (150, "2.5 hours")]
+)
 def test_times_are_said_in_minutes_or_hours(minutes: float, text: str) -> None:
     assert pace.describe(minutes) == text

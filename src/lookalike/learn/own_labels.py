@@ -72,14 +72,19 @@ def whole_recipe(base: str, name: str, source: Source) -> dict[str, Any]:
         "augment": {"flip": True, "crop": 0.3, "colour": 0.2},
         "optimiser": {"kind": "adamw", "learning_rate": 1e-4, "weight_decay": 0.01},
         "schedule": {"kind": "cosine", "warmup": 0.1},
-        "train": {"epochs": 10},
+        "train": {"epochs": 10, "statistics": "kept" if base in IMAGENET_NETWORKS else "batch"},
     } | {"data": _start(base).get("data", {}) | {"sources": [source.model_dump(mode="json")], "validation": 0.2}}
 
 
 def _start(base: str) -> dict[str, Any]:
     """Return the keys of a recipe that say which network begins from which weights, and what images it takes."""
     if base in IMAGENET_NETWORKS:
-        return {"network": {"backbone": base, "weights": IMAGENET}, "data": {"size": 160}}
+        # The features stay as wide as the weights know them: a random projection of few numbers would lose more than training gains.
+        return {
+            "network": {"backbone": base, "weights": IMAGENET, "dimension": 256},
+            "head": {"kind": "whitening"},
+            "data": {"size": 160},
+        }
     folder = Path(base).expanduser()
     folder = folder.parent if folder.name == "encoder" else folder
     if not (os.path.isfile(folder / CHECKPOINT) and os.path.isfile(folder / RECIPE)):  # noqa: PTH113 -- any name
@@ -92,6 +97,7 @@ def _start(base: str) -> dict[str, Any]:
     data = before.stages[-1].data
     return {
         "network": before.network.model_dump(mode="json"),
+        "head": None if before.head is None else before.head.model_dump(mode="json"),
         "start": str(folder.absolute()),
         "data": {"size": data.size, "fit": data.fit, "mean": data.mean, "std": data.std},
     }

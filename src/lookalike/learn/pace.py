@@ -72,6 +72,6 @@ def time_step(run: StageRun, precision: Precision) -> float:
 
 def describe(minutes: float) -> str:
     """Say a time in words that are as exact as an estimate."""
-    if minutes < 1:
+    if round(minutes) <= 1:
         return "a minute"
     return f"{minutes:.0f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"  # noqa: PLR2004 -- three digits
