@@ -96,7 +96,8 @@ def _loss(
         return {}
     sampler = stage.sampler
     if isinstance(sampler, recipe.PKSampler):
-        sampler = sampler.model_copy(update={"classes": min(sampler.classes, len(np.unique(samples.labels)))})
+        drawn = samples.labels[samples.sketch] if sampler.draw == "sketches" else samples.labels
+        sampler = sampler.model_copy(update={"classes": min(sampler.classes, len(np.unique(drawn)))})
     try:
         drawn = batches(samples, sampler, seed)
     except DataError:  # no class has two images here
