@@ -58,7 +58,7 @@ ARTICLES = {
 
 MEASURES = ("MRR", "precision@10", "mAP")
 _BASELINES = ("HOG", "EfficientNet-Lite0, pooled")
-_ENCODERS = ("general", "toyshop")
+_ENCODERS = ("general", "toyshop", "sketch")
 _DRAWS = 10_000
 _HITS = 6
 
