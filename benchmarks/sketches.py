@@ -74,7 +74,8 @@ def main() -> None:
     given = parser.parse_args()
     whole = open_sketchy(given.data)
     rows = {name: make for name, make in pairs(given.data).items() if not given.only or name in given.only}
-    rows |= {str(path): lambda name: _of_encoder(encoders.load(name)) for path in given.encoder}
+    for encoder in map(encoders.load, given.encoder):
+        rows[encoder.card.name] = _row(encoder)
     print("| encoder | set | " + " | ".join(_MEASURES) + " | mAP, centred |")  # noqa: T201
     print("|---" * (3 + len(_MEASURES)) + "|")  # noqa: T201
     for name, make in rows.items():
@@ -143,7 +144,7 @@ def store(name: str, of: str, record: dict[str, Any]) -> None:
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     rounded = json.loads(json.dumps(record), parse_float=lambda text: round(float(text), 4))
-    known.setdefault(Path(name).name if "/" in name else name, {})[of] = rounded
+    known.setdefault(name, {})[of] = rounded
     atomic.write_text(RESULTS, json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
@@ -163,6 +164,10 @@ def pairs(data: Path) -> dict[str, Callable[[str], Pair]]:
         elif name.startswith(("EfficientNet", "MobileNet")):
             found |= _pooled(name, make)
     return found
+
+
+def _row(encoder: encoders.Encoder) -> Callable[[str], Pair]:
+    return lambda _: _of_encoder(encoder)
 
 
 def _of_encoder(encoder: encoders.Encoder) -> Pair:
