@@ -20,6 +20,7 @@ from lookalike.learn import checkpoint, loop, recipe, stage_run, stopping
 from lookalike.learn.networks import Siamese
 from lookalike.learn.run_folder import CHECKPOINT, RECIPE, read_weights
 from lookalike.learn.train import resume, train
+from recorder import Recorder
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
@@ -221,7 +222,12 @@ def test_a_stage_without_sketches_does_not_train_the_sketch_branch(staged: Path,
 
 def test_a_stage_alone_gives_the_same_result_as_in_the_whole_run(staged: Path, finished: Path, quick: None) -> None:
     start = finished / "stages" / "classify.safetensors"
-    train(staged, staged.parent / "alone", overrides=[f"start={start}"], stages=["triplets"])
+    recorder = Recorder()
+    train(staged, staged.parent / "alone", recorder, overrides=[f"start={start}"], stages=["triplets"])
+    before = [note for note in recorder.notes if note.startswith("before training")]
+    assert len(before) == 1
+    last = [line for line in tiny_run.lines(finished) if line["stage"] == "classify"][-1]
+    assert f"validation.top_1 {last['validation.top_1']:.4g}" in before[0]
     alone = tiny_run.lines(staged.parent / "alone")
     whole = [line for line in tiny_run.lines(finished) if line["stage"] == "triplets"]
     assert [{**line, "epoch": line["epoch"] + 2, "stage": "triplets"} for line in alone] == whole

@@ -35,6 +35,8 @@ def train_stage(run: StageRun, save: Callable[[], None]) -> None:
     if not stopping.is_over(config, state.history):
         teacher = teaching.make(run)
         pace.measure(run)
+        if not state.history and (run.index or run.recipe.start or getattr(run.recipe.network, "weights", None)):
+            on_first(run.fabric, lambda: _note_beginning(run))
     while not stopping.is_over(config, state.history):
         figures = train_epoch(run, teacher)
         figures |= on_first(run.fabric, lambda: validate(run))
@@ -44,6 +46,12 @@ def train_stage(run: StageRun, save: Callable[[], None]) -> None:
             state.keep_best()
         on_first(run.fabric, save)
         run.progress.note("  ".join(f"{k} {v if isinstance(v, str) else f'{v:.4g}'}" for k, v in run.log()[-1].items()))
+
+
+def _note_beginning(run: StageRun) -> None:
+    """Note the figures of the weights that training begins from: those of the epochs should be better."""
+    figures = validating.figures(run.data.validation, _embed_held_out(run), run.recipe.seed)
+    run.progress.note("  ".join(["before training", *(f"{name} {value:.4g}" for name, value in figures.items())]))
 
 
 def _check_learning(run: StageRun) -> None:
