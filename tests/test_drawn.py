@@ -96,7 +96,7 @@ def test_the_command_line_takes_strokes_and_says_how_it_searches(home: Path) -> 
     assert json.loads(given.stdout)["branch"] == "sketch"
     (home / "queries").mkdir()
     (home / "queries" / "a.json").write_text((home / "mug.json").read_text())
-    (home / "queries" / "bad.json").write_text("{}")
+    (home / "queries" / "bad.json").write_text('{"strokes": 3}')
     one, bad = json.loads(run("queries", "--sketch", "--json").stdout)
     assert one["hits"] == json.loads(given.stdout)["hits"]
     assert "not a drawing" in bad["error"]

@@ -94,8 +94,8 @@ class Strokes:
 
 
 def is_drawing(data: bytes) -> bool:
-    """Return whether the content of a file can only be a drawing: no image begins with a brace."""
-    return data[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
+    """Return whether the content of a file can only be a drawing: no image begins with a brace, and not all JSON has strokes."""
+    return data[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{" and b'"strokes"' in data
 
 
 def read_strokes(content: str | bytes, name: str = "The drawing") -> Strokes:
