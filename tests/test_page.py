@@ -219,7 +219,9 @@ def test_people_see_distances_and_bars_but_no_per_cent(visit: Visit, shop: Shop)
     page.set_input_files("#file", shop.photos[7])
     hits(page)
     expect(page.locator("#grid .bar")).to_have_count(10)
-    page.get_by_label("Metric", exact=True).select_option("cosine")
+    with page.expect_response("**/search"):
+        page.get_by_label("Metric", exact=True).select_option("cosine")
+    hits(page)
     expect(page.locator("#grid .distance").nth(1)).to_have_attribute("title", "Distance")
     page.locator("#grid .image").first.click()
     expect(page.locator("#viewer-distance")).to_have_text("Cosine distance 0.00")
@@ -943,11 +945,13 @@ def test_nothing_moves_for_those_who_prefer_it(visit: Visit, shop: Shop) -> None
     page = visit()
     page.emulate_media(reduced_motion="no-preference")
     search(page, shop.photos[7])
-    assert page.evaluate("document.getAnimations().length") > 0
+    moves = "getComputedStyle(document.querySelector('#grid .card')).animationName"
+    assert page.evaluate(moves) == "arrive"
     page.emulate_media(reduced_motion="reduce")
     page.locator("#grid .search-again").nth(2).click()
     expect(page.locator("#query-name")).not_to_have_text(shop.photos[7].name)
     hits(page)
+    assert page.evaluate(moves) == "none"
     assert page.evaluate("document.getAnimations().length") == 0
 
 
