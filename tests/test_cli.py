@@ -406,7 +406,7 @@ def test_ctrl_c_while_a_command_is_loaded_leaves_no_traceback() -> None:
         ("search shop {image} --where colour=red", 1, "No item has the attribute “colour”; none has any."),
         ("search shop {image} --id none", 1, "No item has the id “none”"),
         ("list none", 1, "There is no folder none"),
-        ("search shop shop.lookalike/manifest.json", 1, "not a drawing"),
+        ("search shop shop.lookalike/manifest.json", 1, "not an image"),
         ("search shop {image} -k 0", 2, "k"),
         ("search shop {image} -k x", 2, "-k must be a whole number, not “x”. See lookalike search --help."),
         ("search shop {image} -k", 2, "The option -k needs a value. See lookalike search --help."),
