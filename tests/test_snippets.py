@@ -95,6 +95,7 @@ def folder(tmp_path: Path) -> Path:
     for name, file in zip(("cat", "one", "other", "new"), files, strict=False):
         shutil.copy(file, clone / f"{name}.jpg")
     shutil.copy(clone / "cat.jpg", home / "Pictures" / "cat.jpg")
+    shutil.copy(next((tmp_path / "shop" / "sketches").rglob("*.png")), clone / "drawing.png")
     (clone / "my-recipe.yaml").write_text(RECIPE, encoding="utf-8")
     (clone / "data").mkdir()
     rng = np.random.default_rng(0)
