@@ -18,8 +18,9 @@ demo: $(VENV)/core.stamp
 	$(BIN)/lookalike demo --port $(PORT) $(if $(filter 0,$(SERVE)),--no-serve)
 
 # All tests, in a process for each core, with the coverage of src/lookalike. pyproject.toml has the lowest coverage that passes.
+# A process computes in one thread: with one for each core in each process, torch takes three times as long.
 test: $(VENV)/dev.stamp lint
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --cov
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --cov
 
 # The tests that are not marked slow, without lint and coverage: less than three minutes.
 test-fast: $(VENV)/dev.stamp
