@@ -11,7 +11,7 @@ benchmarks/results/encoders/sketches.json, in place of earlier ones of the same 
 - *among-all*: the same sketches rank the photos of all 125 classes (the generalised protocol).
 - *seen*: the sketches of every fifth photo of the other 104 classes rank every fifth photo of these classes. `held_out` lists the photos.
 
-mAP, mAP@200, P@100 and MRR count photos of the sketch's class. First and in 10 count the very photo that was drawn. An encoder without a sketch branch
+mAP, mAP@200, P@100 and MRR count photos of the sketch's class. First and in 10 count the exact photo that was drawn. An encoder without a sketch branch
 embeds sketches as photos. “Centred” subtracts the mean of each side of the set, “drawn” turns photos into pseudo-sketches first. Chance
 ranks at random.
 

@@ -210,7 +210,7 @@ class Query:
         items: ids of items of the collection to search for; an item is not among its own answers.
         vectors: ``(q, c)``, vectors to search for.
         branch: the branch that embeds the query. Distances of sketches and texts have no calibrated probability. “auto” lets
-            the images decide: they are sketches if all of them look drawn and the encoder takes sketches.
+            the images decide: they are sketches if all of them look drawn and the encoder has a sketch branch.
         metric: by default the collection's metric.
         k: number of nearest items; `DEFAULT_K` if neither this nor ``within`` is given.
         within: find all items in this range of distances instead of k.

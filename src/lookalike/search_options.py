@@ -18,7 +18,7 @@ class SearchOptions(TypedDict, total=False):
         within: find all items in this range instead of k: ``0.35``, ``"0.1..0.3"`` or ``"80%"``.
         far: find all items within the distance of this false accept rate, such as ``0.01``.
         sketch: whether the images are sketches. By default the images decide: they are sketches if all of them are thin
-            dark lines on white paper and the encoder takes sketches; `Answer.branch` says so.
+            dark lines on white paper and the encoder has a sketch branch; `Answer.branch` says so.
         label: search only items with this label, or with one of these labels.
         where: search only items with these attributes, or items that pass this `Filter`.
         metric: by default the collection's metric.

@@ -61,7 +61,7 @@ class Options:
         typer.Option(
             "--sketch/--photo",
             help="The images are sketches, or photos. Default: sketches if all are thin dark lines on white paper, and the encoder"
-            " takes sketches.",
+            " has a sketch branch.",
             show_default=False,
         ),
     ] = None

@@ -40,13 +40,14 @@ def _print(run: "SketchRun") -> None:
     rows = [("MRR", str(run.mrr)), ("first", str(run.top_1)), ("among ten", str(run.top_10))]
     output.print_table(rows, ("its own image", "before → after"))
     output.stdout.print(
-        f"Measured with drawings of {plural(run.held_out, 'image')} that were held out; then fitted to all {run.images:,}."
+        f"Measured with pseudo-sketches of {plural(run.held_out, 'image')} that were held out; then fitted to all {run.images:,}."
     )
     if run.mrr.after <= run.mrr.before:
         output.stderr.print(
-            "The encoder finds images no better than before. Keep the one that you have.", style="yellow"
+            f"The new encoder in {run.encoder} finds images no better. Keep the present one.", style="yellow"
         )
+        return
     output.stdout.print(
-        f"The encoder is in {run.encoder}. The collection takes it in a moment, and keeps its vectors: lookalike reindex"
-        f" {quote(str(run.collection))} --encoder {quote(str(run.encoder))}"
+        f"The encoder is in {run.encoder}. To use it: lookalike reindex {quote(str(run.collection))} --encoder"
+        f" {quote(str(run.encoder))}. The vectors stay."
     )

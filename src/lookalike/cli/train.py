@@ -83,8 +83,8 @@ def train(given: Options) -> None:
     network also gets metrics.jsonl with a line per epoch, a checkpoint after each epoch, and report.html. You can stop the
     command at any time; to resume the run of a network, give its folder.
 
-    With --sketches-for, the command draws the images of a collection by their edges, and fits the sketch branch of its encoder to
-    these drawings: in minutes, without a sketch by a person. The vectors of the collection stay. To resume, give the run's folder.
+    With --sketches-for, the command traces pseudo-sketches from the images of a collection, and fits the sketch branch of its
+    encoder to them. It takes minutes, and needs no sketch by a person. The vectors of the collection stay. To resume, give the run's folder.
 
     Example: lookalike train --from general photos --to runs/mine
     """

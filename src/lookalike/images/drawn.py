@@ -1,4 +1,4 @@
-"""Whether an image is a drawing in lines: a query then goes through an encoder's sketch branch."""
+"""Detection of line drawings, which are searched by an encoder's sketch branch."""
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -21,7 +21,7 @@ _MOST_WIDE = 0.25  # of the ink, that lies in areas wider than a line
 
 
 def looks_drawn(source: ImageSource, *, name: str | None = None, limits: Limits = DEFAULT_LIMITS) -> bool:
-    """Return whether an image is thin dark lines on white paper, in grey.
+    """Return whether an image looks like a sketch: thin dark lines on white paper, in grey.
 
     Args:
         source: the image; strokes always are a drawing.

@@ -343,7 +343,7 @@ def _photo(source: _Source, item: Item, row: int) -> Float32[np.ndarray, " d"]:
 
 
 def _drawings(source: _Source, item: Item, row: int) -> Iterator[UInt8[np.ndarray, "s s 3"]]:
-    """Draw an image several times on white paper, and fit the drawings to the network's input as those of people are."""
+    """Draw an image several times on white paper, and fit the drawings to the network's input, like sketches by people."""
     given = source.encoder.card.input
     image = images.open_image(source.folder.file(item))
     side = max(_DRAWN, given.size)

@@ -119,7 +119,7 @@ class _Search(_In):
     branch: Literal["photo", "sketch"] | None = Field(
         None,
         description="Whether the image is a photo or a sketch. By default the image decides: it is a sketch if it is thin dark lines on"
-        " white paper and the collection's encoder takes sketches.",
+        " white paper and the collection's encoder has a sketch branch.",
     )
 
     @model_validator(mode="after")

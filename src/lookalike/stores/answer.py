@@ -275,7 +275,7 @@ class Answer(Sequence[Hit]):
         return [name for name, _ in columns], [[text(hit) for _, text in columns] for hit in self.hits[:limit]]
 
     def describe_distance(self, hit: Hit) -> str:
-        """Say how far a hit is."""
+        """Return the distance of a hit as text, such as “distance 0.31”."""
         return f"distance {format_distance(hit.distance, self.metric)}"
 
     def _remarks(self) -> list[str]:

@@ -40,7 +40,7 @@ def fit_correction(
     photos: Float32[np.ndarray, "n d"],
     ridge: float = RIDGE,
 ) -> Correction:
-    """Fit a correction by ridge regression (Hoerl and Kennard 1970) of what sketches lack to the photos that they show.
+    """Fit a ridge regression (Hoerl and Kennard 1970) from the features of sketches to what their embeddings lack to those of their photos.
 
     Directions in which sketches of the collection hardly differ keep the embedding that they have.
 

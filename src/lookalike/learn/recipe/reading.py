@@ -93,7 +93,7 @@ def read_sketches(path: Path, overrides: Sequence[str] = ()) -> SketchRecipe | N
 
 
 def parse_sketches(tree: dict[str, Any], overrides: Sequence[str] = (), source: str = "The recipe") -> SketchRecipe:
-    """Make a recipe of a sketch branch of plain values; arguments and errors as for `parse`."""
+    """Parse the recipe of a collection's sketch branch from plain values; arguments and errors as for `parse`."""
     for change in overrides:
         override(tree, change)
     try:
