@@ -1,6 +1,5 @@
 """The option --sketches-for of train: fit a sketch branch to the images of a collection."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
@@ -19,9 +18,8 @@ def recipe_of_collection(name: str, to: Path | None, overrides: Sequence[str]) -
     """Make the recipe for a collection."""
     from lookalike.learn import recipe as recipes  # noqa: PLC0415 -- importing torch takes a second
 
-    own = to.name if to else f"{find_folder(Path(name)).stem}-sketches"
-    slug = re.sub("[^a-z0-9]+", "-", own.lower()).strip("-")[:80] or "sketches"
-    return recipes.parse_sketches({"name": slug, "sketches_for": name}, overrides)
+    own = to.resolve().name if to else f"{find_folder(Path(name)).stem}-sketches"
+    return recipes.parse_sketches({"name": recipes.to_recipe_name(own, "sketches"), "sketches_for": name}, overrides)
 
 
 def fit_sketches(recipe: "SketchRecipe", folder: Path, *, resume: bool, json: bool) -> None:

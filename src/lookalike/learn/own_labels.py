@@ -1,7 +1,6 @@
 """Recipes for labelled images and an encoder, a run or ImageNet weights to begin from."""
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +10,15 @@ import numpy as np
 from lookalike import datasets
 from lookalike.datasets import Source
 from lookalike.errors import DataError, UsageError
-from lookalike.learn.recipe import IMAGENET, EfficientNetLiteNetwork, HeadRecipe, Recipe, parse, parse_head
+from lookalike.learn.recipe import (
+    IMAGENET,
+    EfficientNetLiteNetwork,
+    HeadRecipe,
+    Recipe,
+    parse,
+    parse_head,
+    to_recipe_name,
+)
 from lookalike.learn.run_folder import CHECKPOINT, RECIPE, RunFolder
 
 IMAGENET_NETWORKS: tuple[str, ...] = get_args(EfficientNetLiteNetwork.model_fields["backbone"].annotation)
@@ -36,7 +43,7 @@ def recipe_of_images(
         RecipeError: an override is invalid.
         DataError, UsageError: as `whole_recipe`.
     """
-    name = re.sub("[^a-z0-9]+", "-", to.resolve().name.lower()).strip("-")[:80].strip("-") or "mine"
+    name = to_recipe_name(to.resolve().name, "mine")
     if whole:
         return parse(whole_recipe(start, name, images), overrides)
     return parse_head({"name": name, "from": start, "data": {"sources": [images.model_dump(mode="json")]}}, overrides)

@@ -39,7 +39,15 @@ from lookalike.learn.recipe.network import (
 )
 from lookalike.learn.recipe.overrides import override
 from lookalike.learn.recipe.pseudo_sketches import PseudoSketches, PseudoSketchKind, PseudoSketchStyle
-from lookalike.learn.recipe.reading import parse, parse_head, parse_sketches, read, read_any, read_sketches
+from lookalike.learn.recipe.reading import (
+    parse,
+    parse_head,
+    parse_sketches,
+    read,
+    read_any,
+    read_sketches,
+    to_recipe_name,
+)
 from lookalike.learn.recipe.recipe import Recipe
 from lookalike.learn.recipe.sampling import PairSampler, PKSampler, Sampler, TripletSampler
 from lookalike.learn.recipe.sketch_recipe import SketchRecipe
@@ -122,4 +130,5 @@ __all__ = [
     "read",
     "read_any",
     "read_sketches",
+    "to_recipe_name",
 ]

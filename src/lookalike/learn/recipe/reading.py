@@ -1,8 +1,9 @@
 """Read recipes from YAML."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -12,6 +13,8 @@ from lookalike.learn.recipe.overrides import override
 from lookalike.learn.recipe.recipe import Recipe
 from lookalike.learn.recipe.sketch_recipe import SketchRecipe
 from lookalike.untrusted import parsing
+
+_Flat = TypeVar("_Flat", HeadRecipe, SketchRecipe)
 
 HEAD_KEY = "from"
 """The key by which a recipe of a head differs from one of a network."""
@@ -78,12 +81,7 @@ def read_any(path: Path, overrides: Sequence[str] = ()) -> Recipe | HeadRecipe:
 
 def parse_head(tree: dict[str, Any], overrides: Sequence[str] = (), source: str = "The recipe") -> HeadRecipe:
     """Make a recipe of a head of plain values; arguments and errors as for `parse`."""
-    for change in overrides:
-        override(tree, change)
-    try:
-        return HeadRecipe.model_validate(tree)
-    except ValidationError as e:
-        raise RecipeError(f"{source} is invalid:\n{describe_errors(e, 'recipe')}") from e
+    return _parse_flat(HeadRecipe, tree, overrides, source)
 
 
 def read_sketches(path: Path, overrides: Sequence[str] = ()) -> SketchRecipe | None:
@@ -94,12 +92,22 @@ def read_sketches(path: Path, overrides: Sequence[str] = ()) -> SketchRecipe | N
 
 def parse_sketches(tree: dict[str, Any], overrides: Sequence[str] = (), source: str = "The recipe") -> SketchRecipe:
     """Parse the recipe of a collection's sketch branch from plain values; arguments and errors as for `parse`."""
+    return _parse_flat(SketchRecipe, tree, overrides, source)
+
+
+def _parse_flat(kind: type[_Flat], tree: dict[str, Any], overrides: Sequence[str], source: str) -> _Flat:
+    """Make a recipe without stages of plain values."""
     for change in overrides:
         override(tree, change)
     try:
-        return SketchRecipe.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as e:
         raise RecipeError(f"{source} is invalid:\n{describe_errors(e, 'recipe')}") from e
+
+
+def to_recipe_name(text: str, default: str) -> str:
+    """Make the name of a recipe, and so of an encoder, from a text such as the name of a folder."""
+    return re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")[:80].strip("-") or default
 
 
 def read_mapping(path: Path, kind: str, keys: Sequence[str]) -> dict[str, Any]:
