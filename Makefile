@@ -19,8 +19,9 @@ demo: $(VENV)/core.stamp
 
 # All tests, in a process for each core, with the coverage of src/lookalike. pyproject.toml has the lowest coverage that passes.
 # A process computes in one thread: with one for each core in each process, torch takes three times as long.
+# A failed test runs once more, and the summary lists it: on a busy machine, a browser or a server may miss a time limit.
 test: $(VENV)/dev.stamp lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --cov
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --reruns 1 --cov
 
 # The tests that are not marked slow, without lint and coverage: less than three minutes.
 test-fast: $(VENV)/dev.stamp

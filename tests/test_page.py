@@ -131,6 +131,9 @@ def visit(browser: Browser, shop: Shop) -> Iterator[Visit]:
     assert complaints == []
 
 
+LOADED = "() => document.querySelector('#query-image img')?.naturalWidth > 0"
+
+
 def ready(page: Page) -> None:
     expect(page.locator("#grid .card:not(.skeleton)").first).to_be_visible()
 
@@ -576,16 +579,17 @@ def test_reload_and_back_restore_an_uploaded_image(visit: Visit, shop: Shop) -> 
     page.set_input_files("#file", shop.photos[20])
     expect(page.locator("#query-name")).to_have_text(shop.photos[20].name)
     expect(page.locator("#grid .distance").first).to_have_text("0.00")
+    page.wait_for_function(LOADED)  # its address ends with this document
     page.reload()
     assert hits(page)[0] == shop.photos[20].name
-    expect(page.locator("#query-image img")).to_have_js_property("complete", value=True)
-    assert page.locator("#query-image img").evaluate("(img) => img.naturalWidth") > 0
+    page.wait_for_function(LOADED)
     page.go_back()
     expect(page.locator("#query-name")).to_have_text(shop.photos[7].name)
     expect(page.locator("#grid .name").first).to_have_text(first[0])
     assert hits(page) == first
     page.go_forward()
     expect(page.locator("#query-name")).to_have_text(shop.photos[20].name)
+    page.wait_for_function(LOADED)
     elsewhere = visit(page.url.split("/")[-1])  # another browser, which never had the image
     expect(elsewhere.get_by_role("alert")).to_contain_text("no longer has the image")
     ready(elsewhere)

@@ -4,6 +4,7 @@ const KEPT = 20;
 const DAY = 24 * 60 * 60 * 1000;
 
 const uploads = new Map(); // id → upload, also if the browser stores nothing
+const previews = new Map(); // id → address for <img>; not part of an upload, since an address ends with its document
 let opening;
 
 /**
@@ -34,8 +35,8 @@ export function forget(id) {
 
 /** Return the address of an image for `<img>`. */
 export function previewAddress(upload) {
-  upload.url ??= URL.createObjectURL(upload.image);
-  return upload.url;
+  if (!previews.has(upload.id)) previews.set(upload.id, URL.createObjectURL(upload.image));
+  return previews.get(upload.id);
 }
 
 async function prune() {
