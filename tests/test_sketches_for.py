@@ -20,7 +20,7 @@ from lookalike.cli import main
 from lookalike.collection import Collection
 from lookalike.encoders import Card, Encoder
 from lookalike.encoders.card import Output
-from lookalike.errors import AlreadyExistsError, DataError, MismatchError, NotFoundError, RecipeError
+from lookalike.errors import AlreadyExistsError, DataError, MismatchError, NotFoundError, RecipeError, UsageError
 from lookalike.learn import pseudo_sketches, sketch_run
 from lookalike.learn import recipe as recipes
 from lookalike.learn.heads import onnx_graph
@@ -227,8 +227,8 @@ def test_a_stopped_run_continues(shop: Path, run: SketchRun, tmp_path: Path, mon
     first, second = sorted((folder / "drawings").iterdir())
     second.write_bytes(first.read_bytes()[:1_000])
     monkeypatch.setattr(sketch_run, "pseudo_sketch", stopping(1_000))
-    read = recipes.read_sketches(folder / "recipe.yaml")
-    assert read is not None
+    read = recipes.read_any(folder / "recipe.yaml")
+    assert isinstance(read, SketchRecipe)
     resumed = resume_sketches(read, folder)
     assert len(drawn) == COUNT - 16  # of two parts, one is damaged
     assert resumed.mrr == run.mrr
@@ -322,3 +322,32 @@ def test_options_that_do_not_fit_are_refused(command: Callable[..., str], shop: 
     assert "--sketches-for NAME" in command(code=2)
     assert "no collection" in command("--sketches-for", "nowhere", code=1)
     assert "drawings" in command("--sketches-for", shop, "-o", "drawings=0", code=2)
+    assert "one device" in command("--sketches-for", shop, "--devices", 2, code=2)
+
+
+def test_a_run_resumes_as_it_began(command: Callable[..., str], run: SketchRun) -> None:
+    assert "leave out" in command(run.encoder.parent, "-o", "drawings=2", code=2)
+    assert "leave out" in command(run.encoder.parent, "--to", "other", code=2)
+
+
+# ---- in Python
+
+
+@pytest.mark.slow
+def test_the_python_function_names_the_encoder_after_the_run(shop: Path, run: SketchRun, tmp_path: Path) -> None:
+    with Collection.open(shop) as collection:
+        mine = la.train_sketches(collection, to=tmp_path / "Mine", overrides=["drawings=1", "held_out=0.5"])
+    assert mine.mrr == run.mrr
+    assert la.load_encoder(mine.encoder).card.name == "mine"
+    assert la.train(tmp_path / "Mine" / "recipe.yaml", to=tmp_path / "again").card.name == "mine"
+
+
+def test_the_python_function_refuses_bad_input(shop: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="list of changes"):
+        la.train_sketches(shop, tmp_path / "run", "drawings=1")
+    with pytest.raises(RecipeError, match="drawings"):
+        la.train_sketches(shop, tmp_path / "run", ["drawings=0"])
+    with pytest.raises(NotFoundError, match="no collection"):
+        la.train_sketches(tmp_path / "none", tmp_path / "run")
+    with pytest.raises(UsageError, match="path"):
+        la.train_sketches(None, tmp_path / "run")  # type: ignore[arg-type]

@@ -17,7 +17,18 @@ from lookalike.version import __version__ as __version__
 
 TYPE_CHECKING = False  # as type checkers take it for true, without the import of typing
 if TYPE_CHECKING:
-    from lookalike.api import calibrate, classify, embed, evaluate, fetch_encoder, join, load_encoder, train, verify
+    from lookalike.api import (
+        calibrate,
+        classify,
+        embed,
+        evaluate,
+        fetch_encoder,
+        join,
+        load_encoder,
+        train,
+        train_sketches,
+        verify,
+    )
     from lookalike.collection import Collection
     from lookalike.collection import open_collection as open  # noqa: A004 -- as in `la.open`
     from lookalike.errors import (
@@ -62,6 +73,7 @@ __all__ = [
     "load_encoder",
     "open",
     "train",
+    "train_sketches",
     "verify",
 ]
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from lookalike.joins import JoinPairs
 from lookalike.progress import SILENT, Progress
 from lookalike.query import Within, to_branch, to_texts
 from lookalike.unicode_forms import to_path
+
+if TYPE_CHECKING:
+    from lookalike.learn.sketch_run import SketchRun
 
 DEFAULT_EVALUATION = EvaluationOptions()
 
@@ -351,7 +354,7 @@ def train(
 ) -> Encoder:
     """Train an encoder by a recipe, or from another encoder and labelled images.
 
-    `lookalike.learn.train` has stages and several devices.
+    `lookalike.learn.train` has stages and several devices; `train_sketches` needs only a collection.
 
     Args:
         recipe: a YAML file; with ``start`` labelled images: a folder with a folder for each class, a CSV file, an ``.npz``
@@ -391,6 +394,7 @@ def train(
         from lookalike.learn import recipe as recipes  # noqa: PLC0415
         from lookalike.learn.head_run import train_head  # noqa: PLC0415
         from lookalike.learn.own_labels import recipe_of_images  # noqa: PLC0415
+        from lookalike.learn.sketch_run import train_sketches as fit_sketches  # noqa: PLC0415
         from lookalike.learn.train import train as run  # noqa: PLC0415
     except ImportError as e:
         raise MissingExtraError("learn", f"Training ({e})") from e
@@ -402,7 +406,58 @@ def train(
         read = recipe_of_images(os.fspath(start), images, folder, overrides, whole=whole)
     if isinstance(read, recipes.HeadRecipe):
         return encoders.load(train_head(read, folder, progress).encoder)
+    if isinstance(read, recipes.SketchRecipe):
+        return encoders.load(fit_sketches(read, folder, progress).encoder)
     return encoders.load(run(read, folder, progress))
+
+
+def train_sketches(
+    collection: Collection | str | os.PathLike[str],
+    to: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    progress: Progress = SILENT,
+) -> "SketchRun":
+    """Fit the sketch branch of a collection's encoder to the collection's own images; no sketches are needed.
+
+    It draws pseudo-sketches of the images, and says how much more often they find their image. The collection does not
+    change: `Collection.reindex` gives it the new encoder, and keeps its vectors.
+
+    Args:
+        collection: a collection, or its folder, with at least 50 different images.
+        to: the run's folder, which must not exist or be empty. A stopped run resumes with ``lookalike train FOLDER``.
+        overrides: values that replace those of the recipe, as ``"images=5000"``.
+        progress: receives the stage ``"drawing"``.
+
+    Returns:
+        The folder of the new encoder as ``encoder``, and its gains as ``mrr``, ``top_1`` and ``top_10``, each with
+        ``before`` and ``after``.
+
+    Raises:
+        MissingExtraError: the extra ``learn`` is not installed.
+        NotFoundError: there is no such collection.
+        DataError: the collection has too few images that can be read.
+        RecipeError: an override is invalid, or the collection's encoder gives bits.
+        EncoderError: no layer can be appended to the encoder.
+        AlreadyExistsError, StorageError: the folder is not empty, or cannot be written.
+
+    Example:
+        >>> run = la.train_sketches("shop", to="runs/sketches", overrides=["drawings=1"])
+        >>> run.images
+        64
+        >>> if run.mrr.after > run.mrr.before:
+        ...     la.open("shop").reindex(run.encoder).embedded
+        0
+    """
+    if isinstance(overrides, str):
+        raise UsageError(f"overrides is a list of changes, such as [{overrides!r}], not one text.")
+    try:
+        from lookalike.learn import sketch_run  # noqa: PLC0415 -- as in `train`
+    except ImportError as e:
+        raise MissingExtraError("learn", f"Training ({e})") from e
+    path = collection.path if isinstance(collection, Collection) else to_path(collection)
+    folder = to_path(to)
+    recipe = sketch_run.recipe_of_collection(path, folder, overrides)
+    return sketch_run.train_sketches(recipe, folder, progress)
 
 
 def _to_embedder(source: EncoderSource | Collection) -> Embedder:

@@ -1,12 +1,10 @@
 """The option --sketches-for of train: fit a sketch branch to the images of a collection."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
 from lookalike.cli import output
-from lookalike.folder import find_folder
 from lookalike.tables import plural
 
 if TYPE_CHECKING:
@@ -14,17 +12,9 @@ if TYPE_CHECKING:
     from lookalike.learn.sketch_run import SketchRun
 
 
-def recipe_of_collection(name: str, to: Path | None, overrides: Sequence[str]) -> "SketchRecipe":
-    """Make the recipe for a collection."""
-    from lookalike.learn import recipe as recipes  # noqa: PLC0415 -- importing torch takes a second
-
-    own = to.resolve().name if to else f"{find_folder(Path(name)).stem}-sketches"
-    return recipes.parse_sketches({"name": recipes.to_recipe_name(own, "sketches"), "sketches_for": name}, overrides)
-
-
 def fit_sketches(recipe: "SketchRecipe", folder: Path, *, resume: bool, json: bool) -> None:
     """Fit a sketch branch, and print what it gains."""
-    from lookalike.learn.sketch_run import resume_sketches, train_sketches  # noqa: PLC0415 -- as above
+    from lookalike.learn.sketch_run import resume_sketches, train_sketches  # noqa: PLC0415 -- importing torch takes a second
 
     with output.stoppable(f"Resume with: lookalike train {quote(str(folder))}"), output.progress_bar() as progress:
         run = (resume_sketches if resume else train_sketches)(recipe, folder, progress)

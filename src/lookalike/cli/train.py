@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,13 +10,14 @@ import typer
 from lookalike import datasets
 from lookalike.cli import output
 from lookalike.cli.options import Json, options
-from lookalike.cli.sketches_for import fit_sketches, recipe_of_collection
+from lookalike.cli.sketches_for import fit_sketches
 from lookalike.errors import MissingExtraError, NotFoundError, RecipeError, UsageError
 
 if TYPE_CHECKING:
     from lookalike.datasets import Source
+    from lookalike.learn.distributed import Devices
     from lookalike.learn.head_run import HeadRun
-    from lookalike.learn.recipe import HeadRecipe, Recipe
+    from lookalike.learn.recipe import HeadRecipe, Recipe, SketchRecipe
 
 commands = typer.Typer()
 
@@ -90,40 +92,90 @@ def train(given: Options) -> None:
     """
     try:
         # Importing torch takes a second, and other commands do not need it.
-        from lookalike.learn import recipe as recipes  # noqa: PLC0415
-        from lookalike.learn import train as training  # noqa: PLC0415
         from lookalike.learn.distributed import Devices, is_first  # noqa: PLC0415
     except ImportError as e:
         raise MissingExtraError("learn", f"Training ({e})") from e
     devices = Devices(given.devices, given.nodes)
-    path = _fit_sketches(given)
-    if path is None:
-        return
-    if given.start is None and (given.labels or given.whole):
-        raise UsageError("--labels and --whole go with --from: lookalike train --from ENCODER IMAGES")
-    if given.start is None and path.is_dir():
-        if given.to or given.override or given.stage:
-            raise UsageError("A run resumes as it began: leave out --to, --stage and -o.")
-        with output.stoppable(f"Resume with: lookalike train {path}"), output.progress_bar() as progress:
-            encoder = training.resume(path, progress, devices)
+    _check(given)
+    if given.recipe is not None and given.recipe.is_dir() and given.start is None:
+        encoder = _resume(given, given.recipe, devices)
     else:
-        recipe = _recipe_of_images(given, path) if given.start else recipes.read_any(path, given.override or [])
-        folder = given.to or Path("runs") / recipe.name
-        if isinstance(recipe, recipes.HeadRecipe):
-            if given.stage or devices != Devices(1, 1):
-                raise UsageError("A head is fitted at once, on one device: leave out --stage, --devices and --nodes.")
-            _fit_head(recipe, folder, json=given.json)
-            return
-        advice = f"After the first epoch, resume with: lookalike train {folder}"
-        with output.stoppable(advice), output.progress_bar() as progress:
-            encoder = training.train(recipe, folder, progress, stages=given.stage or [], devices=devices)
-    if not is_first():
+        encoder = _begin(given, devices)
+    if encoder is None or not is_first():
         return
     if given.json:
         output.write_json({"encoder": str(encoder)})
     else:
         output.stdout.print(
             f"The encoder is in {encoder}. Use it: lookalike index IMAGES --to NAME --encoder {encoder}"
+        )
+
+
+def _check(given: Options) -> None:
+    """Check that the options belong together."""
+    others = given.recipe or given.start or given.labels or given.whole
+    if given.sketches_for is not None and others:
+        raise UsageError(
+            "--sketches-for NAME takes its images from the collection: give only --to, -o and --json with it."
+        )
+    if given.start is None and (given.labels or given.whole):
+        raise UsageError("--labels and --whole go with --from: lookalike train --from ENCODER IMAGES")
+    if given.recipe is None and given.sketches_for is None:
+        raise UsageError("Give a recipe, the folder of a run, or --from ENCODER and images, or --sketches-for NAME.")
+
+
+def _resume(given: Options, path: Path, devices: "Devices") -> Path | None:
+    """Resume a run; return its encoder, unless its result is printed already."""
+    from lookalike.learn import recipe as recipes  # noqa: PLC0415 -- as above
+    from lookalike.learn import train as training  # noqa: PLC0415 -- as above
+    from lookalike.learn.run_folder import RECIPE  # noqa: PLC0415 -- as above
+
+    if given.to or given.override or given.stage:
+        raise UsageError("A run resumes as it began: leave out --to, --stage and -o.")
+    if (path / RECIPE).is_file():
+        recipe = recipes.read_any(path / RECIPE)
+        if isinstance(recipe, recipes.SketchRecipe):
+            _check_at_once(given)
+            fit_sketches(recipe, path, resume=True, json=given.json)
+            return None
+    with output.stoppable(f"Resume with: lookalike train {quote(str(path))}"), output.progress_bar() as progress:
+        return training.resume(path, progress, devices)
+
+
+def _begin(given: Options, devices: "Devices") -> Path | None:
+    """Begin a run; return its encoder, unless its result is printed already."""
+    from lookalike.learn import recipe as recipes  # noqa: PLC0415 -- as above
+    from lookalike.learn import train as training  # noqa: PLC0415 -- as above
+
+    recipe = _make_recipe(given)
+    folder = given.to or Path("runs") / recipe.name
+    if isinstance(recipe, recipes.Recipe):
+        advice = f"After the first epoch, resume with: lookalike train {quote(str(folder))}"
+        with output.stoppable(advice), output.progress_bar() as progress:
+            return training.train(recipe, folder, progress, stages=given.stage or [], devices=devices)
+    _check_at_once(given)
+    if isinstance(recipe, recipes.SketchRecipe):
+        fit_sketches(recipe, folder, resume=False, json=given.json)
+    else:
+        _fit_head(recipe, folder, json=given.json)
+    return None
+
+
+def _make_recipe(given: Options) -> "Recipe | HeadRecipe | SketchRecipe":
+    """Make the recipe for a collection, or for labelled images and an encoder; or read it."""
+    from lookalike.learn import recipe as recipes  # noqa: PLC0415 -- as above
+    from lookalike.learn.sketch_run import recipe_of_collection  # noqa: PLC0415 -- as above
+
+    path, overrides = given.recipe, given.override or []
+    if path is None:
+        return recipe_of_collection(Path(given.sketches_for or ""), given.to, overrides)
+    return _recipe_of_images(given, path) if given.start else recipes.read_any(path, overrides)
+
+
+def _check_at_once(given: Options) -> None:
+    if given.stage or (given.devices, given.nodes) != (1, 1):
+        raise UsageError(
+            "A head or a sketch branch is fitted at once, on one device: leave out --stage, --devices and --nodes."
         )
 
 
@@ -146,34 +198,6 @@ def _source(path: Path, labels: Path | None) -> "Source":
     if not path.is_dir():
         raise UsageError(f"--labels goes with a folder of images; {path} is a file, which has its own labels.")
     return datasets.table_of_folder(labels, path)
-
-
-def _fit_sketches(given: Options) -> Path | None:
-    """Fit a sketch branch if the options, the recipe or the run say so; otherwise return the recipe, the run or the images."""
-    from lookalike.learn import recipe as recipes  # noqa: PLC0415 -- as above
-    from lookalike.learn.run_folder import RECIPE  # noqa: PLC0415 -- as above
-
-    path, overrides = given.recipe, given.override or []
-    if given.sketches_for is not None:
-        others = path or given.start or given.labels or given.whole or given.stage
-        if others or (given.devices, given.nodes) != (1, 1):
-            raise UsageError(
-                "--sketches-for NAME takes its images from the collection, on one device: give only --to, -o and --json with it."
-            )
-        recipe = recipe_of_collection(given.sketches_for, given.to, overrides)
-        fit_sketches(recipe, given.to or Path("runs") / recipe.name, resume=False, json=given.json)
-        return None
-    if path is None:
-        raise UsageError("Give a recipe, the folder of a run, or --from ENCODER and images, or --sketches-for NAME.")
-    resume = path.is_dir()
-    file = path / RECIPE if resume else path
-    if given.start is not None or (resume and not file.is_file()):
-        return path
-    found = recipes.read_sketches(file, [] if resume else overrides)
-    if found is None:
-        return path
-    fit_sketches(found, path if resume else given.to or Path("runs") / found.name, resume=resume, json=given.json)
-    return None
 
 
 def _fit_head(recipe: "HeadRecipe", folder: Path, *, json: bool) -> None:

@@ -42,8 +42,7 @@ from lookalike.learn.heads.correction import Correction, fit_correction
 from lookalike.learn.heads.features import reduce_output, widen_output
 from lookalike.learn.heads.scores import Gain, measure_gain
 from lookalike.learn.pseudo_sketches import pseudo_sketch
-from lookalike.learn.recipe import PseudoSketchStyle
-from lookalike.learn.recipe.sketch_recipe import SketchRecipe
+from lookalike.learn.recipe import PseudoSketchStyle, SketchRecipe, parse_sketches, to_recipe_name
 from lookalike.learn.run_folder import ENCODER, RECIPE, RunFolder
 from lookalike.metric import Metric
 from lookalike.parallel import prefetch_map
@@ -105,6 +104,21 @@ class SketchRun:
             "collection": str(self.collection),
             "seconds": round(self.seconds, 1),
         }
+
+
+def recipe_of_collection(collection: Path, to: Path | None = None, overrides: Sequence[str] = ()) -> SketchRecipe:
+    """Make the recipe that fits a sketch branch to a collection.
+
+    Args:
+        collection: its folder; the suffix may be left out.
+        to: the run's folder, after which the new encoder is named; after the collection by default.
+        overrides: of values of the recipe, as ``"images=5000"``.
+
+    Raises:
+        RecipeError: an override is invalid.
+    """
+    own = to.resolve().name if to else f"{find_folder(collection).stem}-sketches"
+    return parse_sketches({"name": to_recipe_name(own, "sketches"), "sketches_for": str(collection)}, overrides)
 
 
 def train_sketches(recipe: SketchRecipe, folder: Path, progress: Progress = SILENT) -> SketchRun:

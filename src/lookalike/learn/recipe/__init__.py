@@ -45,7 +45,6 @@ from lookalike.learn.recipe.reading import (
     parse_sketches,
     read,
     read_any,
-    read_sketches,
     to_recipe_name,
 )
 from lookalike.learn.recipe.recipe import Recipe
@@ -129,6 +128,5 @@ __all__ = [
     "parse_sketches",
     "read",
     "read_any",
-    "read_sketches",
     "to_recipe_name",
 ]

@@ -73,21 +73,17 @@ def parse(tree: dict[str, Any], overrides: Sequence[str] = (), source: str = "Th
         raise RecipeError(f"{source} is invalid:\n{describe_errors(e, 'recipe', hidden)}") from e
 
 
-def read_any(path: Path, overrides: Sequence[str] = ()) -> Recipe | HeadRecipe:
-    """Read a recipe that trains a network, or one that fits a head; arguments and errors as for `read`."""
+def read_any(path: Path, overrides: Sequence[str] = ()) -> Recipe | HeadRecipe | SketchRecipe:
+    """Read a recipe that trains a network, or fits a head or a sketch branch; arguments and errors as for `read`."""
     tree = read_mapping(path, "recipe", ("name", "network", "data"))
+    if SKETCH_KEY in tree:
+        return parse_sketches(tree, overrides, str(path))
     return (parse_head if HEAD_KEY in tree else parse)(tree, overrides, str(path))
 
 
 def parse_head(tree: dict[str, Any], overrides: Sequence[str] = (), source: str = "The recipe") -> HeadRecipe:
     """Make a recipe of a head of plain values; arguments and errors as for `parse`."""
     return _parse_flat(HeadRecipe, tree, overrides, source)
-
-
-def read_sketches(path: Path, overrides: Sequence[str] = ()) -> SketchRecipe | None:
-    """Read a recipe that fits a sketch branch to a collection; none if it is another recipe. Arguments and errors as for `read`."""
-    tree = read_mapping(path, "recipe", ("name", "network", "data"))
-    return parse_sketches(tree, overrides, str(path)) if SKETCH_KEY in tree else None
 
 
 def parse_sketches(tree: dict[str, Any], overrides: Sequence[str] = (), source: str = "The recipe") -> SketchRecipe:
