@@ -8,13 +8,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import image_files
 import pocket_encoder
 from lookalike import compare, encoders, images, metric, sample
 from lookalike.codecs import NoCodec
 from lookalike.collection import Collection, Entry
-from lookalike.compare import RankedClass, Ranking, find_threshold, rank_classes
+from lookalike.compare import RankedClass, Ranking, find_threshold, rank_classes, rank_examples
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.encoders.card import Calibration
@@ -262,3 +264,21 @@ def test_a_label_does_not_steer_the_terminal() -> None:
     ranking = Ranking((RankedClass("\x1b[31mcat\n", 0.5, 0.5, None),), Metric.EUCLIDEAN)
     assert "cat" in str(ranking)
     assert str(ranking).isprintable()
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1), count=st.integers(1, 12), chosen=st.sampled_from([Metric.EUCLIDEAN, Metric.COSINE])
+)
+def test_ranked_examples_agree_with_their_classes(pocket: Path, seed: int, count: int, chosen: Metric) -> None:
+    rng = np.random.default_rng(seed)
+    query, examples = (rng.normal(size=(n, 48)).astype(np.float32) for n in (1, count))
+    labels = [str(label) for label in rng.integers(0, 3, count)]
+    embedder = Embedder.of(Encoder.open(pocket), chosen)
+    ranked = rank_examples(embedder, query, examples)
+    assert sorted(one.index for one in ranked) == list(range(count))
+    expected = metric.pairwise(query, examples, chosen)[0]
+    np.testing.assert_allclose([one.distance for one in ranked], expected[[one.index for one in ranked]], atol=1e-5)
+    assert [one.distance for one in ranked] == sorted(one.distance for one in ranked)
+    (ranking,) = rank_classes(embedder, query, LabelledVectors(examples, labels))
+    nearest = {labels[one.index]: one.distance for one in reversed(ranked)}
+    assert nearest == {one.label: one.distance for one in ranking}

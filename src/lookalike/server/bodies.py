@@ -15,6 +15,7 @@ from lookalike import images
 from lookalike.server.forms import Form, parse_form
 from lookalike.server.json_limits import check_json, check_texts
 from lookalike.server.problems import schema
+from lookalike.server.schemas import MAX_EXAMPLES
 from lookalike.server.served import ComputeSlot
 
 M = TypeVar("M", bound=BaseModel)
@@ -64,6 +65,9 @@ OneImage = Annotated[Body, Depends(_reader(1))]
 TwoImages = Annotated[Body, Depends(_reader(2))]
 """A body with at most two files."""
 
+ImageAndExamples = Annotated[Body, Depends(_reader(1 + MAX_EXAMPLES))]
+"""A body with at most one file, and one for each example."""
+
 
 def form_images(body: Body, *names: str) -> dict[str, bytes]:
     """Return the images of a form by name, from files and from fields in Base64.
@@ -88,14 +92,19 @@ def form_fields(body: Body, model: type[M], *image_names: str) -> M:
     return _validate(model.model_validate, fields)
 
 
-def validate_json(model: type[M], data: bytes) -> M:
+def validate_json(model: type[M], data: bytes, max_images: int = 2) -> M:
     """Validate JSON against a model.
+
+    Args:
+        model: the model.
+        data: the JSON.
+        max_images: maximum number of images in Base64.
 
     Raises:
         HTTPException: 413: there is too much JSON beside the images.
         RequestValidationError: it is not JSON, or does not fit the model.
     """
-    check_json(data)
+    check_json(data, max_images)
     return _validate(model.model_validate_json, data)
 
 

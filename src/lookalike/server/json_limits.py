@@ -21,18 +21,17 @@ MAX_VALUES = 10_000
 MAX_KEYS = 100
 """Maximum number of keys in an object."""
 
-_MAX_IMAGES = 2
-_LONG = 2**16  # bytes of a string that counts as an image
+_LONG = 2**12  # bytes of a string that counts as an image
 
 
-def check_json(data: bytes) -> None:
-    """Check JSON that may contain images.
+def check_json(data: bytes, max_images: int) -> None:
+    """Check JSON that may contain a number of images.
 
     Raises:
         HTTPException: 413: there is too much beside the images.
         RequestValidationError: it is not JSON, or exceeds another limit.
     """
-    _check("body", _without_images(data))
+    _check("body", _without_images(data, max_images))
 
 
 def check_texts(fields: Mapping[str, str]) -> None:
@@ -62,12 +61,12 @@ def _check(name: str, text: str | bytes) -> None:
             nodes.extend(node)
 
 
-def _without_images(data: bytes) -> bytes:
+def _without_images(data: bytes, max_images: int) -> bytes:
     """Empty the first long strings of JSON, which are images, and stop where the rest exceeds its limit."""
     parts, size, images, begin = list[bytes](), 0, 0, 0
     while (quote := data.find(b'"', begin)) >= 0:
         end = _end_of_string(data, quote)
-        is_image = end - quote > _LONG and images < _MAX_IMAGES
+        is_image = end - quote > _LONG and images < max_images
         images += is_image
         parts.append(data[begin : quote + 1] + b'"' if is_image else data[begin : end + 1])
         size += len(parts[-1])

@@ -30,6 +30,9 @@ from lookalike.untrusted.parsing import ParseError, parse_json
 MAX_COUNT = 1000
 """Maximum number of hits in an answer, and of items on a page."""
 
+MAX_EXAMPLES = 100
+"""Maximum number of examples of classes in a request."""
+
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Attributes = Annotated[dict[Text, Text], Field(max_length=100)]
 
@@ -75,6 +78,10 @@ _CALIBRATED_ON = (
 _METRIC = "The metric; by default the collection's own."
 _PHOTO = "A photo in Base64, plain or as a data URL."
 _SKETCH = "A sketch in Base64, plain or as a data URL."
+_BRANCH = (
+    "Whether the image is a photo or a sketch. By default the image decides: it is a sketch if it is thin dark lines on"
+    " white paper and the collection's encoder has a sketch branch."
+)
 
 
 class _In(BaseModel):
@@ -116,11 +123,7 @@ class _Search(_In):
         None, description="Whether to compare every item; by default the collection's budget decides."
     )
     metric: Metric | None = Field(None, description=_METRIC)
-    branch: Literal["photo", "sketch"] | None = Field(
-        None,
-        description="Whether the image is a photo or a sketch. By default the image decides: it is a sketch if it is thin dark lines on"
-        " white paper and the collection's encoder has a sketch branch.",
-    )
+    branch: Literal["photo", "sketch"] | None = Field(None, description=_BRANCH)
 
     @model_validator(mode="after")
     def _check_count(self) -> Self:
@@ -186,26 +189,62 @@ class VerifyBody(VerifyForm):
     right: str | ItemReference
 
 
-class ClassifyForm(_In):
-    """The fields of a classification, without its image."""
+def _check_one_source(model: "Example | ClassifyBody") -> None:
+    if sum(v is not None for v in (model.image, model.sketch, model.item)) != 1:
+        raise ValueError("Give one of image, sketch and item.")
+    if model.branch is not None and model.image is None:
+        raise ValueError("Give a branch only beside image.")
 
+
+class Example(_In):
+    """An example of a class: one of image, sketch and item. In a form, the first two are names of files."""
+
+    label: Text = Field(description="The class.")
+    image: str | None = Field(None, description=f"{_PHOTO} In a form: the name of its file's field.")
+    sketch: str | None = Field(None, description=f"{_SKETCH} In a form: the name of its file's field.")
+    item: str | None = Field(None, description="The id of an item of this collection.")
+    branch: Literal["photo", "sketch"] | None = Field(None, description=_BRANCH)
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        _check_one_source(self)
+        return self
+
+
+Support = Annotated[list[Example], Field(min_length=1, max_length=MAX_EXAMPLES)]
+
+_SUPPORT = (
+    "Examples of the classes to choose from, one or more of each; by default the classes are the labels of the collection,"
+    " and its items the examples."
+)
+
+
+class _Classify(_In):
+    item: str | None = Field(None, description="The id of an item of this collection, if there is a support.")
+    branch: Literal["photo", "sketch"] | None = Field(None, description=_BRANCH)
     k: int = Field(5, ge=1, le=MAX_COUNT, description="The maximum number of classes.")
     by: ClassifyBy = Field(
-        "example", description="Compare with the nearest item of a class, or with the mean of its items."
+        "example", description="Compare with the nearest example of a class, or with the mean of its examples."
     )
     metric: Metric | None = Field(None, description=_METRIC)
 
 
-class ClassifyBody(ClassifyForm):
-    """An image to classify: one of image and sketch."""
+class ClassifyForm(_Classify):
+    """A classification as a form, with images as files."""
+
+    support: Json[Support] | None = Field(None, description=_SUPPORT)
+
+
+class ClassifyBody(_Classify):
+    """A classification as JSON: one of image, sketch and item."""
 
     image: str | None = Field(None, description=_PHOTO)
     sketch: str | None = Field(None, description=_SKETCH)
+    support: Support | None = Field(None, description=_SUPPORT)
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
-        if (self.image is None) == (self.sketch is None):
-            raise ValueError("Give one of image and sketch.")
+        _check_one_source(self)
         return self
 
 
@@ -301,12 +340,26 @@ class ClassOut(_Out):
     probability: float | None = Field(description=_PROBABILITY)
 
 
+class ExampleOut(_Out):
+    """An example of a class, at its distance from an image."""
+
+    index: int = Field(description="Its place in the support of the request, from 0.")
+    label: str
+    distance: float
+    similarity: float = Field(description=_SIMILARITY)
+    branch: Branch | None = Field(description="Whether it was taken for a photo or a sketch; null for an item.")
+
+
 class ClassesOut(_Out):
     """Classes of an image, nearest first."""
 
     classes: list[ClassOut]
+    examples: list[ExampleOut] | None = Field(
+        description="All examples of the support, nearest first; null if the labels of the collection are the classes."
+    )
     metric: Metric
     by: ClassifyBy
+    branch: Branch | None = Field(description="Whether the image was taken for a photo or a sketch; null for an item.")
 
 
 class SimpleAnswerOut(_Out):
