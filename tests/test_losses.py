@@ -19,7 +19,7 @@ from torch.nn.functional import normalize, softplus
 from lookalike.errors import RecipeError
 from lookalike.learn import recipe
 from lookalike.learn.losses import BinaryCrossEntropyTerm, TripletTerm
-from lookalike.learn.losses.targets import Targets, Teacher
+from lookalike.learn.losses.targets import SoftLabels, Targets, Teacher
 from lookalike.learn.losses.total import Loss
 
 TERMS: TypeAdapter[recipe.LossTerm] = TypeAdapter(recipe.LossTerm)
@@ -541,6 +541,146 @@ def test_a_recipe_with_any_loss_and_suitable_sampler_can_be_written_and_read_aga
     read = recipe.read(tmp_path / "small.yaml", [f"sampler={sampler}", f"losses=[{json.dumps(settings)}]"])
     (tmp_path / "again.yaml").write_text(read.to_yaml())
     assert recipe.read(tmp_path / "again.yaml") == read
+
+
+# ---- relative triplets
+
+
+@pytest.mark.parametrize("squared", [True, False])
+def test_a_relative_margin_is_a_share_of_the_distance_between_positive_and_negative(squared: bool) -> None:
+    x, labels = vectors(9), torch.arange(9) % 3
+    values = []
+    for a, p, n in itertools.permutations(range(9), 3):
+        if labels[a] == labels[p] != labels[n]:
+            margin = 0.5 * length(x[p] - x[n]) ** (2 if squared else 1)
+            values.append(triplet(x, a, p, n, margin, squared=squared))
+    made = loss(kind="triplet", margin=0.5, miner="all", relative=True, squared=squared)
+    assert value(made, x, targets(labels)) == pytest.approx(mean([v for v in values if v > 0]), rel=1e-9)
+
+
+@given(st.integers(2, 8), st.sampled_from([True, False]), st.floats(0.01, 1), st.integers(0, 2**31))
+@settings(max_examples=30, deadline=None)
+def test_a_sketch_at_its_photo_satisfies_every_relative_margin(n: int, squared: bool, margin: float, seed: int) -> None:
+    photos = vectors(n, unit=True, seed=seed)
+    known = targets(torch.arange(2 * n), torch.arange(2 * n) % n, torch.arange(2 * n) >= n)
+    across = {"miner": "all", "target": "item", "across": True, "squared": squared}
+    made = loss(kind="triplet", margin=margin, relative=True, **across)
+    assert value(made, torch.cat([photos, photos]), known) == pytest.approx(0, abs=1e-9)
+
+
+def test_drawn_triplets_across_have_relative_margins_too() -> None:
+    x, labels, sketch = vectors(4), torch.tensor([0, 0, 1, 1]), torch.tensor([True, False, False, True])
+    made = loss(kind="triplet", margin=0.9, squared=False, across=True, relative=True)
+    got = value(made, x, targets(labels, sketch=sketch, tuples=[[0, 1, 2], [3, 2, 1], [1, 0, 2]]))
+    margin = 0.9 * length(x[1] - x[2])
+    values = [triplet(x, *t, margin, squared=False) for t in ((0, 1, 2), (3, 2, 1))]
+    assert got == pytest.approx(mean([v for v in values if v > 0]), rel=1e-9)
+
+
+# ---- relational distillation
+
+
+def drawn(n: int) -> Targets:
+    """Targets of n photos and the sketch of each."""
+    return targets(torch.arange(2 * n) % 2, torch.arange(2 * n) % n, torch.arange(2 * n) >= n)
+
+
+def huber(x: float) -> float:
+    return x**2 / 2 if abs(x) < 1 else abs(x) - 0.5
+
+
+def test_relational_distillation_is_equations_4_to_9_of_its_paper() -> None:
+    x = 3 * vectors(10)
+    photos, sketches = x[:5], x[5:]
+
+    def distances(y: Tensor) -> list[float]:
+        found = [length(a - b) for a, b in itertools.product(y, y)]
+        scale = mean([d for d in found if d > 0])
+        return [d / scale for d in found]
+
+    def angles(y: Tensor) -> list[float]:
+        sides = [[(b - a) / max(length(b - a), 1e-12) for b in y] for a in y]
+        return [float(own[i] @ own[j]) for own in sides for i in range(5) for j in range(5)]
+
+    expected = [
+        mean([huber(a - b) for a, b in zip(of(sketches), of(photos), strict=True)]) for of in (distances, angles)
+    ]
+    got = value(loss(kind="relational_distillation", angles=3), x, drawn(5))
+    assert got == pytest.approx(expected[0] + 3 * expected[1], rel=1e-9)
+    assert value(loss(kind="relational_distillation", angles=0), x, drawn(5)) == pytest.approx(expected[0], rel=1e-9)
+
+
+@given(st.integers(2, 7), st.floats(0.01, 100), st.integers(0, 2**31))
+@settings(max_examples=30, deadline=None)
+def test_sketches_may_be_turned_shifted_and_scaled_photos(n: int, scale: float, seed: int) -> None:
+    photos, moved = vectors(n, seed=seed), vectors(6, seed=seed + 1)
+    turn = torch.linalg.qr(moved[:5]).Q
+    sketches = scale * (photos @ turn) + 10 * moved[5]
+    made = loss(kind="relational_distillation")
+    assert value(made, torch.cat([photos, sketches]), drawn(n)) == pytest.approx(0, abs=1e-9)
+    assert value(made, torch.cat([photos, vectors(n, seed=seed + 2)]), drawn(n)) >= 0
+
+
+def test_photos_get_no_gradient_from_relations_and_equal_sketches_a_finite_one() -> None:
+    x = vectors(8)
+    x[5] = x[4]
+    total, moves = gradient(loss(kind="relational_distillation"), x, drawn(4))
+    assert total > 0
+    assert torch.isfinite(moves).all()
+    assert moves[4:].any()
+    assert not moves[:4].any()
+
+
+def test_relations_need_two_sketches_with_their_photos() -> None:
+    known = targets(torch.arange(4), torch.tensor([0, 1, 0, 3]), torch.tensor([False, False, True, True]))
+    assert [rows.tolist() for rows in known.drawn_photos()] == [[2], [0]]
+    total, moves = gradient(loss(kind="relational_distillation"), vectors(4), known)
+    assert total == 0
+    assert not moves.any()
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=12))
+def test_each_sketch_goes_with_a_photo_of_its_item_if_one_is_in_the_batch(images: list[tuple[int, bool]]) -> None:
+    items = torch.tensor([item for item, _ in images], dtype=torch.int64)
+    sketch = torch.tensor([is_sketch for _, is_sketch in images], dtype=torch.bool)
+    sketches, photos = targets(items, items, sketch).drawn_photos()
+    there = {item for item, is_sketch in images if not is_sketch}
+    assert sketches.tolist() == [i for i, (item, is_sketch) in enumerate(images) if is_sketch and item in there]
+    assert not sketch[photos].any()
+    assert (items[photos] == items[sketches]).all()
+
+
+# ---- soft labels
+
+
+def test_soft_labels_are_a_divergence_of_the_classes_of_sketches_with_a_photo() -> None:
+    x, rng = vectors(6), torch.Generator().manual_seed(1)
+    scores, weight = (torch.randn(shape, generator=rng, dtype=torch.float64) for shape in ((6, 7), (7, 5)))
+    bias = torch.arange(7.0, dtype=torch.float64)
+    sketch, has_photo = torch.arange(6) > 1, torch.arange(6) < 5
+
+    def shares(of: Tensor) -> Tensor:
+        return (of / 2).exp() / (of / 2).exp().sum()
+
+    values = []
+    for row in (2, 3, 4):
+        own, wanted = shares(weight @ normalize(x[row], dim=0) + bias), shares(scores[row])
+        values.append(float((wanted * (wanted / own).log()).sum()))
+    known = dataclasses.replace(
+        targets(torch.arange(6), sketch=sketch), soft_labels=SoftLabels(scores, has_photo, weight, bias)
+    )
+    assert value(loss(kind="soft_labels", temperature=2), x, known) == pytest.approx(mean(values), rel=1e-9)
+    same = dataclasses.replace(known, soft_labels=SoftLabels(normalize(x) @ weight.T + bias, has_photo, weight, bias))
+    assert value(loss(kind="soft_labels"), x, same) == pytest.approx(0, abs=1e-9)
+    none = dataclasses.replace(known, soft_labels=SoftLabels(scores, has_photo & ~has_photo, weight, bias))
+    assert value(loss(kind="soft_labels"), x, none) == 0
+
+
+def test_the_soft_labels_of_a_batch_are_those_of_its_rows() -> None:
+    labels = SoftLabels(torch.arange(8.0).view(4, 2), torch.arange(4) > 1, torch.ones(2, 5), torch.ones(2))
+    taken = labels.take(torch.tensor([3, 0]))
+    assert taken.scores.tolist() == [[6, 7], [0, 1]]
+    assert taken.known.tolist() == [True, False]
 
 
 # ---- self-distillation

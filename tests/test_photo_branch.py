@@ -13,9 +13,12 @@ import pocket_encoder
 import tiny_run
 from lookalike.encoders import Encoder
 from lookalike.errors import MismatchError, RecipeError
-from lookalike.learn import recipe, stage_run
+from lookalike.learn import data, loop, networks, recipe, soft_labels, stage_run, teaching
 from lookalike.learn.distributed import ONE_DEVICE, connect
+from lookalike.learn.embedded import embed_once
+from lookalike.learn.networks import weights
 from lookalike.learn.networks.ink_crop import InkCrop
+from lookalike.learn.teaching import Lessons
 from lookalike.progress import SILENT
 
 # torch and its exporter warn about their own internals, which lookalike cannot change.
@@ -89,6 +92,87 @@ def test_a_network_that_does_not_fit_the_photos_is_refused(tmp_path: Path, chang
 def test_a_recipe_without_a_sketch_branch_to_fit_is_refused(tmp_path: Path, change: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         recipe.read(write(tmp_path, losses=[{"kind": "cross_entropy"}]), [change])
+
+
+@pytest.mark.parametrize("kind", ["relational_distillation", "soft_labels"])
+def test_a_loss_that_follows_photos_needs_an_encoder_of_photos(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path, losses=[*LOSSES, {"kind": kind}])
+    assert [t.kind for t in recipe.read(path).stages[0].losses] == ["triplet", kind]
+    with pytest.raises(RecipeError, match=f"the loss {kind} follows the photos of an encoder; name it by photos"):
+        recipe.read(path, ["photos=null"])
+
+
+def test_relations_of_photos_train_the_sketch_branch(tmp_path: Path) -> None:
+    path = write(tmp_path, losses=[{"kind": "relational_distillation"}])
+    run = stage_run.prepare(recipe.read(path), 0, connect(ONE_DEVICE), SILENT)
+    before = {name: weight.clone() for name, weight in run.state.network.state_dict().items()}
+    assert loop.train_epoch(run, Lessons())["loss"] > 0
+    assert any(not torch.equal(weight, before[name]) for name, weight in run.state.network.state_dict().items())
+    assert loop.validate(run)["validation.loss"] > 0
+
+
+@pytest.mark.slow
+def test_the_classes_of_photos_are_those_of_the_public_classifier(tmp_path: Path) -> None:
+    path = write(tmp_path, losses=[{"kind": "soft_labels", "teacher": "efficientnet_lite0"}])
+    run = stage_run.prepare(recipe.read(path), 0, connect(ONE_DEVICE), SILENT)
+    lessons, samples = teaching.make(run), run.data.training
+    labels = lessons.classes
+    assert labels is not None
+    assert labels.known.all()
+    photo = int(np.flatnonzero(~samples.sketch)[3])
+    sketch = int(np.flatnonzero(samples.sketch & (samples.items == samples.items[photo]))[0])
+    network = recipe.EfficientNetLiteNetwork(backbone="efficientnet_lite0", weights="imagenet")
+    weight, bias = (torch.from_numpy(array) for array in weights.classifier(network))
+    image = data.read(run.recipe, 0, 224, SILENT)[0].images[photo]
+    x = (torch.from_numpy(image)[None].permute(0, 3, 1, 2).float() - 127) / 128
+    with torch.inference_mode():
+        expected = networks.Siamese(network, ("photo",), features=True).eval()(x) @ weight.T + bias
+    for row in (photo, sketch):
+        assert torch.allclose(labels.scores[row], expected[0], atol=1e-3)
+    assert loop.train_epoch(run, lessons)["loss"] > 0
+
+
+# ---- vectors and labels of photos
+
+
+def test_images_are_embedded_once_by_each_encoder() -> None:
+    images, calls = np.random.default_rng(0).integers(0, 256, (150, 4, 4, 3), np.uint8), []
+
+    def embed(chunk: np.ndarray) -> np.ndarray:
+        calls.append(len(chunk))
+        return chunk[:, 0, 0].astype(np.float32)
+
+    for by, made in (("one of these tests", 150), ("one of these tests", 150), ("another", 300)):
+        vectors = embed_once(images, embed, by, SILENT)
+        assert sum(calls) == made
+        assert np.array_equal(vectors, images[:, 0, 0])
+    changed = images.copy()
+    changed[149, 0, 0, 0] += 1
+    assert np.array_equal(embed_once(changed, embed, "another", SILENT), changed[:, 0, 0])
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=1), st.lists(st.integers(0, 8)))
+def test_a_sketch_has_the_scores_of_its_photo(photos: list[int], items: list[int]) -> None:
+    of_photos = np.arange(1, 2 * len(photos) + 1, dtype=np.float32).reshape(-1, 2)
+    scores, known = soft_labels.of_items(of_photos, np.array(photos), np.array(items, int))
+    for item, row, has_photo in zip(items, scores, known, strict=True):
+        assert has_photo == (item in photos)
+        assert row.tolist() == (of_photos[photos.index(item)].tolist() if has_photo else [0, 0])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31))
+def test_the_classifier_gives_photos_about_the_scores_of_the_teacher(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = (rng.normal(size=(60, 6)) + 3).astype(np.float32)
+    centred = vectors - vectors.mean(axis=0)
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    scores = (centred @ rng.normal(size=(6, 9)) + rng.normal(size=9)).astype(np.float32)
+    weight, bias = soft_labels.fit_classifier(vectors, scores)
+    left = scores - (centred @ weight.T + bias)
+    assert left.mean(axis=0) == pytest.approx(np.zeros(9), abs=1e-5)
+    assert (left**2).sum() < 0.05 * ((scores - scores.mean(axis=0)) ** 2).sum()
 
 
 # ---- ink

@@ -9,9 +9,9 @@ import torch
 from lookalike.errors import RecipeError
 from lookalike.learn import augment, pace, pixels, schedules, stopping, teaching, validating
 from lookalike.learn.distributed import gather, on_first, split_batch
-from lookalike.learn.losses.targets import Teacher
 from lookalike.learn.sampling import Batch
 from lookalike.learn.stage_run import StageRun
+from lookalike.learn.teaching import Lessons
 from lookalike.shapes import Float, Float32, Int64
 from lookalike.tables import plural
 
@@ -31,14 +31,14 @@ def train_stage(run: StageRun, save: Callable[[], None]) -> None:
             does not measure.
     """
     state, config = run.state, run.stage.train
-    teacher = None
+    lessons = Lessons()
     if not stopping.is_over(config, state.history):
-        teacher = teaching.make(run)
+        lessons = teaching.make(run)
         pace.measure(run)
         if not state.history and (run.index or run.recipe.start or getattr(run.recipe.network, "weights", None)):
             on_first(run.fabric, lambda: _note_beginning(run))
     while not stopping.is_over(config, state.history):
-        figures = train_epoch(run, teacher)
+        figures = train_epoch(run, lessons)
         figures |= on_first(run.fabric, lambda: validate(run))
         state.history.append(figures)
         _check_learning(run)
@@ -72,7 +72,7 @@ def _check_learning(run: StageRun) -> None:
             run.progress.note(f"{name} is 0 in all batches of epoch {len(history)}: it trains nothing there.")
 
 
-def train_epoch(run: StageRun, teacher: Teacher | None = None) -> dict[str, float]:
+def train_epoch(run: StageRun, lessons: Lessons) -> dict[str, float]:
     """Train for one epoch, and return its figures.
 
     All random choices follow from the seed and the epoch, so a resumed run repeats them.
@@ -88,7 +88,7 @@ def train_epoch(run: StageRun, teacher: Teacher | None = None) -> dict[str, floa
         rate = schedules.factor(stage.schedule, state.epoch + i / len(batches), stage.train.epochs)
         for group in state.optimiser.param_groups:
             group["lr"] = stage.optimiser.learning_rate * rate
-        sums += train_batch(run, batch, change, teacher)
+        sums += train_batch(run, batch, change, lessons)
         run.progress.advance(title, i + 1, len(batches))
     state.seconds += time.monotonic() - began
     loss, *parts = (sums / len(batches)).tolist()
@@ -97,13 +97,13 @@ def train_epoch(run: StageRun, teacher: Teacher | None = None) -> dict[str, floa
     return {"epoch": float(epoch), "minutes": state.seconds / 60, "loss": loss} | dict(zip(names, parts, strict=True))
 
 
-def train_batch(run: StageRun, batch: Batch, change: torch.nn.Module, teacher: Teacher | None = None) -> list[float]:
+def train_batch(run: StageRun, batch: Batch, change: torch.nn.Module, lessons: Lessons) -> list[float]:
     """Update the weights by one batch, and return its loss and the value of each term."""
     state, fabric, training = run.state, run.fabric, run.data.training
     split = split_batch(training.sketch[batch.rows], fabric.world_size)
     rows = batch.rows[split[fabric.global_rank]]
     embeddings = _embed_fixed(run, rows, change) if run.photos else _embed(run, rows, change)
-    targets = teaching.make_targets(training, batch, fabric.device, teacher)
+    targets = teaching.make_targets(training, batch, fabric.device, lessons)
     loss, values = state.loss(gather(embeddings, split, fabric), targets)
     if not torch.isfinite(loss):
         raise RecipeError(

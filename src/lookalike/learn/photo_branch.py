@@ -17,6 +17,7 @@ from lookalike.encoders import Encoder
 from lookalike.errors import MismatchError
 from lookalike.learn import data, validating
 from lookalike.learn.data import StageData
+from lookalike.learn.embedded import embed_once
 from lookalike.learn.networks import Siamese
 from lookalike.learn.recipe import Recipe
 from lookalike.progress import Progress
@@ -27,8 +28,6 @@ _CLASS_SHARE = 0.7
 
 # Ridge penalty, as a share of the features' mean variance.
 _PENALTY = 1.0
-
-_CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -98,12 +97,15 @@ def make(recipe: Recipe, index: int, encoder: Encoder, images: StageData, progre
 def _embed(encoder: Encoder, samples: LabelledImages, progress: Progress) -> Float32[np.ndarray, "n d"]:
     """Embed the photos among images."""
     out = np.zeros((len(samples), encoder.card.dimension), np.float32)
-    photos = np.flatnonzero(~samples.sketch)
-    embedder = Embedder.of(encoder)
-    for start in range(0, len(photos), _CHUNK):
-        rows = photos[start : start + _CHUNK]
-        out[rows] = embedder.embed_array(samples.images[rows], "photo")
-        progress.advance("photos", min(start + _CHUNK, len(photos)), len(photos))
+    photos = ~samples.sketch
+    if photos.any():
+        embedder = Embedder.of(encoder)
+        out[photos] = embed_once(
+            samples.images[photos],
+            lambda chunk: embedder.embed_array(chunk, "photo"),
+            encoder.photo_fingerprint,
+            progress,
+        )
     return out
 
 

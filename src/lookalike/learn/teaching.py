@@ -1,15 +1,15 @@
-"""The teacher of self-distillation: the features that public weights give to the clean training images."""
+"""What public weights teach: features of the clean training images, and ImageNet's classes of the photos that were drawn."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from lookalike.datasets import LabelledImages
-from lookalike.learn import data, validating
+from lookalike.learn import data, soft_labels, validating
 from lookalike.learn.heads import whitening
 from lookalike.learn.losses import SelfDistillationTerm
-from lookalike.learn.losses.targets import Targets, Teacher
+from lookalike.learn.losses.targets import SoftLabels, Targets, Teacher
 from lookalike.learn.networks import Siamese, weights
 from lookalike.learn.recipe import PublicNetwork
 from lookalike.learn.sampling import Batch
@@ -19,14 +19,32 @@ from lookalike.learn.stage_run import StageRun
 _CHUNK = 64
 
 
-def make(run: StageRun) -> Teacher | None:
-    """Make the teacher of a stage, from the public weights; None if no term of its loss needs one.
+@dataclass(frozen=True)
+class Lessons:
+    """What public weights say of the training images.
 
-    Reading and embedding the images takes about as long as an epoch. A resumed run makes the same teacher again.
+    Attributes:
+        features: to reproduce; None if no term of the loss needs them.
+        classes: of the photos; None if no term of the loss needs them.
+    """
+
+    features: Teacher | None = None
+    classes: SoftLabels | None = None
+
+
+def make(run: StageRun) -> Lessons:
+    """Make the lessons of a stage, as far as the terms of its loss need them.
+
+    Reading and embedding the images takes about as long as an epoch. A resumed run makes the same lessons again.
 
     Raises:
         LookalikeError: the images cannot be read, or the weights cannot be used.
     """
+    return Lessons(_make_teacher(run), soft_labels.make(run))
+
+
+def _make_teacher(run: StageRun) -> Teacher | None:
+    """Make the teacher of self-distillation; None without that loss."""
     network, device = run.recipe.network, run.fabric.device
     term = next((term for term in run.stage.losses if isinstance(term, SelfDistillationTerm)), None)
     if term is None:
@@ -47,9 +65,11 @@ def make(run: StageRun) -> Teacher | None:
     return Teacher(*tensors)
 
 
-def make_targets(samples: LabelledImages, batch: Batch, device: torch.device, teacher: Teacher | None) -> Targets:
-    """Gather the labels of a batch and the features to reproduce, for the loss."""
-    targets = validating.make_targets(samples, batch, device)
-    if teacher is None:
-        return targets
-    return replace(targets, teacher=teacher.take(torch.from_numpy(batch.rows).to(device)))
+def make_targets(samples: LabelledImages, batch: Batch, device: torch.device, lessons: Lessons) -> Targets:
+    """Gather the labels of a batch and its part of the lessons, for the loss."""
+    targets, rows = validating.make_targets(samples, batch, device), torch.from_numpy(batch.rows).to(device)
+    return replace(
+        targets,
+        teacher=lessons.features.take(rows) if lessons.features else None,
+        soft_labels=lessons.classes.take(rows) if lessons.classes else None,
+    )

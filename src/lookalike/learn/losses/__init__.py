@@ -13,7 +13,9 @@ from lookalike.learn.losses.contrastive import ContrastiveTerm
 from lookalike.learn.losses.cross_entropy import CrossEntropyTerm
 from lookalike.learn.losses.multi_similarity import MultiSimilarityTerm
 from lookalike.learn.losses.proxy_anchor import ProxyAnchorTerm
+from lookalike.learn.losses.relational_distillation import RelationalDistillationTerm
 from lookalike.learn.losses.self_distillation import SelfDistillationTerm
+from lookalike.learn.losses.soft_labels import SoftLabelsTerm
 from lookalike.learn.losses.supervised_contrastive import SupervisedContrastiveTerm
 from lookalike.learn.losses.term import Comparison, Term
 from lookalike.learn.losses.triplet import TripletTerm
@@ -26,7 +28,9 @@ LossTerm = Annotated[
     | SupervisedContrastiveTerm
     | MultiSimilarityTerm
     | ProxyAnchorTerm
-    | SelfDistillationTerm,
+    | SelfDistillationTerm
+    | RelationalDistillationTerm
+    | SoftLabelsTerm,
     Field(discriminator="kind"),
 ]
 
@@ -38,7 +42,9 @@ __all__ = [
     "LossTerm",
     "MultiSimilarityTerm",
     "ProxyAnchorTerm",
+    "RelationalDistillationTerm",
     "SelfDistillationTerm",
+    "SoftLabelsTerm",
     "SupervisedContrastiveTerm",
     "Term",
     "TripletTerm",

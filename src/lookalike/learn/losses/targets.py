@@ -30,6 +30,27 @@ class Teacher:
 
 
 @dataclass(frozen=True)
+class SoftLabels:
+    """Scores of ImageNet's classes, and a classifier of embeddings that gives such scores.
+
+    Attributes:
+        scores: of each image's photo, before the softmax.
+        known: whether each image has a photo; the scores are 0 otherwise.
+        weight: of the classifier of embeddings of length 1.
+        bias: of that classifier.
+    """
+
+    scores: Float[Tensor, "b c"]
+    known: Bool[Tensor, " b"]
+    weight: Float[Tensor, "c d"]
+    bias: Float[Tensor, " c"]
+
+    def take(self, rows: Int64[Tensor, " b"]) -> "SoftLabels":
+        """Select the images at these rows."""
+        return replace(self, scores=self.scores[rows], known=self.known[rows])
+
+
+@dataclass(frozen=True)
 class Targets:
     """Labels of the images of a batch.
 
@@ -40,6 +61,7 @@ class Targets:
         tuples: pairs or triplets of positions that the sampler drew, as in `sampling.Batch`; None to compare all images of
             the batch.
         teacher: the features to reproduce, if a loss term needs them.
+        soft_labels: ImageNet's classes of the photos, if a loss term needs them.
     """
 
     labels: Int64[Tensor, " b"]
@@ -47,6 +69,7 @@ class Targets:
     sketch: Bool[Tensor, " b"]
     tuples: Int64[Tensor, "t w"] | None = None
     teacher: Teacher | None = None
+    soft_labels: SoftLabels | None = None
 
     def groups(self, term: Comparison) -> Int64[Tensor, " b"]:
         """Return the number of each image's class or item: two images are a positive pair if their numbers are equal."""
@@ -58,6 +81,16 @@ class Targets:
             return self.tuples
         sketch = self.sketch[self.tuples]
         return self.tuples[sketch[:, 0] & ~sketch[:, 1:].any(dim=1)]
+
+    def drawn_photos(self) -> tuple[Int64[Tensor, " s"], Int64[Tensor, " s"]]:
+        """Return the positions of the sketches whose photo is in the batch, and of these photos."""
+        import torch
+
+        sketches, photos = torch.where(self.sketch)[0], torch.where(~self.sketch)[0]
+        same = self.items[sketches][:, None] == self.items[photos]
+        found = same.any(dim=1)
+        # `max` gives the first photo of an item that is in the batch twice.
+        return sketches[found], photos[same[found].int().max(dim=1).indices] if len(photos) else photos
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from lookalike.encoders.card import Line, Scope, Text
 from lookalike.errors import RecipeError
-from lookalike.learn.losses import SelfDistillationTerm, TripletTerm
+from lookalike.learn.losses import RelationalDistillationTerm, SelfDistillationTerm, SoftLabelsTerm, TripletTerm
 from lookalike.learn.part import Part
 from lookalike.learn.recipe.head import ClosedForm, PrototypesHead
 from lookalike.learn.recipe.network import IMAGENET, Network, PublicNetwork, imagenet_input
@@ -92,6 +92,11 @@ class Recipe(Part):
 
     def _check_photos(self) -> None:
         if self.photos is None:
+            following = (RelationalDistillationTerm, SoftLabelsTerm)
+            kinds = [t.kind for stage in self.stages for t in stage.losses if isinstance(t, following)]
+            if kinds:
+                msg = f"the loss {kinds[0]} follows the photos of an encoder; name it by photos: ENCODER, or leave the loss out"
+                raise ValueError(msg)
             return
         if self.head or self.network.neck or not self.network.unit:
             msg = "photos fits the network's last layer to vectors of length 1; set network.neck: false, and leave out network.unit and head"
