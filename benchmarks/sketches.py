@@ -3,6 +3,7 @@
 ::
 
     python benchmarks/sketches.py data [--only general] [--encoder runs/mine/encoder] [--sets unseen,among-all,seen]
+    python benchmarks/sketches.py data --only sketch --sets held-out --recipe recipes/sketch.yaml [-o data.validation_by=item]
 
 ``data`` has the folder ``sketchy-128``. The script prints a line for each encoder, and writes all measures, also by class and at eleven recalls, into
 benchmarks/results/encoders/sketches.json, in place of earlier ones of the same encoder and set.
@@ -10,6 +11,9 @@ benchmarks/results/encoders/sketches.json, in place of earlier ones of the same 
 - *unseen*: the sketches of the 21 unseen classes of the literature (Yelamarthi et al. 2018) rank the photos of these classes.
 - *among-all*: the same sketches rank the photos of all 125 classes (the generalised protocol).
 - *seen*: the sketches of every fifth photo of the other 104 classes rank every fifth photo of these classes. `held_out` lists the photos.
+- *held-out*: the sketches that a recipe's own split holds out of its first source rank the photos that it holds out there. With
+  ``validation_by: class`` these are classes that its encoder has not seen, with ``item`` other photos of classes that it has seen. The
+  recipe reads its images from the working directory.
 
 mAP, mAP@200, P@100 and MRR count photos of the sketch's class. First and in 10 count the exact photo that was drawn. An encoder without a sketch branch
 embeds sketches as photos. “Centred” subtracts the mean of each side of the set, “drawn” turns photos into pseudo-sketches first. Chance
@@ -32,17 +36,22 @@ import numpy as np
 from PIL import Image
 
 from lookalike import atomic, datasets, encoders
-from lookalike.datasets import Dataset
+from lookalike.datasets import Dataset, LabelledImages
 from lookalike.embedding import Embedder
 from lookalike.evaluation.embedded import EmbeddedDataset
 from lookalike.evaluation.evaluate import evaluate_embeddings
 from lookalike.evaluation.protocols import EvaluationOptions
+from lookalike.learn import data as split
+from lookalike.learn import recipe as recipes
 from lookalike.learn.pseudo_sketches import pseudo_sketch
-from lookalike.learn.recipe import PseudoSketchStyle
+from lookalike.learn.recipe import PseudoSketchStyle, Recipe
 from lookalike.metric import Metric
+from lookalike.progress import SILENT
+from lookalike.shapes import UInt8
 
 RESULTS = Path(__file__).parent / "results" / "encoders" / "sketches.json"
 SETS = ("unseen", "among-all", "seen")
+HELD_OUT = "held-out"
 
 _EVERY = 5
 _SIDE = 128
@@ -71,16 +80,24 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], help="the name of a row; can be repeated")
     parser.add_argument("--encoder", action="append", default=[], type=Path, help="the folder of another encoder")
     parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--recipe", type=Path, help="whose split the set held-out takes")
+    parser.add_argument("-o", action="append", default=[], help="overrides a value of the recipe", dest="overrides")
     given = parser.parse_args()
+    names = given.sets.split(",")
+    if (HELD_OUT in names) != (given.recipe is not None):
+        parser.error("--recipe and the set held-out go together")
     whole = open_sketchy(given.data)
+    sets: dict[str, Dataset | LabelledImages] = {of: choose(whole, of) for of in names if of != HELD_OUT}
+    if given.recipe:
+        sets[HELD_OUT] = split_of(recipes.read(given.recipe, given.overrides))
     rows = {name: make for name, make in pairs(given.data).items() if not given.only or name in given.only}
     for encoder in map(encoders.load, given.encoder):
         rows[encoder.card.name] = _row(encoder)
     print("| encoder | set | " + " | ".join(_MEASURES) + " | mAP, centred |")  # noqa: T201
     print("|---" * (3 + len(_MEASURES)) + "|")  # noqa: T201
     for name, make in rows.items():
-        for of in given.sets.split(","):
-            record = measure(make(name), choose(whole, of))
+        for of in names:
+            record = measure(make(name), sets[of])
             store(name, of, record)
             cells = [f"{record[key]:.3f}" if key in record else "" for key in _MEASURES]
             cells.append(f"{record['centred']['mAP']:.3f}")
@@ -112,7 +129,15 @@ def choose(whole: Dataset, of: str) -> Dataset:
     return whole.take(chosen[of])
 
 
-def measure(pair: Pair, dataset: Dataset) -> dict[str, Any]:
+def split_of(recipe: Recipe) -> LabelledImages:
+    """Read the images that a recipe holds out of the first source of its last stage, as it splits them for training."""
+    index = len(recipe.stages) - 1
+    held_out = split.read(recipe, index, _SIDE, SILENT)[1]
+    first = datasets.open_dataset(recipe.stages[index].data.sources[0])
+    return held_out.take(held_out.items <= first.items.max())  # those of later sources have higher numbers
+
+
+def measure(pair: Pair, dataset: Dataset | LabelledImages) -> dict[str, Any]:
     """Return the measures of a pair of branches on a set, and with the mean of each side subtracted."""
     is_sketch = dataset.sketch
     photos, sketches = (
@@ -124,7 +149,7 @@ def measure(pair: Pair, dataset: Dataset) -> dict[str, Any]:
     return plain | {"centred": {key: centred[key] for key in _MEASURES if key in centred}}
 
 
-def _scores(dataset: Dataset, photos: np.ndarray, sketches: np.ndarray) -> dict[str, Any]:
+def _scores(dataset: Dataset | LabelledImages, photos: np.ndarray, sketches: np.ndarray) -> dict[str, Any]:
     vectors = np.empty((len(dataset), photos.shape[1]), np.float32)
     vectors[~dataset.sketch], vectors[dataset.sketch] = photos, sketches
     data = EmbeddedDataset(vectors, dataset.labels, Metric.COSINE, dataset.classes, dataset.items, dataset.sketch)
@@ -148,10 +173,15 @@ def store(name: str, of: str, record: dict[str, Any]) -> None:
     atomic.write_text(RESULTS, json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
-def _batches(dataset: Dataset, rows: np.ndarray) -> list[list[Image.Image]]:
+def _batches(dataset: Dataset | LabelledImages, rows: np.ndarray) -> list[list[Image.Image]]:
+    def load(row: int) -> UInt8[np.ndarray, "s s 3"]:
+        if isinstance(dataset, Dataset):
+            return dataset.images.load(row, _SIDE, "squash")
+        image: UInt8[np.ndarray, "s s 3"] = dataset.images[row]
+        return image
+
     return [
-        [Image.fromarray(dataset.images.load(row, _SIDE, "squash")) for row in rows[start : start + 256].tolist()]
-        for start in range(0, len(rows), 256)
+        [Image.fromarray(load(row)) for row in rows[start : start + 256].tolist()] for start in range(0, len(rows), 256)
     ]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import image_files
+import tiny_run
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "benchmarks"))
@@ -29,6 +30,7 @@ import showing  # noqa: E402
 import sketches  # noqa: E402
 from data import Source  # noqa: E402
 
+from lookalike.learn import recipe as recipes  # noqa: E402
 from lookalike.metric import Metric, pairwise  # noqa: E402
 from lookalike.search import knn  # noqa: E402
 
@@ -336,3 +338,20 @@ def test_sketches_are_measured_by_set(tmp_path: Path, monkeypatch: pytest.Monkey
     for of in ("unseen", "seen"):
         sketches.store("edges + HOG", of, record)
     assert set(json.loads(sketches.RESULTS.read_text(encoding="utf-8"))["edges + HOG"]) == {"unseen", "seen"}
+
+
+@pytest.mark.parametrize(("by", "counts"), [("class", [6, 6]), ("item", [3, 3, 3, 3])])
+def test_sketches_that_a_recipe_holds_out_are_those_of_its_first_source(
+    tmp_path: Path, by: str, counts: list[int]
+) -> None:
+    folder = tmp_path / "sketchy-128"
+    for number, label in enumerate(("bat", "cow", "dog", "eel")):
+        names = {f"{label}-photo{i}": 10 * number + i for i in range(6)}
+        image_files.write(folder / "photo" / label, {f"{name}.png": number for name, number in names.items()})
+        image_files.write(folder / "sketch" / label, {f"{name}-1.png": number for name, number in names.items()})
+    first = {"path": str(folder / "photo"), "sketches": str(folder / "sketch")}
+    split = {"sources": [first, first], "validation": 0.5, "validation_by": by, "size": 16}
+    held_out = sketches.split_of(recipes.read(tiny_run.write(tmp_path, data=split)))
+    assert np.unique(held_out.labels[held_out.sketch], return_counts=True)[1].tolist() == counts
+    chance = sketches.pairs(tmp_path)["chance"]("chance")
+    assert sketches.measure(chance, held_out)["queries"] == sum(counts)

@@ -563,7 +563,7 @@ def test_a_relative_margin_is_a_share_of_the_distance_between_positive_and_negat
 def test_a_sketch_at_its_photo_satisfies_every_relative_margin(n: int, squared: bool, margin: float, seed: int) -> None:
     photos = vectors(n, unit=True, seed=seed)
     known = targets(torch.arange(2 * n), torch.arange(2 * n) % n, torch.arange(2 * n) >= n)
-    across = {"miner": "all", "target": "item", "across": True, "squared": squared}
+    across: dict[str, Any] = {"miner": "all", "target": "item", "across": True, "squared": squared}
     made = loss(kind="triplet", margin=margin, relative=True, **across)
     assert value(made, torch.cat([photos, photos]), known) == pytest.approx(0, abs=1e-9)
 
