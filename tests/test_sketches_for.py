@@ -1,5 +1,6 @@
 """train --sketches-for: a sketch branch that is fitted to the images of a collection."""
 
+import errno
 import json
 import shutil
 import sys
@@ -16,18 +17,27 @@ from sklearn.linear_model import Ridge
 
 import lookalike as la
 import pocket_encoder
+from lookalike import atomic
 from lookalike.cli import main
 from lookalike.collection import Collection
 from lookalike.encoders import Card, Encoder
 from lookalike.encoders.card import Output
-from lookalike.errors import AlreadyExistsError, DataError, MismatchError, NotFoundError, RecipeError, UsageError
+from lookalike.errors import (
+    AlreadyExistsError,
+    DataError,
+    MismatchError,
+    NotFoundError,
+    RecipeError,
+    StorageError,
+    UsageError,
+)
 from lookalike.learn import pseudo_sketches, sketch_run
 from lookalike.learn import recipe as recipes
 from lookalike.learn.heads import onnx_graph
 from lookalike.learn.heads.correction import Correction, fit_correction
 from lookalike.learn.heads.features import reduce_output, widen_output
 from lookalike.learn.recipe import SketchRecipe
-from lookalike.learn.sketch_run import SketchRun, resume_sketches, train_sketches
+from lookalike.learn.sketch_run import MIN_IMAGES, SketchRun, resume_sketches, train_sketches
 from lookalike.metric import Metric
 
 COUNT = 64
@@ -272,6 +282,59 @@ def test_missing_images_are_named(tmp_path: Path, photos: Path, pocket: Path) ->
         train_sketches(recipe(tmp_path / "shop"), tmp_path / "run")
 
 
+def test_images_that_changed_are_left_out(tmp_path: Path, photos: Path, pocket: Path) -> None:
+    changed = Path(shutil.copytree(photos, tmp_path / "changed"))
+    with la.open(tmp_path / "shop", encoder=pocket) as shop:
+        shop.add(changed)
+    for path in sorted(changed.iterdir())[:20]:
+        Image.new("RGB", (64, 48), "white").save(path)
+    with pytest.raises(DataError, match=r"20 others cannot be read, .* has changed since it was indexed"):
+        train_sketches(recipe(tmp_path / "shop"), tmp_path / "run")
+
+
+def test_images_with_one_vector_are_refused_before_they_are_drawn(tmp_path: Path, pocket: Path) -> None:
+    (tmp_path / "blank").mkdir()
+    for side in range(MIN_IMAGES):
+        Image.new("RGB", (32 + side, 32), "white").save(tmp_path / "blank" / f"{side}.png")
+    with la.open(tmp_path / "shop", encoder=pocket) as shop:
+        shop.add(tmp_path / "blank")
+    with pytest.raises(DataError, match=r"All 50 images .* same vector"):
+        train_sketches(recipe(tmp_path / "shop"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_of_bits_is_refused(tmp_path: Path, photos: Path, pocket: Path) -> None:
+    bits = Path(shutil.copytree(pocket, tmp_path / "bits"))
+    card = json.loads((bits / "encoder.json").read_text()) | {"output": "bits", "metric": "hamming"}
+    (bits / "encoder.json").write_text(json.dumps(card))
+    with la.open(tmp_path / "shop", encoder=bits):
+        pass
+    with pytest.raises(RecipeError, match="gives bits"):
+        train_sketches(recipe(tmp_path / "shop"), tmp_path / "run")
+
+
+def test_a_run_resumes_when_a_full_disk_has_space_again(
+    shop: Path, run: SketchRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, write = tmp_path / "run", atomic.write_text
+
+    def write_unless_full(path: Path, text: str) -> None:
+        if path.name == "result.json":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "write_text", write_unless_full)
+        with pytest.raises(StorageError, match=r"cannot be written: No space left .* resume the run: lookalike train"):
+            train_sketches(recipe(shop), folder)
+    assert len(list((folder / "drawings").iterdir())) == COUNT / 16
+    monkeypatch.setattr(sketch_run, "pseudo_sketch", None)  # nothing is drawn again
+    read = recipes.read_any(folder / "recipe.yaml")
+    assert isinstance(read, SketchRecipe)
+    assert resume_sketches(read, folder).mrr == run.mrr
+    assert sorted(path.name for path in folder.iterdir()) == ["encoder", "recipe.yaml", "result.json"]
+
+
 def test_an_earlier_run_another_encoder_and_no_collection_are_refused(
     shop: Path, run: SketchRun, tmp_path: Path
 ) -> None:
@@ -320,7 +383,7 @@ def test_options_that_do_not_fit_are_refused(command: Callable[..., str], shop: 
     assert "give only --to, -o and --json" in command("--sketches-for", shop, "--whole", code=2)
     assert "give only --to, -o and --json" in command("photos", "--sketches-for", shop, code=2)
     assert "--sketches-for NAME" in command(code=2)
-    assert "no collection" in command("--sketches-for", "nowhere", code=1)
+    assert "no collection at nowhere.lookalike" in command("--sketches-for", "nowhere", code=1)
     assert "drawings" in command("--sketches-for", shop, "-o", "drawings=0", code=2)
     assert "one device" in command("--sketches-for", shop, "--devices", 2, code=2)
 

@@ -4,6 +4,7 @@ The vectors of the photos are in the collection and stay. Sketches get a linear 
 copy of the photo network if the encoder has no sketch branch.
 """
 
+import errno
 import hashlib
 import json
 import platform
@@ -15,6 +16,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,7 @@ from lookalike.errors import (
     NotFoundError,
     RecipeError,
     StorageError,
+    reason_of,
 )
 from lookalike.evaluation import retrieval
 from lookalike.evaluation.labels import LabelledVectors
@@ -133,18 +136,17 @@ def train_sketches(recipe: SketchRecipe, folder: Path, progress: Progress = SILE
 
     Raises:
         AlreadyExistsError, StorageError: the folder is not empty, or cannot be written.
-        DataError: the collection has too few images that can be read.
+        DataError: the collection has too few images that can be read, or all have the same vector.
         MismatchError: the recipe names the fingerprint of another encoder.
         NotFoundError: there is no collection.
         RecipeError: the collection's encoder gives bits.
         EncoderError: no correction can be appended to its network.
     """
     RunFolder(folder).check_new()
-    source = _Source.open(recipe.absolute())
-    recipe = source.recipe
+    source = _Source.open(recipe)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        atomic.write_text(folder / RECIPE, recipe.to_yaml())
+        atomic.write_text(folder / RECIPE, source.recipe.absolute().to_yaml())
     except OSError as e:
         raise _not_written(folder, e) from e
     return _run(source, folder, progress)
@@ -188,7 +190,10 @@ def _hold_out(count: int, recipe: SketchRecipe) -> Bool[np.ndarray, " n"]:
 
 
 def _not_written(folder: Path, error: OSError) -> StorageError:
-    return StorageError(f"The run in {folder} cannot be written: {error}. Free some space, or choose another folder.")
+    advice = "Choose another folder"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = f"Free some space, and resume the run: lookalike train {quote(str(folder))}"
+    return StorageError(f"The run in {folder} cannot be written: {reason_of(error)}. {advice}.")
 
 
 # ---- the collection
@@ -238,7 +243,12 @@ class _Source:
             items = [items[i] for i in np.sort(order).tolist()]
             is_raw = folder.manifest.codec == "none"
             vectors = store.vectors([item.id for item in items]) if is_raw and items else None
-        _check_count(len(items), folder.path, "")
+        _check_count(len(items), folder.path)
+        if vectors is not None and not (vectors != vectors[0]).any():
+            raise DataError(
+                f"All {len(items):,} images of {folder.path} have the same vector, so no sketch can tell them apart. Index images that"
+                " differ."
+            )
         recipe = recipe.model_copy(update={"fingerprint": encoder.fingerprint})
         return cls(recipe, folder, encoder, items, vectors)
 
@@ -253,11 +263,14 @@ class _Source:
         return "sketch" if "sketch" in self.encoder.card.branches else "photo"
 
 
-def _check_count(count: int, collection: Path, reason: str) -> None:
+def _check_count(count: int, collection: Path, failures: Sequence[str] = ()) -> None:
     if count < MIN_IMAGES:
+        advice = "Index more images."
+        if failures:
+            advice = f"{plural(len(failures), 'other')} cannot be read, the first of them: {failures[0]}"
         raise DataError(
-            f"{collection} has {plural(count, 'different image')} that can be read, and at least {MIN_IMAGES} are needed to learn from.{reason}"
-            " Index more images."
+            f"{collection} has {plural(count, 'different image')} that can be read, and at least {MIN_IMAGES} are needed to learn from."
+            f" {advice}"
         )
 
 
@@ -294,8 +307,7 @@ def _draw_all(source: _Source, extractor: "_Extractor", parts: Path, progress: P
         progress.note(f"left out: {failure}")
     if len(failures) > _SHOWN:
         progress.note(f"left out: {len(failures) - _SHOWN:,} more")
-    reason = f" {plural(len(failures), 'other')} cannot be read, the first of them: {failures[0]}" if failures else ""
-    _check_count(len(source.items) - len(failures), source.folder.path, reason)
+    _check_count(len(source.items) - len(failures), source.folder.path, failures)
     return _Drawn(np.concatenate(photos), *extractor.split(np.concatenate(both)))
 
 
@@ -318,8 +330,9 @@ def _draw_part(source: _Source, extractor: "_Extractor", parts: Path, part: slic
     photos, drawings, failures = list[np.ndarray](), list[np.ndarray](), list[str]()
     for row, item in enumerate(items, part.start):
         try:
-            made = list(_drawings(source, item, row))
-            photos.append(_photo(source, item, row))
+            content = _read(source, item)
+            made = list(_drawings(source, content, item.uri, row))
+            photos.append(_photo(source, content, row))
         except (ImageError, NotFoundError, StorageError) as e:
             failures.append(str(e))
         else:
@@ -346,20 +359,33 @@ def _read_part(path: Path, photos: tuple[int, int], both: tuple[int, int]) -> _P
     return part if fits and part.photos.dtype == part.both.dtype == np.float32 else None
 
 
-def _photo(source: _Source, item: Item, row: int) -> Float32[np.ndarray, " d"]:
+def _read(source: _Source, item: Item) -> bytes:
+    """Read the file of an item.
+
+    Raises:
+        ImageError, NotFoundError, StorageError: it cannot be read, or has another content than the one that was indexed.
+    """
+    path = source.folder.file(item)
+    content = images.read_bytes(path)
+    if item.sha256 and images.fingerprint(content) != item.sha256:
+        raise ImageError(f"{str(path)!r} has changed since it was indexed. Index it again.")
+    return content
+
+
+def _photo(source: _Source, content: bytes, row: int) -> Float32[np.ndarray, " d"]:
     """Return the embedding of an image: that of the collection, unless it has codes."""
     if source.vectors is not None:
         return np.asarray(source.vectors[row])
     given = source.encoder.card.input
-    fitted = images.load(source.folder.file(item), given.side, given.fitting)
+    fitted = images.load(content, given.side, given.fitting)
     (vector,) = source.encoder.embed(fitted[None])
     return np.asarray(vector)
 
 
-def _drawings(source: _Source, item: Item, row: int) -> Iterator[UInt8[np.ndarray, "s s 3"]]:
+def _drawings(source: _Source, content: bytes, uri: str, row: int) -> Iterator[UInt8[np.ndarray, "s s 3"]]:
     """Draw an image several times on white paper, and fit the drawings to the network's input, like sketches by people."""
     given = source.encoder.card.input
-    image = images.open_image(source.folder.file(item))
+    image = images.open_image(content, name=repr(uri))
     side = max(_DRAWN, given.size)
     padded = images.load(image, side, "pad")
     width, height = (max(1, round(side * length / max(image.size))) for length in image.size)
