@@ -304,6 +304,19 @@ def test_a_bad_image_is_reported_and_skipped(desk: Desk) -> None:
     assert sorted(desk.items()) == ["a", "b"]
 
 
+DRAWING = b'{"strokes": [{"points": [[0, 0, 0.5], [1000, 1000, 0.5]]}]}'
+
+
+@pytest.mark.parametrize("name", ["drawing.jpg", "drawing.json"])
+def test_a_drawing_is_not_indexed(desk: Desk, name: str) -> None:
+    path = desk.folder / name
+    path.write_bytes(DRAWING)
+    added = desk.add(Entry(path), Entry(Path("upload"), image=DRAWING))
+    assert counted(added) == {"failed": 2}
+    assert all("(drawing)" in reason for _, reason in added.failures)
+    assert images.open_image(path).size == (512, 512)  # as a query
+
+
 def test_a_file_that_became_unreadable_keeps_its_item(desk: Desk) -> None:
     desk.write(a=1)
     desk.added()
@@ -483,9 +496,11 @@ def test_rows_without_an_image_are_counted_and_equal_rows_are_one(tmp_path: Path
 def test_a_csv_without_labels_is_said(tmp_path: Path) -> None:
     image_files.write(tmp_path, {"a.png": 1})
     (tmp_path / "labels.csv").write_text("path\na.png\n", encoding="utf-8")
-    assert "Add a column “label”" in plan(tmp_path, tmp_path / "labels.csv").notes[1]
+    assert "no column “label”" in plan(tmp_path, tmp_path / "labels.csv").notes[1]
+    (tmp_path / "labels.csv").write_text("path,article\na.png,cat\n", encoding="utf-8")
+    assert "no column “label”" in plan(tmp_path, tmp_path / "labels.csv").notes[1]
     (tmp_path / "labels.csv").write_text("file,class\na.png,cat\n", encoding="utf-8")
-    with pytest.raises(DataError, match="its first line has file, class"):
+    with pytest.raises(DataError, match=r"its first line has file, class\. Rename .* to path and label"):
         plan(tmp_path, tmp_path / "labels.csv")
 
 

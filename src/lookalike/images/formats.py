@@ -25,6 +25,7 @@ from lookalike.errors import ImageTooLargeError, MissingExtraError, UnreadableIm
 from lookalike.images import kinds, raw
 from lookalike.images.jpeg import JpegFile
 from lookalike.images.limits import count_pixels
+from lookalike.images.strokes import is_drawing
 from lookalike.images.webp import WebPFile
 
 _NAMES = "JPEG or PNG"
@@ -168,7 +169,7 @@ def media_type(data: bytes, *, name: str = "The image") -> str:
     """
     media = _by_signature(data)
     if media is None:
-        kind = kinds.kind_of_content(data[: kinds.HEAD_BYTES])
+        kind = "drawing" if is_drawing(data) else kinds.kind_of_content(data[: kinds.HEAD_BYTES])
         about = f" ({kind})" if kind else ""
         raise UnreadableImageError(f"{name} is not an image of a supported format{about}. Save it as {_NAMES}.")
     return media

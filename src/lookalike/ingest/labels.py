@@ -49,7 +49,9 @@ def read_labels(path: Path, folder: Path, images: Sequence[Path]) -> LabelTable:
         raise NotFoundError(f"The labels {path} cannot be read: {reason_of(e)}. {advice}") from e
     if "path" not in table.columns:
         found = f"its first line has {', '.join(table.columns) or 'nothing'}"
-        raise DataError(f"{path} has no column “path”; {found}. It should be like path,label.")
+        raise DataError(
+            f"{path} has no column “path”; {found}. Rename the columns of image paths and labels to path and label."
+        )
     known = _Images(images)
     bases = list(dict.fromkeys((folder, absolute_path(path).parent)))
     matches = {folder: [known.find(folder, row["path"]) for _, row in table.rows]}
@@ -114,8 +116,8 @@ def _notes(
         notes.append(
             f"{table.path} is not in UTF-8; it was read as Windows-1252. If letters are wrong, save it as “CSV UTF-8”."
         )
-    if table.columns == ("path",):
-        notes.append(f"{table.path} has only the column “path”, so it gives no labels. Add a column “label”.")
+    if "label" not in table.columns:
+        notes.append(f"{table.path} has no column “label”, so it gives no labels. Name a column so.")
     if elsewhere := matched.elsewhere:
         rows = plural(len(elsewhere), "row")
         notes.append(f"{rows} of {table.path} left out: not among the images under {folder}, such as “{elsewhere[0]}”.")

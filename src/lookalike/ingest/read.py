@@ -61,6 +61,7 @@ def _read_file(entry: Entry, known: Known, embedder: Embedder) -> Read:
     if old and shows_changes(now) and (now, uri) == (old.signature, old.uri):
         return Read(replace(item, sha256=old.sha256, signature=now))
     content = images.read_bytes(path)
+    images.media_type(content, name=repr(str(path)))  # `load` also takes a drawing, which is a query and not an item
     item = replace(item, sha256=images.fingerprint(content), signature=now)
     if item.sha256 in known:
         return Read(item)
@@ -72,6 +73,8 @@ def _read_memory(entry: Entry, known: Known, embedder: Embedder) -> Read:
     if entry.image is None:
         raise UsageError(f"The entry {entry.path} has no image.")
     name, network = f"Image {entry.path}", embedder.encoder.card.input
+    if isinstance(entry.image, bytes):
+        images.media_type(entry.image, name=name)  # as above
     fitted = images.load(
         entry.image, network.side, network.fitting, name=name
     )  # first, since its errors name the image
