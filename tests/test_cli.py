@@ -471,7 +471,7 @@ def test_ctrl_c_while_a_command_is_loaded_leaves_no_traceback() -> None:
         ("train none.yaml", 1, "none.yaml"),
         ("train pocket", 1, "no run"),
         ("serve none", 1, "There is no collection"),
-        ("serve shop shop", 2, "same name"),
+        ("serve shop shop", 2, "given twice"),
         ("serve shop --host 203.0.113.1", 2, "Cannot listen"),
         ("dance", 2, "dance"),
     ],

@@ -679,6 +679,9 @@ def test_items_are_added_and_removed(writable: SimpleNamespace) -> None:
     results = writable.client.post("/search", content=encoded(small("blue"))).json()["results"]
     assert list(results.values())[0] == 0.0  # noqa: RUF015 -- order matters here
     assert len(results) == 2
+    drawing = b'{"strokes": [{"points": [[0, 0, 0.5], [1000, 1000, 0.5]]}]}'
+    refused = writable.client.post(writable.items, files={"image": ("drawing.jpg", drawing)})
+    assert (refused.status_code, "(drawing)" in refused.json()["detail"]) == (422, True)
     assert writable.client.delete(f"{writable.items}/{blue['id']}").status_code == 204
     assert writable.client.delete(f"{writable.items}/{blue['id']}").status_code == 404
     assert writable.client.get(blue["uri"]).status_code == 404
@@ -850,11 +853,16 @@ def test_a_client_with_too_large_an_image_is_told_to_send_a_smaller_one(
     assert not caplog.records
 
 
-def test_an_application_needs_collections_with_different_names(home: Path) -> None:
+def test_an_application_needs_collections_with_different_names(home: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         create_app([])
-    with Collection.open(home / "shop.lookalike") as shop, pytest.raises(UsageError):
-        create_app([shop, shop])
+    (tmp_path / "other").mkdir()
+    other_path = Path(shutil.copytree(home / "shop.lookalike", tmp_path / "other" / "shop.lookalike"))
+    with Collection.open(home / "shop.lookalike") as shop, Collection.open(other_path) as other:
+        with pytest.raises(UsageError, match="given twice"):
+            create_app([shop, shop])
+        with pytest.raises(UsageError, match=f"named “shop”: {shop.path} and {other_path}. Rename"):
+            create_app([shop, other])
 
 
 def test_every_route_is_documented(server: SimpleNamespace) -> None:

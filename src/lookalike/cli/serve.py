@@ -14,7 +14,6 @@ from lookalike.cli import output
 from lookalike.cli.options import options
 from lookalike.collection import Collection
 from lookalike.errors import UsageError, reason_of
-from lookalike.folder import find_folder
 from lookalike.tables import printable
 
 commands = typer.Typer()
@@ -79,23 +78,22 @@ def serve(given: Options) -> None:
 
     Example: lookalike serve shop
     """
-    paths = [find_folder(name) for name in given.names]
-    if len({path.resolve().name for path in paths}) < len(paths):
-        raise UsageError("Two of these collections have the same name. Serve them one by one, or rename one.")
-    run([Collection.open(path) for path in paths], given)
+    run([Collection.open(name) for name in given.names], given)
 
 
 def run(collections: list[Collection], settings: Settings) -> None:
     """Print the address, and serve until Ctrl-C.
 
     Raises:
-        UsageError: the port is in use, the host is not an address of this machine, or a setting has a wrong value.
+        UsageError: two collections have the same name, the port is in use, the host is not an address of this machine, or a setting has a wrong value.
     """
     import uvicorn  # noqa: PLC0415 -- only this command needs it
 
     from lookalike.server import create_app  # noqa: PLC0415 -- as uvicorn
     from lookalike.server.protocol import LimitedProtocol  # noqa: PLC0415 -- as uvicorn
+    from lookalike.server.served import check_names  # noqa: PLC0415 -- as uvicorn
 
+    check_names(collections)  # before the socket, whose port may be in use
     with listen(settings.host, settings.port) as listener:
         address, port, *_ = listener.getsockname()
         is_private = ip_address(address).is_loopback

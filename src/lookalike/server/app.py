@@ -23,7 +23,7 @@ from lookalike.server.files import FileAccess
 from lookalike.server.hosts import AllowedHosts, check_hosts
 from lookalike.server.middleware import Headers, SameSite
 from lookalike.server.schemas import MAX_COUNT
-from lookalike.server.served import ServedCollections
+from lookalike.server.served import ServedCollections, check_names
 from lookalike.version import __version__
 
 MAX_BODY = 32 * 2**20
@@ -74,8 +74,7 @@ def create_app(served: Sequence[Collection], **options: Unpack[ServerOptions]) -
     names = [collection.name for collection in served]
     if not names:
         raise UsageError("A server needs at least one collection.")
-    if len(set(names)) < len(names):
-        raise UsageError("Two collections have the same name. Rename one of their folders.")
+    check_names(served)
     if max_hits < 1:
         raise UsageError(f"The limit of hits must be at least 1, not {max_hits}.")
     hosts = check_hosts(options.get("allowed_hosts", ()))

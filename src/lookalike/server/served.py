@@ -1,19 +1,36 @@
 """The collections that a server serves, and the dependencies that pass them to routes."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
 from typing import Annotated, cast
 
 from fastapi import Depends, HTTPException, Path, Request
 
 from lookalike.collection import Collection
-from lookalike.errors import NotFoundError
+from lookalike.errors import NotFoundError, UsageError
 from lookalike.server.concurrency import ConcurrencyLimit
 from lookalike.server.counts import ItemCounts
 from lookalike.server.files import FileAccess
 from lookalike.server.pixels import PixelBudget
+
+
+def check_names(served: Sequence[Collection]) -> None:
+    """Check that the addresses of the collections differ.
+
+    Raises:
+        UsageError: two have the same name.
+    """
+    for one, other in combinations(served, 2):
+        if one.path.resolve() == other.path.resolve():
+            raise UsageError(f"The collection {one.path} is given twice. Give it once.")
+        if one.name == other.name:
+            raise UsageError(
+                f"Two collections are named “{one.name}”: {one.path} and {other.path}. Rename the folder of one of them, or start a server"
+                " for each."
+            )
 
 
 @dataclass(frozen=True)
