@@ -24,7 +24,7 @@ from lookalike.cli import main
 from lookalike.collection import Collection
 from lookalike.encoders import Encoder
 from lookalike.errors import BusyError, MismatchError, NotFoundError, StorageError
-from lookalike.folder import Folder
+from lookalike.folder import Folder, load_encoder
 from lookalike.query import Query
 from lookalike.server import create_app
 from lookalike.stores import IndexSettings, Item, SQLiteStore, Store
@@ -375,10 +375,24 @@ def test_a_kill_leaves_the_old_vectors_or_the_new_ones(
     for collection in (shop, Collection.open(shop.path)):
         check(collection, other if swapped else pocket)
         assert items(collection) == before
+        assert load_encoder(shop.path).fingerprint == collection.embedder.fingerprint
     shop.reindex(pocket if swapped else other)
     check(shop, pocket if swapped else other)
     assert items(shop) == before
     assert not (shop.path / "reindex").exists()
+
+
+def test_the_encoder_of_a_collection_is_the_one_that_made_its_vectors(
+    shop: Collection, pocket: Path, other: Path, tmp_path: Path
+) -> None:
+    shop.reindex(other)
+    for name in ("encoder", "encoder-" + 16 * "0", "encoder-" + 16 * "f"):  # as two kills leave them
+        shutil.copytree(pocket, shop.path / name)
+    assert load_encoder(shop.path).fingerprint == Encoder.open(other).fingerprint
+    with la.open(tmp_path / "new", encoder=shop.path) as new:
+        assert new.embedder.fingerprint == Encoder.open(other).fingerprint
+        with pytest.raises(MismatchError, match="already"):
+            new.reindex(str(shop.path))
 
 
 # ---- strangers, and the command line

@@ -21,7 +21,7 @@ from unicodedata import normalize
 
 import numpy as np
 
-from lookalike import chance, compare, encoders, images, ingest
+from lookalike import chance, compare, images, ingest
 from lookalike.chance import Chance
 from lookalike.compare import RankedClass, Ranking, Verdict
 from lookalike.duplicates import DuplicateGroups, FindOptions, SearchRadius, find_duplicates
@@ -32,7 +32,7 @@ from lookalike.errors import AlreadyExistsError, LookalikeError, MismatchError, 
 from lookalike.evaluation import fewshot
 from lookalike.evaluation.fewshot import ClassifyBy
 from lookalike.evaluation.labels import LabelledVectors
-from lookalike.folder import SUFFIX, Folder, find_folder, manifest_stamp
+from lookalike.folder import SUFFIX, Folder, find_folder, load_encoder, manifest_stamp
 from lookalike.images import ImageSource
 from lookalike.ingest import Added, Entry, GoneFolder, Relocation, absolute_path, signature
 from lookalike.joins import Join, JoinPairs
@@ -150,7 +150,7 @@ class Collection:
         path = find_folder(to_path(path))
         if path.exists():  # before the encoder is loaded
             raise AlreadyExistsError(f"{path} already exists. Open it, or choose another name.")
-        embedder = Embedder.of(encoders.load(encoder), to_metric(metric))
+        embedder = Embedder.of(load_encoder(encoder), to_metric(metric))
         Folder.create(path, embedder, lambda folder: SQLiteStore.create(folder, embedder.space).close())
         return cls.open(path)
 
@@ -883,7 +883,7 @@ class Collection:
             >>> la.open("mine").embedder.name
             'copies'
         """
-        loaded = encoders.load(encoder)
+        loaded = load_encoder(encoder)
         self.refresh()
         before = self.embedder
         keeps_vectors = (
@@ -1209,7 +1209,7 @@ def open_collection(
 
 def _check_same(collection: Collection, encoder: EncoderSource | None, metric: Metric | None) -> None:
     if encoder is not None:
-        requested = encoders.load(encoder)
+        requested = load_encoder(encoder)
         if requested.fingerprint != collection.embedder.fingerprint:
             raise MismatchError(
                 f"{collection.path} was made with the encoder “{collection.embedder.name}”, not with “{requested.card.name}”."

@@ -30,9 +30,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lookalike import atomic, images, locks
+from lookalike import atomic, encoders, images, locks
 from lookalike.embedding import Embedder
-from lookalike.encoders import Encoder
+from lookalike.encoders import Encoder, EncoderSource
 from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, StorageError, reason_of
 from lookalike.images.sources import quote
 from lookalike.metric import Metric, VectorSpace
@@ -176,6 +176,18 @@ def find_folder(name: Path) -> Path:
     if name.suffix == SUFFIX or name.name in ("", "..") or os.path.exists(name / "manifest.json"):  # noqa: PTH110 -- false for a name that is too long, too
         return name
     return find_existing(name.with_name(name.name + SUFFIX))
+
+
+def load_encoder(source: EncoderSource) -> Encoder:
+    """Load an encoder; `source` may also be the folder of a collection. Arguments and errors as for `lookalike.encoders.load`.
+
+    A collection that `reindex` was stopped in holds two encoders, and its catalogue says which one made its vectors.
+    """
+    if isinstance(source, str | os.PathLike) and os.fspath(source) not in encoders.bundled():
+        folder = find_existing(Path(source).expanduser())
+        if os.path.exists(folder / MANIFEST):  # noqa: PTH110 -- false for a name that is too long, too
+            return Folder.open(folder).load_embedder().encoder
+    return encoders.load(source)
 
 
 def is_collection(name: Path) -> bool:

@@ -14,7 +14,7 @@ from lookalike.embedding import Embedder
 from lookalike.errors import UsageError
 from lookalike.evaluation import calibration
 from lookalike.evaluation.calibration import PAIRS, CalibrationData
-from lookalike.folder import is_collection
+from lookalike.folder import is_collection, load_encoder
 from lookalike.metric import Metric
 from lookalike.unicode_forms import to_path
 
@@ -110,7 +110,7 @@ def _from_collection(given: Options) -> tuple[Embedder, CalibrationData]:
 
 
 def _from_encoder(given: Options) -> tuple[Embedder, CalibrationData]:
-    embedder = Embedder.of(encoders.load(given.encoder), given.metric)
+    embedder = Embedder.of(load_encoder(given.encoder), given.metric)
     if given.data is None:
         raise UsageError("To calibrate an encoder, give images with --data PATH.")
     _check_destination(embedder, given.to)

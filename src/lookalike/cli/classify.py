@@ -14,7 +14,7 @@ from lookalike.compare import Ranking
 from lookalike.embedding import Embedder
 from lookalike.errors import UsageError
 from lookalike.evaluation.fewshot import ClassifyBy
-from lookalike.folder import is_collection
+from lookalike.folder import is_collection, load_encoder
 from lookalike.query import Query, to_branch
 
 commands = typer.Typer()
@@ -81,7 +81,7 @@ def _by_collection(given: Options) -> list[Ranking]:
 
 
 def _by_folder(given: Options) -> list[Ranking]:
-    embedder = Embedder.of(encoders.load(given.encoder or encoders.DEFAULT), given.metric)
+    embedder = Embedder.of(load_encoder(given.encoder or encoders.DEFAULT), given.metric)
     with output.progress_bar() as progress:
         classified = compare.classify(
             embedder,

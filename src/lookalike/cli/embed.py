@@ -13,6 +13,7 @@ from lookalike.cli import output, queries
 from lookalike.cli.options import Crops, Json, Sketch, check_local, options
 from lookalike.embedding import Embedder
 from lookalike.errors import NotFoundError, StorageError, UsageError
+from lookalike.folder import load_encoder
 from lookalike.metric import Metric
 from lookalike.progress import Progress
 from lookalike.query import Branch, to_branch
@@ -68,7 +69,7 @@ def embed(given: Options) -> None:
         raise UsageError("--out names no file. Give it a name that ends in .npz.")
     out = given.out.with_suffix(".npz")
     _check_place(out)
-    loaded = encoders.load(given.encoder)
+    loaded = load_encoder(given.encoder)
     embedder = Embedder.of(loaded if given.crops is None else loaded.with_crops(given.crops))
     if given.sparse and embedder.metric is Metric.HAMMING:
         raise UsageError(f"“{embedder.name}” makes bits, which are not sparse. Leave out --sparse.")

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from lookalike import encoders
 from lookalike.cli import output
 from lookalike.cli.options import Json, options
 from lookalike.embedding import Embedder
@@ -15,6 +14,7 @@ from lookalike.evaluation import evaluate as evaluation
 from lookalike.evaluation import report
 from lookalike.evaluation.protocols import TASKS, EvaluationOptions, parse_tasks
 from lookalike.evaluation.results import Evaluation
+from lookalike.folder import load_encoder
 
 commands = typer.Typer()
 
@@ -93,7 +93,7 @@ def evaluate(given: Options) -> None:
         episodes=given.episodes,
         seed=given.seed,
     )
-    embedder = Embedder.of(encoders.load(given.encoder))
+    embedder = Embedder.of(load_encoder(given.encoder))
     folder = None
     if not given.no_report:
         folder = given.out or report.default_folder(embedder.name, evaluation.describe_path(given.data, given.split))

@@ -15,7 +15,7 @@ from lookalike.cli import output
 from lookalike.cli.options import Crops, Json, check_local, options
 from lookalike.collection import Added, Collection, open_collection
 from lookalike.errors import MismatchError, NotFoundError, StorageError, UsageError
-from lookalike.folder import find_folder, is_collection
+from lookalike.folder import find_folder, is_collection, load_encoder
 from lookalike.ingest import GoneFolder, Plan, plan
 from lookalike.metric import Metric
 from lookalike.tables import plural
@@ -189,7 +189,7 @@ def _open(given: Options) -> Collection:
     if given.crops is None:
         return open_collection(given.to, encoder, given.metric)
     if encoder is not None:
-        return open_collection(given.to, encoders.load(encoder).with_crops(given.crops), given.metric)
+        return open_collection(given.to, load_encoder(encoder).with_crops(given.crops), given.metric)
     collection = open_collection(given.to, metric=given.metric)
     if (own := collection.embedder.encoder.card.input.crops) != given.crops:
         collection.close()

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from lookalike import encoders
 from lookalike.cli import output
 from lookalike.cli.options import Crops, Json, Name, options
 from lookalike.collection import Collection
+from lookalike.folder import load_encoder
 from lookalike.metric import Metric
 from lookalike.tables import plural
 
@@ -47,7 +47,7 @@ def reindex(given: Options) -> None:
     """
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
-    encoder = encoders.load(given.encoder)
+    encoder = load_encoder(given.encoder)
     if given.crops is not None:
         encoder = encoder.with_crops(given.crops)
     with Collection.open(given.name) as collection:

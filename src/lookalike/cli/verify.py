@@ -11,6 +11,7 @@ from lookalike.cli import output
 from lookalike.cli.options import Encoder, Json, MetricOfEncoder, check_local, note_distance, options
 from lookalike.compare import Verdict
 from lookalike.embedding import Embedder
+from lookalike.folder import load_encoder
 from lookalike.metric import format_distance, format_probability, same_or_copy
 from lookalike.query import to_branch
 
@@ -54,7 +55,7 @@ def verify(given: Options) -> None:
     """
     for image in (given.left, given.right):
         check_local(str(image))
-    embedder = Embedder.of(encoders.load(given.encoder or encoders.DEFAULT), given.metric)
+    embedder = Embedder.of(load_encoder(given.encoder or encoders.DEFAULT), given.metric)
     branch = to_branch(given.sketch)
     note_distance(given.within, embedder.space)
     threshold = compare.find_threshold(embedder, given.within, given.far, branch)

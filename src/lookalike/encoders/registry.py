@@ -35,7 +35,7 @@ def load(source: EncoderSource) -> Encoder:
 
     Args:
         source: the name of a bundled or known encoder; the path of an artefact's folder, or of a public encoder's; the path
-            of a training run or a collection, which hold theirs in ``encoder/``; or ``hf://org/repo[@revision]``, which
+            of a training run, which holds its own in ``encoder/``; or ``hf://org/repo[@revision]``, which
             ``/folder/file.onnx`` can follow. ``~`` is expanded. An open encoder is returned unchanged.
 
     Raises:
@@ -79,8 +79,7 @@ def find(name: str) -> public.Found | Path:
             f"There is no encoder {name!r}. Bundled: {', '.join(bundled())}; or give a folder, or hf://org/repo.",
             "lookalike encoders lists public ones, too.",
         )
-    # A collection that was reindexed has its encoder in a folder with the fingerprint in its name.
-    for place in (folder / "encoder", *sorted(folder.glob("encoder-*")), folder):
+    for place in (folder / "encoder", folder):
         if (place / public.ARTEFACT).is_file():
             return place
     return public.find_in_folder(folder) or folder

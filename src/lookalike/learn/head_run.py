@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from lookalike import atomic, datasets, encoders
+from lookalike import atomic, datasets
 from lookalike.datasets.dataset import Dataset, abbreviate
 from lookalike.embedding import Embedder
 from lookalike.encoders import Card, Encoder
@@ -24,6 +24,7 @@ from lookalike.encoders.network import one_line
 from lookalike.errors import DataError, EncoderError, MismatchError, RecipeError, StorageError
 from lookalike.evaluation import calibration
 from lookalike.evaluation.embedded import EmbeddedDataset, embed_dataset
+from lookalike.folder import load_encoder
 from lookalike.learn.agreement import save_network
 from lookalike.learn.export import shorten_paths
 from lookalike.learn.heads import Features, Head, choice, fitting, onnx_graph
@@ -214,7 +215,7 @@ def hold_out(labels: Int64[np.ndarray, " n"], share: float, seed: int) -> Bool[n
 
 
 def _load_base(recipe: HeadRecipe) -> Encoder:
-    base = encoders.load(recipe.encoder)
+    base = load_encoder(recipe.encoder)
     if base.card.output == "bits":
         raise RecipeError(
             f"“{base.card.name}” gives bits, to which no head can be fitted. Begin from an encoder of floats."

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lookalike import encoders
 from lookalike.datasets import LabelledImages
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.errors import MismatchError
+from lookalike.folder import load_encoder
 from lookalike.learn import data, validating
 from lookalike.learn.data import StageData
 from lookalike.learn.embedded import embed_once
@@ -56,7 +56,7 @@ def load(recipe: Recipe) -> Encoder | None:
     """
     if recipe.photos is None:
         return None
-    encoder = encoders.load(recipe.photos)
+    encoder = load_encoder(recipe.photos)
     card, network = encoder.card, recipe.network
     if card.output != "float" or card.network_output is not None or card.input.crops > 1:
         raise MismatchError(
