@@ -1,7 +1,7 @@
 """Take the screenshots of the documentation: ``python docs/screenshots.py COLLECTION PHOTO``.
 
-The script writes ``page.png`` (the results of a photo), ``sketch.png`` (the results of a drawing) and ``phone.png`` to
-``docs/images``. PHOTO should be an image of the collection. ``python docs/screenshots.py --report REPORT.HTML`` writes
+The script writes ``page.png`` (the results of a photo), ``sketch.png`` (the results of a drawing), ``classes.png`` (a drawing
+compared with classes) and ``phone.png`` to ``docs/images``. PHOTO should be an image of the collection. ``python docs/screenshots.py --report REPORT.HTML`` writes
 ``report.png``, a screenshot of a report of `lookalike evaluate`. The script needs Chromium.
 """
 
@@ -11,6 +11,7 @@ import shutil
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlencode
 
 import uvicorn
 from PIL import Image
@@ -71,6 +72,13 @@ def take_page(url: str, photo: Path, collection: Collection) -> None:
             for stroke in mug():
                 draw(page, stroke)
             save(page, "sketch")
+            page.goto(url + classes(collection))
+            page.reload()  # only the part after “#” has changed
+            page.get_by_role("tab", name="Sketch").click()
+            for stroke in mug():
+                draw(page, stroke)
+            page.locator(".nearest").wait_for()
+            save(page, "classes")
         page = browser.new_page(viewport=PHONE, device_scale_factor=1.5, locale="en-GB", color_scheme="light")
         page.goto(url)
         page.set_input_files("#file", photo)
@@ -87,6 +95,16 @@ def take_report(path: Path) -> None:
         page.goto(path.absolute().as_uri())
         write(page, "report")
         browser.close()
+
+
+def classes(collection: Collection) -> str:
+    """Return the part of an address with some labels as classes, and items of each as examples."""
+    ids: dict[str, list[str]] = {}
+    for item in collection.store.scan():
+        ids.setdefault(item.label or "", []).append(item.id)
+    chosen = ("teapot", "lamp", "mug", "chair", "shoe")
+    values = [",".join([label, *(f"item:{ident}" for ident in ids[label][:4])]) for label in chosen if label in ids]
+    return "#" + urlencode([("view", "classes"), *(("class", value) for value in values)])
 
 
 def mug() -> list[Stroke]:
@@ -115,7 +133,7 @@ def draw(page: Page, stroke: Stroke) -> None:
 
 def save(page: Page, name: str) -> None:
     """Write a screenshot once there are results."""
-    page.locator("#grid .distance").first.wait_for()
+    page.locator(":is(#grid, #classes) .distance:not(:empty)").first.wait_for()
     page.mouse.move(0, 0)
     page.wait_for_timeout(1500)  # for the search after the last stroke, and for animations
     write(page, name)

@@ -16,7 +16,7 @@ import pillow_heif
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 
 from lookalike import encoders, images, sample
 from lookalike.collection import Collection
@@ -383,6 +383,76 @@ def test_results_follow_a_stroke_that_goes_on(visit: Visit) -> None:
     page.mouse.up()
 
 
+def test_the_pressure_of_a_stylus_sets_the_width_of_a_stroke(visit: Visit) -> None:
+    page = visit()
+    page.get_by_role("tab", name="Sketch").click()
+    page.get_by_label("Width of the brush").fill("40")
+    session = page.context.new_cdp_session(page)
+
+    def stroke(device: str, y: float, pressure: float) -> int:
+        """Draw a level stroke, and return its width in the middle, in pixels of the canvas."""
+        for kind, x in (("mousePressed", 0.2), ("mouseMoved", 0.5), ("mouseMoved", 0.8), ("mouseReleased", 0.8)):
+            place = dict(zip("xy", spot(page, x, y), strict=True))
+            buttons = {"button": "left", "buttons": int(kind != "mouseReleased"), "clickCount": 1}
+            event = {"type": kind, "pointerType": device, "force": pressure, **place, **buttons}
+            session.send("Input.dispatchMouseEvent", event)
+        column = """(canvas) => {
+          const copy = new OffscreenCanvas(1, 1024).getContext("2d");
+          copy.drawImage(canvas, 512, 0, 1, 1024, 0, 0, 1, 1024);
+          return copy.getImageData(0, 0, 1, 1024).data.filter((v, i) => i % 4 === 0 && v < 128).length;
+        }"""
+        return int(page.locator("#canvas").evaluate(column))
+
+    light = stroke("pen", 0.2, 0.1)
+    firm = stroke("pen", 0.5, 0.9) - light
+    mouse = stroke("mouse", 0.8, 0.9) - light - firm
+    # The width is 0.5 + pressure of the brush; a mouse presses with 0.5, whatever it reports.
+    for width, pressure in ((light, 0.1), (firm, 0.9), (mouse, 0.5)):
+        assert width == pytest.approx((0.5 + pressure) * 40 * 1.024, abs=2)
+
+
+def test_hits_stay_until_the_newest_answer_is_there(visit: Visit) -> None:
+    page = visit()
+    draw(page)
+    first = hits(page)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/search", hold)
+    changes = """() => {
+      window.counts = [];
+      new MutationObserver(() => window.counts.push(document.querySelectorAll("#grid .card:not(.skeleton)").length))
+        .observe(document.getElementById("grid"), { childList: true, subtree: true });
+    }"""
+    page.evaluate(changes)
+
+    def add_stroke(width: str, y: float) -> None:
+        page.get_by_label("Width of the brush").fill(width)
+        page.mouse.move(*spot(page, 0.1, y))
+        page.mouse.down()
+        page.mouse.move(*spot(page, 0.9, y), steps=4)
+        with page.expect_request("**/search"):
+            page.mouse.up()
+
+    add_stroke("40", 0.5)
+    add_stroke("40", 0.9)
+    expect(page.locator("#grid[aria-busy]")).to_be_visible()
+    assert page.locator("#grid .name").all_inner_texts() == first  # no placeholders, no empty grid
+    older, newer = held
+    # The answer to the first stroke comes last: it must not replace the answer to both.
+    answer = newer.fetch().json()
+    newer.fulfill(json=answer)
+    expected = [f"{hit['distance']:.2f}" for hit in answer["hits"]]
+    expect(page.locator("#grid:not([aria-busy])")).to_be_visible()
+    expect(page.locator("#grid .distance")).to_have_text(expected)
+    older.fulfill(json=answer | {"hits": answer["hits"][:1]})
+    page.evaluate("() => fetch('health')")  # whatever the older answer does has begun
+    expect(page.locator("#grid .distance")).to_have_text(expected)
+    assert set(page.evaluate("window.counts")) == {10}
+
+
 def test_every_screen_and_python_see_the_same_drawing(visit: Visit, tmp_path: Path) -> None:
     encoder = Embedder.of(encoders.load("toyshop"))
     queries: list[images.ImageSource] = []
@@ -426,7 +496,14 @@ def test_an_image_is_traced_and_not_searched_for(visit: Visit, shop: Shop) -> No
     expect(page.get_by_role("heading", name="Or start from one of these")).to_be_visible()
     draw(page)
     hits(page)
+    page.reload()
+    hits(page)
+    expect(page.locator("#traced")).to_be_visible()
+    page.wait_for_function("document.getElementById('traced').naturalWidth > 0")
     page.get_by_role("button", name="Trace").click()
+    expect(page.locator("#traced")).to_be_hidden()
+    page.reload()
+    hits(page)
     expect(page.locator("#traced")).to_be_hidden()
 
 
@@ -1273,3 +1350,168 @@ def test_axe_finds_no_violation(visit: Visit, tmp_path: Path, locale: str, size:
     page.locator("#count").select_option("10")
     expect(page.locator("#alert")).to_be_visible()
     check("error")
+
+
+# ---- classes and their examples
+
+
+def card(page: Page, name: str) -> Locator:
+    """Return the card of a class."""
+    return page.locator(f".class:has([aria-label='Examples of {name}'])")
+
+
+def named(page: Page, place: int, name: str) -> Locator:
+    field = page.get_by_label(f"Name of class {place}")
+    field.fill(name)
+    field.press("Enter")
+    expect(page).to_have_url(re.compile(f"class={name}"))
+    return card(page, name)
+
+
+def order_of_classes(page: Page) -> list[str]:
+    """Wait for an answer, and return the names of the classes as they are shown."""
+    expect(page.locator("#status")).to_contain_text("Most like")
+    expect(page.locator("#classes:not([aria-busy])")).to_be_visible()
+    return [field.input_value() for field in page.locator(".class-name").all()]
+
+
+def test_a_photo_and_a_drawing_are_classified_by_files_items_and_drawings(visit: Visit, shop: Shop) -> None:
+    page = visit()
+    page.get_by_role("button", name="Classify").click()
+    expect(page.locator("#status")).to_have_text("Add examples to the classes.")
+    by_file = named(page, 1, "files")
+    with page.expect_file_chooser() as chooser:
+        by_file.get_by_role("button", name="Files", exact=True).click()
+    chooser.value.set_files([shop.photos[30], shop.photos[7]])
+    expect(by_file.locator(".example img")).to_have_count(2)
+    expect(page.locator("#status")).to_have_text("Now give an image to classify.")
+    named(page, 2, "items").get_by_role("button", name="Collection", exact=True).press("Enter")
+    picker = page.get_by_role("dialog")
+    expect(picker.get_by_role("heading")).to_have_text("Examples of items")
+    for place in (0, 1):
+        picker.locator("#picker-grid .image").nth(place).press("Enter")
+    expect(picker.locator("[aria-pressed=true]")).to_have_count(2)
+    picker.get_by_role("button", name="Add 2 images").press("Enter")
+    expect(card(page, "items").locator(".example img")).to_have_count(2)
+    assert focused(page) == "add-example"
+    page.get_by_role("button", name="Add a class").press("Enter")
+    expect(page.get_by_label("Name of class 3")).to_be_focused()
+    named(page, 3, "drawings").get_by_role("button", name="Draw", exact=True).click()
+    canvas = page.get_by_role("dialog").locator("#canvas")
+    expect(canvas).to_be_focused()
+    for key in ("Space", "Shift+ArrowUp", "Shift+ArrowRight", "Space"):
+        page.keyboard.press(key)
+    page.get_by_role("button", name="Add", exact=True).press("Enter")
+    expect(card(page, "drawings").locator(".example canvas")).to_have_count(1)
+    expect(page.locator("#panel-sketch #canvas")).to_have_count(1)
+    assert ink(page) == 0  # the example is not the query
+
+    page.set_input_files("#file", shop.photos[7])
+    assert order_of_classes(page)[0] == "files"
+    expect(page.locator("#status")).to_contain_text("Most like files: distance 0.00")
+    expect(by_file).to_have_attribute("aria-current", "true")
+    expect(by_file.locator(".class-facts")).to_have_text("Distance 0.00 · similarity 1.00")
+    first = by_file.get_by_role("listitem").first
+    expect(first.get_by_role("button")).to_have_accessible_name(f"Remove {shop.photos[7].name} from files")
+    for one in page.locator(".class").all():
+        distances = [float(text) for text in one.locator(".distance").all_inner_texts()]
+        assert distances == sorted(distances)
+    shown = page.locator(".class-facts").all_inner_texts()
+    assert shown == sorted(shown)
+    expect(card(page, "drawings").locator(".drawn")).to_have_text("taken for a sketch")
+
+
+def test_reload_and_back_restore_classes(visit: Visit, shop: Shop) -> None:
+    page = visit("#view=classes")
+    files, drawings = named(page, 1, "files"), named(page, 2, "drawings")
+    for one, paths in ((files, shop.photos[6:8]), (drawings, [DRAWINGS / "heel-1.json", DRAWINGS / "tshirt-1.json"])):
+        with page.expect_file_chooser() as chooser:
+            one.get_by_role("button", name="Files", exact=True).click()
+        chooser.value.set_files(list(paths))
+        expect(one.locator(".example")).to_have_count(2)
+    page.set_input_files("#file", shop.photos[7])
+    assert order_of_classes(page) == ["files", "drawings"]
+    shown = page.locator(".class-facts").all_inner_texts()
+    page.reload()
+    order_of_classes(page)
+    assert page.locator(".class-facts").all_inner_texts() == shown
+    page.wait_for_function("document.querySelector('.example img')?.naturalWidth > 0")
+    files.get_by_role("button", name=re.compile("^Remove .* from files")).first.press("Enter")
+    expect(page.locator(".example")).to_have_count(3)
+    assert focused(page) == "remove-example"
+    page.go_back()  # takes it back
+    expect(page.locator(".example")).to_have_count(4)
+    page.get_by_label("Compare with").select_option("prototype")
+    expect(files.locator(".class-facts")).not_to_have_text(shown[0])
+    draw(page)  # as a query
+    expect(drawings).to_have_attribute("aria-current", "true")
+    page.get_by_role("button", name="Search", exact=True).click()
+    assert len(hits(page)) == 10
+    page.go_back()
+    assert order_of_classes(page) == ["drawings", "files"]
+    drawings.get_by_role("button", name="Remove drawings").press("Enter")
+    expect(page.locator(".class")).to_have_count(1)
+    assert focused(page) == "add-class"
+
+
+def test_the_page_says_which_example_cannot_be_used(visit: Visit, shop: Shop, tmp_path: Path) -> None:
+    page = visit("#view=classes", complain=False)
+    expect(page.locator(".class")).to_have_count(2)
+    page.get_by_role("button", name="From this collection").first.click()
+    page.locator("#picker-grid .image").first.click()
+    expect(page.locator("#query-name")).not_to_be_empty()
+    page.get_by_role("button", name="Fill in from this collection").click()
+    assert len(order_of_classes(page)) == 5
+    (tmp_path / "notes.png").write_text("text")
+    with page.expect_file_chooser() as chooser:
+        page.locator(".class").nth(2).get_by_role("button", name="Files", exact=True).click()
+    chooser.value.set_files([tmp_path / "notes.png", shop.photos[0]])
+    alert = page.locator("#alert")
+    expect(alert).to_contain_text("“notes.png” is not an image")
+    expect(page.locator(".example .tile")).to_contain_text("notes.png")
+    alert.get_by_role("button", name="Remove").click()
+    order_of_classes(page)
+    expect(alert).to_be_hidden()
+    drop = """([card, content]) => {
+      const dataTransfer = new DataTransfer();
+      for (let i = 0; i < 101; i++) dataTransfer.items.add(new File([content + i], `${i}.png`, { type: "image/png" }));
+      card.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+    }"""
+    page.evaluate(drop, [page.locator(".class").first.element_handle(), "x"])
+    expect(alert).to_contain_text("All classes together can have 100 examples.")
+    elsewhere = visit(page.url.split("/")[-1])  # another browser, which has the items, but not the file
+    order_of_classes(elsewhere)
+    expect(elsewhere.locator(".example .tile")).to_contain_text("No longer in this browser")
+
+
+def test_classes_fit_a_phone_and_axe_finds_no_violation(visit: Visit, shop: Shop) -> None:
+    page = visit("#view=classes", PHONE, locale="cs-CZ", touch=True)
+    page.emulate_media(color_scheme="dark")
+    rules = {name: {"enabled": True} for name in ("label-content-name-mismatch", "target-size")}
+
+    def check(state: str) -> None:
+        results = Axe().run(page, options={"rules": rules, "resultTypes": ["violations"]})
+        assert results.violations_count == 0, f"{state}: {results.generate_report()}"
+        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+
+    expect(page.locator(".class")).to_have_count(2)
+    check("empty")
+    page.locator("#fill-classes").click()
+    expect(page.locator(".class")).to_have_count(5)
+    page.set_input_files("#file", next((shop.photos[0].parents[2] / "sketches").rglob("*.png")))
+    expect(page.locator("#status")).to_contain_text("považován za kresbu")
+    expect(page.locator(".nearest")).to_be_visible()
+    check("answer")
+    page.locator(".add-example").nth(1).click()
+    page.locator("#picker-grid .image").first.click()
+    check("picker")
+    page.keyboard.press("Escape")
+    page.locator(".add-example").nth(2).click()
+    expect(page.locator("#drawing #canvas")).to_be_visible()
+    check("drawing")
+    page.keyboard.press("Escape")
+    expect(page.locator("#drawing")).to_be_hidden()
+    expect(page.locator(".example canvas")).to_have_count(0)
+    page.locator("#collection").select_option("photos")  # its encoder knows no sketches
+    expect(page.locator(".add-example >> visible=true")).to_have_count(10)
+    expect(page.locator(".example")).to_have_count(0)

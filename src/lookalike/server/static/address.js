@@ -16,7 +16,9 @@ function load() {
 }
 
 const newKey = () => Math.random().toString(36).slice(2);
-const key = () => history.state?.key;
+
+/** Return the key of the current entry of the history. */
+export const key = () => history.state?.key;
 
 /** Call `change` whenever the address changes: `change({ traversed })`. */
 export function listen(change) {

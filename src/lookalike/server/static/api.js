@@ -54,6 +54,23 @@ export function search(collection, source, { labels, cursor, ...options }, signa
   return call(path, { method: "POST", body: form, signal });
 }
 
+/**
+ * Rank the classes of examples by their similarity to `{item}`, `{image: Blob}` or `{sketch: Blob}`.
+ *
+ * @param examples `{label, item}`, or `{label, image: Blob}` or `{label, sketch: Blob}`
+ */
+export function classify(collection, source, examples, options, signal) {
+  const form = new FormData();
+  const support = examples.map(({ label, item, image, sketch }, i) => {
+    if (item) return { label, item };
+    form.append(`example ${i}`, image ?? sketch);
+    return { label, [image ? "image" : "sketch"]: `example ${i}` };
+  });
+  for (const [name, value] of Object.entries({ ...options, ...source })) form.append(name, value);
+  form.append("support", JSON.stringify(support));
+  return call(`${collectionPath(collection)}/classify`, { method: "POST", body: form, signal });
+}
+
 async function call(path, options = {}) {
   let response;
   try {

@@ -4,11 +4,18 @@ import { $, make } from "./dom.js";
 import { t } from "./i18n.js";
 
 /** Show the state in the controls. `chooseLabels` is called with the labels that the user wants. */
-export function renderControls({ collection, within, k, metric, labels }, chooseLabels) {
+export function renderControls({ collection, within, k, metric, labels, classes, by }, chooseLabels) {
   const { encoder } = collection;
   const sketches = canSketch(collection);
   const texts = canDescribe(collection);
-  $("heading").textContent = t(`heading${texts ? "Text" : ""}${sketches ? "" : "Photo"}`);
+  document.body.classList.toggle("classifying", Boolean(classes));
+  for (const [id, isShown] of [["view-search", !classes], ["view-classes", classes]]) {
+    if (isShown) $(id).setAttribute("aria-current", "page");
+    else $(id).removeAttribute("aria-current");
+  }
+  $("heading").textContent = classes ? t("headingClasses") : t(`heading${texts ? "Text" : ""}${sketches ? "" : "Photo"}`);
+  $("lead").textContent = t(classes ? "leadClasses" : "lead");
+  $("by").value = by;
   $("text-form").hidden = !texts;
   document.querySelector(".tabs").hidden = !sketches;
   if (!sketches) chooseTab("photo");

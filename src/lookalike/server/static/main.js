@@ -5,6 +5,7 @@ import * as api from "./api.js";
 import { canSketch, chooseTab, isSketching, listenToTabs, parseDistance, renderControls, showDistanceError } from "./controls.js";
 import { $ } from "./dom.js";
 import { errorText } from "./failures.js";
+import { fewShot } from "./fewshot.js";
 import { listenForFiles } from "./files.js";
 import { LANGUAGES, number, preferredLanguage, setLanguage, t } from "./i18n.js";
 import { remember } from "./memory.js";
@@ -12,6 +13,7 @@ import { queryPanel } from "./query.js";
 import { resultsView } from "./results.js";
 import { isDrawing } from "./sketch.js";
 import { readState } from "./state.js";
+import { withoutItems } from "./support.js";
 import { viewer } from "./viewer.js";
 
 const SAMPLE = 30; // images; fills rows of 2, 3, 5 and 6
@@ -47,9 +49,12 @@ async function show({ traversed = false, again = false } = {}) {
     state.item !== shown.item || state.text !== shown.text || state.upload?.id !== shown.upload?.id || state.collection !== shown.collection;
   const isSketch = Boolean(state.upload?.sketch);
   const refreshes = isSketch && Boolean(shown.upload?.sketch) && state.collection === shown.collection;
+  const before = shown;
   shown = state;
   showViewer(state, same);
+  query.trace(state.traced);
   if (same) return;
+  if (traversed || newQuery) classes.closeDialogs();
 
   const old = traversed || stale ? answers.get(state.key) : undefined;
   stale = false;
@@ -59,6 +64,13 @@ async function show({ traversed = false, again = false } = {}) {
   hold(!newQuery || isSketch);
   renderControls(state, (labels) => address.navigate({ label: labels }, { replace: true }));
   query.render(state);
+  if (state.classes) {
+    const answer = await classes.show(state, { before, old, signal });
+    if (answer) rememberAnswer(state.key, answer);
+    if (state.lost && !signal.aborted) showLost();
+    if (traversed && !signal.aborted) scrollTo({ top: place.y, behavior: "instant" });
+    return;
+  }
   $("shuffle").hidden = state.hasQuery;
   const timer = results.wait({
     heading: heading(state),
@@ -182,10 +194,17 @@ function startOver() {
   address.navigate({ item: null, upload: null, text: null, open: null });
 }
 
-const chooseFile = listenForFiles((file) => {
-  const isSketch = isSketching() || (isDrawing(file) && canSketch(shown.collection));
-  return isSketch ? openDrawing(file) : searchByFile(file);
-});
+const chooseFile = listenForFiles(
+  (file) => {
+    const isSketch = isSketching() || query.drawsExample || (isDrawing(file) && canSketch(shown.collection));
+    return isSketch ? openDrawing(file) : searchByFile(file);
+  },
+  (target, files) => {
+    const card = shown.classes && target.closest?.(".class");
+    if (card) classes.addFiles(Number(card.dataset.place), files);
+    return Boolean(card);
+  },
+);
 
 async function searchByFile(file) {
   query.abandonStrokes();
@@ -201,7 +220,7 @@ async function searchByFile(file) {
 
 async function openDrawing(file) {
   try {
-    chooseTab("sketch");
+    if (!query.drawsExample) chooseTab("sketch");
     await query.openDrawing(file);
   } catch {
     refuseFile(file);
@@ -211,10 +230,11 @@ async function openDrawing(file) {
 async function trace(file) {
   try {
     (await createImageBitmap(file)).close();
-    query.trace(file);
   } catch {
     refuseFile(file);
+    return;
   }
+  address.navigate({ trace: remember({ image: file, name: file.name }).id }, { replace: true });
 }
 
 function refuseFile(file) {
@@ -234,8 +254,18 @@ const query = queryPanel({
     address.navigate({ text, upload: null, item: null, open: null });
   },
   // All strokes of one drawing share one entry of the history.
-  drew: (id, before) => address.navigate({ upload: id, item: null, text: null, open: null }, { replace: before !== null }),
+  drawingChanged: (id, before) => address.navigate({ upload: id, item: null, text: null, open: null }, { replace: before !== null }),
   cleared: startOver,
+});
+
+const classes = fewShot({
+  current: () => shown,
+  results,
+  query,
+  chooseFile,
+  refuseFile,
+  showError: (error) => showError(error, shown),
+  search: searchByItem,
 });
 
 const dialog = viewer({
@@ -285,12 +315,19 @@ function listen() {
   on("drop", "click", () => chooseFile(searchByFile));
   on("change", "click", () => chooseFile(searchByFile));
   on("open-drawing", "click", () => chooseFile(openDrawing, "image/*,application/json,.json"));
-  on("trace", "click", () => ($("traced").hidden ? chooseFile(trace) : query.trace(null)));
+  on("trace", "click", () => {
+    if ($("traced").hidden) chooseFile(trace);
+    else address.navigate({ trace: null }, { replace: true });
+  });
   on("clear-query", "click", startOver);
   on("home", "click", (event) => {
     event.preventDefault();
-    startOver();
+    address.navigate({ view: null, class: null, item: null, upload: null, text: null, open: null });
   });
+  on("view-search", "click", () => address.navigate({ view: null, open: null }));
+  on("view-classes", "click", () => address.navigate({ view: "classes", text: null, open: null }));
+  on("pick-query", "click", () => classes.pickQuery());
+  on("by", "change", () => address.navigate({ by: $("by").value === "example" ? null : $("by").value }, { replace: true }));
   on("skip", "click", (event) => {
     event.preventDefault(); // the address holds the state
     $("results-heading").focus();
@@ -301,9 +338,10 @@ function listen() {
     show();
   });
   on("more", "click", () => results.showMore().catch((error) => showError(error, shown)));
-  on("collection", "change", () =>
-    address.navigate({ c: $("collection").value, item: null, label: null, metric: null, within: null, k: null, open: null }),
-  );
+  on("collection", "change", () => {
+    const others = { item: null, label: null, metric: null, within: null, k: null, open: null };
+    address.navigate({ ...others, c: $("collection").value, class: withoutItems(address.parameters().getAll("class")) });
+  });
   on("count", "change", () => {
     if ($("count").value === "within") {
       $("max-distance-field").hidden = false;

@@ -1,6 +1,9 @@
-// Images that the user searched by. They stay in this browser for a day, so that reload, back and forward can restore them.
+// Images that the user searched by, traced, or gave as examples. They stay in this browser for a day, so that reload, back and
+// forward can restore them.
 
-const KEPT = 20;
+const KEPT = 20; // other images than examples
+const EXAMPLES_KEPT = 200;
+const EXAMPLE = "X"; // the first letter of the id of an example
 const DAY = 24 * 60 * 60 * 1000;
 
 const uploads = new Map(); // id → upload, also if the browser stores nothing
@@ -12,9 +15,9 @@ let opening;
  *
  * @param upload `{image: Blob}` or `{sketch: Blob, strokes}`, with its name
  */
-export function remember(upload) {
+export function remember(upload, { example = false } = {}) {
   // The ids are in the order of time.
-  const id = Date.now().toString(36) + Math.random().toString(36).slice(2, 8);
+  const id = (example ? EXAMPLE : "") + Date.now().toString(36) + Math.random().toString(36).slice(2, 8);
   const kept = { ...upload, id };
   uploads.set(id, kept);
   inStore("readwrite", (store) => store.put(kept)).catch(() => {}); // private windows may forbid it, and the disk may be full
@@ -43,12 +46,18 @@ async function prune() {
   try {
     const ids = await inStore("readonly", (store) => store.getAllKeys());
     const yesterday = (Date.now() - DAY).toString(36);
-    const old = ids.filter((id, i) => i < ids.length - KEPT || id < yesterday);
+    const isExample = (id) => id.startsWith(EXAMPLE);
+    const old = [
+      ...outdated(ids.filter((id) => !isExample(id)), KEPT, yesterday),
+      ...outdated(ids.filter(isExample), EXAMPLES_KEPT, EXAMPLE + yesterday),
+    ];
     if (old.length) await inStore("readwrite", (store) => old.map((id) => store.delete(id)).at(-1));
   } catch {
     // as above
   }
 }
+
+const outdated = (ids, kept, oldest) => ids.filter((id, i) => i < ids.length - kept || id < oldest);
 
 async function inStore(mode, act) {
   opening ??= new Promise((resolve, reject) => {

@@ -1,5 +1,6 @@
 // The query beside its results: a text, an image of the collection, a file of the user, or a drawing.
 
+import * as address from "./address.js";
 import * as api from "./api.js";
 import { chooseTab } from "./controls.js";
 import { $ } from "./dom.js";
@@ -16,15 +17,17 @@ const PAUSE_IN_STROKE = 450; // milliseconds; browsers refuse more than about 10
  * Set up the query.
  *
  * @param described called with a text to search by
- * @param drew called with the id of a drawing to search by, and that of the drawing that it replaces, if any; returns a promise
+ * @param drawingChanged called with the id of a drawing to search by, and that of the drawing that it replaces, if any; returns a promise
  *   that settles when its results are shown
  * @param cleared called when the user cleared the text or the drawing of the last search
  */
-export function queryPanel({ described, drew, cleared }) {
+export function queryPanel({ described, drawingChanged, cleared }) {
   let shown = {}; // the state
   let drawn = null; // the id of the drawing on the board
+  let drew = { id: null, entry: null }; // the last drawing of the user, and the entry of the history that was made for it
   let strokeTimer = null;
   let searches = 0; // that have not finished
+  let finishExample = null; // ends the drawing of an example, which is not searched by
 
   const board = drawingBoard($("canvas"), {
     cursor: $("cursor"),
@@ -32,14 +35,15 @@ export function queryPanel({ described, drew, cleared }) {
       $("hint").hidden = true;
     },
     grew: () => {
-      strokeTimer ??= setTimeout(refresh, PAUSE_IN_STROKE);
+      if (!finishExample) strokeTimer ??= setTimeout(refresh, PAUSE_IN_STROKE);
     },
     changed: () => {
       renderTools();
+      if (finishExample) return;
       abandonStrokes();
       if (!board.empty) {
         strokeTimer = setTimeout(keepDrawing, PAUSE_AFTER_STROKE);
-        $("grid").setAttribute("aria-busy", "true"); // until its results are shown
+        for (const id of ["grid", "classes"]) $(id).setAttribute("aria-busy", "true"); // until its results are shown
       } else if (drawn) {
         drawn = null; // the board keeps its history: the user may take back that it was cleared
         cleared();
@@ -65,9 +69,11 @@ export function queryPanel({ described, drew, cleared }) {
       const { strokes } = board;
       const sketch = await board.toFile();
       const before = drawn;
+      const inOneEntry = drew.id === before && drew.entry === address.key();
       ({ id: drawn } = remember({ sketch, strokes, name: t("yourDrawing") }));
-      if (before) forget(before);
-      await drew(drawn, before);
+      drew = { id: drawn, entry: null };
+      if (before && inOneEntry) forget(before); // otherwise Back may need it
+      await drawingChanged(drawn, before);
     } finally {
       searches -= 1;
     }
@@ -76,7 +82,7 @@ export function queryPanel({ described, drew, cleared }) {
   /** Put the drawing of the last search on the board, unless the user is drawing. */
   async function renderBoard(upload) {
     const id = upload?.sketch ? upload.id : null;
-    if (id === drawn || board.drawing) return;
+    if (id === drawn || board.drawing || finishExample) return;
     drawn = id;
     abandonStrokes();
     await board.show(upload?.strokes ?? []);
@@ -87,7 +93,7 @@ export function queryPanel({ described, drew, cleared }) {
     const focused = document.activeElement;
     $("undo").disabled = !board.canUndo;
     $("redo").disabled = !board.canRedo;
-    $("clear").disabled = $("save-drawing").disabled = board.empty;
+    $("clear").disabled = $("save-drawing").disabled = $("drawing-add").disabled = board.empty;
     $("hint").hidden = !board.empty;
     if (focused.disabled) $("canvas").focus({ preventScroll: true });
   }
@@ -108,12 +114,38 @@ export function queryPanel({ described, drew, cleared }) {
   }
 
   /** Show an image on the paper to trace, or none. It is not part of the drawing. */
-  function trace(file) {
-    URL.revokeObjectURL($("traced").src);
-    $("traced").hidden = !file;
-    $("trace").setAttribute("aria-pressed", Boolean(file));
-    if (file) $("traced").src = URL.createObjectURL(file);
+  function trace(upload) {
+    $("traced").hidden = !upload;
+    $("trace").setAttribute("aria-pressed", Boolean(upload));
+    if (upload) $("traced").src = previewAddress(upload);
     else $("traced").removeAttribute("src");
+  }
+
+  /** Let the user draw an example on the same board, in a dialog. Resolves to the drawing; to null if the user closes it. */
+  async function drawExample(heading) {
+    const waits = strokeTimer !== null;
+    abandonStrokes();
+    const before = board.strokes;
+    const closed = new Promise((resolve) => (finishExample = resolve));
+    await board.show([]);
+    renderTools();
+    $("drawing-heading").textContent = heading;
+    $("drawing-foot").before($("board"));
+    $("drawing").showModal();
+    $("canvas").focus({ preventScroll: true });
+    const example = (await closed) && !board.empty ? { sketch: await board.toFile(), strokes: board.strokes } : null;
+    $("panel-sketch").append($("board"));
+    finishExample = null;
+    await board.show(before);
+    renderTools();
+    if (waits) keepDrawing();
+    else renderBoard(shown.upload); // the user may have gone back meanwhile
+    return example;
+  }
+
+  function closeDrawing(adds) {
+    finishExample?.(adds);
+    $("drawing").close();
   }
 
   async function renderItem({ collection, item }) {
@@ -143,12 +175,16 @@ export function queryPanel({ described, drew, cleared }) {
   $("eraser").addEventListener("click", () => choosePen(true));
   $("save-drawing").addEventListener("click", save);
   $("brush").addEventListener("input", () => (board.size = Number($("brush").value)));
+  $("drawing-add").addEventListener("click", () => closeDrawing(true));
+  $("drawing-close").addEventListener("click", () => closeDrawing(false));
+  $("drawing").addEventListener("close", () => finishExample?.(false)); // Escape
 
   return {
     render(state) {
       const { item, text, upload } = state;
       if (text !== shown.text) $("text").value = text ?? ""; // otherwise the user may be writing another one
       shown = state;
+      if (upload?.id === drew.id) drew.entry ??= address.key();
       const isImage = Boolean(item || upload?.image);
       const focused = $("query").contains(document.activeElement);
       $("drop").hidden = isImage;
@@ -162,6 +198,12 @@ export function queryPanel({ described, drew, cleared }) {
     /** Replace the drawing with that in a file. */
     openDrawing: (file) => board.open(file),
     trace,
+    drawExample,
+    /** Close the dialog in which the user draws an example. */
+    closeDrawing: () => closeDrawing(false),
+    get drawsExample() {
+      return finishExample !== null;
+    },
     /** Do not search by strokes that the user has just drawn: the user chose something else. */
     abandonStrokes,
   };

@@ -58,6 +58,15 @@ export function resultsView({ open, search, more, grown }) {
     }
   }
 
+  /** Forget the answer and its messages, and move the focus out of them. */
+  function prepare() {
+    answer = null;
+    const leaves = ["grid", "alert", "more-row"].some((id) => $(id).contains(document.activeElement));
+    if (leaves) $("results-heading").focus({ preventScroll: true });
+    for (const id of ["alert", "empty", "more-row"]) $(id).hidden = true;
+    $("grid").classList.remove("unlike");
+  }
+
   return {
     showMore,
     get answer() {
@@ -69,11 +78,7 @@ export function resultsView({ open, search, more, grown }) {
      */
     wait({ count, heading, status, delay, refreshes }) {
       if (refreshes && answer) return setTimeout(() => ($("status").textContent = status), LONG_REFRESH);
-      answer = null;
-      const leaves = ["grid", "alert", "more-row"].some((id) => $(id).contains(document.activeElement));
-      if (leaves) $("results-heading").focus({ preventScroll: true });
-      for (const id of ["alert", "empty", "more-row"]) $(id).hidden = true;
-      $("grid").classList.remove("unlike");
+      prepare();
       $("results-heading").textContent = heading;
       $("status").textContent = status;
       return setTimeout(() => {
@@ -105,6 +110,13 @@ export function resultsView({ open, search, more, grown }) {
       $("results-heading").textContent = heading;
       $("status").textContent = "";
       $("more-row").hidden = true;
+    },
+    /** Show no hits, but a heading and a status of the classes. */
+    giveWay({ heading, status }) {
+      prepare();
+      fill([]);
+      $("results-heading").textContent = heading;
+      $("status").textContent = status;
     },
     showEmpty(text) {
       $("empty").hidden = false;

@@ -191,7 +191,7 @@ export function drawingBoard(canvas, { cursor, began, grew, changed }) {
     },
     /** Show other strokes, without a call of `changed`. They cannot be undone. */
     async show(others) {
-      const parts = await Promise.all(others.map(async (p) => (p.file ? { ...p, bitmap: await createImageBitmap(p.file) } : p)));
+      const parts = await withBitmaps(others);
       // One state for each stroke, so that undo takes back the strokes of a drawing that the page restored.
       states = [[], ...parts.map((_, i) => parts.slice(0, i + 1))];
       now = parts.length;
@@ -214,15 +214,27 @@ export function drawingBoard(canvas, { cursor, began, grew, changed }) {
 /** Return whether a file has strokes, and not an image. */
 export const isDrawing = ({ name, type }) => type === "application/json" || name.toLowerCase().endsWith(".json");
 
-function paintPart(paint, part) {
+/** Paint the strokes of a drawing, as a browser stores them, on a square canvas. */
+export async function paintDrawing(canvas, strokes) {
+  const parts = await withBitmaps(strokes);
+  const paint = canvas.getContext("2d");
+  paint.fillStyle = "#fff";
+  paint.fillRect(0, 0, canvas.width, canvas.width);
+  for (const part of parts) paintPart(paint, part, canvas.width);
+}
+
+const withBitmaps = (parts) =>
+  Promise.all(parts.map(async (part) => (part.file ? { ...part, bitmap: await createImageBitmap(part.file) } : part)));
+
+function paintPart(paint, part, side = SIDE) {
   if (!part.bitmap) {
-    paintStroke(paint, part, SIDE);
+    paintStroke(paint, part, side);
     return;
   }
   const { width, height } = part.bitmap;
-  const scale = SIDE / Math.max(width, height);
+  const scale = side / Math.max(width, height);
   const [w, h] = [width * scale, height * scale];
   paint.fillStyle = "#fff";
-  paint.fillRect(0, 0, SIDE, SIDE);
-  paint.drawImage(part.bitmap, (SIDE - w) / 2, (SIDE - h) / 2, w, h);
+  paint.fillRect(0, 0, side, side);
+  paint.drawImage(part.bitmap, (side - w) / 2, (side - h) / 2, w, h);
 }

@@ -3,6 +3,7 @@
 import { parameters, place, notePlace } from "./address.js";
 import { canDescribe, canSketch } from "./controls.js";
 import { recall } from "./memory.js";
+import { parseClasses, resolveClasses } from "./support.js";
 
 /**
  * Read the state from the address. States with the same `key` have the same results.
@@ -13,8 +14,9 @@ import { recall } from "./memory.js";
 export async function readState(collections, seed) {
   const read = parameters();
   const collection = collections.find(({ name }) => name === read.get("c")) ?? collections[0];
-  const id = read.get("upload");
+  const [id, traced] = [read.get("upload"), read.get("trace")];
   const kept = id ? await recall(id) : null;
+  const classifies = read.get("view") === "classes";
   const k = Number(read.get("k"));
   const metric = read.get("metric");
   const state = {
@@ -22,7 +24,10 @@ export async function readState(collections, seed) {
     upload: kept?.sketch && !canSketch(collection) ? null : kept,
     lost: Boolean(id && !kept),
     item: read.get("item"),
-    text: canDescribe(collection) ? read.get("text")?.trim() || null : null,
+    traced: traced && canSketch(collection) ? await recall(traced) : null,
+    classes: classifies ? await resolveClasses(parseClasses(read.getAll("class"))) : null,
+    by: read.get("by") === "prototype" ? "prototype" : "example",
+    text: canDescribe(collection) && !classifies ? read.get("text")?.trim() || null : null,
     within: read.get("within"),
     k: Number.isInteger(k) && k >= 1 && k <= 1000 ? String(k) : "10",
     metric: collection.metrics.includes(metric) ? metric : collection.metric,
@@ -31,6 +36,10 @@ export async function readState(collections, seed) {
     seed: place().seed ?? seed,
   };
   state.hasQuery = Boolean(state.item || state.upload || state.text);
+  if (state.classes) {
+    const shown = [state.classes.map(({ name, examples }) => [name, examples.map(({ key }) => key)]), state.by, state.metric];
+    return { ...state, key: JSON.stringify([collection.name, "classes", state.upload?.id, state.item, shown]) };
+  }
   if (!state.hasQuery) notePlace({ seed: state.seed });
   const query = state.hasQuery ? [state.upload?.id, state.item, state.text, state.within, state.k, state.metric] : [state.seed];
   return { ...state, key: JSON.stringify([collection.name, state.labels, ...query]) };
