@@ -1,21 +1,30 @@
 """Queries that are drawings: recognised by the image, or given as strokes; and sketches as examples of classes."""
 
+import base64
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 import lookalike as la
 import pocket_encoder
-from lookalike import images, sample
+from lookalike import images, sample, search
+from lookalike.cli import main
 from lookalike.collection import Collection
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
 from lookalike.query import Query
+from lookalike.server import create_app
+from lookalike.stores.settings import IndexKind, IndexSettings
+from pocket_server import serving
 
 MUG = {
     "strokes": [
@@ -80,6 +89,84 @@ def test_the_image_decides_whether_a_query_is_a_sketch_and_the_answer_says_so(ho
         assert part.branch == "sketch"
     with Collection.open(home / "one") as plain:
         assert plain.search(sketch, metric=metric).branch == "photo"
+
+
+# ---- every metric and index
+
+KINDS: list[tuple[Metric, IndexKind]] = [
+    (Metric.EUCLIDEAN, "none"),
+    (Metric.COSINE, "none"),
+    (Metric.HAMMING, "none"),
+    (Metric.EUCLIDEAN, "hnsw"),
+    (Metric.COSINE, "ivf-pq"),
+]
+
+
+@pytest.fixture(scope="module", params=KINDS, ids="-".join)
+def large(request: pytest.FixtureRequest, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
+    """A collection of photos and 1,000 other vectors, whose index answers if it has one."""
+    metric, index = request.param
+    folder = tmp_path_factory.mktemp("large")
+    encoder = shutil.copytree(home / "both", folder / "encoder")
+    if metric is Metric.HAMMING:
+        card = json.loads((encoder / "encoder.json").read_text())
+        card |= {"output": "bits", "metric": "hamming", "input": card["input"] | {"mean": [0.5] * 3}}
+        (encoder / "encoder.json").write_text(json.dumps(card))
+    with Collection.create(folder / "large", encoder, metric) as shop:
+        shop.add(home / "photos", labels="folder")
+        space, rng = shop.store.space, np.random.default_rng(0)
+        others = np.abs(rng.standard_normal((1_000, space.dimension)))
+        vectors = (others / np.linalg.norm(others, axis=1, keepdims=True)).astype(np.float32)
+        if metric is Metric.HAMMING:
+            vectors = np.packbits(others > np.median(others), axis=1)
+        item = next(iter(shop))
+        shop.store.upsert([replace(item, id=f"other{i}", label="other") for i in range(1_000)], vectors)
+        if index != "none":
+            shop.tune(IndexSettings(budget=0, index=index))
+            assert shop.build_index()
+        yield shop
+
+
+@pytest.mark.parametrize("label", [None, "mug"])
+def test_a_sketch_finds_the_nearest_items_by_every_metric_and_index(
+    large: Collection,
+    home: Path,
+    label: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = home / "mug.json"
+    answer = large.search(path, sketch=True, k=5, label=label)
+    assert answer.branch == "sketch"
+    status = large.status()
+    assert status is not None
+    assert answer.exact is (status.index is None or label is not None)  # of few rows a search is exact
+    items = [item for item in large if label in (None, item.label)]
+    (vector,) = large.embedder.embed([path], "sketch")
+    vectors = large.store.vectors([item.id for item in items])
+    hits = search.knn(vector[None], vectors, len(items), large.metric)
+    true = {items[row].id: distance for row, distance in zip(hits.rows.tolist(), hits.distances.tolist(), strict=True)}
+    assert len(answer) == min(5, len(items))
+    assert [hit.distance for hit in answer] == pytest.approx([true[hit.item.id] for hit in answer], abs=1e-5)
+    if answer.exact:
+        assert [hit.distance for hit in answer] == pytest.approx(sorted(true.values())[:5], abs=1e-5)
+
+    expected = [(hit.item.id, pytest.approx(hit.distance, abs=1e-5)) for hit in answer]
+    command = ["lookalike", "search", str(large.path), str(path), "--sketch", "-k", "5", "--json"]
+    monkeypatch.setattr(sys, "argv", command + (["--label", label] if label else []))
+    with pytest.raises(SystemExit):
+        main()
+    printed = json.loads(capsys.readouterr().out)
+    body = {"sketch": base64.b64encode(path.read_bytes()).decode(), "k": 5}
+    body |= {"filter": {"labels": [label]}} if label else {}
+    with serving(create_app([large])) as url:
+        sent = httpx.post(f"{url}/api/collections/large/search", json=body).json()
+    for tree in (printed, sent):
+        assert [(hit["id"], hit["distance"]) for hit in tree["hits"]] == expected
+        assert (tree["branch"], tree["exact"], tree["metric"]) == ("sketch", answer.exact, large.metric)
+
+
+# ---- the command line, and classes
 
 
 @pytest.mark.slow
