@@ -9,6 +9,7 @@ import difflib
 import io
 import json
 import os
+import shutil
 import sqlite3
 import struct
 import sys
@@ -168,6 +169,12 @@ COMMANDS = (
     "train --from toyshop photos",
     "train classes --labels strange.csv",
     "train photos",
+    "train --sketches-for nowhere",
+    "train --sketches-for shop",
+    "train --sketches-for blank",
+    "train --sketches-for shop --to photos",
+    "train --sketches-for shop --whole",
+    "train --sketches-for shop -o drawings=0",
     "export nowhere.safetensors --to new",
     "export resnet18.pth --to new",
     "export torn.safetensors --to new",
@@ -180,6 +187,7 @@ COMMANDS = (
     "study nowhere.yaml",
     "study recipe.yaml",
     "serve shop shop",
+    "serve shop other/shop",
 )
 
 
@@ -195,6 +203,13 @@ def write_labelled_images() -> None:
     products.pop().photo(64).save("one/cups/0.png")
     Path("empty").mkdir()
     Path("torn.npz").write_bytes(b"PK\x03\x04 and no more")
+
+
+def write_blank_images() -> None:
+    """Write white images of different sizes, as many as a sketch branch needs."""
+    Path("blank").mkdir()
+    for i in range(50):
+        Image.new("RGB", (64 + i, 64), "white").save(f"blank/{i}.png")
 
 
 RECIPE = """
@@ -238,12 +253,13 @@ def try_commands() -> list[tuple[str, str, str]]:
     for name, (_, data) in bad_images().items():
         (Path("mixed") / name).write_bytes(data)
     sample.catalogue(1)[0].photo().save("mixed/good.jpg")
+    Path("mixed/drawing.jpg").write_text('{"strokes": [{"points": [[0, 0, 0.5], [1000, 1000, 0.5]]}]}')
     for name in ("clip.mov", "logo.svg", "paper.pdf", "notes.txt"):
         (Path("mixed") / name).write_bytes(b"text")
     code, words = command("index mixed --to mixed --json")
     rows.append(
         (
-            "`index mixed`: the nine files above, one good image, a video, an SVG, a PDF and a text",
+            "`index mixed`: the nine files above, a drawing named .jpg, one good image, a video, an SVG, a PDF and a text",
             f"exit {code}",
             words,
         )
@@ -331,6 +347,11 @@ def render() -> str:
             manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 9'))
             network = Path("swapped.lookalike/encoder/photo.onnx")
             network.write_bytes(network.read_bytes() + b"\x32\0")  # an empty doc_string
+            Path("other").mkdir()
+            shutil.copytree("shop.lookalike", "other/shop.lookalike")
+            write_blank_images()
+            with Collection.create("blank.lookalike", encoders.load("toyshop")) as collection:
+                collection.add(Path("blank"))
             Path("strange.csv").write_text("image,label\ncup.png,cup\n")
             write_recipes()
             write_labelled_images()
