@@ -37,7 +37,8 @@ from lookalike.learn.heads import onnx_graph
 from lookalike.learn.heads.correction import Correction, fit_correction
 from lookalike.learn.heads.features import reduce_output, widen_output
 from lookalike.learn.recipe import SketchRecipe
-from lookalike.learn.sketch_run import MIN_IMAGES, SketchRun, resume_sketches, train_sketches
+from lookalike.learn.recipe.sketch_recipe import MIN_IMAGES
+from lookalike.learn.sketch_run import SketchRun, resume_sketches, train_sketches
 from lookalike.metric import Metric
 
 COUNT = 64
@@ -408,8 +409,11 @@ def test_the_python_function_names_the_encoder_after_the_run(shop: Path, run: Sk
 def test_the_python_function_refuses_bad_input(shop: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="list of changes"):
         la.train_sketches(shop, tmp_path / "run", "drawings=1")
-    with pytest.raises(RecipeError, match="drawings"):
-        la.train_sketches(shop, tmp_path / "run", ["drawings=0"])
+    for change in ("drawings=0", "images=49", "held_out=0.95"):
+        with pytest.raises(RecipeError, match=change.partition("=")[0]):
+            la.train_sketches(shop, tmp_path / "run", [change])
+    with pytest.raises(StorageError, match="too long"):
+        la.train_sketches(shop, tmp_path / ("a" * 300))
     with pytest.raises(NotFoundError, match="no collection"):
         la.train_sketches(tmp_path / "none", tmp_path / "run")
     with pytest.raises(UsageError, match="path"):

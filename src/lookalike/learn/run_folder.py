@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from lookalike import atomic
-from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, StorageError
+from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, StorageError, reason_of
 from lookalike.learn import checkpoint
 from lookalike.learn import recipe as recipes
 from lookalike.learn.recipe import Recipe
@@ -45,8 +45,13 @@ class RunFolder:
 
         Raises:
             AlreadyExistsError: the folder is not empty.
+            StorageError: no folder can have this path.
         """
-        if self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
+        try:
+            is_taken = self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir()))
+        except OSError as e:
+            raise StorageError(f"{self.path} cannot be used: {reason_of(e)}. Choose another folder.") from e
+        if is_taken:
             raise AlreadyExistsError(
                 f"{self.path} already exists. If it is a run, resume it: lookalike train {self.path}; or choose another "
                 "folder."

@@ -46,6 +46,7 @@ from lookalike.learn.heads.features import reduce_output, widen_output
 from lookalike.learn.heads.scores import Gain, measure_gain
 from lookalike.learn.pseudo_sketches import pseudo_sketch
 from lookalike.learn.recipe import PseudoSketchStyle, SketchRecipe, parse_sketches, to_recipe_name
+from lookalike.learn.recipe.sketch_recipe import MIN_IMAGES
 from lookalike.learn.run_folder import ENCODER, RECIPE, RunFolder
 from lookalike.metric import Metric
 from lookalike.parallel import prefetch_map
@@ -54,9 +55,6 @@ from lookalike.query import Branch
 from lookalike.shapes import Bool, Float32, Float64, Int64, UInt8
 from lookalike.stores import Item
 from lookalike.tables import plural
-
-MIN_IMAGES = 50
-"""Fewest images that a sketch branch is fitted to."""
 
 _RESULT = "result.json"
 _PARTS = "drawings"

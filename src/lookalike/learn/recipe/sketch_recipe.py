@@ -8,6 +8,9 @@ from pydantic import Field
 
 from lookalike.learn.part import Count, Part
 
+MIN_IMAGES = 50
+"""Fewest images that a sketch branch is fitted to."""
+
 
 class SketchRecipe(Part):
     """The settings of a sketch branch for a collection."""
@@ -18,9 +21,9 @@ class SketchRecipe(Part):
         None, pattern="^[0-9a-f]{64}$", description="of the collection's encoder; a run with another one is refused"
     )
     seed: int = Field(0, ge=0, lt=2**32)
-    images: Count = Field(2_000, description="most images to learn from, drawn at random")
+    images: int = Field(2_000, ge=MIN_IMAGES, description="most images to learn from, drawn at random")
     drawings: Count = Field(3, le=100, description="pseudo-sketches of each image")
-    held_out: float = Field(0.2, gt=0, lt=1, description="share of the images that measures the gain")
+    held_out: float = Field(0.2, gt=0, le=0.9, description="share of the images that measures the gain")
 
     def absolute(self) -> Self:
         """Return a copy with the absolute path of the collection."""
