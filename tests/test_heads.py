@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from lookalike.errors import DataError
 from lookalike.learn.heads import Head, onnx_graph, whitening
-from lookalike.learn.recipe.head import PrototypesHead
+from lookalike.learn.recipe.head import NetworkPrototypes
 
 
 def _features(seed: int, classes: int = 5, items: int = 8, features: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -31,7 +31,7 @@ def _classifier(seed: int, classes: int = 30, features: int = 12) -> tuple[np.nd
 
 def _prototypes(seed: int, dimension: int = 6) -> tuple[Head, np.ndarray]:
     x, labels = _features(seed)
-    head = whitening.fit_prototypes(x, labels, _classifier(seed), PrototypesHead(kind="prototypes"), dimension)
+    head = whitening.fit_prototypes(x, labels, _classifier(seed), NetworkPrototypes(kind="prototypes"), dimension)
     return head, x
 
 

@@ -32,7 +32,7 @@ from lookalike.learn.heads.lda import fit_lda
 from lookalike.learn.heads.scores import measure_gain, score_queries
 from lookalike.learn.losses import ProxyAnchorTerm, SupervisedContrastiveTerm
 from lookalike.learn.own_labels import whole_recipe
-from lookalike.learn.recipe import Discriminant, HeadRecipe, LinearMetric, Unchanged, Whitening
+from lookalike.learn.recipe import Discriminant, EncoderWhitening, HeadRecipe, LinearMetric, Unchanged
 from lookalike.learn.recipe.head_recipe import BESIDE, CANDIDATES
 from lookalike.metric import Metric
 
@@ -121,9 +121,9 @@ LINEAR = (
 )
 
 
-@pytest.mark.parametrize("settings", [Whitening(kind="whitening"), Discriminant(kind="lda"), *LINEAR])
+@pytest.mark.parametrize("settings", [EncoderWhitening(kind="whitening"), Discriminant(kind="lda"), *LINEAR])
 def test_a_head_finds_the_directions_that_matter(
-    settings: Whitening | Discriminant | LinearMetric,
+    settings: EncoderWhitening | Discriminant | LinearMetric,
 ) -> None:
     features, labels = noisy(0, each=40)
     head = fitting.fit(Features(features[::2]), labels[::2], settings, 0)
@@ -258,16 +258,18 @@ def test_a_projection_beside_the_embedding_adds_what_its_head_left_out() -> None
     features, labels = noisy(0, each=40)
     earlier = unit_vectors(features[:, :4])
     both = Features(earlier, features)
-    head = fitting.fit(both.take(np.arange(len(labels))[::2]), labels[::2], Whitening(kind="whitening", beside=True), 0)
+    head = fitting.fit(
+        both.take(np.arange(len(labels))[::2]), labels[::2], EncoderWhitening(kind="whitening", beside=True), 0
+    )
     after = both.take(np.arange(len(labels))[1::2]).apply(head)
     assert after.shape == earlier[1::2].shape
     rows = np.arange(len(after))
     gain = [score_queries(x, labels[1::2], rows).average_precision.mean() for x in (earlier[1::2], after)]
     assert gain[1] > gain[0] + 0.05
     with pytest.raises(DataError, match=r"Leave out head\.beside"):
-        fitting.fit(Features(features), labels, Whitening(kind="whitening", beside=True), 0)
+        fitting.fit(Features(features), labels, EncoderWhitening(kind="whitening", beside=True), 0)
     with pytest.raises(DataError, match="of 9 numbers"):
-        fitting.fit(both, labels, Whitening(kind="whitening", beside=True, dimension=9), 0)
+        fitting.fit(both, labels, EncoderWhitening(kind="whitening", beside=True, dimension=9), 0)
 
 
 def test_the_run_of_a_head_is_not_resumed(fitted: HeadRun, capsys: pytest.CaptureFixture[str]) -> None:
@@ -316,7 +318,7 @@ def test_too_few_images_or_classes_are_refused(
     ],
 )
 def test_an_invalid_head_is_explained_by_its_key_alone(photos: Path, override: str, error: str) -> None:
-    tree = recipe(photos, "pocket", head=Whitening(kind="whitening")).to_tree()
+    tree = recipe(photos, "pocket", head=EncoderWhitening(kind="whitening")).to_tree()
     with pytest.raises(RecipeError) as e:
         recipes.parse_head(tree, [override])
     (line,) = str(e.value).splitlines()[1:]

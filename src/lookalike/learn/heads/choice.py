@@ -11,7 +11,7 @@ from lookalike.learn.heads import fitting
 from lookalike.learn.heads.fitting import is_beside
 from lookalike.learn.heads.head import Features
 from lookalike.learn.heads.scores import score_queries
-from lookalike.learn.recipe.head_recipe import Discriminant, HeadSettings, LinearMetric, Unchanged, Whitening
+from lookalike.learn.recipe.head_recipe import Discriminant, EncoderWhitening, HeadSettings, LinearMetric, Unchanged
 from lookalike.progress import SILENT, Progress
 from lookalike.shapes import Int64
 
@@ -65,7 +65,7 @@ def head_name(settings: HeadSettings) -> str:
     match settings:
         case LinearMetric(loss=loss):
             name = f"linear, {loss.kind}"
-        case Whitening(shrinkage=shrinkage) | Discriminant(shrinkage=shrinkage):
+        case EncoderWhitening(shrinkage=shrinkage) | Discriminant(shrinkage=shrinkage):
             name = f"{settings.kind}, shrinkage {shrinkage:g}"
         case Unchanged():
             name = settings.kind

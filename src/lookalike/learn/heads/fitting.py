@@ -17,8 +17,8 @@ from lookalike.learn.heads.lda import fit_lda
 from lookalike.learn.heads.linear import fit_linear
 from lookalike.learn.heads.whitening import check_dimension, fit_whitening, main_axes
 from lookalike.learn.networks import weights
-from lookalike.learn.recipe import PrototypesHead, PublicNetwork, Recipe
-from lookalike.learn.recipe.head_recipe import Discriminant, HeadSettings, LinearMetric, Unchanged, Whitening
+from lookalike.learn.recipe import NetworkPrototypes, PublicNetwork, Recipe
+from lookalike.learn.recipe.head_recipe import Discriminant, EncoderWhitening, HeadSettings, LinearMetric, Unchanged
 from lookalike.shapes import Float32, Float64, Int64
 
 # Images whose copies are embedded, twice each.
@@ -38,7 +38,7 @@ def fit(features: Features, labels: Int64[np.ndarray, " n"], settings: HeadSetti
     match settings:
         case Unchanged():
             return None
-        case Whitening(shrinkage=shrinkage, dimension=dimension):
+        case EncoderWhitening(shrinkage=shrinkage, dimension=dimension):
             return fit_whitening(x, labels, shrinkage=shrinkage, dimension=dimension)
         case Discriminant(shrinkage=shrinkage, dimension=dimension):
             return fit_lda(x, labels, shrinkage=shrinkage, dimension=dimension)
@@ -47,7 +47,7 @@ def fit(features: Features, labels: Int64[np.ndarray, " n"], settings: HeadSetti
 
 
 def _fit_beside(
-    features: Features, labels: Int64[np.ndarray, " n"], settings: Whitening | LinearMetric, seed: int
+    features: Features, labels: Int64[np.ndarray, " n"], settings: EncoderWhitening | LinearMetric, seed: int
 ) -> Head:
     """Fit a projection of the inner features, and the main axes of the embeddings with it.
 
@@ -68,9 +68,9 @@ def _fit_beside(
     return replace(head, axes=main_axes(both.T @ both / len(both), dimension).astype(np.float32))
 
 
-def is_beside(settings: HeadSettings) -> TypeGuard[Whitening | LinearMetric]:
+def is_beside(settings: HeadSettings) -> TypeGuard[EncoderWhitening | LinearMetric]:
     """Return whether a head keeps the embedding beside a projection of the features before the last layers."""
-    return isinstance(settings, Whitening | LinearMetric) and settings.beside
+    return isinstance(settings, EncoderWhitening | LinearMetric) and settings.beside
 
 
 def fit_of_run(recipe: Recipe, encoder: Encoder, training: LabelledImages) -> Head:
@@ -90,7 +90,7 @@ def fit_of_run(recipe: Recipe, encoder: Encoder, training: LabelledImages) -> He
     photos = training.take(~training.sketch)
     features = _embed(encoder, photos)
     copies = _copies(recipe, encoder, photos, features) if settings.copies else None
-    if isinstance(settings, PrototypesHead):
+    if isinstance(settings, NetworkPrototypes):
         assert isinstance(recipe.network, PublicNetwork)  # noqa: S101 -- the recipe is checked
         classifier = weights.classifier(recipe.network)
         return whitening.fit_prototypes(features, photos.labels, classifier, settings, dimension, copies)

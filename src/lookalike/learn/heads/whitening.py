@@ -4,7 +4,7 @@ import numpy as np
 
 from lookalike.errors import DataError
 from lookalike.learn.heads.head import Classes, Head, softmax, unit_vectors
-from lookalike.learn.recipe.head import PrototypesHead
+from lookalike.learn.recipe.head import NetworkPrototypes
 from lookalike.shapes import Float32, Float64, Int64
 
 # The weight of the classifier's own prototypes among the axes of embeddings, so that rare classes have directions too.
@@ -46,7 +46,7 @@ def fit_prototypes(
     features: Float32[np.ndarray, "n f"],
     labels: Int64[np.ndarray, " n"],
     classifier: tuple[Float32[np.ndarray, "c f"], Float32[np.ndarray, " c"]],
-    settings: PrototypesHead,
+    settings: NetworkPrototypes,
     dimension: int,
     copies: Float64[np.ndarray, "f f"] | None = None,
 ) -> Head:

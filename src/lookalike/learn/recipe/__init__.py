@@ -17,14 +17,14 @@ from lookalike.learn.losses import (
 )
 from lookalike.learn.recipe.augment import Augment
 from lookalike.learn.recipe.data import Data
-from lookalike.learn.recipe.head import ClosedForm, PrototypesHead, WhiteningHead
+from lookalike.learn.recipe.head import ClosedForm, NetworkPrototypes, NetworkWhitening
 from lookalike.learn.recipe.head_recipe import (
     Discriminant,
+    EncoderWhitening,
     HeadData,
     HeadRecipe,
     LinearMetric,
     Unchanged,
-    Whitening,
 )
 from lookalike.learn.recipe.network import (
     IMAGENET,
@@ -85,6 +85,7 @@ __all__ = [
     "Discriminant",
     "EarlyStopping",
     "EfficientNetLiteNetwork",
+    "EncoderWhitening",
     "FastNetwork",
     "FolderSource",
     "HeadData",
@@ -94,12 +95,13 @@ __all__ = [
     "LossTerm",
     "MultiSimilarityTerm",
     "Network",
+    "NetworkPrototypes",
+    "NetworkWhitening",
     "OneCycle",
     "Optimiser",
     "PKSampler",
     "PairSampler",
     "Precision",
-    "PrototypesHead",
     "ProxyAnchorTerm",
     "PseudoSketchKind",
     "PseudoSketchStyle",
@@ -123,8 +125,6 @@ __all__ = [
     "TripletTerm",
     "Unchanged",
     "VGGNetwork",
-    "Whitening",
-    "WhiteningHead",
     "imagenet_input",
     "override",
     "parse",

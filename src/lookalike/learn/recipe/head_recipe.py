@@ -10,6 +10,7 @@ from lookalike.datasets import Source
 from lookalike.encoders.card import MAX_DIMENSION, Scope, Text
 from lookalike.learn.losses import ProxyAnchorTerm, SupervisedContrastiveTerm
 from lookalike.learn.part import Count, Part, Positive
+from lookalike.learn.recipe.head import Whitening
 
 _Shrinkage = Annotated[float, Field(ge=0, le=1)]
 _Dimension = Annotated[int, Field(gt=0, le=MAX_DIMENSION)]
@@ -29,11 +30,9 @@ class Unchanged(Part):
     kind: Literal["none"] = "none"
 
 
-class Whitening(Part):
-    """A projection that whitens within classes; see ``heads.whitening.fit_whitening``."""
+class EncoderWhitening(Whitening):
+    """Whitening of an encoder's embeddings."""
 
-    kind: Literal["whitening"]
-    shrinkage: _Shrinkage = 0.3
     dimension: _Dimension | None = Field(None, description="numbers of an embedding; by default as many as before")
     beside: _Beside = False
 
@@ -61,23 +60,23 @@ class LinearMetric(Part):
     learning_rate: Positive = 1e-3
 
 
-HeadSettings = Annotated[Unchanged | Whitening | Discriminant | LinearMetric, Field(discriminator="kind")]
+HeadSettings = Annotated[Unchanged | EncoderWhitening | Discriminant | LinearMetric, Field(discriminator="kind")]
 """Any head that a recipe can name."""
 
-CANDIDATES: tuple[Unchanged | Whitening | Discriminant | LinearMetric, ...] = (
+CANDIDATES: tuple[Unchanged | EncoderWhitening | Discriminant | LinearMetric, ...] = (
     Unchanged(),
-    Whitening(kind="whitening", shrinkage=0.1),
-    Whitening(kind="whitening", shrinkage=0.3),
-    Whitening(kind="whitening", shrinkage=0.5),
-    Whitening(kind="whitening", shrinkage=0.8),
+    EncoderWhitening(kind="whitening", shrinkage=0.1),
+    EncoderWhitening(kind="whitening", shrinkage=0.3),
+    EncoderWhitening(kind="whitening", shrinkage=0.5),
+    EncoderWhitening(kind="whitening", shrinkage=0.8),
     Discriminant(kind="lda", shrinkage=0.5),
     LinearMetric(kind="linear", loss=ProxyAnchorTerm(kind="proxy_anchor")),
     LinearMetric(kind="linear", loss=SupervisedContrastiveTerm(kind="supervised_contrastive")),
 )
 """The heads that ``auto`` compares."""
 
-BESIDE: tuple[Whitening | LinearMetric, ...] = (
-    Whitening(kind="whitening", shrinkage=0.3, beside=True),
+BESIDE: tuple[EncoderWhitening | LinearMetric, ...] = (
+    EncoderWhitening(kind="whitening", shrinkage=0.3, beside=True),
     LinearMetric(kind="linear", loss=SupervisedContrastiveTerm(kind="supervised_contrastive"), beside=True),
 )
 """Those that it compares, too, if a network has features before its last layers."""

@@ -11,7 +11,7 @@ from lookalike.encoders.card import Line, Scope, Text
 from lookalike.errors import RecipeError
 from lookalike.learn.losses import RelationalDistillationTerm, SelfDistillationTerm, SoftLabelsTerm, TripletTerm
 from lookalike.learn.part import Part
-from lookalike.learn.recipe.head import ClosedForm, PrototypesHead
+from lookalike.learn.recipe.head import ClosedForm, NetworkPrototypes
 from lookalike.learn.recipe.network import IMAGENET, Network, PublicNetwork, imagenet_input
 from lookalike.learn.recipe.stage import Stage
 from lookalike.query import Branch
@@ -82,7 +82,7 @@ class Recipe(Part):
         if self.head and not (net.unit and net.neck and not net.mirror):
             msg = "head gives embeddings of length 1; leave out network.unit, network.neck and network.mirror"
             raise ValueError(msg)
-        if isinstance(self.head, PrototypesHead) and not public:
+        if isinstance(self.head, NetworkPrototypes) and not public:
             msg = f"the head prototypes needs the classifier of network.weights: {IMAGENET}"
             raise ValueError(msg)
         distils = any(isinstance(t, SelfDistillationTerm) for stage in self.stages for t in stage.losses)
