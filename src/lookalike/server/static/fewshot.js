@@ -176,7 +176,7 @@ export function fewShot({ current, results, query, chooseFile, refuseFile, showE
         return null;
       } finally {
         clearTimeout(timer);
-        if (!signal.aborted) $("classes").removeAttribute("aria-busy");
+        if (!signal.aborted && !query.waits) $("classes").removeAttribute("aria-busy");
       }
     },
   };

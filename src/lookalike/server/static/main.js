@@ -96,6 +96,7 @@ async function show({ traversed = false, again = false } = {}) {
       refreshes,
     });
     if (signal.aborted) return;
+    if (query.waits) $("grid").setAttribute("aria-busy", "true");
     if (!answer.hits.length) $("shuffle").hidden = true;
     if (state.lost) showLost();
     if (traversed) scrollTo({ top: place.y, behavior: "instant" });

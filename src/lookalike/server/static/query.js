@@ -201,6 +201,10 @@ export function queryPanel({ described, drawingChanged, cleared }) {
     drawExample,
     /** Close the dialog in which the user draws an example. */
     closeDrawing: () => closeDrawing(false),
+    /** Whether the last strokes will be searched by: results that come before are those of an older drawing. */
+    get waits() {
+      return strokeTimer !== null && !board.drawing;
+    },
     get drawsExample() {
       return finishExample !== null;
     },
