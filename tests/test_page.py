@@ -1421,10 +1421,15 @@ def test_a_photo_and_a_drawing_are_classified_by_files_items_and_drawings(visit:
     expect(card(page, "drawings").locator(".drawn")).to_have_text("taken for a sketch")
 
 
-def test_reload_and_back_restore_classes(visit: Visit, shop: Shop) -> None:
+def test_reload_and_back_restore_classes(visit: Visit, shop: Shop, tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    Image.effect_noise((1600, 1200), 80).save(large)
     page = visit("#view=classes")
     files, drawings = named(page, 1, "files"), named(page, 2, "drawings")
-    for one, paths in ((files, shop.photos[6:8]), (drawings, [DRAWINGS / "heel-1.json", DRAWINGS / "tshirt-1.json"])):
+    for one, paths in (
+        (files, [large, shop.photos[7]]),
+        (drawings, [DRAWINGS / "heel-1.json", DRAWINGS / "tshirt-1.json"]),
+    ):
         with page.expect_file_chooser() as chooser:
             one.get_by_role("button", name="Files", exact=True).click()
         chooser.value.set_files(list(paths))
@@ -1435,7 +1440,9 @@ def test_reload_and_back_restore_classes(visit: Visit, shop: Shop) -> None:
     page.reload()
     order_of_classes(page)
     assert page.locator(".class-facts").all_inner_texts() == shown
-    page.wait_for_function("document.querySelector('.example img')?.naturalWidth > 0")
+    widths = "[...document.querySelectorAll('.example img')].map((img) => img.naturalWidth)"
+    page.wait_for_function(f"{widths}.filter(Boolean).length === 2")
+    assert max(page.evaluate(widths)) == 1024  # a smaller copy, since all examples travel with each query
     files.get_by_role("button", name=re.compile("^Remove .* from files")).first.press("Enter")
     expect(page.locator(".example")).to_have_count(3)
     assert focused(page) == "remove-example"

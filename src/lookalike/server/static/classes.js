@@ -217,9 +217,6 @@ export function classesView({ rename, remove, removeExample, chooseFiles, pickIt
     /** Put the focus on the name of the class at a place. */
     focusName: (place) => cards[place]?.name.focus(),
     nameOf,
-    get answer() {
-      return answer;
-    },
   };
 }
 
