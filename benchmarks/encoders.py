@@ -32,8 +32,9 @@ from lookalike import encoders, images, parallel
 from lookalike.embedding import Embedder
 from lookalike.evaluation import copies, fewshot, retrieval
 from lookalike.evaluation.labels import LabelledVectors
-from lookalike.learn import export, recipe
+from lookalike.learn import recipe
 from lookalike.learn.networks import Siamese
+from lookalike.learn.onnx_export import to_onnx
 from lookalike.metric import Metric
 
 _BATCH = 8
@@ -168,7 +169,7 @@ def _pooled(name: str, kind: str) -> Model:
     """Make a model of the features of a network with ImageNet weights."""
     config: Any = TypeAdapter(recipe.Network).validate_python({"backbone": kind, "weights": recipe.IMAGENET})
     size = recipe.imagenet_input({"backbone": kind, "weights": recipe.IMAGENET})["size"]
-    model = export.to_onnx(Siamese(config, ("photo",), features=True).eval().branch("photo"), size).SerializeToString()
+    model = to_onnx(Siamese(config, ("photo",), features=True).eval().branch("photo"), size).SerializeToString()
     session = _session(model)
 
     def embed(batch: Sequence[Image.Image]) -> np.ndarray:

@@ -24,6 +24,7 @@ from lookalike.learn import export, networks, recipe
 from lookalike.learn.networks.convnext import ConvNeXtBlock
 from lookalike.learn.networks.plain import KochNet, SmallCNN
 from lookalike.learn.networks.resnet import SqueezeExcite
+from lookalike.learn.onnx_export import to_onnx
 from pocket_hub import hub_of
 from pocket_server import serving
 
@@ -646,7 +647,7 @@ def test_a_hub_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_backbone_is_exported_and_onnx_runtime_agrees(network: dict[str, Any], size: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = networks.Siamese(config(**network), ("photo",)).eval()
-    onnx.save(export.with_float16_weights(export.to_onnx(net.branch("photo"), size)), tmp_path / "photo.onnx")
+    onnx.save(export.with_float16_weights(to_onnx(net.branch("photo"), size)), tmp_path / "photo.onnx")
     graph.check((tmp_path / "photo.onnx").read_bytes())
     # Three images, because the program was traced with two.
     x = noise(3, 3, size, size)

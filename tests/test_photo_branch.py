@@ -79,6 +79,7 @@ def test_training_begins_nearer_to_the_photos_than_random_weights(tmp_path: Path
         ("network.dimension=32", "set network.dimension: 48"),
         ("data.mean=[0.5, 0.5, 0.5]", "data.mean"),
         ("network.crop_ink=null", "set data.size: 32, or network.crop_ink"),
+        ("shaded=20", "takes no images of 20 pixels; set shaded: 32"),
     ],
 )
 def test_a_network_that_does_not_fit_the_photos_is_refused(tmp_path: Path, change: str, message: str) -> None:
@@ -206,3 +207,15 @@ def test_drawings_of_a_batch_are_cropped_alone_and_a_blank_sheet_stays_blank() -
     for i, alone in enumerate((one, two, blank)):
         assert torch.allclose(together[i], crop(alone)[0], atol=1e-5)
     assert torch.allclose(together[2], torch.ones(3, 16, 16))
+
+
+@pytest.mark.slow
+def test_shaded_drawings_join_the_sketch_branch(tmp_path: Path) -> None:
+    trained = Encoder.open(tiny_run.start(write(tmp_path, shaded=32), tmp_path / "run"))  # which compares it with NumPy
+    plain = Encoder.open(tiny_run.start(write(tmp_path), tmp_path / "plain"))
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    joined, lines = trained.embed(images, "sketch"), plain.embed(images, "sketch")
+    assert np.allclose(np.linalg.norm(joined, axis=1), 1, atol=1e-3)
+    assert 0.1 < float((joined * lines).sum(axis=1).mean()) < 0.999
+    blank = np.full((1, 32, 32, 3), 255, np.uint8)
+    assert np.isfinite(trained.embed(blank, "sketch")).all()

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from lookalike.encoders import graph
-from lookalike.learn import export, quantise
+from lookalike.learn import quantise
 from lookalike.learn.networks.efficientnet_lite import InvertedBottleneck
+from lookalike.learn.onnx_export import to_onnx
 
 
 class _Net(nn.Module):
@@ -31,7 +32,7 @@ class _Net(nn.Module):
 @pytest.fixture(scope="module")
 def model() -> onnx.ModelProto:
     torch.manual_seed(0)
-    return export.to_onnx(_Net().eval(), 32)
+    return to_onnx(_Net().eval(), 32)
 
 
 def test_static_int8_is_smaller_near_the_float_network_and_leaves_the_head(model: onnx.ModelProto) -> None:

@@ -60,7 +60,7 @@ def views(samples: LabelledImages, config: Augment, count: int, seed: int) -> La
         for start in range(0, len(rows), _CHUNK):
             part = slice(start, start + _CHUNK)
             x = change(pixels.to_tensor(samples.images[rows[part]])).clamp(0, 1)
-            images[part] = (x * 255).round().byte().permute(0, 2, 3, 1).numpy()
+            images[part] = pixels.to_images(x)
     return LabelledImages(images, samples.labels[rows], np.arange(len(rows)), samples.sketch[rows], samples.classes)
 
 

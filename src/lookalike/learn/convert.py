@@ -28,8 +28,9 @@ from lookalike.evaluation import retrieval
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.learn import agreement, quantise, recipe, state_dict
 from lookalike.learn.agreement import save_network
-from lookalike.learn.export import to_onnx, with_float16_weights
+from lookalike.learn.export import with_float16_weights
 from lookalike.learn.networks import BranchNetwork
+from lookalike.learn.onnx_export import to_onnx
 from lookalike.learn.pixels import normalise, to_tensor
 from lookalike.learn.recipe.network import IMAGENET, imagenet_input
 from lookalike.learn.state_dict import StateDict

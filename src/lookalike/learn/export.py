@@ -1,9 +1,7 @@
 """Export a trained network as an encoder artefact, checked against the network."""
 
-import logging
 import platform
 import shutil
-import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
+from torch import Tensor
 from torch.nn import functional
 
 from lookalike import atomic
@@ -25,17 +23,18 @@ from lookalike.encoders import Card, Encoder
 from lookalike.encoders.card import Input, Provenance
 from lookalike.errors import EncoderError
 from lookalike.evaluation.embedded import embed_images
-from lookalike.learn import agreement, quantise, validating
+from lookalike.learn import agreement, quantise, shaded_branch, validating
 from lookalike.learn.agreement import save_network
 from lookalike.learn.data import StageData
-from lookalike.learn.heads import Head, fitting, onnx_graph
+from lookalike.learn.heads import fitting, onnx_graph
 from lookalike.learn.networks import Siamese, branches_of, weights
+from lookalike.learn.onnx_export import to_onnx
 from lookalike.learn.photo_branch import PhotoBranch
-from lookalike.learn.pixels import normalise, to_tensor
+from lookalike.learn.pixels import normalise, to_images, to_tensor
 from lookalike.learn.recipe import Precision, Recipe
 from lookalike.metric import Metric
 from lookalike.query import Branch
-from lookalike.shapes import Float32, UInt8
+from lookalike.shapes import Float, Float32, UInt8
 
 # Smaller tensors stay float32: some are shapes and scales, and the first layers change embeddings most. In EfficientNet-Lite0
 # they are 1 % of the file, and float16 weights then move an embedding by 0.3 % of its length, not by 0.9 %.
@@ -76,7 +75,7 @@ def write(
     """Write the artefact, and check that its embeddings are those of the network.
 
     A head in closed form is fitted here, to the features of the network as it is exported. A fixed photo branch is copied, and
-    the artefact has its input.
+    the artefact has its input; with ``shaded``, drawings also pass through its network.
 
     Args:
         recipe: the run's recipe; the artefact has the input size and normalisation of its last stage.
@@ -105,6 +104,12 @@ def write(
         shutil.copyfile(photos.encoder.folder / "photo.onnx", new / "photo.onnx")
     if recipe.int8:
         models = {name: quantise.static(model, _calibration_images(data, card, name)) for name, model in models.items()}
+    expected = {name: _embed_by_torch(network, card.input, name, _of_branch(held_out, name)) for name in models}
+    if photos and recipe.shaded:
+        drawings = to_images(_training_images(data, card, "sketch", shaded_branch.CENTRED))
+        with shaded_branch.make(photos.encoder, recipe.shaded, drawings) as shaded:
+            models["sketch"] = shaded.join_network(models["sketch"])
+            expected["sketch"] = shaded.join(expected["sketch"], _of_branch(held_out, "sketch"))
     _write(new, card, models)
     head = None
     if recipe.head:
@@ -112,16 +117,16 @@ def write(
         card = card.model_copy(update={"dimension": recipe.network.dimension})
         models = {name: onnx_graph.append(model, head) for name, model in models.items()}
         _write(new, card, models)
-    if head or recipe.int8:
+        expected = {name: head.apply(features) for name, features in expected.items()}
+    if head or recipe.int8 or recipe.shaded:
         # The figures of the epochs are those of the features in float32.
         _write_card(new, _with_figures(card, held_out, Encoder.open(new)))
     for name, model in models.items():
-        images = held_out.images[np.flatnonzero(held_out.sketch == (name == "sketch"))[: agreement.COMPARED]]
-        expected = _embed_by_torch(network, card.input, name, images, head)
+        images = _of_branch(held_out, name)
         if recipe.int8:
-            _check_int8(float(agreement.cosines(Encoder.open(new).embed(images, name), expected).mean()), name)
+            _check_int8(float(agreement.cosines(Encoder.open(new).embed(images, name), expected[name]).mean()), name)
         else:
-            agreement.check_float(new, name, model, images, expected, "Train longer, or try another network.")
+            agreement.check_float(new, name, model, images, expected[name], "Train longer, or try another network.")
     shutil.rmtree(folder, ignore_errors=True)
     new.replace(folder)
     atomic.sync(folder.parent)
@@ -148,12 +153,18 @@ def _check_int8(cosine: float, branch: Branch) -> None:
 
 
 def _calibration_images(data: StageData, card: Card, branch: Branch) -> Float32[np.ndarray, "n 3 s s"]:
-    """Choose training images of a branch, evenly, and normalise them."""
+    """Choose training images of a branch, and normalise them."""
+    return normalise(_training_images(data, card, branch, _CALIBRATED), card.input).numpy()
+
+
+def _training_images(data: StageData, card: Card, branch: Branch, count: int) -> Float[Tensor, "n 3 s s"]:
+    """Choose training images of a branch, evenly, in 0…1 and in the size of the artefact's input.
+
+    Beside a fixed photo branch, that may be larger than the images that the sketch branch is trained on.
+    """
     rows = np.flatnonzero(data.training.sketch == (branch == "sketch"))
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _CALIBRATED)).astype(int))]
-    x = normalise(to_tensor(data.training.images[rows]), card.input)
-    # Beside a fixed photo branch, the artefact's input may be larger than the images that its sketch branch is trained on.
-    return functional.interpolate(x, card.input.size, mode="bilinear").numpy()
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(int))]
+    return functional.interpolate(to_tensor(data.training.images[rows]), card.input.size, mode="bilinear")
 
 
 def _with_figures(card: Card, samples: LabelledImages, encoder: Encoder) -> Card:
@@ -222,44 +233,6 @@ def _last_parts(path: str) -> str:
     return "/".join(Path(path).parts[-2:])
 
 
-def to_onnx(branch: nn.Module, size: int) -> onnx.ModelProto:
-    """Convert a network of images ``(n, 3, size, size)`` to ONNX, for any n.
-
-    Raises:
-        EncoderError: torch cannot convert it.
-    """
-    example = torch.zeros(2, 3, size, size)
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    with warnings.catch_warnings():
-        # The exporter warns and logs about its internals.
-        warnings.simplefilter("ignore")
-        log.setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            branch,
-            (example,),
-            input_names=["pictures"],
-            output_names=["embeddings"],
-            dynamic_shapes={"x": {0: torch.export.Dim("n")}},
-            dynamo=True,
-            verbose=False,
-        )
-    log.setLevel(level)
-    if program is None:
-        raise EncoderError("torch could not export the network to ONNX. Try another network.")
-    return _without_traces(program.model_proto)
-
-
-def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Remove the exporter's notes about its source: people share encoders, and the notes have paths of this machine."""
-    graph = model.graph
-    values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
-    for part in (model, graph, *graph.node, *values):
-        del part.metadata_props[:]
-        part.ClearField("doc_string")
-    return model
-
-
 def with_float16_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Store large weights as float16 with a cast after each: half the file size; the arithmetic stays float32."""
     model = deepcopy(model)
@@ -286,12 +259,17 @@ def with_float16_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def _of_branch(samples: LabelledImages, branch: Branch) -> UInt8[np.ndarray, "n s s 3"]:
+    """Choose images of a branch to compare embeddings of."""
+    return samples.images[np.flatnonzero(samples.sketch == (branch == "sketch"))[: agreement.COMPARED]]
+
+
 @torch.inference_mode()
 def _embed_by_torch(
-    network: Siamese, spec: Input, branch: Branch, images: UInt8[np.ndarray, "n s s 3"], head: Head | None
+    network: Siamese, spec: Input, branch: Branch, images: UInt8[np.ndarray, "n s s 3"]
 ) -> Float32[np.ndarray, "n d"]:
-    features = network.branch(branch)(normalise(to_tensor(images), spec)).numpy()
-    return features if head is None else head.apply(features)
+    embeddings: Float32[np.ndarray, "n d"] = network.branch(branch)(normalise(to_tensor(images), spec)).numpy()
+    return embeddings
 
 
 def _model_card(card: Card) -> str:

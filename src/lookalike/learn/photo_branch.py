@@ -15,7 +15,7 @@ from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder
 from lookalike.errors import MismatchError
 from lookalike.folder import load_encoder
-from lookalike.learn import data, validating
+from lookalike.learn import data, shaded_branch, validating
 from lookalike.learn.data import StageData
 from lookalike.learn.embedded import embed_once
 from lookalike.learn.networks import Siamese
@@ -52,7 +52,8 @@ def load(recipe: Recipe) -> Encoder | None:
 
     Raises:
         NotFoundError, EncoderError: the encoder does not exist or cannot be read.
-        MismatchError: the recipe's network does not give vectors of its kind, or takes another normalisation.
+        MismatchError: the recipe's network does not give vectors of its kind, or takes another normalisation; or the encoder's
+            network takes no shaded drawings.
     """
     if recipe.photos is None:
         return None
@@ -78,6 +79,8 @@ def load(recipe: Recipe) -> Encoder | None:
                 f"photos: “{card.name}” takes images of {card.input.size} pixels, not of {stage.data.size}; set data.size: "
                 f"{card.input.size}, or network.crop_ink."
             )
+    if recipe.shaded:
+        shaded_branch.check(encoder, recipe.shaded)
     return encoder
 
 

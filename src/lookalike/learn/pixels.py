@@ -16,6 +16,11 @@ def to_tensor(images: UInt8[np.ndarray, "n s s 3"], device: torch.device | None 
     return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(255)
 
 
+def to_images(x: Float[Tensor, "n 3 s s"]) -> UInt8[np.ndarray, "n s s 3"]:
+    """Convert a tensor with values in 0…1 to images."""
+    return (x * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
 def normalise(x: Float[Tensor, "n 3 s s"], config: recipe.Data | Input) -> Float[Tensor, "n 3 s s"]:
     """Normalise by the mean and standard deviation of a recipe or of an encoder's card."""
     mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (config.mean, config.std))

@@ -16,12 +16,12 @@ from lookalike.encoders.paths import own_file
 from lookalike.encoders.public import Found
 from lookalike.errors import EncoderError, MismatchError, UsageError
 from lookalike.learn import recipe
-from lookalike.learn.export import to_onnx
 from lookalike.learn.networks import backbone
 from lookalike.learn.networks.clip import ClipVisionTransformer, Shape
 from lookalike.learn.networks.convnext import KINDS as CONVNEXTS
 from lookalike.learn.networks.resnet import KINDS as RESNETS
 from lookalike.learn.networks.weights import differences
+from lookalike.learn.onnx_export import to_onnx
 
 # timm's names of the architectures that are written here, which are also names of backbones.
 _ARCHITECTURES = (*RESNETS, "vgg16", *CONVNEXTS)

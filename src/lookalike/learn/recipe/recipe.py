@@ -7,7 +7,7 @@ import numpy as np
 import yaml
 from pydantic import Field, model_validator
 
-from lookalike.encoders.card import Line, Scope, Text
+from lookalike.encoders.card import MAX_SIZE, Line, Scope, Text
 from lookalike.errors import RecipeError
 from lookalike.learn.losses import RelationalDistillationTerm, SelfDistillationTerm, SoftLabelsTerm, TripletTerm
 from lookalike.learn.part import Part
@@ -47,6 +47,12 @@ class Recipe(Part):
         None,
         min_length=1,
         description="an encoder whose photo branch stays as it is; the run trains only a sketch branch, towards its vectors",
+    )
+    shaded: int | None = Field(
+        None,
+        ge=8,
+        le=MAX_SIZE,
+        description="the network of photos embeds a drawing too, shaded as a solid thing, at these pixels per side; the sum finds more",
     )
     head: ClosedForm | None = Field(
         None, description="fitted in closed form to the features after the last stage; by default a layer is trained"
@@ -92,6 +98,9 @@ class Recipe(Part):
 
     def _check_photos(self) -> None:
         if self.photos is None:
+            if self.shaded:
+                msg = "shaded shows drawings to the photo network of an encoder; name it by photos: ENCODER, or leave shaded out"
+                raise ValueError(msg)
             following = (RelationalDistillationTerm, SoftLabelsTerm)
             kinds = [t.kind for stage in self.stages for t in stage.losses if isinstance(t, following)]
             if kinds:
