@@ -49,6 +49,11 @@ def test_a_drawing_is_grey_of_the_photos_shape_and_follows_from_the_seed(
     assert (image == before).all()
 
 
+def test_the_kind_photo_is_the_photo_itself() -> None:
+    image = product()
+    assert (pseudo_sketch(image, PseudoSketchStyle(kinds=("photo",)), np.random.default_rng(0)) == image).all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("drop", [0.0, 0.9])
 def test_strokes_follow_the_outline_of_a_product(kind: PseudoSketchKind, drop: float) -> None:

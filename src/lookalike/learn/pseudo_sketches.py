@@ -7,12 +7,13 @@ width, and some left out.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from lookalike.datasets import LabelledImages
-from lookalike.learn.recipe.pseudo_sketches import PseudoSketches, PseudoSketchKind, PseudoSketchStyle
+from lookalike.learn.recipe.pseudo_sketches import PseudoSketches, PseudoSketchStyle
 from lookalike.shapes import Bool, Float32, UInt8
 
 # The side of an image, in pixels, for which the scales of the filters are given.
@@ -28,7 +29,7 @@ _BENDS = 4
 def pseudo_sketch(
     image: UInt8[np.ndarray, "h w 3"], style: PseudoSketchStyle, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw a photo in black strokes on white.
+    """Draw a photo in black strokes on white, or return it as it is.
 
     Args:
         image: the photo, RGB.
@@ -39,6 +40,8 @@ def pseudo_sketch(
         The drawing. It is white if the photo has no edge; otherwise it has the longest stroke at least.
     """
     kind = style.kinds[rng.integers(len(style.kinds))]
+    if kind == "photo":
+        return image
     found = _select(_trace(_edge_map(image, kind, rng)), image, style, rng)
     return _draw(found, image, style, rng)
 
@@ -76,7 +79,7 @@ def _drawn(samples: LabelledImages, config: PseudoSketches) -> Bool[np.ndarray, 
 
 
 def _edge_map(
-    image: UInt8[np.ndarray, "h w 3"], kind: PseudoSketchKind, rng: np.random.Generator
+    image: UInt8[np.ndarray, "h w 3"], kind: Literal["edges", "regions", "lines"], rng: np.random.Generator
 ) -> UInt8[np.ndarray, "h w"]:
     """Mark what a drawing traces, with 255."""
     scale = max(image.shape[:2]) / _REFERENCE

@@ -96,9 +96,19 @@ def make(photos: Encoder, size: int, drawings: UInt8[np.ndarray, "n s s 3"]) -> 
         size: pixels per side of the shaded drawings.
         drawings: training drawings, fitted to the encoder's input, whose mean becomes the centre; about `CENTRED`.
     """
-    view = to_onnx(nn.Sequential(InkCrop(size), InkShade(size)), photos.card.input.size)
-    with _opened(_chain(view, _network(photos, size)), photos.card) as encoder:
+    with _opened(shade_before(_network(photos, size), photos.card, size), photos.card) as encoder:
         yield ShadedBranch(encoder, _directions(encoder, drawings).mean(axis=0))
+
+
+def shade_before(network: onnx.ModelProto, card: Card, size: int) -> onnx.ModelProto:
+    """Return a network that embeds drawings as a network of photos embeds solid things.
+
+    Args:
+        network: of images with ``size`` pixels per side.
+        card: its encoder's, for the size of the drawings that the new network takes.
+        size: pixels per side of the shaded drawings.
+    """
+    return _chain(to_onnx(nn.Sequential(InkCrop(size), InkShade(size)), card.input.size), network)
 
 
 def check(photos: Encoder, size: int) -> None:

@@ -1,7 +1,7 @@
 """A run that fits the sketch branch of a collection's encoder to the collection's own images, by pseudo-sketches of them.
 
-The vectors of the photos are in the collection and stay. Sketches get a linear correction after the network, which is a
-copy of the photo network if the encoder has no sketch branch.
+The vectors of the photos are in the collection and stay. Sketches get a linear correction after the network. If the encoder has no
+sketch branch, that is its photo network, which sees drawings as they are, or shaded as solid things if held-out images say so.
 """
 
 import errno
@@ -39,6 +39,7 @@ from lookalike.errors import (
 from lookalike.evaluation import retrieval
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.folder import Folder, find_folder
+from lookalike.learn import shaded_branch
 from lookalike.learn.agreement import save_network
 from lookalike.learn.heads import onnx_graph
 from lookalike.learn.heads.correction import Correction, fit_correction
@@ -163,17 +164,20 @@ def _run(source: "_Source", folder: Path, progress: Progress) -> SketchRun:
             drawn = _draw_all(source, extractor, folder / _PARTS, progress)
             rows = np.repeat(np.arange(len(drawn.photos)), recipe.drawings)
             held_out = _hold_out(len(drawn.photos), recipe)
+            gains = [_gains(drawn, view, rows, held_out, source) for view in drawn.views]
+            best = int(np.argmax([mrr.after for mrr, *_ in gains]))
+            features, embeddings = drawn.views[best]
             run = SketchRun(
                 folder / ENCODER,
                 source.folder.path,
                 source.encoder.card.name,
                 len(drawn.photos),
                 int(held_out.sum()),
-                *_gains(drawn, rows, held_out, source),
+                *gains[best],
                 seconds=time.monotonic() - start,
             )
-            final = fit_correction(drawn.features, drawn.embeddings, rows, drawn.photos)
-            _write_encoder(run, source, final, extractor)
+            final = fit_correction(features, embeddings, rows, drawn.photos)
+            _write_encoder(run, source, final, extractor.views[best])
         atomic.write_text(folder / _RESULT, json.dumps(run.to_dict(), indent=2) + "\n")
         shutil.rmtree(folder / _PARTS, ignore_errors=True)
     except OSError as e:
@@ -275,13 +279,15 @@ def _check_count(count: int, collection: Path, failures: Sequence[str] = ()) -> 
 # ---- drawings
 
 
+_FeaturesAndEmbeddings = tuple[Float32[np.ndarray, "m f"], Float32[np.ndarray, "m d"]]
+
+
 @dataclass(frozen=True, eq=False)
 class _Drawn:
-    """Embeddings of the images that can be read, and features and embeddings of their drawings, image by image."""
+    """Embeddings of the images that can be read, and features and embeddings of their drawings by each view, image by image."""
 
     photos: Float32[np.ndarray, "n d"]
-    features: Float32[np.ndarray, "m f"]
-    embeddings: Float32[np.ndarray, "m d"]
+    views: Sequence[_FeaturesAndEmbeddings]
 
 
 def _draw_all(source: _Source, extractor: "_Extractor", parts: Path, progress: Progress) -> _Drawn:
@@ -292,12 +298,12 @@ def _draw_all(source: _Source, extractor: "_Extractor", parts: Path, progress: P
     """
     parts.mkdir(exist_ok=True)
     starts = range(0, len(source.items), _PART)
-    photos, both, failures, done = [], [], list[str](), 0
+    photos, numbers, failures, done = [], [], list[str](), 0
     work = (slice(start, start + _PART) for start in starts)
     with closing(prefetch_map(lambda part: _draw_part(source, extractor, parts, part), work)) as results:
         for part in results:
             photos.append(part.photos)
-            both.append(part.both)
+            numbers.append(part.numbers)
             failures += part.failures
             done += len(part.photos) + len(part.failures)
             progress.advance("drawing", done, len(source.items))
@@ -306,15 +312,15 @@ def _draw_all(source: _Source, extractor: "_Extractor", parts: Path, progress: P
     if len(failures) > _SHOWN:
         progress.note(f"left out: {len(failures) - _SHOWN:,} more")
     _check_count(len(source.items) - len(failures), source.folder.path, failures)
-    return _Drawn(np.concatenate(photos), *extractor.split(np.concatenate(both)))
+    return _Drawn(np.concatenate(photos), extractor.split(np.concatenate(numbers)))
 
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Embeddings of some images, features and embedding of each drawing in one row, and why images cannot be read."""
+    """Embeddings of some images, what the extractor says of each drawing in one row, and why images cannot be read."""
 
     photos: Float32[np.ndarray, "n d"]
-    both: Float32[np.ndarray, "m both"]
+    numbers: Float32[np.ndarray, "m numbers"]
     failures: tuple[str, ...]
 
 
@@ -322,8 +328,8 @@ def _draw_part(source: _Source, extractor: "_Extractor", parts: Path, part: slic
     items = source.items[part]
     key = hashlib.sha256(json.dumps([[item.id, item.sha256] for item in items]).encode()).hexdigest()
     path = parts / f"{key[:32]}.npz"
-    d, both = source.encoder.card.dimension, extractor.encoder.card.dimension
-    if (known := _read_part(path, (len(items), d), (len(items) * source.recipe.drawings, both))) is not None:
+    d, numbers = source.encoder.card.dimension, extractor.numbers
+    if (known := _read_part(path, (len(items), d), (len(items) * source.recipe.drawings, numbers))) is not None:
         return known
     photos, drawings, failures = list[np.ndarray](), list[np.ndarray](), list[str]()
     for row, item in enumerate(items, part.start):
@@ -337,24 +343,24 @@ def _draw_part(source: _Source, extractor: "_Extractor", parts: Path, part: slic
             drawings += made
     result = _Part(
         np.stack(photos) if photos else np.empty((0, d), np.float32),
-        extractor.embed(np.stack(drawings)) if drawings else np.empty((0, both), np.float32),
+        extractor.embed(np.stack(drawings)) if drawings else np.empty((0, numbers), np.float32),
         tuple(failures),
     )
     if not failures:  # a file may be back when the run resumes
         with atomic.atomic_write(path) as new, new.open("wb") as file:
-            np.savez(file, photos=result.photos, both=result.both)
+            np.savez(file, photos=result.photos, numbers=result.numbers)
     return result
 
 
-def _read_part(path: Path, photos: tuple[int, int], both: tuple[int, int]) -> _Part | None:
+def _read_part(path: Path, photos: tuple[int, int], numbers: tuple[int, int]) -> _Part | None:
     """Read the part of an earlier run with arrays of these shapes; None if there is none, or it is damaged."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            part = _Part(arrays["photos"], arrays["both"], ())
+            part = _Part(arrays["photos"], arrays["numbers"], ())
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    fits = part.photos.shape == photos and part.both.shape == both
-    return part if fits and part.photos.dtype == part.both.dtype == np.float32 else None
+    fits = part.photos.shape == photos and part.numbers.shape == numbers
+    return part if fits and part.photos.dtype == part.numbers.dtype == np.float32 else None
 
 
 def _read(source: _Source, item: Item) -> bytes:
@@ -399,20 +405,27 @@ def _drawings(source: _Source, content: bytes, uri: str, row: int) -> Iterator[U
 
 
 def _gains(
-    drawn: _Drawn, rows: Int64[np.ndarray, " m"], held_out: Bool[np.ndarray, " n"], source: _Source
+    drawn: _Drawn,
+    view: _FeaturesAndEmbeddings,
+    rows: Int64[np.ndarray, " m"],
+    held_out: Bool[np.ndarray, " n"],
+    source: _Source,
 ) -> tuple[Gain, Gain, Gain]:
-    """Compare drawings of held-out images with and without a correction that was fitted without them: MRR, first and among ten."""
+    """Compare drawings of held-out images as the encoder embeds them, and with a correction that was fitted without them.
+
+    Returns:
+        MRR, first and among ten.
+    """
+    features, embeddings = view
     test, learned = held_out[rows], ~held_out[rows]
     positions = np.cumsum(~held_out) - 1
-    fitted = fit_correction(
-        drawn.features[learned], drawn.embeddings[learned], positions[rows[learned]], drawn.photos[~held_out]
-    )
+    fitted = fit_correction(features[learned], embeddings[learned], positions[rows[learned]], drawn.photos[~held_out])
     gallery = LabelledVectors(drawn.photos[held_out], np.flatnonzero(held_out))
     metric = source.metric
     before, after = (
         # With one relevant item, average precision is 1 / rank.
         1 / retrieval.evaluate(LabelledVectors(queries, rows[test]), gallery, metric).average_precision
-        for queries in (drawn.embeddings[test], fitted.apply(drawn.features[test], drawn.embeddings[test]))
+        for queries in (drawn.views[0][1][test], fitted.apply(features[test], embeddings[test]))
     )
 
     def gain(score: Callable[[Float64[np.ndarray, " q"]], np.ndarray]) -> Gain:
@@ -433,23 +446,40 @@ _AFTER_FIRST, _AFTER_TEN = 1.5, 10.5
 
 
 @dataclass(frozen=True, eq=False)
-class _Extractor:
-    """An artefact that gives embedding and features of a sketch in one vector.
+class _View:
+    """A network that sees drawings in a certain way, with its features beside the embedding.
 
     Attributes:
-        encoder: the artefact.
+        encoder: an artefact that gives embedding and features of a drawing in one vector.
         features: number of features before the last layers; 0 if the network has none.
-        network: of the branch that reads sketches until now, with one output.
+        network: gives only the embedding.
     """
 
     encoder: Encoder
     features: int
     network: onnx.ModelProto
 
+    def split(self, numbers: Float32[np.ndarray, "n numbers"]) -> _FeaturesAndEmbeddings:
+        """Return features and embeddings; the embeddings are the features of a network that has no others."""
+        dimension = numbers.shape[1] - self.features
+        embeddings = numbers[:, :dimension]
+        return (numbers[:, dimension:] if self.features else embeddings), embeddings
+
+    def embed(self, drawings: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n numbers"]:
+        """Embed drawings that are fitted to the network's input."""
+        return np.concatenate([self.encoder.embed(drawings[i : i + _PART]) for i in range(0, len(drawings), _PART)])
+
+
+@dataclass(frozen=True, eq=False)
+class _Extractor:
+    """The views of drawings that a correction can follow: as the encoder sees them, and, without a sketch branch, shaded."""
+
+    views: Sequence[_View]
+
     @classmethod
     @contextmanager
     def making(cls, source: "_Source", folder: Path) -> "Iterator[_Extractor]":
-        """Make the artefact in a folder, which is removed after the block.
+        """Make the artefacts in a folder, which is removed after the block.
 
         Raises:
             EncoderError: the encoder's network cannot be followed by another layer.
@@ -457,45 +487,58 @@ class _Extractor:
         base = source.encoder
         try:
             network = onnx.load(base.folder / f"{source.branch}.onnx")
-            both, count = widen_output(network, base.card)
-            network = reduce_output(network, base.card)
+            wide, count = widen_output(network, base.card)
+            ways = [(wide, reduce_output(network, base.card))]
+            if source.branch == "photo":
+                size = base.card.input.size
+                wide, narrow = (shaded_branch.shade_before(n, base.card, size) for n in ways[0])
+                ways.append((wide, narrow))
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as e:
             raise EncoderError(
                 f"The network {source.branch}.onnx of “{base.card.name}” cannot be followed by another layer: {one_line(e)}"
             ) from e
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-        folder.mkdir()
         try:
-            save_network(both, folder / "photo.onnx")
-            card = Card(
-                name="features",
-                description="",
-                licence=base.card.licence,
-                dimension=count + base.card.dimension,
-                output="float",
-                metric=Metric.EUCLIDEAN,
-                input=base.card.input.model_copy(update={"crops": 1}),
-                branches=("photo",),
+            yield cls(
+                [_View(_as_artefact(w, count, base.card, folder / str(i)), count, n) for i, (w, n) in enumerate(ways)]
             )
-            atomic.write_text(folder / "encoder.json", card.model_dump_json() + "\n")
-            yield cls(Encoder.open(folder), count, network)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def embed(self, drawings: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n both"]:
-        """Embed drawings that are fitted to the network's input."""
-        return np.concatenate([self.encoder.embed(drawings[i : i + _PART]) for i in range(0, len(drawings), _PART)])
+    @property
+    def numbers(self) -> int:
+        """Numbers that a drawing gets."""
+        return sum(view.encoder.card.dimension for view in self.views)
 
-    def split(
-        self, both: Float32[np.ndarray, "n both"]
-    ) -> tuple[Float32[np.ndarray, "n f"], Float32[np.ndarray, "n d"]]:
-        """Return features and embeddings; the embeddings are the features of a network that has no others."""
-        dimension = both.shape[1] - self.features
-        embeddings = both[:, :dimension]
-        return (both[:, dimension:] if self.features else embeddings), embeddings
+    def embed(self, drawings: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n numbers"]:
+        """Embed drawings by each view."""
+        return np.concatenate([view.embed(drawings) for view in self.views], axis=1)
+
+    def split(self, numbers: Float32[np.ndarray, "n numbers"]) -> Sequence[_FeaturesAndEmbeddings]:
+        """Return features and embeddings of each view."""
+        ends = np.cumsum([view.encoder.card.dimension for view in self.views])[:-1]
+        return [view.split(part) for view, part in zip(self.views, np.split(numbers, ends, axis=1), strict=True)]
 
 
-def _write_encoder(run: SketchRun, source: _Source, correction: Correction, extractor: _Extractor) -> None:
+def _as_artefact(network: onnx.ModelProto, features: int, base: Card, folder: Path) -> Encoder:
+    """Write a network of embedding and features as an artefact."""
+    folder.mkdir(parents=True)
+    save_network(network, folder / "photo.onnx")
+    card = Card(
+        name="features",
+        description="",
+        licence=base.licence,
+        dimension=features + base.dimension,
+        output="float",
+        metric=Metric.EUCLIDEAN,
+        input=base.input.model_copy(update={"crops": 1}),
+        branches=("photo",),
+    )
+    atomic.write_text(folder / "encoder.json", card.model_dump_json() + "\n")
+    return Encoder.open(folder)
+
+
+def _write_encoder(run: SketchRun, source: _Source, correction: Correction, view: _View) -> None:
     """Write the artefact: the base's own networks, and another sketch branch.
 
     Raises:
@@ -512,26 +555,24 @@ def _write_encoder(run: SketchRun, source: _Source, correction: Correction, extr
         if name != "sketch.onnx":
             shutil.copyfile(base.folder / name, new / name)
     output = card.network_output.name if card.network_output else None
-    corrected = onnx_graph.append_correction(
-        extractor.network, correction, inner=extractor.features > 0, output_name=output
-    )
+    corrected = onnx_graph.append_correction(view.network, correction, inner=view.features > 0, output_name=output)
     save_network(corrected, new / "sketch.onnx")
-    _check(Encoder.open(new), extractor, correction)
+    _check(Encoder.open(new), view, correction)
     shutil.rmtree(run.encoder, ignore_errors=True)
     new.replace(run.encoder)
     atomic.sync(run.encoder.parent)
 
 
-def _check(encoder: Encoder, extractor: _Extractor, correction: Correction) -> None:
+def _check(encoder: Encoder, view: _View, correction: Correction) -> None:
     """Compare ONNX Runtime with NumPy on noise.
 
     Raises:
         EncoderError: they disagree.
     """
-    size = extractor.encoder.card.input.size
+    size = view.encoder.card.input.size
     noise = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
-    expected = correction.apply(*extractor.split(extractor.embed(noise)))
-    card = encoder.card.model_copy(update={"input": extractor.encoder.card.input})  # one crop
+    expected = correction.apply(*view.split(view.embed(noise)))
+    card = encoder.card.model_copy(update={"input": view.encoder.card.input})  # one crop
     found = Encoder(encoder.folder, card).embed(noise, "sketch")
     difference = float(np.abs(found - expected).max()) / correction.length
     if difference > _TOLERANCE:

@@ -25,7 +25,7 @@ class InkShade(nn.Module):
     """Paints what a drawing encloses, so that it looks like a photo of a solid thing.
 
     Networks that learned from photos know things by their surfaces more than by their outlines (Geirhos et al. 2019). A pixel is
-    enclosed if there is ink above, below, left and right of it, so a gap in an outline does not matter. Paper and ink are the brightest
+    enclosed if there is ink above, below, left and right of it, so a gap in an outline leaves out a strip, and not the whole. Paper and ink are the brightest
     and the darkest grey of an image.
     """
 

@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from lookalike.learn.part import Count, Part
 
-PseudoSketchKind = Literal["edges", "regions", "lines"]
-"""What a pseudo-sketch traces: strong edges, the borders of regions of similar colour, or dark lines."""
+PseudoSketchKind = Literal["edges", "regions", "lines", "photo"]
+"""What a pseudo-sketch traces: strong edges, the borders of regions of similar colour, or dark lines; or it is the photo as it is."""
 
 
 class PseudoSketchStyle(Part):
@@ -16,7 +16,8 @@ class PseudoSketchStyle(Part):
     kinds: tuple[PseudoSketchKind, ...] = Field(
         ("edges", "regions", "lines"),
         min_length=1,
-        description="each drawing traces one of them: edges, regions or lines",
+        description="each drawing traces one of them: edges, regions or lines; photo is the photo itself, with which a sketch branch keeps"
+        " what it knows of photos; one that is named twice is drawn twice as often",
     )
     thickness: tuple[Annotated[float, Field(gt=0, le=10)], Annotated[float, Field(gt=0, le=10)]] = Field(
         (0.5, 1.8), description="least and largest width of a stroke, in percent of the image's side"
