@@ -1,7 +1,6 @@
 """The crop of a drawing to its ink, as the first layer of a sketch branch."""
 
 import torch
-import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import Tensor, nn
 
 from lookalike.shapes import Bool, Float
@@ -24,29 +23,34 @@ class InkCrop(nn.Module):
         super().__init__()
         self._size = size
 
-    def forward(self, x: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 t t"]:
+    def forward(self, x: Float[Tensor, "n c s s"]) -> Float[Tensor, "n c t t"]:
         """Crop normalised images of any size."""
-        n, _, height, width = x.shape
+        height, width = x.shape[2:]
         grey = x.mean(dim=1)
         paper, darkest = grey.amax(dim=(1, 2)), grey.amin(dim=(1, 2))
         ink = grey < (paper - _INK * (paper - darkest))[:, None, None]
         left, right = _extent(ink.any(dim=1), width)
         above, below = _extent(ink.any(dim=2), height)
         half = torch.maximum(right - left, below - above) / 2 * (1 + _MARGIN)
-        # Twice the resolution, and then the mean of 2 × 2: a thin line of a large drawing does not fall between samples.
-        side = 2 * self._size
-        steps = (torch.arange(side, device=x.device, dtype=torch.float32) + 0.5) / self._size - 1
-        across = ((left + right) / 2)[:, None] + half[:, None] * steps
-        down = ((above + below) / 2)[:, None] + half[:, None] * steps
-        grid = torch.stack(
-            [
-                (2 * across / width - 1)[:, None, :].expand(n, side, side),
-                (2 * down / height - 1)[:, :, None].expand(n, side, side),
-            ],
-            dim=3,
-        )
         white = paper[:, None, None, None]
-        return F.avg_pool2d(F.grid_sample(x.float() - white, grid, align_corners=False), 2) + white
+        across = self._weights((left + right) / 2, half, width)
+        down = self._weights((above + below) / 2, half, height)
+        return down[:, None] @ (x.float() - white) @ across[:, None].mT + white
+
+    def _weights(
+        self, centre: Float[Tensor, " n"], half: Float[Tensor, " n"], size: int
+    ) -> Float[Tensor, "n t {size}"]:
+        """Return the weights of bilinear interpolation along one axis, from pixels to those of the crop.
+
+        Since the crop is a rectangle, two matrix products resample it, ten times as fast in ONNX Runtime as GridSample. Two
+        samples make a pixel: a thin line of a large drawing does not fall between them.
+        """
+        side = 2 * self._size
+        steps = (torch.arange(side, device=centre.device, dtype=torch.float32) + 0.5) / self._size - 1
+        places = centre[:, None] + half[:, None] * steps - 0.5
+        pixels = torch.arange(size, device=centre.device, dtype=torch.float32)
+        weights = (1 - (places[:, :, None] - pixels).abs()).clamp(min=0)
+        return weights.reshape(-1, self._size, 2, size).mean(dim=2)
 
 
 def _extent(marked: Bool[Tensor, "n s"], size: int) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:

@@ -1,7 +1,6 @@
 """The shading of a drawing as a solid thing, before a network that knows photos."""
 
 import torch
-import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import Tensor, nn
 
 from lookalike.shapes import Float
@@ -29,21 +28,32 @@ class InkShade(nn.Module):
     and the darkest grey of an image.
     """
 
+    _window: Tensor
+
     def __init__(self, size: int) -> None:
         """Set the pixels per side of the images."""
         super().__init__()
-        self._window = size // _WINDOW
+        # A product with this matrix is ten times as fast in ONNX Runtime as a pooling layer.
+        self.register_buffer("_window", _mean_of_window(size, size // _WINDOW), persistent=False)
 
-    def forward(self, x: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 s s"]:
-        """Paint normalised images of drawings."""
+    def forward(self, x: Float[Tensor, "n c s s"]) -> Float[Tensor, "n 3 s s"]:
+        """Paint normalised images of drawings, which may be grey."""
         grey = x.mean(dim=1, keepdim=True)
         paper, darkest = grey.amax(dim=(2, 3), keepdim=True), grey.amin(dim=(2, 3), keepdim=True)
         contrast = paper - darkest
         ink = (paper - grey) / contrast.clamp(min=1e-6)
         solid = _enclosed((ink > _INK).float())
-        solid = solid * (1 - _RIM + _RIM * _mean(solid, self._window))
+        solid = solid * (1 - _RIM + _RIM * (self._window @ solid @ self._window.T))
         channels = [(back - loss * solid).clamp(min=0) for back, loss in zip(_BACKGROUND, _SOLID, strict=True)]
         return darkest + contrast * torch.cat(channels, dim=1) * (1 - ink)
+
+
+class Grey(nn.Module):
+    """The mean of the three channels: a drawing has no others, and a third of the values is resampled."""
+
+    def forward(self, x: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 1 s s"]:
+        """Average the channels of images."""
+        return x.mean(dim=1, keepdim=True)
 
 
 def _enclosed(ink: Float[Tensor, "n 1 s s"]) -> Float[Tensor, "n 1 s s"]:
@@ -56,8 +66,8 @@ def _enclosed(ink: Float[Tensor, "n 1 s s"]) -> Float[Tensor, "n 1 s s"]:
     return out
 
 
-def _mean(x: Float[Tensor, "n 1 s s"], window: int) -> Float[Tensor, "n 1 s s"]:
-    """Return the mean of the square window around each pixel; outside is 0."""
-    side = 2 * (window // 2) + 1
-    rows = F.avg_pool2d(x, (1, side), stride=1, padding=(0, side // 2))
-    return F.avg_pool2d(rows, (side, 1), stride=1, padding=(side // 2, 0))
+def _mean_of_window(size: int, window: int) -> Float[Tensor, "s s"]:
+    """Return the matrix whose product is the mean of a window around each place of a row; outside is 0."""
+    places = torch.arange(size)
+    near = (places[:, None] - places[None]).abs() <= window // 2
+    return near.float() / (2 * (window // 2) + 1)
