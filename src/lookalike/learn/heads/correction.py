@@ -42,7 +42,7 @@ def fit_correction(
 ) -> Correction:
     """Fit a ridge regression (Hoerl and Kennard 1970) from the features of sketches to what their embeddings lack to those of their photos.
 
-    Directions in which sketches of the collection hardly differ keep the embedding that they have.
+    The mean of all photos is left out: all sketches would share it, and it draws them to the photos near to it. Directions in which sketches of the collection hardly differ keep the embedding that they have.
 
     Args:
         features: of sketches, before the last layer.
@@ -51,7 +51,8 @@ def fit_correction(
         photos: embeddings of the photos; their mean length becomes that of sketches.
         ridge: the penalty, in the mean variance of the features.
     """
-    wanted = unit_vectors(photos)[shown].astype(np.float64) - unit_vectors(embeddings)
+    directions = unit_vectors(photos).astype(np.float64)
+    wanted = (directions - directions.mean(axis=0))[shown] - unit_vectors(embeddings)
     centre, mean = features.mean(axis=0, dtype=np.float64), wanted.mean(axis=0)
     centred = features - centre
     moment = centred.T @ centred
