@@ -53,7 +53,7 @@ def test_a_bundled_encoder_is_small_and_has_provenance(name: str) -> None:
     assert (encoder.folder / "README.md").read_text(encoding="utf-8").startswith(f"# {name}\n")
     sizes = {file: (encoder.folder / file).stat().st_size for file in encoder.files}
     assert sum(sizes.values()) - sizes.get("sketch.onnx", 0) < 12e6
-    assert sizes.get("sketch.onnx", 0) < 6e6
+    assert sizes.get("sketch.onnx", 0) < 14e6  # of which general's network is 9 MB
 
 
 @pytest.mark.slow
@@ -96,8 +96,8 @@ def test_general_and_sketch_find_photos_of_classes_that_they_were_not_trained_on
     sketches = encoders.load("sketch")
     vectors = Embedder.of(sketches).embed(drawn, "sketch")
     found = retrieval.evaluate(LabelledVectors(vectors, [p.parent.name for p in drawn]), items, embedder.metric)
-    # docs/results.md has 0.395 of all sketches; chance is 0.058.
-    assert found.map > 0.35
+    # docs/results.md has 0.422 of all sketches; chance is 0.058.
+    assert found.map > 0.38
     # The photo branch is that of general, so that its collections keep their vectors.
     assert (sketches.folder / "photo.onnx").read_bytes() == (
         encoders.load("general").folder / "photo.onnx"

@@ -80,31 +80,32 @@ def recipe(collection: Path, **changes: object) -> SketchRecipe:
 # ---- the correction
 
 
+@pytest.mark.parametrize("centred", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_correction_equals_ridge_regression(seed: int) -> None:
+def test_a_correction_equals_ridge_regression(seed: int, centred: bool) -> None:
     rng = np.random.default_rng(seed)
     features, embeddings, photos = (rng.normal(size=(40, d)).astype(np.float32) for d in (6, 5, 5))
     shown = rng.integers(0, 40, 40)
-    fitted = fit_correction(features, embeddings, shown, photos, ridge=0.5)
+    fitted = fit_correction(features, embeddings, shown, photos, centred=centred, ridge=0.5)
     unit = photos / np.linalg.norm(photos, axis=1, keepdims=True)
     directions = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    centred = features - features.mean(axis=0)
-    plain = Ridge(alpha=0.5 * np.mean(np.sum(centred.astype(np.float64) ** 2, axis=0))).fit(
-        features, (unit - unit.mean(axis=0))[shown] - directions
+    spread = features - features.mean(axis=0)
+    plain = Ridge(alpha=0.5 * np.mean(np.sum(spread.astype(np.float64) ** 2, axis=0))).fit(
+        features, (unit - unit.mean(axis=0) * centred)[shown] - directions
     )
     moved = directions + plain.predict(features)
     expected = moved / np.linalg.norm(moved, axis=1, keepdims=True) * np.linalg.norm(photos, axis=1).mean()
     assert fitted.apply(features, embeddings) == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_strong_penalty_only_centres_the_embeddings() -> None:
+def test_a_strong_penalty_keeps_the_embeddings_or_only_centres_them() -> None:
     rng = np.random.default_rng(0)
     features, embeddings = rng.normal(size=(30, 4)).astype(np.float32), rng.normal(size=(30, 3)).astype(np.float32)
-    fitted = fit_correction(features, embeddings, np.arange(30), embeddings, ridge=1e9)
     directions = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    centred = directions - directions.mean(axis=0)
-    expected = centred / np.linalg.norm(centred, axis=1, keepdims=True)
-    assert fitted.apply(features, embeddings) / fitted.length == pytest.approx(expected, abs=1e-4)
+    for centred, wanted in ((False, directions), (True, directions - directions.mean(axis=0))):
+        fitted = fit_correction(features, embeddings, np.arange(30), embeddings, centred=centred, ridge=1e9)
+        expected = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
+        assert fitted.apply(features, embeddings) / fitted.length == pytest.approx(expected, abs=1e-4)
 
 
 def network(*, gemm: bool = True, name: str = "out") -> onnx.ModelProto:

@@ -176,7 +176,7 @@ def _run(source: "_Source", folder: Path, progress: Progress) -> SketchRun:
                 *gains[best],
                 seconds=time.monotonic() - start,
             )
-            final = fit_correction(features, embeddings, rows, drawn.photos)
+            final = fit_correction(features, embeddings, rows, drawn.photos, centred=source.branch == "photo")
             _write_encoder(run, source, final, extractor.views[best])
         atomic.write_text(folder / _RESULT, json.dumps(run.to_dict(), indent=2) + "\n")
         shutil.rmtree(folder / _PARTS, ignore_errors=True)
@@ -419,7 +419,9 @@ def _gains(
     features, embeddings = view
     test, learned = held_out[rows], ~held_out[rows]
     positions = np.cumsum(~held_out) - 1
-    fitted = fit_correction(features[learned], embeddings[learned], positions[rows[learned]], drawn.photos[~held_out])
+    shown, known = positions[rows[learned]], drawn.photos[~held_out]
+    centred = source.branch == "photo"
+    fitted = fit_correction(features[learned], embeddings[learned], shown, known, centred=centred)
     gallery = LabelledVectors(drawn.photos[held_out], np.flatnonzero(held_out))
     metric = source.metric
     before, after = (

@@ -38,25 +38,31 @@ def fit_correction(
     embeddings: Float32[np.ndarray, "m d"],
     shown: Int64[np.ndarray, " m"],
     photos: Float32[np.ndarray, "n d"],
+    *,
+    centred: bool,
     ridge: float = RIDGE,
 ) -> Correction:
     """Fit a ridge regression (Hoerl and Kennard 1970) from the features of sketches to what their embeddings lack to those of their photos.
 
-    The mean of all photos is left out: all sketches would share it, and it draws them to the photos near to it. Directions in which sketches of the collection hardly differ keep the embedding that they have.
+    Directions in which sketches of the collection hardly differ keep the embedding that they have.
 
     Args:
         features: of sketches, before the last layer.
         embeddings: of the same sketches.
         shown: for each sketch the row of its photo.
         photos: embeddings of the photos; their mean length becomes that of sketches.
+        centred: leave the mean of the photos out. A network of photos embeds all sketches far from the photos; with that mean, which they
+            would share, they are drawn to the photos near to it. A sketch branch has learned where the photos are.
         ridge: the penalty, in the mean variance of the features.
     """
     directions = unit_vectors(photos).astype(np.float64)
-    wanted = (directions - directions.mean(axis=0))[shown] - unit_vectors(embeddings)
+    if centred:
+        directions -= directions.mean(axis=0)
+    wanted = directions[shown] - unit_vectors(embeddings)
     centre, mean = features.mean(axis=0, dtype=np.float64), wanted.mean(axis=0)
-    centred = features - centre
-    moment = centred.T @ centred
+    spread = features - centre
+    moment = spread.T @ spread
     penalty = max(ridge * float(np.trace(moment)) / len(moment), float(np.finfo(np.float32).tiny))
-    projection = np.linalg.solve(moment + penalty * np.eye(len(moment)), centred.T @ (wanted - mean))
+    projection = np.linalg.solve(moment + penalty * np.eye(len(moment)), spread.T @ (wanted - mean))
     bias, length = mean - centre @ projection, float(np.linalg.norm(photos, axis=1).mean())
     return Correction(projection.astype(np.float32), bias.astype(np.float32), length)

@@ -8,10 +8,13 @@ from lookalike.shapes import Float
 # A pixel is ink if it is darker than the paper by this share of the difference to the darkest pixel.
 _INK = 0.25
 
-# Shares of the paper's red, green and blue: of the background, a pale blue, and how much less the middle of a solid has, which is
-# then a dark brown. They were chosen on validation classes; docs/results.md has the figures of others.
-_BACKGROUND = (0.80, 0.88, 1.0)
-_SOLID = (0.57, 0.74, 0.91)
+# They were chosen on validation classes; docs/results.md has the figures of others.
+BACKGROUND = (0.80, 0.88, 1.0)
+"""Shares of the paper's red, green and blue that the background has: a pale blue."""
+SOLID = (0.57, 0.74, 0.91)
+"""What the middle of a solid has less than the background: it is a dark brown."""
+
+_Colour = tuple[float, float, float]
 
 # A solid is this much lighter where its border is near …
 _RIM = 0.6
@@ -30,9 +33,10 @@ class InkShade(nn.Module):
 
     _window: Tensor
 
-    def __init__(self, size: int) -> None:
-        """Set the pixels per side of the images."""
+    def __init__(self, size: int, background: _Colour = BACKGROUND, solid: _Colour = SOLID) -> None:
+        """Set the pixels per side of the images, and the colours."""
         super().__init__()
+        self._colours = list(zip(background, solid, strict=True))
         # A product with this matrix is ten times as fast in ONNX Runtime as a pooling layer.
         self.register_buffer("_window", _mean_of_window(size, size // _WINDOW), persistent=False)
 
@@ -44,7 +48,7 @@ class InkShade(nn.Module):
         ink = (paper - grey) / contrast.clamp(min=1e-6)
         solid = _enclosed((ink > _INK).float())
         solid = solid * (1 - _RIM + _RIM * (self._window @ solid @ self._window.T))
-        channels = [(back - loss * solid).clamp(min=0) for back, loss in zip(_BACKGROUND, _SOLID, strict=True)]
+        channels = [(back - loss * solid).clamp(min=0) for back, loss in self._colours]
         return darkest + contrast * torch.cat(channels, dim=1) * (1 - ink)
 
 
