@@ -1,11 +1,12 @@
-"""The images of the encoder `general`: those that it learns from, and those that it is measured on.
+"""The images of the encoders `general` and `sketch`: those that they learn from, and those that they are measured on.
 
 ::
 
     python benchmarks/general.py data
 
 It writes tables of paths and classes, data/general.csv, data/fashion-300-articles.csv, data/sketchy-21.csv and data/sketchy-42.csv, and copies
-the validation images of the first to data/general-validation, for `lookalike calibrate --copies`.
+the validation images of the first to data/general-validation, for `lookalike calibrate --copies`. If there is a folder ``tiny`` with
+Tiny-ImageNet, it writes data/tiny.csv for `sketch`.
 
 ``data`` has the folders ``fashion-60``, ``fashion-300`` and ``sketchy-128``, and the tables ``fashion-60.csv`` and ``fashion-300.csv``.
 
@@ -45,6 +46,8 @@ UNSEEN = [
 
 _EACH = 60
 
+_OX, _EACH_TINY = "n02403003", 200
+
 Row = tuple[str, str]
 """The path of an image, and its class."""
 
@@ -69,6 +72,8 @@ def main() -> None:
     _write(data / "fashion-300-articles.csv", ("path", "label"), articles(data, "fashion-300"))
     _write(data / "sketchy-21.csv", ("path", "label"), [row for row in sketchy if row[1] in UNSEEN])
     _write(data / "sketchy-42.csv", ("path", "label"), [row for row in sketchy if row[1] in held])
+    if (data / "tiny").is_dir():
+        _write(data / "tiny.csv", ("path", "label"), tiny(data))
 
 
 def held_out_classes(data: Path) -> set[str]:
@@ -88,6 +93,16 @@ def articles(data: Path, name: str) -> list[Row]:
     with (data / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         rows = [(f"{name}/{row['file']}", row["article"]) for row in csv.DictReader(file)]
     return [row for row in rows if (data / row[0]).is_file()]
+
+
+def tiny(data: Path) -> list[Row]:
+    """List the first images of each class of Tiny-ImageNet, but for oxen, which are an unseen class of Sketchy: cows."""
+    classes = [folder for folder in sorted((data / "tiny" / "train").iterdir()) if folder.name != _OX]
+    return [
+        (path.relative_to(data).as_posix(), folder.name)
+        for folder in classes
+        for path in sorted((folder / "images").iterdir())[:_EACH_TINY]
+    ]
 
 
 def _at_most(rows: list[Row], limit: int) -> list[Row]:
