@@ -5,7 +5,7 @@ vectors finds more than either. Nothing is trained.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +32,6 @@ CENTRED = 1_000
 """Drawings that the centre is the mean of, at most."""
 
 _BATCH = 16
-
-_ONNX = ("", "ai.onnx")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +78,7 @@ class ShadedBranch:
             [made],
             [*(t for m in both for t in m.graph.initializer), numpy_helper.from_array(self.centre, "joined.centre")],
         )
-        opset = max(o.version for m in both for o in m.opset_import if o.domain in _ONNX)
-        version = max(m.ir_version for m in both)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=version)
+        model = helper.make_model(graph, opset_imports=_opsets(both), ir_version=max(m.ir_version for m in both))
         onnx.checker.check_model(model)
         return model
 
@@ -154,19 +150,27 @@ def _network(photos: Encoder, size: int) -> onnx.ModelProto:
 
 def _chain(first: onnx.ModelProto, second: onnx.ModelProto) -> onnx.ModelProto:
     """Return a network that applies two networks one after the other."""
-    first, second = with_opset(first), with_opset(second)
-    version = max(m.ir_version for m in (first, second))
-    opset = max(o.version for m in (first, second) for o in m.opset_import if o.domain in _ONNX)
-    for model in (first, second):
+    both = first, second = with_opset(first), with_opset(second)
+    version, opsets = max(m.ir_version for m in both), _opsets(both)
+    for model in both:
         model.ir_version = version
         del model.opset_import[:]
-        model.opset_import.append(helper.make_opsetid("", opset))
+        model.opset_import.extend(opsets)
     return compose.merge_models(
         first,
         second,
         io_map=[(first.graph.output[0].name, second.graph.input[0].name)],
         prefix2="photo.",
     )
+
+
+def _opsets(models: Sequence[onnx.ModelProto]) -> list[onnx.OperatorSetIdProto]:
+    """Return the newest operator set of each domain that networks use."""
+    versions: dict[str, int] = {}
+    for opset in (o for m in models for o in m.opset_import):
+        domain = "" if opset.domain == "ai.onnx" else opset.domain
+        versions[domain] = max(versions.get(domain, 0), opset.version)
+    return [helper.make_opsetid(domain, version) for domain, version in versions.items()]
 
 
 def _unit(name: str, to: str) -> onnx.NodeProto:
