@@ -434,7 +434,7 @@ def train_sketches(
 
     Raises:
         MissingExtraError: the extra ``learn`` is not installed.
-        NotFoundError: there is no such collection.
+        NotFoundError: the folder holds no collection.
         DataError: the collection has too few images that can be read.
         RecipeError: an override is invalid, or the collection's encoder gives bits.
         EncoderError: no layer can be appended to the encoder.

@@ -12,7 +12,7 @@ _INK = 0.25
 BACKGROUND = (0.80, 0.88, 1.0)
 """Shares of the paper's red, green and blue that the background has: a pale blue."""
 SOLID = (0.57, 0.74, 0.91)
-"""What the middle of a solid has less than the background: it is a dark brown."""
+"""Shares of the paper's red, green and blue by which the middle of a solid is darker than the background: a dark brown."""
 
 _Colour = tuple[float, float, float]
 

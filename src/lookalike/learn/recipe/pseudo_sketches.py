@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from lookalike.learn.part import Count, Part
 
 PseudoSketchKind = Literal["edges", "regions", "lines", "photo"]
-"""What a pseudo-sketch traces: strong edges, the borders of regions of similar colour, or dark lines; or it is the photo as it is."""
+"""A pseudo-sketch traces strong edges, the borders of regions of similar colour, or dark lines; or it is the photo itself."""
 
 
 class PseudoSketchStyle(Part):
