@@ -26,7 +26,7 @@ from lookalike.evaluation import retrieval
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.learn import shaded_branch
 from lookalike.learn.networks.ink_crop import InkCrop
-from lookalike.learn.networks.ink_shade import Grey, InkShade
+from lookalike.learn.networks.ink_shade import InkShade
 from lookalike.learn.pixels import normalise, to_images, to_tensor
 from lookalike.metric import Metric
 
@@ -72,7 +72,7 @@ def main() -> None:
 def ways(encoder: Encoder) -> dict[str, Embed]:
     """Return the embeddings of sketches that are shown in different ways."""
     size = encoder.card.input.size
-    crop = nn.Sequential(Grey(), InkCrop(size))
+    crop = InkCrop(size)
 
     def painted(background: tuple[float, float, float], solid: tuple[float, float, float]) -> Embed:
         return shown(encoder, nn.Sequential(crop, InkShade(size, background, solid)))

@@ -11,7 +11,7 @@ from lookalike.learn.networks.ink_shade import InkShade
 
 def square(gap: int = 0) -> Tensor:
     """Draw the outline of a square, black on white, with a gap at its top."""
-    x = torch.ones(1, 3, 60, 60)
+    x = torch.ones(1, 1, 60, 60)
     for side in (slice(15, 17), slice(43, 45)):
         x[:, :, side, 15:45] = -1
         x[:, :, 15:45, side] = -1
@@ -42,7 +42,7 @@ def test_a_gap_in_the_outline_leaves_out_only_a_strip() -> None:
 
 def test_a_blank_sheet_is_finite_and_of_one_colour() -> None:
     for value in (-1.0, 0.0, 1.0):
-        painted = InkShade(60)(torch.full((1, 3, 60, 60), value))
+        painted = InkShade(60)(torch.full((1, 1, 60, 60), value))
         assert torch.isfinite(painted).all()
         assert (painted == painted[:, :, :1, :1]).all()
 
@@ -51,7 +51,7 @@ def test_a_blank_sheet_is_finite_and_of_one_colour() -> None:
 @given(seed=st.integers(0, 1_000), scale=st.floats(0.1, 4), offset=st.floats(-3, 3), count=st.integers(1, 3))
 def test_contrast_and_brightness_only_scale_the_result(seed: int, scale: float, offset: float, count: int) -> None:
     levels = np.array([-1, -0.6, 0.2, 0.8], np.float32)  # none is as dark as the lightest ink
-    x = torch.from_numpy(np.random.default_rng(seed).choice(levels, (count, 1, 24, 24))).repeat(1, 3, 1, 1)
+    x = torch.from_numpy(np.random.default_rng(seed).choice(levels, (count, 1, 24, 24)))
     shade = InkShade(24)
     assert torch.allclose(shade(scale * x + offset), scale * shade(x) + offset, atol=1e-3 * max(1, scale))
 

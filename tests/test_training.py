@@ -633,7 +633,8 @@ def test_two_branches_are_exported_as_float16_or_float32(tmp_path: Path, monkeyp
 
     def write(folder: Path) -> Path:
         drawn = sampling.batches(samples, read.stages[0].sampler, 0)
-        return export.write(read, net, folder, StageData(samples, samples, drawn), Training(1, 1, {}))
+        images = StageData(samples, samples, drawn, np.zeros(len(samples), bool))
+        return export.write(read, net, folder, images, Training(1, 1, {}))
 
     made = write(tmp_path / "good")
     assert (made / "README.md").read_text().startswith("# sketches")

@@ -14,6 +14,7 @@ from lookalike.learn.pseudo_sketches import with_pseudo_sketches
 from lookalike.learn.recipe import Recipe, Stage
 from lookalike.learn.sampling import Batches, batches, check_comparisons
 from lookalike.progress import Progress
+from lookalike.shapes import Bool
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class StageData:
         training: images to train on.
         validation: images that are held out.
         batches: the batches of the training images.
+        traced: whether each training image is a pseudo-sketch, bool (n,).
     """
 
     training: LabelledImages
     validation: LabelledImages
     batches: Batches
+    traced: Bool[np.ndarray, " n"]
 
     @cached_property
     def digest(self) -> str:
@@ -53,11 +56,13 @@ def load(recipe: Recipe, index: int, progress: Progress) -> StageData:
     stage = recipe.stages[index]
     data = stage.data
     training, validation = read(recipe, index, data.size, progress)
+    given = len(training)
     if style := data.pseudo_sketches:
         training = with_pseudo_sketches(training, style, recipe.seed)
         validation = trace_held_out(validation, recipe, index)
+    traced = np.arange(len(training)) >= given
     if data.quarter_turns:
-        training = quarter_turns(training)
+        training, traced = quarter_turns(training), np.tile(traced, 4)
     if data.class_per_image:
         # Two views of each image take the place of the pairs of a class.
         validation = augment.views(validation, stage.augment, 2, recipe.seed)
@@ -67,7 +72,7 @@ def load(recipe: Recipe, index: int, progress: Progress) -> StageData:
     drawn = batches(training, stage.sampler, recipe.stage_seed(index))
     for term in stage.losses:
         check_comparisons(drawn, training, term)
-    return StageData(training, validation, drawn)
+    return StageData(training, validation, drawn, traced)
 
 
 def read(recipe: Recipe, index: int, size: int, progress: Progress) -> tuple[LabelledImages, LabelledImages]:

@@ -75,7 +75,7 @@ def write(
     """Write the artefact, and check that its embeddings are those of the network.
 
     A head in closed form is fitted here, to the features of the network as it is exported. A fixed photo branch is copied, and
-    the artefact has its input; with ``shaded``, drawings also pass through its network.
+    the artefact has its input and its calibrations; with ``shaded``, drawings also pass through its network.
 
     Args:
         recipe: the run's recipe; the artefact has the input size and normalisation of its last stage.
@@ -160,9 +160,13 @@ def _calibration_images(data: StageData, card: Card, branch: Branch) -> Float32[
 def _training_images(data: StageData, card: Card, branch: Branch, count: int) -> Float[Tensor, "n 3 s s"]:
     """Choose training images of a branch, evenly, in 0…1 and in the size of the artefact's input.
 
-    Beside a fixed photo branch, that may be larger than the images that the sketch branch is trained on.
+    Beside a fixed photo branch, that may be larger than the images that the sketch branch is trained on. Pseudo-sketches are
+    chosen only if there are no others: they are not quite what the network will see.
     """
-    rows = np.flatnonzero(data.training.sketch == (branch == "sketch"))
+    chosen = data.training.sketch == (branch == "sketch")
+    if (chosen & ~data.traced).any():
+        chosen &= ~data.traced
+    rows = np.flatnonzero(chosen)
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(int))]
     return functional.interpolate(to_tensor(data.training.images[rows]), card.input.size, mode="bilinear")
 
@@ -188,6 +192,7 @@ def _card(recipe: Recipe, network: Siamese, training: Training, photos: PhotoBra
         metric=Metric.EUCLIDEAN,
         input=given,
         branches=("photo", "sketch") if photos else branches_of(network.state_dict()),
+        calibrations=photos.encoder.card.calibrations if photos else (),
         provenance=Provenance(
             recipe=_as_trained(recipe, training.precision),
             seed=recipe.seed,

@@ -35,7 +35,8 @@ def write(run: StageRun, folder: RunFolder) -> None:
     artefact = export.write(recipe, state.result, folder.encoder, run.data, training, run.photos)
     encoder = Encoder.open(artefact)
     embedded = embed_images(Embedder.of(encoder), held_out)
-    if fitted := _calibration(embedded, run):
+    # A fixed photo branch keeps the calibrations of its encoder.
+    if not run.photos and (fitted := _calibration(embedded, run)):
         write_calibration(artefact, fitted)
     about = About(
         embedded.metric,

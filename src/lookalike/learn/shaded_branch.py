@@ -24,7 +24,7 @@ from lookalike.learn.heads.features import reduce_output
 from lookalike.learn.heads.head import unit_vectors
 from lookalike.learn.heads.onnx_graph import with_opset
 from lookalike.learn.networks.ink_crop import InkCrop
-from lookalike.learn.networks.ink_shade import Grey, InkShade
+from lookalike.learn.networks.ink_shade import InkShade
 from lookalike.learn.onnx_export import to_onnx
 from lookalike.shapes import Float32, UInt8
 
@@ -104,7 +104,7 @@ def shade_before(network: onnx.ModelProto, card: Card, size: int) -> onnx.ModelP
         card: its encoder's, for the size of the drawings that the new network takes.
         size: pixels per side of the shaded drawings.
     """
-    return _chain(to_onnx(nn.Sequential(Grey(), InkCrop(size), InkShade(size)), card.input.size), network)
+    return _chain(to_onnx(nn.Sequential(InkCrop(size), InkShade(size)), card.input.size), network)
 
 
 def check(photos: Encoder, size: int) -> None:

@@ -13,9 +13,9 @@ _MARGIN = 0.1
 
 
 class InkCrop(nn.Module):
-    """Resamples the square around a drawing's ink to a fixed size, so that place and size of a drawing do not matter.
+    """Resamples the square around a drawing's ink to a fixed size, in grey, so that place, size and colour of a drawing do not matter.
 
-    People draw small in a corner, or fill the sheet. The paper is the brightest value of the image. A blank sheet stays whole.
+    People draw small in a corner, or fill the sheet. The paper is the brightest grey of the image. A blank sheet stays whole.
     """
 
     def __init__(self, size: int) -> None:
@@ -23,19 +23,22 @@ class InkCrop(nn.Module):
         super().__init__()
         self._size = size
 
-    def forward(self, x: Float[Tensor, "n c s s"]) -> Float[Tensor, "n c t t"]:
-        """Crop normalised images of any size."""
-        height, width = x.shape[2:]
-        grey = x.mean(dim=1)
+    def forward(self, x: Float[Tensor, "n c s s"]) -> Float[Tensor, "n 1 t t"]:
+        """Crop normalised images of any size to the mean of their channels."""
+        channels, height, width = x.shape[1:]
+        # A product with the shares of the channels is five times as fast in ONNX Runtime as a mean.
+        shares = x.new_full((1, 1, channels), 1 / channels)
+        grey = (shares @ x.flatten(2)).float().reshape(-1, height, width)
         paper, darkest = grey.amax(dim=(1, 2)), grey.amin(dim=(1, 2))
         ink = grey < (paper - _INK * (paper - darkest))[:, None, None]
         left, right = _extent(ink.any(dim=1), width)
         above, below = _extent(ink.any(dim=2), height)
         half = torch.maximum(right - left, below - above) / 2 * (1 + _MARGIN)
-        white = paper[:, None, None, None]
+        white = paper[:, None, None]
         across = self._weights((left + right) / 2, half, width)
         down = self._weights((above + below) / 2, half, height)
-        return down[:, None] @ (x.float() - white) @ across[:, None].mT + white
+        crop: Tensor = down @ (grey - white) @ across.mT + white
+        return crop[:, None]
 
     def _weights(
         self, centre: Float[Tensor, " n"], half: Float[Tensor, " n"], size: int

@@ -24,7 +24,7 @@ class BranchNetwork(nn.Module):
 
     With ``unit``, embeddings have length 1. With ``mirror``, an embedding outside training is the mean of the embeddings
     of an image and its mirror image (with ``unit``, scaled to length 1). ``crop`` is the first layer of a sketch branch, if it
-    has one.
+    has one; its grey image becomes three channels.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class BranchNetwork(nn.Module):
 
     def forward(self, x: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n d"]:
         """Embed normalised images as float32."""
-        x = self.crop(x)
+        x = self.crop(x).expand(-1, 3, -1, -1)
         out = self._embed(x)
         if not self._mirror or self.training:
             return out
