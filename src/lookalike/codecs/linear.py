@@ -1,0 +1,81 @@
+"""Affine maps whose matrix products are exact, and therefore the same for any batch, number of threads and machine.
+
+BLAS sums the products of a row in an order that depends on the number of rows, so the last bits of a sum differ. Here both
+factors are rounded to fixed-point numbers: rows of length < 1 to multiples of 2⁻²⁸, columns of length ≤ 1 to multiples of
+2⁻²⁴. Each product is then a multiple of 2⁻⁵², and each partial sum is less than 2 (Cauchy-Schwarz). Such numbers fit into
+the 53 bits of float64, so no sum is rounded, in whatever order it is computed.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from lookalike.codecs.saved import Arrays, Reader
+from lookalike.metric import squared_norms
+from lookalike.search.chunks import chunks
+from lookalike.shapes import Float32, Float64
+
+_ROW_BITS = 28
+_COLUMN_BITS = 24
+
+_LONGEST = 1.001
+"""The limit of a column's length; rounding makes columns of length 1 a little longer."""
+
+_CHUNK = 2**22
+"""Numbers of a chunk of rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """The map x ↦ scale · (x @ matrix) + offset, with an exact product.
+
+    Attributes:
+        matrix: multiples of 2⁻²⁴; columns have length 1 or 0.
+        scale: factor of each column.
+        offset: added to each column.
+    """
+
+    matrix: Float32[np.ndarray, "d k"]
+    scale: Float32[np.ndarray, " k"]
+    offset: Float32[np.ndarray, " k"]
+
+    @classmethod
+    def of(cls, matrix: Float64[np.ndarray, "d k"], offset: Float64[np.ndarray, " k"]) -> "Affine":
+        """Make the map x ↦ x @ matrix + offset, rounded so that its products are exact."""
+        lengths = np.sqrt(squared_norms(matrix.T))
+        columns = np.divide(matrix, lengths, out=np.zeros(matrix.shape), where=lengths > 0)
+        rounded = np.ldexp(np.rint(np.ldexp(columns, _COLUMN_BITS)), -_COLUMN_BITS)
+        return cls(rounded.astype(np.float32), lengths.astype(np.float32), offset.astype(np.float32))
+
+    @classmethod
+    def restore(cls, state: Reader, rows: int, columns: int) -> "Affine":
+        """Take the map of a saved codec.
+
+        Raises:
+            StorageError: a part is missing, or products would not be exact.
+        """
+        matrix = state.array("matrix", np.float32, (rows, columns))
+        units = np.ldexp(matrix.astype(np.float64), _COLUMN_BITS)
+        if (units != np.rint(units)).any() or (squared_norms(matrix.T) > _LONGEST**2).any():
+            raise state.damaged(f"the array matrix has columns longer than 1, or numbers finer than 2^-{_COLUMN_BITS}")
+        scale, offset = (state.array(name, np.float32, (columns,)) for name in ("scale", "offset"))
+        return cls(matrix, scale, offset)
+
+    def arrays(self) -> Arrays:
+        """Return the arrays that `restore` takes."""
+        return {"matrix": self.matrix, "scale": self.scale, "offset": self.offset}
+
+    @cached_property
+    def _units(self) -> Float64[np.ndarray, "d k"]:
+        return np.ldexp(self.matrix.astype(np.float64), _COLUMN_BITS)
+
+    def __call__(self, rows: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n k"]:
+        """Map rows; each is rounded to 2⁻²⁸ of its length."""
+        result = np.empty((len(rows), self.matrix.shape[1]), np.float32)
+        for chunk in chunks(len(rows), _CHUNK // max(self.matrix.shape)):
+            exponents = np.frexp(np.sqrt(squared_norms(rows[chunk])))[1][:, None]
+            units = np.rint(np.ldexp(rows[chunk].astype(np.float64), _ROW_BITS - exponents))
+            products = np.ldexp(units @ self._units, exponents - (_ROW_BITS + _COLUMN_BITS))
+            result[chunk] = products * self.scale + self.offset
+        return result

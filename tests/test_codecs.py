@@ -1,0 +1,363 @@
+"""Codecs: each against a plain definition, and what all of them promise."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from lookalike import codecs
+from lookalike.codecs import Chain, Codec, NoCodec, Pca, Scalar
+from lookalike.codecs.linear import Affine
+from lookalike.codecs.pca import random_rotation
+from lookalike.errors import MismatchError, StorageError, UsageError
+from lookalike.metric import Metric, VectorSpace, pairwise
+
+DIMENSION = 12
+EUCLIDEAN = VectorSpace(Metric.EUCLIDEAN, DIMENSION)
+COSINE = VectorSpace(Metric.COSINE, DIMENSION)
+
+ENCODER = "a" * 64
+
+
+def clusters(count: int = 200, seed: int = 0) -> np.ndarray:
+    """Embeddings in ten clusters, with duplicates and a zero vector."""
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((10, DIMENSION))
+    rows = centres[random.integers(10, size=count)] + 0.3 * random.standard_normal((count, DIMENSION))
+    rows[1:2] = rows[0]
+    rows[2:3] = 0
+    return rows.astype(np.float32)
+
+
+def chain(first: Codec, then: Callable[[VectorSpace], Codec]) -> Chain:
+    return Chain(first.embeddings, (first, then(first.space)))
+
+
+def make_codecs(space: VectorSpace) -> list[Codec]:
+    """One codec of each kind, not fitted."""
+    return [
+        NoCodec(space),
+        Pca(space, 5),
+        Pca(space, 5, whiten=True, rotate=True),
+        Scalar(space, 16),
+        Scalar(space, 8),
+        Scalar(space, 4),
+        Scalar(space, 2),
+        chain(Pca(space, 7, rotate=True), lambda s: Scalar(s, 2)),
+    ]
+
+
+FITTED = [codec.fit(clusters()) for space in (EUCLIDEAN, COSINE) for codec in make_codecs(space)]
+IDS = [f"{codec.embeddings.metric} {codec}" for codec in FITTED]
+
+
+# ---- what all codecs promise
+
+
+@pytest.mark.parametrize("codec", FITTED, ids=IDS)
+def test_a_code_has_its_dtype_and_stands_for_a_vector(codec: Codec) -> None:
+    rows = clusters(20, seed=1)
+    codes = codec.encode(rows)
+    assert codes.dtype == codec.code_dtype
+    assert codes.shape == (20, codec.code_columns)
+    assert codec.code_bytes == codes.nbytes / 20
+    vectors, queries = codec.decode(codes), codec.project(rows)
+    assert vectors.dtype == queries.dtype == codec.space.dtype
+    assert vectors.shape == queries.shape == (20, codec.space.columns)
+    for none in (codec.encode(rows[:0]), codec.decode(codes[:0]), codec.project(rows[:0])):
+        assert len(none) == 0
+
+
+@pytest.mark.parametrize("codec", FITTED, ids=IDS)
+def test_a_code_does_not_depend_on_the_batch(codec: Codec) -> None:
+    rows = clusters(70, seed=1)
+    for convert in (codec.encode, codec.project):
+        assert np.concatenate([convert(row[None]) for row in rows]).tobytes() == convert(rows).tobytes()
+        assert convert(np.asfortranarray(rows)).tobytes() == convert(rows).tobytes()
+
+
+@pytest.mark.parametrize("codec", FITTED, ids=IDS)
+def test_a_loaded_codec_makes_the_same_codes(codec: Codec, tmp_path: Path) -> None:
+    rows = clusters(70, seed=1)
+    codec.save(tmp_path, ENCODER)
+    for encoder in (None, ENCODER):
+        again = codecs.load(codec.name, tmp_path, codec.embeddings, encoder)
+        assert str(again) == str(codec)
+        assert again.space == codec.space
+        codes = again.encode(rows)
+        assert codes.tobytes() == codec.encode(rows).tobytes()
+        assert again.decode(codes).tobytes() == codec.decode(codes).tobytes()
+        assert again.project(rows).tobytes() == codec.project(rows).tobytes()
+    written = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert abs(codec.size - written) <= len(ENCODER)
+
+
+@pytest.mark.parametrize("codec", FITTED, ids=IDS)
+def test_the_distance_of_a_query_to_its_own_code_is_about_zero(codec: Codec) -> None:
+    rows = clusters(200)[3:]
+    distances = pairwise(codec.project(rows), codec.decode(codec.encode(rows)), codec.space.metric)
+    assert np.median(np.diag(distances)) < 0.5 * np.median(distances)
+
+
+@pytest.mark.parametrize("codec", FITTED, ids=IDS)
+def test_embeddings_that_do_not_fit_are_refused(codec: Codec) -> None:
+    rows = clusters(4)
+    for wrong in (rows[:, 1:], rows.astype(np.float64)):
+        for convert in (codec.encode, codec.project):
+            with pytest.raises(UsageError, match=codec.name):
+                convert(wrong)
+    for value in (np.nan, np.inf, -1e30):
+        bad = rows.copy()
+        bad[2, 3] = value
+        with pytest.raises(UsageError, match="Embedding 2"):
+            codec.encode(bad)
+    with pytest.raises(UsageError, match="codes"):
+        codec.decode(np.zeros((1, codec.code_columns + 1), codec.code_dtype))
+
+
+@pytest.mark.parametrize("space", [EUCLIDEAN, COSINE], ids=str)
+@pytest.mark.parametrize(
+    "rows",
+    [clusters(1), np.zeros((3, DIMENSION), np.float32), np.ones((5, DIMENSION), np.float32)],
+    ids=["one", "zeros", "equal"],
+)
+def test_a_codec_can_be_fitted_to_few_or_equal_embeddings(space: VectorSpace, rows: np.ndarray) -> None:
+    for codec in make_codecs(space):
+        fitted = codec.fit(rows)
+        assert np.isfinite(fitted.decode(fitted.encode(clusters(9, seed=1)))).all()
+        assert np.allclose(fitted.decode(fitted.encode(rows)), fitted.project(rows), atol=1e-3)
+
+
+def test_a_codec_must_be_fitted() -> None:
+    for codec in make_codecs(EUCLIDEAN)[1:]:
+        if isinstance(codec, Scalar) and codec.bits == 16:  # has nothing to fit
+            continue
+        with pytest.raises(UsageError, match="fit"):
+            codec.encode(clusters(4))
+        with pytest.raises(UsageError, match="Add images"):
+            codec.fit(clusters(4)[:0])
+
+
+def test_settings_are_checked() -> None:
+    bits = VectorSpace(Metric.HAMMING, 64)
+    for make in (
+        lambda: Pca(EUCLIDEAN, 0),
+        lambda: Pca(EUCLIDEAN, DIMENSION + 1),
+        lambda: Pca(EUCLIDEAN, True),
+        lambda: Pca(EUCLIDEAN, 4, whiten=1),  # type: ignore[arg-type]  # from a caller without type checks
+        lambda: Pca(bits, 8),
+        lambda: Scalar(EUCLIDEAN, 3),
+        lambda: Scalar(bits, 8),
+        lambda: Chain(EUCLIDEAN, ()),
+        lambda: Chain(EUCLIDEAN, (NoCodec(EUCLIDEAN),)),
+        lambda: Chain(COSINE, (Pca(EUCLIDEAN, 4),)),
+        lambda: Chain(EUCLIDEAN, (Pca(EUCLIDEAN, 4), Scalar(EUCLIDEAN))),
+        lambda: Chain(EUCLIDEAN, (Scalar(EUCLIDEAN), Scalar(EUCLIDEAN))),
+    ):
+        with pytest.raises(UsageError):
+            make()
+
+
+# ---- each against its definition
+
+
+def test_pca_projects_to_the_directions_of_most_variance() -> None:
+    rows, queries = clusters(), clusters(30, seed=1)
+    _, vectors = np.linalg.eigh(np.cov(rows.T, bias=True))
+    plain = (queries - rows.mean(axis=0)) @ vectors[:, ::-1][:, :5]
+    assert np.allclose(np.abs(Pca(EUCLIDEAN, 5).fit(rows).project(queries)), np.abs(plain), atol=1e-5)
+
+    white = Pca(EUCLIDEAN, 5, whiten=True).fit(rows).project(rows)
+    assert np.allclose(np.cov(white.T, bias=True), np.eye(5), atol=1e-4)
+    turned = Pca(EUCLIDEAN, 5, rotate=True).fit(rows).project(queries)
+    assert np.allclose(pairwise(turned, turned, Metric.EUCLIDEAN), pairwise(plain, plain, Metric.EUCLIDEAN), atol=1e-4)
+
+
+def test_pca_in_all_dimensions_keeps_distances() -> None:
+    rows = clusters()
+    for space in (EUCLIDEAN, COSINE):
+        queries = Pca(space, DIMENSION).fit(rows).project(rows)
+        assert np.allclose(pairwise(queries, queries, space.metric), pairwise(rows, rows, space.metric), atol=1e-5)
+
+
+def test_a_product_is_exact_to_28_bits() -> None:
+    random = np.random.default_rng(0)
+    rows = (random.standard_normal((50, 64)) * 10.0 ** random.integers(-40, 17, (50, 1))).astype(np.float32)
+    rows[7] = 0
+    matrix, offset = random.standard_normal((64, 16)), np.zeros(16)
+    mapped = Affine.of(matrix, offset)(rows)
+    plain = rows.astype(np.float64) @ matrix
+    scale = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True) * np.linalg.norm(matrix, axis=0)
+    assert (np.abs(mapped - plain) <= scale * 1e-6 + 1e-44).all()
+
+
+def test_scalar_codes_are_the_nearest_levels() -> None:
+    rows, others = clusters(), clusters(50, seed=1)
+    for bits in (4, 2):
+        codec = Scalar(EUCLIDEAN, bits).fit(rows)
+        assert codec.levels is not None
+        nearest = codec.levels[np.abs(others[:, None] - codec.levels).argmin(axis=1), np.arange(DIMENSION)]
+        assert np.array_equal(codec.decode(codec.encode(others)), nearest)
+        # Lloyd's condition: each level is the mean of the numbers that it stands for.
+        decoded = codec.decode(codec.encode(rows))
+        for number, level in enumerate(codec.levels[:, 3]):
+            own = rows[decoded[:, 3] == level, 3]
+            assert np.allclose(own.mean(), level, atol=1e-5), number
+    eight = Scalar(EUCLIDEAN, 8).fit(rows)
+    step = (rows.max(axis=0) - rows.min(axis=0)) / 254
+    assert (np.abs(eight.decode(eight.encode(rows)) - rows) <= step * 0.501).all()
+    assert np.array_equal(Scalar(EUCLIDEAN, 16).encode(rows), rows.astype(np.float16))
+
+
+def test_a_chain_applies_its_codecs_in_turn() -> None:
+    rows = clusters()
+    codec = chain(Pca(EUCLIDEAN, 6), lambda space: Scalar(space, 4)).fit(rows)
+    first, last = codec.steps
+    assert np.array_equal(codec.encode(rows), last.encode(first.encode(rows)))
+    assert np.array_equal(codec.project(rows), first.project(rows))
+    assert codec.code_bytes == 3
+    assert str(codec) == "pca to 6, scalar of 4 bits"
+
+
+# ---- files of strangers
+
+
+def rewrite(folder: Path, changes: dict[str, object], arrays: dict[str, np.ndarray | None] | None = None) -> None:
+    """Change settings and arrays of a saved codec as a stranger would, with a fresh hash."""
+    parts = safetensors.numpy.load_file(folder / "codec.safetensors") | (arrays or {})
+    safetensors.numpy.save_file(
+        {name: array for name, array in parts.items() if array is not None}, folder / "codec.safetensors"
+    )
+    document = json.loads((folder / "codec.json").read_text())
+    document["sha256"] = hashlib.sha256((folder / "codec.safetensors").read_bytes()).hexdigest()
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        part = document
+        for name in path:
+            part = part[int(name) if isinstance(part, list) else name]
+        part[last] = value
+    (folder / "codec.json").write_text(json.dumps(document))
+
+
+def loads(codec: Codec, folder: Path) -> None:
+    codecs.load(codec.name, folder, codec.embeddings).encode(clusters(4))
+
+
+@pytest.mark.parametrize(
+    ("error", "changes"),
+    [
+        (MismatchError, {"format": 2}),
+        (MismatchError, {"codec": "scalar"}),
+        (MismatchError, {"embeddings.dimension": 13}),
+        (MismatchError, {"embeddings.metric": "cosine"}),
+        (StorageError, {"format": True}),
+        (StorageError, {"embeddings.metric": "manhattan"}),
+        (StorageError, {"embeddings.dimension": 1e3}),
+        (StorageError, {"embeddings": [1]}),
+        (StorageError, {"embeddings.more": 1}),
+        (StorageError, {"encoder": 5}),
+        (StorageError, {"more\n": 1}),
+        (StorageError, {"settings": []}),
+        (StorageError, {"settings.more": 1}),
+        (StorageError, {"settings.dimension": 4}),
+        (StorageError, {"settings.dimension": 10**90}),
+        (StorageError, {"settings.whiten": 0}),
+        (StorageError, {"sha256": "0" * 64}),
+    ],
+)
+def test_damaged_settings_are_refused(error: type[Exception], changes: dict[str, object], tmp_path: Path) -> None:
+    codec = Pca(EUCLIDEAN, 5).fit(clusters())
+    codec.save(tmp_path)
+    loads(codec, tmp_path)
+    rewrite(tmp_path, changes)
+    with pytest.raises(error) as caught:
+        loads(codec, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"matrix": None},
+        {"more": np.zeros(3)},
+        {"offset": np.full(5, np.nan, np.float32)},
+        {"offset": np.zeros(5, np.float64)},
+        {"offset": np.zeros((5, 1), np.float32)},
+        {"matrix": np.zeros((12, 4), np.float32)},
+        {"matrix": np.full((12, 5), 0.5, np.float32)},
+        {"matrix": np.full((12, 5), 2.0**-25, np.float32)},
+    ],
+    ids=str,
+)
+def test_damaged_arrays_are_refused(arrays: dict[str, np.ndarray | None], tmp_path: Path) -> None:
+    codec = Pca(EUCLIDEAN, 5).fit(clusters())
+    codec.save(tmp_path)
+    rewrite(tmp_path, {}, arrays)
+    with pytest.raises(StorageError, match="damaged"):
+        loads(codec, tmp_path)
+
+
+def test_damaged_levels_and_steps_are_refused(tmp_path: Path) -> None:
+    codec = chain(Pca(EUCLIDEAN, 5), lambda space: Scalar(space, 2)).fit(clusters())
+    cases: list[tuple[dict[str, object], dict[str, np.ndarray | None]]] = [
+        ({}, {"1.levels": np.repeat(np.array([[1], [0], [2], [3]], np.float32), 5, axis=1)}),
+        ({"settings.steps": []}, {}),
+        ({"settings.steps": [1]}, {}),
+        ({"settings.steps.0.codec": "chain"}, {}),
+        ({"settings.steps.0.more": 1}, {}),
+        ({"settings.steps.0.settings": 5}, {}),
+        ({"settings.steps.1.settings.bits": 4}, {}),
+        ({}, {"2.levels": np.zeros(3)}),
+    ]
+    for changes, arrays in cases:
+        codec.save(tmp_path)
+        loads(codec, tmp_path)
+        rewrite(tmp_path, changes, arrays)
+        with pytest.raises(StorageError, match="damaged"):
+            loads(codec, tmp_path)
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    codec = Pca(EUCLIDEAN, 5).fit(clusters())
+    with pytest.raises(StorageError, match="cannot be read"):
+        loads(codec, tmp_path)
+    with pytest.raises(StorageError, match="cannot be written"):
+        codec.save(tmp_path / "missing")
+    for name, content in (
+        ("codec.json", b"{"),
+        ("codec.json", b"[]"),
+        ("codec.json", b" " * 2**17),
+        ("codec.safetensors", b""),
+    ):
+        codec.save(tmp_path)
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(StorageError):
+            loads(codec, tmp_path)
+    for content in (b"", b"\xff" * 40, b"\x08" + bytes(7) + b'{"a": 1}'):
+        codec.save(tmp_path)
+        document = json.loads((tmp_path / "codec.json").read_text())
+        (tmp_path / "codec.safetensors").write_bytes(content)
+        (tmp_path / "codec.json").write_text(json.dumps(document | {"sha256": hashlib.sha256(content).hexdigest()}))
+        with pytest.raises(StorageError, match="not safetensors"):
+            loads(codec, tmp_path)
+    (tmp_path / "victim").write_bytes(b"victim")
+    (tmp_path / "codec.json").unlink()
+    (tmp_path / "codec.json").symlink_to(tmp_path / "victim")
+    with pytest.raises(StorageError, match="links"):
+        loads(codec, tmp_path)
+
+
+def test_a_codec_of_another_encoder_is_refused(tmp_path: Path) -> None:
+    codec = Pca(EUCLIDEAN, 5).fit(clusters())
+    codec.save(tmp_path, ENCODER)
+    with pytest.raises(MismatchError, match="another encoder"):
+        codecs.load("pca", tmp_path, EUCLIDEAN, "b" * 64)
+
+
+def test_a_random_rotation_keeps_lengths() -> None:
+    rotation = random_rotation(9)
+    assert np.allclose(rotation @ rotation.T, np.eye(9))
