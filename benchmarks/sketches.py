@@ -16,8 +16,8 @@ benchmarks/results/encoders/sketches.json, in place of earlier ones of the same 
   recipe reads its images from the working directory.
 
 mAP, mAP@200, P@100 and MRR count photos of the sketch's class. First and in 10 count the exact photo that was drawn. An encoder without a sketch branch
-embeds sketches as photos. “Centred” subtracts the mean of each side of the set, “drawn” turns photos into pseudo-sketches first. Chance
-ranks at random.
+embeds sketches as photos. “Centred” subtracts the mean of each side of the set, “drawn” turns photos into pseudo-sketches first. “Expanded” searches for
+the midpoints of sketches and their ten nearest photos, as `lookalike search --expand 10` does. Chance ranks at random.
 
 The MobileNetV2 needs the package ``ai-edge-litert`` and ``data/mobilenet_v2_1.0_224_quant.tflite``; its rows are left out otherwise.
 """
@@ -35,12 +35,13 @@ import general
 import numpy as np
 from PIL import Image
 
-from lookalike import atomic, datasets, encoders
+from lookalike import atomic, datasets, encoders, search
 from lookalike.datasets import Dataset, LabelledImages
 from lookalike.embedding import Embedder
 from lookalike.evaluation.embedded import EmbeddedDataset
 from lookalike.evaluation.evaluate import evaluate_embeddings
 from lookalike.evaluation.protocols import EvaluationOptions
+from lookalike.expansion import midpoints
 from lookalike.learn import data as split
 from lookalike.learn import recipe as recipes
 from lookalike.learn.pseudo_sketches import pseudo_sketch
@@ -54,6 +55,7 @@ SETS = ("unseen", "among-all", "seen")
 HELD_OUT = "held-out"
 
 _EVERY = 5
+_EXPAND = 10
 _SIDE = 128
 _MEASURES = ("mAP", "mAP@200", "precision@100", "MRR", "item top-1", "item in 10")
 
@@ -93,14 +95,15 @@ def main() -> None:
     rows = {name: make for name, make in pairs(given.data).items() if not given.only or name in given.only}
     for encoder in map(encoders.load, given.encoder):
         rows[encoder.card.name] = _row(encoder)
-    print("| encoder | set | " + " | ".join(_MEASURES) + " | mAP, centred |")  # noqa: T201
-    print("|---" * (3 + len(_MEASURES)) + "|")  # noqa: T201
+    print("| encoder | set | " + " | ".join(_MEASURES) + " | mAP, centred | expanded: mAP, item in 10 |")  # noqa: T201
+    print("|---" * (4 + len(_MEASURES)) + "|")  # noqa: T201
     for name, make in rows.items():
         for of in names:
             record = measure(make(name), sets[of])
             store(name, of, record)
             cells = [f"{record[key]:.3f}" if key in record else "" for key in _MEASURES]
             cells.append(f"{record['centred']['mAP']:.3f}")
+            cells.append(f"{record['expanded']['mAP']:.3f}, {record['expanded']['item in 10']:.3f}")
             print(f"| {name} | {of} | {' | '.join(cells)} |", flush=True)  # noqa: T201
 
 
@@ -138,7 +141,7 @@ def split_of(recipe: Recipe) -> LabelledImages:
 
 
 def measure(pair: Pair, dataset: Dataset | LabelledImages) -> dict[str, Any]:
-    """Return the measures of a pair of branches on a set, and with the mean of each side subtracted."""
+    """Return the measures of a pair of branches on a set, with the mean of each side subtracted, and with expanded queries."""
     is_sketch = dataset.sketch
     photos, sketches = (
         np.concatenate([embed(part) for part in _batches(dataset, np.flatnonzero(rows))]).astype(np.float32)
@@ -146,7 +149,15 @@ def measure(pair: Pair, dataset: Dataset | LabelledImages) -> dict[str, Any]:
     )
     plain = _scores(dataset, photos, sketches)
     centred = _scores(dataset, photos - photos.mean(axis=0), sketches - sketches.mean(axis=0))
-    return plain | {"centred": {key: centred[key] for key in _MEASURES if key in centred}}
+    expanded = _scores(dataset, photos, _expand(sketches, photos))
+    parts = {"centred": centred, "expanded": expanded}
+    return plain | {name: {key: part[key] for key in _MEASURES if key in part} for name, part in parts.items()}
+
+
+def _expand(sketches: np.ndarray, photos: np.ndarray) -> np.ndarray:
+    """Return the midpoints of sketches and their nearest photos."""
+    hits = search.knn(sketches, photos, _EXPAND, Metric.COSINE)
+    return midpoints(sketches, [photos[rows] for rows in hits.rows.reshape(len(sketches), -1)], Metric.COSINE)
 
 
 def _scores(dataset: Dataset | LabelledImages, photos: np.ndarray, sketches: np.ndarray) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from unicodedata import normalize
 
 import numpy as np
 
-from lookalike import chance, compare, images, ingest
+from lookalike import chance, compare, expansion, images, ingest
 from lookalike.chance import Chance
 from lookalike.compare import RankedClass, Ranking, Verdict
 from lookalike.duplicates import DuplicateGroups, FindOptions, SearchRadius, find_duplicates
@@ -636,7 +636,7 @@ class Collection:
             item: the id of an item, which is not among its own hits; or a list of them.
             vector: a vector ``(c,)``, or several ``(q, c)``.
             options: see `SearchOptions`: ``k``, ``within``, ``far``, ``sketch``, ``label``, ``where``, ``metric``,
-                ``exact``, ``limit``.
+                ``exact``, ``limit``, ``expand``.
 
         Returns:
             The answer, a sequence of hits; or a list of answers if a list was given.
@@ -767,7 +767,12 @@ class Collection:
     def _resolve(self, query: Query) -> Query:
         """Replace a query's images, texts or items by vectors, and the names of its filter by the stored forms."""
         where = filters.in_stored_form(self.store, query.where)
-        return replace(query, images=(), texts=(), items=(), vectors=self._vectors(query), where=where)
+        resolved = replace(query, images=(), texts=(), items=(), vectors=self._vectors(query), where=where)
+        if query.expand is None:
+            return resolved
+        metric = query.metric or self.metric
+        vectors = expansion.expand(self.store, resolved, query.items, metric)
+        return replace(resolved, vectors=vectors, expand=None)
 
     def _explain_nothing(self, answers: list[Answer], where: Filter) -> list[Answer]:
         """Add a note to the answers if no item passes the filter."""
@@ -805,6 +810,8 @@ class Collection:
             no_match = measured.no_match(distances[:1] if query.where else distances)
         distances = distances[: query.k]
         calibration = self.embedder.with_metric(answer.metric).calibration(query.known_branch)
+        if query.expand is not None:  # its distances are to a mean of images
+            calibration = None
         holds = not isinstance(self.store, Sampling) or (measured is not None and measured.calibration_holds)
         if calibration is not None and (no_match or not holds or not calibration.knots):
             calibration = None
@@ -826,9 +833,10 @@ class Collection:
     def _chance(self, query: Query) -> Chance | None:
         """Return the distances from which hits are no nearer than chance; measured once for each generation.
 
-        None for a text: it lies far from all images, and how far depends on the encoder.
+        None for a text: it lies far from all images, and how far depends on the encoder. None for an expanded query, which lies
+        nearer to images than one image does.
         """
-        if not isinstance(self.store, Sampling) or query.branch == "text":
+        if not isinstance(self.store, Sampling) or query.branch == "text" or query.expand is not None:
             return None
         metric = query.metric or self.metric
         calibration = self.embedder.with_metric(metric).calibration()

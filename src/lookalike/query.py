@@ -218,6 +218,7 @@ class Query:
         exact: true always searches exactly; false uses an approximate index if there is one. By default the collection's
             latency budget decides.
         limit: with ``within``, return at most this many hits a query, and mark the answer incomplete if there are more.
+        expand: search for the midpoint of the query and the mean of this many nearest items, see `lookalike.expansion`.
 
     Raises:
         UsageError: values that contradict each other or are out of range.
@@ -234,6 +235,7 @@ class Query:
     where: Filter = ALL
     exact: bool | None = None
     limit: int | None = None
+    expand: int | None = None
 
     def __post_init__(self) -> None:
         """Check the values as far as possible without a store."""
@@ -250,7 +252,7 @@ class Query:
             raise UsageError("A limit is for a distance range; k says how many of the nearest items to find.")
         if self.k is None and self.within is None:
             object.__setattr__(self, "k", DEFAULT_K)
-        for name in ("k", "limit"):
+        for name in ("k", "limit", "expand"):
             if (number := getattr(self, name)) is not None:
                 object.__setattr__(self, name, check_count(name, number))
 

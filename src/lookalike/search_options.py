@@ -25,6 +25,8 @@ class SearchOptions(TypedDict, total=False):
         exact: true always searches exactly; false uses an index if there is one. By default the collection's latency
             budget decides.
         limit: with a range, return at most this many hits.
+        expand: search for the midpoint of the query and the mean of this many nearest items, such as 10. This finds more
+            items of a class, and one exact item less often; hits have no probability then.
     """
 
     k: int | None
@@ -36,6 +38,7 @@ class SearchOptions(TypedDict, total=False):
     metric: Metric | str | None
     exact: bool | None
     limit: int | None
+    expand: int | None
 
 
 def to_query(options: SearchOptions, embedder: Embedder, *, by_text: bool = False) -> Query:
@@ -69,6 +72,7 @@ def to_query(options: SearchOptions, embedder: Embedder, *, by_text: bool = Fals
         where=_to_filter(options.get("where"), options.get("label")),
         exact=options.get("exact"),
         limit=options.get("limit"),
+        expand=options.get("expand"),
     )
 
 

@@ -76,6 +76,14 @@ class Options:
             show_default=False,
         ),
     ] = None
+    expand: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            help="Find the K nearest images first, and search for the midpoint of the query and their mean. This finds more images of"
+            " a class, and one exact image less often. Try 10.",
+        ),
+    ] = None
     out: Annotated[
         Path | None,
         typer.Option(
@@ -155,6 +163,7 @@ def _query(collection: Collection, given: Options, sources: Sequence[Source]) ->
         within=embedder.distance_range(given.within, given.far, branch),
         where=where,
         exact=given.exact,
+        expand=given.expand,
     )
 
 

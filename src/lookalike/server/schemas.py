@@ -28,6 +28,9 @@ from lookalike.stores import Answer, Item
 from lookalike.untrusted.parsing import ParseError, parse_json
 
 MAX_COUNT = 1000
+
+# More are of other classes.
+MAX_EXPAND = 100
 """Maximum number of hits in an answer, and of items on a page."""
 
 MAX_EXAMPLES = 100
@@ -121,6 +124,13 @@ class _Search(_In):
     )
     exact: bool | None = Field(
         None, description="Whether to compare every item; by default the collection's budget decides."
+    )
+    expand: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_EXPAND,
+        description="Search for the midpoint of the query and the mean of this many nearest items. This finds more items of a class, and"
+        " one exact item less often.",
     )
     metric: Metric | None = Field(None, description=_METRIC)
     branch: Literal["photo", "sketch"] | None = Field(None, description=_BRANCH)

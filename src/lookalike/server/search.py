@@ -73,6 +73,7 @@ def _to_query(
         within=within,
         where=fields.filter.to_filter(),
         exact=fields.exact,
+        expand=fields.expand,
         limit=None if within is None else max_hits,
     )
 
