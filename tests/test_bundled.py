@@ -96,8 +96,8 @@ def test_general_and_sketch_find_photos_of_classes_that_they_were_not_trained_on
     sketches = encoders.load("sketch")
     vectors = Embedder.of(sketches).embed(drawn, "sketch")
     found = retrieval.evaluate(LabelledVectors(vectors, [p.parent.name for p in drawn]), items, embedder.metric)
-    # docs/results.md has 0.422 of all sketches; chance is 0.058.
-    assert found.map > 0.38
+    # docs/results.md has 0.454 of all sketches; chance is 0.058.
+    assert found.map > 0.42
     # The photo branch is that of general, so that its collections keep their vectors.
     assert (sketches.folder / "photo.onnx").read_bytes() == (
         encoders.load("general").folder / "photo.onnx"
