@@ -5,9 +5,10 @@ import signal
 import tempfile
 from pathlib import Path
 
-import jaxtyping
 import pytest
 from hypothesis import settings
+
+import shapes
 
 # Modules whose annotations are checked. Others have tight loops over tiny arrays, in which the checks take longer than the
 # work; their callers' checks cover their arguments, and tests compare their results with plain loops. LOOKALIKE_SHAPES=all
@@ -35,7 +36,7 @@ CHECKED = [
 if os.environ.get("LOOKALIKE_SHAPES") == "all":
     CHECKED += ["lookalike.metric", "lookalike.search"]
 
-jaxtyping.install_import_hook(CHECKED, "shapes.checked")
+shapes.check(CHECKED)
 
 # The machine may be busy.
 settings.register_profile("untimed", deadline=None)
@@ -46,13 +47,30 @@ _STATE = tempfile.TemporaryDirectory(prefix="lookalike-state-")
 os.environ["XDG_STATE_HOME"] = _STATE.name
 os.environ["XDG_CACHE_HOME"] = f"{_STATE.name}/cache"
 
+# The files that take longest, in this order; pytest gives each to one process.
+LONGEST = [
+    "test_page",
+    "test_snippets",
+    "test_networks",
+    "test_bundled",
+    "test_training",
+    "test_several_processes",
+    "test_images_spoiled",
+    "test_untrusted",
+    "test_stages",
+    "test_imagenet",
+    "test_cli",
+    "test_durability",
+    "test_study",
+]
+
 # A shell lets background processes ignore Ctrl-C; the processes that tests start must not inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest test, so that one process does not end minutes after the others."""
-    items.sort(key=lambda item: item.path.name != "test_snippets.py")
+    """Begin with the longest files, so that one process does not end minutes after the others."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")
