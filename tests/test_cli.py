@@ -489,7 +489,7 @@ def test_a_mistake_is_one_line_without_a_traceback(
 
 @pytest.mark.slow
 def test_interrupted_indexing_keeps_the_images_written_so_far(shell: Shell) -> None:
-    sample.write(Path("more"), 400, 1)
+    sample.write(Path("more"), 150, 1)
     command = [sys.executable, "-m", "lookalike", "index", "more", "--to", "shop", "--encoder", "pocket"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not Path("shop.lookalike").exists():
@@ -498,7 +498,7 @@ def test_interrupted_indexing_keeps_the_images_written_so_far(shell: Shell) -> N
     _, err = process.communicate()
     assert process.returncode in (130, 0)  # it may have been faster
     assert "Traceback" not in err
-    assert shell("index", "more", "--to", "shop", "--json").json["items"] == 800
+    assert shell("index", "more", "--to", "shop", "--json").json["items"] == 300
 
 
 def test_serve_prints_its_address_and_sees_items_that_another_command_adds(indexed: Shell) -> None:

@@ -644,6 +644,7 @@ def test_a_hub_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @each
 @pytest.mark.slow
+@pytest.mark.no_cover  # torch's exporter would take half as long again
 def test_every_backbone_is_exported_and_onnx_runtime_agrees(network: dict[str, Any], size: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = networks.Siamese(config(**network), ("photo",)).eval()

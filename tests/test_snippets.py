@@ -108,7 +108,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def environment(folder: Path) -> dict[str, str]:
     """Return the variables of a reader who activated the environment."""
-    kept = {k: v for k, v in os.environ.items() if k in ("LANG", "PYTHONPATH", "TMPDIR")}
+    kept = {k: v for k, v in os.environ.items() if k in ("LANG", "OMP_NUM_THREADS", "PYTHONPATH", "TMPDIR")}
     return kept | {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(folder.parent / "home"), "COLUMNS": "200"}
 
 

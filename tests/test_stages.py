@@ -32,11 +32,9 @@ def staged(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two stages, without an export."""
+    """A run of two stages."""
     folder = tmp_path_factory.mktemp("staged")
-    with pytest.MonkeyPatch.context() as patch:
-        tiny_run.skip_export(patch)
-        train(tiny_run.write(folder, tiny_run.STAGES), folder / "run")
+    train(tiny_run.write(folder, tiny_run.STAGES), folder / "run")
     return folder / "run"
 
 
@@ -122,7 +120,10 @@ def test_reading_recipes_leaves_torch_out() -> None:
 
 
 def test_a_run_writes_the_weights_of_each_stage_and_names_stages_in_the_log(finished: Path) -> None:
-    assert {path.name for path in finished.iterdir()} == {RECIPE, "metrics.jsonl", CHECKPOINT, "stages"}
+    assert {path.name for path in finished.iterdir()} == {
+        *(RECIPE, "metrics.jsonl", CHECKPOINT, "stages"),
+        *("encoder", "report.html", "report.json"),
+    }
     lines = tiny_run.lines(finished)
     assert [(line["stage"], line["epoch"]) for line in lines] == [
         *(("classify", epoch) for epoch in (1, 2)),
@@ -341,12 +342,12 @@ def test_a_run_of_a_release_without_stages_resumes(
 # ---- the encoder
 
 
-def test_the_encoder_is_that_of_the_last_stage(staged: Path) -> None:
-    encoder = Encoder.open(train(staged, staged.parent / "run"))
+def test_the_encoder_is_that_of_the_last_stage(finished: Path) -> None:
+    encoder = Encoder.open(finished / "encoder")
     assert encoder.card.branches == ("photo", "sketch")
     provenance = encoder.card.provenance
     assert provenance is not None
     assert [stage["name"] for stage in provenance.recipe["stages"]] == ["classify", "triplets"]
     assert "validation.sketch_item_at_1" in provenance.figures
-    report = json.loads((staged.parent / "run" / "report.json").read_text(encoding="utf-8"))
+    report = json.loads((finished / "report.json").read_text(encoding="utf-8"))
     assert [line["epoch"] for line in report["history"]] == [1, 2, 3, 4, 5]
