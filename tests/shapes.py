@@ -17,7 +17,7 @@ def check(modules: Sequence[str]) -> None:
 
     def wrap_with_arrays(*, typechecker: object) -> Callable[[Any], Any]:
         def decorate(part: Any) -> Any:  # noqa: ANN401 -- a function or a class
-            hints = getattr(part.__init__ if isinstance(part, type) else part, "__annotations__", {})
+            hints = getattr(vars(part).get("__init__") if isinstance(part, type) else part, "__annotations__", {})
             return wrap(part, typechecker=typechecker) if any(map(_has_shape, hints.values())) else part
 
         return decorate

@@ -49,6 +49,7 @@ from lookalike.learn.export import Training
 from lookalike.learn.losses.targets import Targets
 from lookalike.learn.losses.total import Loss
 from lookalike.learn.networks import Siamese
+from lookalike.learn.onnx_export import to_onnx
 from lookalike.learn.run_folder import CHECKPOINT, RECIPE
 from lookalike.learn.train import resume, train
 from lookalike.progress import SILENT
@@ -638,8 +639,8 @@ def test_two_branches_are_exported_as_float16_or_float32(tmp_path: Path, monkeyp
         images = StageData(samples, samples, drawn, np.zeros(len(samples), bool))
         return export.write(read, net, folder, images, Training(1, 1, {}))
 
-    to_onnx = functools.cache(export.to_onnx)
-    monkeypatch.setattr(export, "to_onnx", to_onnx)
+    cached = functools.cache(to_onnx)
+    monkeypatch.setattr(export, "to_onnx", cached)
     made = write(tmp_path / "good")
     assert (made / "README.md").read_text().startswith("# sketches")
     assert Encoder.open(made).card.branches == ("photo", "sketch")
@@ -652,7 +653,7 @@ def test_two_branches_are_exported_as_float16_or_float32(tmp_path: Path, monkeyp
     net.branch("photo").head.register_forward_hook(
         lambda _m, _i, out: out if torch.compiler.is_compiling() else out + 1
     )
-    to_onnx.cache_clear()
+    cached.cache_clear()
     with pytest.raises(EncoderError, match="disagree"):
         write(tmp_path / "bad")
     assert not (tmp_path / "bad").exists()
