@@ -24,7 +24,7 @@ ALLOWED = {
     "boto3": ("cloud",),
     "click": ("cli",),
     "cv2": ("learn.pseudo_sketches",),
-    "faiss": ("search", "ann"),
+    "faiss": ("search", "ann", "codecs.product"),
     "fastapi": ("server",),
     "h11": ("server.protocol",),
     "huggingface_hub": ("encoders.hub",),

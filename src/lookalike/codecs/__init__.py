@@ -6,15 +6,18 @@ without rounding, `packing` packs bits. Each other file has one codec.
 
 from pathlib import Path
 
+from lookalike.codecs.binary import Binary
 from lookalike.codecs.chain import PARTS, Chain
 from lookalike.codecs.none import NoCodec
 from lookalike.codecs.pca import Pca
+from lookalike.codecs.product import Product
 from lookalike.codecs.protocol import Codec, Codes
+from lookalike.codecs.rabitq import RaBitQ
 from lookalike.codecs.scalar import Scalar
 from lookalike.errors import MismatchError
 from lookalike.metric import VectorSpace
 
-__all__ = ["CODECS", "Chain", "Codec", "Codes", "NoCodec", "Pca", "Scalar", "load"]
+__all__ = ["CODECS", "Binary", "Chain", "Codec", "Codes", "NoCodec", "Pca", "Product", "RaBitQ", "Scalar", "load"]
 
 CODECS: dict[str, type[Codec]] = {NoCodec.name: NoCodec, **PARTS, Chain.name: Chain}
 """The codecs by name."""

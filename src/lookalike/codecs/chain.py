@@ -7,15 +7,18 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from lookalike.codecs.binary import Binary
 from lookalike.codecs.pca import Pca
+from lookalike.codecs.product import Product
 from lookalike.codecs.protocol import Codec, Codes, Embeddings
+from lookalike.codecs.rabitq import RaBitQ
 from lookalike.codecs.saved import Arrays, Reader
 from lookalike.codecs.scalar import Scalar
 from lookalike.errors import UsageError
 from lookalike.metric import VectorSpace
 from lookalike.query import Vectors
 
-PARTS: dict[str, type[Codec]] = {part.name: part for part in (Pca, Scalar)}
+PARTS: dict[str, type[Codec]] = {part.name: part for part in (Pca, Scalar, Binary, Product, RaBitQ)}
 """The codecs that a chain can have, by name. Codes of all but the last are float32: they are the embeddings of the next."""
 
 MAX_STEPS = 4

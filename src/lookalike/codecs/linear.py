@@ -60,7 +60,15 @@ class Affine:
         if (units != np.rint(units)).any() or (squared_norms(matrix.T) > _LONGEST**2).any():
             raise state.damaged(f"the array matrix has columns longer than 1, or numbers finer than 2^-{_COLUMN_BITS}")
         scale, offset = (state.array(name, np.float32, (columns,)) for name in ("scale", "offset"))
+        state.check_size("scale", scale)
+        state.check_size("offset", offset)
         return cls(matrix, scale, offset)
+
+    def then(self, matrix: Float64[np.ndarray, "k m"]) -> "Affine":
+        """Return this map followed by a matrix."""
+        return Affine.of(
+            (self.matrix * self.scale.astype(np.float64)) @ matrix, self.offset.astype(np.float64) @ matrix
+        )
 
     def arrays(self) -> Arrays:
         """Return the arrays that `restore` takes."""

@@ -16,6 +16,7 @@ from lookalike.codecs.protocol import (
     check_floats,
     check_range,
     directions,
+    random_rotation,
 )
 from lookalike.codecs.saved import Arrays, Reader
 from lookalike.metric import Metric, VectorSpace
@@ -91,7 +92,7 @@ class Pca(Codec):
             spread = np.sqrt(np.maximum(values, 0))
             vectors = vectors / np.maximum(spread, spread[0] * _SMALLEST_SPREAD or 1)
         if self.rotate:
-            vectors = vectors @ random_rotation(self.dimension)
+            vectors = vectors @ random_rotation(self.dimension, np.random.default_rng(SEED))
         return replace(self, map=Affine.of(vectors, -centre @ vectors))
 
     def _encode(self, embeddings: Embeddings) -> Codes:
@@ -122,10 +123,3 @@ def _covariance(rows: Float32[np.ndarray, "n d"], centre: Float64[np.ndarray, " 
         centred = rows[chunk] - centre
         total += centred.T @ centred
     return total / len(rows)
-
-
-def random_rotation(dimension: int) -> Float64[np.ndarray, "d d"]:
-    """Return a rotation that is drawn uniformly, the same one each time."""
-    gaussian = np.random.default_rng(SEED).standard_normal((dimension, dimension))
-    orthogonal, triangular = np.linalg.qr(gaussian)
-    return orthogonal * np.sign(np.diag(triangular))

@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 
 from lookalike.codecs import saved
-from lookalike.codecs.saved import Arrays, Reader
+from lookalike.codecs.saved import LARGEST, Arrays, Reader
 from lookalike.errors import UsageError
 from lookalike.metric import Metric, VectorSpace
 from lookalike.query import Vectors
 from lookalike.search.prefilters.directions import unit_vectors
-from lookalike.shapes import Float32, Shaped
+from lookalike.shapes import Float32, Float64, Shaped
 
 T = TypeVar("T")
 
@@ -26,9 +26,6 @@ Codes = Shaped[np.ndarray, "n b"]
 
 SEED = 20
 """Seed of what codecs draw at random."""
-
-LARGEST = 2.0**60
-"""The limit of a number in an embedding; the square of a larger one may overflow float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,3 +257,9 @@ def sample(rows: Float32[np.ndarray, "n d"], count: int) -> Float32[np.ndarray, 
     if len(rows) <= count:
         return rows
     return rows[np.sort(np.random.default_rng(SEED).choice(len(rows), count, replace=False))]
+
+
+def random_rotation(dimension: int, random: np.random.Generator) -> Float64[np.ndarray, "d d"]:
+    """Draw a rotation uniformly."""
+    orthogonal, triangular = np.linalg.qr(random.standard_normal((dimension, dimension)))
+    return np.asarray(orthogonal * np.sign(np.diag(triangular)))

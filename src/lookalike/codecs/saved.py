@@ -25,6 +25,9 @@ ARRAYS = "codec.safetensors"
 
 FORMAT = 1
 
+LARGEST = 2.0**60
+"""The limit of a number in an embedding and in an array of a codec; the square of a larger one may overflow float32."""
+
 _MAX_SETTINGS = 2**16
 _MAX_ARRAYS = 2**28
 _FINGERPRINT = 64
@@ -83,6 +86,11 @@ class Reader:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise self.damaged(f"the array {name} has a number that is not finite")
         return array
+
+    def check_size(self, name: str, array: Shaped[np.ndarray, "..."]) -> None:
+        """Check that the numbers of an array are not so large that distances overflow."""
+        if not (np.abs(array) <= LARGEST).all():
+            raise self.damaged(f"the array {name} has a number beyond {LARGEST:.0e}")
 
     def finish(self) -> None:
         """Check that nothing is left over."""
