@@ -54,6 +54,9 @@ def make_codecs(space: VectorSpace) -> list[Codec]:
         RaBitQ(space, 1),
         RaBitQ(space, 3),
         chain(Pca(space, 7, rotate=True), lambda s: Scalar(s, 2)),
+        chain(Pca(space, 8), lambda s: Binary(s, 8)),
+        chain(Pca(space, 8), lambda s: Product(s, 4)),
+        chain(Pca(space, 8), lambda s: RaBitQ(s, 4)),
     ]
 
 
@@ -280,6 +283,26 @@ def test_rabitq_finds_the_grid_point_with_the_largest_cosine() -> None:
         assert np.allclose((decoded * residuals).sum(axis=1) / (decoded**2).sum(axis=1), 1, atol=0.02)
 
 
+@pytest.mark.parametrize("bits", [1, 4])
+def test_rabitq_finds_at_least_as_many_neighbours_as_that_of_faiss(bits: int) -> None:
+    import faiss  # noqa: PLC0415 -- only this test needs it
+
+    random = np.random.default_rng(0)
+    rows = (random.standard_normal((600, 32)) * np.linspace(1, 0.2, 32)).astype(np.float32)
+    codec = RaBitQ(VectorSpace(Metric.EUCLIDEAN, 32), bits).fit(rows)
+    index = faiss.IndexPreTransform(faiss.RandomRotationMatrix(32, 32), faiss.IndexRaBitQ(32, faiss.METRIC_L2, bits))
+    index.train(rows)
+    index.add(rows)
+    exact = pairwise(rows, rows, Metric.EUCLIDEAN).argsort(axis=1)[:, :10]
+    own = pairwise(codec.project(rows), codec.decode(codec.encode(rows)), Metric.EUCLIDEAN).argsort(axis=1)[:, :10]
+
+    def recall(found: np.ndarray) -> float:
+        return float(np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(found, exact, strict=True)]))
+
+    assert recall(own) >= recall(index.search(rows, 10)[1])
+    assert codec.code_bytes < index.sa_code_size()
+
+
 def test_a_chain_applies_its_codecs_in_turn() -> None:
     rows = clusters()
     codec = chain(Pca(EUCLIDEAN, 6), lambda space: Scalar(space, 4)).fit(rows)
@@ -386,6 +409,34 @@ def test_damaged_levels_and_steps_are_refused(tmp_path: Path) -> None:
         rewrite(tmp_path, changes, arrays)
         with pytest.raises(StorageError, match="damaged"):
             loads(codec, tmp_path)
+
+
+def test_damaged_parts_of_each_codec_are_refused(tmp_path: Path) -> None:
+    cases: list[tuple[Codec, dict[str, object], dict[str, np.ndarray | None]]] = [
+        (Binary(EUCLIDEAN, 9), {"settings.method": "other"}, {}),
+        (Binary(EUCLIDEAN, 9), {"settings.bits": 8}, {}),
+        (Product(EUCLIDEAN, 6), {"settings.parts": 5}, {}),
+        (Product(EUCLIDEAN, 6), {"settings.parts": 4}, {}),
+        (Product(EUCLIDEAN, 6), {"settings.rotate": False}, {}),
+        (Product(EUCLIDEAN, 6), {}, {"centroids": np.full((6, 256, 2), np.inf, np.float32)}),
+        (RaBitQ(EUCLIDEAN), {"settings.bits": 5}, {}),
+        (RaBitQ(EUCLIDEAN), {}, {"factors": np.full(256, -1, np.float32)}),
+        (RaBitQ(EUCLIDEAN), {}, {"centre": np.zeros(11, np.float32)}),
+    ]
+    for codec, changes, arrays in cases:
+        fitted = codec.fit(clusters())
+        fitted.save(tmp_path)
+        loads(fitted, tmp_path)
+        rewrite(tmp_path, changes, arrays)
+        with pytest.raises(StorageError, match="damaged"):
+            loads(fitted, tmp_path)
+
+
+def test_any_bytes_are_codes_of_finite_vectors() -> None:
+    for codec in FITTED:
+        if codec.code_dtype == np.uint8:
+            codes = np.random.default_rng(0).integers(256, size=(300, codec.code_columns), dtype=np.uint8)
+            assert np.isfinite(codec.decode(codes)).all()
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:

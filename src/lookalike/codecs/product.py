@@ -1,6 +1,7 @@
 """Product quantisation: a byte for each part of an embedding."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -92,9 +93,7 @@ class Product(Codec):
         return self.embeddings.dimension // self.parts
 
     def fit(self, embeddings: Embeddings, labels: Sequence[str] | None = None) -> Self:  # noqa: ARG002 -- needs no labels
-        """Find rotation and centroids; see `Codec.fit`."""
-        import faiss  # noqa: PLC0415 -- encoding needs NumPy alone
-
+        """Find rotation and centroids by FAISS, in one thread; see `Codec.fit`."""
         rows = sample(directions(self.check_sample(embeddings), self.embeddings), _SAMPLE)
         dimension = self.embeddings.dimension
         rotation = Affine.of(np.eye(dimension), np.zeros(dimension)) if self.rotate else None
@@ -102,6 +101,13 @@ class Product(Codec):
             repeated = self._project_by(rotation, rows)[np.arange(CENTROIDS) % len(rows)]
             cut = repeated.reshape(CENTROIDS, self.parts, self._width).swapaxes(0, 1)
             return replace(self, centroids=np.ascontiguousarray(cut), map=rotation)
+        with _one_thread():
+            return self._trained(rows)
+
+    def _trained(self, rows: Float32[np.ndarray, "n d"]) -> Self:
+        import faiss  # noqa: PLC0415 -- encoding needs NumPy alone
+
+        dimension, rotation = self.embeddings.dimension, None
         if self.rotate:
             opq = faiss.OPQMatrix(dimension, self.parts)
             opq.niter = _ROUNDS
@@ -159,8 +165,21 @@ class Product(Codec):
 
 
 def _quantizer(dimension: int, parts: int) -> Any:  # noqa: ANN401 -- FAISS has no types
-    import faiss  # noqa: PLC0415 -- as in `fit`
+    import faiss  # noqa: PLC0415 -- as in `_trained`
 
     quantizer = faiss.ProductQuantizer(dimension, parts, 8)
     quantizer.cp.min_points_per_centroid = 1  # FAISS would print a warning
     return quantizer
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let FAISS use one thread: the order of sums, and so the codec, depends on the number of threads."""
+    import faiss  # noqa: PLC0415 -- as in `_trained`
+
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
