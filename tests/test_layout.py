@@ -50,7 +50,7 @@ ALLOWED = {
     "rich": ("cli",),
     "safetensors": ("codecs", "learn"),
     "scipy": ("search.sparse",),
-    "sklearn": ("evaluation.report",),
+    "sklearn": ("codecs.sklearn", "evaluation.report"),
     "python_multipart": ("server.forms",),
     "starlette": ("server",),
     "tokenizers": ("encoders.network",),
