@@ -129,7 +129,7 @@ def _separated(vectors: np.ndarray, count: int) -> np.ndarray:
 
 
 def _table_of(chosen: np.ndarray, gallery: Gallery, metric: Metric) -> PivotTable:
-    distances = np.stack([paired(pivot, gallery.vectors, metric) for pivot in chosen]).astype(np.float32)
+    distances = np.stack([paired(pivot, gallery.array, metric) for pivot in chosen]).astype(np.float32)
     return PivotTable(chosen, distances, metric)
 
 

@@ -104,7 +104,7 @@ def _check(searches: dict[str, Search], queries: np.ndarray, gallery: Gallery, m
     few = queries[:CHECKED]
     farthest = knn(few, gallery, K, metric).distances.reshape(len(few), K)[:, -1]
     return {
-        name: recall(np.asarray(search(few)).astype(np.int64), few, gallery.vectors, farthest, metric)
+        name: recall(np.asarray(search(few)).astype(np.int64), few, gallery.array, farthest, metric)
         for name, search in searches.items()
     }
 

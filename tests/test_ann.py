@@ -57,7 +57,7 @@ def test_distances_are_true_and_sorted(indexed: tuple[Index, Gallery, float]) ->
     index, gallery, _ = indexed
     queries = search.prepare(clustered(20, seed=3), index.metric)
     for number, (rows, distances) in enumerate(knn(index, queries, gallery, 10)):
-        expected = paired(queries.vectors[number][None], gallery.vectors[rows], index.metric).astype(np.float32)
+        expected = paired(queries.array[number][None], gallery.array[rows], index.metric).astype(np.float32)
         assert np.array_equal(distances, expected)
         assert np.array_equal(np.lexsort((rows, distances)), np.arange(10))
         assert len(set(rows.tolist())) == 10
@@ -184,7 +184,7 @@ def test_the_selection_in_float32_keeps_the_nearest(metric: Metric) -> None:
     proposed[3, 20:] = proposed[4, :] = -1  # fewer than wanted, and none
     nearer = _nearest_in_float32(metric, queries, gallery, proposed, 30)
     assert nearer.shape == (21, 30)
-    for query, rows, found in zip(queries.vectors, proposed, nearer, strict=True):
+    for query, rows, found in zip(queries.array, proposed, nearer, strict=True):
         true = np.sort(paired(query[None], vectors[rows[rows >= 0]], metric))[:30]
         found = found[found >= 0]  # noqa: PLW2901
         assert set(found) <= set(rows)

@@ -144,7 +144,7 @@ def test_top_1_on_cifar10_is_better_than_r1(cifar10: Path) -> None:
     with Collection.open(cifar10 / "cifar10.lookalike") as collection:
         _, labels = np.unique([str(item.label) for item in collection.store.scan()], return_inverse=True)
         top_1 = retrieval.top_1(
-            take_snapshot(collection.store).vectors, labels.astype(np.int64), collection.store.space.metric
+            take_snapshot(collection.store).vectors[:], labels.astype(np.int64), collection.store.space.metric
         )
     assert top_1 > R1_BEST
 

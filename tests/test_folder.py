@@ -34,8 +34,8 @@ def path(tmp_path: Path, encoder: Encoder) -> Path:
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"version": 2}, MismatchError),
-        ({"version": 2, "something": "new"}, MismatchError),
+        ({"version": 3}, MismatchError),
+        ({"version": 3, "something": "new"}, MismatchError),
         ({"dimension": 0}, StorageError),
         ({"metric": "manhattan"}, StorageError),
         ({"format": "other"}, StorageError),

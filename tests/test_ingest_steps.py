@@ -211,7 +211,7 @@ def vector(value: float) -> np.ndarray:
 def test_write_takes_vectors_from_this_run_and_from_the_store(shop: Collection) -> None:
     shop.store.upsert([Item("old", "old", sha256="1")], vector(1)[None])
     known = Known.of(shop.store)
-    known.vectors["2"] = vector(2)
+    known.rows["2"] = vector(2)
     assert write(shop.store, [pending("a", "1"), pending("b", "2"), pending("old", "2")], known) == []
     assert shop.store.vectors(["a", "b", "old"])[:, 0].tolist() == [1, 2, 2]
     assert "1" in known  # its first holder is overwritten, its new one is not

@@ -104,7 +104,7 @@ def _share_left_open(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
 @pytest.mark.usefixtures("_share_left_open")
 def test_knn_with_a_table_equals_knn_without(case: Case, k: int) -> None:
     metric, queries, gallery = made(case)
-    same(knn(queries, gallery, k, metric), knn(queries, gallery.vectors, k, metric))
+    same(knn(queries, gallery, k, metric), knn(queries, gallery.array, k, metric))
 
 
 @settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -113,9 +113,9 @@ def test_knn_with_a_table_equals_knn_without(case: Case, k: int) -> None:
 def test_within_with_a_table_equals_within_without(case: Case, part: float) -> None:
     metric, queries, gallery = made(case)
     with np.errstate(over="ignore"):
-        distances = np.sort(pairwise(queries, gallery.vectors, metric).astype(np.float32), axis=None)
+        distances = np.sort(pairwise(queries, gallery.array, metric).astype(np.float32), axis=None)
     ends = DistanceRange(0, float(distances[int(part * (len(distances) - 1))]) if len(distances) else 1.0)
-    same(within(queries, gallery, ends, metric), within(queries, gallery.vectors, ends, metric))
+    same(within(queries, gallery, ends, metric), within(queries, gallery.array, ends, metric))
 
 
 @settings(max_examples=60)
@@ -123,7 +123,7 @@ def test_within_with_a_table_equals_within_without(case: Case, part: float) -> N
 def test_rows_and_changed_galleries_keep_their_answers(case: Case, random: Random) -> None:
     metric, queries, gallery = made(case)
     rows = np.array(sorted(random.sample(range(len(gallery)), random.randint(0, len(gallery)))), np.int64)
-    same(knn(queries, gallery, 3, metric, rows=rows), knn(queries, gallery.vectors, 3, metric, rows=rows))
+    same(knn(queries, gallery, 3, metric, rows=rows), knn(queries, gallery.array, 3, metric, rows=rows))
     # Half of the old rows, and new vectors between them.
     known = np.arange(2 * len(rows)) % 2 == 0
     vectors = np.repeat(gallery.vectors[rows], 2, axis=0)

@@ -26,6 +26,7 @@ from lookalike.encoders import Encoder
 from lookalike.errors import BusyError, MismatchError, NotFoundError, StorageError
 from lookalike.folder import Folder, load_encoder
 from lookalike.query import Query
+from lookalike.rows import RowFormat
 from lookalike.server import create_app
 from lookalike.stores import IndexSettings, Item, SQLiteStore, Store
 from pocket_server import serving
@@ -237,7 +238,7 @@ def test_a_store_of_the_old_vectors_neither_reads_nor_writes_any(shop: Collectio
             lambda: store.search(Query(vectors=vector, k=1)),
             store.snapshot,
             lambda: store.tune(lambda settings: settings),
-            lambda: store.replace_vectors(lambda _: {}, "{}"),
+            lambda: store.replace_vectors(lambda _: {}, "{}", RowFormat(store.space)),
         )
         for call in calls:
             with pytest.raises(MismatchError, match="reindexed"):

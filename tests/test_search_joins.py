@@ -100,10 +100,10 @@ def test_data_near_a_plane_is_projected_and_noise_is_not(metric: Metric, monkeyp
     rng = np.random.default_rng(0)
     flat = prepare(near_a_plane(rng, 500, 30), metric)
     noise = prepare(rng.standard_normal((500, 30)).astype(np.float32), metric)
-    near = middle(definition(flat.vectors, flat.vectors, metric), 0.004)
-    assert projected.project_for(flat.vectors, flat.vectors, np.array([near], np.float32), metric) is not None
-    usual = middle(definition(noise.vectors, noise.vectors, metric))
-    assert projected.project_for(noise.vectors, noise.vectors, np.array([usual], np.float32), metric) is None
+    near = middle(definition(flat.array, flat.array, metric), 0.004)
+    assert projected.project_for(flat.array, flat.array, np.array([near], np.float32), metric) is not None
+    usual = middle(definition(noise.array, noise.array, metric))
+    assert projected.project_for(noise.array, noise.array, np.array([usual], np.float32), metric) is None
 
 
 def test_a_gallery_is_not_projected_for_a_subset_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def test_answers_by_codes_equal_their_definition(
     rng = np.random.default_rng(seed)
     data = KINDS[kind](rng, n + 2, d)
     gallery, queries = prepare(data[:-2], metric, precision), data[-3:]  # one of them is in the gallery
-    distances = definition(queries, gallery.vectors, metric)
+    distances = definition(queries, gallery.array, metric)
     radius, minimum = middle(distances, part), middle(distances, part / 2)
     for i, query in enumerate(queries[:, None]):
         assert listed(knn(query, gallery, k, metric)) == nearest(distances, k)[i : i + 1]

@@ -71,7 +71,7 @@ def test_the_cache_is_mapped_into_memory_and_used_by_the_next_process(path: Path
     with closing(SQLiteStore.open(path, SPACE)) as store:
         before = found(store)
         assert store._snapshots._matrix is not None
-        assert not store._snapshots._matrix.vectors.flags.writeable  # mapped
+        assert not store._snapshots._matrix.codes.flags.writeable  # mapped
     with closing(sqlite3.connect(path / "catalog.sqlite")) as sql:
         sql.execute(
             "UPDATE vectors SET vector = zeroblob(32)"

@@ -337,7 +337,7 @@ class Congruence(RuleBasedStateMachine):
         if isinstance(self.store, Snapshotting):
             snapshot, ids = self.store.snapshot(), sorted(self.known)
             assert list(snapshot.ids) == ids
-            assert np.array_equal(snapshot.vectors, self.array(ids))
+            assert np.array_equal(snapshot.vectors[:], self.array(ids))
         assert self.store.size() > 0
 
     @rule(

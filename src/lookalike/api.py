@@ -112,7 +112,7 @@ def embed(
         (2, 256)
     """
     batch, single = to_batch(image)
-    vectors = _to_embedder(encoder).embed(batch, to_branch(sketch))
+    vectors = Embedder.of(_to_embedder(encoder).encoder).embed(batch, to_branch(sketch))
     return np.asarray(vectors[0]) if single else vectors
 
 

@@ -23,7 +23,9 @@ import numpy as np
 
 from lookalike import chance, compare, expansion, images, ingest
 from lookalike.chance import Chance
+from lookalike.codecs import Codec
 from lookalike.compare import RankedClass, Ranking, Verdict
+from lookalike.compress import Compressed, compress, find_codec, undo
 from lookalike.duplicates import DuplicateGroups, FindOptions, SearchRadius, find_duplicates
 from lookalike.duplicates.find import DEFAULT_OPTIONS
 from lookalike.embedding import Embedder, to_batch
@@ -419,12 +421,12 @@ class Collection:
 
         def write(opened: _Opened) -> Item:
             try:
-                vector = opened.store.vectors([item.id])
+                rows = opened.store.rows([item.id])
             except NotFoundError:
-                vector = opened.embedder.embed([data])
+                rows = opened.embedder.embed_items([data])
             with opened.folder.keeping({uri: data}):
                 kept = replace(item, signature=signature(opened.folder.path / uri))
-                opened.store.upsert([kept], vector)
+                opened.store.upsert([kept], rows)
             return kept
 
         return self._writing(write)
@@ -634,7 +636,7 @@ class Collection:
             image: an image (a path, the content of a file, a Pillow image or a uint8 array), or a list of them.
             text: what the images show, such as ``"red shoe"``, or a list of texts; the encoder needs a text branch.
             item: the id of an item, which is not among its own hits; or a list of them.
-            vector: a vector ``(c,)``, or several ``(q, c)``.
+            vector: an embedding ``(d,)`` by the collection's encoder, or several ``(q, d)``.
             options: see `SearchOptions`: ``k``, ``within``, ``far``, ``sketch``, ``label``, ``where``, ``metric``,
                 ``exact``, ``limit``, ``expand``.
 
@@ -684,7 +686,8 @@ class Collection:
         else:
             vectors = np.asarray(vector)
             single = vectors.ndim == 1
-            answers = self.answer(replace(query, vectors=vectors[None] if single else vectors))
+            vectors = self.embedder.project(vectors[None] if single else vectors)
+            answers = self.answer(replace(query, vectors=vectors))
         return answers[0] if single else answers
 
     def answer(self, query: Query) -> list[Answer]:
@@ -865,7 +868,7 @@ class Collection:
         """Embed all images again with another encoder, and swap the encoder and all vectors at once at the end.
 
         An encoder with the same network for photos, such as one with a new sketch branch, replaces only the encoder: vectors,
-        codec and metric stay, unless another metric is given.
+        codec and metric stay, unless another metric is given. Otherwise a compressed collection is no longer compressed.
 
         Until then, the collection answers with its old vectors, and this and other processes may search and add images. Items
         keep their ids, labels and attributes. If the process is stopped, the next call continues.
@@ -898,7 +901,9 @@ class Collection:
             to_metric(metric) in (None, before.metric) and before.encoder.photo_fingerprint == loaded.photo_fingerprint
         )
         embedder = replace(before, encoder=loaded) if keeps_vectors else Embedder.of(loaded, to_metric(metric))
-        if (embedder.fingerprint, embedder.space) == (self.embedder.fingerprint, self.embedder.space):
+        if before.is_compressed and not before.originals and embedder.fingerprint == before.fingerprint:
+            keeps_vectors, embedder = False, Embedder.of(loaded, to_metric(metric) or before.codec.embeddings.metric)
+        elif (embedder.fingerprint, embedder.space) == (before.fingerprint, before.space):
             raise MismatchError(
                 f"{self.path} has the encoder “{embedder.name}” and the metric {embedder.metric} already. Choose others."
             )
@@ -910,6 +915,57 @@ class Collection:
             result = reindex(opened.folder, opened.store, embedder, progress, prune=prune)
         self._follow(opened)
         return result
+
+    # ---- codes
+
+    def compress(self, codec: str | Codec, *, drop_originals: bool = False, progress: Progress = SILENT) -> Compressed:
+        """Replace all vectors by codes, which take fewer bytes, and swap them at once at the end.
+
+        The codec is fitted to the collection. Queries are not quantised: a distance is that of the query to the vector that
+        the item's code stands for. Calibrations of the encoder do not hold for codes; calibrate the collection anew.
+
+        Args:
+            codec: the name and settings of a codec, such as ``"pca:64"``, ``"scalar:int8"`` or ``"pca:64+scalar:int8"``; the
+                path of a collection, whose codec is used; or a fitted codec. Collections with one codec can be joined.
+            drop_originals: do not keep the original vectors beside the codes. Then `decompress` is impossible.
+            progress: receives the stage ``"encoding"``.
+
+        Raises:
+            UsageError: the codec is unknown or does not fit, the collection is empty, or its original vectors were dropped.
+            MismatchError: the collection was reindexed or compressed meanwhile.
+            BusyError: another process reindexes or compresses the collection.
+            StorageError: the disk is full, or read-only.
+
+        Example:
+            >>> with la.open("small", encoder="toyshop") as small:
+            ...     added = small.add("photos", labels="folder")
+            ...     small.compress("scalar:int8").original_bytes
+            ...     small.search("mug.jpg", k=1)[0].item.label
+            512
+            'mug'
+        """
+        self.refresh()
+        opened = self._opened
+        fitted = find_codec(opened.folder, opened.store, codec)
+        result = compress(opened.folder, opened.store, fitted, progress, drop_originals=drop_originals)
+        self._follow(opened)
+        return result
+
+    def decompress(self, progress: Progress = SILENT) -> None:
+        """Undo `compress`: the vectors are those from before, bit for bit. Raises as `compress`.
+
+        Example:
+            >>> with la.open("small2", encoder="toyshop") as small:
+            ...     added = small.add("photos")
+            ...     done = small.compress("pca:16")
+            ...     small.decompress()
+            ...     small.embedder.codec.name
+            'none'
+        """
+        self.refresh()
+        opened = self._opened
+        undo(opened.folder, opened.store, progress)
+        self._follow(opened)
 
     # ---- approximate indexes
 
@@ -1138,6 +1194,11 @@ class Collection:
             raise MismatchError(
                 f"{reason}: their vectors were made by different encoders, “{self.embedder.name}” and"
                 f" “{other.embedder.name}”. Index the images of one of them again with the encoder of the other."
+            )
+        if self.embedder.codec_id != other.embedder.codec_id:
+            raise MismatchError(
+                f"{reason}: their codecs differ, {self.embedder.codec_id} and {other.embedder.codec_id}. Compress one with the"
+                " codec of the other: lookalike compress A --codec B. Or undo the compression."
             )
         if self.embedder.space != other.embedder.space:
             raise MismatchError(

@@ -14,8 +14,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from lookalike import codecs, images
+from lookalike import images
 from lookalike.codecs import Codec, NoCodec
+from lookalike.codecs.protocol import Embeddings
 from lookalike.encoders import Encoder
 from lookalike.encoders.card import Calibration, CalibrationKind
 from lookalike.errors import ImageError, LookalikeError, NotFoundError, StorageError, UsageError
@@ -24,6 +25,7 @@ from lookalike.metric import Metric, VectorSpace
 from lookalike.parallel import available_cores, prefetch_map
 from lookalike.progress import SILENT, Progress
 from lookalike.query import Branch, DistanceRange, Vectors, Within
+from lookalike.rows import RowFormat, Rows
 from lookalike.shapes import Float64, Shaped, UInt8
 from lookalike.unicode_forms import find_existing
 
@@ -59,15 +61,22 @@ class Embedded:
 class Embedder:
     """An encoder, the codec of its embeddings and the metric of the vectors; safe to use from several threads.
 
+    A collection keeps the codes of its items. A query is not quantised: its vector is compared with those that the codes
+    stand for. `embed` makes queries, and `embed_items` makes what a store keeps of items.
+
     Attributes:
         encoder: turns images into embeddings.
-        codec: turns embeddings into vectors.
+        codec: turns embeddings into codes, and into vectors of queries.
         metric: compares the vectors.
+        originals: the store keeps the embeddings beside the codes.
+        codec_fingerprint: that of the codec's files; codecs of one name that are fitted otherwise make other codes.
     """
 
     encoder: Encoder
     codec: Codec
     metric: Metric
+    originals: bool = False
+    codec_fingerprint: str = ""
 
     @classmethod
     def of(cls, encoder: Encoder, metric: Metric | None = None) -> "Embedder":
@@ -82,12 +91,6 @@ class Embedder:
         """
         card = encoder.card
         return cls(encoder, NoCodec(VectorSpace(card.metric, card.dimension)), card.metric).with_metric(metric)
-
-    @classmethod
-    def load(cls, encoder: Encoder, codec: str, folder: Path, metric: Metric) -> "Embedder":
-        """Make an embedder of an encoder and a codec that was saved in a folder; see `lookalike.codecs.load`."""
-        loaded = codecs.load(codec, folder, cls.of(encoder).space)
-        return cls(encoder, loaded, loaded.space.metric).with_metric(metric)
 
     def with_metric(self, metric: Metric | None) -> "Embedder":
         """Return the embedder with another metric, or unchanged if none is given.
@@ -120,6 +123,21 @@ class Embedder:
     def space(self) -> VectorSpace:
         """Metric and dimension of the vectors."""
         return VectorSpace(self.metric, self.codec.space.dimension)
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether a store keeps codes, not the vectors themselves."""
+        return self.codec.name != NoCodec.name
+
+    @property
+    def codec_id(self) -> str:
+        """The codec's name and the beginning of its fingerprint; calibrations hold for one such codec."""
+        return self.codec.name + (f"-{self.codec_fingerprint[:16]}" if self.codec_fingerprint else "")
+
+    @property
+    def rows(self) -> RowFormat:
+        """What a store keeps of the items."""
+        return RowFormat(self.space, self.codec if self.is_compressed else None, self.originals)
 
     @property
     def fingerprint(self) -> str:
@@ -159,7 +177,7 @@ class Embedder:
         return "sketch" if drawn else "photo"
 
     def embed(self, sources: Sequence[ImageSource], branch: Branch = "photo") -> Vectors:
-        """Embed images, in order.
+        """Embed images as queries, in order.
 
         Args:
             sources: the images; a path may be in another Unicode form than the name of its file.
@@ -169,11 +187,26 @@ class Embedder:
             ImageError, NotFoundError: one of them cannot be used.
             UsageError: the encoder does not have the branch, or a source is not an image.
         """
-        parts = [self.embed_array(self._no_images, branch)]
+        return self.project(self._embed(sources, branch))
+
+    def embed_items(self, sources: Sequence[ImageSource]) -> Rows:
+        """Embed images as rows of `lookalike.stores.Store.upsert`, in order; raises as `embed`."""
+        return self.rows.encode(self._embed(sources, "photo"))
+
+    def _embed(self, sources: Sequence[ImageSource], branch: Branch) -> Vectors:
+        parts = [self._embed_array(self._no_images, branch)]
         for start in range(0, len(sources), _IN_MEMORY):
             batch = [self.preprocess(_find_file(source)) for source in sources[start : start + _IN_MEMORY]]
-            parts.append(self.embed_array(np.stack(batch), branch))
+            parts.append(self._embed_array(np.stack(batch), branch))
         return np.concatenate(parts)
+
+    def project(self, embeddings: Embeddings) -> Vectors:
+        """Convert embeddings to vectors of queries; see `lookalike.codecs.Codec.project`.
+
+        Raises:
+            UsageError: the embeddings are of another dimension, or not finite.
+        """
+        return self.codec.project(embeddings) if self.is_compressed else embeddings
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Embed texts, in order, by the encoder's text branch.
@@ -185,10 +218,10 @@ class Embedder:
         """
         batches = [*self._divide(texts, "text")] or [texts]
         threads = available_cores()
-        return np.concatenate([self.codec.encode(self.encoder.embed_texts(b, threads=threads)) for b in batches])
+        return self.project(np.concatenate([self.encoder.embed_texts(b, threads=threads) for b in batches]))
 
     def embed_files(self, paths: Sequence[Path], branch: Branch = "photo", progress: Progress = SILENT) -> Embedded:
-        """Embed image files, and skip unusable ones.
+        """Embed image files as queries, and skip unusable ones.
 
         Args:
             paths: the files.
@@ -227,7 +260,7 @@ class Embedder:
         return Embedded(tuple(embedded), np.concatenate(parts), tuple(failures))
 
     def embed_array(self, batch: UInt8[np.ndarray, "n s s 3"], branch: Branch = "photo") -> Vectors:
-        """Embed images that are fitted to the network's input, on all cores.
+        """Embed images that are fitted to the network's input as queries, on all cores.
 
         Several images are divided among the cores; a single image uses all of them. ONNX Runtime does not promise
         bit-identical embeddings for every batch size and number of cores. Those of the bundled encoders on x86-64 are.
@@ -240,16 +273,23 @@ class Embedder:
             UsageError: the encoder does not have the branch, or the images have another size.
             EncoderError: the network fails.
         """
+        return self.project(self._embed_array(batch, branch))
+
+    def _embed_array(self, batch: UInt8[np.ndarray, "n s s 3"], branch: Branch) -> Vectors:
         if len(batch) <= 1:
-            return self.codec.encode(self.encoder.embed(batch, branch, threads=available_cores()))
+            return self.encoder.embed(batch, branch, threads=available_cores())
         size = min(self.encoder.batch_size(branch), -(-len(batch) // available_cores()))
         parts = (batch[start : start + size] for start in range(0, len(batch), size))
-        with closing(prefetch_map(lambda part: self.embed_batch(part, branch), parts)) as vectors:
-            return np.concatenate(list(vectors))
+        with closing(prefetch_map(lambda part: self.encoder.embed(part, branch), parts)) as embeddings:
+            return np.concatenate(list(embeddings))
 
     def embed_batch(self, batch: UInt8[np.ndarray, "n s s 3"], branch: Branch = "photo") -> Vectors:
-        """Embed a small batch in the calling thread, for callers that divide their work among the cores themselves."""
-        return self.codec.encode(self.encoder.embed(batch, branch))
+        """Embed a small batch as queries in the calling thread, for callers that divide their work among the cores themselves."""
+        return self.project(self.encoder.embed(batch, branch))
+
+    def embed_item_batch(self, batch: UInt8[np.ndarray, "n s s 3"]) -> Rows:
+        """Embed a small batch as rows of `lookalike.stores.Store.upsert` in the calling thread."""
+        return self.rows.encode(self.encoder.embed(batch))
 
     def _divide(self, sources: Sequence[T], branch: Branch) -> Iterator[Sequence[T]]:
         """Divide files or texts into groups of a batch's size, which may change between them."""
@@ -281,7 +321,7 @@ class Embedder:
             calibration
             for calibration in card.calibrations
             if branch == "photo"
-            and calibration.codec == self.codec.name
+            and calibration.codec == self.codec_id
             and (calibration.metric or card.metric) is self.metric
         ]
         return max(known, key=lambda calibration: calibration.kind == prefer, default=None)

@@ -5,12 +5,12 @@
     shop.lookalike/
       manifest.json      metric and dimension of the vectors, and the encoder and codec that made them
       encoder/           a copy of the encoder's artefact; encoder-FINGERPRINT/ after the collection was reindexed
-      codec/             the fitted codec, if there is one
+      codec-FINGERPRINT/ the fitted codec, if the collection is compressed
       images/            images that were added without a file, such as uploads; named by their content
       images.lock        locked while images and their items are written or removed
       identity           a random number that tells this collection from others, see `lookalike.state.roots`
       decisions.json     pairs of images that users decided are distinct
-      catalog.sqlite     items and vectors; the manifest, too, after the collection was reindexed
+      catalog.sqlite     items and vectors; the manifest, too, after the collection was reindexed or compressed
       reindex/           the vectors of another encoder, until it has embedded all images
       cache/             can be deleted at any time
 
@@ -18,6 +18,7 @@ A collection whose vectors are in an external database has the same folder witho
 """
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -25,17 +26,21 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lookalike import atomic, encoders, images, locks
+from lookalike import atomic, codecs, encoders, images, locks
+from lookalike.codecs import Codec, NoCodec
+from lookalike.codecs.saved import SETTINGS
 from lookalike.embedding import Embedder
 from lookalike.encoders import Encoder, EncoderSource
 from lookalike.errors import AlreadyExistsError, MismatchError, NotFoundError, StorageError, reason_of
 from lookalike.images.sources import quote
 from lookalike.metric import Metric, VectorSpace
+from lookalike.rows import RowFormat
 from lookalike.stores import Item, SQLiteStore, Store, open_store
 from lookalike.unicode_forms import find_existing
 from lookalike.untrusted import parsing
@@ -47,6 +52,8 @@ SUFFIX = ".lookalike"
 MANIFEST = "manifest.json"
 
 FORMAT = 1
+COMPRESSED = 2
+"""The format of a compressed collection, which earlier versions of lookalike cannot read."""
 
 _MAX_MANIFEST = 2**20
 
@@ -71,6 +78,22 @@ class EncoderPin(BaseModel):
     fingerprint: str = Field(pattern=f"^{_SHA256.pattern}$")
 
 
+class CodecPin(BaseModel):
+    """The codec of a compressed collection."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fingerprint: str = Field(pattern=f"^{_SHA256.pattern}$", description="SHA-256 of codec.json")
+    metric: Metric = Field(description="metric of the embeddings that it encodes")
+    dimension: int = Field(gt=0, le=2**20, description="their dimension")
+    originals: bool = Field(description="whether the catalogue keeps the embeddings beside the codes")
+
+    @property
+    def space(self) -> VectorSpace:
+        """Metric and dimension of the embeddings."""
+        return VectorSpace(self.metric, self.dimension)
+
+
 class Manifest(BaseModel):
     """The contents of ``manifest.json``."""
 
@@ -81,6 +104,7 @@ class Manifest(BaseModel):
     metric: Metric
     dimension: int = Field(gt=0, le=2**20, description="floats of a vector, or bits of a code")
     codec: str = "none"
+    compression: CodecPin | None = Field(default=None, description="of another codec than “none”")
     encoder: EncoderPin
     store: str | None = Field(
         default=None,
@@ -96,7 +120,18 @@ class Manifest(BaseModel):
     @classmethod
     def of(cls, embedder: Embedder) -> Self:
         """Describe the vectors of an embedder."""
+        pin = None
+        if embedder.is_compressed:
+            space = embedder.codec.embeddings
+            pin = CodecPin(
+                fingerprint=embedder.codec_fingerprint,
+                metric=space.metric,
+                dimension=space.dimension,
+                originals=embedder.originals,
+            )
         return cls(
+            version=FORMAT if pin is None else COMPRESSED,
+            compression=pin,
             metric=embedder.metric,
             dimension=embedder.space.dimension,
             codec=embedder.codec.name,
@@ -128,9 +163,9 @@ class Manifest(BaseModel):
             tree = parsing.parse_json(content)
         except ValueError as e:
             raise StorageError(f"{path} cannot be read: {reason_of(e)}.") from e
-        if isinstance(tree, dict) and tree.get("version", FORMAT) != FORMAT:
+        if isinstance(tree, dict) and tree.get("version", FORMAT) not in (FORMAT, COMPRESSED):
             raise MismatchError(
-                f"{folder} has format {str(tree['version'])[:20]}; this lookalike reads format {FORMAT}. Open it with the version that"
+                f"{folder} has format {str(tree['version'])[:20]}; this lookalike reads formats {FORMAT} and {COMPRESSED}. Open it with the version that"
                 " wrote it, or index the images again."
             )
         try:
@@ -169,6 +204,11 @@ def manifest_stamp(folder: Path) -> tuple[int, ...]:
 def encoder_name(manifest: Manifest) -> str:
     """Return the name of the folder that an encoder gets in a collection that is reindexed with it."""
     return f"encoder-{manifest.encoder.fingerprint[:16]}"
+
+
+def codec_name(fingerprint: str) -> str:
+    """Return the name of the folder of a codec in a compressed collection."""
+    return f"codec-{fingerprint[:16]}"
 
 
 def find_folder(name: Path) -> Path:
@@ -218,7 +258,7 @@ class Folder:
 
         Args:
             path: a folder that does not exist yet; its parents are made.
-            embedder: made the vectors; a copy of its encoder and codec goes into the folder.
+            embedder: makes the vectors, without a codec; a copy of its encoder goes into the folder.
             create_store: puts an empty store into the new folder.
 
         Raises:
@@ -232,10 +272,6 @@ class Folder:
                 raise AlreadyExistsError(f"{path} already exists. Open it, or choose another name.")
             (new / "encoder").mkdir(parents=True)
             embedder.encoder.write_files(new / "encoder")
-            (new / "codec").mkdir()
-            embedder.codec.save(new / "codec")
-            with suppress(OSError):  # a codec without files needs no folder
-                (new / "codec").rmdir()
             (new / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
             create_store(new)
             for file in (*new.rglob("*"), new):
@@ -263,7 +299,31 @@ class Folder:
 
     def open_store(self) -> Store:
         """Open the store of the items and vectors; raises as `lookalike.stores.open_store`."""
-        return open_store(self.manifest.store or self.path, self.manifest.space, self.stored_manifest)
+        manifest, pin = self.manifest, self.manifest.compression
+        codec = None if manifest.codec == NoCodec.name else self.codec
+        rows = RowFormat(manifest.space, codec, pin is not None and pin.originals)
+        return open_store(manifest.store or self.path, rows, self.stored_manifest)
+
+    @cached_property
+    def codec(self) -> Codec:
+        """The codec of the vectors.
+
+        Raises:
+            MismatchError: this version does not know it, or it is not the one that made the codes.
+            StorageError: it is missing or damaged.
+        """
+        manifest, pin = self.manifest, self.manifest.compression
+        if manifest.codec == NoCodec.name:
+            return NoCodec(manifest.space)
+        folder = self.path / codec_name(pin.fingerprint if pin else "")
+        self._refuse_links(folder.name)
+        codec = codecs.load(manifest.codec, folder, pin.space if pin else manifest.space)
+        fits = _fits(codec.space, manifest.space)
+        if pin is None or codec_fingerprint(folder) != pin.fingerprint or not fits:
+            raise MismatchError(
+                f"The codec in {folder} did not make the codes of {self.path}. Put back a backup, or index the images again."
+            )
+        return codec
 
     @property
     def name(self) -> str:
@@ -295,7 +355,6 @@ class Folder:
         """
         manifest, folder = self.manifest, self.encoder
         self._refuse_links(folder.name)
-        self._refuse_links("codec")
         try:
             encoder = Encoder.open(folder)
         except NotFoundError as e:
@@ -305,13 +364,16 @@ class Folder:
                 f"The encoder in {self.path} did not make its vectors; “{manifest.encoder.name}” did. Put that encoder back,"
                 " or index the images again into another collection."
             )
-        space = VectorSpace(encoder.card.metric, encoder.card.dimension)
-        if manifest.codec == "none" and (space.dimension, space.dtype) != (manifest.dimension, manifest.space.dtype):
+        codec, pin = self.codec, manifest.compression
+        space, stored = VectorSpace(encoder.card.metric, encoder.card.dimension), pin.space if pin else manifest.space
+        if not _fits(space, stored):
             raise MismatchError(
-                f"{self.path} holds vectors of dimension {manifest.dimension} for the {manifest.metric} metric; its encoder"
+                f"{self.path} holds vectors of dimension {stored.dimension} for the {stored.metric} metric; its encoder"
                 f" makes {space.dimension} {encoder.card.output}s. Put back its manifest.json, or index the images again."
             )
-        return Embedder.load(encoder, manifest.codec, self.path / "codec", manifest.metric)
+        if pin is None:
+            return Embedder.of(encoder, manifest.metric)
+        return Embedder(encoder, codec, manifest.metric, pin.originals, pin.fingerprint)
 
     def _refuse_links(self, name: str) -> None:
         """Check that a folder in this one and its files are not links.
@@ -459,6 +521,22 @@ class Folder:
                 cached.parent.mkdir(parents=True, exist_ok=True)
                 atomic.write_bytes(cached, data)
         return data
+
+
+def codec_fingerprint(folder: Path) -> str:
+    """Return the SHA-256 of a codec's settings, which hold that of its arrays.
+
+    Raises:
+        StorageError: they cannot be read.
+    """
+    try:
+        return hashlib.sha256(read_inside(folder, SETTINGS, _MAX_MANIFEST)).hexdigest()
+    except OSError as e:
+        raise StorageError(f"The codec in {folder} cannot be read: {reason_of(e)}.") from e
+
+
+def _fits(made: VectorSpace, stored: VectorSpace) -> bool:
+    return (made.dimension, made.dtype) == (stored.dimension, stored.dtype)
 
 
 def _thumbnail_name(sha256: str, size: int) -> str | None:

@@ -25,7 +25,7 @@ from lookalike.errors import (
     UsageError,
     reason_of,
 )
-from lookalike.folder import MANIFEST, Folder, Manifest, encoder_name
+from lookalike.folder import MANIFEST, Folder, Manifest, codec_name, encoder_name
 from lookalike.ingest import Entry
 from lookalike.ingest.known import Known
 from lookalike.progress import SILENT, Progress
@@ -38,6 +38,7 @@ _STAGING = "reindex"
 _LOCK = "reindex.lock"
 _NEW_ENCODER = "encoder.new"
 _ENCODERS = re.compile("encoder(-[0-9a-f]{16})?")
+_CODECS = re.compile("codec(-[0-9a-f]{16})?")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def reindex(
     if not isinstance(store, Replaceable):
         raise UsageError(f"The store of “{folder.name}” is not in its folder. Index the images into a new collection.")
     with ExitStack() as stack:
-        stack.enter_context(_locked(folder))
+        stack.enter_context(lock_vectors(folder))
         staging = _open_staging(folder, embedder)
         staged = stack.enter_context(closing(staging.open_store()))
         run = _Run(folder, store, staged, embedder, progress, prune=prune)
@@ -87,12 +88,12 @@ def reindex(
         while True:
             try:
                 encoder = _install_encoder(folder, staging)
-                store.replace_vectors(run.find, staging.manifest.to_json())
+                store.replace_vectors(run.find, staging.manifest.to_json(), embedder.rows)
                 break
             except _NotEmbeddedError:  # another process has just added or changed items
                 run.embed()
         result = Reindexed(run.found, run.embedded, tuple(run.lost.values()))
-    _clean_up(folder, staging.manifest, encoder)
+    clean_up(folder, staging.manifest, encoder)
     shutil.rmtree(folder.path / _STAGING, ignore_errors=True)
     return result
 
@@ -113,7 +114,7 @@ def adopt(folder: Folder, store: Store, embedder: Embedder) -> None:
         StorageError: the disk is full, or read-only.
     """
     manifest = folder.manifest.model_copy(update={"encoder": Manifest.of(embedder).encoder})
-    with _locked(folder):
+    with lock_vectors(folder):
         encoder = folder.path / encoder_name(manifest)
         new = folder.path / _NEW_ENCODER
         try:
@@ -133,12 +134,12 @@ def adopt(folder: Folder, store: Store, embedder: Embedder) -> None:
             raise StorageError(f"The encoder cannot be written into {folder.path}: {reason_of(e)}.") from e
         finally:
             shutil.rmtree(new, ignore_errors=True)
-        _clean_up(folder, manifest, encoder)
+        clean_up(folder, manifest, encoder)
 
 
 @contextmanager
-def _locked(folder: Folder) -> Iterator[None]:
-    """Hold the lock of the collection's encoder in the block.
+def lock_vectors(folder: Folder) -> Iterator[None]:
+    """Hold the lock of the collection's encoder, codec and vectors in the block.
 
     Raises:
         BusyError: another process has it.
@@ -147,7 +148,7 @@ def _locked(folder: Folder) -> Iterator[None]:
         try:
             stack.enter_context(locks.exclusive(folder.path / _LOCK, timeout=0))
         except BusyError as e:
-            raise BusyError(f"Another process is reindexing {folder.path}. Wait until it ends.") from e
+            raise BusyError(f"Another process is reindexing or compressing {folder.path}. Wait until it ends.") from e
         yield
 
 
@@ -327,13 +328,16 @@ def _install_encoder(folder: Folder, staging: Folder) -> Path:
     return target
 
 
-def _clean_up(folder: Folder, manifest: Manifest, encoder: Path) -> None:
-    """Write the new manifest, and remove the encoders that are not needed any longer.
+def clean_up(folder: Folder, manifest: Manifest, encoder: Path) -> None:
+    """Write the new manifest, and remove the encoders and codecs that are not needed any longer.
 
     The catalogue has the manifest, too, so a kill here does no harm.
     """
     with suppress(OSError):
         atomic.write_text(folder.path / MANIFEST, manifest.to_json())
+        pin = manifest.compression
+        codec = None if pin is None else codec_name(pin.fingerprint)
         for path in folder.path.iterdir():
-            if _ENCODERS.fullmatch(path.name) and path != encoder:
+            old_encoder = _ENCODERS.fullmatch(path.name) and path != encoder
+            if old_encoder or (_CODECS.fullmatch(path.name) and path.name != codec):
                 shutil.rmtree(path, ignore_errors=True)

@@ -29,6 +29,7 @@ from lookalike.search import Gallery, Hits, Pairs
 from lookalike.search.answers import round_range
 from lookalike.search.bounds import measure
 from lookalike.search.chunks import chunks
+from lookalike.search.coded import CodedVectors
 from lookalike.shapes import Bool, Int64, Shaped
 
 Kind = Literal["hnsw", "ivf-pq"]
@@ -243,7 +244,8 @@ def knn(
     """
     rows = index.propose(queries, k, _allowed(row_map, allowed))
     rows = rows if row_map is None else row_map.apply(rows)
-    if rows.shape[1] > 2 * (k + _EXTRA) and gallery.vectors.flags.c_contiguous:
+    contiguous = not isinstance(gallery.vectors, CodedVectors) and gallery.vectors.flags.c_contiguous
+    if contiguous and rows.shape[1] > 2 * (k + _EXTRA):
         rows = _nearest_in_float32(index.metric, queries, gallery, rows, k + _EXTRA)
     if len(queries) == 1:
         return _measure_one(index.metric, queries, gallery, rows[rows >= 0], k)
@@ -324,10 +326,10 @@ def _nearest_in_float32(
 ) -> Int64[np.ndarray, "q count"]:
     """Select the nearest rows of each query in float32, in any order; FAISS uses all cores."""
     faiss = _faiss()
-    vectors, rows = np.ascontiguousarray(queries.vectors), np.ascontiguousarray(rows)
+    vectors, rows = np.ascontiguousarray(queries.array), np.ascontiguousarray(rows)
     distances = np.empty(rows.shape, np.float32)
     compare = faiss.fvec_inner_products_by_idx if metric == Metric.COSINE else faiss.fvec_L2sqr_by_idx
-    compare(*map(faiss.swig_ptr, (distances, vectors, gallery.vectors, rows)), vectors.shape[1], *rows.shape)
+    compare(*map(faiss.swig_ptr, (distances, vectors, gallery.array, rows)), vectors.shape[1], *rows.shape)
     if metric == Metric.COSINE:
         norms = np.sqrt(gallery.squared_norms[rows])
         distances = -np.divide(distances, norms, out=np.zeros_like(norms), where=norms > 0)
@@ -338,7 +340,7 @@ def _nearest_in_float32(
 def _measure_one(metric: Metric, query: Gallery, gallery: Gallery, rows: Int64[np.ndarray, " c"], k: int) -> Hits:
     """Measure one query's rows, without the steps for several queries, which would take longer than FAISS."""
     with np.errstate(over="ignore"):  # beyond float32 there is only infinity
-        distances = paired(query.vectors, gallery.vectors[rows], metric).astype(np.float32)
+        distances = paired(query.array, gallery.vectors[rows], metric).astype(np.float32)
     order = np.lexsort((rows, distances))[:k]
     return Hits(np.array([0, len(order)]), rows[order], distances[order], exact=False)
 
@@ -353,9 +355,9 @@ def _measure_rows(metric: Metric, queries: Gallery, gallery: Gallery, rows: Int6
 def to_faiss(vectors: Gallery, metric: Metric) -> Shaped[np.ndarray, "n d"]:
     """Convert vectors to an array for FAISS; for cosine, to unit vectors."""
     if metric != Metric.COSINE:
-        return np.ascontiguousarray(vectors.vectors)
+        return np.ascontiguousarray(vectors.array)
     norms = np.sqrt(vectors.squared_norms)
-    return np.ascontiguousarray(vectors.vectors / np.where(norms > 0, norms, 1)[:, None], np.float32)
+    return np.ascontiguousarray(vectors.array / np.where(norms > 0, norms, 1)[:, None], np.float32)
 
 
 def _faiss() -> Any:  # noqa: ANN401 -- its stubs lack what SWIG adds at run time

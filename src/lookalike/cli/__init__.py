@@ -18,6 +18,10 @@ COMMANDS = {
         "reindex",
         "Embed the images of a collection again with another encoder, and swap encoder and vectors at the end.",
     ),
+    "compress": (
+        "compress",
+        "Replace the vectors of a collection by codes, which take fewer bytes, and swap them at the end.",
+    ),
     "relocate": ("relocate", "Tell a collection that its image files have moved to another folder."),
     "remove": ("remove", "Remove items from a collection; their image files stay."),
     "list": ("list", "List the collections in a folder: their items, encoder, metric and size."),

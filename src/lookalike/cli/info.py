@@ -7,6 +7,7 @@ import typer
 from lookalike.cli import output
 from lookalike.cli.options import Json, Name
 from lookalike.collection import Collection
+from lookalike.embedding import Embedder
 from lookalike.stores.settings import Status
 from lookalike.tables import plural
 
@@ -27,6 +28,7 @@ def info(name: Name, json: Json = False) -> None:
             "dimension": store.space.dimension,
             "metric": store.space.metric,
             "codec": collection.embedder.codec.name,
+            **_describe_codec(collection.embedder),
             "encoder": collection.embedder.name,
             "bytes": store.size(),
             "scope": collection.embedder.scope,
@@ -39,7 +41,12 @@ def info(name: Name, json: Json = False) -> None:
         facts["missing"] = f"{plural(missing, 'file')}; if a folder has moved: lookalike relocate {name} OLD NEW"
     else:
         del facts["missing"]
-    rows = [(key, f"{value:,}" if isinstance(value, int) else str(value)) for key, value in facts.items()]
+    names = {"bytes_per_item": "bytes of a code", "codec_bytes": "bytes of the codec"}
+    if "originals" in facts:
+        facts["originals"] = "kept" if facts["originals"] else "dropped"
+    rows = [
+        (names.get(key, key), f"{value:,}" if isinstance(value, int) else str(value)) for key, value in facts.items()
+    ]
     if status:
         rows += [
             ("scan", status.precision),
@@ -51,6 +58,19 @@ def info(name: Name, json: Json = False) -> None:
         shown = ", ".join(f"{label} {count:,}" for label, count in list(labels.items())[:_LABELS_SHOWN])
         rows.append(("labels", f"{len(labels)}: {shown}{' …' if len(labels) > _LABELS_SHOWN else ''}"))
     output.print_facts(rows)
+
+
+def _describe_codec(embedder: Embedder) -> dict[str, object]:
+    """Return the facts of a compressed collection."""
+    if not embedder.is_compressed:
+        return {}
+    codec = embedder.codec
+    return {
+        "code": str(codec),
+        "bytes_per_item": codec.code_bytes,
+        "codec_bytes": codec.size,
+        "originals": embedder.originals,
+    }
 
 
 def _status_to_dict(status: Status) -> dict[str, object]:

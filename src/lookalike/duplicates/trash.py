@@ -539,9 +539,9 @@ def _add_own_image(source: Source, record: Record) -> None:
     data = images.read_bytes(Path(record.file))
     sha256 = images.fingerprint(data)
     item = Item(sha256[:20], source.folder.own_uri(data), record.label, record.attributes, sha256)
-    vector = source.embedder.embed([data])
+    rows = source.embedder.embed_items([data])
     with source.folder.keeping({item.uri: data}):
-        source.store.upsert([replace(item, signature=signature(source.folder.file(item)))], vector)
+        source.store.upsert([replace(item, signature=signature(source.folder.file(item)))], rows)
 
 
 # ---- files

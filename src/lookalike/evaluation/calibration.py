@@ -265,7 +265,7 @@ def calibrate(embedder: Embedder, data: CalibrationData, pairs: int = PAIRS, see
         )
     distances = drawn.distances(data.vectors.vectors, embedder.metric)
     calibration = fit(distances, drawn.same, embedder.metric, data.description, data.kind)
-    calibration = calibration.model_copy(update={"codec": embedder.codec.name})
+    calibration = calibration.model_copy(update={"codec": embedder.codec_id})
     confusion = _cross_validate(distances, drawn.same, calibration.threshold or 0.0, seed)
     return CalibrationResult(calibration, confusion, Roc.of_pairs(distances, drawn.same).auc, pairs)
 

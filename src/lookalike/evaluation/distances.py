@@ -80,7 +80,7 @@ def _bounds(
     square of the Euclidean distance and relative to 1 for the cosine.
     """
     slack = 8 * (queries.vectors.shape[1] + 8) * 2.0**-53
-    dots = queries.vectors.astype(np.float64) @ gallery.vectors.astype(np.float64).T
+    dots = queries.array.astype(np.float64) @ gallery.array.astype(np.float64).T
     if metric == Metric.EUCLIDEAN:
         sums = queries.squared_norms[:, None] + gallery.squared_norms
         dots *= -2

@@ -9,7 +9,7 @@ import numpy as np
 from lookalike.shapes import UInt8
 
 EmbedBatch = Callable[[np.ndarray], np.ndarray]
-"""A function that embeds fitted images ``(n, s, s, 3)`` as vectors ``(n, c)`` in the calling thread."""
+"""A function that embeds fitted images ``(n, s, s, 3)`` as rows ``(n, r)`` of a store in the calling thread."""
 
 
 class EmbeddingQueue:
@@ -20,17 +20,17 @@ class EmbeddingQueue:
     """
 
     def __init__(
-        self, embed_batch: EmbedBatch, threads: ThreadPoolExecutor, vectors: MutableMapping[str, np.ndarray]
+        self, embed_batch: EmbedBatch, threads: ThreadPoolExecutor, rows: MutableMapping[str, np.ndarray]
     ) -> None:
         """Make an empty queue.
 
         Args:
             embed_batch: embeds a batch.
             threads: run the function; they may have other work, too.
-            vectors: receives the vectors, by content.
+            rows: receives the rows, by content.
         """
         self.unfinished: set[str] = set()
-        self._embed_batch, self._threads, self._vectors = embed_batch, threads, vectors
+        self._embed_batch, self._threads, self._rows = embed_batch, threads, rows
         self._waiting: dict[str, np.ndarray] = {}
         self._in_flight: deque[tuple[Sequence[str], Future[np.ndarray]]] = deque()
 
@@ -52,7 +52,7 @@ class EmbeddingQueue:
             self._waiting = {}
 
     def collect(self, limit: int) -> None:
-        """Collect the vectors of finished batches, and wait until at most ``limit`` batches are in flight.
+        """Collect the rows of finished batches, and wait until at most ``limit`` batches are in flight.
 
         Raises:
             EncoderError: the encoder fails.
@@ -63,13 +63,13 @@ class EmbeddingQueue:
             self._in_flight.popleft()
 
     def shut_down(self) -> None:
-        """Shut the threads down, collect the vectors of all batches that have started, and drop the other images."""
+        """Shut the threads down, collect the rows of all batches that have started, and drop the other images."""
         self._threads.shutdown(cancel_futures=True)
         for contents, future in self._in_flight:
             if not future.cancelled() and future.exception() is None:
                 self._record(contents, future.result())
         self.unfinished.clear()
 
-    def _record(self, contents: Sequence[str], vectors: np.ndarray) -> None:
-        self._vectors.update(zip(contents, vectors, strict=True))
+    def _record(self, contents: Sequence[str], rows: np.ndarray) -> None:
+        self._rows.update(zip(contents, rows, strict=True))
         self.unfinished.difference_update(contents)

@@ -24,13 +24,14 @@ class Known:
     Attributes:
         items: id → item, as in the store.
         holders: content → id of an item in the store that has the content's vector.
-        vectors: content → vector, for contents that the store never had or lost in this run.
+        rows: content → row of its vector in the store (see `lookalike.rows`), for contents that the store never had or lost in
+            this run.
         paths: uri → id of the item of this file.
     """
 
     items: dict[str, Item]
     holders: dict[str, str]
-    vectors: dict[str, np.ndarray] = field(default_factory=dict)
+    rows: dict[str, np.ndarray] = field(default_factory=dict)
     paths: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -45,7 +46,7 @@ class Known:
 
     def __contains__(self, content: str) -> bool:
         """Return whether the vector of a content is known."""
-        return content in self.holders or content in self.vectors
+        return content in self.holders or content in self.rows
 
     def id_of(self, path: Path, uri: str) -> str:
         """Return the id of the item of a file, or the one that its new item gets.
@@ -61,8 +62,8 @@ class Known:
         others = (file_id(path, number) for number in count(1))
         return next(other for other in others if other not in self.items)
 
-    def load_vectors(self, store: Store, contents: AbstractSet[str]) -> dict[str, np.ndarray]:
-        """Read vectors of contents from the store, without those that other processes remove meanwhile."""
+    def load_rows(self, store: Store, contents: AbstractSet[str]) -> dict[str, np.ndarray]:
+        """Read the rows of contents from the store, without those that other processes remove meanwhile."""
         holders = {self.holders[content]: content for content in contents if content in self.holders}
 
         def current_holders() -> dict[str, str]:
@@ -71,8 +72,8 @@ class Known:
 
         while holders := current_holders():
             with suppress(NotFoundError):  # deleted since `get`
-                vectors = dict(zip(holders, store.vectors(list(holders)), strict=True))
-                return {content: vectors[i] for i, content in current_holders().items()}
+                rows = dict(zip(holders, store.rows(list(holders)), strict=True))
+                return {content: rows[i] for i, content in current_holders().items()}
         return {}
 
     def record(self, items: Iterable[Item], overwritten: AbstractSet[str]) -> None:
@@ -86,4 +87,4 @@ class Known:
             self.paths[item.uri] = item.id
             self.items[item.id] = item
             self.holders[item.sha256] = item.id
-            self.vectors.pop(item.sha256, None)  # last, so that other threads always find the content
+            self.rows.pop(item.sha256, None)  # last, so that other threads always find the content

@@ -153,7 +153,7 @@ class _Run:
         self.store, self.embedder, self.keeper = store, embedder, keeper
         self.known = Known.of(store)
         self.threads = ThreadPoolExecutor(available_cores())
-        self.queue = EmbeddingQueue(embedder.embed_batch, self.threads, self.known.vectors)
+        self.queue = EmbeddingQueue(embedder.embed_item_batch, self.threads, self.known.rows)
         self.moves = Moves(self.known)
         self.counts: Counter[Outcome] = Counter()
         self.relabelled = 0

@@ -94,15 +94,15 @@ def _upsert(store: Store, pending: Sequence[Pending], known: Known, keeper: Fold
     # An overwritten content may follow under another name, so its vector is read before.
     replaced = [old for each in pending if (old := known.items.get(each.item.id)) and old.sha256 != each.item.sha256]
     overwritten = {old.sha256 for old in replaced if known.holders.get(old.sha256) == old.id}
-    wanted = {each.item.sha256 for each in pending}.difference(known.vectors)
-    vectors = known.vectors | known.load_vectors(store, wanted | overwritten)
-    known.vectors |= {content: vectors[content] for content in overwritten & vectors.keys()}
-    ready = [each for each in pending if each.item.sha256 in vectors]
+    wanted = {each.item.sha256 for each in pending}.difference(known.rows)
+    rows = known.rows | known.load_rows(store, wanted | overwritten)
+    known.rows |= {content: rows[content] for content in overwritten & rows.keys()}
+    ready = [each for each in pending if each.item.sha256 in rows]
     with _keep_images(ready, keeper) as items:
         if items:
-            store.upsert(items, np.stack([vectors[item.sha256] for item in items]))
+            store.upsert(items, np.stack([rows[item.sha256] for item in items]))
     known.record(items, overwritten)
-    return [each for each in pending if each.item.sha256 not in vectors]
+    return [each for each in pending if each.item.sha256 not in rows]
 
 
 @contextmanager

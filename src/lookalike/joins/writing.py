@@ -1,5 +1,6 @@
 """Writing of the pairs of a join, as the uris of their images, to a file or a stream."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -88,7 +89,7 @@ def _append(join: Join, last: Entry, file_format: Format, file: BinaryIO, progre
     rows = _Rows(join)
     if not last.size:
         file.write(file_format.begin)
-    stride = _WORK // max(1, join.right.gallery.vectors.size)
+    stride = _WORK // max(1, math.prod(join.right.gallery.vectors.shape))
     buffer: list[Pairs] = []
     current, done = last, last.done
     _report(progress, join, done, current.pairs)

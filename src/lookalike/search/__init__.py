@@ -10,6 +10,7 @@ measures them. Memory does not grow with the number of queries or rows.
 """
 
 from lookalike.search.answers import Hits, JoinChunk, Pairs
+from lookalike.search.coded import CodedVectors
 from lookalike.search.exact import knn, within, within_sorted
 from lookalike.search.gallery import Gallery, Prefilter
 from lookalike.search.joins import join, self_join
@@ -17,6 +18,7 @@ from lookalike.search.prefilters.quantised import Precision
 from lookalike.search.preparation import prepare, update
 
 __all__ = [
+    "CodedVectors",
     "Gallery",
     "Hits",
     "JoinChunk",

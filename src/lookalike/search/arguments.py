@@ -8,11 +8,12 @@ import numpy as np
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
 from lookalike.query import DistanceRange, check_count
+from lookalike.search.coded import CodedVectors
 from lookalike.search.gallery import Gallery
 from lookalike.search.preparation import prepare
 from lookalike.shapes import Int64, Shaped
 
-Vectors = Shaped[np.ndarray, "..."] | Gallery
+Vectors = Shaped[np.ndarray, "..."] | CodedVectors | Gallery
 
 
 def check_sides(left: Vectors, right: Vectors, metric: Metric) -> tuple[Gallery, Gallery]:

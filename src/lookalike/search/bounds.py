@@ -8,6 +8,7 @@ import numpy as np
 
 from lookalike.metric import Metric, paired
 from lookalike.search.chunks import chunks
+from lookalike.search.coded import CodedVectors
 from lookalike.search.gallery import FLOAT32, Gallery, Rows, inverse, slack
 from lookalike.shapes import Float, Float32, Int32, Int64, Shaped, UInt8
 
@@ -145,10 +146,11 @@ def measure(
 
 
 def _take(
-    vectors: Shaped[np.ndarray, "n d"], rows: Int64[np.ndarray, " m"], out: Shaped[np.ndarray, "m d"]
+    vectors: Shaped[np.ndarray, "n d"] | CodedVectors, rows: Int64[np.ndarray, " m"], out: Shaped[np.ndarray, "m d"]
 ) -> Shaped[np.ndarray, "m d"]:
     """Select rows, into existing memory if possible."""
-    if not vectors.flags.c_contiguous:  # `take` would copy the whole array
+    # Of another array, `take` would copy the whole.
+    if isinstance(vectors, CodedVectors) or not vectors.flags.c_contiguous:
         return np.asarray(vectors[rows])
     np.take(vectors, rows, axis=0, out=out, mode="clip")  # in other modes NumPy makes a copy first
     return out
@@ -178,13 +180,13 @@ def lower_bounds(
         out: memory for the result.
     """
     if metric == Metric.HAMMING:
-        return _count_differing_bits(queries.vectors, gallery.vectors, out)
+        return _count_differing_bits(queries.array, gallery.array, out)
     dtype = np.promote_types(queries.dtype, gallery.dtype)
     if terms is None:
         terms = gallery.terms(metric, dtype)
     factors = -2 if metric == Metric.EUCLIDEAN else -inverse(np.sqrt(queries.squared_norms))[:, None]
-    scaled = (queries.vectors * factors).astype(dtype, copy=False)
-    vectors = gallery.vectors.astype(dtype, copy=False)
+    scaled = (queries.array * factors).astype(dtype, copy=False)
+    vectors = gallery.array.astype(dtype, copy=False)
     bounds: Float[np.ndarray, "q m"]
     bounds = (vectors @ scaled[0])[None] if len(scaled) == 1 else np.matmul(scaled, vectors.T, out=out)
     if metric == Metric.EUCLIDEAN:

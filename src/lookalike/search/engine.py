@@ -17,6 +17,7 @@ from lookalike.search import bounds
 from lookalike.search.answers import NO_PAIRS, Pairs, concatenate, round_range
 from lookalike.search.bounds import BoundMatrix, VectorBounds, measure
 from lookalike.search.chunks import chunks
+from lookalike.search.coded import CodedVectors
 from lookalike.search.gallery import BoundPrefilter, Candidates, Gallery, Rows
 from lookalike.shapes import Float32, Int64
 
@@ -82,7 +83,7 @@ class Engine:
         bound = None if prefilter is None else prefilter.bind(queries, own)
         vectors = VectorBounds(queries, self.gallery, self.metric)
         row_bytes = _CELL * (len(queries) + 1)
-        if self.rows is not None:  # a tile copies the rows
+        if self.rows is not None or isinstance(self.gallery.vectors, CodedVectors):  # a tile copies or decodes the rows
             row_bytes += vectors.row_bytes + (bound.row_bytes if bound else 0)
         if not queries.dtype == self.gallery.dtype == np.float32:  # a tile converts the rows to float64
             row_bytes += 8 * self.gallery.vectors.shape[1]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 
 from lookalike.metric import Metric
+from lookalike.search.coded import CodedVectors
 from lookalike.shapes import Bool, Float, Float32, Float64, Int32, Int64, Shaped, UInt8
 
 FLOAT32 = np.dtype(np.float32)
@@ -138,13 +139,13 @@ class Gallery:
     """Vectors prepared by `lookalike.search.prepare` for any number of searches: checked, with their norms.
 
     Attributes:
-        vectors: float32, or uint8 for Hamming. A memory-mapped array stays memory-mapped.
+        vectors: float32, or uint8 for Hamming; or in codes. A memory-mapped array stays memory-mapped.
         squared_norms: of each vector; zeros for Hamming, which does not use them.
         dtype: the precision in which lower bounds of these vectors can be computed.
         prefilters: in order of preference; a batch uses the first one that serves it.
     """
 
-    vectors: Float32[np.ndarray, "n d"] | UInt8[np.ndarray, "n d"]
+    vectors: Float32[np.ndarray, "n d"] | UInt8[np.ndarray, "n d"] | CodedVectors
     squared_norms: Float64[np.ndarray, " n"]
     dtype: "np.dtype[Any]" = field(default=FLOAT32)
     prefilters: tuple[Prefilter, ...] = ()
@@ -152,6 +153,11 @@ class Gallery:
     def __len__(self) -> int:
         """Count the vectors."""
         return len(self.vectors)
+
+    @property
+    def array(self) -> Float32[np.ndarray, "n d"] | UInt8[np.ndarray, "n d"]:
+        """All vectors as an array, decoded."""
+        return self.vectors[:] if isinstance(self.vectors, CodedVectors) else self.vectors
 
     def take(self, rows: Rows) -> "Gallery":
         """Select rows, without prefilters and without checking them again."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lookalike.errors import UsageError
 from lookalike.metric import VectorSpace
+from lookalike.rows import RowFormat
 from lookalike.stores import filters
 from lookalike.stores.answer import Answer, Hit, Item
 from lookalike.stores.protocol import (
@@ -44,12 +45,12 @@ __all__ = [
 ]
 
 
-def open_store(url: str | os.PathLike[str], space: VectorSpace, manifest: str | None = None) -> Store:
+def open_store(url: str | os.PathLike[str], rows: VectorSpace | RowFormat, manifest: str | None = None) -> Store:
     """Open a store by its URL or path.
 
     Args:
         url: the path of a folder with an embedded store.
-        space: metric and dimension of its vectors.
+        rows: what it keeps of each vector; metric and dimension if it keeps the vectors themselves.
         manifest: the manifest in the store, if its vectors were ever replaced; other vectors are neither read nor written.
 
     Raises:
@@ -58,4 +59,4 @@ def open_store(url: str | os.PathLike[str], space: VectorSpace, manifest: str | 
     """
     if isinstance(url, str) and "://" in url:
         raise UsageError(f"“{url}” names an unknown kind of store; give the path of a NAME.lookalike folder.")
-    return SQLiteStore.open(Path(url), space, manifest)
+    return SQLiteStore.open(Path(url), rows, manifest)

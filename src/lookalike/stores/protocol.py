@@ -12,6 +12,8 @@ from lookalike.errors import UsageError
 from lookalike.metric import VectorSpace
 from lookalike.progress import SILENT, Progress
 from lookalike.query import ALL, Filter, Query, Vectors
+from lookalike.rows import RowFormat, Rows
+from lookalike.search import CodedVectors
 from lookalike.stores.answer import Answer, Item
 from lookalike.stores.settings import IndexSettings, Status
 
@@ -34,10 +36,14 @@ class Store(Protocol):
         """Metric and dimension of the vectors."""
         ...
 
-    def upsert(self, items: Sequence[Item], vectors: Vectors) -> None:
-        """Write items and their vectors; each replaces the item with the same id.
+    def upsert(self, items: Sequence[Item], rows: Rows) -> None:
+        """Write items and their rows; each replaces the item with the same id.
 
         Writing the same items again changes nothing. If an id occurs twice, the last item counts.
+
+        Args:
+            items: the items.
+            rows: what the store keeps of each item's vector, see `lookalike.rows`; the vectors themselves without a codec.
         """
         ...
 
@@ -64,11 +70,15 @@ class Store(Protocol):
         ...
 
     def vectors(self, ids: Sequence[str]) -> Vectors:
-        """Return the vectors of items, in the order of the ids.
+        """Return the vectors of items, in the order of the ids; those that codes stand for, if the store keeps codes.
 
         Raises:
             NotFoundError: an id is unknown.
         """
+        ...
+
+    def rows(self, ids: Sequence[str]) -> Rows:
+        """Return the rows of items, which `upsert` takes; raises as `vectors`."""
         ...
 
     def count(self, where: Filter = ALL) -> int:
@@ -131,12 +141,12 @@ class Snapshot:
 
     Attributes:
         ids: of the items, ascending.
-        vectors: of each item, memory-mapped if the store supports it.
+        vectors: of each item, memory-mapped if the store supports it; in codes, if the store keeps codes.
         generation: a token that changes with every write.
     """
 
     ids: Sequence[str]
-    vectors: Vectors
+    vectors: Vectors | CodedVectors
     generation: str
 
 
@@ -223,22 +233,38 @@ class Indexable(Protocol):
 
 @runtime_checkable
 class Replaceable(Protocol):
-    """A store whose vectors can all be replaced by those of another encoder, while others read and write."""
+    """A store whose vectors can all be replaced, by those of another encoder or by codes, while others read and write."""
 
-    def replace_vectors(self, find: Callable[[Sequence[Item]], Mapping[str, np.ndarray]], manifest: str) -> None:
-        """Give each item another vector in one transaction; ids, labels and attributes stay.
+    def embeddings(self, ids: Sequence[str]) -> Vectors:
+        """Return the embeddings of items, in the order of the ids: their vectors, or those that are kept beside codes.
+
+        Raises:
+            NotFoundError: an id is unknown.
+            UsageError: the store keeps codes without embeddings.
+        """
+        ...
+
+    def replace_vectors(
+        self, find: Callable[[Sequence[Item]], Mapping[str, np.ndarray]], manifest: str, rows: RowFormat
+    ) -> None:
+        """Give each item another row in one transaction; ids, labels and attributes stay.
 
         A store that others opened before neither reads nor writes vectors any longer: its methods raise a MismatchError.
 
         Args:
-            find: returns the new vectors of some items by id. It leaves out items that are to be deleted. Its exceptions
+            find: returns the new rows of some items by id. It leaves out items that are to be deleted. Its exceptions
                 leave the store unchanged.
-            manifest: the description of the new vectors, which `open_store` takes.
+            manifest: the description of the new rows, which `open_store` takes.
+            rows: their format.
 
         Raises:
             MismatchError: the vectors were replaced after this store was opened.
             StorageError, BusyError: they cannot be written.
         """
+        ...
+
+    def compact(self) -> None:
+        """Free the disk space of deleted rows, if nobody else writes and there is space for a copy of the database."""
         ...
 
     def replace_manifest(self, manifest: str) -> None:

@@ -116,7 +116,7 @@ class _Batch:
     def __init__(self, table: PivotTable, queries: Gallery) -> None:
         self._table = table
         self._own = np.empty((len(queries), len(table.pivots)), np.float32)
-        for row, query in zip(self._own, queries.vectors, strict=True):
+        for row, query in zip(self._own, queries.array, strict=True):
             row[:] = _table_distances(query, table.pivots, table.metric)
         dimension = queries.vectors.shape[1]
         self._error = 2.0**-51 * (dimension + 8) if table.metric is Metric.COSINE else 0.0
@@ -179,10 +179,10 @@ def build(gallery: Gallery, metric: Metric, pivots: int = 16, *, seed: int = 0) 
     if pivots < 1:
         raise UsageError(f"A pivot table needs at least 1 pivot, not {pivots}.")
     _check(gallery, metric)
-    chosen = gallery.vectors[_choose(gallery.vectors, metric, pivots, np.random.default_rng(seed))]
+    chosen = gallery.vectors[_choose(gallery.array, metric, pivots, np.random.default_rng(seed))]
     distances = np.empty((len(chosen), len(gallery)), np.float32)
     for row, pivot in zip(distances, chosen, strict=True):
-        row[:] = _table_distances(pivot, gallery.vectors, metric)
+        row[:] = _table_distances(pivot, gallery.array, metric)
     return PivotTable(chosen, distances, metric)
 
 
@@ -250,7 +250,7 @@ def estimate(sample: Gallery, metric: Metric, pivots: int = 16, *, seed: int = 0
     order = rng.permutation(len(sample))
     gallery, queries = sample.take(np.sort(order[_QUERIES:])), sample.take(order[:_QUERIES])
     table = build(gallery, metric, pivots, seed=seed)
-    reach = np.array([np.sort(_measure(query, gallery.vectors, metric))[9] for query in queries.vectors])
+    reach = np.array([np.sort(_measure(query, gallery.array, metric))[9] for query in queries.array])
     needed = count_measured(gallery, queries, table, reach).mean() - len(table.pivots)
     share, numbers = float(needed) / len(gallery), gallery.vectors.shape[1]
     cost = len(table.pivots) * TABLE_COST + share * numbers * MEASURING_COST

@@ -20,6 +20,7 @@ import numpy as np
 from lookalike.metric import Metric, squared_norms
 from lookalike.search.bounds import BoundMatrix
 from lookalike.search.chunks import chunks
+from lookalike.search.coded import CodedVectors
 from lookalike.search.gallery import FLOAT32, Arrays, Gallery, Rows, is_safe
 from lookalike.search.prefilters.directions import unit_vectors
 from lookalike.shapes import Bool, Float32, Float64, Int64, Shaped
@@ -86,7 +87,7 @@ class Projected:
         """See `Prefilter.bind`; none if squares of the queries may overflow float32."""
         if queries.dtype != np.float32:
             return None
-        return _Batch(self, self.project(queries.vectors) if own is None else self.rows[own])
+        return _Batch(self, self.project(queries.array) if own is None else self.rows[own])
 
     def update(
         self, vectors: Float32[np.ndarray, "n d"], rows: Int64[np.ndarray, " k"], known: Bool[np.ndarray, " n"]
@@ -213,7 +214,7 @@ def add_for_nearest(gallery: Gallery, queries: Gallery, metric: Metric) -> Galle
         return gallery
     if any(isinstance(prefilter, Projected) for prefilter in gallery.prefilters):
         return gallery
-    projected = project(gallery.vectors, metric)
+    projected = project(gallery.array, metric)
     return gallery if projected is None else replace(gallery, prefilters=(*gallery.prefilters, projected))
 
 
@@ -221,14 +222,17 @@ def add_for_range(gallery: Gallery, queries: Gallery, metric: Metric, farthest: 
     """Replace the projection of a gallery by one for a range search, if there are enough queries."""
     if farthest == np.inf or len(queries) < MIN_QUERIES // 4 or not _may_pay(gallery, queries, metric):
         return gallery
-    projected = project_for(queries.vectors, gallery.vectors, np.full(1, farthest), metric)
+    projected = project_for(queries.array, gallery.array, np.full(1, farthest), metric)
     others = tuple(prefilter for prefilter in gallery.prefilters if not isinstance(prefilter, Projected))
     return replace(gallery, prefilters=others if projected is None else (*others, projected))
 
 
 def _may_pay(gallery: Gallery, queries: Gallery, metric: Metric) -> bool:
-    """Return whether a projection may save time for this many pairs, and no square would overflow."""
-    safe = queries.dtype == gallery.dtype == FLOAT32
+    """Return whether a projection may save time for this many pairs, and no square would overflow.
+
+    Vectors in codes have none: it would be larger than the codes.
+    """
+    safe = queries.dtype == gallery.dtype == FLOAT32 and not isinstance(gallery.vectors, CodedVectors)
     return safe and metric != Metric.HAMMING and len(queries) * len(gallery) >= MIN_PAIRS
 
 

@@ -87,7 +87,7 @@ class Quantised:
         """See `Prefilter.bind`; none for a zero vector by cosine, which has no direction."""
         if len(queries) != 1 or (self.metric == Metric.COSINE and not queries.squared_norms[0]):
             return None
-        vector = unit_vectors(queries.vectors, self.metric)[0]
+        vector = unit_vectors(queries.array, self.metric)[0]
         steps = (vector - self.centre) / self.scale
         # FAISS truncates the query to integers if codes are bytes, so it is rounded before.
         limit = _LARGEST_CODE if self.precision == "int8" else _LARGEST_QUERY

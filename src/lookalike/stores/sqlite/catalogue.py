@@ -14,7 +14,14 @@ from lookalike.errors import AlreadyExistsError, BusyError, StorageError, UsageE
 from lookalike.stores.answer import Item
 from lookalike.stores.sqlite.manifests import MANIFEST_SCHEMA
 from lookalike.stores.sqlite.relative import ROOTS_SCHEMA, resolve_items
-from lookalike.stores.sqlite.schema import CHUNK, SCHEMA, SETTINGS_SCHEMA, placeholders, to_item
+from lookalike.stores.sqlite.schema import (
+    CHUNK,
+    ORIGINALS_SCHEMA,
+    SCHEMA,
+    SETTINGS_SCHEMA,
+    placeholders,
+    to_item,
+)
 from lookalike.untrusted import databases
 from lookalike.untrusted.databases import Connection
 
@@ -94,7 +101,7 @@ class Catalogue:
             # there is no log. Each connection checks this, since another user may be allowed to write.
             log = self.path.with_name(f"{self.path.name}-wal")
             mode = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
-        optional = f"{SETTINGS_SCHEMA};{ROOTS_SCHEMA};{MANIFEST_SCHEMA}"
+        optional = f"{SETTINGS_SCHEMA};{ROOTS_SCHEMA};{MANIFEST_SCHEMA};{ORIGINALS_SCHEMA}"
         sql = databases.connect(self.path, SCHEMA, optional=optional, mode=mode, timeout=_TIMEOUT)
         try:
             sql.execute("PRAGMA foreign_keys = ON")
@@ -130,6 +137,14 @@ class Catalogue:
             if new_generation and sql.total_changes > before:
                 sql.execute("UPDATE generation SET number = number + 1, token = lower(hex(randomblob(8)))")
             sql.execute("COMMIT")
+
+    def compact(self) -> None:
+        """Write the database anew, without the space of deleted rows."""
+        with self.connect() as sql:
+            limit = sql.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 1)  # SQLite attaches the new database
+            sql.execute("VACUUM")
+            sql.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, limit)
+            sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def select(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """Return the rows of one statement."""

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from lookalike import search
+from lookalike.codecs import Codes
 from lookalike.errors import StorageError
-from lookalike.metric import Metric, VectorSpace
+from lookalike.metric import Metric
 from lookalike.query import DEFAULT_K, Query, Vectors
-from lookalike.search import Gallery, Hits, prefilters
+from lookalike.rows import RowFormat
+from lookalike.search import CodedVectors, Gallery, Hits, prefilters
 from lookalike.search.gallery import Arrays
 from lookalike.shapes import Bool, Int64
 from lookalike.stores.sqlite import array_file
@@ -64,8 +66,9 @@ class Matrix:
         self.generation, self.seqs, self.gallery = generation, seqs, gallery
 
     @classmethod
-    def prepare(cls, generation: str, seqs: Int64[np.ndarray, " n"], vectors: Vectors, metric: Metric) -> "Matrix":
-        """Check and prepare vectors."""
+    def prepare(cls, generation: str, seqs: Int64[np.ndarray, " n"], codes: Codes, rows: RowFormat) -> "Matrix":
+        """Check and prepare codes, or vectors."""
+        vectors, metric = rows.decode(codes), rows.space.metric
         quantised = metric is not Metric.HAMMING and vectors.nbytes >= _MIN_QUANTISED
         return cls(generation, seqs, search.prepare(vectors, metric, "int8" if quantised else "float32"))
 
@@ -74,9 +77,14 @@ class Matrix:
         return len(self.seqs)
 
     @property
-    def vectors(self) -> Vectors:
+    def vectors(self) -> Vectors | CodedVectors:
         """All vectors."""
         return self.gallery.vectors
+
+    @property
+    def codes(self) -> Codes:
+        """All codes, or the vectors themselves without a codec."""
+        return self.vectors.codes if isinstance(self.vectors, CodedVectors) else self.vectors
 
     @cached_property
     def _order(self) -> Int64[np.ndarray, " n"]:
@@ -103,18 +111,18 @@ class Matrix:
         size = self.vectors.nbytes if prefilter is None else prefilter.nbytes
         return size if rows is None else size // max(1, len(self)) * len(rows)
 
-    def update(self, generation: str, seqs: Int64[np.ndarray, " n"], vectors: Vectors, metric: Metric) -> "Matrix":
+    def update(self, generation: str, seqs: Int64[np.ndarray, " n"], codes: Codes, rows: RowFormat) -> "Matrix":
         """Make the matrix of a later generation, and prepare only its new rows."""
-        rows, known = self.find_rows(seqs)
-        return Matrix(generation, seqs, search.update(self.gallery, vectors, rows, known, metric))
+        old, known = self.find_rows(seqs)
+        return Matrix(generation, seqs, search.update(self.gallery, rows.decode(codes), old, known, rows.space.metric))
 
 
 class MatrixCache:
     """The folder ``cache/`` with the matrix of the latest generation, which may be deleted or damaged at any time."""
 
-    def __init__(self, folder: Path, space: VectorSpace) -> None:
+    def __init__(self, folder: Path, rows: RowFormat) -> None:
         """Prepare the cache; `save` creates the folder."""
-        self.folder, self._space = folder, space
+        self.folder, self._rows = folder, rows
 
     def load(self, generation: str) -> Matrix | None:
         """Map the matrix of a generation into memory; none if it is missing or damaged."""
@@ -130,16 +138,17 @@ class MatrixCache:
         Raises:
             LookupError, TypeError, ValueError: the file has other content.
         """
-        vectors, seqs, norms = parts["vectors"], parts["seqs"], parts["norms"]
-        shapes = (vectors.shape, seqs.shape, norms.shape) == (
-            (len(seqs), self._space.columns),
+        codes, seqs, norms = parts["vectors"], parts["seqs"], parts["norms"]
+        shapes = (codes.shape, seqs.shape, norms.shape) == (
+            (len(seqs), self._rows.columns),
             (len(seqs),),
             (len(seqs),),
         )
-        types = vectors.dtype == self._space.dtype and seqs.dtype == np.int64 and norms.dtype == np.float64
+        types = codes.dtype == self._rows.dtype and seqs.dtype == np.int64 and norms.dtype == np.float64
         if metadata["generation"] != generation or not shapes or not types or not math.isfinite(norms.sum()):
             raise ValueError("it is the matrix of other vectors")
         dtype = {np.dtype(kind).str: np.dtype(kind) for kind in (np.float32, np.float64)}[metadata["dtype"]]
+        vectors = self._rows.decode(codes)
         loaded = prefilters.load(metadata["prefilters"], parts, vectors.shape)
         return Matrix(generation, seqs, Gallery(vectors, norms, dtype, loaded))
 
@@ -148,7 +157,7 @@ class MatrixCache:
         gallery = matrix.gallery
         prefilter_metadata, parts = prefilters.save(gallery.prefilters)
         metadata = {"generation": matrix.generation, "dtype": gallery.dtype.str, "prefilters": prefilter_metadata}
-        parts |= {"vectors": gallery.vectors, "seqs": matrix.seqs, "norms": gallery.squared_norms}
+        parts |= {"vectors": matrix.codes, "seqs": matrix.seqs, "norms": gallery.squared_norms}
         with suppress(OSError, StorageError):
             path = self.file(f"matrix-{matrix.generation}")
             self.folder.mkdir(exist_ok=True)

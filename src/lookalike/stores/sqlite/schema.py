@@ -30,6 +30,12 @@ INSERT INTO generation VALUES (0, lower(hex(randomblob(8))));
 # Created with the first change of settings, since collections of earlier versions do not have it.
 SETTINGS_SCHEMA = "CREATE TABLE IF NOT EXISTS tuning (settings TEXT NOT NULL) STRICT"
 
+# Created when the collection is compressed.
+ORIGINALS_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS originals (seq INTEGER PRIMARY KEY REFERENCES items (seq) ON DELETE CASCADE,"
+    " vector BLOB NOT NULL) STRICT"
+)
+
 ITEM_COLUMNS = "id, uri, label, attributes, sha256, signature"
 
 _MAX_QUOTE = 40

@@ -11,9 +11,11 @@ from threading import Lock
 import numpy as np
 from pydantic import ValidationError
 
+from lookalike.codecs import Codes
 from lookalike.errors import StorageError, UsageError
 from lookalike.metric import VectorSpace, similarity
-from lookalike.query import Filter, Query, Vectors
+from lookalike.query import Filter, Query
+from lookalike.rows import RowFormat
 from lookalike.search import Hits
 from lookalike.shapes import Int64
 from lookalike.stores.answer import Answer, Hit, Item
@@ -110,10 +112,8 @@ def _limit(query: Query) -> int | None:
 class Snapshots:
     """A source of read snapshots of a catalogue, which keeps the latest matrix in memory."""
 
-    def __init__(
-        self, catalogue: Catalogue, cache: MatrixCache, space: VectorSpace, manifest: str | None = None
-    ) -> None:
-        self._catalogue, self._cache, self._space, self._manifest = catalogue, cache, space, manifest
+    def __init__(self, catalogue: Catalogue, cache: MatrixCache, rows: RowFormat, manifest: str | None = None) -> None:
+        self._catalogue, self._cache, self._rows, self._manifest = catalogue, cache, rows, manifest
         self._matrix: Matrix | None = None
         self._lock = Lock()
 
@@ -122,7 +122,7 @@ class Snapshots:
         """Begin a read transaction, and load the matrix of its generation."""
         with self._catalogue.read() as sql:
             check_manifest(sql, self._manifest, self._catalogue.folder)
-            yield ReadSnapshot(self._catalogue.folder, sql, self._load(sql), self._space)
+            yield ReadSnapshot(self._catalogue.folder, sql, self._load(sql), self._rows.space)
 
     def generation(self) -> str:
         """Return the generation of the latest matrix."""
@@ -145,27 +145,29 @@ class Snapshots:
         return matrix
 
     def _make(self, sql: Connection, generation: str) -> Matrix:
-        """Make a matrix from the vectors of the last one and from the catalogue."""
+        """Make a matrix from the codes of the last one and from the catalogue."""
         seqs = _column(sql.execute("SELECT seq FROM items ORDER BY id").fetchall())
         # Before memory is reserved: a damaged index may list a row many times, and a manifest claim any dimension.
-        row_bytes = self._space.columns * self._space.dtype.itemsize
-        if len(set(seqs.tolist())) < len(seqs) or len(seqs) * row_bytes > sql.steps.file_bytes():
+        size = self._rows.bytes
+        if len(set(seqs.tolist())) < len(seqs) or len(seqs) * size > sql.steps.file_bytes():
             raise damaged(self._catalogue.folder, "it has fewer vectors than items, or shorter ones")
-        out = np.empty((len(seqs), self._space.columns), self._space.dtype)
+        out = np.empty((len(seqs), self._rows.columns), self._rows.dtype)
         missing = np.ones(len(seqs), bool)
         if (last := self._matrix) is not None:
             rows, known = last.find_rows(seqs)
-            out[known], missing = last.vectors[rows], ~known
+            out[known], missing = last.codes[rows], ~known
         for part in chunks(np.flatnonzero(missing).tolist()):
             wanted = seqs[part].tolist()
             # SQLite knows the length of a blob before it reads it.
-            select = f"SELECT seq, vector FROM vectors WHERE seq IN ({placeholders(wanted)}) AND length(vector) = {row_bytes}"
+            select = (
+                f"SELECT seq, vector FROM vectors WHERE seq IN ({placeholders(wanted)}) AND length(vector) = {size}"
+            )
             blobs = dict(sql.rows(select, wanted))
-            out[part] = to_vectors([blobs.get(seq, b"") for seq in wanted], self._space, self._catalogue.folder)
+            out[part] = to_codes([blobs.get(seq, b"") for seq in wanted], self._rows, self._catalogue.folder)
         try:
             if last is not None and missing.sum() < len(seqs) / _SAVE_SHARE:
-                return last.update(generation, seqs, out, self._space.metric)
-            matrix = Matrix.prepare(generation, seqs, out, self._space.metric)
+                return last.update(generation, seqs, out, self._rows)
+            matrix = Matrix.prepare(generation, seqs, out, self._rows)
         except UsageError as e:  # not a number
             raise damaged(self._catalogue.folder, f"its vectors are invalid: {e}".rstrip(".")) from e
         self._cache.save(matrix)
@@ -213,20 +215,20 @@ def read_settings(sql: Connection, folder: Path) -> IndexSettings:
         raise StorageError(f"{folder} is damaged: its settings cannot be read. Set them with lookalike tune.") from e
 
 
-def to_vectors(blobs: Sequence[object], space: VectorSpace, folder: Path) -> Vectors:
-    """Convert vectors from the catalogue to an array.
+def to_codes(blobs: Sequence[object], rows: RowFormat | VectorSpace, folder: Path) -> Codes:
+    """Convert codes or vectors from the catalogue to an array.
 
     Raises:
         StorageError: a vector has the wrong length.
     """
-    size = space.columns * space.dtype.itemsize
+    size = rows.columns * rows.dtype.itemsize
     valid = [blob for blob in blobs if isinstance(blob, bytes) and len(blob) == size]
     if len(valid) < len(blobs):
         raise StorageError(
             f"{folder} is damaged: a vector in catalog.sqlite is missing or truncated. Put back a backup, or index the"
             " images again."
         )
-    return np.frombuffer(b"".join(valid), space.dtype).reshape(len(blobs), space.columns)
+    return np.frombuffer(b"".join(valid), rows.dtype).reshape(len(blobs), rows.columns)
 
 
 def _column(rows: Sequence[tuple[int]]) -> Int64[np.ndarray, " n"]:

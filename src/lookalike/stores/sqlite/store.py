@@ -20,11 +20,13 @@ from typing import Self
 import numpy as np
 
 from lookalike import ann, search
-from lookalike.errors import NotFoundError, StorageError, UsageError
+from lookalike.codecs import Codes
+from lookalike.errors import BusyError, NotFoundError, StorageError, UsageError
 from lookalike.metric import Metric, VectorSpace
 from lookalike.progress import SILENT, Progress
 from lookalike.query import ALL, Filter, Query, Vectors
-from lookalike.search import Gallery, Hits, Pairs
+from lookalike.rows import RowFormat, Rows
+from lookalike.search import CodedVectors, Gallery, Hits, Pairs
 from lookalike.stores.answer import Answer, Item
 from lookalike.stores.protocol import MAX_TEXT, Change, Snapshot, check_changes, check_items
 from lookalike.stores.settings import IndexSettings, Status
@@ -35,6 +37,7 @@ from lookalike.stores.sqlite.latency import LatencyModel
 from lookalike.stores.sqlite.manifests import (
     FindVectors,
     check_manifest,
+    insert_row,
     read_manifest,
     replace_vectors,
     write_manifest,
@@ -47,7 +50,7 @@ from lookalike.stores.sqlite.snapshot import (
     Snapshots,
     read_items,
     read_settings,
-    to_vectors,
+    to_codes,
 )
 from lookalike.untrusted.databases import Connection
 
@@ -58,14 +61,14 @@ class SQLiteStore:
     It is a `Store`, and is `Streaming`, `Snapshotting`, `Sampling` and `Indexable`.
     """
 
-    def __init__(self, folder: Path, space: VectorSpace, manifest: str | None = None) -> None:
+    def __init__(self, folder: Path, rows: VectorSpace | RowFormat, manifest: str | None = None) -> None:
         """Use `create` or `open`."""
         self.folder = folder
-        self.space = space
+        self._rows = rows if isinstance(rows, RowFormat) else RowFormat(rows)
         self._manifest = manifest
         self._catalogue = Catalogue(folder)
-        cache = MatrixCache(folder / "cache", space)
-        self._snapshots = Snapshots(self._catalogue, cache, space, manifest)
+        cache = MatrixCache(folder / "cache", self._rows)
+        self._snapshots = Snapshots(self._catalogue, cache, self._rows, manifest)
         self._indexes = IndexCache(cache)
         self._indexed: IndexedMatrix | None = None
         self._latency = LatencyModel()
@@ -98,19 +101,24 @@ class SQLiteStore:
         with closing(Catalogue(folder)) as catalogue, catalogue.connect() as sql:
             return read_manifest(sql)
 
+    @property
+    def space(self) -> VectorSpace:
+        """See `Store.space`."""
+        return self._rows.space
+
     @classmethod
-    def open(cls, folder: Path, space: VectorSpace, manifest: str | None = None) -> Self:
+    def open(cls, folder: Path, rows: VectorSpace | RowFormat, manifest: str | None = None) -> Self:
         """Open the store in a folder.
 
         Args:
             folder: a folder with a store.
-            space: metric and dimension of the vectors.
+            rows: see `lookalike.stores.open_store`.
             manifest: as `read_manifest` returned it; other vectors are neither read nor written.
 
         Raises:
             StorageError: the store is missing or damaged.
         """
-        store = cls(folder, space, manifest)
+        store = cls(folder, rows, manifest)
         if not os.path.lexists(store._catalogue.path):
             raise StorageError(
                 f"{folder} is damaged: catalog.sqlite is missing. Put it back, or index the images again."
@@ -118,22 +126,22 @@ class SQLiteStore:
         store.count()  # raises if the file is not a database
         return store
 
-    def upsert(self, items: Sequence[Item], vectors: Vectors) -> None:
+    def upsert(self, items: Sequence[Item], rows: Rows) -> None:
         """See `Store.upsert`."""
-        rows = self._check_vectors(vectors).vectors
-        if len(items) != len(rows):
-            raise UsageError(f"{len(items)} items came with {len(rows)} vectors; give one for each.")
+        checked = self._check_vectors(rows).array if self._rows.codec is None else self._rows.check(rows)
+        if len(items) != len(checked):
+            raise UsageError(f"{len(items)} items came with {len(checked)} vectors; give one for each.")
         check_items(items)
         if not items:
             return
         last = {item.id: i for i, item in enumerate(items)}
         with self._write_vectors() as sql:
-            roots = RelativeRoots.read(sql, self.folder)
+            relative_roots = RelativeRoots.read(sql, self.folder)
             sql.executemany("DELETE FROM items WHERE id = ?", ((i,) for i in last))
             for i in last.values():
                 insert = f"INSERT INTO items ({ITEM_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
-                seq = sql.execute(insert, to_row(items[i], roots.to_relative(items[i].uri))).lastrowid
-                sql.execute("INSERT INTO vectors VALUES (?, ?)", (seq, rows[i].tobytes()))
+                seq = sql.execute(insert, to_row(items[i], relative_roots.to_relative(items[i].uri))).lastrowid
+                insert_row(sql, seq, checked[i], self._rows)
 
     def update(self, changes: Sequence[Change]) -> list[Item]:
         """See `Store.update`."""
@@ -156,16 +164,41 @@ class SQLiteStore:
 
     def vectors(self, ids: Sequence[str]) -> Vectors:
         """See `Store.vectors`."""
+        vectors = self._rows.decode(self._read(ids, "vectors", self._rows))
+        return self._check_finite(vectors[:] if isinstance(vectors, CodedVectors) else vectors)
+
+    def rows(self, ids: Sequence[str]) -> Rows:
+        """See `Store.rows`."""
+        if self._rows.codec is None:
+            return self.vectors(ids)
+        return self._rows.join(self._read(ids, "vectors", self._rows), self._originals(ids))
+
+    def embeddings(self, ids: Sequence[str]) -> Vectors:
+        """See `Replaceable.embeddings`."""
+        if self._rows.codec is None:
+            return self.vectors(ids)
+        embeddings = self._originals(ids)
+        if embeddings is None:
+            raise UsageError(f"{self.folder} keeps codes without the original vectors.")
+        return embeddings
+
+    def _originals(self, ids: Sequence[str]) -> Vectors | None:
+        original = self._rows.original
+        return None if original is None else self._check_finite(self._read(ids, "originals", original))
+
+    def _read(self, ids: Sequence[str], table: str, rows: RowFormat | VectorSpace) -> Codes:
+        """Read the vectors or codes of items from a table; raises as `Store.vectors`."""
         # SQLite knows the length of a blob before it reads it.
-        size = self.space.columns * self.space.dtype.itemsize
-        vector = f"CASE length(vector) WHEN {size} THEN vector END"
-        statement = f"SELECT id, {vector} FROM items LEFT JOIN vectors USING (seq) WHERE id IN (%s)"
+        vector = f"CASE length(vector) WHEN {rows.columns * rows.dtype.itemsize} THEN vector END"
+        statement = f"SELECT id, {vector} FROM items LEFT JOIN {table} USING (seq) WHERE id IN (%s)"
         with self._catalogue.read() as sql:
             check_manifest(sql, self._manifest, self.folder)
             blobs = dict(row for part in chunks(ids) for row in sql.rows(statement % placeholders(part), part))
         if missing := [i for i in ids if i not in blobs]:
             raise NotFoundError(f"{self.folder} has no item “{missing[0]}”.")
-        vectors = to_vectors([blobs[i] for i in ids], self.space, self.folder)
+        return to_codes([blobs[i] for i in ids], rows, self.folder)
+
+    def _check_finite(self, vectors: Vectors) -> Vectors:
         if vectors.dtype.kind == "f" and not np.isfinite(vectors).all():
             raise damaged(self.folder, "a vector has values that are not finite")
         return vectors
@@ -211,11 +244,16 @@ class SQLiteStore:
         """See `Store.close`. Running searches of other threads end normally."""
         self._catalogue.close()
 
-    def replace_vectors(self, find: FindVectors, manifest: str) -> None:
+    def replace_vectors(self, find: FindVectors, manifest: str, rows: RowFormat) -> None:
         """See `Replaceable.replace_vectors`."""
         with self._write_vectors() as sql:
-            replace_vectors(sql, find, manifest, self.folder)
+            replace_vectors(sql, find, manifest, rows, self.folder)
         self._indexes.clear()
+
+    def compact(self) -> None:
+        """See `Replaceable.compact`."""
+        with suppress(BusyError, StorageError):
+            self._catalogue.compact()
 
     def replace_manifest(self, manifest: str) -> None:
         """See `Replaceable.replace_manifest`."""
