@@ -44,10 +44,18 @@ def write(folder: Path, **parts: object) -> Path:
     return tiny_run.write(path.parent, tiny_run.PLAIN, **given_parts)
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run, `run/`, and of the encoder of its photos, `pocket/`."""
+    folder = tmp_path_factory.mktemp("plain")
+    tiny_run.start(write(folder), folder / "run")
+    return folder
+
+
 @pytest.mark.slow
-def test_the_result_has_the_photo_branch_unchanged_and_a_sketch_branch_of_its_input(tmp_path: Path) -> None:
-    trained = Encoder.open(tiny_run.start(write(tmp_path), tmp_path / "run"))
-    given_encoder = Encoder.open(tmp_path / "pocket")
+def test_the_result_has_the_photo_branch_unchanged_and_a_sketch_branch_of_its_input(plain: Path) -> None:
+    trained = Encoder.open(plain / "run" / "encoder")
+    given_encoder = Encoder.open(plain / "pocket")
     assert trained.card.branches == ("photo", "sketch")
     assert trained.card.input == given_encoder.card.input
     assert trained.card.calibrations == given_encoder.card.calibrations != ()
@@ -218,11 +226,10 @@ def test_colours_of_a_drawing_become_the_grey_of_their_mean() -> None:
 
 
 @pytest.mark.slow
-def test_shaded_drawings_join_the_sketch_branch(tmp_path: Path) -> None:
+def test_shaded_drawings_join_the_sketch_branch(plain: Path, tmp_path: Path) -> None:
     trained = Encoder.open(tiny_run.start(write(tmp_path, shaded=32), tmp_path / "run"))  # which compares it with NumPy
-    plain = Encoder.open(tiny_run.start(write(tmp_path), tmp_path / "plain"))
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
-    joined, lines = trained.embed(images, "sketch"), plain.embed(images, "sketch")
+    joined, lines = (e.embed(images, "sketch") for e in (trained, Encoder.open(plain / "run" / "encoder")))
     assert np.allclose(np.linalg.norm(joined, axis=1), 1, atol=1e-3)
     assert 0.1 < float((joined * lines).sum(axis=1).mean()) < 0.999
     blank = np.full((1, 32, 32, 3), 255, np.uint8)

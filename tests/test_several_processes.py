@@ -20,6 +20,8 @@ import tiny_run
 from lookalike import encoders
 from lookalike.learn import stopping
 from lookalike.learn.distributed import split_batch
+from lookalike.learn.networks import branches_of
+from lookalike.learn.run_folder import read_weights
 from lookalike.learn.train import resume, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -40,6 +42,16 @@ def broken(*_, **__):
 
 if int(os.environ.get("LOCAL_RANK", 0)) == {rank}:
     {where} = broken
+main()
+"""
+
+
+# The command without the export, which takes longer than the tests' training.
+NOT_EXPORTED = """
+from lookalike.cli import main
+from lookalike.learn import result
+
+result.write = lambda *_: None
 main()
 """
 
@@ -89,11 +101,14 @@ def test_two_processes_compute_what_one_does(tmp_path: Path, monkeypatch: pytest
 
 def test_two_processes_train_stages(tmp_path: Path) -> None:
     """In the first stage one branch has no images, in the second a layer is frozen."""
-    code, _, err = end(begin(tiny_run.write(tmp_path, tiny_run.STAGES), "--to", tmp_path / "run"))
+    program = tmp_path / "program.py"
+    program.write_text(NOT_EXPORTED)
+    path = tiny_run.write(tmp_path, tiny_run.STAGES)
+    code, _, err = end(begin(path, "--to", tmp_path / "run", program=[str(program)]))
     assert code == 0, err
     stages = [line["stage"] for line in tiny_run.lines(tmp_path / "run")]
     assert stages == ["classify"] * 2 + ["triplets"] * 3
-    assert encoders.load(tmp_path / "run" / "encoder").card.branches == ("photo", "sketch")
+    assert branches_of(read_weights(tmp_path / "run")) == ("photo", "sketch")
 
 
 def test_ctrl_c_ends_both_processes_and_the_run_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import yaml
 
 from lookalike import sample
 
@@ -79,8 +80,14 @@ def folder(tmp_path: Path) -> Path:
     """Make what a reader has: a clone, photos at home, labelled images, a few single images and a recipe."""
     clone, home = tmp_path / "lookalike", tmp_path / "home"
     shutil.copytree(ROOT / "recipes", clone / "recipes")
-    for recipe in (clone / "recipes").iterdir():  # one epoch shows that a recipe runs
-        recipe.write_text(re.sub(r"epochs: \d+", "epochs: 1", recipe.read_text(encoding="utf-8")), encoding="utf-8")
+    for recipe in (
+        clone / "recipes"
+    ).iterdir():  # one epoch shows that a recipe runs, and two variants that a study does
+        text = re.sub(r"epochs: \d+", "epochs: 1", recipe.read_text(encoding="utf-8"))
+        tree = yaml.safe_load(text)
+        if "variants" in tree:
+            tree["variants"] = dict(list(tree["variants"].items())[:2])
+        recipe.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
     products = sample.write(tmp_path / "shop", 256, 5)
     photos = tmp_path / "shop" / "photos"
     some = ("mug", "hat", "shoe", "chair")
