@@ -2,18 +2,20 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from lookalike import codecs
-from lookalike.codecs import Binary, Chain, Codec, NoCodec, Pca, Product, RaBitQ, Scalar
+from lookalike.codecs import Binary, Chain, Codec, NoCodec, Pca, Product, RaBitQ, Scalar, Umap
 from lookalike.codecs.linear import Affine
-from lookalike.codecs.protocol import random_rotation
-from lookalike.errors import MismatchError, StorageError, UsageError
+from lookalike.codecs.protocol import directions, random_rotation
+from lookalike.errors import MismatchError, MissingExtraError, StorageError, UsageError
 from lookalike.metric import Metric, VectorSpace, pairwise
 
 DIMENSION = 12
@@ -60,7 +62,18 @@ def make_codecs(space: VectorSpace) -> list[Codec]:
     ]
 
 
+def laid_out(space: VectorSpace) -> Umap:
+    """A codec with a layout that umap-learn did not make; importing that takes seconds."""
+    rows = directions(clusters(60, seed=2), space)
+    components = Pca(EUCLIDEAN, DIMENSION).fit(rows)
+    projected = components.project(rows)
+    step = float(np.abs(projected).max() / 127)
+    anchors = np.rint(projected / step).astype(np.int8)
+    return Umap(space, 2, 5, 0.1, components.map, step, anchors, projected[:, :2].astype(np.float16))
+
+
 FITTED = [codec.fit(clusters()) for space in (EUCLIDEAN, COSINE) for codec in make_codecs(space)]
+FITTED += [laid_out(EUCLIDEAN), laid_out(COSINE)]
 IDS = [f"{codec.embeddings.metric} {codec}" for codec in FITTED]
 
 
@@ -167,6 +180,9 @@ def test_settings_are_checked() -> None:
         lambda: Binary(EUCLIDEAN, 8, "other"),  # type: ignore[arg-type]  # as above
         lambda: Product(EUCLIDEAN, 5),
         lambda: Product(EUCLIDEAN, 0),
+        lambda: Umap(EUCLIDEAN, 0),
+        lambda: Umap(EUCLIDEAN, 2, 1),
+        lambda: Umap(EUCLIDEAN, 2, 5, -1),
         lambda: RaBitQ(EUCLIDEAN, 5),
         lambda: RaBitQ(bits, 1),
         lambda: Chain(EUCLIDEAN, ()),
@@ -301,6 +317,54 @@ def test_rabitq_finds_at_least_as_many_neighbours_as_that_of_faiss(bits: int) ->
 
     assert recall(own) >= recall(index.search(rows, 10)[1])
     assert codec.code_bytes < index.sa_code_size()
+
+
+def test_umap_places_a_vector_at_the_weighted_mean_of_its_nearest_anchors() -> None:
+    codec, rows = laid_out(EUCLIDEAN), clusters(20, seed=1)
+    assert codec.map is not None
+    assert codec.anchors is not None
+    assert codec.places is not None
+    for row, place in zip(codec.map(rows), codec.project(rows), strict=True):
+        distances = np.linalg.norm(codec.anchors * codec.step - row, axis=1)
+        nearest = np.argsort(distances)[:5]
+        sigmas = np.geomspace(1e-3, 1e3, 200_001)
+        sums = np.exp(-distances[nearest][:, None] / sigmas).sum(axis=0)
+        weights = np.exp(-distances[nearest] / sigmas[np.abs(sums - np.log2(5)).argmin()])
+        places = codec.places[nearest].astype(np.float64)
+        point = weights @ places / weights.sum()
+        for _ in range(20):
+            attraction = weights / (1 + 10 * ((places - point) ** 2).sum(axis=1))
+            point = attraction @ places / attraction.sum()
+        assert np.allclose(place, point, atol=2e-3)
+
+
+def test_umap_needs_more_embeddings_than_neighbours() -> None:
+    with pytest.raises(UsageError, match="more than 15"):
+        Umap(EUCLIDEAN, 2).fit(clusters(15))
+
+
+def test_umap_lays_out_the_gallery_with_umap_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {}
+
+    class Layout:  # importing and compiling umap-learn takes 14 s
+        def __init__(self, **settings: object) -> None:
+            given.update(settings)
+
+        def fit_transform(self, rows: np.ndarray) -> np.ndarray:
+            return rows[:, :2]
+
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Layout))
+    rows = clusters(50)
+    codec = Umap(EUCLIDEAN, 2, 8, 0.2).fit(rows)
+    assert given == {"n_components": 2, "n_neighbors": 8, "min_dist": 0.2, "random_state": 20, "n_jobs": 1}
+    assert np.array_equal(codec.fitted(codec.places), rows[:, :2].astype(np.float16))
+    assert codec.map is not None
+    assert codec.anchors is not None
+    assert np.allclose(codec.anchors * codec.step, codec.map(rows), atol=codec.step * 0.501)
+
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(MissingExtraError, match=r"lookalike\[umap\]"):
+        codec.fit(rows)
 
 
 def test_a_chain_applies_its_codecs_in_turn() -> None:

@@ -56,6 +56,7 @@ ALLOWED = {
     "tokenizers": ("encoders.network",),
     "torch": ("learn",),
     "typer": ("cli",),
+    "umap": ("codecs.umap",),
     "uvicorn": ("cli", "server.protocol"),
     "yaml": ("learn", "untrusted.parsing"),
 }

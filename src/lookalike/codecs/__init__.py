@@ -14,10 +14,24 @@ from lookalike.codecs.product import Product
 from lookalike.codecs.protocol import Codec, Codes
 from lookalike.codecs.rabitq import RaBitQ
 from lookalike.codecs.scalar import Scalar
+from lookalike.codecs.umap import Umap
 from lookalike.errors import MismatchError
 from lookalike.metric import VectorSpace
 
-__all__ = ["CODECS", "Binary", "Chain", "Codec", "Codes", "NoCodec", "Pca", "Product", "RaBitQ", "Scalar", "load"]
+__all__ = [
+    "CODECS",
+    "Binary",
+    "Chain",
+    "Codec",
+    "Codes",
+    "NoCodec",
+    "Pca",
+    "Product",
+    "RaBitQ",
+    "Scalar",
+    "Umap",
+    "load",
+]
 
 CODECS: dict[str, type[Codec]] = {NoCodec.name: NoCodec, **PARTS, Chain.name: Chain}
 """The codecs by name."""

@@ -14,11 +14,12 @@ from lookalike.codecs.protocol import Codec, Codes, Embeddings
 from lookalike.codecs.rabitq import RaBitQ
 from lookalike.codecs.saved import Arrays, Reader
 from lookalike.codecs.scalar import Scalar
+from lookalike.codecs.umap import Umap
 from lookalike.errors import UsageError
 from lookalike.metric import VectorSpace
 from lookalike.query import Vectors
 
-PARTS: dict[str, type[Codec]] = {part.name: part for part in (Pca, Scalar, Binary, Product, RaBitQ)}
+PARTS: dict[str, type[Codec]] = {part.name: part for part in (Pca, Scalar, Binary, Product, RaBitQ, Umap)}
 """The codecs that a chain can have, by name. Codes of all but the last are float32: they are the embeddings of the next."""
 
 MAX_STEPS = 4

@@ -82,8 +82,12 @@ class Affine:
         """Map rows; each is rounded to 2⁻²⁸ of its length."""
         result = np.empty((len(rows), self.matrix.shape[1]), np.float32)
         for chunk in chunks(len(rows), _CHUNK // max(self.matrix.shape)):
-            exponents = np.frexp(np.sqrt(squared_norms(rows[chunk])))[1][:, None]
-            units = np.rint(np.ldexp(rows[chunk].astype(np.float64), _ROW_BITS - exponents))
-            products = np.ldexp(units @ self._units, exponents - (_ROW_BITS + _COLUMN_BITS))
-            result[chunk] = products * self.scale + self.offset
+            result[chunk] = np.ldexp(multiply(rows[chunk], self._units), -_COLUMN_BITS) * self.scale + self.offset
         return result
+
+
+def multiply(rows: Float32[np.ndarray, "n d"], columns: Float64[np.ndarray, "d k"]) -> Float64[np.ndarray, "n k"]:
+    """Multiply rows, each rounded to 2⁻²⁸ of its length, by columns of whole numbers that are no longer than 2²⁴."""
+    exponents = np.frexp(np.sqrt(squared_norms(rows)))[1][:, None]
+    units = np.rint(np.ldexp(rows.astype(np.float64), _ROW_BITS - exponents))
+    return np.asarray(np.ldexp(units @ columns, exponents - _ROW_BITS))
