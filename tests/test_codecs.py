@@ -1,5 +1,6 @@
 """Codecs: each against a plain definition, and what all of them promise."""
 
+import copy
 import hashlib
 import json
 import sys
@@ -12,9 +13,10 @@ import pytest
 import safetensors.numpy
 
 from lookalike import codecs
-from lookalike.codecs import Binary, Chain, Codec, NoCodec, Pca, Product, RaBitQ, Scalar, Umap
+from lookalike.codecs import Binary, Chain, Codec, Learned, NoCodec, Pca, Product, RaBitQ, Scalar, Umap
 from lookalike.codecs.linear import Affine
 from lookalike.codecs.protocol import directions, random_rotation
+from lookalike.codecs.saved import Reader
 from lookalike.errors import MismatchError, MissingExtraError, StorageError, UsageError
 from lookalike.metric import Metric, VectorSpace, pairwise
 
@@ -23,6 +25,11 @@ EUCLIDEAN = VectorSpace(Metric.EUCLIDEAN, DIMENSION)
 COSINE = VectorSpace(Metric.COSINE, DIMENSION)
 
 ENCODER = "a" * 64
+
+LAYERS = [
+    (np.random.default_rng(5).standard_normal((DIMENSION, 20)), np.full(20, 0.1)),
+    (np.random.default_rng(6).standard_normal((20, 9)), np.arange(9) / 9),
+]
 
 
 def clusters(count: int = 300, seed: int = 0) -> np.ndarray:
@@ -74,6 +81,7 @@ def laid_out(space: VectorSpace) -> Umap:
 
 FITTED = [codec.fit(clusters()) for space in (EUCLIDEAN, COSINE) for codec in make_codecs(space)]
 FITTED += [laid_out(EUCLIDEAN), laid_out(COSINE)]
+FITTED += [Learned.of(EUCLIDEAN, output, LAYERS) for output in Metric] + [Learned.of(COSINE, Metric.COSINE, LAYERS[:1])]
 IDS = [f"{codec.embeddings.metric} {codec}" for codec in FITTED]
 
 
@@ -180,6 +188,10 @@ def test_settings_are_checked() -> None:
         lambda: Binary(EUCLIDEAN, 8, "other"),  # type: ignore[arg-type]  # as above
         lambda: Product(EUCLIDEAN, 5),
         lambda: Product(EUCLIDEAN, 0),
+        lambda: Learned(EUCLIDEAN),
+        lambda: Learned.of(EUCLIDEAN, Metric.EUCLIDEAN, LAYERS[1:]),
+        lambda: Learned.of(EUCLIDEAN, Metric.EUCLIDEAN, [LAYERS[0]] * 2),
+        lambda: Learned.of(bits, Metric.HAMMING, LAYERS),
         lambda: Umap(EUCLIDEAN, 0),
         lambda: Umap(EUCLIDEAN, 2, 1),
         lambda: Umap(EUCLIDEAN, 2, 5, -1),
@@ -336,6 +348,16 @@ def test_umap_places_a_vector_at_the_weighted_mean_of_its_nearest_anchors() -> N
             attraction = weights / (1 + 10 * ((places - point) ** 2).sum(axis=1))
             point = attraction @ places / attraction.sum()
         assert np.allclose(place, point, atol=2e-3)
+
+
+def test_learned_layers_are_applied_in_turn() -> None:
+    rows = clusters(20, seed=1)
+    plain = np.maximum(rows @ LAYERS[0][0] + LAYERS[0][1], 0) @ LAYERS[1][0] + LAYERS[1][1]
+    codec = Learned.of(EUCLIDEAN, Metric.EUCLIDEAN, LAYERS)
+    assert np.allclose(codec.encode(rows), plain, atol=1e-5)
+    assert codec.fit(rows) is codec
+    signs = Learned.of(EUCLIDEAN, Metric.HAMMING, LAYERS)
+    assert np.array_equal(np.unpackbits(signs.encode(rows), axis=1, count=9), plain > 0)
 
 
 def test_umap_needs_more_embeddings_than_neighbours() -> None:
@@ -501,6 +523,39 @@ def test_any_bytes_are_codes_of_finite_vectors() -> None:
         if codec.code_dtype == np.uint8:
             codes = np.random.default_rng(0).integers(256, size=(300, codec.code_columns), dtype=np.uint8)
             assert np.isfinite(codec.decode(codes)).all()
+
+
+@pytest.mark.parametrize("codec", FITTED, ids=IDS)
+def test_each_array_and_setting_is_checked(codec: Codec) -> None:
+    def restore(settings: dict[str, object], arrays: dict[str, np.ndarray]) -> None:
+        reader = Reader("folder", copy.deepcopy(settings), dict(arrays))
+        type(codec).restore(reader, codec.embeddings)
+        reader.finish()
+
+    settings, arrays = codec.state()
+    restore(settings, arrays)
+    for name, array in arrays.items():
+        wrong = [array.astype(np.float64), np.concatenate([array, array], axis=-1)]
+        if array.dtype.kind == "f":
+            wrong += [np.full_like(array, np.nan), np.full_like(array, np.inf)]
+        for damaged in wrong:
+            with pytest.raises(StorageError, match="damaged"):
+                restore(settings, arrays | {name: damaged})
+        with pytest.raises(StorageError, match="missing"):
+            restore(settings, {other: arrays[other] for other in arrays if other != name})
+    for name, own in settings.items():
+        values: list[object] = [None, "x", -1, 10**30, [], {}, [10**9], *([] if isinstance(own, bool) else [True])]
+        for value in values:
+            with pytest.raises((StorageError, UsageError)) as caught:  # `load` makes one of the other
+                restore(settings | {name: value}, arrays)
+            assert "\n" not in str(caught.value)
+
+
+def test_floats_of_a_stranger_cannot_be_codes_of_bits(tmp_path: Path) -> None:
+    Pca(EUCLIDEAN, 5).fit(clusters()).save(tmp_path)
+    rewrite(tmp_path, {"embeddings.metric": "hamming"})
+    with pytest.raises(StorageError, match="do not fit"):
+        codecs.load("pca", tmp_path, VectorSpace(Metric.HAMMING, DIMENSION))
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:

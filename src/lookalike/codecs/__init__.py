@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lookalike.codecs.binary import Binary
 from lookalike.codecs.chain import PARTS, Chain
+from lookalike.codecs.learned import Learned
 from lookalike.codecs.none import NoCodec
 from lookalike.codecs.pca import Pca
 from lookalike.codecs.product import Product
@@ -24,6 +25,7 @@ __all__ = [
     "Chain",
     "Codec",
     "Codes",
+    "Learned",
     "NoCodec",
     "Pca",
     "Product",

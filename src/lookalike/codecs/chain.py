@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from lookalike.codecs.binary import Binary
+from lookalike.codecs.learned import Learned
 from lookalike.codecs.pca import Pca
 from lookalike.codecs.product import Product
 from lookalike.codecs.protocol import Codec, Codes, Embeddings
@@ -19,7 +20,7 @@ from lookalike.errors import UsageError
 from lookalike.metric import VectorSpace
 from lookalike.query import Vectors
 
-PARTS: dict[str, type[Codec]] = {part.name: part for part in (Pca, Scalar, Binary, Product, RaBitQ, Umap)}
+PARTS: dict[str, type[Codec]] = {part.name: part for part in (Pca, Scalar, Binary, Product, RaBitQ, Umap, Learned)}
 """The codecs that a chain can have, by name. Codes of all but the last are float32: they are the embeddings of the next."""
 
 MAX_STEPS = 4
@@ -112,17 +113,11 @@ class Chain(Codec):
             raise state.damaged(f"steps is not a list of 1 to {MAX_STEPS} codecs")
         steps: list[Codec] = []
         for number, one in enumerate(described):
-            prefix = f"{number}."
             reader = Reader(state.where, dict(one) if isinstance(one, dict) else {})
             part = PARTS[reader.choice("codec", PARTS)]
             settings = reader.settings.pop("settings", None)
             reader.finish()
-            names = [name for name in state.arrays if name.startswith(prefix)]
-            arrays = {name.removeprefix(prefix): state.arrays.pop(name) for name in names}
-            inner = Reader(state.where, settings if isinstance(settings, dict) else {}, arrays)
+            inner = Reader(state.where, settings if isinstance(settings, dict) else {}, state.take(f"{number}."))
             steps.append(part.restore(inner, steps[-1].space if steps else embeddings))
             inner.finish()
-        try:
-            return cls(embeddings, tuple(steps))
-        except UsageError as e:
-            raise state.damaged("its steps do not fit together") from e
+        return cls(embeddings, tuple(steps))

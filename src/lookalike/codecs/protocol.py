@@ -171,7 +171,10 @@ class Codec(ABC):
             StorageError: a file is missing or damaged.
         """
         reader = saved.load(folder, cls.name, embeddings, encoder)
-        codec = cls.restore(reader, embeddings)
+        try:
+            codec = cls.restore(reader, embeddings)
+        except UsageError as e:
+            raise reader.damaged("its settings do not fit together") from e
         reader.finish()
         return codec
 

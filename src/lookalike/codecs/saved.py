@@ -87,6 +87,11 @@ class Reader:
             raise self.damaged(f"the array {name} has a number that is not finite")
         return array
 
+    def take(self, prefix: str) -> Arrays:
+        """Take the arrays whose names have this prefix, without it."""
+        names = [name for name in self.arrays if name.startswith(prefix)]
+        return {name.removeprefix(prefix): self.arrays.pop(name) for name in names}
+
     def check_size(self, name: str, array: Shaped[np.ndarray, "..."]) -> None:
         """Check that the numbers of an array are not so large that distances overflow."""
         if not (np.abs(array) <= LARGEST).all():

@@ -130,6 +130,7 @@ class Scalar(Codec):
         if bits == 16:  # noqa: PLR2004 -- as in `fit`
             return cls(embeddings, bits)
         levels = state.array("levels", np.float32, (2 if bits == 8 else 2**bits, embeddings.dimension))  # noqa: PLR2004 -- as in `fit`
+        state.check_size("levels", levels)
         if (np.diff(levels, axis=0) < 0).any():
             raise state.damaged("the levels of a number are not in ascending order")
         return cls(embeddings, bits, levels)
