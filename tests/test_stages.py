@@ -278,6 +278,7 @@ def test_errors_of_later_stages_are_found_before_the_first(
 # ---- resuming
 
 
+@pytest.mark.no_cover  # runs of one stage are resumed under coverage
 @pytest.mark.parametrize("epoch", [2, 4], ids=["between the stages", "in the second stage"])
 def test_a_run_stopped_between_or_in_stages_resumes_with_the_same_result(
     staged: Path, finished: Path, quick: None, monkeypatch: pytest.MonkeyPatch, epoch: int

@@ -406,7 +406,12 @@ class Congruence(RuleBasedStateMachine):
 @pytest.mark.parametrize(
     ("mode", "space"),
     [
-        pytest.param(mode, space, id=f"{mode.name}-{space.metric}", marks=[pytest.mark.slow] if mode.index else [])
+        pytest.param(
+            mode,
+            space,
+            id=f"{mode.name}-{space.metric}",
+            marks=[pytest.mark.slow, pytest.mark.no_cover] if mode.index else [],
+        )
         for mode in MODES
         for space in mode.spaces
     ],

@@ -237,6 +237,7 @@ def test_a_damaged_file_of_results_is_refused(write: Writer, tmp_path: Path, cal
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover  # it trains, which has its own tests
 def test_a_study_killed_in_a_cell_resumes_with_the_same_result(write: Writer, tmp_path: Path) -> None:
     """One cell diverges, which does not affect the other."""
     path = write(grid={"optimiser.learning_rate": [1e30, 0.05]})
