@@ -12,16 +12,21 @@ install = @echo "Installing $(1) into $(VENV) ($(2)) …"; start=$$(date +%s); $
 SERVE ?= 1
 PORT ?= 8000
 
-.PHONY: demo test test-fast lint bench docs screenshots clean
+.PHONY: demo test suite test-fast lint bench docs screenshots clean
 
 demo: $(VENV)/core.stamp
 	$(BIN)/lookalike demo --port $(PORT) $(if $(filter 0,$(SERVE)),--no-serve)
 
-# All tests, in a process for each core, with the coverage of src/lookalike. pyproject.toml has the lowest coverage that passes.
+test: lint suite
+
+# All tests, with the coverage of src/lookalike. pyproject.toml has the lowest coverage that passes. make test PROCESSES=3 uses
+# three processes; by default there is one for each core.
 # A process computes in one thread: with one for each core in each process, torch takes three times as long.
 # A failed test runs once more, and the summary lists it: on a busy machine, a browser or a server may miss a time limit.
-test: $(VENV)/dev.stamp lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --reruns 1 --cov
+PROCESSES ?= auto
+
+suite: $(VENV)/dev.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --reruns 1 --cov
 
 # The tests that are not marked slow, without lint and coverage: less than three minutes.
 test-fast: $(VENV)/dev.stamp
