@@ -214,19 +214,19 @@ def test_pca_projects_to_the_directions_of_most_variance() -> None:
     rows, queries = clusters(), clusters(30, seed=1)
     _, vectors = np.linalg.eigh(np.cov(rows.T, bias=True))
     plain = (queries - rows.mean(axis=0)) @ vectors[:, ::-1][:, :5]
-    assert np.allclose(np.abs(Pca(EUCLIDEAN, 5).fit(rows).project(queries)), np.abs(plain), atol=1e-5)
+    assert np.allclose(np.abs(Pca(EUCLIDEAN, 5).fit(rows).project(queries)), np.abs(plain), atol=3e-3)
 
     white = Pca(EUCLIDEAN, 5, whiten=True).fit(rows).project(rows)
-    assert np.allclose(np.cov(white.T, bias=True), np.eye(5), atol=1e-4)
+    assert np.allclose(np.cov(white.T, bias=True), np.eye(5), atol=3e-3)
     turned = Pca(EUCLIDEAN, 5, rotate=True).fit(rows).project(queries)
-    assert np.allclose(pairwise(turned, turned, Metric.EUCLIDEAN), pairwise(plain, plain, Metric.EUCLIDEAN), atol=1e-4)
+    assert np.allclose(pairwise(turned, turned, Metric.EUCLIDEAN), pairwise(plain, plain, Metric.EUCLIDEAN), atol=5e-3)
 
 
 def test_pca_in_all_dimensions_keeps_distances() -> None:
     rows = clusters()
     for space in (EUCLIDEAN, COSINE):
         queries = Pca(space, DIMENSION).fit(rows).project(rows)
-        assert np.allclose(pairwise(queries, queries, space.metric), pairwise(rows, rows, space.metric), atol=1e-5)
+        assert np.allclose(pairwise(queries, queries, space.metric), pairwise(rows, rows, space.metric), atol=5e-3)
 
 
 def test_a_product_is_exact_to_28_bits() -> None:
@@ -234,8 +234,11 @@ def test_a_product_is_exact_to_28_bits() -> None:
     rows = (random.standard_normal((50, 64)) * 10.0 ** random.integers(-40, 17, (50, 1))).astype(np.float32)
     rows[7] = 0
     matrix, offset = random.standard_normal((64, 16)), np.zeros(16)
-    mapped = Affine.of(matrix, offset)(rows)
-    plain = rows.astype(np.float64) @ matrix
+    codec = Affine.of(matrix, offset)
+    mapped = codec(rows)
+    rounded = codec.matrix.astype(np.float64) * codec.scale
+    assert np.abs(rounded - matrix).max() < 2e-3
+    plain = rows.astype(np.float64) @ rounded
     scale = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True) * np.linalg.norm(matrix, axis=0)
     assert (np.abs(mapped - plain) <= scale * 1e-6 + 1e-44).all()
 
@@ -268,7 +271,7 @@ def test_bits_are_signs_and_itq_loses_less_than_its_first_rotation() -> None:
         clear = np.abs(sides) > 1e-5
         assert np.array_equal(bits[clear], (sides > 0)[clear])
         assert np.array_equal(codec.project(others), codec.encode(others))
-    assert np.allclose(matrix[:, :12].T @ matrix[:, :12], np.eye(12), atol=1e-5)
+    assert np.allclose(matrix[:, :12].T @ matrix[:, :12], np.eye(12), atol=1e-3)
 
     components = Pca(EUCLIDEAN, 9, rotate=True).fit(rows).project(rows)
     turned = (rows - rows.mean(axis=0)) @ _matrix(Binary(EUCLIDEAN, 9, "itq").fit(rows))
@@ -293,7 +296,7 @@ def test_product_codes_are_the_nearest_centroids() -> None:
         assert np.array_equal(decoded.reshape(50, 4, 3), codec.centroids[np.arange(4), nearest])
     assert np.array_equal(plain.project(others), others)
     lengths = np.linalg.norm(rotated.project(others), axis=1)
-    assert np.allclose(lengths, np.linalg.norm(others, axis=1), atol=1e-4)
+    assert np.allclose(lengths, np.linalg.norm(others, axis=1), atol=3e-3)
 
 
 def test_rabitq_finds_the_grid_point_with_the_largest_cosine() -> None:
@@ -347,14 +350,14 @@ def test_umap_places_a_vector_at_the_weighted_mean_of_its_nearest_anchors() -> N
         for _ in range(20):
             attraction = weights / (1 + 10 * ((places - point) ** 2).sum(axis=1))
             point = attraction @ places / attraction.sum()
-        assert np.allclose(place, point, atol=2e-3)
+        assert np.allclose(place, point, atol=0.01)  # `_decay` is exp to 1 in 1,000
 
 
 def test_learned_layers_are_applied_in_turn() -> None:
     rows = clusters(20, seed=1)
     plain = np.maximum(rows @ LAYERS[0][0] + LAYERS[0][1], 0) @ LAYERS[1][0] + LAYERS[1][1]
     codec = Learned.of(EUCLIDEAN, Metric.EUCLIDEAN, LAYERS)
-    assert np.allclose(codec.encode(rows), plain, atol=1e-5)
+    assert np.allclose(codec.encode(rows), plain, atol=0.02)
     assert codec.fit(rows) is codec
     signs = Learned.of(EUCLIDEAN, Metric.HAMMING, LAYERS)
     assert np.array_equal(np.unpackbits(signs.encode(rows), axis=1, count=9), plain > 0)
@@ -463,9 +466,8 @@ def test_damaged_settings_are_refused(error: type[Exception], changes: dict[str,
         {"offset": np.full(5, np.nan, np.float32)},
         {"offset": np.zeros(5, np.float64)},
         {"offset": np.zeros((5, 1), np.float32)},
-        {"matrix": np.zeros((12, 4), np.float32)},
-        {"matrix": np.full((12, 5), 0.5, np.float32)},
-        {"matrix": np.full((12, 5), 2.0**-25, np.float32)},
+        {"matrix": np.zeros((12, 4), np.float16)},
+        {"matrix": np.full((12, 5), 0.5, np.float16)},
     ],
     ids=str,
 )

@@ -1,9 +1,9 @@
 """Affine maps whose matrix products are exact, and therefore the same for any batch, number of threads and machine.
 
 BLAS sums the products of a row in an order that depends on the number of rows, so the last bits of a sum differ. Here both
-factors are rounded to fixed-point numbers: rows of length < 1 to multiples of 2⁻²⁸, columns of length ≤ 1 to multiples of
-2⁻²⁴. Each product is then a multiple of 2⁻⁵², and each partial sum is less than 2 (Cauchy-Schwarz). Such numbers fit into
-the 53 bits of float64, so no sum is rounded, in whatever order it is computed.
+factors are fixed-point numbers: rows of length < 1 are rounded to multiples of 2⁻²⁸, and columns of length ≤ 1 to float16,
+whose numbers are all multiples of 2⁻²⁴. Each product is then a multiple of 2⁻⁵², and each partial sum is less than 2
+(Cauchy-Schwarz). Such numbers fit into the 53 bits of float64, so no sum is rounded, in whatever order it is computed.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import numpy as np
 from lookalike.codecs.saved import Arrays, Reader
 from lookalike.metric import squared_norms
 from lookalike.search.chunks import chunks
-from lookalike.shapes import Float32, Float64
+from lookalike.shapes import Float16, Float32, Float64
 
 _ROW_BITS = 28
 _COLUMN_BITS = 24
@@ -31,12 +31,12 @@ class Affine:
     """The map x ↦ scale · (x @ matrix) + offset, with an exact product.
 
     Attributes:
-        matrix: multiples of 2⁻²⁴; columns have length 1 or 0.
+        matrix: columns have length 1 or 0.
         scale: factor of each column.
         offset: added to each column.
     """
 
-    matrix: Float32[np.ndarray, "d k"]
+    matrix: Float16[np.ndarray, "d k"]
     scale: Float32[np.ndarray, " k"]
     offset: Float32[np.ndarray, " k"]
 
@@ -45,8 +45,7 @@ class Affine:
         """Make the map x ↦ x @ matrix + offset, rounded so that its products are exact."""
         lengths = np.sqrt(squared_norms(matrix.T))
         columns = np.divide(matrix, lengths, out=np.zeros(matrix.shape), where=lengths > 0)
-        rounded = np.ldexp(np.rint(np.ldexp(columns, _COLUMN_BITS)), -_COLUMN_BITS)
-        return cls(rounded.astype(np.float32), lengths.astype(np.float32), offset.astype(np.float32))
+        return cls(columns.astype(np.float16), lengths.astype(np.float32), offset.astype(np.float32))
 
     @classmethod
     def restore(cls, state: Reader, rows: int, columns: int) -> "Affine":
@@ -55,10 +54,9 @@ class Affine:
         Raises:
             StorageError: a part is missing, or products would not be exact.
         """
-        matrix = state.array("matrix", np.float32, (rows, columns))
-        units = np.ldexp(matrix.astype(np.float64), _COLUMN_BITS)
-        if (units != np.rint(units)).any() or (squared_norms(matrix.T) > _LONGEST**2).any():
-            raise state.damaged(f"the array matrix has columns longer than 1, or numbers finer than 2^-{_COLUMN_BITS}")
+        matrix = state.array("matrix", np.float16, (rows, columns))
+        if (squared_norms(matrix.T) > _LONGEST**2).any():
+            raise state.damaged("the array matrix has columns longer than 1")
         scale, offset = (state.array(name, np.float32, (columns,)) for name in ("scale", "offset"))
         state.check_size("scale", scale)
         state.check_size("offset", offset)

@@ -90,7 +90,7 @@ class RaBitQ(Codec):
         rows = directions(self.check_sample(embeddings), self.embeddings)
         rotation = random_rotation(rows.shape[1], np.random.default_rng(SEED))
         turn = Affine.of(rotation, np.zeros(rows.shape[1]))
-        centre = (rows.mean(axis=0, dtype=np.float64) @ rotation).astype(np.float32)
+        centre = turn(rows.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32))[0]
         residuals = turn(sample(rows, _SAMPLE)).astype(np.float64) - centre
         factors = self._levels(residuals)[1]
         middle = float(np.median(factors[factors > 0])) if (factors > 0).any() else 1.0
