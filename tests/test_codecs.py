@@ -506,7 +506,7 @@ def test_damaged_parts_of_each_codec_are_refused(tmp_path: Path) -> None:
         (Product(EUCLIDEAN, 6), {"settings.parts": 5}, {}),
         (Product(EUCLIDEAN, 6), {"settings.parts": 4}, {}),
         (Product(EUCLIDEAN, 6), {"settings.rotate": False}, {}),
-        (Product(EUCLIDEAN, 6), {}, {"centroids": np.full((6, 256, 2), np.inf, np.float32)}),
+        (Product(EUCLIDEAN, 6), {}, {"centroids": np.full((6, 256, 2), 2, np.float16)}),
         (RaBitQ(EUCLIDEAN), {"settings.bits": 5}, {}),
         (RaBitQ(EUCLIDEAN), {}, {"factors": np.full(256, -1, np.float32)}),
         (RaBitQ(EUCLIDEAN), {}, {"centre": np.zeros(11, np.float32)}),

@@ -18,12 +18,12 @@ from lookalike.codecs.protocol import (
     directions,
     sample,
 )
-from lookalike.codecs.saved import Arrays, Reader
+from lookalike.codecs.saved import LARGEST, Arrays, Reader
 from lookalike.errors import UsageError
 from lookalike.metric import VectorSpace
 from lookalike.query import Vectors
 from lookalike.search.chunks import chunks
-from lookalike.shapes import Float32
+from lookalike.shapes import Float16, Float32
 
 CENTROIDS = 256
 
@@ -34,6 +34,9 @@ _SAMPLE = 2**16
 _ROUNDS = 25
 
 _CHUNK = 2**10
+
+_SMALLEST = 2.0**-126
+"""The smallest unit of centroids, and of numbers of float32 with all their bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +50,7 @@ class Product(Codec):
     Attributes:
         parts: of a vector, each of the same width; a code has as many bytes.
         rotate: rotate vectors before they are cut (OPQ).
-        centroids: 256 of each part, once the codec is fitted.
+        centroids: 256 of each part, once the codec is fitted; each is a float16 times the largest number of all.
         map: the rotation, once the codec is fitted.
     """
 
@@ -100,7 +103,7 @@ class Product(Codec):
         if len(rows) < CENTROIDS:  # each row is a centroid
             repeated = self._project_by(rotation, rows)[np.arange(CENTROIDS) % len(rows)]
             cut = repeated.reshape(CENTROIDS, self.parts, self._width).swapaxes(0, 1)
-            return replace(self, centroids=np.ascontiguousarray(cut), map=rotation)
+            return replace(self, centroids=_restored(*_rounded(cut)), map=rotation)
         with _one_thread():
             return self._trained(rows)
 
@@ -120,7 +123,7 @@ class Product(Codec):
         quantizer = _quantizer(dimension, self.parts)
         quantizer.train(self._project_by(rotation, rows))
         centroids = faiss.vector_to_array(quantizer.centroids).reshape(self.parts, CENTROIDS, self._width)
-        return replace(self, centroids=centroids, map=rotation)
+        return replace(self, centroids=_restored(*_rounded(centroids)), map=rotation)
 
     def _encode(self, embeddings: Embeddings) -> Codes:
         centroids, rows = self.fitted(self.centroids), self._project(embeddings)
@@ -149,7 +152,8 @@ class Product(Codec):
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """See `Codec.state`."""
         rotation = self.fitted(self.map).arrays() if self.rotate else {}
-        return {"parts": self.parts, "rotate": self.rotate}, {"centroids": self.fitted(self.centroids)} | rotation
+        centroids, unit = _rounded(self.fitted(self.centroids))
+        return {"parts": self.parts, "rotate": self.rotate, "unit": unit}, {"centroids": centroids} | rotation
 
     @classmethod
     def restore(cls, state: Reader, embeddings: VectorSpace) -> Self:
@@ -158,10 +162,22 @@ class Product(Codec):
         if embeddings.dimension % parts:
             raise state.damaged("its parts do not divide a vector")
         rotate = state.choice("rotate", [False, True])
-        centroids = state.array("centroids", np.float32, (parts, CENTROIDS, embeddings.dimension // parts))
-        state.check_size("centroids", centroids)
+        unit = state.number("unit", _SMALLEST, LARGEST)
+        centroids = state.array("centroids", np.float16, (parts, CENTROIDS, embeddings.dimension // parts))
+        if (np.abs(centroids) > 1).any():
+            raise state.damaged("the array centroids has numbers beyond its unit")
         rotation = Affine.restore(state, embeddings.dimension, embeddings.dimension) if rotate else None
-        return cls(embeddings, parts, rotate, centroids, rotation)
+        return cls(embeddings, parts, rotate, _restored(centroids, unit), rotation)
+
+
+def _rounded(centroids: Float32[np.ndarray, "m 256 w"]) -> tuple[Float16[np.ndarray, "m 256 w"], float]:
+    """Return centroids as float16, in units of their largest number; `_restored` reverses it, but for the rounding."""
+    unit = max(float(np.abs(centroids).max()), _SMALLEST) if centroids.any() else 1.0
+    return (centroids / np.float32(unit)).astype(np.float16), unit
+
+
+def _restored(rounded: Float16[np.ndarray, "m 256 w"], unit: float) -> Float32[np.ndarray, "m 256 w"]:
+    return np.asarray(rounded * np.float32(unit))
 
 
 def _quantizer(dimension: int, parts: int) -> Any:  # noqa: ANN401 -- FAISS has no types
