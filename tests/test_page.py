@@ -508,6 +508,23 @@ def test_an_image_is_traced_and_not_searched_for(visit: Visit, shop: Shop) -> No
     expect(page.locator("#traced")).to_be_hidden()
 
 
+def test_the_chosen_tab_is_legible_under_the_mouse(visit: Visit) -> None:
+    page = visit()
+    tab = page.locator("#tab-sketch")
+    tab.click()
+    expect(tab).to_have_css("color", page.evaluate("getComputedStyle(document.querySelector('#pen')).color"))
+
+
+def test_a_file_that_is_not_a_drawing_is_refused(visit: Visit, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text('{"strokes": 3}')
+    page = visit()
+    page.get_by_role("tab", name="Sketch").click()
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Open a drawing").click()
+    chooser.value.set_files(tmp_path / "plan.json")
+    expect(page.locator("#alert")).to_contain_text("“plan.json” is not a drawing")
+
+
 def test_a_drawing_is_opened_from_a_file(visit: Visit, shop: Shop) -> None:
     page = visit()
     page.get_by_role("tab", name="Sketch").click()

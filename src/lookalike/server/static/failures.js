@@ -2,6 +2,7 @@
 
 import { ApiError } from "./api.js";
 import { t } from "./i18n.js";
+import { isDrawing } from "./sketch.js";
 
 /** Describe an error; `name` is that of the file that the user chose, if any. */
 export function errorText(error, name = t("yourImage")) {
@@ -11,6 +12,6 @@ export function errorText(error, name = t("yourImage")) {
   if (status === 413) return t("tooLarge", { name });
   if (status === 404) return t("notFound");
   if (status === 503) return t("busy");
-  if (type === "urn:lookalike:unreadable-image") return t("notAnImage", { name });
+  if (type === "urn:lookalike:unreadable-image") return t(isDrawing({ name, type: "" }) ? "notADrawing" : "notAnImage", { name });
   return t("failed", { detail: error.message });
 }

@@ -82,6 +82,7 @@ export default {
   lost: "Prohlížeč už obrázek tohoto hledání nemá. Vyberte ho znovu.",
   unreachable: "Server neodpovídá. Ověřte, že běží a že jste připojeni.",
   notAnImage: "„{name}“ není obrázek, který by šlo otevřít. Zkuste JPEG, PNG nebo WebP.",
+  notADrawing: "„{name}“ není kresba. Zkuste takovou, kterou tato stránka uložila.",
   tooLarge: "„{name}“ je příliš velký. Zkuste menší obrázek.",
   busy: "Server je vytížený. Zkuste to za chvíli znovu.",
   notFound: "Toto už neexistuje.",

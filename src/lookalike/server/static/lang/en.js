@@ -82,6 +82,7 @@ export default {
   lost: "This browser no longer has the image of this search. Choose it again.",
   unreachable: "The server cannot be reached. Check that it runs and that you are online.",
   notAnImage: "“{name}” is not an image that can be opened. Try a JPEG, PNG or WebP.",
+  notADrawing: "“{name}” is not a drawing. Try one that this page saved.",
   tooLarge: "“{name}” is too large. Try a smaller image.",
   busy: "The server is busy. Try again in a moment.",
   notFound: "This no longer exists.",

@@ -82,6 +82,7 @@ export default {
   lost: "Este navegador ya no tiene la imagen de esta búsqueda. Elígela de nuevo.",
   unreachable: "El servidor no responde. Comprueba que está en marcha y que hay conexión.",
   notAnImage: "«{name}» no es una imagen que se pueda abrir. Prueba con JPEG, PNG o WebP.",
+  notADrawing: "«{name}» no es un dibujo. Prueba con uno que haya guardado esta página.",
   tooLarge: "«{name}» es demasiado grande. Prueba con una imagen más pequeña.",
   busy: "El servidor está ocupado. Inténtalo de nuevo en un momento.",
   notFound: "Esto ya no existe.",

@@ -82,6 +82,7 @@ export default {
   lost: "Este navegador não tem mais a imagem desta busca. Escolha-a de novo.",
   unreachable: "O servidor não responde. Verifique se ele está ativo e se há conexão.",
   notAnImage: "“{name}” não é uma imagem que se possa abrir. Tente JPEG, PNG ou WebP.",
+  notADrawing: "“{name}” não é um desenho. Tente um que esta página tenha guardado.",
   tooLarge: "“{name}” é grande demais. Tente uma imagem menor.",
   busy: "O servidor está ocupado. Tente de novo daqui a pouco.",
   notFound: "Isto não existe mais.",
