@@ -5,7 +5,8 @@ from PIL import Image, ImageFilter
 
 from lookalike.images.decoding import open_image
 from lookalike.images.limits import DEFAULT_LIMITS, Limits
-from lookalike.images.sources import ImageSource
+from lookalike.images.sources import ImageSource, check_source, name_source, read_file
+from lookalike.images.strokes import is_drawing
 
 _SIDE = 256  # pixels of the longer side that is looked at
 _COLOURED = 24  # levels between the channels of a pixel from which on it has a colour
@@ -21,17 +22,22 @@ _MOST_WIDE = 0.25  # of the ink, that lies in areas wider than a line
 
 
 def looks_drawn(source: ImageSource, *, name: str | None = None, limits: Limits = DEFAULT_LIMITS) -> bool:
-    """Return whether an image looks like a sketch: thin dark lines on white paper, in grey.
+    """Return whether an image is a drawing as strokes, or looks like a sketch: thin dark lines on white paper, in grey.
 
     Args:
-        source: the image; strokes always are a drawing.
+        source: the image.
         name: its name in messages.
         limits: maximum bytes and pixels.
 
     Raises:
         ImageError, NotFoundError, UsageError: as `open_image`.
     """
-    image = open_image(source, name=name, at_least=_SIDE, limits=limits)
+    name, checked = name or name_source(source), check_source(source)
+    if not isinstance(checked, Image.Image):
+        checked = read_file(checked, limits)
+        if is_drawing(checked):
+            return True
+    image = open_image(checked, name=name, at_least=_SIDE, limits=limits)
     image.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
     pixels = np.asarray(image, dtype=np.int16)
     grey = image.convert("L")
