@@ -13,11 +13,13 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from typer.testing import CliRunner
 
 import lookalike as la
 import pocket_encoder
 from lookalike import images, sample, search
 from lookalike.cli import main
+from lookalike.cli.app import app
 from lookalike.collection import Collection
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
@@ -71,6 +73,15 @@ def test_what_only_resembles_a_drawing_does_not_look_drawn() -> None:
     assert not images.looks_drawn(dark)
     pen.rectangle((100, 100, 200, 200), fill="black")  # a silhouette
     assert not images.looks_drawn(sheet)
+
+
+@pytest.mark.parametrize(
+    "strokes",
+    [[], [{"points": [[500, 500, 1]], "size": 9}], [{"points": [[100, 100, 1], [900, 900, 1]], "size": 200}]],
+    ids=["blank", "dot", "thick"],
+)
+def test_strokes_are_a_drawing_whatever_they_show(strokes: list[dict[str, object]]) -> None:
+    assert images.looks_drawn(json.dumps({"strokes": strokes}).encode())
 
 
 @pytest.mark.parametrize("metric", [Metric.EUCLIDEAN, Metric.COSINE])
@@ -167,6 +178,19 @@ def test_a_sketch_finds_the_nearest_items_by_every_metric_and_index(
 
 
 # ---- the command line, and classes
+
+
+def test_the_command_line_says_how_to_search_by_a_drawing_that_it_does_not_take(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mug.json").write_text(json.dumps(MUG), encoding="utf-8")
+    missed = CliRunner().invoke(app, ["search", str(home / "both"), str(tmp_path)])
+    assert "add --sketch" in str(missed.exception)
+    answer = Collection.answer
+    monkeypatch.setattr(Collection, "answer", lambda *given: [replace(one, no_match=True) for one in answer(*given)])
+    photo, hint = str(first(home, "photos")), "If it is a drawing, add --sketch"
+    for name, options, hinted in (("both", [], True), ("both", ["--photo"], False), ("one", [], False)):
+        assert (hint in CliRunner().invoke(app, ["search", str(home / name), photo, *options]).stderr) is hinted
 
 
 @pytest.mark.slow

@@ -110,6 +110,8 @@ def find(given: Sequence[str], *, drawings: bool = False) -> tuple[list[Source],
         elif (path := to_path(argument)).is_dir():
             found, note = list_images(path, several=len(given) > 1, drawings=drawings)
             if not found:
+                if not drawings and images.find(path, drawings=True):
+                    note = f"{note} To search by its drawings (.json), add --sketch.".lstrip()
                 raise NotFoundError(f"There are no images in the folder {argument}. {note}".rstrip())
             sources += [Source(str(image), image) for image in found]
             notes += [note] if note else []

@@ -29,6 +29,7 @@ from lookalike.collection import Collection
 from lookalike.embedding import Embedder
 from lookalike.errors import UsageError
 from lookalike.query import Branch, Query, to_branch
+from lookalike.search_options import check_expand
 from lookalike.tables import plural
 
 commands = typer.Typer()
@@ -99,6 +100,7 @@ class Options:
             raise UsageError("IMAGE… is missing. Give an image to search for, or a text: --text “red shoe”.")
         if self.images and self.text is not None:
             raise UsageError("Give images or --text, not both.")
+        check_expand(self.far, self.expand)
 
 
 @commands.command()
@@ -144,6 +146,7 @@ def _search(given: Options) -> None:
         else:
             _print(collection, found, single=single)
         if not given.json:
+            _suggest_sketch(collection, query, given, found)
             output.print_scope(collection.embedder)
     if found and all(one.answer is None for one in found):
         raise typer.Exit(1)
@@ -177,6 +180,15 @@ def _branch(embedder: Embedder, given: Options, sources: Sequence[Source]) -> Br
         what = "a sketch" if len(sources) == 1 else "sketches"
         output.stderr.print(f"Searching as {what}, by thin dark lines on white. Otherwise add --photo.", style="yellow")
     return branch
+
+
+def _suggest_sketch(collection: Collection, query: Query, given: Options, found: Sequence[Answered]) -> None:
+    """Suggest --sketch on stderr if nothing looks like an image that its content made a photo: pencil is too pale to be taken for ink."""
+    searched_as_photo = (
+        query.branch == "photo" and given.sketch is None and "sketch" in collection.embedder.encoder.card.branches
+    )
+    if searched_as_photo and any(one.answer is not None and one.answer.no_match for one in found):
+        output.stderr.print("Searched as a photo. If it is a drawing, add --sketch.", style="yellow")
 
 
 def _stream(collection: Collection, query: Query, source: Source, given: Options) -> None:

@@ -241,7 +241,10 @@ class Encoder:
             raise UsageError("The text branch embeds texts, not images. Use embed_texts.")
         if branch not in self.card.branches:
             known = " and ".join(f"{name}s" for name in self.card.branches)
-            raise UsageError(f"The encoder “{self.card.name}” has no {branch} branch. It embeds only {known}.")
+            raise UsageError(
+                f"The encoder “{self.card.name}” has no {branch} branch. It embeds only {known}. Use one that has it, such as “sketch”.",
+                "To change the encoder of a collection: lookalike reindex NAME --encoder sketch.",
+            )
         if batch.ndim != 4 or batch.shape[1:] != (size, size, 3):  # noqa: PLR2004 -- n, height, width, channels
             raise UsageError(f"“{self.card.name}” takes images of shape (n, {size}, {size}, 3), not {batch.shape}.")
 
