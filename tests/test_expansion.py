@@ -95,6 +95,13 @@ def test_the_command_and_the_server_expand_queries(shop: Collection) -> None:
         assert client.post(address, files=files, data={"expand": 101}).status_code == HTTPStatus.UNPROCESSABLE_ENTITY
 
 
+def test_a_false_accept_rate_is_refused(shop: Collection) -> None:
+    with pytest.raises(UsageError, match="Leave out far"):
+        shop.search(next(iter(shop)).uri, far=0.01, expand=3)
+    command = ["search", str(shop.path), next(iter(shop)).uri, "--far", "0.01", "--expand", "3"]
+    assert isinstance(CliRunner().invoke(app, command).exception, UsageError)
+
+
 def test_without_items_the_query_stays(tmp_path: Path) -> None:
     query = np.ones((1, 4), np.float32)
     with closing(SQLiteStore.create(tmp_path, VectorSpace(Metric.EUCLIDEAN, 4))) as store:

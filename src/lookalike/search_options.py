@@ -56,6 +56,7 @@ def to_query(options: SearchOptions, embedder: Embedder, *, by_text: bool = Fals
         known = ", ".join(SearchOptions.__annotations__)
         raise UsageError(f"search has no option “{unknown[0]}”; it has image, text, item, vector, {known}.")
     sketch, far = options.get("sketch"), options.get("far")
+    check_expand(far, options.get("expand"))
     # Only photos have false accept rates.
     decided = by_text or sketch is not None or far is not None
     branch: Branch | Literal["auto"] = (
@@ -74,6 +75,19 @@ def to_query(options: SearchOptions, embedder: Embedder, *, by_text: bool = Fals
         limit=options.get("limit"),
         expand=options.get("expand"),
     )
+
+
+def check_expand(far: float | None, expand: int | None) -> None:
+    """Refuse a false accept rate for an expanded query, whose distances are to a mean of images.
+
+    Raises:
+        UsageError: both are given.
+    """
+    if far is not None and expand is not None:
+        raise UsageError(
+            "A false accept rate holds for the distance of two images, and an expanded query is a mean of images. Leave out far (--far)"
+            " or expand (--expand)."
+        )
 
 
 def to_metric(metric: Metric | str | None) -> Metric | None:
