@@ -94,6 +94,10 @@ COMMANDS = (
     "search shop photos/cup.png --within 120%",
     "search shop photos/cup.png --within 1 -k 2",
     "search shop photos/cup.png --metric hamming",
+    "search shop photos/cup.png --expand 0",
+    "search shop photos/cup.png --expand 3 --far 0.01",
+    "search shop drawings",
+    "search shop drawings --sketch",
     "search shop",
     "search shop --text mug",
     "search shop photos/cup.png --text mug",
@@ -228,6 +232,13 @@ train: {{epochs: 1}}
 """
 
 
+def write_drawings() -> None:
+    """Write a folder with drawings that are invalid."""
+    Path("drawings").mkdir()
+    for name, stroke in (("far", "[9000, 0, 0.5]"), ("flat", "[1, 2]"), ("nan", "[NaN, 0, 0.5]")):
+        Path(f"drawings/{name}.json").write_text(f'{{"strokes": [{{"points": [{stroke}]}}]}}')
+
+
 def write_recipes() -> None:
     """Write a recipe that is invalid, and recipes that name unusable weights."""
     Path("recipe.yaml").write_text("name: x\ncolour: blue\n")
@@ -308,8 +319,13 @@ def try_requests(client: TestClient) -> list[tuple[str, str, str]]:
         {"k": 1, "within": 1},
         {"metric": "manhattan"},
         {"cake": 1},
+        {"expand": "ten"},
+        {"branch": "sketch"},
     ):
         add_row(f"search with `{json.dumps(options)}`", client.post(search, json={"item": item, **options}))
+    cup = Path("photos/cup.png").read_bytes()
+    add_row("search by an image and a sketch", client.post(search, files={"image": cup, "sketch": cup}))
+    add_row("search by a drawing without strokes", client.post(search, files={"sketch": b'{"strokes": 3}'}))
     add_row("a collection that does not exist", client.get("/api/collections/none/items"))
     add_row("an image by path", client.get("/api/collections/shop/items/..%2F..%2Fmanifest.json/image"))
     add_row("a body of 40 MB", client.post("/search", content=b"A" * 40_000_000))
@@ -358,6 +374,7 @@ def render() -> str:
                 collection.add(Path("blank"))
             Path("strange.csv").write_text("image,label\ncup.png,cup\n")
             write_recipes()
+            write_drawings()
             write_labelled_images()
             write_public_encoders()
             commands = try_commands()

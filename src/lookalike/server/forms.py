@@ -9,6 +9,8 @@ from fastapi import HTTPException
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
+from lookalike.tables import plural
+
 MAX_FIELDS = 20
 """Maximum number of text fields of a form."""
 
@@ -43,12 +45,14 @@ def parse_form(content_type: str, body: bytes, max_files: int) -> Form:
     Raises:
         HTTPException: 400: the form is malformed or cut off, or has too many parts.
     """
-    form, parts = Form(), {Field: MAX_FIELDS, File: max_files}
+    form, parts = Form(), {Field: 0, File: 0}
+    limits = {Field: (MAX_FIELDS, "field"), File: (max_files, "file")}
 
     def name(part: Field | File) -> str:
-        parts[type(part)] -= 1
-        if parts[type(part)] < 0:
-            raise _malformed(f"It has more than {max_files} files or {MAX_FIELDS} fields")
+        parts[type(part)] += 1
+        limit, kind = limits[type(part)]
+        if parts[type(part)] > limit:
+            raise HTTPException(400, f"The form has more than {plural(limit, kind)}. Leave the others out.")
         if not part.field_name:
             raise _malformed("A part has no name")
         return _decode(part.field_name)

@@ -59,6 +59,8 @@ def _to_query(
     text = fields.text if isinstance(fields, SearchBody) else None
     if fields.branch == "photo" and "sketch" in sources:
         raise bodies.invalid_field("branch", "photo, but the field “sketch” has the image; send it as “image”")
+    if fields.branch is not None and not sources:
+        raise bodies.invalid_field("branch", "goes with an image; leave it out")
     try:
         within = collection.embedder.with_metric(fields.metric).distance_range(fields.within)
     except UsageError as e:
