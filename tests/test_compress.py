@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ import lookalike as la
 from image_files import png
 from lookalike import search
 from lookalike.cli import main
+from lookalike.codec_choice import MeasuredCodec, pick
 from lookalike.codecs import Codec, Pca
 from lookalike.collection import Collection, Entry
 from lookalike.compress import parse_codec
 from lookalike.errors import LookalikeError, MismatchError, StorageError, UsageError
+from lookalike.evaluation import retrieval
+from lookalike.evaluation.labels import LabelledVectors
 from lookalike.folder import Folder
-from lookalike.metric import Metric, VectorSpace
+from lookalike.metric import Metric, VectorSpace, pairwise
 from lookalike.query import DistanceRange, Filter, Query
 from lookalike.rows import RowFormat
 from lookalike.search import CodedVectors, Hits
@@ -338,3 +342,88 @@ def test_the_codec_of_a_plain_collection_is_none(shop: Collection) -> None:
     codec: Codec = Folder.open(shop.path).codec
     assert codec.name == "none"
     assert "compression" not in (shop.path / "manifest.json").read_text()
+
+
+# ---- the choice by measurement
+
+
+@pytest.fixture
+def many(tmp_path: Path, pocket: Path) -> Iterator[Collection]:
+    """A collection whose vectors are in clusters, each with a label."""
+    rng = np.random.default_rng(5)
+    centres = rng.standard_normal((6, 48)).astype(np.float32)
+    with la.open(tmp_path / "many", encoder=pocket) as collection:
+        labels = np.arange(120) % 6
+        vectors = centres[labels] + 0.8 * rng.standard_normal((120, 48)).astype(np.float32)
+        collection.store.upsert([Item(f"{i:03}", "", str(labels[i])) for i in range(120)], vectors)
+        yield collection
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_quality_is_map_of_held_out_items_or_recall_of_neighbours(labelled: bool, many: Collection) -> None:
+    if not labelled:
+        many.store.update([(item, replace(item, label=None)) for item in many])
+    choice = many.choose_codec(keep="90%")
+    assert (choice.measure, choice.queries, choice.gallery) == ("mAP" if labelled else "recall@10", 24, 96)
+    sizes = [one.bytes_per_item for one in choice.measured]
+    assert sizes == sorted(sizes)
+    good = [one for one in choice.measured if one.kept >= 0.9]
+    assert choice.chosen is good[0]
+    assert "chosen" in str(choice)
+    (scalar,) = (one for one in choice.measured if one.name == "scalar:8")
+    store, embedder = many.store, many.embedder
+    order = np.random.default_rng(0).permutation(120)
+    held, rest = order[:24], np.sort(order[24:])
+    vectors = store.vectors(list(items(many)))
+    decoded = scalar.codec.decode(scalar.codec.encode(vectors[rest]))
+    if labelled:
+        labels = [int(item.label or 0) for item in many]
+        kinds = np.array(labels)
+        expected = retrieval.evaluate(
+            LabelledVectors(vectors[held], kinds[held]), LabelledVectors(decoded, kinds[rest]), embedder.metric
+        ).map
+    else:
+        both = [
+            np.argsort(pairwise(vectors[held], other, embedder.metric))[:, :10] for other in (vectors[rest], decoded)
+        ]
+        expected = float(np.mean([len({*a} & {*b}) / 10 for a, b in zip(*both, strict=True)]))
+    assert scalar.quality == pytest.approx(expected)
+    assert scalar.bytes_per_item == 48 + scalar.codec.size / 120
+    many.compress(choice.codec)
+    assert many.embedder.codec.name == choice.codec.name
+    many.decompress()
+
+
+def test_a_choice_that_nothing_fits_is_refused(many: Collection, shop: Collection) -> None:
+    with pytest.raises(UsageError, match="too few"):
+        shop.choose_codec(keep=0.9)
+    one, other = (
+        MeasuredCodec(name, many.embedder.codec, size, kept, kept)
+        for name, size, kept in (("a", 8, 0.5), ("b", 9, 0.9))
+    )
+    assert pick([one, other], 8, None) is one
+    assert pick([one, other], 99, None) is other
+    assert pick([one, other], 99, 0.4) is one
+    for budget, keep in ((7, None), (99, 0.95), (8, 0.9)):
+        with pytest.raises(UsageError, match="No codec"):
+            pick([one, other], budget, keep)
+    for wrong in ({}, {"budget": "much"}, {"budget": 0}, {"keep": "120%"}, {"keep": "most"}, {"budget": 0.5}):
+        with pytest.raises(UsageError):
+            many.choose_codec(**wrong)
+
+
+def test_the_command_measures(
+    many: Collection, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lookalike.codec_choice.candidates", lambda _: ["scalar:8", "pca:8+scalar:8"])
+    assert run(monkeypatch, "compress", many.path, "--keep", "80%", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert not facts["compressed"]
+    assert len(facts["measured"]) == 2
+    assert run(monkeypatch, "compress", many.path, "--budget", "900B") == 0  # stdin is no terminal
+    shown = capsys.readouterr()
+    assert "chosen" in shown.out
+    assert "--yes" in shown.err
+    assert run(monkeypatch, "compress", many.path, "--budget", "900B", "--yes") == 0
+    many.refresh()
+    assert many.embedder.is_compressed

@@ -23,6 +23,7 @@ import numpy as np
 
 from lookalike import chance, compare, expansion, images, ingest
 from lookalike.chance import Chance
+from lookalike.codec_choice import CodecChoice, choose
 from lookalike.codecs import Codec
 from lookalike.compare import RankedClass, Ranking, Verdict
 from lookalike.compress import Compressed, compress, find_codec, undo
@@ -950,6 +951,31 @@ class Collection:
         result = compress(opened.folder, opened.store, fitted, progress, drop_originals=drop_originals)
         self._follow(opened)
         return result
+
+    def choose_codec(
+        self, *, budget: float | str | None = None, keep: float | str | None = None, progress: Progress = SILENT
+    ) -> CodecChoice:
+        """Fit codecs to a sample of the collection, measure the quality of each, and choose one for `compress`.
+
+        With labels, the quality is the mAP of held-out items; without, the share of the 10 exact neighbours that are among the
+        10 nearest by the codes. The sample has at most 20,000 items, 1,000 of which are queries.
+
+        Args:
+            budget: choose the best codec of at most this many bytes an item, as ``16`` or ``"16B"``. They include the item's
+                share of the codec's files.
+            keep: choose the smallest codec that keeps this share of the quality, as ``0.99`` or ``"99%"``.
+            progress: receives the stage ``"measuring"``.
+
+        Raises:
+            UsageError: neither is given, no codec fits, or there are too few items.
+
+        Example:
+            >>> with la.open("many", encoder="toyshop") as many:  # doctest: +SKIP
+            ...     print(choice := many.choose_codec(keep="99%"))
+            ...     many.compress(choice.codec)
+        """
+        self.refresh()
+        return choose(self.folder, self.store, budget=budget, keep=keep, progress=progress)
 
     def decompress(self, progress: Progress = SILENT) -> None:
         """Undo `compress`: the vectors are those from before, bit for bit. Raises as `compress`.

@@ -1,16 +1,21 @@
 """The command compress: turn the vectors of a collection into codes, or back."""
 
 import os
+import sys
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lookalike.cli import output
 from lookalike.cli.options import Json, Name, options
+from lookalike.codec_choice import CodecChoice
 from lookalike.collection import Collection
 from lookalike.errors import UsageError
 from lookalike.tables import plural
+
+if TYPE_CHECKING:
+    from lookalike.codecs import Codec
 
 commands = typer.Typer()
 
@@ -31,6 +36,21 @@ class Options:
             " compressed collection, to use its codec.",
         ),
     ] = None
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES",
+            help="Measure codecs, and take the best one of at most this many bytes an item, such as 16B.",
+        ),
+    ] = None
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Measure codecs, and take the smallest one that keeps this share of the quality, such as 99%.",
+        ),
+    ] = None
+    yes: Annotated[bool, typer.Option("--yes", help="Compress by the chosen codec without asking.")] = False
     drop_original: Annotated[
         bool,
         typer.Option("--drop-original", help="Do not keep the original vectors. The compression cannot be undone."),
@@ -44,7 +64,8 @@ class Options:
 def compress(given: Options) -> None:
     """Replace the vectors of a collection by codes, which take fewer bytes, and swap them at the end.
 
-    The codec is fitted to the collection. The original vectors stay beside the codes, so that you can undo it, unless you
+    The codec is fitted to the collection. With --budget or --keep, the command measures codecs on the collection, shows a table of
+    quality against bytes, and asks; with --json it only measures, unless you give --yes. The original vectors stay beside the codes, so that you can undo it, unless you
     drop them. New images get codes, too.
 
     Other processes search and add images until the swap, and afterwards use the codes. You can stop the command at any time:
@@ -52,23 +73,49 @@ def compress(given: Options) -> None:
 
     Example: lookalike compress shop --codec scalar:int8
     """
-    if (given.codec is None) != given.undo:
-        raise UsageError("Give a codec with --codec, such as pca:64, or --undo.")
+    measures = given.budget is not None or given.keep is not None
+    if sum((given.codec is not None, measures, given.undo)) != 1:
+        raise UsageError("Give a codec with --codec, such as pca:64; or --budget or --keep; or --undo.")
     if given.undo and given.drop_original:
         raise UsageError("--undo needs the original vectors. Leave out --drop-original.")
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     with Collection.open(given.name) as collection:
+        facts: dict[str, object] = {"collection": str(collection.path)}
+        codec: str | Codec | None = given.codec
+        if measures:
+            choice = _choose(collection, given)
+            facts |= choice.to_dict()
+            if not (given.yes or (not given.json and _ask(choice))):
+                if given.json:
+                    output.write_json(facts | {"compressed": False})
+                return
+            codec = choice.codec
         with output.stoppable("The collection keeps its vectors."), output.progress_bar() as progress:
             done = None
-            if given.codec is None:
+            if codec is None:
                 collection.decompress(progress)
             else:
-                done = collection.compress(given.codec, drop_originals=given.drop_original, progress=progress)
+                done = collection.compress(codec, drop_originals=given.drop_original, progress=progress)
         if given.json:
-            facts = {"items": len(collection), "codec": collection.embedder.codec.name}
-            output.write_json({"collection": str(collection.path)} | (asdict(done) if done else facts))
+            plain = {"items": len(collection), "codec": collection.embedder.codec.name}
+            output.write_json(facts | {"compressed": done is not None} | (asdict(done) if done else plain))
         elif done:
             output.stdout.print(f"{collection.path}: {done}")
         else:
             output.stdout.print(f"{collection.path} has the original vectors of {plural(len(collection), 'item')}.")
+
+
+def _choose(collection: Collection, given: Options) -> CodecChoice:
+    with output.stoppable("The collection keeps its vectors."), output.progress_bar() as progress:
+        choice = collection.choose_codec(budget=given.budget, keep=given.keep, progress=progress)
+    if not given.json:
+        output.stdout.print_lines(str(choice))
+    return choice
+
+
+def _ask(choice: CodecChoice) -> bool:
+    if sys.stdin is None or not sys.stdin.isatty():
+        output.stderr.print("Nothing has changed. To compress, add --yes.")
+        return False
+    return typer.confirm(f"Compress by {choice.chosen.name}?", err=True)
