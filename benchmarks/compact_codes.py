@@ -74,8 +74,8 @@ def codecs_of(budget: int, space: VectorSpace) -> Iterator[Codec]:
     if 8 * budget <= space.dimension:
         yield Binary(space, 8 * budget, "itq")
     yield Binary(space, 8 * budget, "sign")
-    if 8 * budget < space.dimension:
-        yield from after_pca(8 * budget, lambda s: Product(s, budget))
+    if space.dimension % (2 * budget) == 0:
+        yield from after_pca(space.dimension // 2, lambda s: Product(s, budget))
     if space.dimension % budget == 0:
         yield Product(space, budget)
     for bits in (1, 2, 3, 4):
