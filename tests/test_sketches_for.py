@@ -17,13 +17,14 @@ from sklearn.linear_model import Ridge
 
 import lookalike as la
 import pocket_encoder
-from lookalike import atomic
+from lookalike import atomic, locks
 from lookalike.cli import main
 from lookalike.collection import Collection
 from lookalike.encoders import Card, Encoder
 from lookalike.encoders.card import Output
 from lookalike.errors import (
     AlreadyExistsError,
+    BusyError,
     DataError,
     MismatchError,
     NotFoundError,
@@ -337,6 +338,11 @@ def test_a_run_resumes_when_a_full_disk_has_space_again(
     assert isinstance(read, SketchRecipe)
     assert resume_sketches(read, folder).mrr == run.mrr
     assert sorted(path.name for path in folder.iterdir()) == ["encoder", "recipe.yaml", "result.json"]
+
+
+def test_two_processes_do_not_train_one_run(shop: Path, tmp_path: Path) -> None:
+    with locks.exclusive(tmp_path / "lock"), pytest.raises(BusyError, match="Another process is training"):
+        resume_sketches(recipe(shop), tmp_path)
 
 
 def test_an_earlier_run_another_encoder_and_no_collection_are_refused(

@@ -12,7 +12,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 import onnx
 
-from lookalike import atomic, images
+from lookalike import atomic, images, locks
 from lookalike.encoders import Card, Encoder
 from lookalike.encoders.card import Provenance
 from lookalike.encoders.network import one_line
 from lookalike.errors import (
+    BusyError,
     DataError,
     EncoderError,
     ImageError,
@@ -59,6 +60,7 @@ from lookalike.tables import plural
 
 _RESULT = "result.json"
 _PARTS = "drawings"
+_LOCK = "lock"
 _PART = 16
 
 # Sides of the images that are drawn: of smaller ones, strokes merge.
@@ -135,6 +137,7 @@ def train_sketches(recipe: SketchRecipe, folder: Path, progress: Progress = SILE
 
     Raises:
         AlreadyExistsError, StorageError: the folder is not empty, or cannot be written.
+        BusyError: another process goes on with this run.
         DataError: the collection has too few images that can be read, or all have the same vector.
         MismatchError: the recipe names the fingerprint of another encoder.
         NotFoundError: there is no collection.
@@ -160,7 +163,7 @@ def _run(source: "_Source", folder: Path, progress: Progress) -> SketchRun:
     start = time.monotonic()
     recipe = source.recipe
     try:
-        with _Extractor.making(source, folder / "features") as extractor:
+        with _alone(folder), _Extractor.making(source, folder / "features") as extractor:
             drawn = _draw_all(source, extractor, folder / _PARTS, progress)
             rows = np.repeat(np.arange(len(drawn.photos)), recipe.drawings)
             held_out = _hold_out(len(drawn.photos), recipe)
@@ -180,9 +183,25 @@ def _run(source: "_Source", folder: Path, progress: Progress) -> SketchRun:
             _write_encoder(run, source, final, extractor.views[best])
         atomic.write_text(folder / _RESULT, json.dumps(run.to_dict(), indent=2) + "\n")
         shutil.rmtree(folder / _PARTS, ignore_errors=True)
+        (folder / _LOCK).unlink(missing_ok=True)
     except OSError as e:
         raise _not_written(folder, e) from e
     return run
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from going on with a run, whose files they would remove.
+
+    Raises:
+        BusyError: another process has it.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locks.exclusive(folder / _LOCK, timeout=0))
+        except BusyError as e:
+            raise BusyError(f"Another process is training {folder}. Wait for it, or stop it first.") from e
+        yield
 
 
 def _hold_out(count: int, recipe: SketchRecipe) -> Bool[np.ndarray, " n"]:
