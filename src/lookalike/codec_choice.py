@@ -38,6 +38,12 @@ _FEW = 20
 _DIMENSIONS = 256, 128, 64, 32, 16
 _PARTS = 64, 32, 16, 8
 
+_REDUCED = 128
+"""Principal components before product quantisation: with more numbers, its centroids fit noise, and its codec is larger."""
+
+_LEAST_OF_PART = 4
+"""Minimum numbers of a part for that: with fewer, the components that are left out cost more."""
+
 _SMALLER = 8
 """For a budget, codecs of less than this part of the largest one are not measured: larger ones of a kind are better."""
 
@@ -234,7 +240,12 @@ def candidates(space: VectorSpace) -> list[str]:
     for dimension in _DIMENSIONS:
         if dimension < space.dimension:
             names += [f"pca:{dimension}+{last}" for last in ("scalar:8", "scalar:4", "rabitq:1")]
-    return names + [f"product:{parts}" for parts in _PARTS if space.dimension % parts == 0 and parts < space.dimension]
+    for parts in _PARTS:
+        if space.dimension > _REDUCED and parts * _LEAST_OF_PART <= _REDUCED:
+            names.append(f"pca:{_REDUCED}+product:{parts}")
+        elif parts < space.dimension and space.dimension % parts == 0:
+            names.append(f"product:{parts}")
+    return names
 
 
 @dataclass(frozen=True, eq=False)
