@@ -88,6 +88,13 @@ def test_overrides_change_one_stage_or_the_defaults_of_all(staged: Path) -> None
     assert first.losses[0].scale == 4
 
 
+def test_an_override_of_one_stage_keeps_the_other_values_of_a_default(staged: Path) -> None:
+    default = "augment={shift: 3, flip: false}"
+    first, second = recipe.read(staged, ["stages.1.augment.shift=1", default]).stages
+    assert (first.augment.shift, first.augment.flip) == (3, False)
+    assert (second.augment.shift, second.augment.flip) == (1, False)
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [

@@ -1,5 +1,6 @@
 """Override single values of a recipe or a study: ``-o train.epochs=5``."""
 
+from copy import deepcopy
 from typing import Any
 
 from lookalike.errors import RecipeError
@@ -24,10 +25,21 @@ def override(tree: Any, change: str) -> None:  # noqa: ANN401 -- a YAML tree has
     except parsing.ParseError as e:
         raise RecipeError(f"The value “{value[:100]}” for {where} is not valid YAML: {e}.") from e
     *parents, last = where.split(".")
+    match parents:
+        case ["stages", index, key, *_] if index.isdigit():
+            _copy_default(tree, int(index), key)
     for key in parents:
         step = _step(tree, key, where)
         tree = tree[step] if isinstance(tree, list) else tree.setdefault(step, {})
     tree[_step(tree, last, where)] = new
+
+
+def _copy_default(tree: Any, index: int, key: str) -> None:  # noqa: ANN401 -- a YAML tree has any shape
+    """Give a stage its own copy of a default, of which one value is to change; a stage's own key would replace the whole."""
+    stages = tree.get("stages")
+    stage = stages[index] if isinstance(stages, list) and index < len(stages) else None
+    if isinstance(stage, dict) and key not in stage and key in tree:
+        stage[key] = deepcopy(tree[key])
 
 
 def _step(node: Any, key: str, where: str) -> Any:  # noqa: ANN401 -- an index into a list, a name into a mapping

@@ -53,7 +53,7 @@ def parse(tree: dict[str, Any], overrides: Sequence[str] = (), source: str = "Th
     Raises:
         RecipeError: the recipe is invalid, or an override does not fit.
     """
-    for change in overrides:
+    for change in sorted(overrides, key=lambda change: change.startswith("stages.")):  # defaults first
         override(tree, change)
     if HEAD_KEY in tree:
         raise RecipeError(
