@@ -17,13 +17,15 @@ PORT ?= 8000
 demo: $(VENV)/core.stamp
 	$(BIN)/lookalike demo --port $(PORT) $(if $(filter 0,$(SERVE)),--no-serve)
 
-test: lint suite
+# Lint runs beside the tests.
+test: $(VENV)/dev.stamp
+	$(MAKE) --jobs 2 lint suite
 
-# All tests, with the coverage of src/lookalike. pyproject.toml has the lowest coverage that passes. make test PROCESSES=3 uses
-# three processes; by default there is one for each core.
+# All tests, with the coverage of src/lookalike. pyproject.toml has the lowest coverage that passes. There is one process more
+# than cores, because tests also wait for other processes; make suite PROCESSES=2 uses two.
 # A process computes in one thread: with one for each core in each process, torch takes three times as long.
 # A failed test runs once more, and the summary lists it: on a busy machine, a browser or a server may miss a time limit.
-PROCESSES ?= auto
+PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 suite: $(VENV)/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --reruns 1 --cov

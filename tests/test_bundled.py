@@ -122,7 +122,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cifar10(unpacked: Path) -> Path:
-    """Every other one of them, indexed by the command line: with half of the images to find, top-1 is no easier."""
+    """Every other one of these images, indexed by the command line. Fewer images of each class make top-1 harder, not easier."""
     folder = unpacked.parent / "half"
     for file in sorted((unpacked / "test").rglob("*.jpg"))[::2]:
         to = folder / file.relative_to(unpacked)

@@ -183,8 +183,7 @@ def choose(
         raise UsageError("Give a budget in bytes, or the share of the quality to keep.")
     most = np.inf if budget is None else parse_budget(budget)
     least = None if keep is None else parse_keep(keep)
-    replaceable, pin = check(folder, store), folder.manifest.compression
-    space = pin.space if pin else folder.manifest.space
+    replaceable, space = check(folder, store), folder.manifest.embedding_space
     sizes = {name: parse_codec(name, space).code_bytes for name in candidates(space)}
     largest = max((size for size in sizes.values() if size <= most), default=0)
     smallest = largest / _SMALLER if keep is None else 0
@@ -235,7 +234,7 @@ def pick(measured: Sequence[MeasuredCodec], budget: float, keep: float | None) -
 def candidates(space: VectorSpace) -> list[str]:
     """Return the codecs to measure for vectors of a space: all keep the metric."""
     if space.metric is Metric.HAMMING:
-        raise UsageError("These vectors are bits already. There is no smaller codec for them.")
+        raise UsageError("These vectors are bits, which no codec makes smaller. Leave the collection as it is.")
     names = ["scalar:float16", *(f"scalar:{bits}" for bits in (8, 4, 2)), *(f"rabitq:{bits}" for bits in (2, 1))]
     for dimension in _DIMENSIONS:
         if dimension < space.dimension:

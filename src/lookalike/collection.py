@@ -869,7 +869,8 @@ class Collection:
         """Embed all images again with another encoder, and swap the encoder and all vectors at once at the end.
 
         An encoder with the same network for photos, such as one with a new sketch branch, replaces only the encoder: vectors,
-        codec and metric stay, unless another metric is given. Otherwise a compressed collection is no longer compressed.
+        codec and metric stay, unless another metric is given. With another network, a compressed collection gets vectors again,
+        without a codec.
 
         Until then, the collection answers with its old vectors, and this and other processes may search and add images. Items
         keep their ids, labels and attributes. If the process is stopped, the next call continues.

@@ -110,8 +110,7 @@ def find_codec(folder: Folder, store: Store, wanted: str | Codec) -> Codec:
         UsageError: the codec is unknown or does not fit the embeddings, or the collection is empty or cannot be compressed.
         MismatchError: the other collection has another encoder.
     """
-    replaceable, pin = check(folder, store), folder.manifest.compression
-    space = pin.space if pin else folder.manifest.space
+    replaceable, space = check(folder, store), folder.manifest.embedding_space
     if not isinstance(wanted, str):
         codec = wanted
     elif is_collection(Path(wanted)):

@@ -8,6 +8,7 @@ import numpy as np
 from lookalike.errors import UsageError
 from lookalike.metric import Metric
 from lookalike.query import Query, Vectors
+from lookalike.search.prefilters.directions import unit_vectors
 from lookalike.stores import Store
 
 
@@ -23,16 +24,18 @@ def expand(store: Store, query: Query, items: Sequence[str], metric: Metric) -> 
         metric: of the distances.
 
     Raises:
-        UsageError: the vectors are bits, of which there is no mean; or as `Store.search`.
+        UsageError: the vectors are bits, which have no mean; or as `Store.search`.
     """
     assert query.vectors is not None and query.expand is not None  # noqa: S101, PT018 -- the caller has set both
     if metric is Metric.HAMMING:
         raise UsageError("A query for bits cannot be expanded, since bits have no mean. Leave out expand (--expand).")
     first = replace(query, k=query.expand + bool(items), within=None, limit=None, expand=None)
-    nearest = []
-    for row, answer in enumerate(store.search(first)):
-        ids = [hit.item.id for hit in answer if not items or hit.item.id != items[row]]
-        nearest.append(store.vectors(ids[: query.expand]))
+    near = [[hit.item.id for hit in answer] for answer in store.search(first)]
+    if items:
+        near = [[ident for ident in ids if ident != own] for ids, own in zip(near, items, strict=True)]
+    near = [ids[: query.expand] for ids in near]
+    vectors = store.vectors([ident for ids in near for ident in ids])
+    nearest = np.split(vectors, np.cumsum([len(ids) for ids in near])[:-1]) if near else []
     return midpoints(query.vectors, nearest, metric)
 
 
@@ -47,16 +50,8 @@ def midpoints(vectors: Vectors, nearest: Sequence[Vectors], metric: Metric) -> V
         nearest: vectors (m, d) of the nearest items of each query.
         metric: of the distances, not Hamming.
     """
-    out = _directions(np.array(vectors, np.float32), metric)
+    out = unit_vectors(np.asarray(vectors, np.float32), metric)
     for row, items in enumerate(nearest):
         if len(items):
-            out[row] = (out[row] + _directions(items, metric).mean(axis=0)) / 2
-    return out
-
-
-def _directions(vectors: Vectors, metric: Metric) -> Vectors:
-    """Scale vectors to length 1 for cosine; zero vectors stay."""
-    if metric is not Metric.COSINE:
-        return vectors
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    return (vectors / np.where(lengths == 0, 1, lengths)).astype(np.float32)
+            out[row] = (out[row] + unit_vectors(items, metric).mean(axis=0)) / 2
+    return out.astype(np.float32)

@@ -114,8 +114,13 @@ class Manifest(BaseModel):
 
     @property
     def space(self) -> VectorSpace:
-        """Metric and dimension of the stored vectors."""
+        """Metric and dimension of the vectors that searches compare."""
         return VectorSpace(self.metric, self.dimension)
+
+    @property
+    def embedding_space(self) -> VectorSpace:
+        """Metric and dimension of the embeddings, which are those vectors unless the collection is compressed."""
+        return self.compression.space if self.compression else self.space
 
     @classmethod
     def of(cls, embedder: Embedder) -> Self:
@@ -317,7 +322,7 @@ class Folder:
             return NoCodec(manifest.space)
         folder = self.path / codec_name(pin.fingerprint if pin else "")
         self._refuse_links(folder.name)
-        codec = codecs.load(manifest.codec, folder, pin.space if pin else manifest.space)
+        codec = codecs.load(manifest.codec, folder, manifest.embedding_space)
         fits = _fits(codec.space, manifest.space)
         if pin is None or codec_fingerprint(folder) != pin.fingerprint or not fits:
             raise MismatchError(
@@ -365,7 +370,7 @@ class Folder:
                 " or index the images again into another collection."
             )
         codec, pin = self.codec, manifest.compression
-        space, stored = VectorSpace(encoder.card.metric, encoder.card.dimension), pin.space if pin else manifest.space
+        space, stored = VectorSpace(encoder.card.metric, encoder.card.dimension), manifest.embedding_space
         if not _fits(space, stored):
             raise MismatchError(
                 f"{self.path} holds vectors of dimension {stored.dimension} for the {stored.metric} metric; its encoder"

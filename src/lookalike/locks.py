@@ -13,7 +13,7 @@ TIMEOUT = 30.0
 
 
 @contextmanager
-def exclusive(path: Path, timeout: float | None = None) -> Iterator[None]:
+def exclusive(path: Path, timeout: float | None = None, *, busy: str | None = None) -> Iterator[None]:
     """Hold the lock of a file, which is created if it does not exist and stays empty.
 
     SQLite provides the lock: it works on every system, and a killed process releases it.
@@ -21,16 +21,17 @@ def exclusive(path: Path, timeout: float | None = None) -> Iterator[None]:
     Args:
         path: the lock file; its folder must exist.
         timeout: seconds to wait for another holder; by default `TIMEOUT`.
+        busy: the message if another one holds the lock, instead of a general one.
 
     Raises:
         BusyError: another thread or process has held the lock for too long.
         StorageError: the file cannot be written.
     """
-    with closing(_take(path, TIMEOUT if timeout is None else timeout)):
+    with closing(_take(path, TIMEOUT if timeout is None else timeout, busy)):
         yield
 
 
-def _take(path: Path, timeout: float) -> sqlite3.Connection:
+def _take(path: Path, timeout: float, busy: str | None) -> sqlite3.Connection:
     try:
         with ExitStack() as undo:
             lock = undo.enter_context(closing(connect(path, "", timeout=timeout)))
@@ -40,9 +41,8 @@ def _take(path: Path, timeout: float) -> sqlite3.Connection:
     except sqlite3.Error as e:
         code = error_code(e)
         if code == sqlite3.SQLITE_BUSY:
-            raise BusyError(
-                f"Another process has been changing {path.parent} for {timeout:g} s. Try again later."
-            ) from e
+            general = f"Another process has been changing {path.parent} for {timeout:g} s. Try again later."
+            raise BusyError(busy or general) from e
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
             raise StorageError(f"{path.parent} is read-only. Change its permissions, or copy it elsewhere.") from e
         if isinstance(e, HardLinkError):

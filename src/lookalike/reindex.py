@@ -6,8 +6,8 @@ collection answers with its old vectors until all images have new ones. Other pr
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
@@ -17,7 +17,6 @@ import numpy as np
 from lookalike import atomic, ingest, locks
 from lookalike.embedding import Embedder
 from lookalike.errors import (
-    BusyError,
     LookalikeError,
     MismatchError,
     NotFoundError,
@@ -137,19 +136,14 @@ def adopt(folder: Folder, store: Store, embedder: Embedder) -> None:
         clean_up(folder, manifest, encoder)
 
 
-@contextmanager
-def lock_vectors(folder: Folder) -> Iterator[None]:
-    """Hold the lock of the collection's encoder, codec and vectors in the block.
+def lock_vectors(folder: Folder) -> AbstractContextManager[None]:
+    """Hold the lock of the collection's encoder, codec and vectors in a block.
 
     Raises:
         BusyError: another process has it.
     """
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locks.exclusive(folder.path / _LOCK, timeout=0))
-        except BusyError as e:
-            raise BusyError(f"Another process is reindexing or compressing {folder.path}. Wait until it ends.") from e
-        yield
+    busy = f"Another process is reindexing or compressing {folder.path}. Wait until it ends."
+    return locks.exclusive(folder.path / _LOCK, timeout=0, busy=busy)
 
 
 class _NotEmbeddedError(Exception):

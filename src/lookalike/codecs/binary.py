@@ -23,7 +23,6 @@ from lookalike.codecs.protocol import (
 )
 from lookalike.codecs.saved import Arrays, Reader
 from lookalike.metric import Metric, VectorSpace
-from lookalike.query import Vectors
 from lookalike.shapes import Float64
 
 Method = Literal["itq", "sign"]
@@ -99,12 +98,6 @@ class Binary(Codec):
     def _encode(self, embeddings: Embeddings) -> Codes:
         sides = self.fitted(self.map)(directions(embeddings, self.embeddings))
         return packing.pack((sides > 0).astype(np.uint8), 1)
-
-    def _decode(self, codes: Codes) -> Vectors:
-        return codes
-
-    def _project(self, embeddings: Embeddings) -> Vectors:
-        return self._encode(embeddings)
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """See `Codec.state`."""

@@ -13,7 +13,6 @@ from lookalike.codecs.protocol import Codec, Codes, Embeddings, check_choice, ch
 from lookalike.codecs.saved import Arrays, Reader
 from lookalike.errors import UsageError
 from lookalike.metric import Metric, VectorSpace
-from lookalike.query import Vectors
 
 MAX_LAYERS = 8
 
@@ -101,12 +100,6 @@ class Learned(Codec):
         for number, layer in enumerate(self.layers):
             vectors = layer(vectors if number == 0 else np.maximum(vectors, 0))
         return packing.pack((vectors > 0).astype(np.uint8), 1) if self.output is Metric.HAMMING else vectors
-
-    def _decode(self, codes: Codes) -> Vectors:
-        return codes
-
-    def _project(self, embeddings: Embeddings) -> Vectors:
-        return self._encode(embeddings)
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """See `Codec.state`; the arrays of the first layer are called ``0.matrix`` and so on."""

@@ -85,7 +85,7 @@ class Affine:
 
 
 def multiply(rows: Float32[np.ndarray, "n d"], columns: Float64[np.ndarray, "d k"]) -> Float64[np.ndarray, "n k"]:
-    """Multiply rows, each rounded to 2⁻²⁸ of its length, by columns of whole numbers that are no longer than 2²⁴."""
+    """Multiply rows, each rounded to 2⁻²⁸ of its length, by columns of whole numbers whose length is at most 2²⁴."""
     exponents = np.frexp(np.sqrt(squared_norms(rows)))[1][:, None]
     units = np.rint(np.ldexp(rows.astype(np.float64), _ROW_BITS - exponents))
     return np.asarray(np.ldexp(units @ columns, exponents - _ROW_BITS))

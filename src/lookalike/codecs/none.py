@@ -10,7 +10,6 @@ import numpy as np  # noqa: TC002 -- an annotation that tests evaluate
 from lookalike.codecs.protocol import Codec, Codes, Embeddings
 from lookalike.codecs.saved import Arrays, Reader
 from lookalike.metric import VectorSpace
-from lookalike.query import Vectors
 
 
 @dataclass(frozen=True)
@@ -22,11 +21,6 @@ class NoCodec(Codec):
     def __str__(self) -> str:
         """Name the codec."""
         return "none"
-
-    @property
-    def space(self) -> VectorSpace:
-        """The space of the embeddings."""
-        return self.embeddings
 
     @property
     def code_dtype(self) -> "np.dtype[Any]":
@@ -48,12 +42,6 @@ class NoCodec(Codec):
         return self
 
     def _encode(self, embeddings: Embeddings) -> Codes:
-        return embeddings
-
-    def _decode(self, codes: Codes) -> Vectors:
-        return codes
-
-    def _project(self, embeddings: Embeddings) -> Vectors:
         return embeddings
 
     def state(self) -> tuple[dict[str, Any], Arrays]:

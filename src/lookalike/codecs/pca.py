@@ -20,7 +20,6 @@ from lookalike.codecs.protocol import (
 )
 from lookalike.codecs.saved import Arrays, Reader
 from lookalike.metric import Metric, VectorSpace
-from lookalike.query import Vectors
 from lookalike.search.chunks import chunks
 from lookalike.shapes import Float32, Float64
 
@@ -97,12 +96,6 @@ class Pca(Codec):
 
     def _encode(self, embeddings: Embeddings) -> Codes:
         return self.fitted(self.map)(directions(embeddings, self.embeddings))
-
-    def _decode(self, codes: Codes) -> Vectors:
-        return codes
-
-    def _project(self, embeddings: Embeddings) -> Vectors:
-        return self._encode(embeddings)
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """See `Codec.state`."""

@@ -77,11 +77,6 @@ class Product(Codec):
         return f"product of {self.parts} parts{' rotated' * self.rotate}"
 
     @property
-    def space(self) -> VectorSpace:
-        """The space of the embeddings."""
-        return self.embeddings
-
-    @property
     def code_dtype(self) -> "np.dtype[Any]":
         """See `Codec.code_dtype`."""
         return np.dtype(np.uint8)

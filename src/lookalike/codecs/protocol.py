@@ -54,9 +54,12 @@ class Codec(ABC):
     # ---- what a codec makes
 
     @property
-    @abstractmethod
     def space(self) -> VectorSpace:
-        """Metric and dimension of the vectors that codes stand for: floats, or bits for Hamming."""
+        """Metric and dimension of the vectors that codes stand for: floats, or bits for Hamming.
+
+        By default those of the embeddings.
+        """
+        return self.embeddings
 
     @property
     @abstractmethod
@@ -89,7 +92,7 @@ class Codec(ABC):
             labels: the class of each, for codecs that learn from classes.
 
         Raises:
-            UsageError: there is no embedding, or one is of another dimension or not finite.
+            UsageError: ``embeddings`` is empty, or one of them has another dimension or is not finite.
         """
 
     def encode(self, embeddings: Embeddings) -> Codes:
@@ -124,11 +127,13 @@ class Codec(ABC):
     @abstractmethod
     def _encode(self, embeddings: Embeddings) -> Codes: ...
 
-    @abstractmethod
-    def _decode(self, codes: Codes) -> Vectors: ...
+    # By default codes are vectors themselves.
 
-    @abstractmethod
-    def _project(self, embeddings: Embeddings) -> Vectors: ...
+    def _decode(self, codes: Codes) -> Vectors:
+        return codes
+
+    def _project(self, embeddings: Embeddings) -> Vectors:
+        return self._encode(embeddings)
 
     # ---- files
 

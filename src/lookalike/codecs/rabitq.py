@@ -71,11 +71,6 @@ class RaBitQ(Codec):
         return f"rabitq of {self.bits} bit{'s' * (self.bits > 1)}"
 
     @property
-    def space(self) -> VectorSpace:
-        """The space of the embeddings, rotated."""
-        return self.embeddings
-
-    @property
     def code_dtype(self) -> "np.dtype[Any]":
         """See `Codec.code_dtype`."""
         return np.dtype(np.uint8)

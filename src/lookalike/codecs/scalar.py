@@ -59,11 +59,6 @@ class Scalar(Codec):
         return f"scalar of {self.bits} bits"
 
     @property
-    def space(self) -> VectorSpace:
-        """The space of the embeddings."""
-        return self.embeddings
-
-    @property
     def code_dtype(self) -> "np.dtype[Any]":
         """See `Codec.code_dtype`."""
         return np.dtype({16: np.float16, 8: np.int8}.get(self.bits, np.uint8))

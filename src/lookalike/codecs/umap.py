@@ -22,7 +22,6 @@ from lookalike.codecs.protocol import (
 from lookalike.codecs.saved import Arrays, Reader
 from lookalike.errors import MissingExtraError, UsageError
 from lookalike.metric import Metric, VectorSpace, squared_norms
-from lookalike.query import Vectors
 from lookalike.search.chunks import chunks
 from lookalike.shapes import Float16, Float32, Float64, Shaped
 
@@ -159,12 +158,6 @@ class Umap(Codec):
             distances = np.sqrt(np.maximum(np.take_along_axis(squares, nearest, axis=1), 0))
             result[chunk] = _settle(_weights(distances), places[nearest])
         return result
-
-    def _decode(self, codes: Codes) -> Vectors:
-        return codes
-
-    def _project(self, embeddings: Embeddings) -> Vectors:
-        return self._encode(embeddings)
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """See `Codec.state`."""

@@ -161,7 +161,7 @@ def _training_images(data: StageData, card: Card, branch: Branch, count: int) ->
     """Choose training images of a branch, evenly, in 0…1 and in the size of the artefact's input.
 
     Beside a fixed photo branch, that may be larger than the images that the sketch branch is trained on. Pseudo-sketches are
-    chosen only if there are no others: they are not quite what the network will see.
+    chosen only if the sources have no sketches, since the network will see sketches by people.
     """
     chosen = data.training.sketch == (branch == "sketch")
     if (chosen & ~data.traced).any():

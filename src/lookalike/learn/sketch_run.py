@@ -12,7 +12,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +27,6 @@ from lookalike.encoders import Card, Encoder
 from lookalike.encoders.card import Provenance
 from lookalike.encoders.network import one_line
 from lookalike.errors import (
-    BusyError,
     DataError,
     EncoderError,
     ImageError,
@@ -163,7 +162,10 @@ def _run(source: "_Source", folder: Path, progress: Progress) -> SketchRun:
     start = time.monotonic()
     recipe = source.recipe
     try:
-        with _alone(folder), _Extractor.making(source, folder / "features") as extractor:
+        # Another process that went on with the run would remove its files.
+        busy = f"Another process is training {folder}. Wait for it, or stop it first."
+        alone = locks.exclusive(folder / _LOCK, timeout=0, busy=busy)
+        with alone, _Extractor.making(source, folder / "features") as extractor:
             drawn = _draw_all(source, extractor, folder / _PARTS, progress)
             rows = np.repeat(np.arange(len(drawn.photos)), recipe.drawings)
             held_out = _hold_out(len(drawn.photos), recipe)
@@ -187,21 +189,6 @@ def _run(source: "_Source", folder: Path, progress: Progress) -> SketchRun:
     except OSError as e:
         raise _not_written(folder, e) from e
     return run
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from going on with a run, whose files they would remove.
-
-    Raises:
-        BusyError: another process has it.
-    """
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locks.exclusive(folder / _LOCK, timeout=0))
-        except BusyError as e:
-            raise BusyError(f"Another process is training {folder}. Wait for it, or stop it first.") from e
-        yield
 
 
 def _hold_out(count: int, recipe: SketchRecipe) -> Bool[np.ndarray, " n"]:
