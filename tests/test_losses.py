@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ ALL: list[dict[str, Any]] = [
     {"kind": "triplet", "margin": 0.3, "miner": "semihard", "squared": False},
     {"kind": "triplet", "margin": 0.3, "miner": "hard", "squared": False},
     {"kind": "triplet", "margin": 0.3, "miner": "distance"},
+    {"kind": "dsh"},
+    {"kind": "dtsh"},
     {"kind": "contrastive", "margin": 1.0},
     {"kind": "contrastive", "margin": 1.0, "form": "linear"},
     {"kind": "binary_cross_entropy"},
@@ -40,7 +43,9 @@ ALL: list[dict[str, Any]] = [
 ]
 
 
-COMPARISONS = [t for t in ALL if t["kind"] in ("triplet", "contrastive", "binary_cross_entropy")]
+COMPARISONS = [t for t in ALL if t["kind"] in ("triplet", "dsh", "dtsh", "contrastive", "binary_cross_entropy")]
+
+OF_TRIPLETS = ("triplet", "dsh", "dtsh")
 
 
 def term(**settings: object) -> recipe.LossTerm:
@@ -282,6 +287,48 @@ def test_the_distance_weighted_miner_draws_negatives_against_the_density_of_dist
     assert shares == pytest.approx(np.asarray(weights) / sum(weights), abs=0.03)
 
 
+# ---- losses of bits
+
+
+def dsh(u: list[list[float]], margin: float, binary: float) -> float:
+    """R4's equation for one triplet."""
+    a, p, n = u
+    near, far = (sum((x - y) ** 2 for x, y in zip(a, other, strict=True)) for other in (p, n))
+    off = sum(abs(abs(x) - 1) for b in u for x in b)
+    return (0.5 * max(0.0, margin * len(a) - far + near) + binary * off) / len(a)
+
+
+def dtsh(u: list[list[float]], margin: float, binary: float) -> float:
+    """The paper's equation 7 for one triplet."""
+    a, p, n = u
+    near, far = (0.5 * sum(x * y for x, y in zip(a, other, strict=True)) for other in (p, n))
+    x = near - far - margin * len(a)
+    off = sum((math.copysign(1, v) - v) ** 2 for b in u for v in b)
+    return (math.log(1 + math.exp(x)) - x + binary * off) / len(a)
+
+
+@pytest.mark.parametrize(("kind", "formula"), [("dsh", dsh), ("dtsh", dtsh)])
+def test_losses_of_bits_are_the_means_of_their_formulas_over_triplets(
+    kind: str, formula: Callable[[list[list[float]], float, float], float]
+) -> None:
+    x, labels, sketch = vectors(9), torch.arange(9) % 3, torch.arange(9) < 4
+    whole = [
+        [a, p, n]
+        for a, p, n in itertools.permutations(range(9), 3)
+        if labels[a] == labels[p] and labels[a] != labels[n]
+    ]
+    across = [t for t in whole if sketch[t[0]] and not sketch[t[1:]].any()]
+    made = loss(kind=kind, margin=0.7, binary=0.3)
+    for triplets, known in (
+        (whole, targets(labels)),
+        ([[0, 3, 1], [0, 3, 1], [4, 1, 2]], targets(labels, tuples=[[0, 3, 1], [0, 3, 1], [4, 1, 2]])),
+    ):
+        want = mean([formula(x[t].tolist(), 0.7, 0.3) for t in triplets])
+        assert value(made, x, known) == pytest.approx(want, rel=1e-9)
+    got = value(loss(kind=kind, margin=0.7, binary=0.3, across=True), x, targets(labels, sketch=sketch))
+    assert got == pytest.approx(mean([formula(x[t].tolist(), 0.7, 0.3) for t in across]), rel=1e-9)
+
+
 # ---- losses of classes
 
 
@@ -349,7 +396,7 @@ def test_multi_similarity_is_equation_15_of_its_paper_on_the_pairs_of_11_and_12(
     assert value(made, x, targets(labels)) == pytest.approx(mean(values), rel=1e-6)
 
 
-@pytest.mark.parametrize("settings", [t for t in ALL if t["kind"] not in ("triplet", "contrastive")], ids=str)
+@pytest.mark.parametrize("settings", [t for t in ALL if t["kind"] not in (*OF_TRIPLETS, "contrastive")], ids=str)
 def test_losses_of_cosines_take_embeddings_of_any_length(settings: dict[str, Any]) -> None:
     x, labels = vectors(12), torch.arange(12) % 4
     made = loss(**settings)
@@ -412,7 +459,7 @@ def test_gradients_are_those_of_finite_differences(settings: dict[str, Any]) -> 
     assert torch.autograd.gradcheck(lambda v: made(v, known)[0], (x,), atol=1e-4)
 
 
-@pytest.mark.parametrize("settings", [t for t in COMPARISONS if t["kind"] != "triplet"], ids=str)
+@pytest.mark.parametrize("settings", [t for t in COMPARISONS if t["kind"] not in OF_TRIPLETS], ids=str)
 def test_gradients_on_drawn_pairs_are_those_of_finite_differences(settings: dict[str, Any]) -> None:
     x, known = vectors(8).requires_grad_(), targets(torch.arange(8) % 4, tuples=[[0, 4], [1, 2], [2, 6]])
     made = loss(**settings)
@@ -451,7 +498,7 @@ def test_a_batch_without_positives_or_negatives_has_finite_gradients(
     total, moves = gradient(loss(**settings), x, known)
     assert math.isfinite(total)
     assert torch.isfinite(moves).all()
-    if settings["kind"] == "triplet":
+    if settings["kind"] in OF_TRIPLETS:
         assert total == 0
 
 
@@ -517,6 +564,8 @@ train: {epochs: 3}
         ),
         (["losses=[{kind: contrastive, margin: 1, across: true}]"], "no source has sketches"),
         (["losses.0.miner=distance", "network.unit=false"], "length 1"),
+        (["sampler={kind: pairs, pairs: 8}", "losses=[{kind: dtsh}]"], "cannot be computed from pairs"),
+        (["losses=[{kind: dsh}]"], "unit: false"),
         (["losses.0.miner=none"], "distance"),
         (["sampler={kind: triples}"], "pk, pairs or triplets"),
     ],
@@ -535,10 +584,12 @@ def test_a_recipe_with_an_unsuitable_sampler_is_refused(tmp_path: Path, override
 def test_a_recipe_with_any_loss_and_suitable_sampler_can_be_written_and_read_again(
     tmp_path: Path, settings: dict[str, Any], sampler: str
 ) -> None:
-    if "pairs" in sampler and settings["kind"] == "triplet":
+    if "pairs" in sampler and settings["kind"] in OF_TRIPLETS:
         return
     (tmp_path / "small.yaml").write_text(RECIPE)
-    read = recipe.read(tmp_path / "small.yaml", [f"sampler={sampler}", f"losses=[{json.dumps(settings)}]"])
+    unit = settings["kind"] not in ("dsh", "dtsh")
+    overrides = [f"sampler={sampler}", f"losses=[{json.dumps(settings)}]", f"network.unit={json.dumps(unit)}"]
+    read = recipe.read(tmp_path / "small.yaml", overrides)
     (tmp_path / "again.yaml").write_text(read.to_yaml())
     assert recipe.read(tmp_path / "again.yaml") == read
 

@@ -11,6 +11,8 @@ from pydantic import Field
 from lookalike.learn.losses.binary_cross_entropy import BinaryCrossEntropyTerm
 from lookalike.learn.losses.contrastive import ContrastiveTerm
 from lookalike.learn.losses.cross_entropy import CrossEntropyTerm
+from lookalike.learn.losses.dsh import DSHTerm
+from lookalike.learn.losses.dtsh import DTSHTerm
 from lookalike.learn.losses.multi_similarity import MultiSimilarityTerm
 from lookalike.learn.losses.proxy_anchor import ProxyAnchorTerm
 from lookalike.learn.losses.relational_distillation import RelationalDistillationTerm
@@ -22,6 +24,8 @@ from lookalike.learn.losses.triplet import TripletTerm
 
 LossTerm = Annotated[
     TripletTerm
+    | DSHTerm
+    | DTSHTerm
     | ContrastiveTerm
     | BinaryCrossEntropyTerm
     | CrossEntropyTerm
@@ -39,6 +43,8 @@ __all__ = [
     "Comparison",
     "ContrastiveTerm",
     "CrossEntropyTerm",
+    "DSHTerm",
+    "DTSHTerm",
     "LossTerm",
     "MultiSimilarityTerm",
     "ProxyAnchorTerm",

@@ -122,6 +122,28 @@ def pairs(targets: Targets, term: Comparison) -> Pairs:
     return Pairs(left, right, groups[left] == groups[right])
 
 
+def triplets(
+    targets: Targets, term: Comparison
+) -> tuple[Int64[Tensor, " t"], Int64[Tensor, " t"], Int64[Tensor, " t"]]:
+    """List the positions of anchors, positives and negatives: the drawn triplets, or all of the batch.
+
+    With ``across``, anchors are sketches, and the others photos.
+    """
+    import torch
+
+    drawn = targets.tuples_of(term)
+    if drawn is not None:
+        anchor, positive, negative = drawn.unbind(1)
+        return anchor, positive, negative
+    groups = targets.groups(term)
+    same = groups[:, None] == groups
+    allowed = targets.sketch[:, None] & ~targets.sketch if term.across else torch.ones_like(same)
+    positives = same & allowed
+    positives.fill_diagonal_(fill_value=False)
+    anchor, positive, negative = torch.where(positives[:, :, None] & (~same & allowed)[:, None, :])
+    return anchor, positive, negative
+
+
 def pair_distances(x: Float[Tensor, "b d"], chosen: Pairs, power: int) -> Float[Tensor, " p"]:
     """Compute (Σ |x_j - y_j|^power)^(1/power) of each pair. At 0, the gradient is 0 too."""
     import torch

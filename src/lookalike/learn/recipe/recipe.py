@@ -9,7 +9,14 @@ from pydantic import Field, model_validator
 
 from lookalike.encoders.card import MAX_SIZE, Line, Scope, Text
 from lookalike.errors import RecipeError
-from lookalike.learn.losses import RelationalDistillationTerm, SelfDistillationTerm, SoftLabelsTerm, TripletTerm
+from lookalike.learn.losses import (
+    DSHTerm,
+    DTSHTerm,
+    RelationalDistillationTerm,
+    SelfDistillationTerm,
+    SoftLabelsTerm,
+    TripletTerm,
+)
 from lookalike.learn.part import Part
 from lookalike.learn.recipe.head import ClosedForm, NetworkPrototypes
 from lookalike.learn.recipe.network import IMAGENET, Network, PublicNetwork, imagenet_input
@@ -119,6 +126,10 @@ class Recipe(Part):
         net, size = self.network, stage.data.size
         if any(isinstance(t, TripletTerm) and t.miner == "distance" for t in stage.losses) and not net.unit:
             msg = "the miner “distance” needs embeddings of length 1; set network.unit: true, or use another miner"
+            raise ValueError(msg)
+        bits = [t.kind for t in stage.losses if isinstance(t, DSHTerm | DTSHTerm)]
+        if bits and net.unit:
+            msg = f"the loss {bits[0]} needs numbers near -1 and 1, not embeddings of length 1; set network.unit: false"
             raise ValueError(msg)
         if not net.min_size <= size <= (net.max_size or size):
             fits = f"at least {net.min_size}" if net.max_size is None else f"between {net.min_size} and {net.max_size}"

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from lookalike.learn.losses import Comparison, LossTerm, TripletTerm
+from lookalike.learn.losses import Comparison, DSHTerm, DTSHTerm, LossTerm, TripletTerm
 from lookalike.learn.part import Part
 
 
@@ -95,8 +95,8 @@ def check_suits(
     if class_per_image and not isinstance(sampler, PKSampler):
         msg = f"the sampler {sampler.kind} needs two images of a class, but each image is a class; use the sampler pk"
         raise ValueError(msg)
-    if isinstance(sampler, PairSampler) and any(isinstance(t, TripletTerm) for t in terms):
-        msg = "a triplet loss cannot be computed from pairs; use the sampler pk or triplets"
+    if isinstance(sampler, PairSampler) and any(isinstance(t, TripletTerm | DSHTerm | DTSHTerm) for t in terms):
+        msg = "a loss of triplets cannot be computed from pairs; use the sampler pk or triplets"
         raise ValueError(msg)
     draws_items = isinstance(sampler, PKSampler) or (isinstance(sampler, TripletSampler) and sampler.positive == "item")
     if not draws_items and any(isinstance(t, Comparison) and t.target == "item" for t in terms):
