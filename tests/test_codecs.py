@@ -15,6 +15,7 @@ import safetensors.numpy
 from lookalike import codecs
 from lookalike.codecs import Binary, Chain, Codec, Learned, NoCodec, Pca, Product, RaBitQ, Scalar, Umap
 from lookalike.codecs.linear import Affine
+from lookalike.codecs.product import rescaled
 from lookalike.codecs.protocol import directions, random_rotation
 from lookalike.codecs.saved import Reader
 from lookalike.errors import MismatchError, MissingExtraError, StorageError, UsageError
@@ -297,6 +298,23 @@ def test_product_codes_are_the_nearest_centroids() -> None:
     assert np.array_equal(plain.project(others), others)
     lengths = np.linalg.norm(rotated.project(others), axis=1)
     assert np.allclose(lengths, np.linalg.norm(others, axis=1), atol=3e-3)
+
+
+def test_product_restores_the_length_of_equally_long_vectors() -> None:
+    rows = np.delete(clusters(), 2, axis=0)  # the zero vector
+    plain = Product(EUCLIDEAN, 4).fit(rows)
+    scaled = rescaled(rows, 3.0)
+    codec = Product(EUCLIDEAN, 4).fit(scaled)
+    assert plain.length == 0
+    assert codec.length == pytest.approx(3)
+    assert codec.centroids is not None
+    codes = codec.encode(scaled)
+    means = codec.centroids[np.arange(4), codes].reshape(len(rows), -1)
+    decoded = codec.decode(codes)
+    assert np.allclose(np.linalg.norm(decoded, axis=1), 3, atol=1e-5)
+    assert np.allclose(decoded * np.linalg.norm(means, axis=1, keepdims=True), 3 * means, atol=1e-4)
+    assert Product(COSINE, 4).fit(scaled).length == 0
+    assert not rescaled(np.zeros((2, 3), np.float32), 3.0).any()
 
 
 def test_rabitq_finds_the_grid_point_with_the_largest_cosine() -> None:

@@ -20,7 +20,7 @@ from lookalike.codecs.protocol import (
 )
 from lookalike.codecs.saved import LARGEST, Arrays, Reader
 from lookalike.errors import UsageError
-from lookalike.metric import VectorSpace
+from lookalike.metric import Metric, VectorSpace, squared_norms
 from lookalike.query import Vectors
 from lookalike.search.chunks import chunks
 from lookalike.shapes import Float16, Float32
@@ -35,6 +35,9 @@ _ROUNDS = 25
 
 _CHUNK = 2**10
 
+_SPREAD = 0.1
+"""Maximum standard deviation of lengths, relative to their mean, at which vectors count as equally long."""
+
 _SMALLEST = 2.0**-126
 """The smallest unit of centroids, and of numbers of float32 with all their bits."""
 
@@ -47,11 +50,15 @@ class Product(Codec):
     error, Ge et al., "Optimized product quantization", PAMI 2014. FAISS finds both. A query is only rotated, so distances
     are the asymmetric ones of the first paper. For cosine, unit vectors are encoded.
 
+    A centroid is a mean, so it is shorter than the vectors that it stands for, and the shortest are those with the largest
+    error. If the vectors are equally long, as unit vectors are, decoding restores their length, which costs no bytes.
+
     Attributes:
         parts: of a vector, each of the same width; a code has as many bytes.
         rotate: rotate vectors before they are cut (OPQ).
         centroids: 256 of each part, once the codec is fitted; each is a float16 times the largest number of all.
         map: the rotation, once the codec is fitted.
+        length: that of each decoded vector, for equally long embeddings and the Euclidean metric; otherwise 0.
     """
 
     name: ClassVar[str] = "product"
@@ -60,6 +67,7 @@ class Product(Codec):
     rotate: bool = True
     centroids: Float32[np.ndarray, "m 256 w"] | None = None
     map: Affine | None = None
+    length: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -98,7 +106,7 @@ class Product(Codec):
         if len(rows) < CENTROIDS:  # each row is a centroid
             repeated = self._project_by(rotation, rows)[np.arange(CENTROIDS) % len(rows)]
             cut = repeated.reshape(CENTROIDS, self.parts, self._width).swapaxes(0, 1)
-            return replace(self, centroids=_restored(*_rounded(cut)), map=rotation)
+            return replace(self, centroids=_restored(*_rounded(cut)), map=rotation, length=self._length_of(rows))
         with _one_thread():
             return self._trained(rows)
 
@@ -118,7 +126,12 @@ class Product(Codec):
         quantizer = _quantizer(dimension, self.parts)
         quantizer.train(self._project_by(rotation, rows))
         centroids = faiss.vector_to_array(quantizer.centroids).reshape(self.parts, CENTROIDS, self._width)
-        return replace(self, centroids=_restored(*_rounded(centroids)), map=rotation)
+        return replace(self, centroids=_restored(*_rounded(centroids)), map=rotation, length=self._length_of(rows))
+
+    def _length_of(self, rows: Float32[np.ndarray, "n d"]) -> float:
+        lengths = np.sqrt(squared_norms(rows))
+        equal = self.embeddings.metric is Metric.EUCLIDEAN and lengths.std() <= _SPREAD * lengths.mean()
+        return float(lengths.mean()) if equal else 0.0
 
     def _encode(self, embeddings: Embeddings) -> Codes:
         centroids, rows = self.fitted(self.centroids), self._project(embeddings)
@@ -135,7 +148,8 @@ class Product(Codec):
 
     def _decode(self, codes: Codes) -> Vectors:
         parts = self.fitted(self.centroids)[np.arange(self.parts), codes]
-        return np.asarray(parts.reshape(len(codes), self.embeddings.dimension))
+        vectors = np.asarray(parts.reshape(len(codes), self.embeddings.dimension))
+        return rescaled(vectors, self.length) if self.length else vectors
 
     def _project(self, embeddings: Embeddings) -> Vectors:
         return self._project_by(self.fitted(self.map) if self.rotate else None, directions(embeddings, self.embeddings))
@@ -148,7 +162,8 @@ class Product(Codec):
         """See `Codec.state`."""
         rotation = self.fitted(self.map).arrays() if self.rotate else {}
         centroids, unit = _rounded(self.fitted(self.centroids))
-        return {"parts": self.parts, "rotate": self.rotate, "unit": unit}, {"centroids": centroids} | rotation
+        settings = {"parts": self.parts, "rotate": self.rotate, "unit": unit, "length": self.length}
+        return settings, {"centroids": centroids} | rotation
 
     @classmethod
     def restore(cls, state: Reader, embeddings: VectorSpace) -> Self:
@@ -157,12 +172,19 @@ class Product(Codec):
         if embeddings.dimension % parts:
             raise state.damaged("its parts do not divide a vector")
         rotate = state.choice("rotate", [False, True])
-        unit = state.number("unit", _SMALLEST, LARGEST)
+        unit, length = state.number("unit", _SMALLEST, LARGEST), state.number("length", 0, LARGEST)
         centroids = state.array("centroids", np.float16, (parts, CENTROIDS, embeddings.dimension // parts))
         if (np.abs(centroids) > 1).any():
             raise state.damaged("the array centroids has numbers beyond its unit")
         rotation = Affine.restore(state, embeddings.dimension, embeddings.dimension) if rotate else None
-        return cls(embeddings, parts, rotate, _restored(centroids, unit), rotation)
+        return cls(embeddings, parts, rotate, _restored(centroids, unit), rotation, length)
+
+
+def rescaled(vectors: Float32[np.ndarray, "n d"], length: float) -> Float32[np.ndarray, "n d"]:
+    """Scale vectors to a length; a zero vector stays zero."""
+    lengths = np.sqrt(squared_norms(vectors))
+    factors = np.divide(length, lengths, out=np.zeros(len(vectors)), where=lengths > 0)
+    return np.asarray((vectors * factors[:, None]).astype(np.float32))
 
 
 def _rounded(centroids: Float32[np.ndarray, "m 256 w"]) -> tuple[Float16[np.ndarray, "m 256 w"], float]:
