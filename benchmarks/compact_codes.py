@@ -27,6 +27,7 @@ from lookalike.metric import Metric, VectorSpace
 BUDGETS = 8, 16, 32, 64
 NEIGHBOURS = 10
 
+_REDUCED = 128
 _ROTATED = 512
 
 
@@ -74,9 +75,11 @@ class Scores:
 def codecs_of(budget: int, space: VectorSpace) -> Iterator[Codec]:
     """Yield codecs whose codes have at most this many bytes, and nearly as many."""
 
-    def after_pca(dimension: int, then: Callable[[VectorSpace], Codec], *, rotate: bool = False) -> Iterator[Codec]:
+    def after_pca(
+        dimension: int, then: Callable[[VectorSpace], Codec], *, rotate: bool = False, centre: bool = True
+    ) -> Iterator[Codec]:
         if 1 <= dimension <= space.dimension:
-            pca = Pca(space, dimension, rotate=rotate)
+            pca = Pca(space, dimension, rotate=rotate, centre=centre)
             yield Chain(space, (pca, then(pca.space)))
 
     yield Pca(space, budget // 4)
@@ -86,8 +89,8 @@ def codecs_of(budget: int, space: VectorSpace) -> Iterator[Codec]:
     if 8 * budget <= space.dimension:
         yield Binary(space, 8 * budget, "itq")
     yield Binary(space, 8 * budget, "sign")
-    if space.dimension % (2 * budget) == 0:
-        yield from after_pca(space.dimension // 2, lambda s: Product(s, budget))
+    if (reduced := min(space.dimension // 2, _REDUCED)) % budget == 0:
+        yield from after_pca(reduced, lambda s: Product(s, budget), centre=False)
     if space.dimension % budget == 0:
         yield Product(space, budget)
     for bits in (1, 2, 3, 4):

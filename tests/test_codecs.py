@@ -65,7 +65,7 @@ def make_codecs(space: VectorSpace) -> list[Codec]:
         RaBitQ(space, 3),
         chain(Pca(space, 7, rotate=True), lambda s: Scalar(s, 2)),
         chain(Pca(space, 8), lambda s: Binary(s, 8)),
-        chain(Pca(space, 8), lambda s: Product(s, 4)),
+        chain(Pca(space, 8, centre=False), lambda s: Product(s, 4)),
         chain(Pca(space, 8), lambda s: RaBitQ(s, 4)),
     ]
 
@@ -228,6 +228,14 @@ def test_pca_in_all_dimensions_keeps_distances() -> None:
     for space in (EUCLIDEAN, COSINE):
         queries = Pca(space, DIMENSION).fit(rows).project(rows)
         assert np.allclose(pairwise(queries, queries, space.metric), pairwise(rows, rows, space.metric), atol=5e-3)
+
+
+def test_without_a_centre_equally_long_vectors_stay_equally_long() -> None:
+    rows = rescaled(clusters() + 1, 2.0)
+    codec = Pca(EUCLIDEAN, DIMENSION, centre=False).fit(rows)
+    assert np.allclose(np.linalg.norm(codec.project(rows), axis=1), 2, atol=3e-3)
+    assert str(codec) == f"pca to {DIMENSION} uncentred"
+    assert np.linalg.norm(Pca(EUCLIDEAN, DIMENSION).fit(rows).project(rows), axis=1).std() > 0.1
 
 
 def test_a_product_is_exact_to_28_bits() -> None:

@@ -241,7 +241,7 @@ def candidates(space: VectorSpace) -> list[str]:
             names += [f"pca:{dimension}+{last}" for last in ("scalar:8", "scalar:4", "rabitq:1")]
     for parts in _PARTS:
         if space.dimension > _REDUCED and parts * _LEAST_OF_PART <= _REDUCED:
-            names.append(f"pca:{_REDUCED}+product:{parts}")
+            names.append(f"pca:{_REDUCED}:no-centre+product:{parts}")
         elif parts < space.dimension and space.dimension % parts == 0:
             names.append(f"product:{parts}")
     return names

@@ -36,11 +36,13 @@ class Pca(Codec):
 
     For the Euclidean metric: y = (x - μ) V. For cosine: y = x / ‖x‖ V, without a centre, so that angles stay angles. The
     columns of V are the eigenvectors of the covariance, or of the mean of x xᵀ / ‖x‖², with the largest eigenvalues λ.
+    Without a centre, μ = 0, and equally long vectors stay about equally long, which `Product` makes use of.
 
     Attributes:
         dimension: floats of a code.
         whiten: divide each component by √λ (Jegou and Chum, ECCV 2012).
         rotate: turn the components by a random rotation, so that each has about the same variance.
+        centre: subtract the mean, for the Euclidean metric.
         map: the projection, once the codec is fitted.
     """
 
@@ -49,6 +51,7 @@ class Pca(Codec):
     dimension: int = 64
     whiten: bool = False
     rotate: bool = False
+    centre: bool = True
     map: Affine | None = None
 
     def __post_init__(self) -> None:
@@ -57,10 +60,12 @@ class Pca(Codec):
         check_range("The dimension of “pca”", self.dimension, 1, self.embeddings.dimension)
         check_choice("Whitening", self.whiten, [False, True])
         check_choice("Rotation", self.rotate, [False, True])
+        check_choice("Centring", self.centre, [False, True])
 
     def __str__(self) -> str:
         """Name the codec and its settings."""
-        return f"pca to {self.dimension}{' whitened' * self.whiten}{' rotated' * self.rotate}"
+        words = (" whitened" * self.whiten, " rotated" * self.rotate, " uncentred" * (not self.centre))
+        return f"pca to {self.dimension}{''.join(words)}"
 
     @property
     def space(self) -> VectorSpace:
@@ -81,7 +86,7 @@ class Pca(Codec):
         """Find the principal components; see `Codec.fit`."""
         rows = directions(self.check_sample(embeddings), self.embeddings)
         centre = np.zeros(rows.shape[1])
-        if self.embeddings.metric is Metric.EUCLIDEAN:
+        if self.embeddings.metric is Metric.EUCLIDEAN and self.centre:
             centre = rows.mean(axis=0, dtype=np.float64)
         values, vectors = np.linalg.eigh(_covariance(rows, centre))
         values, vectors = values[::-1][: self.dimension], vectors[:, ::-1][:, : self.dimension]
@@ -99,15 +104,16 @@ class Pca(Codec):
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """See `Codec.state`."""
-        settings = {"dimension": self.dimension, "whiten": self.whiten, "rotate": self.rotate}
-        return settings, self.fitted(self.map).arrays()
+        settings = {"whiten": self.whiten, "rotate": self.rotate, "centre": self.centre}
+        return {"dimension": self.dimension} | settings, self.fitted(self.map).arrays()
 
     @classmethod
     def restore(cls, state: Reader, embeddings: VectorSpace) -> Self:
         """See `Codec.restore`."""
         dimension = state.integer("dimension", 1, embeddings.dimension)
-        whiten, rotate = state.choice("whiten", [False, True]), state.choice("rotate", [False, True])
-        return cls(embeddings, dimension, whiten, rotate, Affine.restore(state, embeddings.dimension, dimension))
+        whiten, rotate, centre = (state.choice(name, [False, True]) for name in ("whiten", "rotate", "centre"))
+        to_components = Affine.restore(state, embeddings.dimension, dimension)
+        return cls(embeddings, dimension, whiten, rotate, centre, to_components)
 
 
 def _covariance(rows: Float32[np.ndarray, "n d"], centre: Float64[np.ndarray, " d"]) -> Float64[np.ndarray, "d d"]:
