@@ -214,6 +214,16 @@ def test_a_collection_is_compressed_and_back_bit_for_bit(shop: Collection, photo
         shop.decompress()
 
 
+def test_a_codec_that_learns_from_labels_is_fitted_to_the_labelled_items(shop: Collection, tmp_path: Path) -> None:
+    shop.add(save(tmp_path / "unlabelled.png", 70))
+    assert shop.compress("crs:2").codec == "crs to 2 floats"
+    check(shop, "learned")
+    with la.open(tmp_path / "bare", encoder=shop.path) as bare:
+        bare.add(tmp_path / "photos")
+        with pytest.raises(UsageError, match="no image of “bare” has one"):
+            bare.compress("pca:4+dsh:8")
+
+
 def test_originals_can_be_dropped_and_embedded_again(shop: Collection, pocket: Path) -> None:
     vectors = shop.store.vectors(list(items(shop)))
     shop.compress("scalar:int8", drop_originals=True)

@@ -948,7 +948,7 @@ class Collection:
         """
         self.refresh()
         opened = self._opened
-        fitted = find_codec(opened.folder, opened.store, codec)
+        fitted = find_codec(opened.folder, opened.store, codec, progress)
         result = compress(opened.folder, opened.store, fitted, progress, drop_originals=drop_originals)
         self._follow(opened)
         return result

@@ -8,15 +8,16 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
 from lookalike import atomic
-from lookalike.codecs import CODECS, Chain, Codec, NoCodec
+from lookalike.codecs import CODECS, Chain, Codec, Learned, NoCodec
 from lookalike.embedding import Embedder
-from lookalike.errors import MismatchError, StorageError, UsageError, reason_of
+from lookalike.errors import MismatchError, MissingExtraError, StorageError, UsageError, reason_of
 from lookalike.folder import Folder, Manifest, codec_fingerprint, codec_name, find_folder, is_collection
 from lookalike.metric import VectorSpace
 from lookalike.progress import SILENT, Progress
@@ -27,6 +28,12 @@ from lookalike.untrusted.paths import resolve_inside
 
 SAMPLE = 50_000
 """Maximum number of embeddings that a codec is fitted to."""
+
+TRAINABLE = "crs", "cbs", "dsh", "dtsh"
+"""The codecs that `lookalike.learn.codecs` trains."""
+
+LABELLED = "crs", "cbs", "dsh", "dtsh"
+"""Those that learn from labels."""
 
 _NEW_CODEC = "codec.new"
 
@@ -58,7 +65,7 @@ class Compressed:
         return f"{self.original_bytes:,} → {self.bytes_per_item:,.1f} bytes an item by {self.codec}. {kept}"
 
 
-def parse_codec(text: str, space: VectorSpace) -> Codec:
+def parse_codec(text: str, space: VectorSpace, progress: Progress = SILENT) -> Codec:
     """Make a codec of its name and settings, not fitted yet, such as ``pca:64``, ``scalar:int8`` or ``pca:64+scalar:4``.
 
     A name is followed by its first setting, a number; then by the names of settings to switch on or, with ``no-``, off, and by
@@ -67,27 +74,30 @@ def parse_codec(text: str, space: VectorSpace) -> Codec:
     Args:
         text: the name and settings, or those of several codecs in sequence with ``+`` between.
         space: of the embeddings.
+        progress: receives the stage ``"training"`` of a codec of `TRAINABLE`.
 
     Raises:
         UsageError: the codec is unknown, or a setting is invalid.
+        MissingExtraError: the codec is one of `TRAINABLE`, and the extra ``learn`` is not installed.
     """
     steps: list[Codec] = []
     for part in text.split("+"):
-        steps.append(_parse_step(part.strip(), steps[-1].space if steps else space))
+        steps.append(_parse_step(part.strip(), steps[-1].space if steps else space, progress))
     return steps[0] if len(steps) == 1 else Chain(space, tuple(steps))
 
 
-def _parse_step(text: str, space: VectorSpace) -> Codec:
+def _parse_step(text: str, space: VectorSpace, progress: Progress) -> Codec:
     name, *values = text.split(":")
-    known = [known for known in CODECS if known not in (NoCodec.name, Chain.name)]
+    known = [known for known in (*CODECS, *TRAINABLE) if known not in (NoCodec.name, Chain.name, Learned.name)]
     if name not in known:
         raise UsageError(f"The codec “{name}” is unknown. Choose one of {', '.join(known)}, such as pca:64.")
-    types = {field.name: field.type for field in fields(CODECS[name])}
-    settings: dict[str, Any] = {}
-    for value in values:
+    kind = _trainable(name) if name in TRAINABLE else CODECS[name]
+    types = {field.name: field.type for field in fields(kind)}
+    settings: dict[str, Any] = {"progress": progress} if name in TRAINABLE else {}
+    for i, value in enumerate(values):
         number, setting = _NUMBER.fullmatch(value), value.removeprefix("no-")
         word = next((field for field, kind in types.items() if value in get_args(kind)), None)
-        if number and not settings:
+        if number and i == 0:
             settings[next(field for field, kind in types.items() if kind is int)] = int(number[1])
         elif types.get(setting) is bool:
             settings[setting] = setting == value
@@ -95,16 +105,26 @@ def _parse_step(text: str, space: VectorSpace) -> Codec:
             settings[word] = value
         else:
             raise UsageError(f"“{value}” is not a setting of the codec “{name}”. Give a number, as in pca:64.")
-    return CODECS[name](space, **settings)
+    return kind(space, **settings)
 
 
-def find_codec(folder: Folder, store: Store, wanted: str | Codec) -> Codec:
+def _trainable(name: str) -> type[Codec]:
+    try:
+        # By its name, so that a server, which trains nothing, does not depend on torch.
+        found: type[Codec] = import_module("lookalike.learn.codecs").TRAINABLE[name]
+    except ImportError as e:
+        raise MissingExtraError("learn", f"The codec “{name}”") from e
+    return found
+
+
+def find_codec(folder: Folder, store: Store, wanted: str | Codec, progress: Progress = SILENT) -> Codec:
     """Return a codec that is fitted to the embeddings of a collection, or that of another collection.
 
     Args:
         folder: of the collection.
         store: of the collection.
         wanted: a fitted codec; its name and settings, see `parse_codec`; or the path of a compressed collection.
+        progress: receives the stage ``"training"`` of a codec that is trained.
 
     Raises:
         UsageError: the codec is unknown or does not fit the embeddings, or the collection is empty or cannot be compressed.
@@ -122,9 +142,17 @@ def find_codec(folder: Folder, store: Store, wanted: str | Codec) -> Codec:
             )
         codec = other.codec
     else:
+        unfitted = parse_codec(wanted, space, progress)
         sample = draw(store, SAMPLE)
+        if any(part.partition(":")[0].strip() in LABELLED for part in wanted.split("+")):
+            labelled = [item for item in sample if item.label is not None]
+            if sample and not labelled:
+                raise UsageError(
+                    f"The codec {wanted} learns from labels, and no image of “{folder.name}” has one. Index the images with"
+                    " --labels, or use a codec such as pca:64."
+                )
+            sample = labelled
         labels = [item.label for item in sample if item.label is not None]
-        unfitted = parse_codec(wanted, space)
         embeddings = replaceable.embeddings([item.id for item in sample])
         codec = unfitted.fit(embeddings, labels if len(labels) == len(sample) else None)
     if codec.embeddings != space or codec.name == NoCodec.name:

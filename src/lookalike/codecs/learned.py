@@ -18,6 +18,9 @@ MAX_LAYERS = 8
 
 MAX_WIDTH = 2**14
 
+METHODS = "learned", "crs", "cbs", "dsh", "dtsh", "parametric-umap"
+"""Ways to fit the weights; ``learned`` is any other."""
+
 
 @dataclass(frozen=True, eq=False)
 class Learned(Codec):
@@ -29,17 +32,20 @@ class Learned(Codec):
     Attributes:
         output: the metric of the vectors; hamming keeps the signs of the last layer.
         layers: see `of`.
+        method: how the weights were fitted, one of `METHODS`; for people.
     """
 
     name: ClassVar[str] = "learned"
 
     output: Metric = Metric.EUCLIDEAN
     layers: tuple[Affine, ...] = ()
+    method: str = METHODS[0]
 
     def __post_init__(self) -> None:
         """Check the settings."""
         check_floats(self.name, self.embeddings)
         check_choice("The output of “learned”", self.output, tuple(Metric))
+        check_choice("The method of “learned”", self.method, METHODS)
         if not 1 <= len(self.layers) <= MAX_LAYERS:
             raise UsageError(f"“learned” has 1 to {MAX_LAYERS} layers, not {len(self.layers)}. Train them, and use of.")
         shapes = [layer.matrix.shape for layer in self.layers]
@@ -57,6 +63,7 @@ class Learned(Codec):
         embeddings: VectorSpace,
         output: Metric,
         layers: Sequence[tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]],
+        method: str = METHODS[0],
     ) -> Self:
         """Make a codec of trained weights.
 
@@ -64,16 +71,17 @@ class Learned(Codec):
             embeddings: metric and dimension of the embeddings.
             output: the metric of the vectors; hamming keeps signs.
             layers: of each layer the matrix ``(inputs, outputs)``, the transpose of torch's weight, and the bias.
+            method: how they were fitted, one of `METHODS`.
 
         Raises:
             UsageError: the layers do not fit together.
         """
         maps = [Affine.of(np.asarray(matrix, np.float64), np.asarray(bias, np.float64)) for matrix, bias in layers]
-        return cls(embeddings, output, tuple(maps))
+        return cls(embeddings, output, tuple(maps), method)
 
     def __str__(self) -> str:
         """Name the codec and its settings."""
-        return f"learned to {self.space.dimension} {'bits' if self.output is Metric.HAMMING else 'floats'}"
+        return f"{self.method} to {self.space.dimension} {'bits' if self.output is Metric.HAMMING else 'floats'}"
 
     @property
     def space(self) -> VectorSpace:
@@ -106,12 +114,15 @@ class Learned(Codec):
         arrays: Arrays = {}
         for number, layer in enumerate(self.layers):
             arrays |= {f"{number}.{name}": array for name, array in layer.arrays().items()}
-        return {"output": str(self.output), "layers": [layer.matrix.shape[1] for layer in self.layers]}, arrays
+        widths = [layer.matrix.shape[1] for layer in self.layers]
+        return {"output": str(self.output), "layers": widths, "method": self.method}, arrays
 
     @classmethod
     def restore(cls, state: Reader, embeddings: VectorSpace) -> Self:
         """See `Codec.restore`."""
         output = Metric(state.choice("output", map(str, Metric)))
+        # Codecs of earlier versions do not say it.
+        method = state.choice("method", METHODS) if "method" in state.settings else METHODS[0]
         widths = state.settings.pop("layers", None)
         if not isinstance(widths, list) or not 1 <= len(widths) <= MAX_LAYERS:
             raise state.damaged(f"layers is not a list of 1 to {MAX_LAYERS} numbers")
@@ -123,4 +134,4 @@ class Learned(Codec):
             layers.append(Affine.restore(part, inputs, outputs))
             part.finish()
             inputs = outputs
-        return cls(embeddings, output, tuple(layers))
+        return cls(embeddings, output, tuple(layers), method)

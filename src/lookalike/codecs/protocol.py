@@ -84,7 +84,7 @@ class Codec(ABC):
     # ---- what a codec does
 
     @abstractmethod
-    def fit(self, embeddings: Embeddings, labels: Sequence[str] | None = None) -> Self:
+    def fit(self, embeddings: Embeddings, labels: Sequence[str] | None = None) -> "Codec":
         """Fit the codec to embeddings, and return the fitted codec.
 
         Args:
