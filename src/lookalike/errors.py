@@ -39,6 +39,8 @@ _PLAIN_REASONS = (
     (r"Input should be greater than or equal to ", "must be at least "),
     (r"Input should be less than or equal to ", "must be at most "),
     (r"Input should be ", "must be "),
+    (r"\w+ should have at least 1 item after validation, not 0", "must not be empty"),
+    (r"\w+ should have (at least|at most) (\d+) items? after validation, not (\d+)", r"must have \1 \2 values, not \3"),
     (r"String should ", "must "),
 )
 
