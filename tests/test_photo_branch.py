@@ -12,7 +12,7 @@ from torch import Tensor
 import pocket_encoder
 import tiny_run
 from lookalike.encoders import Encoder
-from lookalike.errors import MismatchError, RecipeError
+from lookalike.errors import MismatchError, NotFoundError, RecipeError
 from lookalike.learn import data, loop, networks, recipe, soft_labels, stage_run, teaching
 from lookalike.learn.distributed import ONE_DEVICE, connect
 from lookalike.learn.embedded import embed_once
@@ -85,6 +85,7 @@ def test_training_begins_nearer_to_the_photos_than_random_weights(tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ("network.neck=true", "set network.neck: false"),
         ("network.dimension=32", "set network.dimension: 48"),
         ("data.mean=[0.5, 0.5, 0.5]", "data.mean"),
         ("network.crop_ink=null", "set data.size: 32, or network.crop_ink"),
@@ -96,12 +97,14 @@ def test_a_network_that_does_not_fit_the_photos_is_refused(tmp_path: Path, chang
         stage_run.check(recipe.read(write(tmp_path), [change]))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"), [("network.neck=true", "network.neck: false"), ("data.pseudo_sketches=null", "add sketches")]
-)
-def test_a_recipe_without_a_sketch_branch_to_fit_is_refused(tmp_path: Path, change: str, message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
-        recipe.read(write(tmp_path, losses=[{"kind": "cross_entropy"}]), [change])
+def test_an_encoder_of_photos_that_does_not_exist_is_reported_first(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="genral"):
+        stage_run.check(recipe.read(write(tmp_path), ["photos=genral", "network.neck=true"]))
+
+
+def test_a_recipe_without_a_sketch_branch_to_fit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="add sketches"):
+        recipe.read(write(tmp_path, losses=[{"kind": "cross_entropy"}]), ["data.pseudo_sketches=null"])
 
 
 @pytest.mark.parametrize("kind", ["relational_distillation", "soft_labels"])

@@ -63,6 +63,11 @@ def load(recipe: Recipe) -> Encoder | None:
         raise MismatchError(
             f"photos: “{card.name}” gives bits, several outputs or the mean of crops; name an encoder of one vector of floats."
         )
+    if recipe.head or network.neck or not network.unit:
+        raise MismatchError(
+            "photos: the network's last layer is fitted to vectors of length 1; set network.neck: false, and leave out network.unit and"
+            " head."
+        )
     if network.dimension != card.dimension:
         raise MismatchError(
             f"photos: “{card.name}” gives {card.dimension} numbers, not {network.dimension}; "

@@ -120,8 +120,8 @@ def check(recipe: Recipe) -> None:
     """
     if recipe.start is None:
         check_weights(recipe.network)
-    data.check_sources(recipe)
     photo_branch.load(recipe)
+    data.check_sources(recipe)
     if len(recipe.stages) > 1:
         bare = recipe.network
         if isinstance(bare, PublicNetwork):

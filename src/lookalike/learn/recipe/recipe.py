@@ -114,9 +114,6 @@ class Recipe(Part):
                 msg = f"the loss {kinds[0]} follows the photos of an encoder; name it by photos: ENCODER, or leave the loss out"
                 raise ValueError(msg)
             return
-        if self.head or self.network.neck or not self.network.unit:
-            msg = "photos fits the network's last layer to vectors of length 1; set network.neck: false, and leave out network.unit and head"
-            raise ValueError(msg)
         for stage in self.stages:
             if not stage.data.has_sketches or stage.data.quarter_turns:
                 msg = "photos trains a sketch branch; add sketches or data.pseudo_sketches, and leave out data.quarter_turns"
