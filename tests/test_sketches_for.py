@@ -285,6 +285,7 @@ def test_missing_images_are_named(tmp_path: Path, photos: Path, pocket: Path) ->
         path.unlink()
     with pytest.raises(DataError, match=r"44 different images .*20 others cannot be read, the first of them: .*\.png"):
         train_sketches(recipe(tmp_path / "shop"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_images_that_changed_are_left_out(tmp_path: Path, photos: Path, pocket: Path) -> None:
@@ -352,6 +353,8 @@ def test_an_earlier_run_another_encoder_and_no_collection_are_refused(
         train_sketches(recipe(shop), run.encoder.parent)
     with pytest.raises(MismatchError, match="another encoder"):
         train_sketches(recipe(shop, fingerprint="0" * 64), tmp_path / "run")
+    with pytest.raises(MismatchError, match=r"is finished, .* begin another run"):
+        resume_sketches(recipe(shop, fingerprint="0" * 64), run.encoder.parent)
     with pytest.raises(NotFoundError, match="no collection"):
         train_sketches(recipe(tmp_path / "none"), tmp_path / "run")
     with pytest.raises(RecipeError, match="not part of a study"):

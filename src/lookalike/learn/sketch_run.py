@@ -145,6 +145,7 @@ def train_sketches(recipe: SketchRecipe, folder: Path, progress: Progress = SILE
     """
     RunFolder(folder).check_new()
     source = _Source.open(recipe)
+    source.check_files()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         atomic.write_text(folder / RECIPE, source.recipe.absolute().to_yaml())
@@ -155,7 +156,16 @@ def train_sketches(recipe: SketchRecipe, folder: Path, progress: Progress = SILE
 
 def resume_sketches(recipe: SketchRecipe, folder: Path, progress: Progress = SILENT) -> SketchRun:
     """Resume a run that was stopped, with the drawings that it had made; arguments and errors as for `train_sketches`."""
-    return _run(_Source.open(recipe), folder, progress)
+    try:
+        source = _Source.open(recipe)
+    except MismatchError as e:
+        if (folder / _RESULT).exists():
+            raise MismatchError(
+                f"The run in {folder} is finished, and {recipe.sketches_for} has another encoder since, so there is nothing to resume. To"
+                f" follow that encoder, begin another run: lookalike train --sketches-for {quote(recipe.sketches_for)} --to DIR"
+            ) from e
+        raise
+    return _run(source, folder, progress)
 
 
 def _run(source: "_Source", folder: Path, progress: Progress) -> SketchRun:
@@ -259,6 +269,22 @@ class _Source:
             )
         recipe = recipe.model_copy(update={"fingerprint": encoder.fingerprint})
         return cls(recipe, folder, encoder, items, vectors)
+
+    def check_files(self) -> None:
+        """Check that enough files exist, before the run writes anything.
+
+        Raises:
+            DataError: there are too few.
+        """
+        missing = [item.uri for item in self.items if not self._has_file(item)]
+        failures = [f"There is no file {uri!r}." for uri in missing]
+        _check_count(len(self.items) - len(missing), self.folder.path, failures)
+
+    def _has_file(self, item: Item) -> bool:
+        try:
+            return self.folder.file(item).is_file()
+        except (NotFoundError, OSError):
+            return False
 
     @property
     def metric(self) -> Metric:
