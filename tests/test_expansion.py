@@ -93,6 +93,9 @@ def test_the_command_and_the_server_expand_queries(shop: Collection) -> None:
         answer = client.post(address, files=files, data={"k": 4, "expand": 3})
         assert [hit["id"] for hit in answer.json()["hits"]] == expected
         assert client.post(address, files=files, data={"expand": 101}).status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+        for field in ("expand", "k"):
+            refused = client.post(address, json={"item": item.id, field: True})
+            assert refused.json()["detail"] == f"{field}: must be a number, not true or false."
 
 
 def test_a_false_accept_rate_is_refused(shop: Collection) -> None:
@@ -116,7 +119,7 @@ def test_bits_are_not_expanded(tmp_path: Path) -> None:
         expand(store, Query(vectors=np.zeros((1, 1), np.uint8), expand=5), (), Metric.HAMMING)
 
 
-@pytest.mark.parametrize("count", [0, -1, 2.5])
+@pytest.mark.parametrize("count", [0, -1, 2.5, True])
 def test_a_wrong_count_is_refused(count: float) -> None:
     with pytest.raises(UsageError, match="expand must be"):
         Query(vectors=np.zeros((1, 1), np.float32), expand=count)  # type: ignore[arg-type]

@@ -294,6 +294,8 @@ def check_count(name: str, value: object) -> int:
         UsageError: it is not a whole number, or less than 1.
     """
     try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
         number = operator.index(value)  # type: ignore[arg-type]  # raises if it is not a whole number
     except TypeError:
         raise UsageError(f"{name} must be a whole number, not {value!r}.") from None

@@ -28,10 +28,10 @@ from lookalike.stores import Answer, Item
 from lookalike.untrusted.parsing import ParseError, parse_json
 
 MAX_COUNT = 1000
-
-# More are of other classes.
-MAX_EXPAND = 100
 """Maximum number of hits in an answer, and of items on a page."""
+
+MAX_EXPAND = 100
+"""Maximum number of nearest items that expand a query: most items after them are of other classes."""
 
 MAX_EXAMPLES = 100
 """Maximum number of examples of classes in a request."""
@@ -39,7 +39,17 @@ MAX_EXAMPLES = 100
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Attributes = Annotated[dict[Text, Text], Field(max_length=100)]
 
-Distance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+def _refuse_bool(value: object) -> object:
+    """Refuse true and false, which pydantic would take for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_refuse_bool)]
+Number = Annotated[float, BeforeValidator(_refuse_bool)]
+Distance = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 RangeText = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
@@ -111,7 +121,7 @@ class Where(_In):
 
 class _Search(_In):
     item: str | None = Field(None, description="The id of an item of this collection; the answer leaves it out.")
-    k: int | None = Field(None, ge=1, le=MAX_COUNT, description=f"The number of hits; by default {DEFAULT_K}.")
+    k: Whole | None = Field(None, ge=1, le=MAX_COUNT, description=f"The number of hits; by default {DEFAULT_K}.")
     within: Annotated[Within | None, BeforeValidator(_parse_list)] = Field(  # a form holds a list as text
         None,
         description="Instead of k: find all items in a range, up to the server's limit of hits. A distance, two distances"
@@ -125,7 +135,7 @@ class _Search(_In):
     exact: bool | None = Field(
         None, description="Whether to compare every item; by default the collection's budget decides."
     )
-    expand: int | None = Field(
+    expand: Whole | None = Field(
         None,
         ge=1,
         le=MAX_EXPAND,
@@ -185,7 +195,7 @@ class VerifyForm(_In):
     within: Threshold | None = Field(
         None, description="The threshold: the largest distance of the same thing, or a text such as “80%”."
     )
-    false_accept_rate: float | None = Field(
+    false_accept_rate: Number | None = Field(
         None, gt=0, lt=1, description="Instead of within: use the threshold of this false accept rate."
     )
     metric: Metric | None = Field(None, description=_METRIC)
@@ -232,7 +242,7 @@ _SUPPORT = (
 class _Classify(_In):
     item: str | None = Field(None, description="The id of an item of this collection, if there is a support.")
     branch: Literal["photo", "sketch"] | None = Field(None, description=_BRANCH)
-    k: int = Field(5, ge=1, le=MAX_COUNT, description="The maximum number of classes.")
+    k: Whole = Field(5, ge=1, le=MAX_COUNT, description="The maximum number of classes.")
     by: ClassifyBy = Field(
         "example", description="Compare with the nearest example of a class, or with the mean of its examples."
     )
