@@ -183,6 +183,7 @@ def test_json_has_the_documented_fields() -> None:
         "calibrated_on": None,
         "branch": None,
         "note": None,
+        "blank": None,
     }
 
 

@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,13 +66,45 @@ def test_what_only_resembles_a_drawing_does_not_look_drawn() -> None:
     pen = ImageDraw.Draw(sheet)
     pen.ellipse((50, 50, 250, 250), outline="black", width=4)
     assert images.looks_drawn(sheet)
-    red = sheet.copy()
-    ImageDraw.Draw(red).ellipse((60, 60, 240, 240), outline="red", width=4)
-    assert not images.looks_drawn(red)
-    dark = sheet.point(lambda value: 255 - value)  # chalk on a board
-    assert not images.looks_drawn(dark)
+    both = Image.new("RGB", (300, 300), "grey")  # black and white lines, such as the edges of a relief
+    for start, colour in ((50, "black"), (60, "white")):
+        ImageDraw.Draw(both).ellipse((start, start, start + 180, start + 180), outline=colour, width=4)
+    assert not images.looks_drawn(both)
     pen.rectangle((100, 100, 200, 200), fill="black")  # a silhouette
     assert not images.looks_drawn(sheet)
+
+
+PAPERS = {
+    "pencil": ((246, 246, 246), (110, 110, 110), 0),
+    "blue pen": ((250, 250, 250), (25, 50, 170), 0),
+    "grey paper": ((180, 180, 180), (40, 40, 40), 10),
+    "yellow paper": ((238, 222, 172), (50, 45, 45), 10),
+    "chalk": ((30, 45, 40), (235, 235, 228), 4),
+}
+
+
+def draw_again(sketch: Image.Image, paper: Sequence[float], ink: Sequence[float], light: float) -> Image.Image:
+    """Draw a sketch in black on white on other paper, which is lighter on one side."""
+    cover = 1 - np.asarray(sketch.convert("L"))[..., None] / 255
+    slope = np.linspace(-light, light, sketch.width)[None, :, None]
+    noise = np.random.default_rng(0).normal(0, 2, cover.shape)
+    return Image.fromarray(np.uint8(np.clip(paper + (np.array(ink) - paper) * cover + slope + noise, 0, 255)))
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_drawings_in_other_ink_and_on_other_paper_are_cleaned(name: str) -> None:
+    (product,) = sample.catalogue(1, 5)
+    sketch = product.sketch()
+    again = draw_again(sketch, *PAPERS[name])
+    assert images.looks_drawn(again)
+    difference = np.abs(np.asarray(images.clean_sketch(again), np.int16) - np.asarray(sketch.convert("RGB")))
+    assert difference.mean() < 3
+    assert np.abs(np.asarray(again, np.int16) - np.asarray(sketch.convert("RGB"))).mean() > 2 * difference.mean()
+
+
+def test_black_on_white_and_photos_are_not_cleaned(home: Path) -> None:
+    for image in (images.open_image(first(home, kind)) for kind in ("sketches", "photos")):
+        assert images.clean_sketch(image) is image
 
 
 @pytest.mark.parametrize(
@@ -93,7 +125,13 @@ def test_the_image_decides_whether_a_query_is_a_sketch_and_the_answer_says_so(ho
         assert decided.hits == shop.search(sketch, metric=metric, sketch=True).hits
         assert shop.search(sketch, metric=metric, sketch=False).branch == "photo"
         assert shop.search(photo, metric=metric).branch == "photo"
-        assert [answer.branch for answer in shop.search([sketch, photo], metric=metric)] == ["photo", "photo"]
+        both = shop.search([sketch, photo], metric=metric)
+        assert [answer.branch for answer in both] == ["sketch", "photo"]
+        assert both[0].hits == decided.hits
+        with pytest.raises(UsageError, match="looks like a sketch"):
+            shop.search(sketch, metric=metric, far=0.01)
+        with pytest.raises(UsageError, match="measured on pairs of photos"):
+            shop.search(sketch, metric=metric, far=0.01, sketch=True)
         assert shop.search(home / "mug.json", metric=metric).to_dict()["branch"] == "sketch"
         assert shop.search(item=decided[0].item.id).branch is None
         (part,) = shop.stream(Query(images=[sketch], within=la.query.DistanceRange(0, 99), branch="auto"))
@@ -180,6 +218,28 @@ def test_a_sketch_finds_the_nearest_items_by_every_metric_and_index(
 # ---- the command line, and classes
 
 
+def test_a_blank_image_is_said_to_be_blank(home: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (80, 60), (200, 10, 90)).save(tmp_path / "red.jpg")
+    (tmp_path / "empty.json").write_text('{"strokes": []}', encoding="utf-8")
+    with Collection.open(home / "both") as shop:
+        found = [shop.search(tmp_path / name) for name in ("red.jpg", "empty.json")]
+        assert [(one.blank, "blank" in str(one)) for one in found] == [(True, True), (True, True)]
+        assert shop.search(first(home, "photos")).blank is False
+        assert shop.search(item=next(iter(shop)).id).blank is None
+    for arguments in ([str(tmp_path / "red.jpg")], [str(tmp_path), "--within", "9"], [str(tmp_path)]):
+        assert "The image is blank" in CliRunner().invoke(app, ["search", str(home / "both"), *arguments]).stdout
+
+
+def test_the_command_line_decides_each_image_of_a_folder(home: Path, tmp_path: Path) -> None:
+    for kind in ("sketches", "photos"):
+        shutil.copy(first(home, kind), tmp_path / f"{kind}.png")
+    done = CliRunner().invoke(app, ["search", str(home / "both"), str(tmp_path), "--json"])
+    assert "Searching for 1 of 2 images as sketches" in done.stderr
+    assert [tree["branch"] for tree in json.loads(done.stdout)] == ["photo", "sketch"]
+    far = CliRunner().invoke(app, ["search", str(home / "both"), str(home / "mug.json"), "--far", "0.01"])
+    assert "looks like a sketch" in str(far.exception)
+
+
 def test_the_command_line_says_how_to_search_by_a_drawing_that_it_does_not_take(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,7 +260,7 @@ def test_the_command_line_takes_strokes_and_says_how_it_searches(home: Path) -> 
         return subprocess.run(command, cwd=home, capture_output=True, text=True, check=True)
 
     decided = run("mug.json", "--json")
-    assert "Searching as a sketch" in decided.stderr
+    assert "Searching as a sketch, since the file holds the strokes" in decided.stderr
     given = run("mug.json", "--sketch", "--json")
     assert given.stderr == ""
     assert json.loads(given.stdout) == json.loads(decided.stdout)

@@ -45,7 +45,7 @@ def test_each_error_of_a_flat_recipe_is_reported_once_without_follow_on_errors(t
 
 
 def test_a_recipe_without_stages_in_its_list_is_refused(tiny: Path) -> None:
-    with pytest.raises(RecipeError, match="stages: must not be empty$"):
+    with pytest.raises(RecipeError, match=r"stages: must not be empty$"):
         recipe.read(tiny, ["stages=[]"])
 
 

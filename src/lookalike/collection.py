@@ -54,7 +54,7 @@ from lookalike.query import (
     to_texts,
 )
 from lookalike.reindex import Reindexed, adopt, reindex
-from lookalike.search_options import SearchOptions, to_metric, to_query
+from lookalike.search_options import SearchOptions, check_photos, to_metric, to_query
 from lookalike.state import roots
 from lookalike.stores import (
     Answer,
@@ -674,9 +674,11 @@ class Collection:
         vector: np.ndarray | None,
         options: SearchOptions,
     ) -> Answer | list[Answer]:
+        batch, single = ([], False) if image is None else to_batch(image)
+        if options.get("far") is not None and options.get("sketch") is None:
+            check_photos(self.embedder, batch)
         query = to_query(options, self.embedder, by_text=text is not None)
         if image is not None:
-            batch, single = to_batch(image)
             answers = self.answer(replace(query, images=batch))
         elif text is not None:
             single = isinstance(text, str)
@@ -698,7 +700,9 @@ class Collection:
             ImageError, NotFoundError: an image or an item cannot be used.
             UsageError: the query does not fit the collection.
         """
-        query = self._decide_branch(query)
+        return self._by_branch(query, self._answer)
+
+    def _answer(self, query: Query) -> list[Answer]:
         # Each item finds itself, and the distance of the tenth hit shows whether the nearest ones are near by chance.
         own = 1 if query.items else 0
         deeper = replace(
@@ -706,12 +710,13 @@ class Collection:
             k=None if query.k is None else max(query.k, chance.NEIGHBOURS) + own,
             limit=None if query.limit is None else query.limit + own,
         )
-        answers = self.store.search(self._resolve(deeper))
+        resolved, blank = self._resolve(deeper)
+        answers = self.store.search(resolved)
         measured = self._chance(query)
         items: Sequence[str | None] = query.items or [None] * len(answers)
         finished = [
-            self._finish(_without(answer, item, query.limit), query, measured)
-            for answer, item in zip(answers, items, strict=True)
+            replace(self._finish(_without(answer, item, query.limit), query, measured), blank=is_blank)
+            for answer, item, is_blank in zip(answers, items, blank, strict=True)
         ]
         return self._explain_nothing(finished, query.where)
 
@@ -728,7 +733,9 @@ class Collection:
             UsageError: the query has no range, or has several images, texts, items or vectors; the range ends before the
                 distance; or the store cannot stream.
         """
-        query = self._decide_branch(query)
+        _check_query(query)
+        if query.branch == "auto":
+            query = replace(query, branch=self.embedder.decide_branch(query.images[0]) if query.images else "photo")
         if not isinstance(self.store, Streaming):
             raise UsageError(f"The store of “{self.name}” cannot stream answers; search with a limit.")
         no_match = None
@@ -742,9 +749,11 @@ class Collection:
                 no_match = nearest.no_match
             begin = max(after[0], query.within.min)
             query = replace(query, within=DistanceRange(begin, query.within.max))
-        parts = self.store.stream(self._resolve(query))
+        resolved, blank = self._resolve(query)
+        parts = self.store.stream(resolved)
         own = query.items[0] if query.items else None
-        return self._finish_parts((_without(_after(part, after), own) for part in parts), query, no_match)
+        found = (replace(_without(_after(part, after), own), blank=blank[0]) for part in parts)
+        return self._finish_parts(found, query, no_match)
 
     def answer_after(self, query: Query, after: tuple[float, str]) -> Answer:
         """Continue the answer of a range query that its limit cut off, exactly.
@@ -761,22 +770,33 @@ class Collection:
         hits, complete = found[: query.limit], len(found) <= (query.limit or len(found))
         return Answer(hits, query.metric or self.metric, complete=complete, thumbnail=self.folder.thumbnail)
 
-    def _decide_branch(self, query: Query) -> Query:
-        """Return the query with a branch, which its images decide if it has none."""
+    def _by_branch(self, query: Query, answer: Callable[[Query], list[T]]) -> list[T]:
+        """Answer a query; if its images decide the branch, those of each branch together."""
         _check_query(query)
         if query.branch != "auto":
-            return query
-        return replace(query, branch=self.embedder.decide_branch(query.images))
+            return answer(query)
+        branches = [self.embedder.decide_branch(image) for image in query.images]
+        found = dict[int, T]()
+        for branch in sorted(set(branches)):
+            rows = [row for row, own in enumerate(branches) if own == branch]
+            part = replace(query, branch=branch, images=[query.images[row] for row in rows])
+            found |= zip(rows, answer(part), strict=True)
+        return [found[row] for row in range(len(branches))] if branches else answer(replace(query, branch="photo"))
 
-    def _resolve(self, query: Query) -> Query:
-        """Replace a query's images, texts or items by vectors, and the names of its filter by the stored forms."""
+    def _resolve(self, query: Query) -> tuple[Query, Sequence[bool | None]]:
+        """Replace a query's images, texts or items by vectors, and the names of its filter by the stored forms.
+
+        Returns:
+            The query, and for each image whether it has one colour only; none for texts, items and vectors.
+        """
         where = filters.in_stored_form(self.store, query.where)
-        resolved = replace(query, images=(), texts=(), items=(), vectors=self._vectors(query), where=where)
+        vectors, blank = self._vectors(query)
+        resolved = replace(query, images=(), texts=(), items=(), vectors=vectors, where=where)
         if query.expand is None:
-            return resolved
+            return resolved, blank
         metric = query.metric or self.metric
         vectors = expansion.expand(self.store, resolved, query.items, metric)
-        return replace(resolved, vectors=vectors, expand=None)
+        return replace(resolved, vectors=vectors, expand=None), blank
 
     def _explain_nothing(self, answers: list[Answer], where: Filter) -> list[Answer]:
         """Add a note to the answers if no item passes the filter."""
@@ -785,14 +805,16 @@ class Collection:
         note = filters.explain_nothing(self.store, where)
         return [replace(answer, note=note) for answer in answers]
 
-    def _vectors(self, query: Query) -> Vectors:
+    def _vectors(self, query: Query) -> tuple[Vectors, Sequence[bool | None]]:
         if query.vectors is not None:
-            return query.vectors
-        if query.items:
-            return self.store.vectors(query.items)
-        if query.branch == "text":
-            return self.embedder.embed_texts(query.texts)
-        return self.embedder.embed(query.images, query.known_branch)
+            vectors = query.vectors
+        elif query.items:
+            vectors = self.store.vectors(query.items)
+        elif query.branch == "text":
+            vectors = self.embedder.embed_texts(query.texts)
+        else:
+            return self.embedder.embed_queries(query.images, query.known_branch)
+        return vectors, [None] * len(vectors)
 
     def _finish_parts(self, parts: Iterable[Answer], query: Query, no_match: bool | None) -> Iterator[Answer]:
         """Finish the parts of an answer; the part with the nearest hit decides whether something looks like the query."""
@@ -1130,8 +1152,10 @@ class Collection:
     def rank_labels(self, query: Query, by: ClassifyBy = "example") -> list[Ranking]:
         """Rank the ``query.k`` nearest labels for each image, item or vector of a query; see `classify`."""
         fewshot.check_classify_by(by)
-        query = self._decide_branch(query)
-        vectors, labels = self._vectors(query), self.store.labels()
+        return self._by_branch(query, lambda part: self._rank_labels(part, by))
+
+    def _rank_labels(self, query: Query, by: ClassifyBy) -> list[Ranking]:
+        (vectors, _), labels = self._vectors(query), self.store.labels()
         if not labels:
             raise UsageError(
                 f"No item of “{self.name}” has a label. Add images with labels, or choose other examples.",

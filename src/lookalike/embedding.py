@@ -34,6 +34,9 @@ T = TypeVar("T")
 # Fitted images held in memory at a time.
 _IN_MEMORY = 64
 
+# Levels by which JPEG and scaling change the pixels of one colour.
+_NOISE = 4
+
 
 def to_batch(image: ImageSource | Sequence[ImageSource]) -> tuple[list[ImageSource], bool]:
     """Convert one image or several to a list, and return whether it was one."""
@@ -50,11 +53,13 @@ class Embedded:
         paths: the embedded files.
         vectors: ``(len(paths), c)``.
         failures: path and reason of each unusable file.
+        blank: whether each embedded image has one colour only.
     """
 
     paths: tuple[Path, ...]
     vectors: Vectors
     failures: tuple[tuple[Path, str], ...]
+    blank: tuple[bool, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,37 +149,26 @@ class Embedder:
         """The encoder's fingerprint. The vectors of two embedders can be compared only if it is the same."""
         return self.encoder.fingerprint
 
-    def preprocess(self, source: ImageSource) -> UInt8[np.ndarray, "s s 3"]:
-        """Open an image and fit it to the network's input.
+    def preprocess(self, source: ImageSource, branch: Branch = "photo") -> UInt8[np.ndarray, "s s 3"]:
+        """Open an image and fit it to the network's input; a sketch as dark lines on white paper, see `lookalike.images.clean_sketch`.
 
         Raises:
             ImageError, NotFoundError: the image cannot be used.
             UsageError: the source is not an image.
         """
         network = self.encoder.card.input
+        if branch == "sketch":
+            source = images.clean_sketch(images.open_image(source, at_least=network.side))
         return images.load(source, network.side, network.fitting)
 
-    def decide_branch(self, sources: Sequence[ImageSource]) -> Branch:
-        """Return the sketch branch if the encoder has it and all images look drawn, and else the photo branch.
-
-        Images that cannot be used do not count.
-        """
-
-        def looks_drawn(source: ImageSource) -> bool | None:
-            try:
-                return images.looks_drawn(_find_file(source))
-            except (ImageError, NotFoundError, StorageError):
-                return None
-
+    def decide_branch(self, source: ImageSource) -> Branch:
+        """Return the sketch branch if the encoder has it and the image looks drawn; else, or if it cannot be used, the photo branch."""
         if "sketch" not in self.encoder.card.branches:
             return "photo"
-        drawn = False
-        for source in sources:
-            looks = looks_drawn(source)
-            if looks is False:
-                return "photo"
-            drawn = drawn or looks is True
-        return "sketch" if drawn else "photo"
+        try:
+            return "sketch" if images.looks_drawn(_find_file(source)) else "photo"
+        except (ImageError, NotFoundError, StorageError):
+            return "photo"
 
     def embed(self, sources: Sequence[ImageSource], branch: Branch = "photo") -> Vectors:
         """Embed images as queries, in order.
@@ -187,18 +181,24 @@ class Embedder:
             ImageError, NotFoundError: one of them cannot be used.
             UsageError: the encoder does not have the branch, or a source is not an image.
         """
-        return self.project(self._embed(sources, branch))
+        return self.embed_queries(sources, branch)[0]
+
+    def embed_queries(self, sources: Sequence[ImageSource], branch: Branch = "photo") -> tuple[Vectors, list[bool]]:
+        """Embed images as queries, and return whether each has one colour only; arguments and errors as for `embed`."""
+        embeddings, blank = self._embed(sources, branch)
+        return self.project(embeddings), blank
 
     def embed_items(self, sources: Sequence[ImageSource]) -> Rows:
         """Embed images as rows of `lookalike.stores.Store.upsert`, in order; raises as `embed`."""
-        return self.rows.encode(self._embed(sources, "photo"))
+        return self.rows.encode(self._embed(sources, "photo")[0])
 
-    def _embed(self, sources: Sequence[ImageSource], branch: Branch) -> Vectors:
-        parts = [self._embed_array(self._no_images, branch)]
+    def _embed(self, sources: Sequence[ImageSource], branch: Branch) -> tuple[Vectors, list[bool]]:
+        parts, blank = [self._embed_array(self._no_images, branch)], list[bool]()
         for start in range(0, len(sources), _IN_MEMORY):
-            batch = [self.preprocess(_find_file(source)) for source in sources[start : start + _IN_MEMORY]]
+            batch = [self.preprocess(_find_file(source), branch) for source in sources[start : start + _IN_MEMORY]]
             parts.append(self._embed_array(np.stack(batch), branch))
-        return np.concatenate(parts)
+            blank += map(_is_blank, batch)
+        return np.concatenate(parts), blank
 
     def project(self, embeddings: Embeddings) -> Vectors:
         """Convert embeddings to vectors of queries; see `lookalike.codecs.Codec.project`.
@@ -235,29 +235,31 @@ class Embedder:
 
         def read(path: Path) -> UInt8[np.ndarray, "s s 3"] | LookalikeError:
             try:
-                return self.preprocess(path)
+                return self.preprocess(path, branch)
             except (ImageError, NotFoundError, StorageError) as e:
                 return e
 
-        def embed_group(group: Sequence[Path]) -> tuple[Sequence[Path], list[LookalikeError | None], Vectors]:
+        def embed_group(group: Sequence[Path]) -> tuple[Sequence[Path], list[LookalikeError | bool], Vectors]:
             results = [read(path) for path in group]
             fitted = [result for result in results if not isinstance(result, LookalikeError)]
-            errors = [result if isinstance(result, LookalikeError) else None for result in results]
-            return group, errors, self.embed_batch(np.stack(fitted), branch) if fitted else parts[0]
+            outcomes = [one if isinstance(one, LookalikeError) else _is_blank(one) for one in results]
+            return group, outcomes, self.embed_batch(np.stack(fitted), branch) if fitted else parts[0]
 
         embedded: list[Path] = []
+        blank: list[bool] = []
         failures: list[tuple[Path, str]] = []
         parts = [self.embed_array(self._no_images, branch)]
         with closing(prefetch_map(embed_group, self._divide(paths, branch))) as results:
-            for group, errors, vectors in results:
+            for group, outcomes, vectors in results:
                 parts.append(vectors)
-                for path, error in zip(group, errors, strict=True):
-                    if error is None:
-                        embedded.append(path)
+                for path, outcome in zip(group, outcomes, strict=True):
+                    if isinstance(outcome, LookalikeError):
+                        failures.append((path, str(outcome)))
                     else:
-                        failures.append((path, str(error)))
+                        embedded.append(path)
+                        blank.append(outcome)
                 progress.advance("embedding", len(embedded) + len(failures), len(paths))
-        return Embedded(tuple(embedded), np.concatenate(parts), tuple(failures))
+        return Embedded(tuple(embedded), np.concatenate(parts), tuple(failures), tuple(blank))
 
     def embed_array(self, batch: UInt8[np.ndarray, "n s s 3"], branch: Branch = "photo") -> Vectors:
         """Embed images that are fitted to the network's input as queries, on all cores.
@@ -345,14 +347,17 @@ class Embedder:
         """
         if not isinstance(false_accept_rate, Real):
             raise UsageError(f"A false accept rate is a number, such as 0.01, not {type(false_accept_rate).__name__}.")
+        if branch != "photo":
+            what = {"sketch": "a sketch", "text": "a text"}[branch]
+            raise UsageError(
+                f"False accept rates are measured on pairs of photos, and {what} lies farther from photos. Give a distance."
+            )
         calibration = self.calibration(branch, prefer)
         if calibration is None:
-            of_photos = f"the {self.metric} metric with the codec “{self.codec.name}”"
-            what = {"photo": of_photos, "sketch": "sketches", "text": "texts"}[branch]
             raise UsageError(
-                f"The encoder “{self.name}” is not calibrated for {what}, so the false accept rate of a distance is"
-                " unknown. Give a distance.",
-                "" if branch == "text" else "To calibrate it: lookalike calibrate.",
+                f"The encoder “{self.name}” is not calibrated for the {self.metric} metric with the codec “{self.codec.name}”, so the"
+                " false accept rate of a distance is unknown. Give a distance.",
+                "To calibrate it: lookalike calibrate.",
             )
         for rate, distance in calibration.distance_at_false_accept_rate.items():
             if float(rate) == false_accept_rate:
@@ -379,6 +384,11 @@ class Embedder:
         if false_accept_rate is not None:
             return DistanceRange(0, self.distance_at(false_accept_rate, branch))
         return None if within is None else DistanceRange.parse(within, self.space)
+
+
+def _is_blank(fitted: UInt8[np.ndarray, "s s 3"]) -> bool:
+    """Return whether an image has one colour only, but for the noise of its compression."""
+    return bool((np.ptp(fitted, axis=(0, 1)) <= _NOISE).all())
 
 
 def _find_file(source: ImageSource) -> ImageSource:

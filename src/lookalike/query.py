@@ -210,7 +210,7 @@ class Query:
         items: ids of items of the collection to search for; an item is not among its own answers.
         vectors: ``(q, c)``, vectors to search for.
         branch: the branch that embeds the query. Distances of sketches and texts have no calibrated probability. “auto” lets
-            the images decide: they are sketches if all of them look drawn and the encoder has a sketch branch.
+            each image decide: it is a sketch if it looks like a line drawing and the encoder has a sketch branch.
         metric: by default the collection's metric.
         k: number of nearest items; `DEFAULT_K` if neither this nor ``within`` is given.
         within: find all items in this range of distances instead of k.
@@ -293,9 +293,9 @@ def check_count(name: str, value: object) -> int:
     Raises:
         UsageError: it is not a whole number, or less than 1.
     """
+    if isinstance(value, bool | np.bool_):
+        raise UsageError(f"{name} must be a whole number, not {value!r}.")
     try:
-        if isinstance(value, bool | np.bool_):
-            raise TypeError
         number = operator.index(value)  # type: ignore[arg-type]  # raises if it is not a whole number
     except TypeError:
         raise UsageError(f"{name} must be a whole number, not {value!r}.") from None

@@ -6,6 +6,8 @@ from typing import Literal, TypedDict
 
 from lookalike.embedding import Embedder
 from lookalike.errors import UsageError
+from lookalike.images import ImageSource
+from lookalike.images.sources import name_source
 from lookalike.metric import Metric
 from lookalike.query import ALL, Branch, Filter, Query, Within, to_branch, to_texts
 
@@ -17,8 +19,8 @@ class SearchOptions(TypedDict, total=False):
         k: number of nearest items; 10 by default.
         within: find all items in this range instead of k: ``0.35``, ``"0.1..0.3"`` or ``"80%"``.
         far: find all items within the distance of this false accept rate, such as ``0.01``.
-        sketch: whether the images are sketches. By default the images decide: they are sketches if all of them are thin
-            dark lines on white paper and the encoder has a sketch branch; `Answer.branch` says so.
+        sketch: whether the images are sketches. By default each image decides: it is a sketch if it looks like a line drawing
+            and the encoder has a sketch branch; `Answer.branch` says so.
         label: search only items with this label, or with one of these labels.
         where: search only items with these attributes, or items that pass this `Filter`.
         metric: by default the collection's metric.
@@ -88,6 +90,20 @@ def check_expand(far: float | None, expand: int | None) -> None:
             "A false accept rate holds for the distance of two images, and an expanded query is a mean of images. Leave out far (--far)"
             " or expand (--expand)."
         )
+
+
+def check_photos(embedder: Embedder, images: Sequence[ImageSource]) -> None:
+    """Refuse sketches among images that are searched for by a false accept rate, which holds for photos.
+
+    Raises:
+        UsageError: an image looks like a sketch.
+    """
+    for image in images:
+        if embedder.decide_branch(image) == "sketch":
+            raise UsageError(
+                f"{name_source(image)} looks like a sketch, and a false accept rate holds for photos. Give a distance (--within), or say"
+                " that it is a photo: sketch=False (--photo)."
+            )
 
 
 def to_metric(metric: Metric | str | None) -> Metric | None:

@@ -12,7 +12,6 @@ from lookalike.collection import Collection
 from lookalike.errors import NotFoundError
 from lookalike.metric import Metric, format_distance
 from lookalike.stores import Answer, Hit, Item
-from lookalike.stores.answer import NO_MATCH
 from lookalike.tables import plural
 
 
@@ -55,8 +54,8 @@ def print_stream(collection: Collection, parts: Iterable[Answer], query: Path | 
             continue
         if empty:
             _print_images(collection, part, query)
-            if part.no_match:
-                output.stdout.print(NO_MATCH, style="yellow")
+            for warning in part.warnings():
+                output.stdout.print(warning, style="yellow")
         missing = {hit.item.id for hit in part if is_missing(collection, hit.item)}
         header, rows = part.table(lambda hit: _describe(collection, hit, missing=hit.item.id in missing), limit=None)  # noqa: B023 -- called at once
         output.print_table(rows, header, show_header=empty)

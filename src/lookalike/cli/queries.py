@@ -12,7 +12,7 @@ from lookalike import images
 from lookalike.cli.options import check_local
 from lookalike.errors import ImageError, NotFoundError, StorageError
 from lookalike.progress import Progress
-from lookalike.query import Query
+from lookalike.query import Branch, Query
 from lookalike.stores import Answer
 from lookalike.unicode_forms import to_path
 
@@ -121,14 +121,21 @@ def find(given: Sequence[str], *, drawings: bool = False) -> tuple[list[Source],
 
 
 def answer(
-    collection: "Collection", query: Query, sources: Sequence[Source], progress: Progress, *, single: bool
+    collection: "Collection",
+    query: Query,
+    sources: Sequence[Source],
+    branches: Sequence[Branch],
+    progress: Progress,
+    *,
+    single: bool,
 ) -> list[Answered]:
-    """Answer a query for each image; embed and search them together.
+    """Answer a query for each image; embed and search those of one branch together.
 
     Args:
         collection: is searched.
         query: the query without images and texts.
         sources: the images, or one text.
+        branches: the branch of each.
         progress: receives the stages ``"embedding"`` and ``"searching"``.
         single: raise the error of the only image or text.
 
@@ -139,36 +146,47 @@ def answer(
         ImageError, NotFoundError: the only image cannot be used.
     """
     if single:
-        (only,) = collection.answer(sources[0].to_query(query))
+        (only,) = collection.answer(sources[0].to_query(replace(query, branch=branches[0])))
         return [Answered(sources[0], only)]
+    found = dict[int, Answered]()
+    for branch in sorted(set(branches)):
+        rows = [row for row, own in enumerate(branches) if own == branch]
+        part = _answer(collection, replace(query, branch=branch), [sources[row] for row in rows], progress)
+        found |= zip(rows, part, strict=True)
+    return [found[row] for row in range(len(sources))]
+
+
+def _answer(collection: "Collection", query: Query, sources: Sequence[Source], progress: Progress) -> list[Answered]:
+    """Answer a query for each image, all of one branch."""
     results = _embed(collection, query, sources, progress)
     found = [Answered(source, error=result if isinstance(result, str) else "") for source, result in results]
     usable = [(i, result) for i, (_, result) in enumerate(results) if not isinstance(result, str)]
     for start in range(0, len(usable), _BATCH):
         batch = usable[start : start + _BATCH]
-        vectors = np.stack([vector for _, vector in batch])
-        for (i, _), one in zip(batch, collection.answer(replace(query, vectors=vectors)), strict=True):
-            found[i] = Answered(sources[i], replace(one, branch=query.known_branch))
+        vectors = np.stack([vector for _, (vector, _) in batch])
+        for (i, (_, blank)), one in zip(batch, collection.answer(replace(query, vectors=vectors)), strict=True):
+            found[i] = Answered(sources[i], replace(one, branch=query.known_branch, blank=blank))
         progress.advance("searching", start + len(batch), len(usable))
     return found
 
 
 def _embed(
     collection: "Collection", query: Query, sources: Sequence[Source], progress: Progress
-) -> list[tuple[Source, np.ndarray | str]]:
-    """Return the vector of each image, or the reason why it cannot be used."""
+) -> list[tuple[Source, tuple[np.ndarray, bool] | str]]:
+    """Return the vector of each image and whether it has one colour only, or the reason why it cannot be used."""
     embedder = collection.embedder
     paths = [source.image for source in sources if isinstance(source.image, Path)]
     embedded = embedder.embed_files(paths, query.known_branch, progress)
-    failures, vectors = dict(embedded.failures), iter(embedded.vectors)
+    failures, usable = dict(embedded.failures), zip(embedded.vectors, embedded.blank, strict=True)
 
-    def embed(image: Path | bytes | None) -> np.ndarray | str:
+    def embed(image: Path | bytes | None) -> tuple[np.ndarray, bool] | str:
         assert image is not None  # noqa: S101 -- a text is the only source
         if isinstance(image, Path):
-            return failures[image] if image in failures else np.asarray(next(vectors))
+            return failures[image] if image in failures else next(usable)
         try:
-            return np.asarray(embedder.embed([image], query.known_branch)[0])
+            (vector,), (blank,) = embedder.embed_queries([image], query.known_branch)
         except (ImageError, NotFoundError, StorageError) as e:
             return str(e)
+        return vector, blank
 
     return [(source, embed(source.image)) for source in sources]

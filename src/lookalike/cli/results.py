@@ -12,7 +12,7 @@ from lookalike.cli.queries import Answered, Source
 from lookalike.collection import Collection
 from lookalike.errors import LookalikeError, StorageError, UsageError, reason_of
 from lookalike.progress import Progress
-from lookalike.stores.answer import NO_MATCH, Answer, Hit
+from lookalike.stores.answer import Answer, Hit
 
 Writer = Callable[[Path, Collection, Sequence[Answered], Progress], None]
 
@@ -27,6 +27,7 @@ _COLUMNS = {
     "probability": "number",
     "closeness": "number",
     "no_match": "boolean",
+    "blank": "boolean",
     "missing": "boolean",
     "id": "text",
     "attributes": "attributes",
@@ -99,6 +100,7 @@ def _rows(collection: Collection, found: Sequence[Answered]) -> Iterator[dict[st
             yield empty | {"error": one.error or None}
         for rank, hit in enumerate(one.answer or (), 1):
             facts = hit.to_dict() | {"rank": rank, "no_match": one.answer and one.answer.no_match}
+            facts["blank"] = one.answer and one.answer.blank
             facts["path"] = str(answers.image_path(collection, hit.item))
             facts["missing"] = answers.is_missing(collection, hit.item)
             yield empty | {name: facts[name] for name in _COLUMNS if name in facts}
@@ -172,7 +174,7 @@ def _sections(collection: Collection, found: Sequence[Answered], progress: Progr
         if answer is None:
             yield {"name": one.name, "note": one.error, "query": None, "hits": []}
         else:
-            note = "Nothing found." if not answer else NO_MATCH if answer.no_match else None
+            note = " ".join([*answer.warnings(), *([] if answer else ["Nothing found."])]) or None
             hits = [_hit_figure(collection, answer, hit) for hit in answer]
             yield {"name": one.name, "note": note, "query": _query_figure(one.source), "hits": hits}
         progress.advance("writing", done, len(found))

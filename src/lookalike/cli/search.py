@@ -1,12 +1,13 @@
 """The command search: find the images of a collection that look like an image, or that a text describes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lookalike import images
 from lookalike.cli import answers, output, queries, results
 from lookalike.cli.options import (
     Far,
@@ -29,7 +30,7 @@ from lookalike.collection import Collection
 from lookalike.embedding import Embedder
 from lookalike.errors import UsageError
 from lookalike.query import Branch, Query, to_branch
-from lookalike.search_options import check_expand
+from lookalike.search_options import check_expand, check_photos
 from lookalike.tables import plural
 
 commands = typer.Typer()
@@ -61,7 +62,7 @@ class Options:
         bool | None,
         typer.Option(
             "--sketch/--photo",
-            help="The images are sketches, or photos. Default: sketches if all are thin dark lines on white paper, and the encoder"
+            help="The images are sketches, or photos. Default: each image that looks like a line drawing is a sketch, if the encoder"
             " has a sketch branch.",
             show_default=False,
         ),
@@ -121,19 +122,22 @@ def search(given: Options) -> None:
 
 def _search(given: Options) -> None:
     write = results.find_writer(given.out) if given.out else None
-    images = given.images or []
+    arguments = given.images or []
     drawings = given.sketch is True
-    sources, notes = queries.find(images, drawings=drawings) if given.text is None else ([Source(given.text, None)], [])
+    sources, notes = (
+        queries.find(arguments, drawings=drawings) if given.text is None else ([Source(given.text, None)], [])
+    )
     for note in notes:
         output.stderr.print(note, style="yellow")
     with Collection.open(given.name) as collection:
-        query = _query(collection, given, sources)
-        single = given.text is not None or queries.is_single(images)
+        branches = _branches(collection.embedder, given, sources)
+        query = _query(collection, given, branches)
+        single = given.text is not None or queries.is_single(arguments)
         if single and write is None and query.within is not None and collection.searches_exactly(query.exact):
-            _stream(collection, query, sources[0], given)
+            _stream(collection, replace(query, branch=branches[0]), sources[0], given)
             return
         with output.progress_bar() as progress:
-            found = queries.answer(collection, query, sources, progress, single=single)
+            found = queries.answer(collection, query, sources, branches, progress, single=single)
         if found and all(one.answer is None or one.answer.exact for one in found):
             _suggest_index(collection, given)
         if write is not None and given.out is not None:
@@ -146,48 +150,62 @@ def _search(given: Options) -> None:
         else:
             _print(collection, found, single=single)
         if not given.json:
-            _suggest_sketch(collection, query, given, found)
+            _suggest_sketch(collection, given, found)
             output.print_scope(collection.embedder)
     if found and all(one.answer is None for one in found):
         raise typer.Exit(1)
 
 
-def _query(collection: Collection, given: Options, sources: Sequence[Source]) -> Query:
-    """Return the query, still without images."""
+def _query(collection: Collection, given: Options, branches: Sequence[Branch]) -> Query:
+    """Return the query, still without images and their branches."""
     embedder = collection.embedder.with_metric(given.metric)
-    branch = _branch(embedder, given, sources)
     note_distance(given.within, embedder.space)
     where = parse_filter(given.label, given.where, given.id)
     check_filter(collection, where, json=given.json)
     return Query(
-        branch=branch,
         metric=given.metric,
         k=given.k,
-        within=embedder.distance_range(given.within, given.far, branch),
+        within=embedder.distance_range(given.within, given.far, branches[0]),
         where=where,
         exact=given.exact,
         expand=given.expand,
     )
 
 
-def _branch(embedder: Embedder, given: Options, sources: Sequence[Source]) -> Branch:
-    """Return the branch of the query; if the images decide that they are sketches, say so."""
+def _branches(embedder: Embedder, given: Options, sources: Sequence[Source]) -> list[Branch]:
+    """Return the branch of each query; if images decide that they are sketches, say so."""
     by_text = given.text is not None
-    if by_text or given.sketch is not None or given.far is not None:  # only photos have false accept rates
-        return to_branch(bool(given.sketch), by_text=by_text)
-    branch = embedder.decide_branch([source.image for source in sources if source.image is not None])
-    if branch == "sketch":
-        what = "a sketch" if len(sources) == 1 else "sketches"
-        output.stderr.print(f"Searching as {what}, by thin dark lines on white. Otherwise add --photo.", style="yellow")
-    return branch
+    if by_text or given.sketch is not None:
+        return [to_branch(bool(given.sketch), by_text=by_text)] * len(sources)
+    found = [source.image for source in sources if source.image is not None]
+    if given.far is not None:
+        check_photos(embedder, found)
+        return ["photo"] * len(found)
+    branches = [embedder.decide_branch(image) for image in found]
+    sketches = [image for image, branch in zip(found, branches, strict=True) if branch == "sketch"]
+    if sketches:
+        output.stderr.print(_describe_sketches(sketches, len(found)), style="yellow")
+    return branches
 
 
-def _suggest_sketch(collection: Collection, query: Query, given: Options, found: Sequence[Answered]) -> None:
-    """Suggest --sketch on stderr if nothing looks like an image that its content made a photo: pencil is too pale to be taken for ink."""
-    searched_as_photo = (
-        query.branch == "photo" and given.sketch is None and "sketch" in collection.embedder.encoder.card.branches
-    )
-    if searched_as_photo and any(one.answer is not None and one.answer.no_match for one in found):
+def _describe_sketches(sketches: Sequence[Path | bytes], count: int) -> str:
+    """Say that some of the images are searched for as sketches, and why."""
+    if count > 1:
+        all_are = len(sketches) == count
+        which = f"all {count:,} images as sketches" if all_are else f"{len(sketches):,} of {count:,} images as sketches"
+        other = "If they are photos, add --photo." if all_are else "For all images alike, add --sketch or --photo."
+        return f"Searching for {which}, since they are drawings. {other}"
+    if images.is_drawing(images.read_bytes(sketches[0])):
+        return "Searching as a sketch, since the file holds the strokes of a drawing."
+    return "Searching as a sketch, since it looks like a line drawing. If it is a photo, add --photo."
+
+
+def _suggest_sketch(collection: Collection, given: Options, found: Sequence[Answered]) -> None:
+    """Suggest --sketch on stderr if nothing looks like an image that its content made a photo."""
+    if given.sketch is not None or "sketch" not in collection.embedder.encoder.card.branches:
+        return
+    answers_of_photos = [one.answer for one in found if one.answer is not None and one.answer.branch == "photo"]
+    if any(one.no_match and not one.blank for one in answers_of_photos):
         output.stderr.print("Searched as a photo. If it is a drawing, add --sketch.", style="yellow")
 
 

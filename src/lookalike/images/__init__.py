@@ -9,7 +9,7 @@ Colour profiles are ignored: encoders are trained on images opened the same way,
 """
 
 from lookalike.images.decoding import claimed_pixels, dimensions, is_animated, open_image, read_bytes
-from lookalike.images.drawn import looks_drawn
+from lookalike.images.drawn import clean_sketch, looks_drawn
 from lookalike.images.finding import SUFFIXES, Found, describe_not_taken, find, survey
 from lookalike.images.fitting import Fit, Fitting, Interpolation, Resizing, load
 from lookalike.images.formats import media_type
@@ -34,6 +34,7 @@ __all__ = [
     "Stroke",
     "Strokes",
     "claimed_pixels",
+    "clean_sketch",
     "describe_not_taken",
     "dimensions",
     "find",

@@ -37,7 +37,7 @@ class _Image:
     branch: Branch | None
 
     def decide_branch(self, embedder: Embedder) -> Branch:
-        return self.branch or embedder.decide_branch([self.content])
+        return self.branch or embedder.decide_branch(self.content)
 
 
 _Source = _Image | str

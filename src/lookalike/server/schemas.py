@@ -42,7 +42,7 @@ Attributes = Annotated[dict[Text, Text], Field(max_length=100)]
 
 def _refuse_bool(value: object) -> object:
     """Refuse true and false, which pydantic would take for 1 and 0."""
-    if isinstance(value, bool):
+    if value is True or value is False:
         raise ValueError("must be a number, not true or false")
     return value
 
@@ -92,8 +92,8 @@ _METRIC = "The metric; by default the collection's own."
 _PHOTO = "A photo in Base64, plain or as a data URL."
 _SKETCH = "A sketch in Base64, plain or as a data URL."
 _BRANCH = (
-    "Whether the image is a photo or a sketch. By default the image decides: it is a sketch if it is thin dark lines on"
-    " white paper and the collection's encoder has a sketch branch."
+    "Whether the image is a photo or a sketch. By default the image decides: it is a sketch if it looks like a line drawing and"
+    " the collection's encoder has a sketch branch."
 )
 
 
@@ -336,6 +336,9 @@ class AnswerOut(_Out):
         description="Whether the query was searched for as a photo, a sketch or a text; null for an item."
     )
     note: str | None = Field(description="Why there are no hits, if no item passes the filter.")
+    blank: bool | None = Field(
+        description="Whether the image has one colour only, so that it shows nothing to search for; null for a text or an item."
+    )
     took_ms: float
 
 

@@ -21,6 +21,9 @@ _PRINTED = 50
 NO_MATCH = "Nothing here looks like it: the nearest image is no nearer than chance."
 """What people read if `Answer.no_match` is true."""
 
+BLANK = "The image is blank: all of it has one colour."
+"""What people read if `Answer.blank` is true."""
+
 _COLUMNS = {
     "id": "text",
     "uri": "text",
@@ -142,6 +145,7 @@ class Answer(Sequence[Hit]):
         calibrated_on: what the hits' probability is of: one class, or copies of one image; none if they have none.
         branch: the branch of the encoder that embedded the image or the text; none for an item or a vector.
         note: why there are no hits, if no item passes the filter.
+        blank: whether the image has one colour only, so that it shows nothing to search for; none for a text, an item or a vector.
         thumbnail: makes a small JPEG of an item, for notebooks.
 
     Example:
@@ -164,6 +168,7 @@ class Answer(Sequence[Hit]):
     calibrated_on: CalibrationKind | None = None
     branch: Branch | None = None
     note: str | None = None
+    blank: bool | None = None
     thumbnail: Callable[[Item], bytes] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -214,7 +219,7 @@ class Answer(Sequence[Hit]):
         Example:
             >>> answer = la.open("shop").search("mug.jpg", k=3)
             >>> sorted(answer.to_dict())
-            ['branch', 'calibrated_on', 'complete', 'exact', 'hits', 'metric', 'no_match', 'note', 'recall']
+            ['blank', 'branch', 'calibrated_on', 'complete', 'exact', 'hits', 'metric', 'no_match', 'note', 'recall']
         """
         return {
             "hits": [hit.to_dict() for hit in self.hits],
@@ -226,6 +231,7 @@ class Answer(Sequence[Hit]):
             "calibrated_on": self.calibrated_on,
             "branch": self.branch,
             "note": self.note,
+            "blank": self.blank,
         }
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -278,8 +284,12 @@ class Answer(Sequence[Hit]):
         """Return the distance of a hit as text, such as “distance 0.31”."""
         return f"distance {format_distance(hit.distance, self.metric)}"
 
+    def warnings(self) -> list[str]:
+        """Return the sentences that people read before the hits: that the image is blank, or that nothing looks like it."""
+        return [BLANK] * bool(self.blank) + [NO_MATCH] * bool(self.no_match)
+
     def _remarks(self) -> list[str]:
-        remarks = [NO_MATCH] if self.no_match else []
+        remarks = self.warnings()
         if len(self.hits) > _PRINTED:
             remarks.append(f"… and {len(self.hits) - _PRINTED:,} more hits")
         if not self.exact:
