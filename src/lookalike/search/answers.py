@@ -136,11 +136,11 @@ class Hits:
     @classmethod
     def from_pairs(cls, parts: Sequence[Pairs], queries: int, *, exact: bool = True, complete: bool = True) -> "Hits":
         """Make hits of pairs (query, row) in any order."""
-        pairs = concatenate(parts).sorted()
-        offsets = np.searchsorted(pairs.left, np.arange(queries + 1))
-        return cls(offsets, pairs.right, pairs.distances, exact, complete)
+        hits = cls.from_sorted(concatenate(parts).sorted(), queries)
+        return cls(hits.offsets, hits.rows, hits.distances, exact, complete)
 
     @classmethod
-    def from_sorted(cls, pairs: Pairs) -> "Hits":
-        """Make hits of one query's sorted pairs."""
-        return cls(np.array([0, len(pairs)]), pairs.right, pairs.distances)
+    def from_sorted(cls, pairs: Pairs, queries: int = 1) -> "Hits":
+        """Make hits of pairs sorted by (query, distance, row)."""
+        ends = [0, len(pairs)] if queries == 1 else np.searchsorted(pairs.left, np.arange(queries + 1))
+        return cls(np.asarray(ends), pairs.right, pairs.distances)

@@ -13,7 +13,7 @@ import numpy as np
 
 from lookalike.metric import Metric
 from lookalike.query import DistanceRange
-from lookalike.search import bounds
+from lookalike.search import bits, bounds
 from lookalike.search.answers import NO_PAIRS, Pairs, concatenate, round_range
 from lookalike.search.bounds import BoundMatrix, VectorBounds, measure
 from lookalike.search.chunks import chunks
@@ -56,6 +56,8 @@ class Engine:
             k: at least 1.
             own: the rows of the gallery that are the queries, if they come from it.
         """
+        if self._counts_bits(len(queries)):
+            return bits.nearest(queries, self.gallery, k, self.rows)
         best = _Best(k, len(queries))
         for tile in self._tiles(queries, own):
             tile.nearest(k, best)
@@ -72,11 +74,20 @@ class Engine:
             own: as in `nearest`.
             begin: the first row to search.
         """
+        if self._counts_bits(len(queries)):
+            yield from bits.within(queries, self.gallery, within, self.rows, begin)
+            return
         _, farthest = round_range(within)
         reach = np.full(1, farthest)
         for tile in self._tiles(queries, own, begin):
             for pairs in tile.measure(tile.remaining(reach)):
                 yield pairs.within(within)
+
+    def _counts_bits(self, queries: int) -> bool:
+        """Return whether to search bits themselves, without a prefilter."""
+        if self.metric != Metric.HAMMING:
+            return False
+        return self.gallery.prefilter(self.metric, queries, subset=self.rows is not None) is None
 
     def _tiles(self, queries: Gallery, own: Rows | None, begin: int = 0) -> Iterator["Tile"]:
         prefilter = self.gallery.prefilter(self.metric, len(queries), subset=self.rows is not None)

@@ -45,10 +45,8 @@ def knn(
     engine = Engine(right, metric, subset)
     if len(left) == 1:
         return Hits.from_sorted(engine.nearest(left, count))
-    return Hits.from_pairs(
-        [engine.nearest(left.take(part), count).shifted(part.start) for part in query_chunks(len(left), count)],
-        len(left),
-    )
+    parts = [engine.nearest(left.take(part), count).shifted(part.start) for part in query_chunks(len(left), count)]
+    return Hits.from_sorted(concatenate(parts), len(left))
 
 
 def within(
