@@ -1,5 +1,6 @@
 """Exact search of bits: differing bits are counted and the nearest selected in one pass, in tiles that stay in the cache."""
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,16 +8,16 @@ import numpy as np
 
 from lookalike.query import DistanceRange
 from lookalike.search import bounds
-from lookalike.search.answers import NO_PAIRS, Pairs, concatenate, round_range
-from lookalike.search.bounds import count_differing_bits, kth_bound, loads_faiss
+from lookalike.search.answers import Pairs, concatenate
+from lookalike.search.bounds import count_differing_bits, kth_bound, load_faiss
 from lookalike.search.chunks import chunks
 from lookalike.search.gallery import Gallery, Rows
 from lookalike.shapes import Int32, Int64, UInt8
 
-_CELLS = 2**16
-"""Counts in a tile: with the mask of the near ones, they take a third of a megabyte."""
+_CELLS = 2**17
+"""Counts in a tile, which take half a megabyte: they are written and read again in the processor's cache."""
 
-_MIN_CELLS = 2**14
+_MIN_CELLS = 2**15
 """Counts in a tile of long codes: fewer would take less time than the calls that count and select them."""
 
 _CODES = 2**19
@@ -52,9 +53,10 @@ def nearest(queries: Gallery, gallery: Gallery, k: int, rows: Int64[np.ndarray, 
     """
     length, (count, width) = len(gallery if rows is None else rows), queries.vectors.shape
     k = min(k, length)
-    if 0 < count * length <= _FEW and count * k * width <= _COUNTERS and loads_faiss(count * length * width):
+    loaded = load_faiss(count * length * width)  # for all tiles
+    if loaded and 0 < count * length <= _FEW and count * k * width <= _COUNTERS:
         return _nearest_of_few(queries.array, gallery.vectors[slice(None) if rows is None else rows], k, rows)
-    parts = _split(count, count * length * (width + 16))
+    parts = _split(count, count * length * (width + 16) if loaded else 0)
     if len(parts) == 1:
         return _nearest(queries.array, gallery, k, rows)
     with ThreadPoolExecutor(len(parts)) as threads:
@@ -78,8 +80,9 @@ def within(
         rows: as in `nearest`.
         begin: the first row to search.
     """
-    nearest, farthest = round_range(within)
-    low, high = np.int32(np.ceil(min(nearest, 2**30))), np.int32(min(farthest, 2**30))
+    load_faiss(len(queries) * queries.vectors.shape[1] * len(gallery if rows is None else rows))  # for all tiles
+    # Codes have fewer than 2^30 bits, so no number of bits is cut off, and none is too large for float32.
+    low, high = math.ceil(np.float32(min(within.min, 2.0**30))), math.floor(np.float32(min(within.max, 2.0**30)))
     parts, size = list[Pairs](), 0
     for tile, counts in _tiles(queries.array, gallery, rows, begin):
         near = counts <= high
@@ -102,7 +105,7 @@ def _split(queries: int, work: int) -> list[slice]:
     """Split queries into one part for each thread that is worth its start."""
     wanted = min(queries, work // _THREAD)
     if wanted > 1:
-        import faiss  # noqa: PLC0415 -- see `loads_faiss`
+        import faiss  # noqa: PLC0415 -- see `load_faiss`
 
         wanted = min(wanted, faiss.omp_get_max_threads())
     return list(chunks(queries, -(-queries // max(1, wanted))))
@@ -118,17 +121,15 @@ def _nearest_of_few(
 
     So of codes at one distance the first are found, unlike with its heaps.
     """
-    import faiss  # noqa: PLC0415 -- see `loads_faiss`
+    import faiss  # noqa: PLC0415 -- see `load_faiss`
 
     distances, places = np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.int64)
     a, b = np.ascontiguousarray(queries), np.ascontiguousarray(codes)
     found = faiss.swig_ptr(distances), faiss.swig_ptr(places)
-    faiss.hammings_knn_mc(  # type: ignore[attr-defined]
-        faiss.swig_ptr(a), faiss.swig_ptr(b), len(a), len(b), k, a.shape[1], *found
-    )
+    faiss.hammings_knn_mc(faiss.swig_ptr(a), faiss.swig_ptr(b), len(a), len(b), k, a.shape[1], *found)
     left = np.zeros(k, np.int64) if len(a) == 1 else np.repeat(np.arange(len(a)), k)
-    places = places.reshape(-1)
-    return Pairs(left, places if rows is None else rows[places], distances.reshape(-1).astype(np.float32))
+    found_rows = places.reshape(-1) if rows is None else rows[places.reshape(-1)]
+    return Pairs(left, found_rows, distances.reshape(-1).astype(np.float32))
 
 
 def _nearest(
@@ -140,11 +141,9 @@ def _nearest(
     best, pending, seen = np.empty(0, np.int64), list[Int64[np.ndarray, " n"]](), 0
     limits: Int32[np.ndarray, "q m"] | None = None
     for _, counts in _tiles(queries, gallery, rows):
-        if limits is None:
-            near = counts <= kth_bound(counts, k)[:, None]
-        else:
-            near = counts < limits[:, : counts.shape[1]]
-        places = np.flatnonzero(near)
+        places = np.flatnonzero(
+            counts <= kth_bound(counts, k)[:, None] if limits is None else counts < limits[:, : counts.shape[1]]
+        )
         if len(places):
             left, columns = _unravel(places, counts.shape)
             pending.append((left * steps + counts.reshape(-1)[places]) * length + (columns + seen))
@@ -209,4 +208,4 @@ def _unravel(
 
 def _number(columns: Int64[np.ndarray, " n"], tile: Rows) -> Int64[np.ndarray, " n"]:
     """Return the rows of columns of a tile."""
-    return columns + tile.start if isinstance(tile, slice) else tile[columns]
+    return np.asarray(columns + tile.start if isinstance(tile, slice) else tile[columns])

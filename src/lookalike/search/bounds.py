@@ -237,11 +237,11 @@ def count_differing_bits(
     if not counts.size or not a.shape[1]:
         counts[:] = 0
         return counts
-    loads = loads_faiss(len(a) * b.size)
-    width = _padded(a.shape[1], len(a)) if loads else -(-a.shape[1] // 8) * 8
+    loaded = load_faiss(len(a) * b.size)
+    width = _padded(a.shape[1], len(a)) if loaded else -(-a.shape[1] // 8) * 8
     a, b = _pad(a, width), _pad(b, width)
-    if loads:
-        import faiss  # noqa: PLC0415 -- see `loads_faiss`
+    if loaded:
+        import faiss  # noqa: PLC0415 -- see `load_faiss`
 
         pointers = (faiss.swig_ptr(a), faiss.swig_ptr(b), len(a), len(b), width, faiss.swig_ptr(counts))
         faiss.hammings(*pointers)  # type: ignore[attr-defined]
@@ -252,13 +252,15 @@ def count_differing_bits(
     return counts
 
 
-def loads_faiss(size: int) -> bool:
-    """Return whether to compare this many bytes of codes by FAISS.
+def load_faiss(size: int) -> bool:
+    """Load FAISS if it is worth its time to compare this many bytes of codes, and return whether it is loaded.
 
-    Its import takes 0.15 s, so a command that searches a small collection once goes without it. NumPy then takes half a
-    millisecond longer at most.
+    It takes 0.15 s, so a command that searches a small collection once goes without it. NumPy then takes half a millisecond
+    longer at most.
     """
-    return size >= _WITHOUT_FAISS or "faiss" in sys.modules
+    if size >= _WITHOUT_FAISS:
+        import faiss  # noqa: F401, PLC0415 -- as above
+    return "faiss" in sys.modules
 
 
 def _padded(width: int, queries: int) -> int:

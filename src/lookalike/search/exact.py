@@ -71,9 +71,10 @@ def within(
         UsageError: as in `knn`.
     """
     left, right = check_sides(queries, gallery, metric)
-    subset, (_, farthest) = check_rows(rows, len(right)), round_range(check_range(within))
+    subset = check_rows(rows, len(right))
+    check_range(within)
     if subset is None:
-        right = add_for_range(right, left, metric, farthest)
+        right = add_for_range(right, left, metric, within)
     engine = Engine(right, metric, subset)
     if len(left) == 1:
         pairs = concatenate(list(engine.within(left, within)))

@@ -7,7 +7,7 @@ import numpy as np
 
 from lookalike.metric import Metric
 from lookalike.query import DistanceRange
-from lookalike.search.answers import NO_PAIRS, JoinChunk, Pairs, round_range
+from lookalike.search.answers import NO_PAIRS, JoinChunk, Pairs
 from lookalike.search.arguments import Vectors, check_begin, check_k, check_k_or_range, check_range, check_sides
 from lookalike.search.engine import Engine, query_chunks
 from lookalike.search.gallery import Gallery
@@ -95,7 +95,7 @@ def _pairs_within(
     left: Gallery, right: Gallery, within: DistanceRange, metric: Metric, begin: int
 ) -> Iterator[JoinChunk]:
     """Find all pairs in a range, tile by tile."""
-    engine = Engine(add_for_range(right, left, metric, round_range(within)[1]), metric)
+    engine = Engine(add_for_range(right, left, metric, within), metric)
     for part in query_chunks(len(left), begin=begin):
         for pairs in engine.within(left.take(part), within):
             if len(pairs):
@@ -105,7 +105,7 @@ def _pairs_within(
 
 def _own_pairs_within(side: Gallery, within: DistanceRange, metric: Metric, begin: int) -> Iterator[JoinChunk]:
     """Find all pairs of one array in a range, tile by tile; each row is compared only with later rows."""
-    engine = Engine(add_for_range(side, side, metric, round_range(within)[1]), metric)
+    engine = Engine(add_for_range(side, side, metric, within), metric)
     for part in query_chunks(len(side), begin=begin):
         for both_orders in engine.within(side.take(part), within, part, part.start):
             pairs = both_orders.keep(both_orders.left + part.start < both_orders.right)

@@ -18,6 +18,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from lookalike.metric import Metric, squared_norms
+from lookalike.query import DistanceRange
+from lookalike.search.answers import round_range
 from lookalike.search.bounds import BoundMatrix
 from lookalike.search.chunks import chunks
 from lookalike.search.coded import CodedVectors
@@ -218,9 +220,12 @@ def add_for_nearest(gallery: Gallery, queries: Gallery, metric: Metric) -> Galle
     return gallery if projected is None else replace(gallery, prefilters=(*gallery.prefilters, projected))
 
 
-def add_for_range(gallery: Gallery, queries: Gallery, metric: Metric, farthest: np.float32) -> Gallery:
+def add_for_range(gallery: Gallery, queries: Gallery, metric: Metric, within: DistanceRange) -> Gallery:
     """Replace the projection of a gallery by one for a range search, if there are enough queries."""
-    if farthest == np.inf or len(queries) < MIN_QUERIES // 4 or not _may_pay(gallery, queries, metric):
+    if len(queries) < MIN_QUERIES // 4 or not _may_pay(gallery, queries, metric):
+        return gallery
+    _, farthest = round_range(within)
+    if farthest == np.inf:
         return gallery
     projected = project_for(queries.array, gallery.array, np.full(1, farthest), metric)
     others = tuple(prefilter for prefilter in gallery.prefilters if not isinstance(prefilter, Projected))
