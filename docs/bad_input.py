@@ -194,6 +194,11 @@ COMMANDS = (
     "export other.safetensors --to photos",
     "study nowhere.yaml",
     "study recipe.yaml",
+    "study compression nowhere --to codes",
+    "study compression shop --to codes",
+    "study compression shop --to codes --sketch",
+    "study compression shop --to codes --methods opqs",
+    "study compression torn.npz --to codes",
     "serve shop shop",
     "serve shop other/shop",
 )

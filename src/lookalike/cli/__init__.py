@@ -38,7 +38,7 @@ COMMANDS = {
     ),
     "train": ("train", "Train an encoder by a recipe, or from an encoder and labelled images; or resume a run."),
     "export": ("export", "Convert trained weights (a state dict) to an encoder."),
-    "study": ("study", "Train variants of a recipe, evaluate each, and put the scores into one table."),
+    "study": ("study", "Compare variants of a recipe, or codecs that compress a collection, in tables."),
     "serve": ("serve", "Serve collections over HTTP, with a web page."),
     "demo": ("demo", "Draw a toy shop, index it, search it by photo and by sketch, and serve it; download nothing."),
 }

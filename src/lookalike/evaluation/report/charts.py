@@ -32,6 +32,9 @@ _VARIABLES = {
     _SECOND: "var(--second)",
 }
 
+# The same colours in light mode, as in report.css.
+_LIGHT = {_INK: "#211c26", _QUIET: "#6d6672", _LINE: "#e4ddd2"}
+
 _STYLE: dict[Any, object] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "lookalike",  # the same report gets the same bytes
@@ -57,6 +60,7 @@ _STYLE: dict[Any, object] = {
     "lines.linewidth": 2.2,
     "lines.solid_capstyle": "round",
     "legend.frameon": False,
+    "legend.labelcolor": _INK,
     "figure.facecolor": "none",
 }
 
@@ -84,9 +88,9 @@ def training(history: Sequence[Mapping[str, float]], keys: Sequence[str], label:
         axes.margins(x=0.01)
         if len(history) < 12:  # noqa: PLR2004 -- so few epochs would get ticks at halves
             axes.set_xticks([line["epoch"] for line in history])
-        axes.legend(loc="best", labelcolor=_INK)
+        axes.legend(loc="best")
 
-    return _svg(draw, f"training-{keys[0]}", f"{', '.join(keys)} over {len(history)} epochs")
+    return svg(draw, f"training-{keys[0]}", f"{', '.join(keys)} over {len(history)} epochs")
 
 
 def histogram(counts: Histogram, threshold: float, unit: str) -> str:
@@ -112,9 +116,9 @@ def histogram(counts: Histogram, threshold: float, unit: str) -> str:
             )
         axes.set(xlabel=unit, ylabel="share of pairs", xlim=(edges[0], edges[-1]), ylim=(0, None))
         axes.yaxis.set_major_formatter(_percent)
-        axes.legend(loc="best", labelcolor=_INK)
+        axes.legend(loc="best")
 
-    return _svg(draw, "histogram", "Histogram of the distances of pairs of the same class and of different classes")
+    return svg(draw, "histogram", "Histogram of the distances of pairs of the same class and of different classes")
 
 
 def roc(curve: Float64[np.ndarray, "n 2"], auc: float, chosen: tuple[float, float]) -> str:
@@ -133,9 +137,9 @@ def roc(curve: Float64[np.ndarray, "n 2"], auc: float, chosen: tuple[float, floa
         _mark_threshold(axes, chosen[0], 1 - chosen[1])
         axes.set(xlabel="false accept rate", ylabel="true accept rate", xlim=(0, 1), ylim=(0, 1))
         _use_percent(axes)
-        axes.legend(loc="lower right", labelcolor=_INK)
+        axes.legend(loc="lower right")
 
-    return _svg(draw, "roc", f"ROC curve; area under it {auc:.4f}")
+    return svg(draw, "roc", f"ROC curve; area under it {auc:.4f}")
 
 
 def det(curve: Float64[np.ndarray, "n 2"], eer: float, chosen: tuple[float, float]) -> str:
@@ -167,9 +171,9 @@ def det(curve: Float64[np.ndarray, "n 2"], eer: float, chosen: tuple[float, floa
         axes.set(xlabel="false accept rate", ylabel="false reject rate", xlim=low_high, ylim=low_high)
         axes.set_xticks(deviates(shown), names)
         axes.set_yticks(deviates(shown), names)
-        axes.legend(loc="upper right", labelcolor=_INK)
+        axes.legend(loc="upper right")
 
-    return _svg(draw, "det", f"DET curve; equal error rate {eer:.2%}")
+    return svg(draw, "det", f"DET curve; equal error rate {eer:.2%}")
 
 
 def precision_recall(precision: Float64[np.ndarray, " n"], eleven: Float64[np.ndarray, " 11"]) -> str:
@@ -185,9 +189,9 @@ def precision_recall(precision: Float64[np.ndarray, " n"], eleven: Float64[np.nd
         axes.plot(np.linspace(0, 1, 11), eleven, "o", color=_SECOND, markersize=5, clip_on=False, label="11 points")
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
         _use_percent(axes)
-        axes.legend(loc="best", labelcolor=_INK)
+        axes.legend(loc="best")
 
-    return _svg(draw, "precision-recall", "Precision–recall curve")
+    return svg(draw, "precision-recall", "Precision–recall curve")
 
 
 def _mark_threshold(axes: "Axes", x: float, y: float) -> None:
@@ -224,17 +228,29 @@ def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x[rows], y[rows]
 
 
-def _svg(draw: Draw, name: str, label: str) -> str:
+def svg(draw: Draw, name: str, label: str) -> str:
     """Draw a chart as an inline SVG element; ``name`` makes its ids unique in the page."""
+    file = io.StringIO()
+    _save(draw, _STYLE, file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    return _inline(file.getvalue(), name, label)
+
+
+def png(draw: Draw) -> bytes:
+    """Draw a chart as a PNG on white, in the colours of light mode; ``draw`` names no colour of the page."""
+    style = {key: _LIGHT.get(value, value) if isinstance(value, str) else value for key, value in _STYLE.items()}
+    file = io.BytesIO()
+    _save(draw, style | {"figure.facecolor": "#ffffff"}, file, format="png", dpi=150, metadata={"Software": None})
+    return file.getvalue()
+
+
+def _save(draw: Draw, style: dict[Any, object], file: io.StringIO | io.BytesIO, **settings: Any) -> None:  # noqa: ANN401 -- matplotlib's
     import matplotlib as mpl  # noqa: PLC0415 -- an extra
     from matplotlib.figure import Figure  # noqa: PLC0415 -- an extra
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(style):
         figure = Figure(figsize=(5.6, 4.0), layout="constrained")
         draw(figure.add_subplot())
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return _inline(file.getvalue(), name, label)
+        figure.savefig(file, **settings)
 
 
 def _inline(svg: str, name: str, label: str) -> str:
