@@ -172,7 +172,16 @@ def test_a_study_writes_its_files_and_resumes(
         ("pca", 32),
     ]
     names = {path.name for path in folder.iterdir()}
-    assert names >= {"report.html", "cells.csv", "map.csv", "mrr.csv", "time.csv", "memory.csv", "map.png", "classes.csv"}
+    assert names >= {
+        "report.html",
+        "cells.csv",
+        "map.csv",
+        "mrr.csv",
+        "time.csv",
+        "memory.csv",
+        "map.png",
+        "classes.csv",
+    }
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count("<figure") == 6
     assert "class 3" in page

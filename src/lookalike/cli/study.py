@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from lookalike import compression_study
 from lookalike.cli import output
 from lookalike.cli.options import Json, options
+from lookalike.compress import TRAINABLE
 from lookalike.compression_study import EXTRAS, METHODS, parse_methods
 from lookalike.compression_study.tables import is_usual
 from lookalike.errors import MissingExtraError, UsageError
@@ -105,7 +106,7 @@ class Options:
         typer.Option(
             metavar="NAME,…", help=f"Methods: {', '.join(METHODS)}; and more measurements of UMAP: {', '.join(EXTRAS)}."
         ),
-    ] = ",".join(name for name in METHODS)
+    ] = ",".join(name for name in METHODS if name not in TRAINABLE)
     jobs: Annotated[
         int, typer.Option(min=1, help="Codecs to measure at a time. With more than one, times are less exact.")
     ] = 1

@@ -16,7 +16,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Colours that people with any colour vision tell apart, on light and on dark paper; marks differ as well.
-_COLOURS = "#888888", "#0072b2", "#d55e00", "#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#b8a000", "#7a5cc0"
+_COLOURS = (
+    "#888888",
+    "#0072b2",
+    "#d55e00",
+    "#56b4e9",
+    "#e69f00",
+    "#009e73",
+    "#cc79a7",
+    "#b8a000",
+    "#7a5cc0",
+    "#1f7a80",
+    "#c8401a",
+    "#4f8f2a",
+    "#a33bb5",
+)
 _MARKS = "oos^vDPXd<>ph*"
 
 _SMALL = 8

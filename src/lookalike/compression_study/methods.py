@@ -101,6 +101,10 @@ METHODS: dict[str, Method] = {
         Method("opq", "product quantisation after a rotation", _opq),
         Method("itq", "signs of rotated principal components", _bits("binary", ":itq", any_number=False)),
         Method("sign", "signs in random directions", _bits("binary", ":sign")),
+        Method("crs", "a layer that is trained on the labels, as floats (R4)", _floats("crs")),
+        Method("cbs", "a layer that is trained on the labels, as bits of a sigmoid (R4)", _bits("cbs")),
+        Method("dsh", "a layer that is trained on the labels for bits, by DSH (R4)", _bits("dsh")),
+        Method("dtsh", "a layer that is trained on the labels for bits, by DTSH (R4)", _bits("dtsh")),
     )
 }
 """The methods by name, in the order of the tables."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
@@ -91,21 +91,30 @@ class _Receiver:
         results: by cell, so far.
         total: number of cells.
         progress: receives the stage “measuring”.
+        noted: the notes so far; each is given once.
     """
 
     folder: Path
     results: dict[Cell, Result]
     total: int
     progress: Progress
+    noted: set[str] = field(default_factory=set)
 
     def take(self, cell: Cell, done: int, measured: "Future[Result]") -> None:
         """Write a result, or report why there is none."""
         try:
             self.results[cell] = measured.result()
             _write(self.folder, self.results[cell])
-        except (UsageError, MissingExtraError) as e:  # such as too few items for this codec
-            self.progress.note(f"left out: {cell.method} of {cell.size} bytes: {e}")
+        except MissingExtraError as e:
+            self._note(f"left out: {cell.method}: {e}")
+        except UsageError as e:  # such as too few items for this codec
+            self._note(f"left out: {cell.method} of {cell.size} bytes: {e}")
         self.progress.advance("measuring", done, self.total, f"{cell.method} {cell.size} B")
+
+    def _note(self, message: str) -> None:
+        if message not in self.noted:
+            self.noted.add(message)
+            self.progress.note(message)
 
 
 def _measure_all(data: StudyData, cells: Sequence[Cell], jobs: int, receiver: _Receiver) -> None:
