@@ -24,11 +24,12 @@ test: $(VENV)/dev.stamp
 # All tests, with the coverage of src/lookalike. pyproject.toml has the lowest coverage that passes. There is one process more
 # than cores, because tests also wait for other processes; make suite PROCESSES=2 uses two.
 # A process computes in one thread: with one for each core in each process, torch takes three times as long.
+# Compiled tests are kept even where the environment forbids it: otherwise each process compiles all of them.
 # A failed test runs once more, and the summary lists it: on a busy machine, a browser or a server may miss a time limit.
 PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 suite: $(VENV)/dev.stamp
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --reruns 1 --cov
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --reruns 1 --cov
 
 # The tests that are not marked slow, without lint and coverage: less than three minutes.
 test-fast: $(VENV)/dev.stamp
