@@ -122,9 +122,9 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cifar10(unpacked: Path) -> Path:
-    """Every other one of these images, indexed by the command line. Fewer images of each class make top-1 harder, not easier."""
-    folder = unpacked.parent / "half"
-    for file in sorted((unpacked / "test").rglob("*.jpg"))[::2]:
+    """Every fourth of these images, indexed by the command line. Fewer images of each class make top-1 harder, not easier."""
+    folder = unpacked.parent / "quarter"
+    for file in sorted((unpacked / "test").rglob("*.jpg"))[::4]:
         to = folder / file.relative_to(unpacked)
         to.parent.mkdir(parents=True, exist_ok=True)
         to.hardlink_to(file)
@@ -139,7 +139,7 @@ def cifar10(unpacked: Path) -> Path:
         "--json",
     ]
     report = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    assert (report["items"], report["failed"]) == (5_000, [])
+    assert (report["items"], report["failed"]) == (2_500, [])
     return folder
 
 
