@@ -1,7 +1,7 @@
 """Public weights of backbones: ImageNet weights of a package, or safetensors files, which hold data and no code."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -177,13 +177,18 @@ def _abbreviate(names: list[str]) -> str:
 
 def find_settings(weights: Mapping[str, Tensor]) -> dict[str, str] | None:
     """Find the settings of the network whose backbone weights fit, perhaps beside a classifier; None if none fits."""
-    for settings, make in _KNOWN:
-        # Only shapes are compared, so no memory is needed.
-        with torch.device("meta"):
-            candidate = make().state_dict()
+    for number, (settings, _) in enumerate(_KNOWN):
+        candidate = _expected(number)
         if not differences(candidate, _without_classifier(weights, candidate)):
             return settings
     return None
+
+
+@cache  # making all of them takes a second, and a command may look for settings more than once
+def _expected(number: int) -> dict[str, Tensor]:
+    """Return the tensors of a known network. Only shapes are compared, so no memory is needed."""
+    with torch.device("meta"):
+        return _KNOWN[number][1]().state_dict()
 
 
 def advise(weights: Mapping[str, Tensor]) -> str:
