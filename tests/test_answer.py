@@ -182,6 +182,7 @@ def test_json_has_the_documented_fields() -> None:
         "no_match": None,
         "calibrated_on": None,
         "branch": None,
+        "codec": None,
         "note": None,
         "blank": None,
     }

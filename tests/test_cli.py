@@ -97,6 +97,7 @@ def test_an_image_of_the_collection_comes_first_at_distance_zero(indexed: Shell,
         "no_match",
         "calibrated_on",
         "branch",
+        "codec",
         "note",
     ]
     assert (answer["exact"], answer["recall"]) == (True, None)

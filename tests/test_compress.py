@@ -437,3 +437,33 @@ def test_the_command_measures(
     assert run(monkeypatch, "compress", many.path, "--budget", "900B", "--yes") == 0
     many.refresh()
     assert many.embedder.is_compressed
+
+
+def test_rescored_answers_are_those_before_compression(
+    shop: Collection, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, item = photos / "a" / "0.png", next(iter(shop)).id
+    before = shop.search(image, k=3), shop.search(item=item, k=3), shop.search(image, within=2, limit=4)
+    assert before[0].codec is None
+    assert shop.search(image, k=3, rescore=True).hits == before[0].hits  # changes nothing without codes
+    shop.compress("scalar:2")
+    assert shop.search(image, k=3).codec == "scalar of 2 bits"
+    assert "by codes of scalar of 2 bits" in str(shop.search(image, k=3))
+    after = (
+        shop.search(image, k=3, rescore=True, exact=True),
+        shop.search(item=item, k=3, rescore=True),
+        shop.search(image, within=2, limit=4, rescore=True),
+    )
+    assert [answer.hits for answer in after] == [answer.hits for answer in before]
+    assert {answer.codec for answer in after} == {None}
+    assert shop.search(image, expand=2, rescore=True).codec is None
+    for arguments in (["-k", "3"], ["--within", "0..2"]):
+        capsys.readouterr()
+        assert run(monkeypatch, "search", shop.path, image, *arguments, "--rescore", "--json") == 0
+        tree = json.loads(capsys.readouterr().out)
+        assert (tree["codec"], tree["exact"], tree["hits"][0]["distance"]) == (None, True, before[0][0].distance)
+    run(monkeypatch, "search", shop.path, image)
+    assert "distances by codes: scalar of 2 bits" in capsys.readouterr().out
+    shop.compress("scalar:4", drop_originals=True)
+    with pytest.raises(UsageError, match="without its original vectors"):
+        shop.search(image, rescore=True)

@@ -62,6 +62,7 @@ from lookalike.stores import (
     IndexSettings,
     Item,
     Relative,
+    Replaceable,
     Sampling,
     SQLiteStore,
     Status,
@@ -125,7 +126,7 @@ class Collection:
         """Use `create`, `open` or `open_collection`."""
         self._opened = _Opened(folder, store, embedder, manifest_stamp(folder.path))
         self._reopening = Lock()
-        self._chances: dict[Metric, tuple[tuple[str, Calibration | None], Chance | None]] = {}
+        self._chances: dict[tuple[Metric, bool], tuple[tuple[str, Calibration | None], Chance | None]] = {}
 
     @classmethod
     def create(
@@ -639,7 +640,7 @@ class Collection:
             item: the id of an item, which is not among its own hits; or a list of them.
             vector: an embedding ``(d,)`` by the collection's encoder, or several ``(q, d)``.
             options: see `SearchOptions`: ``k``, ``within``, ``far``, ``sketch``, ``label``, ``where``, ``metric``,
-                ``exact``, ``limit``, ``expand``.
+                ``exact``, ``limit``, ``expand``, ``rescore``.
 
         Returns:
             The answer, a sequence of hits; or a list of answers if a list was given.
@@ -674,10 +675,11 @@ class Collection:
         vector: np.ndarray | None,
         options: SearchOptions,
     ) -> Answer | list[Answer]:
+        embedder = self.embedder_for(rescore=options.get("rescore", False))
         batch, single = ([], False) if image is None else to_batch(image)
         if options.get("far") is not None and options.get("sketch") is None:
             check_photos(self.embedder, batch)
-        query = to_query(options, self.embedder, by_text=text is not None)
+        query = to_query(options, embedder, by_text=text is not None)
         if image is not None:
             answers = self.answer(replace(query, images=batch))
         elif text is not None:
@@ -689,9 +691,25 @@ class Collection:
         else:
             vectors = np.asarray(vector)
             single = vectors.ndim == 1
-            vectors = self.embedder.project(vectors[None] if single else vectors)
+            vectors = embedder.project(vectors[None] if single else vectors)
             answers = self.answer(replace(query, vectors=vectors))
         return answers[0] if single else answers
+
+    def embedder_for(self, *, rescore: bool) -> Embedder:
+        """Return the embedder of queries: that of the collection, or without its codec if they re-score.
+
+        Raises:
+            UsageError: the collection is compressed and has no original vectors.
+        """
+        embedder = self.embedder
+        if not rescore or not embedder.is_compressed:
+            return embedder
+        if not embedder.originals:
+            raise UsageError(
+                f"“{self.name}” is compressed without its original vectors, so it cannot re-score. Leave out rescore"
+                " (--rescore)."
+            )
+        return embedder.without_codec()
 
     def answer(self, query: Query) -> list[Answer]:
         """Answer a query, one answer for each of its images, texts, items or vectors.
@@ -733,7 +751,7 @@ class Collection:
             UsageError: the query has no range, or has several images, texts, items or vectors; the range ends before the
                 distance; or the store cannot stream.
         """
-        _check_query(query)
+        query = self._checked(query)
         if query.branch == "auto":
             query = replace(query, branch=self.embedder.decide_branch(query.images[0]) if query.images else "photo")
         if not isinstance(self.store, Streaming):
@@ -743,7 +761,7 @@ class Collection:
         if after is not None and query.within is not None:
             if (
                 query.within.min == 0
-                and self.embedder.with_metric(query.metric or self.metric).calibration() is not None
+                and self.embedder_for(rescore=query.rescore).with_metric(query.metric).calibration() is not None
             ):
                 (nearest,) = self.answer(replace(query, limit=chance.NEIGHBOURS, exact=True))
                 no_match = nearest.no_match
@@ -768,11 +786,18 @@ class Collection:
         rest = (hit for part in self.stream(query, after) for hit in part)
         found = tuple(rest if query.limit is None else islice(rest, query.limit + 1))
         hits, complete = found[: query.limit], len(found) <= (query.limit or len(found))
-        return Answer(hits, query.metric or self.metric, complete=complete, thumbnail=self.folder.thumbnail)
+        metric = query.metric or self.embedder_for(rescore=query.rescore).metric
+        return Answer(hits, metric, complete=complete, codec=self.codec_of(query), thumbnail=self.folder.thumbnail)
+
+    def _checked(self, query: Query) -> Query:
+        """Check the type of a query; without codes, nothing is re-scored."""
+        _check_query(query)
+        is_plain = self.embedder_for(rescore=query.rescore) is self.embedder
+        return replace(query, rescore=False) if query.rescore and is_plain else query
 
     def _by_branch(self, query: Query, answer: Callable[[Query], list[T]]) -> list[T]:
         """Answer a query; if its images decide the branch, those of each branch together."""
-        _check_query(query)
+        query = self._checked(query)
         if query.branch != "auto":
             return answer(query)
         branches = [self.embedder.decide_branch(image) for image in query.images]
@@ -794,7 +819,7 @@ class Collection:
         resolved = replace(query, images=(), texts=(), items=(), vectors=vectors, where=where)
         if query.expand is None:
             return resolved, blank
-        metric = query.metric or self.metric
+        metric = query.metric or self.embedder_for(rescore=query.rescore).metric
         vectors = expansion.expand(self.store, resolved, query.items, metric)
         return replace(resolved, vectors=vectors, expand=None), blank
 
@@ -807,13 +832,18 @@ class Collection:
 
     def _vectors(self, query: Query) -> tuple[Vectors, Sequence[bool | None]]:
         if query.vectors is not None:
-            vectors = query.vectors
-        elif query.items:
-            vectors = self.store.vectors(query.items)
+            return query.vectors, [None] * len(query.vectors)
+        embedder = self.embedder_for(rescore=query.rescore)
+        if query.items:
+            store = self.store
+            if query.rescore and isinstance(store, Replaceable):
+                vectors = store.embeddings(query.items)
+            else:
+                vectors = store.vectors(query.items)
         elif query.branch == "text":
-            vectors = self.embedder.embed_texts(query.texts)
+            vectors = embedder.embed_texts(query.texts)
         else:
-            return self.embedder.embed_queries(query.images, query.known_branch)
+            return embedder.embed_queries(query.images, query.known_branch)
         return vectors, [None] * len(vectors)
 
     def _finish_parts(self, parts: Iterable[Answer], query: Query, no_match: bool | None) -> Iterator[Answer]:
@@ -835,7 +865,8 @@ class Collection:
             # Few items pass a filter, so the tenth may be far although the nearest matches.
             no_match = measured.no_match(distances[:1] if query.where else distances)
         distances = distances[: query.k]
-        calibration = self.embedder.with_metric(answer.metric).calibration(query.known_branch)
+        embedder = self.embedder_for(rescore=query.rescore)
+        calibration = embedder.with_metric(answer.metric).calibration(query.known_branch)
         if query.expand is not None:  # its distances are to a mean of images
             calibration = None
         holds = not isinstance(self.store, Sampling) or (measured is not None and measured.calibration_holds)
@@ -853,8 +884,14 @@ class Collection:
             no_match=no_match,
             calibrated_on=kind,
             branch=branch,
+            codec=self.codec_of(query),
             thumbnail=self.folder.thumbnail,
         )
+
+    def codec_of(self, query: Query) -> str | None:
+        """Return `Answer.codec` of a query."""
+        embedder = self.embedder_for(rescore=query.rescore)
+        return str(embedder.codec) if embedder.is_compressed else None
 
     def _chance(self, query: Query) -> Chance | None:
         """Return the distances from which hits are no nearer than chance; measured once for each generation.
@@ -864,18 +901,20 @@ class Collection:
         """
         if not isinstance(self.store, Sampling) or query.branch == "text" or query.expand is not None:
             return None
-        metric = query.metric or self.metric
-        calibration = self.embedder.with_metric(metric).calibration()
+        embedder = self.embedder_for(rescore=query.rescore)
+        metric = query.metric or embedder.metric
+        calibration = embedder.with_metric(metric).calibration()
         made_of = self.store.generation(), calibration
-        if self._chances.get(metric, (None, None))[0] != made_of:
-            path, key = self.folder.cache / "chance.json", chance.cache_key(*made_of, metric)
+        if self._chances.get((metric, query.rescore), (None, None))[0] != made_of:
+            name = "chance-originals.json" if query.rescore else "chance.json"
+            path, key = self.folder.cache / name, chance.cache_key(*made_of, metric)
             measured = chance.load(path, key)
             if measured is None:
-                measured = Chance.of(self.store.sample(chance.MAX_ITEMS), metric, calibration)
+                measured = Chance.of(self.store.sample(chance.MAX_ITEMS, originals=query.rescore), metric, calibration)
                 if measured is not None:
                     chance.save(path, key, measured)
-            self._chances[metric] = made_of, measured
-        measured = self._chances[metric][1]
+            self._chances[metric, query.rescore] = made_of, measured
+        measured = self._chances[metric, query.rescore][1]
         return measured if measured is None or query.branch == "photo" else measured.for_sketches()
 
     # ---- another encoder

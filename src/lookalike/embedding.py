@@ -134,6 +134,10 @@ class Embedder:
         """Whether a store keeps codes, not the vectors themselves."""
         return self.codec.name != NoCodec.name
 
+    def without_codec(self) -> "Embedder":
+        """Return the embedder of the embeddings, in the metric that the codec encodes them for."""
+        return Embedder.of(self.encoder, self.codec.embeddings.metric) if self.is_compressed else self
+
     @property
     def codec_id(self) -> str:
         """The codec's name and the beginning of its fingerprint; calibrations hold for one such codec."""

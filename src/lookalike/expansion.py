@@ -9,7 +9,7 @@ from lookalike.errors import UsageError
 from lookalike.metric import Metric
 from lookalike.query import Query, Vectors
 from lookalike.search.prefilters.directions import unit_vectors
-from lookalike.stores import Store
+from lookalike.stores import Replaceable, Store
 
 
 def expand(store: Store, query: Query, items: Sequence[str], metric: Metric) -> Vectors:
@@ -34,7 +34,8 @@ def expand(store: Store, query: Query, items: Sequence[str], metric: Metric) -> 
     if items:
         near = [[ident for ident in ids if ident != own] for ids, own in zip(near, items, strict=True)]
     near = [ids[: query.expand] for ids in near]
-    vectors = store.vectors([ident for ids in near for ident in ids])
+    read = store.embeddings if query.rescore and isinstance(store, Replaceable) else store.vectors
+    vectors = read([ident for ids in near for ident in ids])
     nearest = np.split(vectors, np.cumsum([len(ids) for ids in near])[:-1]) if near else []
     return midpoints(query.vectors, nearest, metric)
 

@@ -219,6 +219,11 @@ class Query:
             latency budget decides.
         limit: with ``within``, return at most this many hits a query, and mark the answer incomplete if there are more.
         expand: search for the midpoint of the query and the mean of this many nearest items, see `lookalike.expansion`.
+        rescore: in a compressed collection, rank by the original vectors, which it keeps beside the codes; distances are
+            then those of the originals, and vectors of the query are embeddings. If ``exact`` is true, or with a range, the
+            answer is that of the collection before it was compressed. If it is false, only the items with the nearest codes
+            are measured, as many as hold 99.5% of the 10 nearest items. By default the latency budget decides. In
+            other collections nothing changes.
 
     Raises:
         UsageError: values that contradict each other or are out of range.
@@ -236,6 +241,7 @@ class Query:
     exact: bool | None = None
     limit: int | None = None
     expand: int | None = None
+    rescore: bool = False
 
     def __post_init__(self) -> None:
         """Check the values as far as possible without a store."""
@@ -270,6 +276,8 @@ class Query:
         for name, kind in (("metric", Metric), ("within", DistanceRange), ("exact", bool | np.bool_)):
             if not isinstance(value := getattr(self, name), kind | None):
                 raise UsageError(f"{name} of a query cannot be {value!r}.")
+        if not isinstance(self.rescore, bool | np.bool_):
+            raise UsageError(f"rescore of a query is True or False, not {self.rescore!r}.")
         if not isinstance(self.where, Filter):
             raise UsageError(f"where of a query is a Filter, not {type(self.where).__name__}.")
 

@@ -29,6 +29,9 @@ class SearchOptions(TypedDict, total=False):
         limit: with a range, return at most this many hits.
         expand: search for the midpoint of the query and the mean of this many nearest items, such as 10. This finds more
             items of a class, and one exact item less often; hits have no probability then.
+        rescore: whether to rank the items of a compressed collection by their original vectors, which it keeps beside the
+            codes. Distances are then those before compression. With ``exact=True`` or a range the answer is, too; otherwise
+            the latency budget decides.
     """
 
     k: int | None
@@ -41,6 +44,7 @@ class SearchOptions(TypedDict, total=False):
     exact: bool | None
     limit: int | None
     expand: int | None
+    rescore: bool
 
 
 def to_query(options: SearchOptions, embedder: Embedder, *, by_text: bool = False) -> Query:
@@ -76,6 +80,7 @@ def to_query(options: SearchOptions, embedder: Embedder, *, by_text: bool = Fals
         exact=options.get("exact"),
         limit=options.get("limit"),
         expand=options.get("expand"),
+        rescore=options.get("rescore", False),
     )
 
 

@@ -10,7 +10,7 @@ from lookalike.cli import output
 from lookalike.cli.queries import Answered
 from lookalike.collection import Collection
 from lookalike.errors import NotFoundError
-from lookalike.metric import Metric, format_distance
+from lookalike.metric import format_distance
 from lookalike.stores import Answer, Hit, Item
 from lookalike.tables import plural
 
@@ -23,10 +23,10 @@ def to_dict(collection: Collection, answered: Answered) -> dict[str, Any]:
     return {"query": answered.name, **answered.answer.to_dict(), "hits": hits}
 
 
-def write_json_stream(collection: Collection, parts: Iterable[Answer], metric: Metric, query: str) -> None:
-    """Write the parts of an exact answer as one JSON document, with one part in memory at a time."""
+def write_json_stream(collection: Collection, parts: Iterable[Answer], empty: Answer, query: str) -> None:
+    """Write the parts of an exact answer, or an empty one, as one JSON document, with one part in memory at a time."""
     sys.stdout.write(f'{{"query": {output.to_json(query)}, "hits": [')
-    comma, rest = "", Answer((), metric)
+    comma, rest = "", empty
     for part in parts:
         if rest.no_match is None:  # the first part has the nearest hit
             rest = replace(part, hits=())
@@ -48,7 +48,7 @@ def print_answer(collection: Collection, answer: Answer, query: Path | None = No
 
 def print_stream(collection: Collection, parts: Iterable[Answer], query: Path | None = None) -> None:
     """Print the parts of an answer as one table, with one part in memory at a time."""
-    empty, missing_files = True, 0
+    empty, missing_files, codec = True, 0, None
     for part in parts:
         if not part.hits:
             continue
@@ -60,8 +60,11 @@ def print_stream(collection: Collection, parts: Iterable[Answer], query: Path | 
         header, rows = part.table(lambda hit: _describe(collection, hit, missing=hit.item.id in missing), limit=None)  # noqa: B023 -- called at once
         output.print_table(rows, header, show_header=empty)
         empty, missing_files = False, missing_files + len(missing)
+        codec = part.codec
     if empty:
         output.stdout.print("Nothing found.")
+    elif codec is not None:
+        output.stdout.print(f"distances by codes: {codec}", style="dim")
     if missing_files:
         name = collection.path
         output.stderr.print(

@@ -174,7 +174,7 @@ def _embed(
     collection: "Collection", query: Query, sources: Sequence[Source], progress: Progress
 ) -> list[tuple[Source, tuple[np.ndarray, bool] | str]]:
     """Return the vector of each image and whether it has one colour only, or the reason why it cannot be used."""
-    embedder = collection.embedder
+    embedder = collection.embedder_for(rescore=query.rescore)
     paths = [source.image for source in sources if isinstance(source.image, Path)]
     embedded = embedder.embed_files(paths, query.known_branch, progress)
     failures, usable = dict(embedded.failures), zip(embedded.vectors, embedded.blank, strict=True)

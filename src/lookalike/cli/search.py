@@ -31,6 +31,7 @@ from lookalike.embedding import Embedder
 from lookalike.errors import UsageError
 from lookalike.query import Branch, Query, to_branch
 from lookalike.search_options import check_expand, check_photos
+from lookalike.stores import Answer
 from lookalike.tables import plural
 
 commands = typer.Typer()
@@ -86,6 +87,14 @@ class Options:
             " a class, and one exact image less often. Try 10.",
         ),
     ] = None
+    rescore: Annotated[
+        bool,
+        typer.Option(
+            "--rescore",
+            help="Rank the items of a compressed collection by their original vectors, which it keeps beside the codes. With --exact"
+            " the answer is that before compression.",
+        ),
+    ] = False
     out: Annotated[
         Path | None,
         typer.Option(
@@ -133,7 +142,8 @@ def _search(given: Options) -> None:
         branches = _branches(collection.embedder, given, sources)
         query = _query(collection, given, branches)
         single = given.text is not None or queries.is_single(arguments)
-        if single and write is None and query.within is not None and collection.searches_exactly(query.exact):
+        exactly = query.rescore or collection.searches_exactly(query.exact)
+        if single and write is None and query.within is not None and exactly:
             _stream(collection, replace(query, branch=branches[0]), sources[0], given)
             return
         with output.progress_bar() as progress:
@@ -158,7 +168,7 @@ def _search(given: Options) -> None:
 
 def _query(collection: Collection, given: Options, branches: Sequence[Branch]) -> Query:
     """Return the query, still without images and their branches."""
-    embedder = collection.embedder.with_metric(given.metric)
+    embedder = collection.embedder_for(rescore=given.rescore).with_metric(given.metric)
     note_distance(given.within, embedder.space)
     where = parse_filter(given.label, given.where, given.id)
     check_filter(collection, where, json=given.json)
@@ -169,6 +179,7 @@ def _query(collection: Collection, given: Options, branches: Sequence[Branch]) -
         where=where,
         exact=given.exact,
         expand=given.expand,
+        rescore=given.rescore and collection.embedder.is_compressed,
     )
 
 
@@ -214,7 +225,9 @@ def _stream(collection: Collection, query: Query, source: Source, given: Options
     parts = collection.stream(source.to_query(query))
     _suggest_index(collection, given)
     if given.json:
-        answers.write_json_stream(collection, parts, query.metric or collection.metric, source.name)
+        metric = query.metric or collection.embedder_for(rescore=query.rescore).metric
+        empty = Answer((), metric, codec=collection.codec_of(query))
+        answers.write_json_stream(collection, parts, empty, source.name)
     else:
         answers.print_stream(collection, parts, source.path)
         output.print_scope(collection.embedder)
@@ -252,7 +265,7 @@ def _print_written(written: results.Written, given: Options) -> None:
 
 def _suggest_index(collection: Collection, given: Options) -> None:
     """Suggest an index on stderr if the search was exact only for lack of one."""
-    if not collection.misses_index(given.exact):
+    if given.rescore or not collection.misses_index(given.exact):
         return
     status = collection.status()
     if given.exact is False or status is None:

@@ -17,13 +17,16 @@ from lookalike.codecs.saved import Arrays, Reader
 from lookalike.codecs.scalar import Scalar
 from lookalike.codecs.umap import Umap
 from lookalike.errors import UsageError
-from lookalike.metric import VectorSpace
+from lookalike.metric import Metric, VectorSpace
 from lookalike.query import Vectors
 
 PARTS: dict[str, type[Codec]] = {part.name: part for part in (Pca, Scalar, Binary, Product, RaBitQ, Umap, Learned)}
 """The codecs that a chain can have, by name. Codes of all but the last are float32: they are the embeddings of the next."""
 
 MAX_STEPS = 4
+
+_KEEPS = 1.01
+"""The largest stretch of a codec that keeps distances: a rotation, whose numbers are rounded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +73,22 @@ class Chain(Codec):
     def code_columns(self) -> int:
         """See `Codec.code_columns`."""
         return self._last.code_columns
+
+    @property
+    def stretch(self) -> float | None:
+        """See `Codec.stretch`; that of the first codec, if all later ones keep distances.
+
+        It is unknown for cosine, where each codec divides its vectors by their lengths.
+        """
+        first, *others = (step.stretch for step in self.steps)
+        if first is None or (others and self.embeddings.metric is Metric.COSINE):
+            return None
+        total = first
+        for other in others:
+            if other is None or other > _KEEPS:
+                return None
+            total *= other
+        return total
 
     def fit(self, embeddings: Embeddings, labels: Sequence[str] | None = None) -> Self:
         """Fit each codec to the codes of the one before; see `Codec.fit`."""

@@ -22,6 +22,9 @@ _COLUMN_BITS = 24
 _LONGEST = 1.001
 """The limit of a column's length; rounding makes columns of length 1 a little longer."""
 
+_SINGULAR = 2.0**-30
+"""Relative error of the largest singular value, with a wide margin."""
+
 _CHUNK = 2**22
 """Numbers of a chunk of rows."""
 
@@ -61,6 +64,11 @@ class Affine:
         state.check_size("scale", scale)
         state.check_size("offset", offset)
         return cls(matrix, scale, offset)
+
+    @property
+    def stretch(self) -> float:
+        """The largest ratio of the distance of two results to that of their rows: the largest singular value."""
+        return float(np.linalg.norm(self.matrix * self.scale.astype(np.float64), 2)) * (1 + _SINGULAR)
 
     def then(self, matrix: Float64[np.ndarray, "k m"]) -> "Affine":
         """Return this map followed by a matrix."""

@@ -82,6 +82,11 @@ class Pca(Codec):
         """See `Codec.code_columns`."""
         return self.dimension
 
+    @property
+    def stretch(self) -> float:
+        """See `Codec.stretch`."""
+        return self.fitted(self.map).stretch
+
     def fit(self, embeddings: Embeddings, labels: Sequence[str] | None = None) -> Self:  # noqa: ARG002 -- needs no labels
         """Find the principal components; see `Codec.fit`."""
         rows = directions(self.check_sample(embeddings), self.embeddings)

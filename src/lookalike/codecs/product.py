@@ -95,6 +95,11 @@ class Product(Codec):
         return self.parts
 
     @property
+    def stretch(self) -> float:
+        """See `Codec.stretch`: queries are rotated, if at all."""
+        return self.fitted(self.map).stretch if self.rotate else 1.0
+
+    @property
     def _width(self) -> int:
         return self.embeddings.dimension // self.parts
 

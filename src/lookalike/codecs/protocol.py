@@ -81,6 +81,14 @@ class Codec(ABC):
         """Bytes of the files that `save` writes."""
         return saved.size(self.name, self.embeddings, *self.state())
 
+    @property
+    def stretch(self) -> float | None:
+        """The largest ratio of the Euclidean distance of two projected vectors to that of their embeddings.
+
+        For cosine, to that of the embeddings at length 1. None if it is unknown, as by default.
+        """
+        return None
+
     # ---- what a codec does
 
     @abstractmethod

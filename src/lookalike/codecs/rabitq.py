@@ -80,6 +80,11 @@ class RaBitQ(Codec):
         """The packed numbers, and the factor."""
         return packing.columns(self.embeddings.dimension, self.bits) + 1
 
+    @property
+    def stretch(self) -> float:
+        """See `Codec.stretch`."""
+        return self.fitted(self.map).stretch
+
     def fit(self, embeddings: Embeddings, labels: Sequence[str] | None = None) -> Self:  # noqa: ARG002 -- needs no labels
         """Draw the rotation, and find the centre and the range of the factors; see `Codec.fit`."""
         rows = directions(self.check_sample(embeddings), self.embeddings)

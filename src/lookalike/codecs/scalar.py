@@ -68,6 +68,11 @@ class Scalar(Codec):
         """See `Codec.code_columns`."""
         return self.embeddings.dimension if self.bits >= 8 else packing.columns(self.embeddings.dimension, self.bits)  # noqa: PLR2004 -- bits of a byte
 
+    @property
+    def stretch(self) -> float:
+        """See `Codec.stretch`: queries are not changed."""
+        return 1.0
+
     def fit(self, embeddings: Embeddings, labels: Sequence[str] | None = None) -> Self:  # noqa: ARG002 -- needs no labels
         """Find the levels of each dimension; see `Codec.fit`."""
         rows = directions(self.check_sample(embeddings), self.embeddings)

@@ -75,15 +75,12 @@ class BoundPrefilter(Protocol):
         ...
 
 
-class Prefilter(Protocol):
+class BoundSource(Protocol):
     """A compact form of a gallery that rules out most rows before their vectors are read.
 
-    It is provably complete: it never rules out a row within the reach of a query, on any data. So prefilters change the
-    time of an answer, and never the answer. The implementations are in `lookalike.search.prefilters`.
+    It is provably complete: it never rules out a row within the reach of a query, on any data. So it changes the time of an
+    answer, and never the answer.
     """
-
-    kind: ClassVar[str]
-    """The prefilter's name in cache files."""
 
     @property
     def precision(self) -> str:
@@ -107,6 +104,16 @@ class Prefilter(Protocol):
             own: the rows of the gallery that are the queries, if they come from it.
         """
         ...
+
+
+class Prefilter(BoundSource, Protocol):
+    """A form of a gallery that is kept beside it, in a cache file, and follows its changes.
+
+    The implementations are in `lookalike.search.prefilters`.
+    """
+
+    kind: ClassVar[str]
+    """The prefilter's name in cache files."""
 
     def update(
         self, vectors: Shaped[np.ndarray, "n d"], rows: Int64[np.ndarray, " k"], known: Bool[np.ndarray, " n"]
@@ -143,12 +150,14 @@ class Gallery:
         squared_norms: of each vector; zeros for Hamming, which does not use them.
         dtype: the precision in which lower bounds of these vectors can be computed.
         prefilters: in order of preference; a batch uses the first one that serves it.
+        code_bounds: codes of the vectors, in place of prefilters; see `lookalike.search.rescoring`.
     """
 
     vectors: Float32[np.ndarray, "n d"] | UInt8[np.ndarray, "n d"] | CodedVectors
     squared_norms: Float64[np.ndarray, " n"]
     dtype: "np.dtype[Any]" = field(default=FLOAT32)
     prefilters: tuple[Prefilter, ...] = ()
+    code_bounds: BoundSource | None = None
 
     def __len__(self) -> int:
         """Count the vectors."""
@@ -163,9 +172,10 @@ class Gallery:
         """Select rows, without prefilters and without checking them again."""
         return Gallery(self.vectors[rows], self.squared_norms[rows], self.dtype)
 
-    def prefilter(self, metric: Metric, queries: int, *, subset: bool = False) -> Prefilter | None:
+    def prefilter(self, metric: Metric, queries: int, *, subset: bool = False) -> BoundSource | None:
         """Find the prefilter for a batch of this size, over all rows or over a subset; none if none serves it."""
-        return next((p for p in self.prefilters if p.serves(metric, queries, subset=subset)), None)
+        sources: tuple[BoundSource, ...] = self.prefilters if self.code_bounds is None else (self.code_bounds,)
+        return next((source for source in sources if source.serves(metric, queries, subset=subset)), None)
 
     def terms(self, metric: Metric, dtype: "np.dtype[Any]") -> Float[np.ndarray, " n"]:
         """Compute the rows' terms of `lookalike.search.bounds.lower_bounds`; those in the gallery's own dtype are cached."""

@@ -142,6 +142,11 @@ class _Search(_In):
         description="Search for the midpoint of the query and the mean of this many nearest items. This finds more items of a class, and"
         " one exact item less often.",
     )
+    rescore: bool = Field(
+        default=False,
+        description="Rank the items of a compressed collection by their original vectors, which it keeps beside the codes. With exact or"
+        " within, the answer is that before compression.",
+    )
     metric: Metric | None = Field(None, description=_METRIC)
     branch: Literal["photo", "sketch"] | None = Field(None, description=_BRANCH)
 
@@ -334,6 +339,9 @@ class AnswerOut(_Out):
     calibrated_on: CalibrationKind | None = Field(description=_CALIBRATED_ON)
     branch: Branch | None = Field(
         description="Whether the query was searched for as a photo, a sketch or a text; null for an item."
+    )
+    codec: str | None = Field(
+        description="What made the codes whose distances these are; null if the collection is not compressed, or the query re-scores."
     )
     note: str | None = Field(description="Why there are no hits, if no item passes the filter.")
     blank: bool | None = Field(

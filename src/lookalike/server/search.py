@@ -62,7 +62,9 @@ def _to_query(
     if fields.branch is not None and not sources:
         raise bodies.invalid_field("branch", "goes with an image; leave it out")
     try:
-        within = collection.embedder.with_metric(fields.metric).distance_range(fields.within)
+        within = (
+            collection.embedder_for(rescore=fields.rescore).with_metric(fields.metric).distance_range(fields.within)
+        )
     except UsageError as e:
         raise bodies.invalid_field("metric" if fields.within is None else "within", e.message) from e
     return Query(
@@ -76,6 +78,7 @@ def _to_query(
         where=fields.filter.to_filter(),
         exact=fields.exact,
         expand=fields.expand,
+        rescore=fields.rescore,
         limit=None if within is None else max_hits,
     )
 

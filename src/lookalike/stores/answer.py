@@ -144,6 +144,8 @@ class Answer(Sequence[Hit]):
         no_match: whether the nearest hit is no nearer than chance, see `lookalike.chance`; none if that is unknown.
         calibrated_on: what the hits' probability is of: one class, or copies of one image; none if they have none.
         branch: the branch of the encoder that embedded the image or the text; none for an item or a vector.
+        codec: what made the codes whose distances these are, in words; none if they are distances of embeddings, because the
+            collection is not compressed or the query re-scores.
         note: why there are no hits, if no item passes the filter.
         blank: whether the image has one colour only, so that it shows nothing to search for; none for a text, an item or a vector.
         thumbnail: makes a small JPEG of an item, for notebooks.
@@ -167,6 +169,7 @@ class Answer(Sequence[Hit]):
     no_match: bool | None = None
     calibrated_on: CalibrationKind | None = None
     branch: Branch | None = None
+    codec: str | None = None
     note: str | None = None
     blank: bool | None = None
     thumbnail: Callable[[Item], bytes] | None = field(default=None, repr=False, compare=False)
@@ -219,7 +222,7 @@ class Answer(Sequence[Hit]):
         Example:
             >>> answer = la.open("shop").search("mug.jpg", k=3)
             >>> sorted(answer.to_dict())
-            ['blank', 'branch', 'calibrated_on', 'complete', 'exact', 'hits', 'metric', 'no_match', 'note', 'recall']
+            ['blank', 'branch', 'calibrated_on', 'codec', 'complete', 'exact', 'hits', 'metric', 'no_match', 'note', 'recall']
         """
         return {
             "hits": [hit.to_dict() for hit in self.hits],
@@ -230,6 +233,7 @@ class Answer(Sequence[Hit]):
             "no_match": self.no_match,
             "calibrated_on": self.calibrated_on,
             "branch": self.branch,
+            "codec": self.codec,
             "note": self.note,
             "blank": self.blank,
         }
@@ -294,6 +298,8 @@ class Answer(Sequence[Hit]):
             remarks.append(f"… and {len(self.hits) - _PRINTED:,} more hits")
         if not self.exact:
             remarks.append("approximate" if self.recall is None else f"approximate (recall {self.recall:.2f})")
+        if self.codec is not None:
+            remarks.append(f"by codes of {self.codec}")
         if not self.complete:
             remarks.append("incomplete: more items match")
         return remarks

@@ -100,10 +100,10 @@ class Store(Protocol):
         """Search for each of a query's vectors.
 
         If ``query.exact`` is false, an approximate index answers if there is one. If it is none, the store's latency
-        budget decides.
+        budget decides. If ``query.rescore`` is true, the vectors are embeddings, see `Query.rescore`.
 
         Raises:
-            UsageError: the query has no vectors, or its vectors or metric do not fit the store.
+            UsageError: the query has no vectors, its vectors or metric do not fit the store, or the store cannot re-score.
         """
         ...
 
@@ -167,8 +167,8 @@ class Sampling(Protocol):
         """Return the generation of the latest search, see `Snapshot`."""
         ...
 
-    def sample(self, count: int) -> Vectors:
-        """Return the vectors of at most ``count`` items, spread evenly over the ids."""
+    def sample(self, count: int, *, originals: bool = False) -> Vectors:
+        """Return the vectors of at most ``count`` items, spread evenly over the ids; or the embeddings beside their codes."""
         ...
 
 

@@ -237,7 +237,8 @@ def _may_pay(gallery: Gallery, queries: Gallery, metric: Metric) -> bool:
 
     Vectors in codes have none: it would be larger than the codes.
     """
-    safe = queries.dtype == gallery.dtype == FLOAT32 and not isinstance(gallery.vectors, CodedVectors)
+    in_codes = isinstance(gallery.vectors, CodedVectors) or gallery.code_bounds is not None
+    safe = queries.dtype == gallery.dtype == FLOAT32 and not in_codes
     return safe and metric != Metric.HAMMING and len(queries) * len(gallery) >= MIN_PAIRS
 
 

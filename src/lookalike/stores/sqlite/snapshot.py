@@ -17,7 +17,7 @@ from lookalike.metric import VectorSpace, similarity
 from lookalike.query import Filter, Query
 from lookalike.rows import RowFormat
 from lookalike.search import Hits
-from lookalike.shapes import Int64
+from lookalike.shapes import Bool, Int64, Shaped
 from lookalike.stores.answer import Answer, Hit, Item
 from lookalike.stores.settings import GENERATION, IndexSettings
 from lookalike.stores.sqlite.catalogue import Catalogue, chunks, damaged
@@ -147,23 +147,10 @@ class Snapshots:
     def _make(self, sql: Connection, generation: str) -> Matrix:
         """Make a matrix from the codes of the last one and from the catalogue."""
         seqs = _column(sql.execute("SELECT seq FROM items ORDER BY id").fetchall())
-        # Before memory is reserved: a damaged index may list a row many times, and a manifest claim any dimension.
-        size = self._rows.bytes
-        if len(set(seqs.tolist())) < len(seqs) or len(seqs) * size > sql.steps.file_bytes():
-            raise damaged(self._catalogue.folder, "it has fewer vectors than items, or shorter ones")
-        out = np.empty((len(seqs), self._rows.columns), self._rows.dtype)
-        missing = np.ones(len(seqs), bool)
-        if (last := self._matrix) is not None:
-            rows, known = last.find_rows(seqs)
-            out[known], missing = last.codes[rows], ~known
-        for part in chunks(np.flatnonzero(missing).tolist()):
-            wanted = seqs[part].tolist()
-            # SQLite knows the length of a blob before it reads it.
-            select = (
-                f"SELECT seq, vector FROM vectors WHERE seq IN ({placeholders(wanted)}) AND length(vector) = {size}"
-            )
-            blobs = dict(sql.rows(select, wanted))
-            out[part] = to_codes([blobs.get(seq, b"") for seq in wanted], self._rows, self._catalogue.folder)
+        last = self._matrix
+        known = None if last is None else (last.codes, *last.find_rows(seqs))
+        out = read_vectors(sql, "vectors", seqs, self._rows, self._catalogue.folder, known)
+        missing = np.ones(len(seqs), bool) if known is None else ~known[2]
         try:
             if last is not None and missing.sum() < len(seqs) / _SAVE_SHARE:
                 return last.update(generation, seqs, out, self._rows)
@@ -213,6 +200,45 @@ def read_settings(sql: Connection, folder: Path) -> IndexSettings:
         return IndexSettings() if row is None else IndexSettings.model_validate_json(row[0])
     except ValidationError as e:
         raise StorageError(f"{folder} is damaged: its settings cannot be read. Set them with lookalike tune.") from e
+
+
+def read_vectors(
+    sql: Connection,
+    table: str,
+    seqs: Int64[np.ndarray, " n"],
+    rows: RowFormat | VectorSpace,
+    folder: Path,
+    known: tuple[Shaped[np.ndarray, "m c"], Int64[np.ndarray, " k"], Bool[np.ndarray, " n"]] | None = None,
+) -> Codes:
+    """Read the codes or vectors of all items from a table, in the order of seqs.
+
+    Args:
+        sql: a read transaction.
+        table: ``"vectors"`` or ``"originals"``.
+        seqs: of the items.
+        rows: their format.
+        folder: of the store, for messages.
+        known: an array, the rows of it that are not read again, and a mask of their places among the seqs.
+
+    Raises:
+        StorageError: one is missing or has the wrong length.
+    """
+    size = rows.columns * rows.dtype.itemsize
+    # Before memory is reserved: a damaged index may list a row many times, and a manifest claim any dimension.
+    if len(set(seqs.tolist())) < len(seqs) or len(seqs) * size > sql.steps.file_bytes():
+        raise damaged(folder, "it has fewer vectors than items, or shorter ones")
+    out = np.empty((len(seqs), rows.columns), rows.dtype)
+    missing = np.ones(len(seqs), bool)
+    if known is not None:
+        array, places, mask = known
+        out[mask], missing = array[places], ~mask
+    for part in chunks(np.flatnonzero(missing).tolist()):
+        wanted = seqs[part].tolist()
+        # SQLite knows the length of a blob before it reads it.
+        select = f"SELECT seq, vector FROM {table} WHERE seq IN ({placeholders(wanted)}) AND length(vector) = {size}"
+        blobs = dict(sql.rows(select, wanted))
+        out[part] = to_codes([blobs.get(seq, b"") for seq in wanted], rows, folder)
+    return out
 
 
 def to_codes(blobs: Sequence[object], rows: RowFormat | VectorSpace, folder: Path) -> Codes:

@@ -43,6 +43,7 @@ from lookalike.stores.sqlite.manifests import (
     write_manifest,
 )
 from lookalike.stores.sqlite.matrix import Matrix, MatrixCache, PreparedQuery
+from lookalike.stores.sqlite.originals import Originals, OriginalsCache
 from lookalike.stores.sqlite.relative import RelativeRoots
 from lookalike.stores.sqlite.schema import CHUNK, ITEM_COLUMNS, SETTINGS_SCHEMA, placeholders, to_condition, to_row
 from lookalike.stores.sqlite.snapshot import (
@@ -70,6 +71,9 @@ class SQLiteStore:
         cache = MatrixCache(folder / "cache", self._rows)
         self._snapshots = Snapshots(self._catalogue, cache, self._rows, manifest)
         self._indexes = IndexCache(cache)
+        self._originals_cache = None
+        if self._rows.codec is not None and self._rows.originals:
+            self._originals_cache = OriginalsCache(cache, self._rows.codec)
         self._indexed: IndexedMatrix | None = None
         self._latency = LatencyModel()
         self._lock = Lock()
@@ -128,7 +132,7 @@ class SQLiteStore:
 
     def upsert(self, items: Sequence[Item], rows: Rows) -> None:
         """See `Store.upsert`."""
-        checked = self._check_vectors(rows).array if self._rows.codec is None else self._rows.check(rows)
+        checked = self._check_vectors(rows, self.space).array if self._rows.codec is None else self._rows.check(rows)
         if len(items) != len(checked):
             raise UsageError(f"{len(items)} items came with {len(checked)} vectors; give one for each.")
         check_items(items)
@@ -282,6 +286,8 @@ class SQLiteStore:
 
     def search(self, query: Query) -> list[Answer]:
         """See `Store.search`."""
+        if query.rescore:
+            return self._rescore(query)
         metric, vectors = self._check_query(query)
         with self._snapshots.open() as snapshot:
             prepared = PreparedQuery(query, vectors, metric, snapshot.rows(query.where))
@@ -291,6 +297,25 @@ class SQLiteStore:
                 return snapshot.answers(hits, prepared, recalls)
             return snapshot.answers(self._search_exactly(snapshot.matrix, prepared), prepared)
 
+    def _rescore(self, query: Query) -> list[Answer]:
+        """Search by codes and originals: exactly as `exact` says, or if that takes no longer than the latency budget."""
+        metric, vectors = self._check_query(query)
+        with self._snapshots.open() as snapshot:
+            originals = self._load_originals(snapshot)
+            prepared = PreparedQuery(query, vectors, metric, snapshot.rows(query.where))
+            size, count = originals.bytes_read(prepared), len(vectors)
+            exact = query.within is not None or query.exact
+            if exact is None:
+                exact = self._latency.estimate(size, count) <= snapshot.settings().budget
+            if exact:
+                return snapshot.answers(originals.search(prepared), prepared)
+            return snapshot.answers(originals.rescore(prepared), prepared, [originals.rank.recall] * count)
+
+    def _load_originals(self, snapshot: ReadSnapshot) -> Originals:
+        if self._originals_cache is None:
+            raise UsageError(f"{self.folder} keeps no original vectors beside codes, so it cannot re-score.")
+        return self._originals_cache.load(snapshot)
+
     def stream(self, query: Query) -> Iterator[Answer]:
         """See `Streaming.stream`."""
         metric, vectors = self._check_query(query)
@@ -298,8 +323,9 @@ class SQLiteStore:
             raise UsageError("Only a query with a distance range can be streamed; this one has k.")
         with self._snapshots.open() as snapshot:
             matrix, rows = snapshot.matrix, snapshot.rows(query.where)
+            gallery = self._load_originals(snapshot).gallery if query.rescore else matrix.gallery
         prepared = PreparedQuery(query, vectors, metric, rows)
-        parts = search.within_sorted(vectors, matrix.gallery, query.within, metric, rows=rows)
+        parts = search.within_sorted(vectors, gallery, query.within, metric, rows=rows)
         return self._stream(matrix, parts, prepared)
 
     def snapshot(self) -> Snapshot:
@@ -311,10 +337,10 @@ class SQLiteStore:
         """See `Sampling.generation`."""
         return self._snapshots.generation()
 
-    def sample(self, count: int) -> Vectors:
+    def sample(self, count: int, *, originals: bool = False) -> Vectors:
         """See `Sampling.sample`."""
         with self._snapshots.open() as snapshot:
-            vectors = snapshot.matrix.vectors
+            vectors = self._load_originals(snapshot).gallery.vectors if originals else snapshot.matrix.vectors
         return vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), count)).astype(np.int64)]
 
     def _search_exactly(self, matrix: Matrix, query: PreparedQuery) -> Hits:
@@ -429,21 +455,22 @@ class SQLiteStore:
 
     def _check_query(self, query: Query) -> tuple[Metric, Gallery]:
         """Return the metric and the prepared vectors of a query."""
-        metric = query.metric or self.space.metric
-        if metric not in self.space.metrics:
+        space = (self._rows.original or self.space) if query.rescore else self.space
+        metric = query.metric or space.metric
+        if metric not in space.metrics:
             raise UsageError(
-                f"The vectors of {self.folder} cannot be compared by {metric}; choose {' or '.join(self.space.metrics)}."
+                f"The vectors of {self.folder} cannot be compared by {metric}; choose {' or '.join(space.metrics)}."
             )
         if query.vectors is None:
             raise UsageError("A store searches for vectors. Embed images, or get the vectors of items, first.")
-        return metric, self._check_vectors(query.vectors)
+        return metric, self._check_vectors(query.vectors, space)
 
-    def _check_vectors(self, vectors: Vectors) -> Gallery:
-        gallery = search.prepare(vectors, self.space.metric)
-        if gallery.vectors.shape[1] != self.space.columns:
-            unit = "bits" if self.space.metric is Metric.HAMMING else "numbers"
+    def _check_vectors(self, vectors: Vectors, space: VectorSpace) -> Gallery:
+        gallery = search.prepare(vectors, space.metric)
+        if gallery.vectors.shape[1] != space.columns:
+            unit = "bits" if space.metric is Metric.HAMMING else "numbers"
             raise UsageError(
-                f"{self.folder} holds vectors of {self.space.dimension} {unit}, {self.space.columns} columns; these have the"
+                f"{self.folder} holds vectors of {space.dimension} {unit}, {space.columns} columns; these have the"
                 f" shape {gallery.vectors.shape}."
             )
         return gallery
