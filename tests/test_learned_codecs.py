@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lookalike import codecs
-from lookalike.codecs import Chain, Learned, Scalar
+from lookalike.codecs import Chain, Learned, Pca, Scalar, Umap
 from lookalike.compress import LABELLED, TRAINABLE, parse_codec
 from lookalike.errors import MissingExtraError, StorageError, UsageError
 from lookalike.evaluation import retrieval
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.learn import codecs as trained
-from lookalike.learn.codecs import CBS, CRS, DSH, DTSH, Layer
+from lookalike.learn.codecs import CBS, CRS, DSH, DTSH, Layer, ParametricUMAP
 from lookalike.learn.codecs.layer import _batches
+from lookalike.learn.codecs.parametric_umap import _Network
 from lookalike.metric import Metric, VectorSpace
 from recorder import Recorder
 
@@ -157,6 +159,45 @@ def test_training_reports_its_progress() -> None:
     progress = Recorder()
     CRS(EUCLIDEAN, 4, 1, progress=progress).fit(*labelled())
     assert {report.stage for report in progress.reports} == {"training"}
+
+
+# ---- parametric UMAP
+
+
+def laid_out(rows: np.ndarray) -> Umap:
+    """A codec whose layout is the first three numbers; umap-learn takes seconds to import."""
+    components = Pca(EUCLIDEAN, DIMENSION).fit(rows)
+    projected = components.project(rows)
+    step = float(np.abs(projected).max() / 127)
+    anchors = np.rint(projected / step).astype(np.int8)
+    return Umap(EUCLIDEAN, 3, 5, 0.1, components.map, step, anchors, rows[:, :3].astype(np.float16))
+
+
+def test_parametric_umap_places_new_images_nearly_as_umap_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rows, _ = labelled(300)
+    umap = laid_out(rows)
+    monkeypatch.setattr(Umap, "fit", lambda *_: umap)
+    codec = ParametricUMAP(EUCLIDEAN, 3, 4).fit(rows)
+    assert (str(codec), codec.space) == ("parametric-umap to 3 floats", VectorSpace(Metric.COSINE, 3))
+    assert codec.encode(rows).tobytes() == ParametricUMAP(EUCLIDEAN, 3, 4).fit(rows).encode(rows).tobytes()
+    assert quality(codec) > 0.9 * quality(umap)
+    codec.save(tmp_path)
+    loaded = codecs.load("learned", tmp_path, EUCLIDEAN)
+    assert loaded.encode(rows).tobytes() == codec.encode(rows).tobytes()
+
+
+def test_parametric_umap_encodes_as_its_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, _ = labelled(300)
+    made: list[np.ndarray] = []
+    layers = _Network.layers
+
+    def keep(self: _Network) -> list[tuple[np.ndarray, np.ndarray]]:
+        made.append(self(torch.from_numpy(rows)).detach().numpy())
+        return layers(self)
+
+    monkeypatch.setattr(_Network, "layers", keep)
+    codec = ParametricUMAP(EUCLIDEAN, 3, 1).imitate(laid_out(rows), rows)
+    np.testing.assert_allclose(codec.encode(rows), made[0], atol=0.01 * float(np.abs(made[0]).max()))
 
 
 # ---- as a user names them

@@ -29,7 +29,7 @@ from lookalike.untrusted.paths import resolve_inside
 SAMPLE = 50_000
 """Maximum number of embeddings that a codec is fitted to."""
 
-TRAINABLE = "crs", "cbs", "dsh", "dtsh"
+TRAINABLE = "crs", "cbs", "dsh", "dtsh", "parametric-umap"
 """The codecs that `lookalike.learn.codecs` trains."""
 
 LABELLED = "crs", "cbs", "dsh", "dtsh"

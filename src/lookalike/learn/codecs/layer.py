@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lookalike.codecs import Binary, Learned, Pca
 from lookalike.codecs.protocol import Embeddings, directions
 from lookalike.errors import UsageError
-from lookalike.learn.codecs.trainable import Trainable
+from lookalike.learn.codecs.trainable import Trainable, reproducible
 from lookalike.learn.losses import CrossEntropyTerm, DSHTerm, DTSHTerm, TripletTerm
 from lookalike.learn.losses.targets import Targets
 from lookalike.learn.losses.total import Loss
@@ -24,8 +24,8 @@ _CLASSES, _ITEMS, _TRIPLETS = 32, 4, 8
 _LEAST = 20
 """Batches of an epoch at least, so that few embeddings are seen often enough."""
 
-# Learning rates, for the layer as a share of the mean size of its weights. Directions of classes begin at random, and move faster.
-_RATE, _CLASS_RATE = 0.02, 0.01
+# Learning rate of the directions of classes, which begin at random.
+_CLASS_RATE = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +43,9 @@ class Layer(Trainable):
     weight: ClassVar[float] = 0.5
     """w if there is no balance."""
 
+    rate: ClassVar[float] = 0.02
+    """Learning rate, as a share of the mean size of the layer's weights."""
+
     balance: float | None = None
 
     def __post_init__(self) -> None:
@@ -54,6 +57,10 @@ class Layer(Trainable):
     def metric_loss(self, weight: float) -> TripletTerm | DSHTerm | DTSHTerm:
         """Return the metric loss, which compares triplets."""
         return TripletTerm(kind="triplet", margin=0.2, weight=weight)
+
+    def centre(self, rows: Float32[np.ndarray, "n d"]) -> Float64[np.ndarray, " d"]:
+        """Return what training subtracts from embeddings."""
+        return np.asarray(rows.mean(axis=0, dtype=np.float64))
 
     def start(self, rows: Float32[np.ndarray, "n d"]) -> tuple[Float64[np.ndarray, "d k"], Float64[np.ndarray, " k"]]:
         """Return matrix and bias before training; the outputs are centred and have a mean square of 1."""
@@ -84,12 +91,13 @@ class Layer(Trainable):
         """
         rows = directions(self.check_sample(embeddings), self.embeddings)
         classes = _group(self.method, labels, len(rows))
-        mean = rows.mean(axis=0, dtype=np.float64)
+        mean = self.centre(rows)
         unit = float(np.sqrt(np.square(rows - mean).mean())) or 1.0
         matrix, bias = self.start(rows)
         matrix, bias = matrix * unit, bias + mean @ matrix
         x = torch.from_numpy(((rows - mean) / unit).astype(np.float32))
-        weights, offset = self._train(x, classes, torch.from_numpy(matrix).float(), torch.from_numpy(bias).float())
+        with reproducible(self.seed):
+            weights, offset = self._train(x, classes, torch.from_numpy(matrix).float(), torch.from_numpy(bias).float())
         matrix = weights.double().numpy() / unit
         layers = [(matrix, offset.double().numpy() - mean @ matrix)]
         return Learned.of(self.embeddings, self.output, layers, self.method)
@@ -103,11 +111,9 @@ class Layer(Trainable):
         weight = self.weight if self.balance is None else self.balance
         terms = [self.metric_loss(weight)] if weight else []
         ce = [CrossEntropyTerm(kind="cross_entropy", weight=1 - weight)] if weight < 1 else []
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            loss = Loss((*terms, *ce), matrix.shape[1], len(classes))
+        loss = Loss((*terms, *ce), matrix.shape[1], len(classes))
         layer = [nn.Parameter(matrix), nn.Parameter(bias)]
-        groups = [{"params": layer, "lr": _RATE * float(matrix.abs().mean())}]
+        groups = [{"params": layer, "lr": self.rate * float(matrix.abs().mean())}]
         groups += [{"params": list(loss.parameters()), "lr": _CLASS_RATE}] if ce else []
         random = np.random.default_rng(self.seed)
         steps = max(_LEAST, sum(map(len, classes)) // (_CLASSES * _ITEMS)) * self.epochs

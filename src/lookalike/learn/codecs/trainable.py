@@ -1,9 +1,12 @@
 """A codec that is not trained yet."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
 
 from lookalike.codecs import Codec, Codes, Learned
 from lookalike.codecs.learned import MAX_WIDTH
@@ -85,3 +88,16 @@ class Trainable(Codec):
 
     def _untrained(self) -> UsageError:
         return UsageError(f"The codec “{self.method}” is not trained. Call fit, and use the codec that it returns.")
+
+
+@contextmanager
+def reproducible(seed: int) -> Iterator[None]:
+    """Seed torch, and compute in one thread: sums then do not depend on the number of cores, and small steps do not wait for any."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
