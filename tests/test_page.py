@@ -294,6 +294,15 @@ def test_a_sketch_is_searched_and_undone(visit: Visit) -> None:
     expect(page.get_by_role("button", name="Clear the drawing")).to_be_disabled()
 
 
+def test_a_search_also_searches_near_its_first_results(visit: Visit) -> None:
+    page = visit()
+    draw(page)
+    with page.expect_response("**/search") as answer:
+        page.get_by_label("Also search near the first results").check()
+    assert answer.value.json()["hits"][0]["closeness"] is None  # unlike that of a query of one image
+    expect(page).to_have_url(re.compile("expand=1"))
+
+
 def test_an_image_that_looks_drawn_is_searched_for_as_a_sketch(visit: Visit, shop: Shop) -> None:
     page = visit()
     search(page, next((shop.photos[0].parents[2] / "sketches").rglob("*.png")))
@@ -762,6 +771,7 @@ def test_the_canvas_stays_in_its_place_while_the_user_draws(visit: Visit, size: 
     for route in waiting:
         route.continue_()  # the answer to the first stroke arrives in the middle of the second one
     hits(page)
+    expect(page.locator("#strip .image").first).to_be_visible(visible=size[0] <= 860)  # the grid is below the screen
     assert page.locator("#canvas").bounding_box() == box
     for step in range(4, 7):
         finger.move(0.8, 0.2 + step / 10)

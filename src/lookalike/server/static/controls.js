@@ -4,7 +4,7 @@ import { $, make } from "./dom.js";
 import { t } from "./i18n.js";
 
 /** Show the state in the controls. `chooseLabels` is called with the labels that the user wants. */
-export function renderControls({ collection, within, k, metric, labels, classes, by }, chooseLabels) {
+export function renderControls({ collection, within, k, metric, expands, labels, classes, by }, chooseLabels) {
   const { encoder } = collection;
   const sketches = canSketch(collection);
   const texts = canDescribe(collection);
@@ -35,6 +35,8 @@ export function renderControls({ collection, within, k, metric, labels, classes,
   showDistanceError("");
   $("metric").replaceChildren(...collection.metrics.map((name) => new Option(t(name), name)));
   $("metric").value = metric;
+  $("expand").checked = expands;
+  $("expand-field").hidden = collection.metric === "hamming"; // bits have no mean
   renderLabels(collection, labels, chooseLabels);
 }
 

@@ -17,6 +17,7 @@ import { withoutItems } from "./support.js";
 import { viewer } from "./viewer.js";
 
 const SAMPLE = 30; // images; fills rows of 2, 3, 5 and 6
+const EXPANDED = 10; // nearest images that a wider search also searches near
 const SKELETON_DELAY = 150; // milliseconds; before it, an answer needs no placeholders
 const REMEMBERED_ANSWERS = 20;
 const LONGEST_HEADING = 60; // characters
@@ -124,7 +125,7 @@ function shorten(text) {
 
 /** Search, or get a sample; with a cursor, what follows it. */
 async function getAnswer(state, cursor, signal) {
-  const { collection, item, text, upload, within, k, metric, labels } = state;
+  const { collection, item, text, upload, within, k, metric, labels, expands } = state;
   if (!state.hasQuery) {
     const { seed } = state;
     const { items, total, cursor: next } = await api.sample(collection.name, { seed, labels, limit: SAMPLE, cursor }, signal);
@@ -132,7 +133,7 @@ async function getAnswer(state, cursor, signal) {
   }
   const source = item ? { item } : text ? { text } : upload.sketch ? { sketch: upload.sketch } : { image: upload.image };
   const extent = within === null ? { k } : { within: parseDistance(within) };
-  const answer = await api.search(collection.name, source, { ...extent, metric, labels, cursor }, signal);
+  const answer = await api.search(collection.name, source, { ...extent, ...(expands && { expand: EXPANDED }), metric, labels, cursor }, signal);
   return { ...answer, asSketch: Boolean(upload?.image) && answer.branch === "sketch" };
 }
 
@@ -352,6 +353,7 @@ function listen() {
     }
   });
   on("max-distance", "change", () => setDistance($("max-distance").value));
+  on("expand", "change", () => address.navigate({ expand: $("expand").checked ? "1" : null }, { replace: true }));
   on("metric", "change", () => address.navigate({ metric: $("metric").value }, { replace: true }));
   on("language", "change", async () => {
     await setLanguage($("language").value, { remember: true });

@@ -1,9 +1,12 @@
 // The results: a heading, a status that is read aloud, the grid, and a button for more.
 
+import { address } from "./api.js";
 import { $, make } from "./dom.js";
-import { hitCards, sampleCards, skeletons } from "./grid.js";
+import { displayName, hitCards, obstacle, sampleCards, skeletons } from "./grid.js";
 import { t } from "./i18n.js";
+import { makeImage } from "./image.js";
 
+const IN_STRIP = 8; // images under the canvas of a phone
 const PAGE = 100; // cards that are added at once
 const LONG_REFRESH = 1000; // milliseconds until the status says that a drawing is searched for
 const LOADED_FIRST = 20; // images that are loaded before a refresh shows them
@@ -65,6 +68,22 @@ export function resultsView({ open, search, more, grown }) {
     if (leaves) $("results-heading").focus({ preventScroll: true });
     for (const id of ["alert", "empty", "more-row"]) $(id).hidden = true;
     $("grid").classList.remove("unlike");
+    fillStrip();
+  }
+
+  /** Show the first hits under the canvas, where a phone has no room for the grid. Hits that stay keep their place's image, so that it does not flicker. */
+  function fillStrip(hits = []) {
+    const before = new Map([...$("strip").children].map((tile) => [tile.dataset.id, tile]));
+    const tiles = hits.slice(0, IN_STRIP).map((hit) => before.get(hit.id) ?? makeTile(hit));
+    $("strip").replaceChildren(...tiles);
+  }
+
+  function makeTile(hit) {
+    const tile = make("span", "image");
+    tile.dataset.id = hit.id;
+    tile.append(makeImage({ src: obstacle(hit) ? null : address(hit.thumbnail), name: displayName(hit) }));
+    tile.addEventListener("click", () => open(hit));
+    return tile;
   }
 
   return {
@@ -101,12 +120,14 @@ export function resultsView({ open, search, more, grown }) {
       $("results-heading").textContent = heading;
       $("grid").classList.toggle("unlike", Boolean(answer.no_match));
       fill(next);
+      fillStrip(isSample(answer) ? [] : answer.hits);
       renderCounts();
       if (!answer.hits.length) this.showEmpty(empty);
     },
     clear(heading = $("results-heading").textContent) {
       answer = null;
       fill([]);
+      fillStrip();
       $("results-heading").textContent = heading;
       $("status").textContent = "";
       $("more-row").hidden = true;
@@ -138,11 +159,12 @@ export function resultsView({ open, search, more, grown }) {
 
 const isSample = (answer) => answer.total !== undefined;
 
-function describe({ hits, complete, exact, asSketch, no_match: noMatch, took_ms: took }) {
+function describe({ hits, complete, exact, asSketch, blank, no_match: noMatch, took_ms: took }) {
   const parts = [t(complete ? "results" : "resultsAndMore", { n: hits.length })];
   if (took !== undefined) parts[0] += ` ${t("took", { ms: Math.max(1, Math.round(took)) })}`;
   if (asSketch) parts.push(t("asSketch"));
   if (!exact) parts.push(t("inexact"));
+  if (blank) parts.push(t("blankNote"));
   if (noMatch) parts.push(t("noMatchNote"));
   return parts.join(" · ");
 }

@@ -31,6 +31,7 @@ export async function readState(collections, seed) {
     within: read.get("within"),
     k: Number.isInteger(k) && k >= 1 && k <= 1000 ? String(k) : "10",
     metric: collection.metrics.includes(metric) ? metric : collection.metric,
+    expands: read.get("expand") === "1" && collection.metric !== "hamming",
     labels: read.getAll("label").filter((label) => Object.hasOwn(collection.labels, label)),
     open: read.get("open"),
     seed: place().seed ?? seed,
@@ -41,6 +42,6 @@ export async function readState(collections, seed) {
     return { ...state, key: JSON.stringify([collection.name, "classes", state.upload?.id, state.item, shown]) };
   }
   if (!state.hasQuery) notePlace({ seed: state.seed });
-  const query = state.hasQuery ? [state.upload?.id, state.item, state.text, state.within, state.k, state.metric] : [state.seed];
+  const query = state.hasQuery ? [state.upload?.id, state.item, state.text, state.within, state.k, state.metric, state.expands] : [state.seed];
   return { ...state, key: JSON.stringify([collection.name, state.labels, ...query]) };
 }
