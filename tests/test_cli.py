@@ -99,6 +99,7 @@ def test_an_image_of_the_collection_comes_first_at_distance_zero(indexed: Shell,
         "branch",
         "codec",
         "note",
+        "blank",
     ]
     assert (answer["exact"], answer["recall"]) == (True, None)
     assert len(answer["hits"]) == 10
@@ -535,7 +536,9 @@ def test_a_range_search_streams_and_gives_the_same_hits(indexed: Shell, image: s
         "no_match",
         "calibrated_on",
         "branch",
+        "codec",
         "note",
+        "blank",
     ]
     distances = [hit["distance"] for hit in everything["hits"]]
     assert distances == sorted(distances)

@@ -70,6 +70,7 @@ def test_a_store_of_codes_answers_as_the_engine_over_decoded_vectors(
 ) -> None:
     if metric is Metric.COSINE:  # decoded in each pass, as a large collection is
         monkeypatch.setattr("lookalike.search.coded._KEPT", 0)
+        monkeypatch.setattr("lookalike.search.bounds.DECODED", 7 * 12 * 4)
     space, vectors = VectorSpace(metric, 12), embeddings(40)
     codec = parse_codec(text, space).fit(vectors)
     rows = RowFormat(codec.space, codec, originals=True)

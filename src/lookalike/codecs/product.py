@@ -152,7 +152,8 @@ class Product(Codec):
         return codes
 
     def _decode(self, codes: Codes) -> Vectors:
-        parts = self.fitted(self.centroids)[np.arange(self.parts), codes]
+        centroids = self.fitted(self.centroids).reshape(self.parts * CENTROIDS, self._width)
+        parts = centroids.take(np.arange(self.parts) * CENTROIDS + codes, axis=0)  # faster than two indices
         vectors = np.asarray(parts.reshape(len(codes), self.embeddings.dimension))
         return rescaled(vectors, self.length) if self.length else vectors
 

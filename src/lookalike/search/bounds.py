@@ -16,6 +16,9 @@ from lookalike.shapes import Float, Float32, Int32, Int64, Shaped, UInt8
 BUDGET = 64 * 2**20
 """Maximum bytes of a tile without its pairs."""
 
+DECODED = 2**21
+"""Maximum bytes of codes that are decoded at a time: their vectors stay in the processor's cache until they are compared."""
+
 CACHED = 2**16
 """Numbers measured at a time: a float64 array of this size stays in the processor's cache."""
 
@@ -97,11 +100,21 @@ class VectorBounds:
         return BoundMatrix(self._bounds(rows), self._limits)
 
     def _bounds(self, rows: Rows) -> Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"]:
+        vectors = self.gallery.vectors
+        if not isinstance(vectors, CodedVectors) or not vectors.decodes_each_pass:
+            return self._compute(rows)
+        length = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+        bounds = np.empty((len(self.queries), length), np.int32 if self.metric == Metric.HAMMING else self._dtype)
+        for part in chunks(length, DECODED // max(1, self.row_bytes)):
+            bounds[:, part] = self._compute(_select(rows, part))
+        return bounds
+
+    def _compute(self, rows: Rows) -> Float[np.ndarray, "q m"] | Int32[np.ndarray, "q m"]:
         if isinstance(rows, np.ndarray) and len(rows):
             span = slice(int(rows[0]), int(rows[-1]) + 1)
             unwanted = span.stop - span.start - len(rows)
             if unwanted * len(self.queries) <= _SPARSE * len(rows):
-                bounds = self._bounds(span)
+                bounds = self._compute(span)
                 return bounds[:, rows - span.start] if unwanted else bounds
         selected = self.gallery.take(rows)
         terms = None if self.metric == Metric.HAMMING else self.gallery.terms(self.metric, self._dtype)[rows]
@@ -116,6 +129,10 @@ class VectorBounds:
 
     def _limits(self, reach: Float32[np.ndarray, " #q"]) -> Float[np.ndarray, " #q"] | Int32[np.ndarray, " #q"]:
         return limits(reach, self.queries, self.metric, self._dtype)
+
+
+def _select(rows: Rows, part: slice) -> Rows:
+    return slice(rows.start + part.start, rows.start + part.stop) if isinstance(rows, slice) else rows[part]
 
 
 def kth_bound(

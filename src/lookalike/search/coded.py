@@ -55,7 +55,12 @@ class CodedVectors:
 
     def __getitem__(self, rows: Rows) -> Float32[np.ndarray, "m d"] | UInt8[np.ndarray, "m d"]:
         """Decode some rows."""
-        return self._all[rows] if self.nbytes <= _KEPT else self.decode(self.codes[rows])
+        return self.decode(self.codes[rows]) if self.decodes_each_pass else self._all[rows]
+
+    @property
+    def decodes_each_pass(self) -> bool:
+        """Whether the vectors are too many to be kept."""
+        return self.nbytes > _KEPT
 
     @cached_property
     def _all(self) -> Float32[np.ndarray, "n d"] | UInt8[np.ndarray, "n d"]:

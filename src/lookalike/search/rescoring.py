@@ -27,7 +27,7 @@ Project = Callable[[np.ndarray], np.ndarray]
 """A function that projects originals to the vectors that codes stand for."""
 
 _CHUNK = 2**22
-"""Maximum bytes of codes that are decoded at a time: vectors that stay in the processor's cache are compared faster."""
+"""Maximum bytes of a chunk of projected originals."""
 
 _ROUNDING, _ROW_ROUNDING = 2.0**-20, 2.0**-26
 """Relative bound of the rounding errors of a projection and a bound together; the second is times √d."""
@@ -99,12 +99,8 @@ class _Queries:
         error = slack(codes.shape[1], self._dtype) + 4 * float(np.finfo(self._dtype).eps)
         constants = (self._projected.squared_norms * (1 - error)).astype(self._dtype)[:, None]
         residuals = self._source.residuals[rows]
-        bounds = np.empty((len(self._projected), len(residuals)), self._dtype)
-        step = _CHUNK // max(1, codes.shape[1] * codes.itemsize) if isinstance(codes, CodedVectors) else len(residuals)
-        for part in chunks(len(residuals), max(1, step)):
-            wanted = slice(rows.start + part.start, rows.start + part.stop) if isinstance(rows, slice) else rows[part]
-            squares = self._vectors.compare(wanted).bounds
-            np.maximum(squares + constants, 0, out=bounds[:, part])
+        squares = self._vectors.compare(rows).bounds
+        bounds = np.maximum(squares + constants, 0)
         np.sqrt(bounds, out=bounds)
         bounds -= residuals
         return BoundMatrix(bounds, self._limits)
