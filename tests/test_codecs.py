@@ -223,6 +223,18 @@ def test_pca_projects_to_the_directions_of_most_variance() -> None:
     assert np.allclose(pairwise(turned, turned, Metric.EUCLIDEAN), pairwise(plain, plain, Metric.EUCLIDEAN), atol=5e-3)
 
 
+@pytest.mark.parametrize("whiten", [False, True])
+def test_the_first_components_are_those_of_a_smaller_pca(whiten: bool) -> None:
+    rows = clusters()
+    for space in (EUCLIDEAN, COSINE):
+        first, small = Pca(space, 7, whiten).fit(rows).first(3), Pca(space, 3, whiten).fit(rows)
+        assert str(first) == str(small)
+        np.testing.assert_array_equal(first.encode(rows), small.encode(rows))
+    for codec in (first, Pca(EUCLIDEAN, 7, rotate=True).fit(rows)):
+        with pytest.raises(UsageError):
+            codec.first(4)
+
+
 def test_pca_in_all_dimensions_keeps_distances() -> None:
     rows = clusters()
     for space in (EUCLIDEAN, COSINE):

@@ -19,7 +19,7 @@ import lookalike as la
 from image_files import png
 from lookalike import search
 from lookalike.cli import main
-from lookalike.codec_choice import MeasuredCodec, pick
+from lookalike.codec_choice import _slow, pick
 from lookalike.codecs import Codec, Pca
 from lookalike.collection import Collection, Entry
 from lookalike.compress import parse_codec
@@ -27,6 +27,7 @@ from lookalike.errors import LookalikeError, MismatchError, StorageError, UsageE
 from lookalike.evaluation import retrieval
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.folder import Folder
+from lookalike.measured_codecs import MeasuredCodec, text_chart
 from lookalike.metric import Metric, VectorSpace, pairwise
 from lookalike.query import DistanceRange, Filter, Query
 from lookalike.rows import RowFormat
@@ -349,6 +350,18 @@ def test_the_command(shop: Collection, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert run(monkeypatch, "compress", shop.path, "--undo", "--drop-original") == 2
 
 
+def test_a_chart_shows_each_codec_in_80_columns() -> None:
+    chart = text_chart([(6.8, 0.85), (22.6, 0.997), (75.7, 1.03), (1024, 1)], (22.6, 0.997), "mAP kept").splitlines()
+    assert max(map(len, chart)) <= 80
+    lines = {line.split()[0].strip("│"): line for line in chart if "%" in line}
+    assert lines["103%"].count("○") == lines["85%"].count("○") == 1
+    assert "●" in "".join(chart)
+    assert lines["100%"].endswith("□")
+    assert chart[-1].split() == ["8", "16", "32", "64", "128", "256", "512", "1,024"]
+    alone = text_chart([(16, 1.0), (16, 1.0)], (16, 1.0), "mAP kept")
+    assert alone.count("●") == 1
+
+
 def test_the_codec_of_a_plain_collection_is_none(shop: Collection) -> None:
     codec: Codec = Folder.open(shop.path).codec
     assert codec.name == "none"
@@ -415,12 +428,42 @@ def test_a_choice_that_nothing_fits_is_refused(many: Collection, shop: Collectio
     assert pick([one, other], 8, None) is one
     assert pick([one, other], 99, None) is other
     assert pick([one, other], 99, 0.4) is one
-    for budget, keep in ((7, None), (99, 0.95), (8, 0.9)):
+    for budget, keep in ((99, 0.95), (8, 0.9)):
         with pytest.raises(UsageError, match="No codec"):
             pick([one, other], budget, keep)
     for wrong in ({}, {"budget": "much"}, {"budget": 0}, {"keep": "120%"}, {"keep": "most"}, {"budget": 0.5}):
         with pytest.raises(UsageError):
             many.choose_codec(**wrong)
+
+
+def test_codecs_that_take_no_fewer_bytes_than_the_vectors_are_not_measured(
+    many: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = many.choose_codec(keep="10%")
+    assert all(one.bytes_per_item < choice.base_bytes == 192 for one in choice.measured)
+    assert not [one.name for one in choice.measured if "product" in one.name]  # 120 items share 30,145 bytes
+    with pytest.raises(UsageError, match="at most 5 bytes"):
+        many.choose_codec(budget=5)
+    monkeypatch.setattr("lookalike.codec_choice.candidates", lambda _: ["product:8"])
+    with pytest.raises(UsageError, match="smaller"):
+        many.choose_codec(budget=500)
+
+
+def test_codecs_that_are_slow_to_fit_are_measured_only_if_they_may_be_chosen(many: Collection) -> None:
+    def measured(kept: dict[str, float]) -> dict[str, MeasuredCodec]:
+        return {name: MeasuredCodec(name, many.embedder.codec, sizes[name], 1, one) for name, one in kept.items()}
+
+    slow = {f"pca:128+product:{parts}": parts + 3.0 for parts in (8, 16, 32, 64)}
+    sizes = {"pca:16+scalar:8": 18.0, "pca:128+scalar:8": 132.0} | slow
+    assert list(_slow(sizes, 40, None, {})) == ["pca:128+product:32"]
+    known = measured({"pca:16+scalar:8": 0.9, "pca:128+scalar:8": 1.0})
+    found = []
+    for name in _slow(sizes, np.inf, 0.99, known):
+        found.append(name)
+        known |= measured({name: 0.995 if len(found) < 2 else 0.98})
+    assert found == [f"pca:128+product:{parts}" for parts in (64, 32)]
+    assert next(_slow(sizes, np.inf, 0.89, measured({"pca:16+scalar:8": 0.9}))) == "pca:128+product:8"
+    assert list(_slow(sizes, np.inf, 0.99, measured({"pca:128+scalar:8": 0.97}))) == []
 
 
 def test_the_command_measures(
@@ -431,11 +474,19 @@ def test_the_command_measures(
     facts = json.loads(capsys.readouterr().out)
     assert not facts["compressed"]
     assert len(facts["measured"]) == 2
-    assert run(monkeypatch, "compress", many.path, "--budget", "900B") == 0  # stdin is no terminal
+    page = many.path.parent / "new" / "codecs.html"
+    arguments = "compress", many.path, "--budget", "100B", "--report", page
+    assert run(monkeypatch, *arguments) == 0  # stdin is no terminal
     shown = capsys.readouterr()
     assert "chosen" in shown.out
+    text = page.read_text()
+    assert all(word in text for word in ('role="img"', 'aria-label="mAP kept by 2 codecs', "<table>", "held-out"))
+    assert str(page) in shown.err
+    assert run(monkeypatch, "compress", many.path, "--codec", "pca:4", "--report", page) == 2
+    page.write_text("")
+    assert run(monkeypatch, "compress", many.path, "--keep", "80%", "--report", page / "x.html") == 1
     assert "--yes" in shown.err
-    assert run(monkeypatch, "compress", many.path, "--budget", "900B", "--yes") == 0
+    assert run(monkeypatch, "compress", many.path, "--budget", "100B", "--yes") == 0
     many.refresh()
     assert many.embedder.is_compressed
 

@@ -5,24 +5,24 @@ embeddings that are among the 10 nearest by the codes.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lookalike import search
-from lookalike.codecs import Codec
+from lookalike.codecs import Chain, Codec, Pca
 from lookalike.compress import check, draw, parse_codec
 from lookalike.errors import UsageError
 from lookalike.evaluation import retrieval
 from lookalike.evaluation.labels import LabelledVectors
 from lookalike.folder import Folder
+from lookalike.measured_codecs import CodecChoice, MeasuredCodec
 from lookalike.metric import Metric, VectorSpace, paired
 from lookalike.progress import SILENT, Progress
 from lookalike.query import Vectors
 from lookalike.search import Hits
 from lookalike.stores import Item, Store
-from lookalike.tables import text_table
 
 SAMPLE = 20_000
 """Maximum number of items that codecs are fitted to and measured on."""
@@ -45,90 +45,13 @@ _LEAST_OF_PART = 4
 """Minimum numbers of a part for that: with fewer, the components that are left out cost more."""
 
 _SMALLER = 8
-"""For a budget, codecs of less than this part of the largest one are not measured: larger ones of a kind are better."""
+"""For a budget, codecs that take less than this part of the largest one are not measured: larger ones of a kind are better."""
+
+_GAIN = 0.01
+"""What product quantisation may keep more of than 8 bits for each number of the same vectors, by chance."""
 
 _NUMBER = re.compile(r"([0-9]{1,9}(?:\.[0-9]+)?)\s*(?:B|bytes?)?")
 _SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]+)?)\s*%")
-
-
-@dataclass(frozen=True, eq=False)
-class MeasuredCodec:
-    """A codec with its measured quality.
-
-    Attributes:
-        name: the codec's name and settings, see `lookalike.compress.parse_codec`.
-        codec: the codec, fitted to the sample without the queries.
-        bytes_per_item: bytes of a code, and the item's share of the codec's files.
-        quality: mAP, or the share of neighbours found.
-        kept: the quality as a share of that of the embeddings.
-    """
-
-    name: str
-    codec: Codec
-    bytes_per_item: float
-    quality: float
-    kept: float
-
-
-@dataclass(frozen=True, eq=False)
-class CodecChoice:
-    """Measured codecs, and the chosen one. It prints as a table.
-
-    Attributes:
-        measure: ``"mAP"`` or ``"recall@10"``.
-        queries: number of queries.
-        gallery: number of items that they searched.
-        base: the quality of the embeddings.
-        base_bytes: bytes of an embedding.
-        measured: the codecs, by ascending bytes.
-        chosen: one of them.
-    """
-
-    measure: str
-    queries: int
-    gallery: int
-    base: float
-    base_bytes: int
-    measured: tuple[MeasuredCodec, ...]
-    chosen: MeasuredCodec
-
-    @property
-    def codec(self) -> Codec:
-        """The chosen codec, which `Collection.compress` takes."""
-        return self.chosen.codec
-
-    def __str__(self) -> str:
-        """Return a table with the choice marked."""
-        rows = [
-            (one.name, f"{one.bytes_per_item:,.1f}", f"{one.quality:.3f}", f"{one.kept:.1%}", self._mark(one))
-            for one in self.measured
-        ]
-        rows.append(("original vectors", f"{self.base_bytes:,.1f}", f"{self.base:.3f}", "100.0%", ""))
-        table = text_table(("codec", "bytes an item", self.measure, "kept", ""), rows)
-        return f"{table}\nMeasured with {self.queries:,} queries over {self.gallery:,} items."
-
-    def _mark(self, one: MeasuredCodec) -> str:
-        return "chosen" if one is self.chosen else ""
-
-    def to_dict(self) -> dict[str, object]:
-        """Return values for JSON."""
-        return {
-            "measure": self.measure,
-            "queries": self.queries,
-            "gallery": self.gallery,
-            "base": self.base,
-            "base_bytes": self.base_bytes,
-            "chosen": self.chosen.name,
-            "measured": [
-                {
-                    "codec": one.name,
-                    "bytes_per_item": one.bytes_per_item,
-                    "quality": one.quality,
-                    "kept": one.kept,
-                }
-                for one in self.measured
-            ],
-        }
 
 
 def parse_budget(budget: float | str) -> float:
@@ -177,51 +100,57 @@ def choose(
         progress: receives the stage ``"measuring"``.
 
     Raises:
-        UsageError: neither is given, no codec fits, there are too few items, or the collection cannot be compressed.
+        UsageError: neither is given, no codec fits or makes the vectors smaller, there are too few items, or the collection
+            cannot be compressed.
     """
     if budget is None and keep is None:
         raise UsageError("Give a budget in bytes, or the share of the quality to keep.")
     most = np.inf if budget is None else parse_budget(budget)
     least = None if keep is None else parse_keep(keep)
     replaceable, space = check(folder, store), folder.manifest.embedding_space
-    sizes = {name: parse_codec(name, space).code_bytes for name in candidates(space)}
-    largest = max((size for size in sizes.values() if size <= most), default=0)
-    smallest = largest / _SMALLER if keep is None else 0
-    names = [name for name, size in sizes.items() if smallest <= size <= largest]
-    if not names:
-        raise UsageError(f"No codec makes codes of {most:g} bytes of these vectors. Choose a larger budget.")
+    names = candidates(space)
     items = draw(store, SAMPLE)
     trial = _Trial.of(items, replaceable.embeddings([item.id for item in items]), space)
+    shelf = _Fitter.of(trial.gallery, space, store.count())
     base = trial.quality(trial.queries, trial.gallery, space.metric)
-    measured: list[MeasuredCodec] = []
-    count = store.count()
-    for done, name in enumerate(names):
-        progress.advance("measuring", done, len(names), name)
-        codec = parse_codec(name, space).fit(trial.gallery)
-        size = codec.code_bytes + codec.size / count
-        decoded = codec.decode(codec.encode(trial.gallery))
-        quality = trial.quality(codec.project(trial.queries), decoded, codec.space.metric)
-        measured.append(MeasuredCodec(name, codec, size, quality, quality / base if base else 1.0))
-    progress.advance("measuring", len(names), len(names))
-    measured.sort(key=lambda one: one.bytes_per_item)
-    chosen = pick(measured, most, least)
     base_bytes = space.columns * space.dtype.itemsize
-    return CodecChoice(trial.measure, len(trial.queries), len(trial.gallery), base, base_bytes, tuple(measured), chosen)
+    sizes = {name: size for name in names if (size := shelf.bytes_per_item(name)) < base_bytes}
+    _check_sizes(sizes, most, store.count())
+
+    def measure(name: str) -> MeasuredCodec:
+        progress.advance("measuring", len(measured), len(names), name)
+        codec, decoded = shelf.fit(name)
+        quality = trial.quality(codec.project(trial.queries), decoded, codec.space.metric)
+        return MeasuredCodec(name, codec, shelf.size_of(codec), quality, quality / base if base else 1.0)
+
+    measured: dict[str, MeasuredCodec] = {}
+    for name in _quick(sizes, most, least):
+        measured[name] = measure(name)
+    for name in _slow(sizes, most, least, measured):
+        measured[name] = measure(name)
+    progress.advance("measuring", len(names), len(names))
+    by_size = sorted(measured.values(), key=lambda one: one.bytes_per_item)
+    return CodecChoice(
+        collection=folder.name,
+        items=store.count(),
+        measure=trial.measure,
+        queries=len(trial.queries),
+        gallery=len(trial.gallery),
+        base=base,
+        base_bytes=base_bytes,
+        rule=_describe(budget, least),
+        measured=tuple(by_size),
+        chosen=pick(by_size, most, least),
+    )
 
 
 def pick(measured: Sequence[MeasuredCodec], budget: float, keep: float | None) -> MeasuredCodec:
     """Choose among codecs by ascending bytes: the smallest that keeps a share, or else the best within the budget.
 
     Raises:
-        UsageError: none fits.
+        UsageError: none keeps the share.
     """
     fitting = [one for one in measured if one.bytes_per_item <= budget]
-    if not fitting:
-        smallest = measured[0]
-        raise UsageError(
-            f"No codec takes at most {budget:g} bytes an item here: {smallest.name} takes {smallest.bytes_per_item:,.1f}, its"
-            " files included, which few items share. Choose a larger budget."
-        )
     if keep is None:
         return max(fitting, key=lambda one: one.quality)
     good = [one for one in fitting if one.kept >= keep]
@@ -245,6 +174,104 @@ def candidates(space: VectorSpace) -> list[str]:
         elif parts < space.dimension and space.dimension % parts == 0:
             names.append(f"product:{parts}")
     return names
+
+
+def _check_sizes(sizes: Mapping[str, float], budget: float, items: int) -> None:
+    if not sizes:
+        raise UsageError(
+            f"No codec makes the vectors of {items:,} items smaller: its own files take more bytes than it saves. Add images"
+            " first, or leave the collection as it is."
+        )
+    name = min(sizes, key=sizes.__getitem__)
+    if sizes[name] > budget:
+        raise UsageError(
+            f"No codec takes at most {budget:g} bytes an item here: {name} takes {sizes[name]:,.1f}, its files included,"
+            f" which {items:,} items share. Choose a larger budget."
+        )
+
+
+def _describe(budget: float | str | None, keep: float | None) -> str:
+    limit = "" if budget is None else f" of at most {parse_budget(budget):g} bytes"
+    if keep is None:
+        return f"The chosen codec is the best one{limit}."
+    return f"The chosen codec is the smallest one{limit} that keeps {100 * keep:g}% of the quality of the original vectors."
+
+
+def _is_slow(name: str) -> bool:
+    """Tell whether a codec takes seconds to fit: product quantisation does, others do not."""
+    return "product:" in name
+
+
+def _quick(sizes: Mapping[str, float], budget: float, keep: float | None) -> list[str]:
+    """Return the codecs that are measured in any case, all but the slow ones."""
+    fitting = {name: size for name, size in sizes.items() if size <= budget}
+    smallest = max(fitting.values()) / _SMALLER if keep is None else 0
+    return [name for name, size in fitting.items() if size >= smallest and not _is_slow(name)]
+
+
+def _slow(
+    sizes: Mapping[str, float], budget: float, keep: float | None, measured: Mapping[str, MeasuredCodec]
+) -> Iterator[str]:
+    """Yield the slow codecs that may be chosen, while their measures arrive.
+
+    More parts keep more. So for a budget, only the one with the most parts may be the best. To keep a share, they are tried from
+    the most parts on, until one does not keep it, and none that a smaller codec makes superfluous.
+    """
+    slow = sorted((name for name in sizes if _is_slow(name) and sizes[name] <= budget), key=lambda name: -sizes[name])
+    if keep is None:
+        yield from slow[:1]
+        return
+    good = min((one.bytes_per_item for one in measured.values() if one.kept >= keep), default=np.inf)
+    for name in slow:
+        finer = measured.get(f"{name.rpartition('product:')[0]}scalar:8")
+        if sizes[name] >= good or (finer is not None and finer.kept < keep - _GAIN):
+            continue
+        yield name
+        if measured[name].kept < keep:
+            return
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitter:
+    """Fits codecs to one gallery; all that begin with principal components share them.
+
+    Attributes:
+        gallery: embeddings.
+        space: of the embeddings.
+        items: of the collection, which share a codec's files.
+        components: the most principal components that a codec has.
+        reduced: these of the gallery.
+    """
+
+    gallery: Vectors
+    space: VectorSpace
+    items: int
+    components: Pca
+    reduced: Vectors
+
+    @classmethod
+    def of(cls, gallery: Vectors, space: VectorSpace, items: int) -> "_Fitter":
+        components = Pca(space, min(_DIMENSIONS[0], space.dimension)).fit(gallery)
+        return cls(gallery, space, items, components, components.encode(gallery))
+
+    def fit(self, name: str, count: int | None = None) -> tuple[Codec, Vectors]:
+        """Fit a codec to the gallery, or to its first items; return also the vectors that their codes stand for."""
+        codec = parse_codec(name, self.space)
+        if not isinstance(codec, Chain):
+            fitted = codec.fit(self.gallery[:count])
+            return fitted, fitted.decode(fitted.encode(self.gallery[:count]))
+        first, last = codec.steps
+        reduced = np.ascontiguousarray(self.reduced[:count, : first.code_columns])
+        last = last.fit(reduced)
+        steps = self.components.first(first.code_columns), last
+        return replace(codec, steps=steps), last.decode(last.encode(reduced))
+
+    def bytes_per_item(self, name: str) -> float:
+        """Return the bytes that an item takes; the files of a codec have the same size if it is fitted to a few items."""
+        return self.size_of(self.fit(name, _FEW)[0])
+
+    def size_of(self, codec: Codec) -> float:
+        return codec.code_bytes + codec.size / self.items
 
 
 @dataclass(frozen=True, eq=False)

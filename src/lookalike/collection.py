@@ -23,7 +23,7 @@ import numpy as np
 
 from lookalike import chance, compare, expansion, images, ingest
 from lookalike.chance import Chance
-from lookalike.codec_choice import CodecChoice, choose
+from lookalike.codec_choice import choose
 from lookalike.codecs import Codec
 from lookalike.compare import RankedClass, Ranking, Verdict
 from lookalike.compress import Compressed, compress, find_codec, undo
@@ -39,6 +39,7 @@ from lookalike.folder import SUFFIX, Folder, find_folder, load_encoder, manifest
 from lookalike.images import ImageSource
 from lookalike.ingest import Added, Entry, GoneFolder, Relocation, absolute_path, signature
 from lookalike.joins import Join, JoinPairs
+from lookalike.measured_codecs import CodecChoice
 from lookalike.metric import Metric
 from lookalike.progress import SILENT, Progress
 from lookalike.query import (

@@ -19,6 +19,7 @@ from lookalike.codecs.protocol import (
     random_rotation,
 )
 from lookalike.codecs.saved import Arrays, Reader
+from lookalike.errors import UsageError
 from lookalike.metric import Metric, VectorSpace
 from lookalike.search.chunks import chunks
 from lookalike.shapes import Float32, Float64
@@ -103,6 +104,19 @@ class Pca(Codec):
         if self.rotate:
             vectors = vectors @ random_rotation(self.dimension, np.random.default_rng(SEED))
         return replace(self, map=Affine.of(vectors, -centre @ vectors))
+
+    def first(self, dimension: int) -> "Pca":
+        """Return the codec of fewer components, as if it were fitted to the same embeddings.
+
+        Raises:
+            UsageError: there are not that many components, or they are rotated, or the codec is not fitted.
+        """
+        check_range("The dimension of “pca”", dimension, 1, self.dimension)
+        if self.rotate:
+            raise UsageError("Rotated components have no first ones. Fit the codec again with fewer components.")
+        whole = self.fitted(self.map)
+        part = Affine(whole.matrix[:, :dimension].copy(), whole.scale[:dimension], whole.offset[:dimension])
+        return replace(self, dimension=dimension, map=part)
 
     def _encode(self, embeddings: Embeddings) -> Codes:
         return self.fitted(self.map)(directions(embeddings, self.embeddings))

@@ -194,6 +194,39 @@ def precision_recall(precision: Float64[np.ndarray, " n"], eleven: Float64[np.nd
     return svg(draw, "precision-recall", "Precision–recall curve")
 
 
+def codecs(
+    points: Sequence[tuple[float, float, bool]], chosen: str, base_bytes: float, measure: str, label: str
+) -> str:
+    """Draw the share of a score that codecs keep over the bytes of an item.
+
+    Args:
+        points: bytes of an item, share kept and whether the codec is the chosen one.
+        chosen: the name of the chosen one.
+        base_bytes: bytes of an original vector, which keeps all.
+        measure: the name of the score.
+        label: of the chart, for a reader that does not see it.
+    """
+
+    def draw(axes: "Axes") -> None:
+        best = -1.0
+        front = [(size, best := kept) for size, kept, _ in sorted(points) if kept > best]
+        axes.plot(*zip(*front, strict=True), color=_QUIET, linewidth=1.2, linestyle=(0, (4, 3)))
+        others = [(size, kept) for size, kept, is_chosen in points if not is_chosen]
+        if others:
+            axes.plot(*zip(*others, strict=True), "o", color=_SECOND, markersize=6, label="other codecs")
+        axes.plot([base_bytes], [1], "s", color=_INK, markersize=7, label="original vectors")
+        mark = [(size, kept) for size, kept, is_chosen in points if is_chosen]
+        axes.plot(*zip(*mark, strict=True), "o", color=_FIRST, markersize=12, label=f"chosen: {chosen}", zorder=5)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(lambda value, _position: f"{value:,g}")
+        axes.yaxis.set_major_formatter(_percent)
+        axes.set(xlabel="bytes an item", ylabel=f"{measure} kept")
+        axes.margins(y=0.08)
+        axes.legend(loc="lower right", labelcolor=_INK)
+
+    return _svg(draw, "codecs", label)
+
+
 def _mark_threshold(axes: "Axes", x: float, y: float) -> None:
     axes.plot(
         [x],

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from lookalike.evaluation.report.embedding_map import NAMED, EmbeddingMap, place
 from lookalike.evaluation.report.illustrations import Illustrations, Neighbours, illustrate
 from lookalike.evaluation.results import Evaluation, Score, distance_histogram
 from lookalike.evaluation.retrieval import ClassScores
+
+if TYPE_CHECKING:
+    import jinja2
 
 _HERE = Path(__file__).parent
 
@@ -86,21 +89,27 @@ def write(evaluation: Evaluation, folder: Path) -> Path:
 
 def render(evaluation: Evaluation, illustrations: Illustrations) -> str:
     """Render the page."""
-    import jinja2  # noqa: PLC0415 -- a report is rare, and an import of the package is not
     from markupsafe import Markup  # noqa: PLC0415 -- as jinja2
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    loaded, style = environment()
+    script = (_HERE / "report.js").read_text(encoding="utf-8")
     # Style and script are this package's own. The charts escape the texts that they quote.
-    page = environment.get_template("report.html").render(
+    page = loaded.get_template("report.html").render(
         _values(evaluation, illustrations, Markup),
         style=Markup(style),  # noqa: S704 -- as above
         script=Markup(script),  # noqa: S704 -- as above
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     return f"{page}\n"
+
+
+def environment() -> tuple["jinja2.Environment", str]:
+    """Return the environment of the templates of reports, which escapes all texts, and the style of their pages."""
+    import jinja2  # noqa: PLC0415 -- a report is rare, and an import of the package is not
+
+    loader = jinja2.FileSystemLoader(_HERE)
+    loaded = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return loaded, (_HERE / "report.css").read_text(encoding="utf-8")
 
 
 def _values(evaluation: Evaluation, illustrations: Illustrations, mark: Mark) -> dict[str, Any]:
