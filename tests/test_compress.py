@@ -412,6 +412,9 @@ def test_quality_is_map_of_held_out_items_or_recall_of_neighbours(labelled: bool
         ]
         expected = float(np.mean([len({*a} & {*b}) / 10 for a, b in zip(*both, strict=True)]))
     assert scalar.quality == pytest.approx(expected)
+    for one in choice.measured:
+        alone = parse_codec(one.name, embedder.space).fit(vectors[rest])
+        np.testing.assert_array_equal(one.codec.encode(vectors), alone.encode(vectors))
     assert scalar.bytes_per_item == 48 + scalar.codec.size / 120
     many.compress(choice.codec)
     assert many.embedder.codec.name == choice.codec.name
@@ -453,16 +456,16 @@ def test_codecs_that_are_slow_to_fit_are_measured_only_if_they_may_be_chosen(man
     def measured(kept: dict[str, float]) -> dict[str, MeasuredCodec]:
         return {name: MeasuredCodec(name, many.embedder.codec, sizes[name], 1, one) for name, one in kept.items()}
 
-    slow = {f"pca:128+product:{parts}": parts + 3.0 for parts in (8, 16, 32, 64)}
+    slow = {f"pca:128:no-centre+product:{parts}": parts + 3.0 for parts in (8, 16, 32, 64)}
     sizes = {"pca:16+scalar:8": 18.0, "pca:128+scalar:8": 132.0} | slow
-    assert list(_slow(sizes, 40, None, {})) == ["pca:128+product:32"]
+    assert list(_slow(sizes, 40, None, {})) == ["pca:128:no-centre+product:32"]
     known = measured({"pca:16+scalar:8": 0.9, "pca:128+scalar:8": 1.0})
     found = []
     for name in _slow(sizes, np.inf, 0.99, known):
         found.append(name)
         known |= measured({name: 0.995 if len(found) < 2 else 0.98})
-    assert found == [f"pca:128+product:{parts}" for parts in (64, 32)]
-    assert next(_slow(sizes, np.inf, 0.89, measured({"pca:16+scalar:8": 0.9}))) == "pca:128+product:8"
+    assert found == [f"pca:128:no-centre+product:{parts}" for parts in (64, 32)]
+    assert next(_slow(sizes, np.inf, 0.89, measured({"pca:16+scalar:8": 0.9}))) == "pca:128:no-centre+product:8"
     assert list(_slow(sizes, np.inf, 0.99, measured({"pca:128+scalar:8": 0.97}))) == []
 
 

@@ -223,7 +223,7 @@ def _slow(
         return
     good = min((one.bytes_per_item for one in measured.values() if one.kept >= keep), default=np.inf)
     for name in slow:
-        finer = measured.get(f"{name.rpartition('product:')[0]}scalar:8")
+        finer = measured.get(f"{name.rpartition('product:')[0].replace(':no-centre', '')}scalar:8")
         if sizes[name] >= good or (finer is not None and finer.kept < keep - _GAIN):
             continue
         yield name
@@ -257,13 +257,14 @@ class _Fitter:
     def fit(self, name: str, count: int | None = None) -> tuple[Codec, Vectors]:
         """Fit a codec to the gallery, or to its first items; return also the vectors that their codes stand for."""
         codec = parse_codec(name, self.space)
-        if not isinstance(codec, Chain):
+        first = codec.steps[0] if isinstance(codec, Chain) else codec
+        shared = replace(self.components, dimension=min(first.code_columns, self.components.dimension))
+        if not isinstance(codec, Chain) or str(first) != str(shared):
             fitted = codec.fit(self.gallery[:count])
             return fitted, fitted.decode(fitted.encode(self.gallery[:count]))
-        first, last = codec.steps
-        reduced = np.ascontiguousarray(self.reduced[:count, : first.code_columns])
-        last = last.fit(reduced)
-        steps = self.components.first(first.code_columns), last
+        reduced = np.ascontiguousarray(self.reduced[:count, : shared.dimension])
+        last = codec.steps[1].fit(reduced)
+        steps = self.components.first(shared.dimension), last
         return replace(codec, steps=steps), last.decode(last.encode(reduced))
 
     def bytes_per_item(self, name: str) -> float:
