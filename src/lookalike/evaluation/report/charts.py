@@ -224,7 +224,7 @@ def codecs(
         axes.margins(y=0.08)
         axes.legend(loc="lower right", labelcolor=_INK)
 
-    return _svg(draw, "codecs", label)
+    return svg(draw, "codecs", label)
 
 
 def _mark_threshold(axes: "Axes", x: float, y: float) -> None:
