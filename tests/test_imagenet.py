@@ -366,6 +366,7 @@ def test_recipes_that_cannot_distil_are_refused(parts: dict[str, Any], problem: 
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover  # it trains and exports, which has its own tests
 def test_an_encoder_that_began_from_the_weights_embeds_as_torch_does_and_names_them(tmp_path: Path) -> None:
     sources = [{"kind": "toyshop", "count": 96, "seed": 5}]
     small = read(
