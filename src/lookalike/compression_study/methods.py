@@ -105,6 +105,7 @@ METHODS: dict[str, Method] = {
         Method("cbs", "a layer that is trained on the labels, as bits of a sigmoid (R4)", _bits("cbs")),
         Method("dsh", "a layer that is trained on the labels for bits, by DSH (R4)", _bits("dsh")),
         Method("dtsh", "a layer that is trained on the labels for bits, by DTSH (R4)", _bits("dtsh")),
+        Method("parametric-umap", "a network that is trained to lay out as UMAP (R4)", _floats("parametric-umap")),
     )
 }
 """The methods by name, in the order of the tables."""
