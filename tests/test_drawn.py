@@ -215,6 +215,20 @@ def test_a_sketch_finds_the_nearest_items_by_every_metric_and_index(
         assert (tree["branch"], tree["exact"], tree["metric"]) == ("sketch", answer.exact, large.metric)
 
 
+@pytest.mark.parametrize("codec", ["pca:8+scalar:int8", "binary:32"])
+def test_a_sketch_searches_a_compressed_collection(home: Path, tmp_path: Path, codec: str) -> None:
+    shutil.copytree(home / "both.lookalike", tmp_path / "small.lookalike")
+    with Collection.open(tmp_path / "small") as shop:
+        shop.compress(codec)
+        assert shop.embedder.is_compressed
+        answer = shop.search(home / "mug.json", k=5)
+        assert answer.branch == "sketch"
+        (vector,) = shop.embedder.embed([home / "mug.json"], "sketch")
+        ids = [item.id for item in shop]
+        hits = search.knn(vector[None], shop.store.vectors(ids), 5, shop.metric)
+        assert [hit.distance for hit in answer] == pytest.approx(hits.distances.tolist(), abs=1e-5)
+
+
 # ---- the command line, and classes
 
 

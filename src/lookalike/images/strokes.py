@@ -94,7 +94,7 @@ class Strokes:
 
 
 def is_drawing(data: bytes) -> bool:
-    """Return whether the content of a file can only be a drawing: no image begins with a brace, and not all JSON has strokes."""
+    """Return whether a file holds a drawing: JSON with the key “strokes”, while no image begins with a brace."""
     return data[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{" and b'"strokes"' in data
 
 
@@ -169,7 +169,7 @@ def render_strokes(strokes: Strokes, size: int) -> Image.Image:
 def open_strokes(strokes: Strokes, side: int | None = None) -> Image.Image:
     """Draw strokes as a query, centred and scaled like the products in the images of a catalogue.
 
-    So a small drawing in a corner finds the same items as a large one. The lines keep their width.
+    A small drawing in a corner then finds the same items as a large one. The lines keep their width.
 
     Args:
         strokes: the drawing.

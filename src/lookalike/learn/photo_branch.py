@@ -1,4 +1,4 @@
-"""A fixed photo branch: the vectors of an existing encoder, which a sketch branch learns to meet.
+"""A fixed photo branch: the vectors of an existing encoder, towards which a sketch branch is trained.
 
 The photos are embedded once, before training, so a step costs what its sketches cost, and collections of that encoder's photos stay
 valid (relational distillation from a stronger photo branch, with the photo branch itself as the relation).

@@ -1,6 +1,6 @@
 """A second view of drawings for a sketch branch: the photo network, which sees a drawing shaded as a solid thing.
 
-Lines tell a network of sketches the parts of a thing, and a shaded solid tells a network of photos its whole. The sum of both
+A network of sketches sees the lines of a drawing, and a network of photos sees the drawing as a shaded solid. The sum of both
 vectors finds more than either. Nothing is trained.
 """
 
