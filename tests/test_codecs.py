@@ -320,6 +320,25 @@ def test_product_codes_are_the_nearest_centroids() -> None:
     assert np.allclose(lengths, np.linalg.norm(others, axis=1), atol=3e-3)
 
 
+def test_product_leaves_a_smaller_error_than_opq_of_faiss() -> None:
+    import faiss  # noqa: PLC0415 -- few tests need it
+
+    random = np.random.default_rng(0)
+    rows = (random.standard_normal((1500, 16)) * np.linspace(3, 0.1, 16)).astype(np.float32)
+    codec = Product(VectorSpace(Metric.EUCLIDEAN, 16), 4).fit(rows)
+    index = faiss.index_factory(16, "OPQ4_16,PQ4np")
+    index.train(rows)
+    error = ((codec.decode(codec.encode(rows)) - codec.project(rows)) ** 2).mean()
+    assert error < ((index.sa_decode(index.sa_encode(rows)) - rows) ** 2).mean()
+
+
+@pytest.mark.parametrize("rows", [np.ones((300, 4)), np.zeros((300, 4)), np.eye(4)[np.arange(300) % 2]])
+def test_product_is_fitted_to_numbers_without_variance(rows: np.ndarray) -> None:
+    rows = rows.astype(np.float32)
+    codec = Product(VectorSpace(Metric.EUCLIDEAN, 4), 2).fit(rows)
+    assert np.allclose(codec.decode(codec.encode(rows)), codec.project(rows), atol=2e-3)
+
+
 def test_product_restores_the_length_of_equally_long_vectors() -> None:
     rows = np.delete(clusters(), 2, axis=0)  # the zero vector
     plain = Product(EUCLIDEAN, 4).fit(rows)

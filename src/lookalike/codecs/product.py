@@ -23,7 +23,7 @@ from lookalike.errors import UsageError
 from lookalike.metric import Metric, VectorSpace, squared_norms
 from lookalike.query import Vectors
 from lookalike.search.chunks import chunks
-from lookalike.shapes import Float16, Float32
+from lookalike.shapes import Float16, Float32, Float64
 
 CENTROIDS = 256
 
@@ -32,6 +32,9 @@ MAX_PARTS = 256
 _SAMPLE = 2**16
 
 _ROUNDS = 25
+
+_FLOOR = 0.01
+"""Smaller variances count as this part of their mean, so that numbers without variance do not outweigh the others."""
 
 _CHUNK = 2**10
 
@@ -123,6 +126,7 @@ class Product(Codec):
             opq = faiss.OPQMatrix(dimension, self.parts)
             opq.niter = _ROUNDS
             opq.pq = inner = _quantizer(dimension, self.parts)
+            faiss.copy_array_to_vector(_balanced(rows, self.parts).T.astype(np.float32).ravel(), opq.A)
             opq.train(rows)
             opq.pq = None
             del inner
@@ -184,6 +188,22 @@ class Product(Codec):
             raise state.damaged("the array centroids has numbers beyond its unit")
         rotation = Affine.restore(state, embeddings.dimension, embeddings.dimension) if rotate else None
         return cls(embeddings, parts, rotate, _restored(centroids, unit), rotation, length)
+
+
+def _balanced(rows: Float32[np.ndarray, "n d"], parts: int) -> Float64[np.ndarray, "d d"]:
+    """Rotate to principal components, dealt out so that the parts have about the same product of variances.
+
+    The rotation that training begins with (Ge et al., "Optimized product quantization", PAMI 2014, section 3.2). From
+    a random one, which FAISS begins with, training ends with larger errors.
+    """
+    variances, components = np.linalg.eigh(np.cov(rows.astype(np.float64), rowvar=False).reshape(rows.shape[1], -1))
+    variances = np.maximum(variances, _FLOOR * variances.mean()) + np.finfo(np.float64).tiny
+    width, logarithms = rows.shape[1] // parts, np.log(variances / variances.min())
+    dealt: list[list[int]] = [[] for _ in range(parts)]
+    for component in reversed(range(len(variances))):  # eigenvalues ascend
+        free = [part for part in dealt if len(part) < width]
+        min(free, key=lambda part: (logarithms[part].sum(), len(part))).append(component)
+    return np.asarray(components[:, [component for part in dealt for component in part]])
 
 
 def rescaled(vectors: Float32[np.ndarray, "n d"], length: float) -> Float32[np.ndarray, "n d"]:
