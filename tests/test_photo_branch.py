@@ -53,6 +53,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover  # the other tests cover its lines; tracing the export takes as long as the test
 def test_the_result_has_the_photo_branch_unchanged_and_a_sketch_branch_of_its_input(plain: Path) -> None:
     trained = Encoder.open(plain / "run" / "encoder")
     given_encoder = Encoder.open(plain / "pocket")
