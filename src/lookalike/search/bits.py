@@ -54,7 +54,9 @@ def nearest(queries: Gallery, gallery: Gallery, k: int, rows: Int64[np.ndarray, 
     length, (count, width) = len(gallery if rows is None else rows), queries.vectors.shape
     k = min(k, length)
     loaded = load_faiss(count * length * width)  # for all tiles
-    if loaded and 0 < count * length <= _FEW and count * k * width <= _COUNTERS:
+    few = 0 < count * length <= _FEW and count * k * width <= _COUNTERS
+    # Copying a large share of the rows would take longer than comparing the span that they lie in.
+    if loaded and few and (rows is None or len(gallery) > (1 + _SPARSE) * length):
         return _nearest_of_few(queries.array, gallery.vectors[slice(None) if rows is None else rows], k, rows)
     parts = _split(count, count * length * (width + 16) if loaded else 0)
     if len(parts) == 1:
