@@ -116,7 +116,7 @@ def test_the_help_of_a_command_lists_only_its_own_options(command: str, options:
 
 def test_json_has_all_facts_of_a_member(shell: Shell) -> None:
     found = shell("duplicates", "find", "a", "--within", "95%", "--turned", "--keep", "path:*.png,size", "--json").json
-    assert list(found) == ["name", "images", "within", "explanation", "metric", "groups", "skipped"]
+    assert list(found) == ["name", "codec", "images", "within", "explanation", "metric", "groups", "skipped"]
     assert found["within"] == pytest.approx(1 / 0.95 - 1)
     by_first = {group["members"][0]["path"].rpartition("/")[2]: group["members"] for group in found["groups"]}
     kept, other, *_ = by_first["1-small.png"]
