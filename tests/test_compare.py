@@ -97,7 +97,7 @@ def test_a_calibration_holds_only_for_its_metric_and_for_photos(calibrated: Embe
     for embedder, branch in branches:
         verdict = compare.verify(embedder, a, b, find_threshold(embedder, branch=branch), branch)
         assert (verdict.probability, verdict.threshold, verdict.same) == (None, None, None)
-    with pytest.raises(UsageError, match="sketches"):
+    with pytest.raises(UsageError, match="a sketch lies farther from photos"):
         find_threshold(calibrated, false_accept_rate=0.01, branch="sketch")
     with pytest.raises(UsageError, match="cosine"):
         find_threshold(cosine, false_accept_rate=0.01)

@@ -459,7 +459,7 @@ def test_a_resizing_is_that_of_torchvision(
     image = Image.fromarray(coarse).resize((width, height))
     how = images.Resizing(fit, size + more, interpolation)
     result, expected = images.load(image, size, how).astype(float), as_torchvision(image, size, how)
-    assert np.abs(result - expected).mean() < 0.2
+    assert np.abs(result - expected).mean() < 0.5  # level of 256; a shift by half a pixel is ten times as much
 
 
 def test_a_resizing_of_a_long_image_computes_only_its_crop() -> None:

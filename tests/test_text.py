@@ -364,7 +364,7 @@ def test_answers_to_texts_have_no_probability(own: Path) -> None:
         answer = shop.search(text="red")
         assert answer.no_match is None
         assert (answer[0].probability, answer[0].closeness, answer.calibrated_on) == (None, None, None)
-        with pytest.raises(UsageError, match="not calibrated for texts"):
+        with pytest.raises(UsageError, match="a text lies farther from photos"):
             shop.search(text="red", far=0.1)
 
 
@@ -438,7 +438,7 @@ def test_wrong_texts_are_usage_errors_on_the_command_line(
         ([name, "mug.jpg", "--text", "red"], "not both"),
         ([name, "--text", " "], "empty"),
         ([name, "--text", "red", "--sketch"], "not a sketch"),
-        ([name, "--text", "red", "--far", "0.1"], "not calibrated for texts"),
+        ([name, "--text", "red", "--far", "0.1"], "a text lies farther from photos"),
     ):
         code, _, error = command(capsys, *arguments)
         assert (code, error.count("\n")) == (2, 1)

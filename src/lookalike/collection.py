@@ -51,6 +51,7 @@ from lookalike.query import (
     Vectors,
     Within,
     check_count,
+    check_rescore,
     to_branch,
     to_texts,
 )
@@ -700,8 +701,9 @@ class Collection:
         """Return the embedder of queries: that of the collection, or without its codec if they re-score.
 
         Raises:
-            UsageError: the collection is compressed and has no original vectors.
+            UsageError: the collection is compressed and has no original vectors, or ``rescore`` is neither true nor false.
         """
+        check_rescore(rescore)
         embedder = self.embedder
         if not rescore or not embedder.is_compressed:
             return embedder

@@ -17,6 +17,16 @@ Branch = Literal["photo", "sketch", "text"]
 """The branch of an encoder that an image or a text goes through."""
 
 
+def check_rescore(rescore: object) -> None:
+    """Check that the switch of a query is one.
+
+    Raises:
+        UsageError: it is neither true nor false.
+    """
+    if not isinstance(rescore, bool | np.bool_):
+        raise UsageError(f"rescore of a query is True or False, not {rescore!r}.")
+
+
 def to_branch(sketch: bool, *, by_text: bool = False) -> Branch:
     """Return the branch for sketches, for texts or for photos.
 
@@ -276,8 +286,7 @@ class Query:
         for name, kind in (("metric", Metric), ("within", DistanceRange), ("exact", bool | np.bool_)):
             if not isinstance(value := getattr(self, name), kind | None):
                 raise UsageError(f"{name} of a query cannot be {value!r}.")
-        if not isinstance(self.rescore, bool | np.bool_):
-            raise UsageError(f"rescore of a query is True or False, not {self.rescore!r}.")
+        check_rescore(self.rescore)
         if not isinstance(self.where, Filter):
             raise UsageError(f"where of a query is a Filter, not {type(self.where).__name__}.")
 
