@@ -48,7 +48,7 @@ _SMALLER = 8
 """For a budget, codecs that take less than this part of the largest one are not measured: larger ones of a kind are better."""
 
 _GAIN = 0.01
-"""What product quantisation may keep more of than 8 bits for each number of the same vectors, by chance."""
+"""Share of the quality by which product quantisation can exceed 8 bits for each number of the same vectors, by chance."""
 
 _NUMBER = re.compile(r"([0-9]{1,9}(?:\.[0-9]+)?)\s*(?:B|bytes?)?")
 _SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]+)?)\s*%")

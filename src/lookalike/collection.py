@@ -893,8 +893,7 @@ class Collection:
 
     def codec_of(self, query: Query) -> str | None:
         """Return `Answer.codec` of a query."""
-        embedder = self.embedder_for(rescore=query.rescore)
-        return str(embedder.codec) if embedder.is_compressed else None
+        return self.embedder_for(rescore=query.rescore).codec_in_words
 
     def _chance(self, query: Query) -> Chance | None:
         """Return the distances from which hits are no nearer than chance; measured once for each generation.

@@ -134,6 +134,11 @@ class Embedder:
         """Whether a store keeps codes, not the vectors themselves."""
         return self.codec.name != NoCodec.name
 
+    @property
+    def codec_in_words(self) -> str | None:
+        """The codec that distances are of, in words; none if the vectors are not compressed."""
+        return str(self.codec) if self.is_compressed else None
+
     def without_codec(self) -> "Embedder":
         """Return the embedder of the embeddings, in the metric that the codec encodes them for."""
         return Embedder.of(self.encoder, self.codec.embeddings.metric) if self.is_compressed else self

@@ -176,7 +176,7 @@ def find(given: _FindOptions) -> None:
         if given.out is not None:
             output.stderr.print(f"Wrote {given.out}.")
         if given.json:
-            output.write_json({"name": collection.name, "codec": _codec(collection), **found.to_dict()})
+            output.write_json({"name": collection.name, "codec": collection.embedder.codec_in_words, **found.to_dict()})
             return
         _print_groups(found)
         if found:
@@ -268,7 +268,7 @@ def _report(
             output.write_json(
                 {
                     "name": collection.name,
-                    "codec": _codec(collection),
+                    "codec": collection.embedder.codec_in_words,
                     **found.to_dict(),
                     "moved": result_of_move.to_dict(),
                 }
@@ -544,8 +544,3 @@ def _write_pairs(pairs: Sequence[DuplicatePair], path: Path) -> None:
         atomic.write_bytes(path, content)
     except OSError as e:
         raise StorageError(f"{path} cannot be written: {e.strerror}. Give another path.") from e
-
-
-def _codec(collection: Collection) -> str | None:
-    """Name what made the codes whose distances the groups have."""
-    return str(collection.embedder.codec) if collection.embedder.is_compressed else None

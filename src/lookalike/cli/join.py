@@ -11,7 +11,6 @@ from lookalike.ann.joins import ApproximateJoin
 from lookalike.cli import output
 from lookalike.cli.options import Far, Name, Within, check_range, note_distance, options
 from lookalike.collection import Collection
-from lookalike.embedding import Embedder
 from lookalike.joins import JoinPairs, formats
 
 commands = typer.Typer()
@@ -75,14 +74,13 @@ def _join(given: Options) -> None:
             form = formats.LINES if given.json else formats.CSV
             joins.stream(pairs.join, form, output.write_data)
         else:
-            _write(pairs, given.out, left.embedder, json=given.json)
+            _write(pairs, given.out, left.embedder.codec_in_words, json=given.json)
 
 
-def _write(pairs: JoinPairs, out: Path, embedder: Embedder, *, json: bool) -> None:
+def _write(pairs: JoinPairs, out: Path, codec: str | None, *, json: bool) -> None:
     with output.progress_bar() as progress:
         written = pairs.write(out, progress)
     if json:
-        codec = str(embedder.codec) if embedder.is_compressed else None
         summary = {"pairs": written.pairs, "removed": written.removed, "out": str(out)}
         output.write_json(summary | {"exact": pairs.join.approximate is None, "recall": pairs.recall, "codec": codec})
         return

@@ -27,8 +27,8 @@ class Method:
     Attributes:
         name: as the command line takes it.
         title: what it is, in words.
-        settings: returns the codec and its settings, as `lookalike.compress.parse_codec` reads them, for embeddings of so
-            many numbers and codes of so many bytes; none if there is no such codec.
+        settings: maps the dimension of embeddings and the bytes of a code to a codec and its settings, as
+            `lookalike.compress.parse_codec` reads them; to none if the method has no codec of this size.
     """
 
     name: str

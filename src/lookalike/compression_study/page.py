@@ -13,6 +13,7 @@ from lookalike.compression_study.methods import METHODS
 from lookalike.errors import StorageError, reason_of
 from lookalike.evaluation import report
 from lookalike.evaluation.report import charts
+from lookalike.evaluation.report.page import environment
 from lookalike.tables import to_csv
 from lookalike.version import __version__
 
@@ -40,12 +41,10 @@ def write(data: StudyData, results: Sequence[Result], folder: Path) -> Path:
 
 
 def _render(data: StudyData, made: Sequence[tables.Table], drawn: Sequence[Figure], results: Sequence[Result]) -> str:
-    import jinja2  # noqa: PLC0415 -- a study is rare, and an import of the package is not
-    from markupsafe import Markup  # noqa: PLC0415 -- as jinja2
+    from markupsafe import Markup  # noqa: PLC0415 -- it comes with the extra “report”
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    loaded, style = environment()
     template = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    style = files(report.__package__).joinpath("report.css").read_text(encoding="utf-8")
     # The style is this package's own, and charts escape the texts that they quote.
     shown = [
         {
@@ -55,7 +54,7 @@ def _render(data: StudyData, made: Sequence[tables.Table], drawn: Sequence[Figur
         }
         for figure in drawn
     ]
-    return environment.from_string(template).render(
+    return loaded.from_string(template).render(
         data=data.name,
         style=Markup(style),  # noqa: S704 -- as above
         figures=shown,

@@ -61,7 +61,7 @@ def read_arrays(path: Path) -> LabelledVectors:
         with np.load(path, allow_pickle=False) as file:
             vectors, labels = file["embeddings"], file["labels"].astype(str)
     except FileNotFoundError as e:
-        raise NotFoundError(f"There is no file {path}.") from e
+        raise NotFoundError(f"There is no file {path}. Check the path.") from e
     except KeyError as e:
         raise DataError(f"{path} lacks one of the arrays “embeddings” and “labels”. Save both with numpy.savez.") from e
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:

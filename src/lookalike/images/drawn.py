@@ -19,11 +19,8 @@ from lookalike.shapes import Float32, Shaped
 
 _SIDE, _LEAST_SIDE = 256, 128  # pixels of the longer side that is looked at
 _FITTED = 64  # pixels of the longer side that the paper is fitted to
-_ROUNDS, _NEAR, _GRAIN = (
-    4,
-    2.5,
-    3.0,
-)  # of the fit: pixels within so many median differences, or levels, of the paper count
+_ROUNDS = 4  # of the fit of the paper
+_NEAR, _GRAIN = 2.5, 3.0  # median differences, and levels, within which a pixel counts as paper
 _DARKEST = 99.8  # percentile of the differences that has the depth 1
 _LEAST_CONTRAST = 30  # levels between paper and ink
 _FAINT, _CLEAR = 0.3, 0.6  # depths below which a pixel is paper, and from which on it is ink

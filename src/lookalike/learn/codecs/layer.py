@@ -41,7 +41,7 @@ class Layer(Trainable):
     """
 
     weight: ClassVar[float] = 0.5
-    """w if there is no balance."""
+    """The default of `balance`."""
 
     rate: ClassVar[float] = 0.02
     """Learning rate, as a share of the mean size of the layer's weights."""
@@ -87,7 +87,7 @@ class Layer(Trainable):
         """Train the layer; see `Codec.fit`. Embeddings whose label no other one has are left out.
 
         Raises:
-            UsageError: there are no labels, or fewer than two of them have two embeddings.
+            UsageError: labels are missing, or fewer than two labels have two embeddings.
         """
         rows = directions(self.check_sample(embeddings), self.embeddings)
         classes = _group(self.method, labels, len(rows))

@@ -30,9 +30,8 @@ class DTSHTerm(Comparison):
             return (embeddings * 0).sum()
         dimension = embeddings.shape[1]
         similar = embeddings @ embeddings.T / 2
-        apart = softplus(
-            self.margin * dimension - similar[a, p] + similar[a, n]
-        )  # log(1 + exp x) - x = log(1 + exp -x)
+        # log(1 + exp x) - x = log(1 + exp -x)
+        apart = softplus(self.margin * dimension - similar[a, p] + similar[a, n])
         off = (embeddings - torch.where(embeddings > 0, 1.0, -1.0)).square().sum(dim=1)
         total: Tensor = (apart + self.binary * (off[a] + off[p] + off[n])).mean() / dimension
         return total

@@ -90,20 +90,21 @@ class Originals:
 
     def bytes_read(self, query: PreparedQuery) -> int:
         """Return the bytes that an exact search reads."""
-        return Matrix(self.codes.generation, self.codes.seqs, self.gallery).bytes_read(
-            query.metric, len(query.vectors), query.rows
-        )
+        return self._matrix.bytes_read(query.metric, len(query.vectors), query.rows)
 
     def search(self, query: PreparedQuery) -> Hits:
         """Search by the originals, exactly."""
-        return Matrix(self.codes.generation, self.codes.seqs, self.gallery).search(query)
+        return self._matrix.search(query)
+
+    @property
+    def _matrix(self) -> Matrix:
+        return Matrix(self.codes.generation, self.codes.seqs, self.gallery)
 
     def rescore(self, query: PreparedQuery) -> Hits:
         """Find the k nearest items among those with the nearest codes."""
-        space, code_space = self.codec.embeddings, self.codec.space
-        metric = query.metric if query.metric in code_space.metrics else code_space.metric
-        if query.metric is space.metric:
-            metric = code_space.metric
+        space, metric = self.codec.space, query.metric
+        if metric is self.codec.embeddings.metric or metric not in space.metrics:
+            metric = space.metric
         count = max(query.k, math.ceil(self.rank.count * query.k / NEIGHBOURS))
         queries = self.codec.project(query.vectors.array)
         nearest = search.knn(queries, self.codes.gallery, count, metric, rows=query.rows)
