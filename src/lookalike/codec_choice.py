@@ -111,17 +111,17 @@ def choose(
     names = candidates(space)
     items = draw(store, SAMPLE)
     trial = _Trial.of(items, replaceable.embeddings([item.id for item in items]), space)
-    shelf = _Fitter.of(trial.gallery, space, store.count())
+    fitter = _Fitter.of(trial.gallery, space, store.count())
     base = trial.quality(trial.queries, trial.gallery, space.metric)
     base_bytes = space.columns * space.dtype.itemsize
-    sizes = {name: size for name in names if (size := shelf.bytes_per_item(name)) < base_bytes}
+    sizes = {name: size for name in names if (size := fitter.bytes_per_item(name)) < base_bytes}
     _check_sizes(sizes, most, store.count())
 
     def measure(name: str) -> MeasuredCodec:
         progress.advance("measuring", len(measured), len(names), name)
-        codec, decoded = shelf.fit(name)
+        codec, decoded = fitter.fit(name)
         quality = trial.quality(codec.project(trial.queries), decoded, codec.space.metric)
-        return MeasuredCodec(name, codec, shelf.size_of(codec), quality, quality / base if base else 1.0)
+        return MeasuredCodec(name, codec, fitter.size_of(codec), quality, quality / base if base else 1.0)
 
     measured: dict[str, MeasuredCodec] = {}
     for name in _quick(sizes, most, least):
@@ -198,7 +198,7 @@ def _describe(budget: float | str | None, keep: float | None) -> str:
 
 
 def _is_slow(name: str) -> bool:
-    """Tell whether a codec takes seconds to fit: product quantisation does, others do not."""
+    """Return whether a codec takes seconds to fit: product quantisation does, others do not."""
     return "product:" in name
 
 

@@ -112,7 +112,7 @@ def compress(given: Options) -> None:
 
 
 def _check(given: Options) -> bool:
-    """Check that options go together; tell whether codecs are measured."""
+    """Check that options go together; return whether codecs are measured."""
     measures = given.budget is not None or given.keep is not None
     if sum((given.codec is not None, measures, given.undo)) != 1:
         raise UsageError("Give a codec with --codec, such as pca:64; or --budget or --keep; or --undo.")
